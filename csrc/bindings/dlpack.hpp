@@ -1,0 +1,175 @@
+// Arrays in: anything with __dlpack__, and NumPy arrays directly, borrowed and not copied.
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <variant>
+
+#include "core/matrix.hpp"
+
+namespace fidfast::bindings {
+
+namespace py = pybind11;
+
+using AnyFeatures =
+    std::variant<FeatureView<Float16>, FeatureView<BFloat16>, FeatureView<float>, FeatureView<double>>;
+
+/// A borrowed array and what keeps it alive.
+struct Features {
+  AnyFeatures view;
+  py::object owner;
+};
+
+namespace dlpack {
+
+// The C structures of the DLPack standard, version 1.
+struct Device {
+  std::int32_t type;
+  std::int32_t id;
+};
+struct DataType {
+  std::uint8_t code;
+  std::uint8_t bits;
+  std::uint16_t lanes;
+};
+struct Tensor {
+  void* data;
+  Device device;
+  std::int32_t ndim;
+  DataType dtype;
+  std::int64_t* shape;
+  std::int64_t* strides;
+  std::uint64_t byte_offset;
+};
+struct ManagedTensor {
+  Tensor tensor;
+  void* manager;
+  void (*deleter)(ManagedTensor*);
+};
+struct ManagedTensorVersioned {
+  std::uint32_t major;
+  std::uint32_t minor;
+  void* manager;
+  void (*deleter)(ManagedTensorVersioned*);
+  std::uint64_t flags;
+  Tensor tensor;
+};
+
+constexpr std::int32_t kCpu = 1;
+constexpr std::int32_t kCudaHost = 3;
+constexpr std::uint8_t kFloat = 2;
+constexpr std::uint8_t kBFloat = 4;
+
+/// Takes the tensor out of its capsule, as the standard asks of a consumer; the result frees it in the end.
+template <class Managed>
+std::pair<Tensor*, py::object> consume(const py::object& capsule, const char* name, const char* used_name) {
+  auto* managed = static_cast<Managed*>(PyCapsule_GetPointer(capsule.ptr(), name));
+  if (managed == nullptr) throw py::error_already_set();
+  if (PyCapsule_SetName(capsule.ptr(), used_name) != 0) throw py::error_already_set();
+  py::capsule owner(managed, [](void* memory) {
+    auto* mine = static_cast<Managed*>(memory);
+    if (mine->deleter != nullptr) mine->deleter(mine);
+  });
+  return {&managed->tensor, std::move(owner)};
+}
+
+}  // namespace dlpack
+
+inline std::string shape_text(const std::int64_t* shape, std::int64_t ndim) {
+  std::string text = "(";
+  for (std::int64_t i = 0; i < ndim; ++i) text += (i > 0 ? ", " : "") + std::to_string(shape[i]);
+  return text + (ndim == 1 ? ",)" : ")");
+}
+
+[[noreturn]] inline void reject_dtype(const std::string& dtype) {
+  throw py::type_error("features must be float16, bfloat16, float32 or float64, got " + dtype);
+}
+
+template <class T>
+AnyFeatures view_of(const void* data, const std::int64_t* shape, std::int64_t row_stride, std::int64_t column_stride) {
+  return FeatureView<T>{static_cast<const T*>(data), shape[0], shape[1], row_stride, column_stride};
+}
+
+/// The one door for shape and dtype. kind: 'f' or 'b' (bfloat16); strides in elements, null for contiguous rows.
+inline AnyFeatures checked_view(const void* data, char kind, int bits, const std::string& dtype,
+                                const std::int64_t* shape, const std::int64_t* strides, std::int64_t ndim) {
+  if (ndim != 2) throw py::value_error("features must be 2-D (n, dim), got shape " + shape_text(shape, ndim));
+  if (shape[1] == 0) throw py::value_error("features must have at least 1 column, got shape " + shape_text(shape, 2));
+  const std::int64_t row_stride = strides != nullptr ? strides[0] : shape[1];
+  const std::int64_t column_stride = strides != nullptr ? strides[1] : 1;
+  if (kind == 'b' && bits == 16) return view_of<BFloat16>(data, shape, row_stride, column_stride);
+  if (kind == 'f' && bits == 16) return view_of<Float16>(data, shape, row_stride, column_stride);
+  if (kind == 'f' && bits == 32) return view_of<float>(data, shape, row_stride, column_stride);
+  if (kind == 'f' && bits == 64) return view_of<double>(data, shape, row_stride, column_stride);
+  reject_dtype(dtype);
+}
+
+inline Features features_of_numpy(py::array array) {
+  const std::string dtype = py::str(array.dtype());
+  const bool bfloat16 = dtype == "bfloat16";
+  if (!bfloat16 && (array.dtype().kind() != 'f' || array.itemsize() > 8)) reject_dtype(dtype);
+  const bool swapped = !py::cast<bool>(array.dtype().attr("isnative"));
+  bool whole = py::cast<bool>(array.attr("flags").attr("aligned"));
+  for (py::ssize_t i = 0; i < array.ndim(); ++i) whole = whole && array.strides(i) % array.itemsize() == 0;
+  if (swapped || !whole) {  // fields of records, foreign byte order: rare enough for a copy
+    array = py::module_::import("numpy").attr("asarray")(array.attr("astype")(array.dtype().attr("newbyteorder")("=")));
+  }
+  std::int64_t shape[32];
+  std::int64_t strides[32];
+  const std::int64_t ndim = std::min<py::ssize_t>(array.ndim(), 32);
+  for (std::int64_t i = 0; i < ndim; ++i) {
+    shape[i] = array.shape(i);
+    strides[i] = array.strides(i) / array.itemsize();
+  }
+  const int bits = static_cast<int>(8 * array.itemsize());
+  return {checked_view(array.data(), bfloat16 ? 'b' : 'f', bits, dtype, shape, strides, ndim), array};
+}
+
+inline std::string dtype_text(const dlpack::DataType& dtype) {
+  static const char* const kinds[] = {"int", "uint", "float", "opaque", "bfloat", "complex", "bool"};
+  const std::string kind = dtype.code < 7 ? kinds[dtype.code] : "type " + std::to_string(dtype.code) + " of bits ";
+  return dtype.code == 6 ? kind : kind + std::to_string(dtype.bits);
+}
+
+inline Features features_of_dlpack(py::object array) {
+  // Autograd libraries refuse to export what needs a gradient; the metric needs none.
+  if (py::cast<bool>(py::bool_(py::getattr(array, "requires_grad", py::bool_(false))))) array = array.attr("detach")();
+  const auto device = py::cast<std::pair<int, int>>(array.attr("__dlpack_device__")());
+  if (device.first != dlpack::kCpu && device.first != dlpack::kCudaHost) {
+    throw py::value_error("features must be in the host's memory, got DLPack device type " +
+                          std::to_string(device.first) + " (2 is CUDA); move them with .cpu()");
+  }
+  py::object capsule;
+  try {
+    capsule = array.attr("__dlpack__")(py::arg("max_version") = py::make_tuple(1, 0));
+  } catch (py::error_already_set& error) {  // an exporter from before version 1
+    if (!error.matches(PyExc_TypeError)) throw;
+    capsule = array.attr("__dlpack__")();
+  }
+  const auto [tensor, owner] =
+      PyCapsule_IsValid(capsule.ptr(), "dltensor_versioned") != 0
+          ? dlpack::consume<dlpack::ManagedTensorVersioned>(capsule, "dltensor_versioned", "used_dltensor_versioned")
+          : dlpack::consume<dlpack::ManagedTensor>(capsule, "dltensor", "used_dltensor");
+  const char kind = tensor->dtype.code == dlpack::kBFloat ? 'b' : tensor->dtype.code == dlpack::kFloat ? 'f' : '?';
+  const void* const data = static_cast<const char*>(tensor->data) + tensor->byte_offset;
+  return {checked_view(data, kind, tensor->dtype.bits, dtype_text(tensor->dtype), tensor->shape, tensor->strides,
+                       tensor->ndim),
+          owner};
+}
+
+/// Borrows an array of features, (n, dim). Throws TypeError or ValueError for what is none.
+inline Features import_features(const py::object& array) {
+  if (py::isinstance<py::array>(array)) return features_of_numpy(py::cast<py::array>(array));
+  if (py::hasattr(array, "__dlpack__")) return features_of_dlpack(array);
+  if (py::hasattr(array, "__array__")) {
+    return features_of_numpy(py::cast<py::array>(py::module_::import("numpy").attr("asarray")(array)));
+  }
+  throw py::type_error("features must be an array or tensor (n, dim), got " +
+                       py::cast<std::string>(py::type::of(array).attr("__name__")));
+}
+
+}  // namespace fidfast::bindings

@@ -1,0 +1,207 @@
+// The Frechet distance between two Gaussians and the transport map between them, for every device.
+//
+//   d^2 = |mu1 - mu2|^2 + tr S1 + tr S2 - 2 tr (S1 S2)^(1/2)              Dowson & Landau (1982), equation 16
+//   tr (S1 S2)^(1/2) = sum sqrt(eig(F1^T S2 F1)) = sum sv(F2^T F1)        for any F1 F1^T = S1, F2 F2^T = S2
+//
+// The eigenvalues are the fast way: a symmetric problem of half the size in work. They square what they measure, so
+// a root as small as sqrt(epsilon) of the largest is lost in rounding; the singular values don't. Which of the two
+// is taken follows from what is known of the ranks, and then from the rounding bound of the result.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/errors.hpp"
+#include "core/gaussian.hpp"
+#include "core/linalg.hpp"
+#include "core/matrix.hpp"
+
+namespace fidfast {
+
+struct FrechetTerms {
+  double mean_term = 0;   // |mu1 - mu2|^2
+  double trace1 = 0;      // tr S1
+  double trace2 = 0;      // tr S2
+  double trace_root = 0;  // tr (S1 S2)^(1/2)
+  Index rank = 0;         // number of eigenvalues or singular values summed in trace_root
+  double rounding = 0;    // bound on the rounding error of distance()
+
+  /// Never negative, as no distance is: what is left below zero is rounding.
+  double distance() const { return std::max(0.0, mean_term + trace1 + trace2 - 2 * trace_root); }
+};
+
+namespace detail {
+
+constexpr double kEpsilon = std::numeric_limits<double>::epsilon();
+
+/// Two Gaussians on the units that vary in both (elsewhere the root is zero), `first` the one of lower rank. The
+/// order does not depend on the order of the arguments, so neither does the result.
+template <class Device>
+struct Pair {
+  const Gaussian<Device>* first;
+  const Gaussian<Device>* second;
+  std::vector<Index> units;
+  std::shared_ptr<const Factor<Device>> f1;
+  std::shared_ptr<const Factor<Device>> f2;
+
+  Pair(const Gaussian<Device>& a, const Gaussian<Device>& b) : first(&a), second(&b) {
+    for (Index j = 0; j < a.dim(); ++j) {
+      if (a.alive(j) && b.alive(j)) units.push_back(j);
+    }
+    f1 = first->factor(units);
+    f2 = second->factor(units);
+  }
+
+  void order_by_rank() {
+    if (std::make_pair(f2->rank(), second->trace()) < std::make_pair(f1->rank(), first->trace())) {
+      std::swap(first, second);
+      std::swap(f1, f2);
+    }
+  }
+
+  Index rank() const { return std::min(f1->rank(), f2->rank()); }
+  /// The second covariance may stand for itself where nothing of it was set aside as rounding.
+  bool second_is_full() const { return !second->low_rank() && f2->rank() == static_cast<Index>(units.size()); }
+
+  /// F1^T S2 F1, lower triangle.
+  Matrix<Device> quadratic_form() const {
+    Matrix<Device> s2 = Linalg<Device>::submatrix(second->sigma(), units);
+    if (!f1->triangular) return Linalg<Device>::quadratic_form(s2, f1->f);
+    Linalg<Device>::congruence(s2, f1->f);
+    return s2;
+  }
+
+  /// F2^T F1.
+  Matrix<Device> cross_product() const {
+    if (f2->triangular) return Linalg<Device>::triangular_product(f2->f, f1->f);
+    return Linalg<Device>::transposed_product(f2->f, f1->f);
+  }
+};
+
+struct Root {
+  double trace = 0;
+  double rounding = 0;
+};
+
+/// sum sqrt(values). Every eigenvalue carries a rounding error of some epsilons of the matrix's norm, which weighs
+/// the more in the root the smaller the eigenvalue.
+inline Root root_of_eigenvalues(const std::vector<double>& values) {
+  double squares = 0;
+  for (const double value : values) squares += value * value;
+  const double error = 4 * kEpsilon * std::sqrt(squares);
+  Root root;
+  for (const double value : values) {
+    const double clipped = std::max(value, 0.0);
+    root.trace += std::sqrt(clipped);
+    root.rounding += std::sqrt(clipped + error) - std::sqrt(clipped);
+  }
+  return root;
+}
+
+/// sum values. The error of the product and of its singular values is some epsilons of |F1|_F |F2|_F.
+inline Root root_of_singular_values(const std::vector<double>& values, double trace1, double trace2) {
+  Root root;
+  for (const double value : values) root.trace += value;
+  root.rounding = 4 * kEpsilon * std::sqrt(static_cast<double>(values.size()) * trace1 * trace2);
+  return root;
+}
+
+/// What the factor's own error does to the root: first order in S1 it is tr(T dS1) / 2, with the transport map
+/// |T|^2 <= |S2| / (smallest eigenvalue of S1) and |dS1|_F some epsilons of tr S1; and what was left out of S1 adds
+/// at most the nuclear norm of its cross product with F2.
+template <class Device>
+double factor_rounding(const Factor<Device>& factor, double trace, double trace_other) {
+  const double first_order = 2 * kEpsilon * trace * std::sqrt(trace_other) * factor.inverse_norm;
+  return first_order + std::sqrt(factor.dropped * trace_other);
+}
+
+/// The squared small roots are good enough while they cost no more than kAccurate of the sum. Beyond, singular values
+/// are taken where they take less than about a second; in larger problems the bound tells what the speed costs.
+constexpr double kAccurate = 1e-10;
+constexpr Index kRefined = 1024;
+
+template <class Device>
+Root trace_of_root(const Pair<Device>& pair) {
+  const double trace1 = pair.first->trace();
+  const double trace2 = pair.second->trace();
+  const double of_factor1 = factor_rounding(*pair.f1, trace1, trace2);
+  const double of_factor2 = factor_rounding(*pair.f2, trace2, trace1);
+  if (pair.second_is_full()) {
+    Matrix<Device> form = pair.quadratic_form();
+    Root root = root_of_eigenvalues(Linalg<Device>::eigenvalues(form));
+    if (root.rounding <= kAccurate * root.trace || pair.rank() > kRefined) {
+      root.rounding += of_factor1;
+      return root;
+    }
+  }
+  Matrix<Device> cross = pair.cross_product();
+  Root root = root_of_singular_values(Linalg<Device>::singular_values(cross), trace1, trace2);
+  root.rounding += of_factor1 + of_factor2;
+  return root;
+}
+
+inline void require_same_dim(Index dim1, Index dim2) {
+  if (dim1 != dim2) {
+    throw InvalidInput("the first Gaussian has dim " + std::to_string(dim1) + ", the second " +
+                       std::to_string(dim2));
+  }
+}
+
+}  // namespace detail
+
+/// The distance in its terms.
+template <class Device>
+FrechetTerms frechet_terms(const Gaussian<Device>& a, const Gaussian<Device>& b) {
+  detail::require_same_dim(a.dim(), b.dim());
+  FrechetTerms terms;
+  terms.mean_term = Linalg<Device>::squared_distance(a.mu(), b.mu());
+  terms.trace1 = a.trace();
+  terms.trace2 = b.trace();
+  detail::Pair<Device> pair(a, b);
+  pair.order_by_rank();
+  terms.rank = pair.rank();
+  detail::Root root;
+  if (terms.rank > 0) root = detail::trace_of_root(pair);
+  terms.trace_root = root.trace;
+  const double sums = terms.mean_term + terms.trace1 + terms.trace2 + 2 * root.trace;
+  terms.rounding = 2 * root.rounding + 4 * detail::kEpsilon * sums;
+  return terms;
+}
+
+/// The symmetric positive semidefinite T (dim, dim), full, that carries Gaussian b onto a: T Sb T = Sa on the
+/// directions in which both vary; zero on the others. Olkin & Pukelsheim (1982).
+/// With Fa^T Sb Fa = V diag(l) V^T it is T = Fa V diag(l^(-1/2)) V^T Fa^T.
+template <class Device>
+Matrix<Device> transport_map(const Gaussian<Device>& a, const Gaussian<Device>& b) {
+  detail::require_same_dim(a.dim(), b.dim());
+  const detail::Pair<Device> pair(a, b);
+  if (pair.rank() == 0) return Matrix<Device>::zeros(a.dim(), a.dim());
+
+  Matrix<Device> vectors;    // V, (rank of Fa, any)
+  std::vector<double> roots;  // sqrt(l), in the order of the columns of V
+  bool accurate = false;
+  if (pair.second_is_full()) {
+    vectors = pair.quadratic_form();
+    roots = Linalg<Device>::eigenvectors(vectors);
+    accurate = roots.front() > 1e-6 * roots.back();
+    for (double& value : roots) value = std::sqrt(std::max(value, 0.0));
+  }
+  if (!accurate) {
+    Matrix<Device> cross = pair.cross_product();
+    roots = Linalg<Device>::right_singular_vectors(cross, vectors);
+  }
+  const double largest = *std::max_element(roots.begin(), roots.end());
+  const double null = 8 * detail::kEpsilon * static_cast<double>(roots.size()) * largest;
+  for (double& root : roots) root = root > null ? 1.0 / std::sqrt(root) : 0.0;
+  const Matrix<Device> scaled = Linalg<Device>::scaled_columns(vectors, 0, roots);
+  const Matrix<Device> half = Linalg<Device>::product(pair.f1->f, scaled);
+  const std::vector<double> ones(pair.units.size(), 1.0);
+  return Linalg<Device>::outer_product(Linalg<Device>::scatter_rows(half, a.dim(), pair.units, ones));
+}
+
+}  // namespace fidfast

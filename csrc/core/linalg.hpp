@@ -1,0 +1,139 @@
+// The verbs that a device must supply, with the shapes they take. Matrices are column-major. Of a symmetric
+// matrix only the lower triangle is read and written, unless a verb says "full". A device defines the members
+// in its own folder and instantiates them there for itself.
+#pragma once
+
+#include <vector>
+
+#include "core/matrix.hpp"
+
+namespace fidfast {
+
+/// A mean that carries twice the digits of a double: the value is high + low, |low| <= ulp(high) / 2. Blocks far
+/// from the origin keep the digits of their distance from one another.
+template <class Device>
+struct Mean {
+  Vector<Device> high;  // (dim,)
+  Vector<Device> low;   // (dim,)
+
+  static Mean zeros(Index dim) { return {Vector<Device>::zeros(dim), Vector<Device>::zeros(dim)}; }
+};
+
+/// How far a matrix is from its transpose, and where.
+struct Asymmetry {
+  double difference = 0;  // |a_ij - a_ji|
+  Index i = 0;
+  Index j = 0;
+};
+
+/// Verbs on rows of features: S is the type they come in, T (float or double) the type they are multiplied in.
+template <class Device>
+struct RowVerbs {
+  /// The first row of (n, dim) that holds NaN or infinity, or -1.
+  template <class S>
+  static Index first_nonfinite_row(const FeatureView<S>& features);
+
+  /// columns[:, first + i] = features[i]; exact, since T holds every S that is given to it.
+  template <class S, class T>
+  static void append(const FeatureView<S>& features, Matrix<Device, T>& columns, Index first);
+
+  /// The mean of the rows; exact for a column whose entries are all equal.
+  template <class S>
+  static void mean(const FeatureView<S>& features, Mean<Device>& mean);
+
+  /// origin (dim,) = mean rounded to T; remainder (dim,) = mean - origin;
+  /// centred[:, i] = features[i] - origin in T's arithmetic.
+  template <class S, class T>
+  static void centre(const FeatureView<S>& features, const Mean<Device>& mean, Vector<Device, T>& origin,
+                     Vector<Device>& remainder, Matrix<Device, T>& centred);
+
+  /// scatter (dim, dim) += X X^T - n r r^T + weight d d^T, with X the first n columns of centred (dim, >= n),
+  /// r and d (dim,). product is (dim, dim) scratch where T is float, and may be empty where T is double.
+  template <class T>
+  static void add_scatter(const Matrix<Device, T>& centred, Index n, const Vector<Device>& r, double weight,
+                          const Vector<Device>& d, Matrix<Device>& scatter, Matrix<Device, T>& product);
+
+  /// Whether two column ranges of the same shape hold the same bits.
+  template <class T>
+  static bool same_columns(const Matrix<Device, T>& a, Index first_a, const Matrix<Device, T>& b, Index first_b,
+                           Index count);
+};
+
+template <class Device>
+struct Linalg {
+  // Vectors and means -----------------------------------------------------------------------------------------
+  /// d (dim,) = to - from.
+  static void difference(const Mean<Device>& to, const Mean<Device>& from, Vector<Device>& d);
+  /// mean += weight d.
+  static void advance(Mean<Device>& mean, double weight, const Vector<Device>& d);
+  /// |a - b|^2.
+  static double squared_distance(const Vector<Device>& a, const Vector<Device>& b);
+
+  // Element by element ----------------------------------------------------------------------------------------
+  /// a (n, n) += alpha b + beta d d^T, lower triangles.
+  static void add_symmetric(Matrix<Device>& a, double alpha, const Matrix<Device>& b, double beta,
+                            const Vector<Device>& d);
+  /// a *= alpha, every element.
+  static void scale(Matrix<Device>& a, double alpha);
+  /// a <- (a + a^T) / 2, full (n, n); returns the largest |a_ij - a_ji| and where it was.
+  static Asymmetry symmetrize(Matrix<Device>& a);
+  /// Copies the lower triangle of a (n, n) to its upper one.
+  static void mirror(Matrix<Device>& a);
+  /// The diagonal of a (n, n), on the host.
+  static std::vector<double> diagonal(const Matrix<Device>& a);
+  /// Which columns of a (m, n) hold anything but zeros, on the host.
+  static std::vector<bool> nonzero_columns(const Matrix<Device>& a);
+  /// |A|_F^2 of a (m, n).
+  static double squared_norm(const Matrix<Device>& a);
+  /// The largest |a_ij| in the lower triangle of a (n, n).
+  static double largest(const Matrix<Device>& a);
+  /// a[units][:, units], full: (n, n) -> (units, units).
+  static Matrix<Device> submatrix(const Matrix<Device>& a, const std::vector<Index>& units);
+  /// result[rows[i], :] = scale[i] a[i, :], other rows zero: (m, n) -> (num_rows, n), m = rows.size().
+  static Matrix<Device> scatter_rows(const Matrix<Device>& a, Index num_rows, const std::vector<Index>& rows,
+                                     const std::vector<double>& scale);
+  /// The rows named by `rows`: (m, n) -> (rows, n).
+  static Matrix<Device> gather_rows(const Matrix<Device>& a, const std::vector<Index>& rows);
+  /// The columns [first, first + scale.size()), each times its scale: (m, n) -> (m, scale.size()).
+  static Matrix<Device> scaled_columns(const Matrix<Device>& a, Index first, const std::vector<double>& scale);
+  /// a[i, j] *= scale[i] scale[j], lower triangle of (n, n).
+  static void scale_both_sides(Matrix<Device>& a, const std::vector<double>& scale);
+  /// The (dim, n - 1) columns whose outer product is the scatter of the n columns of `rows` (dim, n) about their
+  /// mean: rows less `mean`, reflected so that the direction of the mean drops out. Consumes `rows`.
+  static Matrix<Device> drop_mean_direction(Matrix<Device> rows, const Mean<Device>& mean);
+
+  // Products --------------------------------------------------------------------------------------------------
+  /// a^T b: (k, m), (k, n) -> (m, n).
+  static Matrix<Device> transposed_product(const Matrix<Device>& a, const Matrix<Device>& b);
+  /// l^T b with l (k, k) lower triangular: (k, n) -> (k, n).
+  static Matrix<Device> triangular_product(const Matrix<Device>& l, Matrix<Device> b);
+  /// a b: (m, k), (k, n) -> (m, n).
+  static Matrix<Device> product(const Matrix<Device>& a, const Matrix<Device>& b);
+  /// a a^T, full: (m, n) -> (m, m).
+  static Matrix<Device> outer_product(const Matrix<Device>& a);
+  /// c -= a a^T, lower triangle: (n, n), (n, r).
+  static void subtract_outer_product(Matrix<Device>& c, const Matrix<Device>& a);
+  /// s <- l^T s l in place, lower triangles: s (n, n) symmetric, l (n, n) lower triangular.
+  static void congruence(Matrix<Device>& s, const Matrix<Device>& l);
+  /// f^T s f, lower triangle: s (n, n) full, f (n, r) -> (r, r).
+  static Matrix<Device> quadratic_form(const Matrix<Device>& s, const Matrix<Device>& f);
+
+  // Factorisations --------------------------------------------------------------------------------------------
+  /// a <- L with L L^T = a, strict upper triangle zero; false where a (n, n) is not positive definite.
+  static bool cholesky(Matrix<Device>& a);
+  /// a <- L with L L^T = P^T a P for the leading `rank` columns, which stop where every remaining pivot is at most
+  /// `tolerance`; order[k] is the row of `a` that became row k. Returns the rank. Strict upper triangle zero.
+  static Index pivoted_cholesky(Matrix<Device>& a, double tolerance, std::vector<Index>& order);
+  /// An estimate of |L^-1|_1 for the leading (rank, rank) block of lower triangular l (n, >= rank).
+  static double inverse_norm(const Matrix<Device>& l, Index rank);
+  /// Eigenvalues of a (n, n), ascending, on the host; a is destroyed.
+  static std::vector<double> eigenvalues(Matrix<Device>& a);
+  /// The same, with the eigenvectors as the columns of a.
+  static std::vector<double> eigenvectors(Matrix<Device>& a);
+  /// Singular values of a (m, n), descending, on the host; a is destroyed.
+  static std::vector<double> singular_values(Matrix<Device>& a);
+  /// The same, with the right singular vectors as the columns of `right` (n, min(m, n)); a is destroyed.
+  static std::vector<double> right_singular_vectors(Matrix<Device>& a, Matrix<Device>& right);
+};
+
+}  // namespace fidfast

@@ -1,0 +1,102 @@
+// Numbers in the memory of a device, and a borrowed view of somebody else's rows.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <utility>
+
+namespace fidfast {
+
+using Index = std::int64_t;
+
+/// IEEE 754 binary16 as it lies in memory.
+struct Float16 {
+  std::uint16_t bits;
+};
+
+/// The upper half of an IEEE 754 binary32.
+struct BFloat16 {
+  std::uint16_t bits;
+};
+
+/// Column-major (rows, cols) numbers that this object owns in the memory of `Device`.
+template <class Device, class T = double>
+class Matrix {
+ public:
+  Matrix() = default;
+  /// Uninitialised.
+  Matrix(Index rows, Index cols)
+      : rows_(rows), cols_(cols), data_(static_cast<T*>(Device::allocate(bytes()))) {}
+  Matrix(const Matrix& other) : Matrix(other.rows_, other.cols_) {
+    Device::copy(data_, other.data_, bytes());
+  }
+  Matrix(Matrix&& other) noexcept { swap(other); }
+  Matrix& operator=(Matrix other) noexcept {
+    swap(other);
+    return *this;
+  }
+  ~Matrix() { Device::release(data_); }
+
+  static Matrix zeros(Index rows, Index cols) {
+    Matrix result(rows, cols);
+    Device::clear(result.data_, result.bytes());
+    return result;
+  }
+
+  Index rows() const { return rows_; }
+  Index cols() const { return cols_; }
+  Index size() const { return rows_ * cols_; }
+  bool empty() const { return size() == 0; }
+  T* data() { return data_; }
+  const T* data() const { return data_; }
+  T* column(Index j) { return data_ + j * rows_; }
+  const T* column(Index j) const { return data_ + j * rows_; }
+
+ private:
+  std::size_t bytes() const { return static_cast<std::size_t>(size()) * sizeof(T); }
+  void swap(Matrix& other) noexcept {
+    std::swap(rows_, other.rows_);
+    std::swap(cols_, other.cols_);
+    std::swap(data_, other.data_);
+  }
+
+  Index rows_ = 0;
+  Index cols_ = 0;
+  T* data_ = nullptr;
+};
+
+/// A matrix of one column, (size, 1).
+template <class Device, class T = double>
+class Vector : public Matrix<Device, T> {
+ public:
+  Vector() = default;
+  explicit Vector(Index size) : Matrix<Device, T>(size, 1) {}
+  static Vector zeros(Index size) {
+    Vector result;
+    result.Matrix<Device, T>::operator=(Matrix<Device, T>::zeros(size, 1));
+    return result;
+  }
+};
+
+/// Rows of features that somebody else owns, (n, dim) of T with any strides, counted in elements.
+template <class T>
+struct FeatureView {
+  const T* data;
+  Index n;
+  Index dim;
+  Index row_stride;
+  Index column_stride;
+
+  const T* row(Index i) const { return data + i * row_stride; }
+  FeatureView rows(Index first, Index count) const {
+    return {row(first), count, dim, row_stride, column_stride};
+  }
+};
+
+/// The columns [first, first + count) of a (dim, n) matrix, read as rows of features.
+template <class Device, class T>
+FeatureView<T> columns_as_features(const Matrix<Device, T>& matrix, Index first, Index count) {
+  return {matrix.column(first), count, matrix.rows(), matrix.rows(), 1};
+}
+
+}  // namespace fidfast

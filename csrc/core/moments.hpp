@@ -1,0 +1,399 @@
+// Count, mean and scatter of a stream of features: centred, mergeable, exact in any split of the rows.
+//
+// Chan, Golub, LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances" (1979), with
+// the mean kept in twice the digits of a double. Rows wait until a block of them is worth one symmetric rank-k
+// update. While there are no more rows than columns the rows themselves are the statistics: their covariance has
+// no more than n - 1 eigenvalues, and the rows know them to full accuracy where the matrix does not.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <mutex>
+#include <string>
+#include <type_traits>
+#include <utility>
+
+#include "core/errors.hpp"
+#include "core/gaussian.hpp"
+#include "core/linalg.hpp"
+#include "core/matrix.hpp"
+
+namespace fidfast {
+
+/// The arithmetic in which rows of float32 and narrower are multiplied within a block. Sums over blocks, and rows
+/// of float64, are always float64.
+enum class Precision { kFloat32, kFloat64 };
+
+/// Rows that wait, as the first `count` columns of a (dim, capacity) matrix.
+template <class Device, class T>
+struct WaitingRows {
+  Matrix<Device, T> columns;
+  Index count = 0;
+
+  FeatureView<T> features(Index first, Index n) const { return columns_as_features(columns, first, n); }
+
+  void reserve(Index dim, Index needed) {
+    if (needed <= columns.cols()) return;
+    Matrix<Device, T> larger(dim, std::max(needed, 2 * columns.cols()));
+    if (count > 0) RowVerbs<Device>::append(features(0, count), larger, 0);
+    columns = std::move(larger);
+  }
+
+  template <class S>
+  void append(const FeatureView<S>& rows) {  // after reserve
+    if (rows.n == 0) return;
+    RowVerbs<Device>::append(rows, columns, count);
+    count += rows.n;
+  }
+
+  /// Where `part` stands in here as one run of rows, or -1.
+  Index find(const WaitingRows& part) const {
+    for (Index first = 0; first + part.count <= count; ++first) {
+      if (RowVerbs<Device>::same_columns(columns, first, part.columns, 0, part.count)) return first;
+    }
+    return -1;
+  }
+
+  void erase(Index first, Index n) {
+    WaitingRows rest;
+    rest.reserve(columns.rows(), std::max<Index>(count - n, 1));
+    rest.append(features(0, first));
+    rest.append(features(first + n, count - first - n));
+    *this = std::move(rest);
+  }
+};
+
+/// All that the moments of a stream are. The rows seen are `count` folded ones and those that wait.
+template <class Device>
+struct MomentsState {
+  Index dim = 0;
+  Precision precision = Precision::kFloat32;
+  Index count = 0;           // rows folded into mean and scatter
+  Mean<Device> mean;         // (dim,)
+  Matrix<Device> scatter;    // (dim, dim), lower triangle; empty until the first fold
+  WaitingRows<Device, float> narrow;
+  WaitingRows<Device, double> wide;
+
+  Index num_samples() const { return count + narrow.count + wide.count; }
+
+  bool operator==(const MomentsState& other) const {
+    const auto same = [](const auto& a, const auto& b, Index columns) {
+      return RowVerbs<Device>::same_columns(a, 0, b, 0, columns);
+    };
+    return dim == other.dim && precision == other.precision && count == other.count &&
+           narrow.count == other.narrow.count && wide.count == other.wide.count &&
+           same(narrow.columns, other.narrow.columns, narrow.count) &&
+           same(wide.columns, other.wide.columns, wide.count) &&
+           (count == 0 || (same(mean.high, other.mean.high, 1) && same(mean.low, other.mean.low, 1) &&
+                           same(scatter, other.scatter, dim)));
+  }
+};
+
+/// Safe for use by several threads at once: each call holds the object's lock for the time it takes.
+template <class Device>
+class Moments {
+ public:
+  using State = MomentsState<Device>;
+
+  Moments(Index dim, Precision precision) {
+    if (dim < 1) throw InvalidInput("dim must be at least 1, got " + std::to_string(dim));
+    state_.dim = dim;
+    state_.precision = precision;
+  }
+  explicit Moments(State state) : state_(std::move(state)) {}
+  Moments(const Moments& other) : state_(other.state()) {}
+
+  Index dim() const { return state_.dim; }
+  Precision precision() const { return state_.precision; }
+  Index num_samples() const { return locked([&] { return state_.num_samples(); }); }
+  State state() const { return locked([&] { return state_; }); }
+
+  /// Adds the rows of features (n, dim). Throws, and changes nothing, where a value is NaN or infinite.
+  template <class S>
+  void update(const FeatureView<S>& features) {
+    if (features.dim != dim()) {
+      throw InvalidInput("features have " + std::to_string(features.dim) +
+                         " columns, but Moments was created with dim=" + std::to_string(dim()));
+    }
+    const Index bad = RowVerbs<Device>::first_nonfinite_row(features);
+    if (bad >= 0) throw InvalidInput("features hold NaN or infinity; the first such row is " + std::to_string(bad));
+    locked([&] {
+      const bool keep = rows_suffice(features.n);
+      prepare<S>(features.n, keep);
+      take(features, keep);
+    });
+  }
+
+  /// Adds the rows that `other` has seen.
+  void merge(const Moments& other) {
+    if (&other == this) return merge(Moments(other));
+    require_same_dim(other, "merge");
+    const std::scoped_lock both(mutex_, other.mutex_);
+    const State& theirs = other.state_;
+    const bool keep = theirs.count == 0 && rows_suffice(theirs.num_samples());
+    // All the memory first: after it nothing can fail, so a failed merge changes nothing.
+    prepare<float>(theirs.narrow.count, keep);
+    prepare<double>(theirs.wide.count, keep);
+    if (theirs.count > 0) {
+      make_foldable();
+      merge_folded(theirs);
+    }
+    take(theirs.narrow.features(0, theirs.narrow.count), keep);
+    take(theirs.wide.features(0, theirs.wide.count), keep);
+  }
+
+  /// Takes out the rows that `other` has seen, the inverse of merge: sliding windows, leave-a-block-out.
+  void unmerge(const Moments& other) {
+    if (&other == this) return reset();
+    require_same_dim(other, "unmerge");
+    const std::scoped_lock both(mutex_, other.mutex_);
+    const Index n = state_.num_samples();
+    const Index gone = other.state_.num_samples();
+    if (gone > n) {
+      throw InvalidInput("cannot unmerge " + std::to_string(gone) + " samples from moments of " + std::to_string(n));
+    }
+    if (gone == 0 || unmerge_waiting(other.state_)) return;
+    if (gone == n) return clear();
+
+    State whole = folded(state_);
+    const State part = folded(other.state_);
+    Vector<Device> d(dim());
+    Linalg<Device>::difference(part.mean, whole.mean, d);
+    const std::vector<double> before = Linalg<Device>::diagonal(whole.scatter);
+    const double ratio = static_cast<double>(gone) / static_cast<double>(n - gone);
+    Linalg<Device>::add_symmetric(whole.scatter, -1.0, part.scatter, -ratio * static_cast<double>(n), d);
+    require_part(before, Linalg<Device>::diagonal(whole.scatter));
+    Linalg<Device>::advance(whole.mean, -ratio, d);
+    whole.count = n - gone;
+    state_ = std::move(whole);
+  }
+
+  void reset() { locked([&] { clear(); }); }
+
+  /// The Gaussian with the stream's mean and scatter / (num_samples - ddof). Does not change the moments.
+  Gaussian<Device> stats(Index ddof) const {
+    return locked([&] {
+      const Index n = state_.num_samples();
+      if (n < 2) throw InvalidInput("a covariance needs at least 2 samples, got " + std::to_string(n));
+      if (ddof < 0 || ddof >= n) {
+        throw InvalidInput("ddof must be from 0 to num_samples - 1 = " + std::to_string(n - 1) + ", got " +
+                           std::to_string(ddof));
+      }
+      const double divisor = static_cast<double>(n - ddof);
+      if (state_.count == 0 && n <= dim()) return stats_of_rows(n, divisor);
+      State all = folded(state_);
+      Linalg<Device>::scale(all.scatter, 1.0 / divisor);
+      Linalg<Device>::mirror(all.scatter);
+      return Gaussian<Device>(std::move(all.mean.high), std::move(all.scatter), n);
+    });
+  }
+
+ private:
+  /// Rows a block holds: enough that the products dwarf the passes over the scatter, few enough for float32 sums.
+  static constexpr Index kBlock = 1024;
+
+  /// Memory of the products in T.
+  template <class T>
+  struct BlockWorkspace {
+    Matrix<Device, T> centred;  // (dim, kBlock)
+    Vector<Device, T> origin;   // (dim,)
+    Matrix<Device, T> product;  // (dim, dim), empty for double, whose products go to the scatter directly
+  };
+
+  /// Memory that folding needs; never copied, and kept from one block to the next.
+  struct Workspace {
+    BlockWorkspace<float> float32;
+    BlockWorkspace<double> float64;
+    Mean<Device> block_mean;   // (dim,)
+    Vector<Device> remainder;  // (dim,)
+    Vector<Device> d;          // (dim,)
+
+    template <class T>
+    BlockWorkspace<T>& in() {
+      if constexpr (std::is_same_v<T, float>) return float32;
+      if constexpr (std::is_same_v<T, double>) return float64;
+    }
+  };
+
+  template <class Work>
+  auto locked(Work work) const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return work();
+  }
+
+  template <class S>
+  auto& waiting() {
+    if constexpr (std::is_same_v<S, double>) return state_.wide;
+    if constexpr (!std::is_same_v<S, double>) return state_.narrow;
+  }
+
+  bool rows_suffice(Index more) const { return state_.count == 0 && state_.num_samples() + more <= dim(); }
+
+  /// Gets all the memory that taking n rows of S may need, so that take() cannot fail.
+  template <class S>
+  void prepare(Index n, bool keep) {
+    auto& rows = waiting<S>();
+    const Index total = rows.count + n;
+    if (keep) return rows.reserve(dim(), total);
+    rows.reserve(dim(), std::max(rows.count, std::min(total, kBlock)));
+    if (std::max({total, state_.narrow.count, state_.wide.count}) >= kBlock) make_foldable();
+  }
+
+  void make_foldable() { allocate(state_, work_, narrow_is_float(state_)); }
+
+  static bool narrow_is_float(const State& state) { return state.precision == Precision::kFloat32; }
+
+  static void allocate(State& state, Workspace& work, bool floats) {
+    const Index dim = state.dim;
+    if (state.scatter.empty()) {
+      state.scatter = Matrix<Device>::zeros(dim, dim);
+      state.mean = Mean<Device>::zeros(dim);
+    }
+    if (work.d.empty()) {
+      work.block_mean = Mean<Device>::zeros(dim);
+      work.remainder = Vector<Device>(dim);
+      work.d = Vector<Device>(dim);
+    }
+    if (floats && work.float32.centred.empty()) {
+      work.float32.origin = Vector<Device, float>(dim);
+      work.float32.product = Matrix<Device, float>(dim, dim);
+      work.float32.centred = Matrix<Device, float>(dim, kBlock);
+    }
+    if (work.float64.centred.empty()) {
+      work.float64.origin = Vector<Device>(dim);
+      work.float64.centred = Matrix<Device>(dim, kBlock);
+    }
+  }
+
+  /// Adds rows after prepare(): they wait, or are folded straight from where they lie.
+  template <class S>
+  void take(const FeatureView<S>& features, bool keep) {
+    auto& rows = waiting<S>();
+    if (keep) return rows.append(features);
+    fold_full_blocks();
+    for (Index first = 0; first < features.n;) {
+      const Index n = std::min(kBlock - rows.count, features.n - first);
+      if (n == kBlock) {
+        fold(state_, work_, features.rows(first, n));
+      } else {
+        rows.append(features.rows(first, n));
+        fold_full_blocks();
+      }
+      first += n;
+    }
+  }
+
+  void fold_full_blocks() {
+    if (state_.narrow.count >= kBlock) fold_waiting(state_, work_, state_.narrow);
+    if (state_.wide.count >= kBlock) fold_waiting(state_, work_, state_.wide);
+  }
+
+  template <class T>
+  static void fold_waiting(State& state, Workspace& work, WaitingRows<Device, T>& rows) {
+    for (Index first = 0; first < rows.count; first += kBlock) {
+      fold(state, work, rows.features(first, std::min(kBlock, rows.count - first)));
+    }
+    rows.count = 0;
+  }
+
+  template <class S>
+  static void fold(State& state, Workspace& work, const FeatureView<S>& block) {
+    if constexpr (!std::is_same_v<S, double>) {
+      if (narrow_is_float(state)) return fold_in<float>(state, work, block);
+    }
+    fold_in<double>(state, work, block);
+  }
+
+  /// The one place where rows become moments; T is the arithmetic of the products.
+  template <class T, class S>
+  static void fold_in(State& state, Workspace& work, const FeatureView<S>& block) {
+    BlockWorkspace<T>& mine = work.template in<T>();
+    RowVerbs<Device>::mean(block, work.block_mean);
+    RowVerbs<Device>::centre(block, work.block_mean, mine.origin, work.remainder, mine.centred);
+    const bool first = state.count == 0;
+    if (first) std::swap(state.mean, work.block_mean);
+    Linalg<Device>::difference(first ? state.mean : work.block_mean, state.mean, work.d);
+    const double n = static_cast<double>(block.n);
+    const double share = n / (static_cast<double>(state.count) + n);
+    RowVerbs<Device>::add_scatter(mine.centred, block.n, work.remainder, static_cast<double>(state.count) * share,
+                                  work.d, state.scatter, mine.product);
+    Linalg<Device>::advance(state.mean, share, work.d);
+    state.count += block.n;
+  }
+
+  void merge_folded(const State& theirs) {
+    if (state_.count == 0) state_.mean = theirs.mean;
+    Linalg<Device>::difference(theirs.mean, state_.mean, work_.d);
+    const double n = static_cast<double>(theirs.count);
+    const double share = n / (static_cast<double>(state_.count) + n);
+    Linalg<Device>::add_symmetric(state_.scatter, 1.0, theirs.scatter, static_cast<double>(state_.count) * share,
+                                  work_.d);
+    Linalg<Device>::advance(state_.mean, share, work_.d);
+    state_.count += theirs.count;
+  }
+
+  /// A copy in which no row waits.
+  State folded(const State& state) const {
+    State all = state;
+    if (all.narrow.count + all.wide.count == 0) return all;
+    allocate(all, work_, narrow_is_float(all));
+    fold_waiting(all, work_, all.narrow);
+    fold_waiting(all, work_, all.wide);
+    return all;
+  }
+
+  Gaussian<Device> stats_of_rows(Index n, double divisor) const {
+    Matrix<Device> rows(dim(), n);
+    if (state_.narrow.count > 0) RowVerbs<Device>::append(state_.narrow.features(0, state_.narrow.count), rows, 0);
+    if (state_.wide.count > 0) {
+      RowVerbs<Device>::append(state_.wide.features(0, state_.wide.count), rows, state_.narrow.count);
+    }
+    Mean<Device> mean = Mean<Device>::zeros(dim());
+    RowVerbs<Device>::mean(columns_as_features(rows, 0, n), mean);
+    Matrix<Device> factor = Linalg<Device>::drop_mean_direction(std::move(rows), mean);
+    Linalg<Device>::scale(factor, 1.0 / std::sqrt(divisor));
+    return Gaussian<Device>::from_factor(std::move(mean.high), std::move(factor), n);
+  }
+
+  /// Rows that still wait here leave without a rounding error.
+  bool unmerge_waiting(const State& part) {
+    if (part.count > 0) return false;
+    const Index narrow = state_.narrow.find(part.narrow);
+    const Index wide = state_.wide.find(part.wide);
+    if (narrow < 0 || wide < 0) return false;
+    if (part.narrow.count > 0) state_.narrow.erase(narrow, part.narrow.count);
+    if (part.wide.count > 0) state_.wide.erase(wide, part.wide.count);
+    return true;
+  }
+
+  /// Removing rows that were there leaves no variance below zero by more than float32 rounding.
+  static void require_part(const std::vector<double>& before, const std::vector<double>& after) {
+    constexpr double kRounding = 1e-6;
+    for (std::size_t j = 0; j < after.size(); ++j) {
+      if (after[j] < -kRounding * before[j]) {
+        throw InvalidInput("cannot unmerge samples that were never merged: column " + std::to_string(j) +
+                           " would be left with the scatter " + std::to_string(after[j]));
+      }
+    }
+  }
+
+  void require_same_dim(const Moments& other, const char* verb) const {
+    if (other.dim() != dim()) {
+      throw InvalidInput(std::string("cannot ") + verb + " moments of dim=" + std::to_string(other.dim()) +
+                         " and dim=" + std::to_string(dim()));
+    }
+  }
+
+  void clear() {
+    State empty;
+    empty.dim = state_.dim;
+    empty.precision = state_.precision;
+    state_ = std::move(empty);
+  }
+
+  State state_;
+  mutable Workspace work_;
+  mutable std::mutex mutex_;
+};
+
+}  // namespace fidfast

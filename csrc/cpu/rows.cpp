@@ -1,0 +1,212 @@
+// The verbs on rows of features: plain loops that stream through memory once.
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "cpu/device.hpp"
+#include "cpu/lapack.hpp"
+
+namespace fidfast {
+
+namespace {
+
+inline float from_bits(std::uint32_t bits) {
+  float value;
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+inline float widen(BFloat16 value) { return from_bits(std::uint32_t{value.bits} << 16); }
+
+/// Exponent and fraction moved to their places, and the biases' difference multiplied in: right for subnormals too.
+inline float widen(Float16 value) {
+  const std::uint32_t magnitude = std::uint32_t{value.bits & 0x7fffU} << 13;
+  const std::uint32_t sign = std::uint32_t{value.bits & 0x8000U} << 16;
+  const float scaled = std::copysign(from_bits(magnitude) * 0x1p112F, from_bits(sign));
+  const bool finite = (value.bits & 0x7c00U) != 0x7c00U;
+  return finite ? scaled : from_bits(sign | magnitude | 0x7f800000U);
+}
+
+inline float widen(float value) { return value; }
+inline double widen(double value) { return value; }
+
+template <class S>
+struct Bits;
+template <>
+struct Bits<Float16> {
+  using Word = std::uint16_t;
+  static constexpr Word kExponent = 0x7c00;
+};
+template <>
+struct Bits<BFloat16> {
+  using Word = std::uint16_t;
+  static constexpr Word kExponent = 0x7f80;
+};
+template <>
+struct Bits<float> {
+  using Word = std::uint32_t;
+  static constexpr Word kExponent = 0x7f800000;
+};
+template <>
+struct Bits<double> {
+  using Word = std::uint64_t;
+  static constexpr Word kExponent = 0x7ff0000000000000;
+};
+
+/// NaN and infinity are the values whose exponent is all ones.
+template <class S>
+inline bool finite(const S& value) {
+  typename Bits<S>::Word word;
+  std::memcpy(&word, &value, sizeof word);
+  return (word & Bits<S>::kExponent) != Bits<S>::kExponent;
+}
+
+/// work(j, row[j]) for every column; the common stride of one is told to the compiler.
+template <class S, class Work>
+inline void for_each_column(const FeatureView<S>& features, Index i, Work work) {
+  const S* const row = features.row(i);
+  const Index dim = features.dim;
+  const Index stride = features.column_stride;
+  if (stride == 1) {
+    for (Index j = 0; j < dim; ++j) work(j, row[j]);
+  } else {
+    for (Index j = 0; j < dim; ++j) work(j, row[j * stride]);
+  }
+}
+
+/// sum = high + low exactly (Knuth).
+inline void two_sum(double a, double b, double& high, double& low) {
+  high = a + b;
+  const double shadow = high - a;
+  low = (a - (high - shadow)) + (b - shadow);
+}
+
+void symmetric_product(const Matrix<Cpu, double>& a, Index n, Matrix<Cpu>& scatter, Matrix<Cpu, double>&) {
+  lapack::with([&](const auto& lib) {
+    const auto dim = lib.size(a.rows());
+    const auto k = lib.size(n);
+    const double one = 1.0;
+    lib.dsyrk("L", "N", &dim, &k, &one, a.data(), &dim, &one, scatter.data(), &dim);
+  });
+}
+
+void symmetric_product(const Matrix<Cpu, float>& a, Index n, Matrix<Cpu>&, Matrix<Cpu, float>& product) {
+  lapack::with([&](const auto& lib) {
+    const auto dim = lib.size(a.rows());
+    const auto k = lib.size(n);
+    const float one = 1.0F;
+    const float zero = 0.0F;
+    lib.ssyrk("L", "N", &dim, &k, &one, a.data(), &dim, &zero, product.data(), &dim);
+  });
+}
+
+}  // namespace
+
+template <>
+template <class S>
+Index RowVerbs<Cpu>::first_nonfinite_row(const FeatureView<S>& features) {
+  for (Index i = 0; i < features.n; ++i) {
+    bool all = true;
+    for_each_column(features, i, [&](Index, const S& value) { all &= finite(value); });
+    if (!all) return i;
+  }
+  return -1;
+}
+
+template <>
+template <class S, class T>
+void RowVerbs<Cpu>::append(const FeatureView<S>& features, Matrix<Cpu, T>& columns, Index first) {
+  for (Index i = 0; i < features.n; ++i) {
+    T* const column = columns.column(first + i);
+    for_each_column(features, i, [&](Index j, const S& value) { column[j] = static_cast<T>(widen(value)); });
+  }
+}
+
+template <>
+template <class S>
+void RowVerbs<Cpu>::mean(const FeatureView<S>& features, Mean<Cpu>& mean) {
+  // Sums of differences from the first row: exact zeros where a column is constant, few digits lost where it is far
+  // from the origin.
+  double* const base = mean.high.data();
+  double* const sum = mean.low.data();
+  for_each_column(features, 0, [&](Index j, const S& value) {
+    base[j] = static_cast<double>(widen(value));
+    sum[j] = 0.0;
+  });
+  for (Index i = 1; i < features.n; ++i) {
+    for_each_column(features, i,
+                    [&](Index j, const S& value) { sum[j] += static_cast<double>(widen(value)) - base[j]; });
+  }
+  const double n = static_cast<double>(features.n);
+  for (Index j = 0; j < features.dim; ++j) two_sum(base[j], sum[j] / n, base[j], sum[j]);
+}
+
+template <>
+template <class S, class T>
+void RowVerbs<Cpu>::centre(const FeatureView<S>& features, const Mean<Cpu>& mean, Vector<Cpu, T>& origin,
+                           Vector<Cpu>& remainder, Matrix<Cpu, T>& centred) {
+  T* const rounded = origin.data();
+  for (Index j = 0; j < features.dim; ++j) {
+    rounded[j] = static_cast<T>(mean.high.data()[j]);
+    remainder.data()[j] = (mean.high.data()[j] - static_cast<double>(rounded[j])) + mean.low.data()[j];
+  }
+  for (Index i = 0; i < features.n; ++i) {
+    T* const column = centred.column(i);
+    for_each_column(features, i,
+                    [&](Index j, const S& value) { column[j] = static_cast<T>(widen(value)) - rounded[j]; });
+  }
+}
+
+template <>
+template <class T>
+void RowVerbs<Cpu>::add_scatter(const Matrix<Cpu, T>& centred, Index n, const Vector<Cpu>& r, double weight,
+                                const Vector<Cpu>& d, Matrix<Cpu>& scatter, Matrix<Cpu, T>& product) {
+  symmetric_product(centred, n, scatter, product);
+  const Index dim = scatter.rows();
+  const double* const rs = r.data();
+  const double* const ds = d.data();
+  for (Index j = 0; j < dim; ++j) {
+    double* const column = scatter.column(j);
+    const double rj = -static_cast<double>(n) * rs[j];
+    const double dj = weight * ds[j];
+    if (product.empty()) {
+      for (Index i = j; i < dim; ++i) column[i] += rj * rs[i] + dj * ds[i];
+    } else {
+      const T* const of_block = product.column(j);
+      for (Index i = j; i < dim; ++i) column[i] += static_cast<double>(of_block[i]) + (rj * rs[i] + dj * ds[i]);
+    }
+  }
+}
+
+template <>
+template <class T>
+bool RowVerbs<Cpu>::same_columns(const Matrix<Cpu, T>& a, Index first_a, const Matrix<Cpu, T>& b, Index first_b,
+                                 Index count) {
+  const std::size_t bytes = static_cast<std::size_t>(a.rows() * count) * sizeof(T);
+  return bytes == 0 || std::memcmp(a.column(first_a), b.column(first_b), bytes) == 0;
+}
+
+#define FIDFAST_SOURCE(S)                                                                                   \
+  template Index RowVerbs<Cpu>::first_nonfinite_row(const FeatureView<S>&);                                 \
+  template void RowVerbs<Cpu>::mean(const FeatureView<S>&, Mean<Cpu>&);                                     \
+  template void RowVerbs<Cpu>::append(const FeatureView<S>&, Matrix<Cpu, double>&, Index);                  \
+  template void RowVerbs<Cpu>::centre(const FeatureView<S>&, const Mean<Cpu>&, Vector<Cpu>&, Vector<Cpu>&, Matrix<Cpu>&);
+#define FIDFAST_NARROW(S)                                                                                   \
+  template void RowVerbs<Cpu>::append(const FeatureView<S>&, Matrix<Cpu, float>&, Index);                   \
+  template void RowVerbs<Cpu>::centre(const FeatureView<S>&, const Mean<Cpu>&, Vector<Cpu, float>&, Vector<Cpu>&, Matrix<Cpu, float>&);
+#define FIDFAST_TARGET(T)                                                                                   \
+  template void RowVerbs<Cpu>::add_scatter(const Matrix<Cpu, T>&, Index, const Vector<Cpu>&, double,        \
+                                           const Vector<Cpu>&, Matrix<Cpu>&, Matrix<Cpu, T>&);              \
+  template bool RowVerbs<Cpu>::same_columns(const Matrix<Cpu, T>&, Index, const Matrix<Cpu, T>&, Index, Index);
+
+FIDFAST_SOURCE(Float16)
+FIDFAST_SOURCE(BFloat16)
+FIDFAST_SOURCE(float)
+FIDFAST_SOURCE(double)
+FIDFAST_NARROW(Float16)
+FIDFAST_NARROW(BFloat16)
+FIDFAST_NARROW(float)
+FIDFAST_TARGET(float)
+FIDFAST_TARGET(double)
+
+}  // namespace fidfast
