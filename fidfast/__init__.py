@@ -1,0 +1,35 @@
+"""Streaming moments of features and the Fréchet distance between them.
+
+>>> import numpy as np, fidfast
+>>> rng = np.random.default_rng(0)
+>>> round(fidfast.fid(rng.normal(size=(500, 8)), rng.normal(size=(500, 8)) + 1.0), 1)
+8.2
+
+``fid`` takes arrays, tensors, `Moments`, `GaussianStats` or paths. `Moments` collects the features of a stream in
+bounded memory; `frechet_terms` shows what the distance is made of and bounds its rounding error.
+"""
+
+try:
+    from fidfast import _core
+except ImportError as error:
+    raise ImportError(
+        "fidfast is not compiled for this Python: run `pip install .` in the source tree "
+        "(it needs a C++17 compiler), and import fidfast from outside of it"
+    ) from error
+
+from fidfast.frechet import FrechetTerms, fid, frechet_distance, frechet_terms, transport_map
+from fidfast.gaussian import GaussianStats
+from fidfast.moments import Moments
+
+__version__: str = _core.__version__
+
+__all__ = [
+    "FrechetTerms",
+    "GaussianStats",
+    "Moments",
+    "__version__",
+    "fid",
+    "frechet_distance",
+    "frechet_terms",
+    "transport_map",
+]

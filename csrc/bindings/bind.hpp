@@ -142,9 +142,22 @@ void bind_gaussian(py::module_& module, Prepare prepare) {
              });
            }),
            py::arg("mu"), py::arg("sigma"), py::arg("num_samples"))
+      .def_static(
+          "from_columns",
+          [](const Array<double>& mu, const Array<double>& columns, Index num_samples) {
+            return std::make_shared<G>(
+                G::from_factor(vector_of<Device>(mu), matrix_of<Device, double>(columns), num_samples));
+          },
+          py::arg("mu"), py::arg("columns"), py::arg("num_samples"))
       .def_property_readonly("dim", &G::dim)
       .def_property_readonly("num_samples", &G::num_samples)
-      .def_property_readonly("low_rank", &G::low_rank)
+      .def_property_readonly("columns",
+                             [](const py::object& self) -> py::object {
+                               const G& gaussian = py::cast<const G&>(self);
+                               if (!gaussian.low_rank()) return py::none();
+                               const Matrix<Device>& columns = gaussian.columns();
+                               return look_at(columns.data(), {columns.cols(), columns.rows()}, self);
+                             })
       .def_property_readonly("mu",
                              [](const py::object& self) {
                                const G& gaussian = py::cast<const G&>(self);

@@ -82,8 +82,9 @@ class Gaussian {
   Index num_samples() const { return num_samples_; }
   double trace() const { return trace_; }
   const Vector<Device>& mu() const { return mu_; }
-  /// Whether sigma is known by fewer columns than dim rather than as a matrix.
+  /// Whether sigma is known by columns (dim, rank), sigma = columns columns^T, rather than as a matrix.
   bool low_rank() const { return !columns_.empty(); }
+  const Matrix<Device>& columns() const { return columns_; }
 
   /// sigma (dim, dim), full.
   const Matrix<Device>& sigma() const {

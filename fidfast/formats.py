@@ -1,0 +1,290 @@
+"""Files: statistics of this and the field's other tools, checkpoints of moments, arrays of features.
+
+A file is read into one of three plain records, `Stats`, `Checkpoint` or `Features`. Nothing here executes what a file
+says: arrays are loaded without pickle, and pickles by an unpickler that knows arrays and plain containers only.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import tempfile
+import zipfile
+import zlib
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import IO, Any, ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fidfast import _core
+
+__all__ = ["Checkpoint", "Features", "Stats", "read", "write_checkpoint", "write_stats"]
+
+#: Rows of features that are read from a file and handed on at a time.
+ROWS_AT_A_TIME = 8192
+
+#: The names under which tools keep features in an archive of several arrays.
+FEATURE_KEYS = ("features", "feats", "activations", "arr_0")
+
+_CHECKPOINT_MARK = "fidfast_moments"
+
+
+class Stats(NamedTuple):
+    """Mean and covariance, with what else the file tells."""
+
+    mu: NDArray[np.float64]
+    sigma: NDArray[np.float64]
+    num_samples: int | None = None
+    extractor: str | None = None
+    ddof: int | None = None
+
+    what: ClassVar[str] = "statistics"
+
+
+class Checkpoint(NamedTuple):
+    """The state of a `Moments`."""
+
+    state: _core.MomentsState
+    extractor: str | None = None
+
+    what: ClassVar[str] = "a checkpoint of Moments"
+
+
+class Features(NamedTuple):
+    """An (n, dim) array, perhaps a memory map."""
+
+    features: Any
+    extractor: str | None = None
+
+    what: ClassVar[str] = "features"
+
+
+Content = Stats | Checkpoint | Features
+
+
+# Reading ------------------------------------------------------------------------------------------------------------
+
+
+def read(path: str | os.PathLike[str]) -> Content:
+    """What the file holds.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If the ending is unknown, the file is damaged, or it holds neither statistics nor features.
+    """
+    path = Path(path)
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        raise ValueError(f"{path}: unknown kind of file {path.suffix!r}; known are {', '.join(_READERS)}")
+    if not path.exists():
+        raise FileNotFoundError(f"no such file: {path}")
+    try:
+        return reader(path)
+    except (zipfile.BadZipFile, zlib.error, EOFError, pickle.UnpicklingError, KeyError, IndexError) as error:
+        raise ValueError(f"{path} is damaged or not a {path.suffix} file: {error}") from error
+
+
+def _read_npy(path: Path) -> Features:
+    with _naming(path):
+        return Features(np.load(path, mmap_mode="r", allow_pickle=False))
+
+
+def _read_npz(path: Path) -> Content:
+    with _naming(path):
+        archive = np.load(path, allow_pickle=False)
+    if not isinstance(archive, np.lib.npyio.NpzFile):
+        raise ValueError(f"{path} is damaged or not a .npz file: it holds a single array")
+    with archive, _naming(path):
+        if _CHECKPOINT_MARK in archive:
+            state = {key: _plain(archive[key]) for key in archive if key not in (_CHECKPOINT_MARK, "extractor")}
+            return Checkpoint(state, _text(archive, "extractor"))  # type: ignore[arg-type]  # checked by the core
+        return _content_of(archive, list(archive), path)
+
+
+def _read_pickle(path: Path) -> Content:
+    with open(path, "rb") as file:
+        content = _ArrayUnpickler(file).load()
+    if isinstance(content, Mapping) and "raw_mean" in content and "raw_cov" in content:
+        return _stats_of_raw_sums(content)
+    if isinstance(content, Mapping) and "mu" not in content:
+        # EDM2 keeps one pair of mu and sigma for each metric.
+        metrics = {key: value for key, value in content.items() if isinstance(value, Mapping) and "mu" in value}
+        key = "fid" if "fid" in metrics else next(iter(metrics), None)
+        if key is not None:
+            return _content_of(metrics[key], list(metrics[key]), path)
+    return _content_of(content, list(content) if isinstance(content, Mapping) else [], path)
+
+
+def _read_torch(path: Path) -> Content:
+    import torch
+
+    with torch.serialization.safe_globals([_reconstruct, np.ndarray, np.dtype, type(np.dtype("f8")), *_SCALARS]):
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        except (RuntimeError, pickle.UnpicklingError) as error:
+            raise ValueError(f"{path} is damaged or holds more than tensors and arrays: {error}") from error
+    return _content_of(content, list(content) if isinstance(content, Mapping) else [], path)
+
+
+def _read_safetensors(path: Path) -> Content:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged or not a .safetensors file: {error}") from error
+    return _content_of(tensors, list(tensors), path)
+
+
+_READERS: dict[str, Callable[[Path], Content]] = {
+    ".npz": _read_npz,
+    ".npy": _read_npy,
+    ".pkl": _read_pickle,
+    ".pickle": _read_pickle,
+    ".pt": _read_torch,
+    ".pth": _read_torch,
+    ".safetensors": _read_safetensors,
+}
+
+
+def _content_of(content: Any, keys: list[str], path: Path) -> Content:
+    """Statistics or features in a mapping, or a bare array of features."""
+    if not isinstance(content, Mapping) and getattr(content, "ndim", 0) > 0:
+        return Features(content)
+    if "mu" in keys and "sigma" in keys:
+        num_samples = _number(content, "num_samples")
+        return Stats(content["mu"], content["sigma"], num_samples, _text(content, "extractor"), _number(content, "ddof"))
+    if len(keys) == 1 or any(key in FEATURE_KEYS for key in keys):
+        key = next((key for key in FEATURE_KEYS if key in keys), keys[0])
+        return Features(content[key], _text(content, "extractor"))
+    wanted = "'mu' and 'sigma', nor features under " + " or ".join(repr(key) for key in FEATURE_KEYS)
+    raise ValueError(f"{path} holds neither {wanted}; its keys are {', '.join(map(repr, keys)) or 'none'}")
+
+
+def _stats_of_raw_sums(content: Mapping[str, Any]) -> Stats:
+    """StyleGAN's FeatureStats: sums of the features and of their outer products; covariance with ddof 0."""
+    n = int(content["num_items"])
+    mu = np.asarray(content["raw_mean"], dtype=np.float64) / n
+    sigma = np.asarray(content["raw_cov"], dtype=np.float64) / n - np.outer(mu, mu)
+    return Stats(mu, sigma, n, None, 0)
+
+
+def _number(content: Mapping[str, Any], key: str) -> int | None:
+    return int(content[key]) if key in content else None
+
+
+def _text(content: Mapping[str, Any], key: str) -> str | None:
+    return (str(content[key]) or None) if key in content else None
+
+
+def _plain(array: NDArray[Any]) -> Any:
+    return array.item() if array.ndim == 0 else array
+
+
+class _naming:
+    """Puts the file's name into the errors of `numpy.load`, and says what to make of its ValueError."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if not isinstance(error, ValueError) or str(self._path) in str(error):
+            return
+        if "allow_pickle" in str(error):
+            raise ValueError(f"{self._path} holds pickled objects, which are not loaded") from error
+        raise ValueError(f"{self._path} is damaged or not a {self._path.suffix} file: {error}") from error
+
+
+# Pickles ------------------------------------------------------------------------------------------------------------
+
+_reconstruct: Any = np.empty(0).__reduce__()[0]
+_SCALARS: list[Any] = [np.float64(0).__reduce__()[0]]
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Knows NumPy arrays and plain containers, and refuses everything else."""
+
+    _ALLOWED: ClassVar[dict[tuple[str, str], Any]] = {
+        **{
+            (f"numpy.{core}.multiarray", name): value
+            for core in ("core", "_core")
+            for name, value in (("_reconstruct", _reconstruct), ("scalar", _SCALARS[0]))
+        },
+        ("numpy", "ndarray"): np.ndarray,
+        ("numpy", "dtype"): np.dtype,
+        ("collections", "OrderedDict"): OrderedDict,
+        # The dictionary with attributes that the StyleGAN and EDM2 code bases use.
+        ("dnnlib.util", "EasyDict"): dict,
+    }
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("_codecs", "encode"):  # bytes in pickles of protocol 2
+            return _encode_latin1
+        try:
+            return self._ALLOWED[module, name]
+        except KeyError:
+            raise pickle.UnpicklingError(
+                f"it asks for {module}.{name}, and only arrays and plain containers are loaded"
+            ) from None
+
+
+def _encode_latin1(text: str, encoding: str) -> bytes:
+    return text.encode("latin1")
+
+
+# Writing ------------------------------------------------------------------------------------------------------------
+
+
+def write_stats(path: str | os.PathLike[str], stats: Stats) -> None:
+    """The field's ``mu`` and ``sigma``, and beside them what is known."""
+    known = {
+        "num_samples": stats.num_samples,
+        "ddof": stats.ddof,
+        "extractor": stats.extractor,
+        "fidfast_version": _core.__version__,
+    }
+    arrays = {"mu": stats.mu, "sigma": stats.sigma}
+    _write_npz(path, {**arrays, **{key: value for key, value in known.items() if value is not None}})
+
+
+def write_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
+    """The whole state of a `Moments`."""
+    entries = {_CHECKPOINT_MARK: _core.__version__, **checkpoint.state, "extractor": checkpoint.extractor or ""}
+    _write_npz(path, entries)
+
+
+def _write_npz(path: str | os.PathLike[str], entries: Mapping[str, Any]) -> None:
+    """To a temporary file beside the target, then renamed: readers see the old file or the new one."""
+    path = Path(path)
+    if path.suffix != ".npz":
+        path = path.with_name(path.name + ".npz")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez(file, **entries)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, _mode_of(path))
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _mode_of(path: Path) -> int:
+    """The permissions of the file that is replaced, or those that the umask gives a new one."""
+    if path.exists():
+        return path.stat().st_mode & 0o777
+    umask = os.umask(0)
+    os.umask(umask)
+    return 0o666 & ~umask

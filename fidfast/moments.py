@@ -1,0 +1,237 @@
+"""Count, mean and scatter of a stream of features."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from fidfast import _core, formats
+from fidfast.gaussian import GaussianStats
+
+__all__ = ["Moments"]
+
+
+class Moments:
+    """Count, mean and scatter of a stream of features, in memory that does not grow with the stream.
+
+    Batches may come in any size, order and floating-point type, from several threads; moments of parts of the data
+    merge to the moments of the whole. Rows of float64, or any rows with ``precision="float64"``, give the same
+    result within 1e-12 relative however they are split.
+
+    Parameters
+    ----------
+    dim : int
+        Number of columns of the features.
+    precision : {"float32", "float64"}, default "float32"
+        Arithmetic in which rows of float32, float16 and bfloat16 are multiplied within a block of 1,024 rows, after
+        centring. Sums over blocks are always float64. "float32" is twice as fast and moves the distance by about
+        1e-7 relative. Rows of float64 are always multiplied in float64.
+    extractor : str, optional
+        Name of the network that makes the features; passed on to the statistics.
+
+    Raises
+    ------
+    ValueError
+        If `dim` is below 1 or `precision` is neither of the two.
+
+    Notes
+    -----
+    Chan, Golub & LeVeque (1979), with the mean in twice the digits of float64. Memory is the scatter
+    (8 dim^2 bytes), once more as much or half as much for the products, and a block of rows. While there are no more
+    rows than columns, the rows themselves are kept: their statistics have full accuracy at low rank.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> moments = Moments(dim=4)
+    >>> moments.update(np.ones((10, 4)))
+    >>> moments
+    Moments(dim=4, num_samples=10, precision='float32', extractor=None)
+    """
+
+    __slots__ = ("_core", "_extractor")
+
+    def __init__(self, dim: int, precision: str = "float32", extractor: str | None = None) -> None:
+        self._core = _core.Moments(dim, precision)
+        self._extractor = extractor
+
+    @classmethod
+    def _of_core(cls, core: _core.Moments, extractor: str | None) -> Moments:
+        moments = cls.__new__(cls)
+        moments._core = core
+        moments._extractor = extractor
+        return moments
+
+    @property
+    def dim(self) -> int:
+        """Number of columns of the features."""
+        return self._core.dim
+
+    @property
+    def num_samples(self) -> int:
+        """Number of rows seen."""
+        return self._core.num_samples
+
+    @property
+    def precision(self) -> str:
+        """Arithmetic of the products of rows of float32 and narrower."""
+        return self._core.precision
+
+    @property
+    def extractor(self) -> str | None:
+        """Name of the network that makes the features, or None where it is not known."""
+        return self._extractor
+
+    def update(self, features: Any) -> None:
+        """Add a batch of features.
+
+        Parameters
+        ----------
+        features : (n, dim) array or tensor
+            float16, bfloat16, float32 or float64 in the host's memory; anything with ``__dlpack__``, with any
+            strides. Borrowed, not copied. ``n`` may be 0.
+
+        Raises
+        ------
+        TypeError
+            If the features are no array, or not of a floating-point type.
+        ValueError
+            If the shape does not fit, or a value is NaN or infinite. The moments stay as they were.
+        """
+        self._core.update(features)
+
+    def merge(self, other: Moments) -> None:
+        """Add the rows that `other` has seen.
+
+        Parameters
+        ----------
+        other : Moments
+            Of the same ``dim``; stays as it is.
+
+        Raises
+        ------
+        ValueError
+            If the dims or the extractors differ.
+        """
+        if self._extractor and other._extractor and self._extractor != other._extractor:
+            raise ValueError(f"cannot merge moments of the extractors {self._extractor!r} and {other._extractor!r}")
+        self._core.merge(other._core)
+        self._extractor = self._extractor or other._extractor
+
+    def unmerge(self, other: Moments) -> None:
+        """Take out the rows that `other` has seen, the inverse of `merge`: sliding windows, leave-a-block-out.
+
+        Parameters
+        ----------
+        other : Moments
+            Of rows that were added before; stays as it is.
+
+        Raises
+        ------
+        ValueError
+            If the dims differ, `other` has more samples, or its samples cannot have been part of these.
+        """
+        self._core.unmerge(other._core)
+
+    def reset(self) -> None:
+        """Forget every row."""
+        self._core.reset()
+
+    def stats(self, ddof: int = 1) -> GaussianStats:
+        """Mean and covariance of the rows seen so far. Changes nothing.
+
+        Parameters
+        ----------
+        ddof : int, default 1
+            The covariance is the scatter divided by ``num_samples - ddof``: 1 is unbiased, 0 the maximum likelihood.
+
+        Raises
+        ------
+        ValueError
+            If fewer than 2 rows were seen, or `ddof` is not below their number.
+        """
+        return GaussianStats._of_core(self._core.stats(ddof), self._extractor, ddof)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a checkpoint, from which `load` goes on with the same digits.
+
+        Parameters
+        ----------
+        path : path
+            Where to write; ``.npz`` is appended where the name does not end in it. The file appears whole or not at
+            all.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+        """
+        formats.write_checkpoint(path, formats.Checkpoint(self._core.state(), self._extractor))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Moments:
+        """Read a checkpoint that `save` wrote.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If the file is damaged or no checkpoint of moments.
+        """
+        content = formats.read(path)
+        if not isinstance(content, formats.Checkpoint):
+            raise ValueError(f"{os.fspath(path)} holds {content.what}, not a checkpoint of Moments")
+        return cls._of_checkpoint(content)
+
+    @classmethod
+    def _of_checkpoint(cls, content: formats.Checkpoint) -> Moments:
+        return cls._of_core(_core.Moments.from_state(content.state), content.extractor)
+
+    @classmethod
+    def _of_features(cls, features: Any, precision: str, extractor: str | None = None) -> Moments:
+        """The moments of one array or tensor, read in slices so that a memory map is never in memory whole."""
+        shape = getattr(features, "shape", None)
+        dim = int(shape[1]) if shape is not None and len(shape) == 2 else 1
+        moments = cls(max(dim, 1), precision, extractor)
+        if shape is None or len(shape) != 2 or shape[0] <= formats.ROWS_AT_A_TIME:
+            moments.update(features)  # raises for what is no (n, dim) array
+        else:
+            for first in range(0, shape[0], formats.ROWS_AT_A_TIME):
+                moments.update(features[first : first + formats.ROWS_AT_A_TIME])
+        return moments
+
+    def __add__(self, other: Moments) -> Moments:
+        if not isinstance(other, Moments):
+            return NotImplemented
+        total = self.__copy__()
+        total.merge(other)
+        return total
+
+    def __iadd__(self, other: Moments) -> Moments:
+        if not isinstance(other, Moments):
+            return NotImplemented
+        self.merge(other)
+        return self
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Moments):
+            return NotImplemented
+        return self._extractor == other._extractor and self._core.equals(other._core)
+
+    __hash__ = None  # type: ignore[assignment]  # mutable
+
+    def __repr__(self) -> str:
+        return (
+            f"Moments(dim={self.dim}, num_samples={self.num_samples}, precision={self.precision!r}, "
+            f"extractor={self.extractor!r})"
+        )
+
+    def __copy__(self) -> Moments:
+        return Moments._of_core(self._core.copy(), self._extractor)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Moments:
+        return self.__copy__()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Moments._of_checkpoint, (formats.Checkpoint(self._core.state(), self._extractor),)
