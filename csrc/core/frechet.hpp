@@ -70,7 +70,7 @@ struct Pair {
 
   /// F1^T S2 F1, lower triangle.
   Matrix<Device> quadratic_form() const {
-    Matrix<Device> s2 = Linalg<Device>::submatrix(second->sigma(), units);
+    Matrix<Device> s2 = Linalg<Device>::submatrix(second->sigma(), f1->units);
     if (!f1->triangular) return Linalg<Device>::quadratic_form(s2, f1->f);
     Linalg<Device>::congruence(s2, f1->f);
     return s2;
@@ -78,8 +78,19 @@ struct Pair {
 
   /// F2^T F1.
   Matrix<Device> cross_product() const {
-    if (f2->triangular) return Linalg<Device>::triangular_product(f2->f, f1->f);
-    return Linalg<Device>::transposed_product(f2->f, f1->f);
+    const Matrix<Device> f1_in_order = Linalg<Device>::gather_rows(f1->f, places_in_f1());
+    if (f2->triangular) return Linalg<Device>::triangular_product(f2->f, f1_in_order);
+    return Linalg<Device>::transposed_product(f2->f, f1_in_order);
+  }
+
+ private:
+  /// The row of F1 that belongs to each row of F2.
+  std::vector<Index> places_in_f1() const {
+    std::vector<Index> place(static_cast<std::size_t>(first->dim()));
+    for (std::size_t i = 0; i < f1->units.size(); ++i) place[static_cast<std::size_t>(f1->units[i])] = static_cast<Index>(i);
+    std::vector<Index> places;
+    for (const Index unit : f2->units) places.push_back(place[static_cast<std::size_t>(unit)]);
+    return places;
   }
 };
 
@@ -116,12 +127,32 @@ inline Root root_of_singular_values(const std::vector<double>& values, double tr
 /// at most the nuclear norm of its cross product with F2.
 template <class Device>
 double factor_rounding(const Factor<Device>& factor, double trace, double trace_other) {
-  const double first_order = 2 * kEpsilon * trace * std::sqrt(trace_other) * factor.inverse_norm;
+  const double first_order = 2 * kEpsilon * trace * std::sqrt(trace_other * factor.inverse);
   return first_order + std::sqrt(factor.dropped * trace_other);
 }
 
+/// A bound on the relative error of every eigenvalue of M = F1^T S2 F1, F1 graded. The rounding of M_ij is some
+/// epsilons of g_i g_j with g = |F1|^T sqrt(diag S2), so by Demmel & Veselic (1992), theorem 2.3, that of every
+/// eigenvalue is relative, by 1 / (smallest eigenvalue of M_ij / (g_i g_j)); the reduction to tridiagonal form keeps
+/// the grading as long as g descends. Infinite where M does not allow it.
+template <class Device>
+double graded_error(const Pair<Device>& pair, Matrix<Device> form) {
+  constexpr double kNone = std::numeric_limits<double>::infinity();
+  if (!pair.f1->triangular) return kNone;
+  const std::vector<double> variances = Linalg<Device>::diagonal(pair.second->sigma());
+  std::vector<double> deviations;
+  for (const Index unit : pair.f1->units) deviations.push_back(std::sqrt(variances[static_cast<std::size_t>(unit)]));
+  std::vector<double> grades = Linalg<Device>::absolute_product(pair.f1->f, deviations);
+  // The envelope that descends.
+  for (std::size_t i = grades.size() - 1; i-- > 0;) grades[i] = std::max(grades[i], grades[i + 1]);
+  for (double& grade : grades) grade = 1.0 / grade;
+  Linalg<Device>::scale_both_sides(form, grades);
+  if (!Linalg<Device>::cholesky(form)) return kNone;
+  return 4 * kEpsilon * Linalg<Device>::inverse_norm(form, form.cols());
+}
+
 /// The squared small roots are good enough while they cost no more than kAccurate of the sum. Beyond, singular values
-/// are taken where they take less than about a second; in larger problems the bound tells what the speed costs.
+/// are taken where they take less than about a second; in larger problems the grading is asked for what it saved.
 constexpr double kAccurate = 1e-10;
 constexpr Index kRefined = 1024;
 
@@ -129,19 +160,22 @@ template <class Device>
 Root trace_of_root(const Pair<Device>& pair) {
   const double trace1 = pair.first->trace();
   const double trace2 = pair.second->trace();
-  const double of_factor1 = factor_rounding(*pair.f1, trace1, trace2);
-  const double of_factor2 = factor_rounding(*pair.f2, trace2, trace1);
+  // Of both, since sigma carries the rounding of whoever computed it even where its factor is not used.
+  const double of_factors = factor_rounding(*pair.f1, trace1, trace2) + factor_rounding(*pair.f2, trace2, trace1);
   if (pair.second_is_full()) {
-    Matrix<Device> form = pair.quadratic_form();
-    Root root = root_of_eigenvalues(Linalg<Device>::eigenvalues(form));
-    if (root.rounding <= kAccurate * root.trace || pair.rank() > kRefined) {
-      root.rounding += of_factor1;
+    const Matrix<Device> form = pair.quadratic_form();
+    Matrix<Device> destroyed = form;
+    Root root = root_of_eigenvalues(Linalg<Device>::eigenvalues(destroyed));
+    const bool accurate = root.rounding <= kAccurate * root.trace;
+    if (accurate || pair.rank() > kRefined) {
+      if (!accurate) root.rounding = std::min(root.rounding, graded_error(pair, form) * root.trace / 2);
+      root.rounding += of_factors;
       return root;
     }
   }
   Matrix<Device> cross = pair.cross_product();
   Root root = root_of_singular_values(Linalg<Device>::singular_values(cross), trace1, trace2);
-  root.rounding += of_factor1 + of_factor2;
+  root.rounding += of_factors;
   return root;
 }
 
@@ -201,7 +235,7 @@ Matrix<Device> transport_map(const Gaussian<Device>& a, const Gaussian<Device>& 
   const Matrix<Device> scaled = Linalg<Device>::scaled_columns(vectors, 0, roots);
   const Matrix<Device> half = Linalg<Device>::product(pair.f1->f, scaled);
   const std::vector<double> ones(pair.units.size(), 1.0);
-  return Linalg<Device>::outer_product(Linalg<Device>::scatter_rows(half, a.dim(), pair.units, ones));
+  return Linalg<Device>::outer_product(Linalg<Device>::scatter_rows(half, a.dim(), pair.f1->units, ones));
 }
 
 }  // namespace fidfast

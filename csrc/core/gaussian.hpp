@@ -17,14 +17,15 @@
 
 namespace fidfast {
 
-/// F with F F^T = sigma on the columns `units`, to rounding.
+/// F with F F^T = sigma on `units`, to rounding. The units stand in the order of their variances, largest first: a
+/// graded factor, and what is computed from it keeps small eigenvalues to many more digits.
 template <class Device>
 struct Factor {
   std::vector<Index> units;
   Matrix<Device> f;         // (units, rank)
   bool triangular = false;  // lower triangular, (units, units)
-  double dropped = 0;       // trace of what the factor may leave out of sigma
-  double inverse_norm = 0;  // of the factor's triangle: |F^-1|_1; 0 where F carries no rounding of a factorisation
+  double dropped = 0;  // trace of what the factor may leave out of sigma
+  double inverse = 0;  // |(F F^T)^-1| on its range, about; 0 where F carries no rounding of a factorisation
 
   Index rank() const { return f.cols(); }
 };
@@ -76,7 +77,8 @@ class Gaussian {
         sigma_(std::move(other.sigma_)),
         variances_(std::move(other.variances_)),
         alive_(std::move(other.alive_)),
-        factor_(std::move(other.factor_)) {}
+        factor_(std::move(other.factor_)),
+        factor_units_(std::move(other.factor_units_)) {}
 
   Index dim() const { return mu_.rows(); }
   Index num_samples() const { return num_samples_; }
@@ -96,13 +98,14 @@ class Gaussian {
   /// Whether the unit (column of the features) may vary; a dead one has neither variance nor covariance.
   bool alive(Index unit) const { return low_rank() || alive_[static_cast<std::size_t>(unit)]; }
 
-  /// The factor of sigma on `units`, which must leave out no unit but dead ones of this or of the other side.
-  /// Throws InvalidInput where sigma is not positive semidefinite.
+  /// The factor of sigma on `units` (ascending); kept until other units are asked for. Throws InvalidInput where
+  /// sigma is not positive semidefinite.
   std::shared_ptr<const Factor<Device>> factor(const std::vector<Index>& units) const {
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (!factor_ || factor_->units != units) {
+    if (!factor_ || factor_units_ != units) {
       factor_ = std::make_shared<const Factor<Device>>(low_rank() ? factor_of_columns(units)
                                                                   : factor_of_sigma(units));
+      factor_units_ = units;
     }
     return factor_;
   }
@@ -150,12 +153,15 @@ class Gaussian {
   }
 
   Factor<Device> factor_of_sigma(const std::vector<Index>& units) const {
+    const auto variance = [&](Index unit) { return variances_[static_cast<std::size_t>(unit)]; };
     Factor<Device> result;
     result.units = units;
+    std::stable_sort(result.units.begin(), result.units.end(),
+                     [&](Index i, Index j) { return variance(i) > variance(j); });
     const Index n = static_cast<Index>(units.size());
     const Index most = num_samples_ > 0 ? std::min(n, num_samples_ - 1) : n;
     std::vector<double> variances;
-    for (const Index unit : units) variances.push_back(variances_[static_cast<std::size_t>(unit)]);
+    for (const Index unit : result.units) variances.push_back(variance(unit));
     const bool regular = std::all_of(variances.begin(), variances.end(), [](double v) { return v > 0; });
     if (regular && most == n && try_cholesky(variances, result)) return result;
     if (regular && try_pivoted_cholesky(variances, most, result)) return result;
@@ -171,7 +177,7 @@ class Gaussian {
     for (std::size_t j = 0; j < pivots.size(); ++j) {
       if (pivots[j] * pivots[j] < kPivot * variances[j]) return false;
     }
-    result.inverse_norm = Linalg<Device>::inverse_norm(l, l.cols());
+    result.inverse = Linalg<Device>::inverse_norm(l, l.cols());
     result.f = std::move(l);
     result.triangular = true;
     return true;
@@ -194,7 +200,7 @@ class Gaussian {
     const Index rank = std::min(most, Linalg<Device>::pivoted_cholesky(l, kPivot, order));
     if (rank == 0) return false;
 
-    const double triangle = Linalg<Device>::inverse_norm(l, rank);
+    const double inverse_of_correlations = Linalg<Device>::inverse_norm(l, rank);
     const std::vector<double> ones(static_cast<std::size_t>(rank), 1.0);
     l = Linalg<Device>::scaled_columns(l, 0, ones);
     const std::vector<double> all_ones(variances.size(), 1.0);
@@ -207,7 +213,7 @@ class Gaussian {
     std::vector<Index> in_order(variances.size());
     std::iota(in_order.begin(), in_order.end(), Index{0});
     result.f = Linalg<Device>::scatter_rows(l, n, in_order, deviation);
-    result.inverse_norm = triangle / *std::min_element(deviation.begin(), deviation.end());
+    result.inverse = inverse_of_correlations / *std::min_element(variances.begin(), variances.end());
     if (num_samples_ == 0 || most == n) result.dropped = left_out(Linalg<Device>::diagonal(residual), variances);
     return true;
   }
@@ -241,7 +247,7 @@ class Gaussian {
     }
     if (static_cast<Index>(kept.size()) > most) kept.erase(kept.begin(), kept.end() - most);
     result.f = Linalg<Device>::scaled_columns(vectors, n - static_cast<Index>(kept.size()), kept);
-    result.inverse_norm = kept.empty() ? 0 : 1.0 / kept.front();
+    result.inverse = kept.empty() ? 0 : 1.0 / (kept.front() * kept.front());
   }
 
   Vector<Device> mu_;
@@ -252,6 +258,7 @@ class Gaussian {
   std::vector<double> variances_;     // (dim,), empty where columns_ tell sigma
   std::vector<bool> alive_;           // the same
   mutable std::shared_ptr<const Factor<Device>> factor_;
+  mutable std::vector<Index> factor_units_;  // what factor_ was asked for
   mutable std::mutex mutex_;
 };
 

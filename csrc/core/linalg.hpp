@@ -87,12 +87,12 @@ struct Linalg {
   static double squared_norm(const Matrix<Device>& a);
   /// The largest |a_ij| in the lower triangle of a (n, n).
   static double largest(const Matrix<Device>& a);
-  /// a[units][:, units], full: (n, n) -> (units, units).
+  /// a[units][:, units] in the order given: full (n, n) -> (units, units).
   static Matrix<Device> submatrix(const Matrix<Device>& a, const std::vector<Index>& units);
   /// result[rows[i], :] = scale[i] a[i, :], other rows zero: (m, n) -> (num_rows, n), m = rows.size().
   static Matrix<Device> scatter_rows(const Matrix<Device>& a, Index num_rows, const std::vector<Index>& rows,
                                      const std::vector<double>& scale);
-  /// The rows named by `rows`: (m, n) -> (rows, n).
+  /// The rows named by `rows`, in the order given: (m, n) -> (rows, n).
   static Matrix<Device> gather_rows(const Matrix<Device>& a, const std::vector<Index>& rows);
   /// The columns [first, first + scale.size()), each times its scale: (m, n) -> (m, scale.size()).
   static Matrix<Device> scaled_columns(const Matrix<Device>& a, Index first, const std::vector<double>& scale);
@@ -115,6 +115,8 @@ struct Linalg {
   static void subtract_outer_product(Matrix<Device>& c, const Matrix<Device>& a);
   /// s <- l^T s l in place, lower triangles: s (n, n) symmetric, l (n, n) lower triangular.
   static void congruence(Matrix<Device>& s, const Matrix<Device>& l);
+  /// |l|^T v, on the host: l (n, n) lower triangular, v (n,).
+  static std::vector<double> absolute_product(const Matrix<Device>& l, const std::vector<double>& v);
   /// f^T s f, lower triangle: s (n, n) full, f (n, r) -> (r, r).
   static Matrix<Device> quadratic_form(const Matrix<Device>& s, const Matrix<Device>& f);
 
@@ -124,7 +126,7 @@ struct Linalg {
   /// a <- L with L L^T = P^T a P for the leading `rank` columns, which stop where every remaining pivot is at most
   /// `tolerance`; order[k] is the row of `a` that became row k. Returns the rank. Strict upper triangle zero.
   static Index pivoted_cholesky(Matrix<Device>& a, double tolerance, std::vector<Index>& order);
-  /// An estimate of |L^-1|_1 for the leading (rank, rank) block of lower triangular l (n, >= rank).
+  /// An estimate of |(L L^T)^-1|_1 for L the leading (rank, rank) block of lower triangular l (n, >= rank).
   static double inverse_norm(const Matrix<Device>& l, Index rank);
   /// Eigenvalues of a (n, n), ascending, on the host; a is destroyed.
   static std::vector<double> eigenvalues(Matrix<Device>& a);

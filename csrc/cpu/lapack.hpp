@@ -31,8 +31,8 @@ namespace fidfast::lapack {
   X(cython_lapack, dpotrf, (const char* uplo, const Int* n, double* a, const Int* lda, Int* info))                \
   X(cython_lapack, dpstrf, (const char* uplo, const Int* n, double* a, const Int* lda, Int* order, Int* rank,     \
                             const double* tolerance, double* work, Int* info))                                    \
-  X(cython_lapack, dtrcon, (const char* norm, const char* uplo, const char* diag, const Int* n, const double* a,  \
-                            const Int* lda, double* rcond, double* work, Int* iwork, Int* info))                  \
+  X(cython_lapack, dpocon, (const char* uplo, const Int* n, const double* a, const Int* lda, const double* norm,  \
+                            double* rcond, double* work, Int* iwork, Int* info))                                  \
   X(cython_lapack, dsygst, (const Int* itype, const char* uplo, const Int* n, double* a, const Int* lda,          \
                             const double* b, const Int* ldb, Int* info))                                          \
   X(cython_lapack, dsytrd, (const char* uplo, const Int* n, double* a, const Int* lda, double* d, double* e,      \

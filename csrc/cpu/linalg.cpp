@@ -207,7 +207,6 @@ double Linalg<Cpu>::largest(const M& a) {
 template <>
 M Linalg<Cpu>::submatrix(const M& a, const std::vector<Index>& units) {
   const Index n = static_cast<Index>(units.size());
-  if (n == a.rows()) return a;
   M result(n, n);
   for (Index j = 0; j < n; ++j) {
     const double* const from = a.column(units[static_cast<std::size_t>(j)]);
@@ -231,7 +230,6 @@ M Linalg<Cpu>::scatter_rows(const M& a, Index num_rows, const std::vector<Index>
 
 template <>
 M Linalg<Cpu>::gather_rows(const M& a, const std::vector<Index>& rows) {
-  if (static_cast<Index>(rows.size()) == a.rows()) return a;
   M result(static_cast<Index>(rows.size()), a.cols());
   for (Index j = 0; j < a.cols(); ++j) {
     for (std::size_t i = 0; i < rows.size(); ++i) result.column(j)[i] = a.column(j)[rows[i]];
@@ -334,6 +332,17 @@ void Linalg<Cpu>::congruence(M& s, const M& l) {
 }
 
 template <>
+std::vector<double> Linalg<Cpu>::absolute_product(const M& l, const std::vector<double>& v) {
+  std::vector<double> result(v.size());
+  for (Index j = 0; j < l.cols(); ++j) {
+    double sum = 0;
+    for (Index i = j; i < l.rows(); ++i) sum += std::abs(l.column(j)[i]) * v[static_cast<std::size_t>(i)];
+    result[static_cast<std::size_t>(j)] = sum;
+  }
+  return result;
+}
+
+template <>
 M Linalg<Cpu>::quadratic_form(const M& s, const M& f) {
   M sf(f.rows(), f.cols());
   if (sf.empty()) return M(f.cols(), f.cols());
@@ -380,25 +389,19 @@ Index Linalg<Cpu>::pivoted_cholesky(M& a, double tolerance, std::vector<Index>& 
 
 template <>
 double Linalg<Cpu>::inverse_norm(const M& l, Index rank) {
-  double norm = 0;
-  for (Index j = 0; j < rank; ++j) {
-    double sum = 0;
-    for (Index i = j; i < rank; ++i) sum += std::abs(l.column(j)[i]);
-    norm = std::max(norm, sum);
-  }
-  const double rcond = lapack::with([&](const auto& lib) {
+  return lapack::with([&](const auto& lib) {
     using Int = typename std::decay_t<decltype(lib)>::Int;
     const Int n = lib.size(rank);
     const Int lda = lib.size(l.rows());
     V work(3 * rank);
     std::vector<Int> iwork(static_cast<std::size_t>(rank));
-    double result = 0;
+    const double norm = 1.0;  // so that the reciprocal condition is the reciprocal of the inverse's norm
+    double rcond = 0;
     Int info = 0;
-    lib.dtrcon("1", "L", "N", &n, l.data(), &lda, &result, work.data(), iwork.data(), &info);
-    lapack::require_success(info, "dtrcon");
-    return result;
+    lib.dpocon("L", &n, l.data(), &lda, &norm, &rcond, work.data(), iwork.data(), &info);
+    lapack::require_success(info, "dpocon");
+    return 1.0 / rcond;
   });
-  return 1.0 / (rcond * norm);
 }
 
 template <>
