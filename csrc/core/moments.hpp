@@ -20,7 +20,7 @@
 
 namespace fidfast {
 
-/// The arithmetic in which rows of float32 and narrower are multiplied within a block. Sums over blocks, and rows
+/// The arithmetic in which rows of float32 and narrower may be multiplied within a block. Sums over blocks, and rows
 /// of float64, are always float64.
 enum class Precision { kFloat32, kFloat64 };
 
@@ -241,7 +241,12 @@ class Moments {
 
   void make_foldable() { allocate(state_, work_, narrow_is_float(state_)); }
 
-  static bool narrow_is_float(const State& state) { return state.precision == Precision::kFloat32; }
+  /// The rounding of float32 sums, 1e-6 of a variance, averages out over the units: the distance moves by about
+  /// 3e-5 / dim relative, measured from dim 8 to 2048 and independent of n. Below kFloatDim float64 costs little.
+  static constexpr Index kFloatDim = 512;
+  static bool narrow_is_float(const State& state) {
+    return state.precision == Precision::kFloat32 && state.dim >= kFloatDim;
+  }
 
   static void allocate(State& state, Workspace& work, bool floats) {
     const Index dim = state.dim;

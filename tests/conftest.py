@@ -1,0 +1,20 @@
+"""Shared by all tests: the installed package, strict Hypothesis, real features."""
+
+import sys
+from pathlib import Path
+
+# `python -m pytest` puts the source tree first, where the package is not compiled; the installed one is tested.
+_ROOT = Path(__file__).parents[1]
+sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != _ROOT]
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+from hypothesis import settings  # noqa: E402
+
+settings.register_profile("laws", deadline=None, max_examples=60, derandomize=True)
+settings.load_profile("laws")
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(20151205)

@@ -1,0 +1,82 @@
+"""The oracle: the formulas as they stand in the books, in NumPy, SciPy and mpmath. Slow, plain, and never shipped."""
+
+from __future__ import annotations
+
+import math
+
+import mpmath
+import numpy as np
+import scipy.linalg
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+mpmath.mp.dps = 60
+
+
+def moments(features: NDArray, ddof: int = 1) -> tuple[Array, Array]:
+    """Mean and covariance in two passes of extended precision."""
+    rows = features.astype(np.longdouble)
+    mean = rows.mean(axis=0)
+    centred = rows - mean
+    return mean.astype(float), (centred.T @ centred / (len(rows) - ddof)).astype(float)
+
+
+def distance(mu1: Array, sigma1: Array, mu2: Array, sigma2: Array, trace_of_root: float) -> float:
+    return float(np.sum((mu1 - mu2) ** 2) + np.trace(sigma1) + np.trace(sigma2) - 2 * trace_of_root)
+
+
+def trace_of_root_sqrtm(sigma1: Array, sigma2: Array) -> float:
+    """What the field computes: the general matrix square root of the product."""
+    return float(np.trace(scipy.linalg.sqrtm(sigma1 @ sigma2)).real)
+
+
+def trace_of_root_exact(sigma1: Array, sigma2: Array) -> mpmath.mpf:
+    """60 digits, for positive definite sigma1 of small dim."""
+    a, b = mpmath.matrix(sigma1.tolist()), mpmath.matrix(sigma2.tolist())
+    factor = mpmath.cholesky(a)
+    form = factor.T * b * factor
+    return sum(mpmath.sqrt(max(value, 0)) for value in mpmath.eigsy((form + form.T) / 2, eigvals_only=True))
+
+
+def nuclear_norm_exact(rows1: Array, rows2: Array) -> mpmath.mpf:
+    """tr (S1 S2)^(1/2) for the covariances of a few rows, in 60 digits: the nuclear norm of the rows' products."""
+    cross = _centred(rows1) * _centred(rows2).T
+    form = cross * cross.T if cross.rows <= cross.cols else cross.T * cross
+    values = mpmath.eigsy((form + form.T) / 2, eigvals_only=True)
+    floor = mpmath.mpf(10) ** -45 * max(values)
+    return sum(mpmath.sqrt(value) for value in values if value > floor)
+
+
+def nuclear_norm(rows1: Array, rows2: Array) -> float:
+    """The same in float64: singular values, nothing squared."""
+    centred1 = (rows1 - rows1.mean(axis=0)) / math.sqrt(len(rows1) - 1)
+    centred2 = (rows2 - rows2.mean(axis=0)) / math.sqrt(len(rows2) - 1)
+    return float(np.linalg.svd(centred1 @ centred2.T, compute_uv=False).sum())
+
+
+def _centred(rows: Array) -> mpmath.matrix:
+    matrix = mpmath.matrix(rows.tolist())
+    for j in range(matrix.cols):
+        mean = mpmath.fsum(matrix[:, j]) / matrix.rows
+        for i in range(matrix.rows):
+            matrix[i, j] -= mean
+    return matrix / mpmath.sqrt(matrix.rows - 1)
+
+
+def rotation(dim: int, rng: np.random.Generator) -> Array:
+    q, r = np.linalg.qr(rng.standard_normal((dim, dim)))
+    return q * np.sign(np.diag(r))
+
+
+def covariance(spectrum: Array, basis: Array) -> Array:
+    sigma = (basis * spectrum) @ basis.T
+    return (sigma + sigma.T) / 2
+
+
+def spectrum(dim: int, condition: float, rng: np.random.Generator) -> Array:
+    """Eigenvalues from 1 down to 1 / condition, both ends included."""
+    values = condition ** -rng.random(dim)
+    values[0] = 1.0
+    values[-1] = 1.0 / condition
+    return values
