@@ -68,9 +68,12 @@ struct Pair {
   /// The second covariance may stand for itself where nothing of it was set aside as rounding.
   bool second_is_full() const { return !second->low_rank() && f2->rank() == static_cast<Index>(units.size()); }
 
-  /// F1^T S2 F1, lower triangle.
+  /// A power of two near sqrt(tr S2), so that dividing by it is exact.
+  double unit() const { return std::ldexp(1.0, std::ilogb(second->trace()) / 2); }
+
+  /// F1^T S2 F1 / unit^2, lower triangle: no product of variances, which might overflow, or vanish.
   Matrix<Device> quadratic_form() const {
-    Matrix<Device> s2 = Linalg<Device>::submatrix(second->sigma(), f1->units);
+    Matrix<Device> s2 = Linalg<Device>::submatrix(1.0 / (unit() * unit()), second->sigma(), f1->units);
     if (!f1->triangular) return Linalg<Device>::quadratic_form(s2, f1->f);
     Linalg<Device>::congruence(s2, f1->f);
     return s2;
@@ -102,9 +105,10 @@ struct Root {
 /// sum sqrt(values). Every eigenvalue carries a rounding error of some epsilons of the matrix's norm, which weighs
 /// the more in the root the smaller the eigenvalue.
 inline Root root_of_eigenvalues(const std::vector<double>& values) {
+  const double largest = std::max(std::abs(values.front()), std::abs(values.back()));
   double squares = 0;
-  for (const double value : values) squares += value * value;
-  const double error = 4 * kEpsilon * std::sqrt(squares);
+  for (const double value : values) squares += (value / largest) * (value / largest);
+  const double error = 4 * kEpsilon * largest * std::sqrt(squares);
   Root root;
   for (const double value : values) {
     const double clipped = std::max(value, 0.0);
@@ -118,7 +122,7 @@ inline Root root_of_eigenvalues(const std::vector<double>& values) {
 inline Root root_of_singular_values(const std::vector<double>& values, double trace1, double trace2) {
   Root root;
   for (const double value : values) root.trace += value;
-  root.rounding = 4 * kEpsilon * std::sqrt(static_cast<double>(values.size()) * trace1 * trace2);
+  root.rounding = 4 * kEpsilon * std::sqrt(static_cast<double>(values.size()) * trace1) * std::sqrt(trace2);
   return root;
 }
 
@@ -127,8 +131,8 @@ inline Root root_of_singular_values(const std::vector<double>& values, double tr
 /// at most the nuclear norm of its cross product with F2.
 template <class Device>
 double factor_rounding(const Factor<Device>& factor, double trace, double trace_other) {
-  const double first_order = 2 * kEpsilon * trace * std::sqrt(trace_other * factor.inverse);
-  return first_order + std::sqrt(factor.dropped * trace_other);
+  const double first_order = 2 * kEpsilon * trace * std::sqrt(trace_other) * std::sqrt(factor.inverse);
+  return first_order + std::sqrt(factor.dropped) * std::sqrt(trace_other);
 }
 
 /// A bound on the relative error of every eigenvalue of M = F1^T S2 F1, F1 graded. The rounding of M_ij is some
@@ -141,7 +145,9 @@ double graded_error(const Pair<Device>& pair, Matrix<Device> form) {
   if (!pair.f1->triangular) return kNone;
   const std::vector<double> variances = Linalg<Device>::diagonal(pair.second->sigma());
   std::vector<double> deviations;
-  for (const Index unit : pair.f1->units) deviations.push_back(std::sqrt(variances[static_cast<std::size_t>(unit)]));
+  for (const Index unit : pair.f1->units) {
+    deviations.push_back(std::sqrt(variances[static_cast<std::size_t>(unit)]) / pair.unit());
+  }
   std::vector<double> grades = Linalg<Device>::absolute_product(pair.f1->f, deviations);
   // The envelope that descends.
   for (std::size_t i = grades.size() - 1; i-- > 0;) grades[i] = std::max(grades[i], grades[i + 1]);
@@ -169,8 +175,7 @@ Root trace_of_root(const Pair<Device>& pair) {
     const bool accurate = root.rounding <= kAccurate * root.trace;
     if (accurate || pair.rank() > kRefined) {
       if (!accurate) root.rounding = std::min(root.rounding, graded_error(pair, form) * root.trace / 2);
-      root.rounding += of_factors;
-      return root;
+      return {pair.unit() * root.trace, pair.unit() * root.rounding + of_factors};
     }
   }
   Matrix<Device> cross = pair.cross_product();
@@ -223,7 +228,7 @@ Matrix<Device> transport_map(const Gaussian<Device>& a, const Gaussian<Device>& 
     vectors = pair.quadratic_form();
     roots = Linalg<Device>::eigenvectors(vectors);
     accurate = roots.front() > 1e-6 * roots.back();
-    for (double& value : roots) value = std::sqrt(std::max(value, 0.0));
+    for (double& value : roots) value = pair.unit() * std::sqrt(std::max(value, 0.0));
   }
   if (!accurate) {
     Matrix<Device> cross = pair.cross_product();

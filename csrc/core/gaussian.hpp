@@ -158,6 +158,7 @@ class Gaussian {
     result.units = units;
     std::stable_sort(result.units.begin(), result.units.end(),
                      [&](Index i, Index j) { return variance(i) > variance(j); });
+    if (units.empty()) return result;
     const Index n = static_cast<Index>(units.size());
     const Index most = num_samples_ > 0 ? std::min(n, num_samples_ - 1) : n;
     std::vector<double> variances;
@@ -171,7 +172,7 @@ class Gaussian {
 
   /// The fast way: full rank beyond doubt.
   bool try_cholesky(const std::vector<double>& variances, Factor<Device>& result) const {
-    Matrix<Device> l = Linalg<Device>::submatrix(sigma_, result.units);
+    Matrix<Device> l = Linalg<Device>::submatrix(1.0, sigma_, result.units);
     if (!Linalg<Device>::cholesky(l)) return false;
     const std::vector<double> pivots = Linalg<Device>::diagonal(l);
     for (std::size_t j = 0; j < pivots.size(); ++j) {
@@ -193,7 +194,7 @@ class Gaussian {
       deviation[j] = std::sqrt(variances[j]);
       inverse[j] = 1.0 / deviation[j];
     }
-    Matrix<Device> residual = Linalg<Device>::submatrix(sigma_, result.units);
+    Matrix<Device> residual = Linalg<Device>::submatrix(1.0, sigma_, result.units);
     Linalg<Device>::scale_both_sides(residual, inverse);
     Matrix<Device> l = residual;
     std::vector<Index> order;
@@ -226,7 +227,7 @@ class Gaussian {
 
   /// Indefinite by rounding, of float32 say, or not a covariance at all: the eigenvalues tell.
   void factor_by_eigenvectors(Index most, Factor<Device>& result) const {
-    Matrix<Device> vectors = Linalg<Device>::submatrix(sigma_, result.units);
+    Matrix<Device> vectors = Linalg<Device>::submatrix(1.0, sigma_, result.units);
     const Index n = vectors.rows();
     const std::vector<double> values = Linalg<Device>::eigenvectors(vectors);
     const double least = values.front();

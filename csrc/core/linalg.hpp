@@ -87,8 +87,8 @@ struct Linalg {
   static double squared_norm(const Matrix<Device>& a);
   /// The largest |a_ij| in the lower triangle of a (n, n).
   static double largest(const Matrix<Device>& a);
-  /// a[units][:, units] in the order given: full (n, n) -> (units, units).
-  static Matrix<Device> submatrix(const Matrix<Device>& a, const std::vector<Index>& units);
+  /// alpha a[units][:, units] in the order given: full (n, n) -> (units, units).
+  static Matrix<Device> submatrix(double alpha, const Matrix<Device>& a, const std::vector<Index>& units);
   /// result[rows[i], :] = scale[i] a[i, :], other rows zero: (m, n) -> (num_rows, n), m = rows.size().
   static Matrix<Device> scatter_rows(const Matrix<Device>& a, Index num_rows, const std::vector<Index>& rows,
                                      const std::vector<double>& scale);

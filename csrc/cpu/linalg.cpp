@@ -205,13 +205,13 @@ double Linalg<Cpu>::largest(const M& a) {
 }
 
 template <>
-M Linalg<Cpu>::submatrix(const M& a, const std::vector<Index>& units) {
+M Linalg<Cpu>::submatrix(double alpha, const M& a, const std::vector<Index>& units) {
   const Index n = static_cast<Index>(units.size());
   M result(n, n);
   for (Index j = 0; j < n; ++j) {
     const double* const from = a.column(units[static_cast<std::size_t>(j)]);
     double* const to = result.column(j);
-    for (Index i = 0; i < n; ++i) to[i] = from[units[static_cast<std::size_t>(i)]];
+    for (Index i = 0; i < n; ++i) to[i] = alpha * from[units[static_cast<std::size_t>(i)]];
   }
   return result;
 }
