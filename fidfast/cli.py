@@ -66,8 +66,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _fid(options: argparse.Namespace) -> None:
-    a = _stats_of(options.a, options.precision)
-    b = _stats_of(options.b, options.precision)
+    a = stats_of_file(options.a, options.precision)
+    b = stats_of_file(options.b, options.precision)
     if a.dim != b.dim:
         raise ValueError(f"{options.a} has dim {a.dim}, but {options.b} has dim {b.dim}")
     terms = frechet_terms(a, b)
@@ -85,7 +85,7 @@ def _fid(options: argparse.Namespace) -> None:
 
 
 def _stats(options: argparse.Namespace) -> None:
-    stats = _stats_of(options.features, options.precision, options.extractor)
+    stats = stats_of_file(options.features, options.precision, options.extractor)
     stats.save(options.out)
     print(f"{options.out}: dim {stats.dim}, num_samples {_or_unknown(stats.num_samples)}")
 
@@ -107,21 +107,17 @@ def _description(path: str) -> dict[str, Any]:
         shape = list(content.features.shape)
         return known | {"shape": shape, "dtype": str(content.features.dtype), "extractor": content.extractor}
     if isinstance(content, formats.Checkpoint):
-        state = content.state
-        rows = state["count"] + len(state["narrow_rows"]) + len(state["wide_rows"])
-        return known | {"dim": state["dim"], "num_samples": rows, "extractor": content.extractor}
-    stats = GaussianStats._of_file(content)
+        moments = content.moments
+        return known | {
+            "dim": moments.dim,
+            "num_samples": moments.num_samples,
+            "precision": moments.precision,
+            "extractor": content.extractor,
+        }
+    stats = GaussianStats.load(path)
     known |= {"dim": stats.dim, "num_samples": stats.num_samples, "ddof": stats.ddof, "extractor": stats.extractor}
     variances = stats.sigma.diagonal()
     return known | {"trace": float(variances.sum()), "dead_units": int((variances == 0).sum())}
-
-
-def _stats_of(path: str, precision: str, extractor: str | None = None) -> GaussianStats:
-    """Errors name the file."""
-    try:
-        return stats_of_file(path, precision, extractor)
-    except (TypeError, ValueError) as error:
-        raise error if path in str(error) else type(error)(f"{path}: {error}") from error
 
 
 def _or_unknown(value: object) -> str:

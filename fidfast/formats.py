@@ -6,23 +6,23 @@ says: arrays are loaded without pickle, and pickles by an unpickler that knows a
 
 from __future__ import annotations
 
-import io
 import os
 import pickle
 import tempfile
 import zipfile
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fidfast import _core
 
-__all__ = ["Checkpoint", "Features", "Stats", "read", "write_checkpoint", "write_stats"]
+__all__ = ["Checkpoint", "Features", "Stats", "naming", "read", "write_checkpoint", "write_stats"]
 
 #: Rows of features that are read from a file and handed on at a time.
 ROWS_AT_A_TIME = 8192
@@ -46,9 +46,9 @@ class Stats(NamedTuple):
 
 
 class Checkpoint(NamedTuple):
-    """The state of a `Moments`."""
+    """A `Moments` as it was."""
 
-    state: _core.MomentsState
+    moments: _core.Moments
     extractor: str | None = None
 
     what: ClassVar[str] = "a checkpoint of Moments"
@@ -91,21 +91,45 @@ def read(path: str | os.PathLike[str]) -> Content:
         raise ValueError(f"{path} is damaged or not a {path.suffix} file: {error}") from error
 
 
+@contextmanager
+def naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Puts the file's name into a ValueError that lacks it."""
+    try:
+        yield
+    except ValueError as error:
+        if os.fspath(path) in str(error):
+            raise
+        raise ValueError(f"{os.fspath(path)}: {error}") from error
+
+
+@contextmanager
+def _numpy_reads(path: Path) -> Iterator[None]:
+    """Says what to make of the errors of `numpy.load`."""
+    try:
+        yield
+    except ValueError as error:
+        if "allow_pickle" in str(error) or "Python objects" in str(error):
+            raise ValueError(f"{path} holds pickled objects, which are not loaded") from error
+        raise ValueError(f"{path} is damaged or not a {path.suffix} file: {error}") from error
+
+
 def _read_npy(path: Path) -> Features:
-    with _naming(path):
+    with _numpy_reads(path):
         return Features(np.load(path, mmap_mode="r", allow_pickle=False))
 
 
 def _read_npz(path: Path) -> Content:
-    with _naming(path):
-        archive = np.load(path, allow_pickle=False)
-    if not isinstance(archive, np.lib.npyio.NpzFile):
-        raise ValueError(f"{path} is damaged or not a .npz file: it holds a single array")
-    with archive, _naming(path):
-        if _CHECKPOINT_MARK in archive:
-            state = {key: _plain(archive[key]) for key in archive if key not in (_CHECKPOINT_MARK, "extractor")}
-            return Checkpoint(state, _text(archive, "extractor"))  # type: ignore[arg-type]  # checked by the core
-        return _content_of(archive, list(archive), path)
+    with open(path, "rb") as file, _numpy_reads(path):
+        archive = np.load(file, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise ValueError("it holds a single array")
+        entries = {key: archive[key] for key in archive}
+    if _CHECKPOINT_MARK not in entries:
+        return _content_of(entries, path)
+    extractor = _text(entries, "extractor")
+    state = {key: array.item() if array.ndim == 0 else array for key, array in entries.items()}
+    with naming(path):
+        return Checkpoint(_core.Moments.from_state(state), extractor)  # type: ignore[arg-type]  # checked there
 
 
 def _read_pickle(path: Path) -> Content:
@@ -118,19 +142,19 @@ def _read_pickle(path: Path) -> Content:
         metrics = {key: value for key, value in content.items() if isinstance(value, Mapping) and "mu" in value}
         key = "fid" if "fid" in metrics else next(iter(metrics), None)
         if key is not None:
-            return _content_of(metrics[key], list(metrics[key]), path)
-    return _content_of(content, list(content) if isinstance(content, Mapping) else [], path)
+            return _content_of(metrics[key], path)
+    return _content_of(content, path)
 
 
 def _read_torch(path: Path) -> Content:
     import torch
 
-    with torch.serialization.safe_globals([_reconstruct, np.ndarray, np.dtype, type(np.dtype("f8")), *_SCALARS]):
+    with torch.serialization.safe_globals([_reconstruct, np.ndarray, np.dtype, type(np.dtype("f8")), _scalar]):
         try:
             content = torch.load(path, map_location="cpu", weights_only=True)
         except (RuntimeError, pickle.UnpicklingError) as error:
             raise ValueError(f"{path} is damaged or holds more than tensors and arrays: {error}") from error
-    return _content_of(content, list(content) if isinstance(content, Mapping) else [], path)
+    return _content_of(content, path)
 
 
 def _read_safetensors(path: Path) -> Content:
@@ -141,7 +165,7 @@ def _read_safetensors(path: Path) -> Content:
             tensors = {key: file.get_tensor(key) for key in file.keys()}
     except SafetensorError as error:
         raise ValueError(f"{path} is damaged or not a .safetensors file: {error}") from error
-    return _content_of(tensors, list(tensors), path)
+    return _content_of(tensors, path)
 
 
 _READERS: dict[str, Callable[[Path], Content]] = {
@@ -155,10 +179,11 @@ _READERS: dict[str, Callable[[Path], Content]] = {
 }
 
 
-def _content_of(content: Any, keys: list[str], path: Path) -> Content:
+def _content_of(content: Any, path: Path) -> Content:
     """Statistics or features in a mapping, or a bare array of features."""
-    if not isinstance(content, Mapping) and getattr(content, "ndim", 0) > 0:
+    if getattr(content, "ndim", 0) > 0:
         return Features(content)
+    keys = list(content) if isinstance(content, Mapping) else []
     if "mu" in keys and "sigma" in keys:
         num_samples = _number(content, "num_samples")
         return Stats(content["mu"], content["sigma"], num_samples, _text(content, "extractor"), _number(content, "ddof"))
@@ -185,30 +210,12 @@ def _text(content: Mapping[str, Any], key: str) -> str | None:
     return (str(content[key]) or None) if key in content else None
 
 
-def _plain(array: NDArray[Any]) -> Any:
-    return array.item() if array.ndim == 0 else array
-
-
-class _naming:
-    """Puts the file's name into the errors of `numpy.load`, and says what to make of its ValueError."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if not isinstance(error, ValueError) or str(self._path) in str(error):
-            return
-        if "allow_pickle" in str(error):
-            raise ValueError(f"{self._path} holds pickled objects, which are not loaded") from error
-        raise ValueError(f"{self._path} is damaged or not a {self._path.suffix} file: {error}") from error
-
-
 # Pickles ------------------------------------------------------------------------------------------------------------
 
+# What NumPy's own pickles call, found without naming its private modules.
 _reconstruct: Any = np.empty(0).__reduce__()[0]
-_SCALARS: list[Any] = [np.float64(0).__reduce__()[0]]
+_scalar: Any = np.float64(0).__reduce__()[0]
+_frombuffer: Any = np.empty(0).__reduce_ex__(5)[0]
 
 
 class _ArrayUnpickler(pickle.Unpickler):
@@ -218,8 +225,10 @@ class _ArrayUnpickler(pickle.Unpickler):
         **{
             (f"numpy.{core}.multiarray", name): value
             for core in ("core", "_core")
-            for name, value in (("_reconstruct", _reconstruct), ("scalar", _SCALARS[0]))
+            for name, value in (("_reconstruct", _reconstruct), ("scalar", _scalar))
         },
+        ("numpy.core.numeric", "_frombuffer"): _frombuffer,
+        ("numpy._core.numeric", "_frombuffer"): _frombuffer,
         ("numpy", "ndarray"): np.ndarray,
         ("numpy", "dtype"): np.dtype,
         ("collections", "OrderedDict"): OrderedDict,
@@ -259,7 +268,7 @@ def write_stats(path: str | os.PathLike[str], stats: Stats) -> None:
 
 def write_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
     """The whole state of a `Moments`."""
-    entries = {_CHECKPOINT_MARK: _core.__version__, **checkpoint.state, "extractor": checkpoint.extractor or ""}
+    entries = {_CHECKPOINT_MARK: _core.__version__, **checkpoint.moments.state(), "extractor": checkpoint.extractor or ""}
     _write_npz(path, entries)
 
 

@@ -178,11 +178,13 @@ def as_stats(source: Any, name: str, precision: str) -> GaussianStats:
 def stats_of_file(path: str | os.PathLike[str], precision: str, extractor: str | None = None) -> GaussianStats:
     """The statistics that a file holds, or those of the features in it; `extractor` where the file names none."""
     content = formats.read(path)
-    if isinstance(content, formats.Stats):
-        return GaussianStats._of_file(content._replace(extractor=content.extractor or extractor))
-    if isinstance(content, formats.Checkpoint):
-        return Moments._of_checkpoint(content._replace(extractor=content.extractor or extractor)).stats()
-    return Moments._of_features(content.features, precision, content.extractor or extractor).stats()
+    known = content.extractor or extractor
+    with formats.naming(path):
+        if isinstance(content, formats.Stats):
+            return GaussianStats._of_file(content._replace(extractor=known))
+        if isinstance(content, formats.Checkpoint):
+            return Moments._of_core(content.moments, known).stats()
+        return Moments._of_features(content.features, precision, known).stats()
 
 
 def _terms(stats1: GaussianStats, stats2: GaussianStats) -> FrechetTerms:

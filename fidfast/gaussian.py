@@ -139,7 +139,8 @@ class GaussianStats:
         content = formats.read(path)
         if not isinstance(content, formats.Stats):
             raise ValueError(f"{os.fspath(path)} holds {content.what}, not statistics with mu and sigma")
-        return cls._of_file(content)
+        with formats.naming(path):
+            return cls._of_file(content)
 
     @classmethod
     def _of_file(cls, content: formats.Stats) -> GaussianStats:

@@ -166,7 +166,7 @@ class Moments:
         OSError
             If the file cannot be written.
         """
-        formats.write_checkpoint(path, formats.Checkpoint(self._core.state(), self._extractor))
+        formats.write_checkpoint(path, formats.Checkpoint(self._core, self._extractor))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Moments:
@@ -182,11 +182,7 @@ class Moments:
         content = formats.read(path)
         if not isinstance(content, formats.Checkpoint):
             raise ValueError(f"{os.fspath(path)} holds {content.what}, not a checkpoint of Moments")
-        return cls._of_checkpoint(content)
-
-    @classmethod
-    def _of_checkpoint(cls, content: formats.Checkpoint) -> Moments:
-        return cls._of_core(_core.Moments.from_state(content.state), content.extractor)
+        return cls._of_core(*content)
 
     @classmethod
     def _of_features(cls, features: Any, precision: str, extractor: str | None = None) -> Moments:
@@ -234,4 +230,8 @@ class Moments:
         return self.__copy__()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Moments._of_checkpoint, (formats.Checkpoint(self._core.state(), self._extractor),)
+        return _unpickle, (self._core.state(), self._extractor)
+
+
+def _unpickle(state: _core.MomentsState, extractor: str | None) -> Moments:
+    return Moments._of_core(_core.Moments.from_state(state), extractor)

@@ -85,11 +85,15 @@ py::dict dict_of(const MomentsState<Device>& state) {
   return result;
 }
 
-/// An entry of a state as an array of this shape; -1 fits any length.
-template <class T>
-Array<T> entry(const py::dict& state, const char* name, const std::vector<Index>& shape) {
+inline py::object entry(const py::dict& state, const char* name) {
   if (!state.contains(name)) throw py::value_error(std::string("the state of Moments lacks '") + name + "'");
-  const Array<T> array = py::cast<Array<T>>(state[name]);
+  return state[name];
+}
+
+/// An entry as an array of this shape; -1 fits any length.
+template <class T>
+Array<T> array_entry(const py::dict& state, const char* name, const std::vector<Index>& shape) {
+  const Array<T> array = py::cast<Array<T>>(entry(state, name));
   bool fits = array.ndim() == static_cast<py::ssize_t>(shape.size());
   for (std::size_t i = 0; fits && i < shape.size(); ++i) {
     fits = shape[i] < 0 || array.shape(static_cast<py::ssize_t>(i)) == shape[i];
@@ -103,23 +107,23 @@ Array<T> entry(const py::dict& state, const char* name, const std::vector<Index>
 
 template <class Device, class T>
 WaitingRows<Device, T> waiting_of(const py::dict& state, const char* name, Index dim) {
-  const Array<T> rows = entry<T>(state, name, {-1, dim});
+  const Array<T> rows = array_entry<T>(state, name, {-1, dim});
   return {matrix_of<Device, T>(rows), rows.shape(0)};
 }
 
 template <class Device>
 MomentsState<Device> state_of(const py::dict& dict) {
   MomentsState<Device> state;
-  state.dim = py::cast<Index>(dict["dim"]);
-  state.precision = precision_of(py::cast<std::string>(dict["precision"]));
-  state.count = py::cast<Index>(dict["count"]);
+  state.dim = py::cast<Index>(entry(dict, "dim"));
+  state.precision = precision_of(py::cast<std::string>(entry(dict, "precision")));
+  state.count = py::cast<Index>(entry(dict, "count"));
   if (state.dim < 1 || state.count < 0) throw py::value_error("the state of Moments has no valid dim and count");
   state.narrow = waiting_of<Device, float>(dict, "narrow_rows", state.dim);
   state.wide = waiting_of<Device, double>(dict, "wide_rows", state.dim);
   if (state.count == 0) return state;
-  state.mean.high = vector_of<Device>(entry<double>(dict, "mean", {state.dim}));
-  state.mean.low = vector_of<Device>(entry<double>(dict, "mean_low", {state.dim}));
-  state.scatter = matrix_of<Device, double>(entry<double>(dict, "scatter", {state.dim, state.dim}));
+  state.mean.high = vector_of<Device>(array_entry<double>(dict, "mean", {state.dim}));
+  state.mean.low = vector_of<Device>(array_entry<double>(dict, "mean_low", {state.dim}));
+  state.scatter = matrix_of<Device, double>(array_entry<double>(dict, "scatter", {state.dim, state.dim}));
   return state;
 }
 
