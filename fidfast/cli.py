@@ -21,9 +21,11 @@ INCEPTION_NAMES = ("inception", "inception-2015-12-05")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 when it worked, 1 with a sentence on standard error when it did not."""
     options = _parser().parse_args(arguments)
-    warnings.showwarning = _show_warning
     try:
-        options.run(options)
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            warnings.showwarning = _show_warning
+            options.run(options)
     except BrokenPipeError:  # the reader, head say, has what it wanted
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (OSError, ValueError, TypeError, ImportError, MemoryError, RuntimeError) as error:

@@ -114,15 +114,17 @@ def _numpy_reads(path: Path) -> Iterator[None]:
 
 
 def _read_npy(path: Path) -> Features:
+    with open(path, "rb") as file:
+        if file.read(6) != b"\x93NUMPY":  # which numpy.load would take for a pickle
+            raise ValueError(f"{path} is damaged or not a .npy file: it does not begin as one")
     with _numpy_reads(path):
         return Features(np.load(path, mmap_mode="r", allow_pickle=False))
 
 
 def _read_npz(path: Path) -> Content:
-    with open(path, "rb") as file, _numpy_reads(path):
-        archive = np.load(file, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise ValueError("it holds a single array")
+    with zipfile.ZipFile(path):  # numpy.load would take anything else for a pickle
+        pass
+    with _numpy_reads(path), np.load(path, allow_pickle=False) as archive:
         entries = {key: archive[key] for key in archive}
     if _CHECKPOINT_MARK not in entries:
         return _content_of(entries, path)

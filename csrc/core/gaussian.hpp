@@ -133,7 +133,8 @@ class Gaussian {
   static void require_shapes(const Vector<Device>& mu, const Matrix<Device>& sigma) {
     if (mu.rows() < 1) throw InvalidInput("mu is empty");
     if (sigma.rows() != mu.rows() || sigma.cols() != mu.rows()) {
-      throw InvalidInput("sigma has shape (" + std::to_string(sigma.rows()) + ", " + std::to_string(sigma.cols()) +
+      // The caller's rows are the columns here.
+      throw InvalidInput("sigma has shape (" + std::to_string(sigma.cols()) + ", " + std::to_string(sigma.rows()) +
                          "), but mu has length " + std::to_string(mu.rows()));
     }
   }

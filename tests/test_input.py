@@ -1,0 +1,240 @@
+"""One test for each row of docs/input.md: what is accepted, what is rejected, and in which words."""
+
+import copy
+import os
+import re
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import fidfast
+from fidfast import GaussianStats, Moments
+
+TABLE = Path(__file__).parents[1] / "docs" / "input.md"
+ROWS = np.random.default_rng(1).standard_normal((20, 5))
+
+
+def documented():
+    """The table's rows: input -> what happens."""
+    lines = [line.strip("| ") for line in TABLE.read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
+    return dict(line.split(" | ", 1) for line in lines[1:])
+
+
+def update(features):
+    """Into moments that have seen something, which a rejected batch must not change."""
+    moments = Moments(5)
+    moments.update(ROWS)
+    before = copy.copy(moments)
+    try:
+        moments.update(features)
+    except Exception:
+        assert moments == before
+        raise
+    return moments
+
+
+def poisoned():
+    rows = ROWS.copy()
+    rows[7, 3], rows[11, 0] = np.nan, np.inf
+    return rows
+
+
+class OnAnotherDevice:
+    """Looks like a tensor in a GPU's memory."""
+
+    def __dlpack_device__(self):
+        return (2, 0)
+
+    def __dlpack__(self, **_):
+        raise AssertionError("must not be asked for")
+
+
+def eye(dim):
+    return np.eye(dim), np.zeros(dim)
+
+
+REJECTED = {
+    "features of 1 or 3 dimensions": lambda: update(np.zeros(4)),
+    "features without columns": lambda: update(np.zeros((4, 0))),
+    "features of another dim": lambda: update(np.zeros((4, 3))),
+    "a single sample at the distance": lambda: fidfast.fid(ROWS[:1], ROWS),
+    "NaN or infinity": lambda: update(poisoned()),
+    "integers, bool, complex": lambda: update(np.zeros((4, 5), dtype=np.int64)),
+    "object arrays, strings": lambda: update(np.zeros((4, 5), dtype=object)),
+    "lists, numbers, None": lambda: update([[1.0] * 5]),
+    "tensors on another device": lambda: update(OnAnotherDevice()),
+    "two sides of different dim": lambda: fidfast.fid(ROWS[:, :3], ROWS),
+    "`dim` below 1": lambda: Moments(0),
+    "an unknown precision": lambda: Moments(5, precision="half"),
+    "`ddof` not below num_samples": lambda: moments_of(ROWS[:5]).stats(ddof=5),
+    "merge of another dim": lambda: moments_of(ROWS).merge(moments_of(ROWS[:, :3])),
+    "`mu` that is not 1-D": lambda: GaussianStats([[0.0, 0.0]], np.eye(2)),
+    "`mu` of another length": lambda: GaussianStats(np.zeros(3), np.eye(2)),
+    "`sigma` that is not square": lambda: GaussianStats(np.zeros(2), np.zeros((2, 3))),
+    "`sigma` that is not 2-D": lambda: GaussianStats(np.zeros(2), np.zeros(2)),
+    "`sigma` that is not symmetric": lambda: GaussianStats(np.zeros(2), [[1, 0.1], [0.5, 1]]),
+    "`sigma` that is not positive semidefinite": lambda: GaussianStats(np.zeros(2), [[1, 2], [2, 1]]),
+    "NaN or infinity in `mu` or `sigma`": lambda: GaussianStats(np.zeros(2), [[1, 0], [np.nan, 1]]),
+    "complex or textual `mu` or `sigma`": lambda: GaussianStats(np.zeros(2), np.eye(2) * 1j),
+    "`num_samples` below 2": lambda: GaussianStats(np.zeros(2), np.eye(2), num_samples=1),
+}
+
+
+def moments_of(rows):
+    moments = Moments(rows.shape[1])
+    moments.update(rows)
+    return moments
+
+
+def matching(text):
+    """The documented error as a pair of its type and a pattern of its message."""
+    kind, message = re.fullmatch(r"`(\w+): (.*)`", text).groups()
+    return {"ValueError": ValueError, "TypeError": TypeError, "FileNotFoundError": FileNotFoundError}[kind], message
+
+
+@pytest.mark.parametrize("row", REJECTED)
+def test_rejected_in_the_documented_words(row):
+    kind, message = matching(documented()[row])
+    with pytest.raises(kind) as caught:
+        REJECTED[row]()
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    "features",
+    [np.zeros((2, 5, 1)), np.zeros(()), torch.zeros(5), np.zeros((4, 6)), torch.zeros(2, 5).bool(), np.zeros((1, 5)) * 1j,
+     torch.zeros(4, 5).int(), np.zeros((2, 5), dtype=np.longdouble), np.full((2, 5), "a"), 3.0, None, torch.zeros(4, 0)],
+)  # fmt: skip
+def test_the_same_for_the_other_cases_of_a_row(features):
+    with pytest.raises((TypeError, ValueError), match=r"^features (must|have)"):
+        update(features)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_the_first_bad_row_is_named_in_every_type(value, dtype):
+    tensor = torch.zeros(3000, 5, dtype=dtype)
+    tensor[1100, 4] = tensor[2000, 0] = value
+    for features in (tensor, tensor.t().contiguous().t()):
+        with pytest.raises(ValueError, match="the first such row is 1100"):
+            update(features)
+
+
+def test_a_batch_without_rows():
+    moments = update(np.zeros((0, 5)))
+    assert moments == moments_of(ROWS)
+    with pytest.raises(ValueError, match="features have 3 columns"):
+        update(np.zeros((0, 3)))
+
+
+def field_of_records():
+    records = np.zeros(20, dtype=[("pad", "u1"), ("x", "<f8", (5,))])
+    records["x"] = ROWS
+    return records["x"]
+
+
+class Frame:
+    """What a data frame offers."""
+
+    shape = ROWS.shape
+
+    def __array__(self, dtype=None, copy=None):
+        return ROWS
+
+
+def read_only():
+    rows = ROWS.copy()
+    rows.flags.writeable = False
+    return rows
+
+
+ACCEPTED = {
+    "Fortran order": lambda _: np.asfortranarray(ROWS),
+    "negative and other strides": lambda _: np.repeat(ROWS, 3, axis=1)[::-1, ::-3][::-1, ::-1],
+    "read-only arrays": lambda _: read_only(),
+    "memory-mapped arrays": lambda folder: mapped(folder),
+    "foreign byte order, unaligned fields": lambda _: field_of_records(),
+    "tensors that require a gradient": lambda _: torch.from_numpy(ROWS).requires_grad_(),
+    "data frames and others with `__array__`": lambda _: Frame(),
+}
+
+
+def mapped(folder):
+    np.save(folder / "rows.npy", ROWS)
+    return np.load(folder / "rows.npy", mmap_mode="r")
+
+
+@pytest.mark.parametrize("row", ACCEPTED)
+def test_accepted_with_the_same_result(row, tmp_path):
+    features = ACCEPTED[row](tmp_path)
+    assert documented()[row].startswith("accepted")
+    assert moments_of(features) == moments_of(ROWS)
+    assert fidfast.fid(features, ROWS + 1) == fidfast.fid(ROWS, ROWS + 1)
+
+
+def test_foreign_byte_order():
+    assert moments_of(ROWS.astype(">f8")) == moments_of(ROWS)
+
+
+FILES = {
+    "a missing file": ("gone.npz", lambda path: None),
+    "a truncated file": ("cut.npz", lambda path: path.write_bytes(b"PK half a file")),
+    "a file with other keys": ("x.npz", lambda path: np.savez(path, mean=np.zeros(2), cov=np.eye(2))),
+    "a file of an unknown kind": ("x.csv", lambda path: path.write_text("1,2")),
+    "pickled objects in a file": ("x.npz", lambda path: np.savez(path, mu=np.array([{}]), sigma=np.eye(1))),
+}
+
+
+@pytest.mark.parametrize("row", FILES)
+def test_files(row, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    name, make = FILES[row]
+    make(Path(name))
+    kind, message = matching(documented()[row])
+    with pytest.raises(kind) as caught:
+        fidfast.fid(name, ROWS)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("row", "call", "error"),
+    [("a disk that fills up while saving", "fsync", OSError(28, "No space left on device")),
+     ("no permission while saving", "replace", PermissionError(13, "Permission denied"))],
+)  # fmt: skip
+def test_failed_saves_leave_the_old_file(row, call, error, tmp_path, monkeypatch):
+    stats = GaussianStats(*eye(2)[::-1])
+    stats.save(tmp_path / "x.npz")
+    before = (tmp_path / "x.npz").read_bytes()
+
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(os, call, fail)
+    with pytest.raises(type(error), match=error.strerror):
+        GaussianStats(np.ones(3), np.eye(3)).save(tmp_path / "x.npz")
+    assert [path.name for path in tmp_path.iterdir()] == ["x.npz"]
+    assert (tmp_path / "x.npz").read_bytes() == before
+    assert documented()[row].endswith("the old file stays")
+
+
+def test_statistics_of_different_extractors():
+    a, b = (GaussianStats(np.zeros(2), np.eye(2), extractor=name) for name in ("inception", "dino"))
+    message = re.fullmatch(r"`UserWarning: (.*)`", documented()["statistics of different extractors"]).group(1)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fidfast.frechet_distance(a, b)
+    assert [str(warning.message) for warning in caught] == [message]
+
+
+def test_every_row_of_the_table_has_its_test():
+    tested = {*REJECTED, *ACCEPTED, *FILES}
+    alone = {
+        "a batch without rows",
+        "a disk that fills up while saving",
+        "no permission while saving",
+        "statistics of different extractors",
+    }
+    assert set(documented()) == tested | alone
