@@ -77,7 +77,11 @@ def _fid(options: argparse.Namespace) -> None:
     label = "FID" if all(name in INCEPTION_NAMES for name in extractors) else "Fréchet distance"
     if options.json:
         known = {"label": label, **terms._asdict(), "dim": a.dim}
-        known |= {"num_samples": [a.num_samples, b.num_samples], "extractor": extractors, "files": [options.a, options.b]}
+        known |= {
+            "num_samples": [a.num_samples, b.num_samples],
+            "extractor": extractors,
+            "files": [options.a, options.b],
+        }
         print(json.dumps({**known, "fidfast_version": __version__}, ensure_ascii=False))
         return
     print(f"{label} {terms.distance:.8g}")

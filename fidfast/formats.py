@@ -14,8 +14,9 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +34,8 @@ FEATURE_KEYS = ("features", "feats", "activations", "arr_0")
 _CHECKPOINT_MARK = "fidfast_moments"
 
 
-class Stats(NamedTuple):
+@dataclass(frozen=True)
+class Stats:
     """Mean and covariance, with what else the file tells."""
 
     mu: NDArray[np.float64]
@@ -45,7 +47,8 @@ class Stats(NamedTuple):
     what: ClassVar[str] = "statistics"
 
 
-class Checkpoint(NamedTuple):
+@dataclass(frozen=True)
+class Checkpoint:
     """A `Moments` as it was."""
 
     moments: _core.Moments
@@ -54,7 +57,8 @@ class Checkpoint(NamedTuple):
     what: ClassVar[str] = "a checkpoint of Moments"
 
 
-class Features(NamedTuple):
+@dataclass(frozen=True)
+class Features:
     """An (n, dim) array, perhaps a memory map."""
 
     features: Any
@@ -164,7 +168,7 @@ def _read_safetensors(path: Path) -> Content:
 
     try:
         with safe_open(path, framework="np") as file:
-            tensors = {key: file.get_tensor(key) for key in file.keys()}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # no mapping
     except SafetensorError as error:
         raise ValueError(f"{path} is damaged or not a .safetensors file: {error}") from error
     return _content_of(tensors, path)
@@ -188,7 +192,9 @@ def _content_of(content: Any, path: Path) -> Content:
     keys = list(content) if isinstance(content, Mapping) else []
     if "mu" in keys and "sigma" in keys:
         num_samples = _number(content, "num_samples")
-        return Stats(content["mu"], content["sigma"], num_samples, _text(content, "extractor"), _number(content, "ddof"))
+        return Stats(
+            content["mu"], content["sigma"], num_samples, _text(content, "extractor"), _number(content, "ddof")
+        )
     if len(keys) == 1 or any(key in FEATURE_KEYS for key in keys):
         key = next((key for key in FEATURE_KEYS if key in keys), keys[0])
         return Features(content[key], _text(content, "extractor"))
@@ -270,7 +276,11 @@ def write_stats(path: str | os.PathLike[str], stats: Stats) -> None:
 
 def write_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
     """The whole state of a `Moments`."""
-    entries = {_CHECKPOINT_MARK: _core.__version__, **checkpoint.moments.state(), "extractor": checkpoint.extractor or ""}
+    entries = {
+        _CHECKPOINT_MARK: _core.__version__,
+        **checkpoint.moments.state(),
+        "extractor": checkpoint.extractor or "",
+    }
     _write_npz(path, entries)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -181,7 +182,7 @@ def stats_of_file(path: str | os.PathLike[str], precision: str, extractor: str |
     known = content.extractor or extractor
     with formats.naming(path):
         if isinstance(content, formats.Stats):
-            return GaussianStats._of_file(content._replace(extractor=known))
+            return GaussianStats._of_file(replace(content, extractor=known))
         if isinstance(content, formats.Checkpoint):
             return Moments._of_core(content.moments, known).stats()
         return Moments._of_features(content.features, precision, known).stats()

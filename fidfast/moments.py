@@ -182,7 +182,7 @@ class Moments:
         content = formats.read(path)
         if not isinstance(content, formats.Checkpoint):
             raise ValueError(f"{os.fspath(path)} holds {content.what}, not a checkpoint of Moments")
-        return cls._of_core(*content)
+        return cls._of_core(content.moments, content.extractor)
 
     @classmethod
     def _of_features(cls, features: Any, precision: str, extractor: str | None = None) -> Moments:

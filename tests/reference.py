@@ -40,7 +40,7 @@ def trace_of_root_exact(sigma1: Array, sigma2: Array) -> mpmath.mpf:
 
 
 def nuclear_norm_exact(rows1: Array, rows2: Array) -> mpmath.mpf:
-    """tr (S1 S2)^(1/2) for the covariances of a few rows, in 60 digits: the nuclear norm of the rows' products."""
+    """Tr (S1 S2)^(1/2) for the covariances of a few rows, in 60 digits: the nuclear norm of the rows' products."""
     cross = _centred(rows1) * _centred(rows2).T
     form = cross * cross.T if cross.rows <= cross.cols else cross.T * cross
     values = mpmath.eigsy((form + form.T) / 2, eigvals_only=True)

@@ -105,7 +105,9 @@ def test_the_installed_command(files):
     command = [sys.executable, "-m", "fidfast.cli", "fid", "a.npy", "b.npy"]
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=True, cwd=files)
     assert done.stdout.startswith("Fréchet distance ")
-    done = subprocess.run([sys.executable, "-m", "fidfast.cli", "--version"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "fidfast.cli", "--version"], capture_output=True, text=True, check=True
+    )
     assert done.stdout == f"fidfast {fidfast.__version__}\n"
     done = subprocess.run([sys.executable, "-m", "fidfast.cli"], capture_output=True, text=True, check=False)
     assert done.returncode == 2

@@ -60,9 +60,7 @@ def test_commuting_covariances(rng, dim, condition, order):
     basis = rotation(dim, rng)
     values1 = np.sort(spectrum(dim, condition, rng))
     values2 = np.sort(spectrum(dim, condition, rng))[:: 1 if order == "same" else -1] * 3
-    terms = fidfast.frechet_terms(
-        gaussian(covariance(values1, basis)), gaussian(covariance(values2, basis))
-    )
+    terms = fidfast.frechet_terms(gaussian(covariance(values1, basis)), gaussian(covariance(values2, basis)))
     exact = np.sqrt(values1 * values2).sum()
     # Here the entries of sigma are themselves rounded, which no algorithm can undo: eps times |T|_F <= dim |T|,
     # |T| <= sqrt(condition), over a root of the order of 1 or more.
@@ -188,9 +186,7 @@ def test_translation_rotation_and_scale(pair, shift, scale):
     rows1, rows2, rng = pair
     turn = rotation(rows1.shape[1], rng)
     base = fidfast.frechet_terms(stats_of(rows1), stats_of(rows2))
-    moved = fidfast.frechet_terms(
-        stats_of((rows1 @ turn + shift) * scale), stats_of((rows2 @ turn + shift) * scale)
-    )
+    moved = fidfast.frechet_terms(stats_of((rows1 @ turn + shift) * scale), stats_of((rows2 @ turn + shift) * scale))
     # Turning the rows rounds them by eps of their size, which the bounds of the singular cases cover many times.
     size = base.mean_term + base.trace1 + base.trace2
     tolerance = base.rounding + moved.rounding / scale**2 + 1e-13 * size
@@ -242,7 +238,7 @@ def test_dead_units_cost_no_accuracy(rng):
 
 
 def test_slightly_indefinite_covariances(rng):
-    """sigma rounded to float32, as some tools write it, has eigenvalues below zero; the distance is still theirs."""
+    """Sigma rounded to float32, as some tools write it, has eigenvalues below zero; the distance is still theirs."""
     rows1, rows2 = rng.standard_normal((40, 60)), rng.standard_normal((500, 60))
     exact = fidfast.fid(rows1, rows2)
     a, b = stats_of(rows1), stats_of(rows2)
@@ -294,7 +290,7 @@ def test_transport_map_of_dead_units(rng):
 
 
 def test_transport_map_is_the_gradient(rng):
-    """d FD / d sigma2 = I - T, by differences of the trace alone."""
+    """The gradient with respect to sigma2 is I - T, by differences of the trace alone."""
     sigma1 = covariance(spectrum(6, 50, rng), rotation(6, rng))
     sigma2 = covariance(spectrum(6, 50, rng), rotation(6, rng))
     direction = covariance(rng.standard_normal(6), rotation(6, rng))

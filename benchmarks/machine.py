@@ -1,0 +1,55 @@
+"""What a figure was measured on, without which it means nothing."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import threadpoolctl
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def description() -> dict[str, Any]:
+    """CPU, cores, BLAS and versions."""
+    packages = {}
+    for name in ("fidfast", "numpy", "scipy", "torch", "pytorch-fid", "torch-fidelity", "torchmetrics"):
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:
+            packages[name] = "not installed"
+    pools = [
+        {key: pool.get(key) for key in ("internal_api", "architecture", "version", "num_threads")}
+        for pool in threadpoolctl.threadpool_info()
+    ]
+    return {
+        "cpu": _cpu(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "packages": packages,
+        "thread_pools": pools,
+    }
+
+
+def name() -> str:
+    """A file name for this machine."""
+    known = description()
+    text = f"{known['cpu']}-{known['cores']}-cores"
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
+def _cpu() -> str:
+    """The model, and the widest instructions: clouds hide the model's name."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return platform.processor() or platform.machine()
+    model = re.search(r"model name\s*:\s*(.*)", text)
+    flags = re.search(r"flags\s*:\s*(.*)", text)
+    widest = [flag for flag in ("amx_tile", "avx512f", "avx2") if flags and flag in flags.group(1).split()]
+    return " ".join([model.group(1).replace("(R)", "") if model else platform.machine(), *widest[:1]])

@@ -1,0 +1,65 @@
+"""The tools that are measured against: their own functions, called and not copied."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+with warnings.catch_warnings():  # what the peers' imports say is not ours to mend
+    warnings.simplefilter("ignore")
+    import pytorch_fid.fid_score
+    import torch_fidelity.metric_fid
+    import torchmetrics.image.fid
+
+Array = NDArray[np.float64]
+
+
+def pytorch_fid_distance(mu1: Array, sigma1: Array, mu2: Array, sigma2: Array) -> float:
+    """SciPy's ``sqrtm`` of the product."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return float(pytorch_fid.fid_score.calculate_frechet_distance(mu1, sigma1, mu2, sigma2))
+
+
+def torch_fidelity_distance(mu1: Array, sigma1: Array, mu2: Array, sigma2: Array) -> float:
+    """``numpy.linalg.eigvals`` of the product."""
+    one, two = {"mu": mu1, "sigma": sigma1}, {"mu": mu2, "sigma": sigma2}
+    metric = torch_fidelity.metric_fid.fid_statistics_to_metric(one, two, False)
+    return float(metric["frechet_inception_distance"])
+
+
+def torchmetrics_distance(mu1: Array, sigma1: Array, mu2: Array, sigma2: Array) -> float:
+    """``torch.linalg.eigvals`` of the product."""
+    return float(torchmetrics.image.fid._compute_fid(*map(torch.from_numpy, (mu1, sigma1, mu2, sigma2))))
+
+
+DISTANCES = {
+    "pytorch-fid": pytorch_fid_distance,
+    "torch-fidelity": torch_fidelity_distance,
+    "torchmetrics": torchmetrics_distance,
+}
+
+
+def pytorch_fid_of_features(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+    """As its ``calculate_activation_statistics`` does with the activations, then its distance."""
+    one, two = ((np.mean(rows, axis=0), np.cov(rows, rowvar=False)) for rows in (a, b))
+    return pytorch_fid_distance(*one, *two)
+
+
+class _Features(torch.nn.Module):
+    """An extractor whose images are the features."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.num_features = dim
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return features
+
+
+def torchmetrics_moments(dim: int) -> torchmetrics.image.fid.FrechetInceptionDistance:
+    """Its metric, with float64 states as it makes them, fed with features."""
+    return torchmetrics.image.fid.FrechetInceptionDistance(feature=_Features(dim))

@@ -1,0 +1,31 @@
+"""Prints the peak memory, in bytes, of an interpreter with NumPy, and of a stream of so many rows to a distance."""
+
+import re
+import resource
+import sys
+from pathlib import Path
+
+import numpy as np
+
+
+def peak() -> int:
+    """Of this process so far. On Linux not by getrusage, in which a child starts with its parent's peak."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return 1024 * int(re.search(r"VmHWM:\s*(\d+) kB", status.read_text()).group(1))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+rows, dim = map(int, sys.argv[1:])
+batch = np.random.default_rng(0).standard_normal((1000, dim), dtype=np.float32)
+interpreter = peak()
+
+import fidfast  # noqa: E402
+
+moments = fidfast.Moments(dim)
+for _ in range(rows // len(batch)):
+    moments.update(batch)
+    batch += 1e-3  # in place: the stream's own memory is not what is measured
+stats = moments.stats()
+assert stats.num_samples == rows
+print(interpreter, peak())

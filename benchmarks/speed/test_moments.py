@@ -1,0 +1,65 @@
+"""A stream of small batches: time of an update, and memory that does not grow."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import fidfast
+from benchmarks import peers
+
+ROWS = 100  # of a batch
+BATCHES = 200
+
+
+@pytest.mark.benchmark(group="200 updates of 100 rows")
+@pytest.mark.parametrize("tool", ["fidfast", "torchmetrics"])
+def test_updates(benchmark, tool, features, dim):
+    batches = [features[0][i * ROWS : (i + 1) * ROWS] for i in range(len(features[0]) // ROWS)] * 2
+    batches = batches[:BATCHES]
+    sigma = np.cov(np.concatenate(batches), rowvar=False)
+    if tool == "fidfast":
+        moments = fidfast.Moments(dim)
+
+        def updates():
+            moments.reset()
+            for batch in batches:
+                moments.update(batch)
+
+        updates()
+        mine = moments.stats().sigma
+    else:
+        metric = peers.torchmetrics_moments(dim)
+        tensors = [torch.from_numpy(batch) for batch in batches]
+
+        def updates():
+            metric.reset()
+            for batch in tensors:
+                metric.update(batch, real=True)
+
+        updates()
+        n = int(metric.real_features_num_samples)
+        mean = metric.real_features_sum / n
+        mine = ((metric.real_features_cov_sum - n * torch.outer(mean, mean)) / (n - 1)).numpy()
+    np.testing.assert_allclose(mine, sigma, atol=3e-6 * sigma.diagonal().max())
+    benchmark.pedantic(updates, rounds=5)
+
+
+@pytest.mark.benchmark(group="memory of a stream")
+@pytest.mark.parametrize("rows", [10_000, 1_000_000])
+def test_memory(benchmark, rows, dim):
+    """The time is of no interest here; the peak goes with the case's extra information."""
+    if benchmark.disabled:
+        rows = min(rows, 20_000)
+    script = Path(__file__).with_name("memory.py")
+    command = [sys.executable, str(script), str(rows), str(dim)]
+
+    def run():
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    interpreter, peak = map(int, benchmark.pedantic(run, rounds=1).split())
+    benchmark.extra_info["megabytes_above_the_interpreter"] = (peak - interpreter) / 1e6
+    assert peak - interpreter < 250e6
