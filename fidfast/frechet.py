@@ -64,8 +64,10 @@ def frechet_terms(stats1: GaussianStats, stats2: GaussianStats) -> FrechetTerms:
     the symmetric matrix ``F1^T sigma2 F1`` for a factor ``F1 F1^T = sigma1``, or of the singular values of
     ``F2^T F1`` where a covariance is singular or the rounding of the eigenvalues would show.
     """
+    _require_same_dim(stats1.dim, stats2.dim, "stats1", "stats2")
     _warn_of_extractors(stats1, stats2, stacklevel=3)
-    return _terms(stats1, stats2)
+    terms = _core.frechet_terms(stats1._core, stats2._core)
+    return FrechetTerms(*(getattr(terms, field) for field in FrechetTerms._fields))
 
 
 def frechet_distance(stats1: GaussianStats, stats2: GaussianStats) -> float:
@@ -92,8 +94,9 @@ def frechet_distance(stats1: GaussianStats, stats2: GaussianStats) -> float:
     UserWarning
         If the statistics come from different extractors.
     """
+    _require_same_dim(stats1.dim, stats2.dim, "stats1", "stats2")
     _warn_of_extractors(stats1, stats2, stacklevel=3)
-    return _terms(stats1, stats2).distance
+    return _core.frechet_distance(stats1._core, stats2._core)
 
 
 def transport_map(stats1: GaussianStats, stats2: GaussianStats) -> NDArray[np.float64]:
@@ -160,7 +163,7 @@ def fid(features_a: Any, features_b: Any, *, precision: str = "float32") -> floa
     stats_b = as_stats(features_b, "features_b", precision)
     _require_same_dim(stats_a.dim, stats_b.dim, "features_a", "features_b")
     _warn_of_extractors(stats_a, stats_b, stacklevel=3)
-    return _terms(stats_a, stats_b).distance
+    return _core.frechet_distance(stats_a._core, stats_b._core)
 
 
 def as_stats(source: Any, name: str, precision: str) -> GaussianStats:
@@ -186,12 +189,6 @@ def stats_of_file(path: str | os.PathLike[str], precision: str, extractor: str |
         if isinstance(content, formats.Checkpoint):
             return Moments._of_core(content.moments, known).stats()
         return Moments._of_features(content.features, precision, known).stats()
-
-
-def _terms(stats1: GaussianStats, stats2: GaussianStats) -> FrechetTerms:
-    _require_same_dim(stats1.dim, stats2.dim, "stats1", "stats2")
-    terms = _core.frechet_terms(stats1._core, stats2._core)
-    return FrechetTerms(*(getattr(terms, field) for field in FrechetTerms._fields))
 
 
 def _require_same_dim(dim1: int, dim2: int, name1: str, name2: str) -> None:

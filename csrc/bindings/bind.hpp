@@ -234,6 +234,10 @@ void bind_frechet(py::module_& module, Prepare prepare) {
       [prepare](const G& a, const G& b) { return without_gil(prepare, [&] { return frechet_terms(a, b); }); },
       py::arg("gaussian1"), py::arg("gaussian2"));
   module.def(
+      "frechet_distance",
+      [prepare](const G& a, const G& b) { return without_gil(prepare, [&] { return frechet_distance(a, b); }); },
+      py::arg("gaussian1"), py::arg("gaussian2"));
+  module.def(
       "transport_map",
       [prepare](const G& a, const G& b) {
         const Matrix<Device> map = without_gil(prepare, [&] { return transport_map(a, b); });

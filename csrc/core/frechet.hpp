@@ -162,19 +162,26 @@ double graded_error(const Pair<Device>& pair, Matrix<Device> form) {
 constexpr double kAccurate = 1e-10;
 constexpr Index kRefined = 1024;
 
+/// Whether a result is to come with its bound where that takes further work.
+enum class Bound { kSkip, kCompute };
+
 template <class Device>
-Root trace_of_root(const Pair<Device>& pair) {
+Root trace_of_root(const Pair<Device>& pair, Bound bound) {
   const double trace1 = pair.first->trace();
   const double trace2 = pair.second->trace();
   // Of both, since sigma carries the rounding of whoever computed it even where its factor is not used.
   const double of_factors = factor_rounding(*pair.f1, trace1, trace2) + factor_rounding(*pair.f2, trace2, trace1);
   if (pair.second_is_full()) {
-    const Matrix<Device> form = pair.quadratic_form();
-    Matrix<Device> destroyed = form;
-    Root root = root_of_eigenvalues(Linalg<Device>::eigenvalues(destroyed));
+    const bool large = pair.rank() > kRefined;
+    Matrix<Device> form = pair.quadratic_form();
+    Matrix<Device> kept;
+    if (large && bound == Bound::kCompute) kept = form;
+    Root root = root_of_eigenvalues(Linalg<Device>::eigenvalues(form));
     const bool accurate = root.rounding <= kAccurate * root.trace;
-    if (accurate || pair.rank() > kRefined) {
-      if (!accurate) root.rounding = std::min(root.rounding, graded_error(pair, form) * root.trace / 2);
+    if (accurate || large) {
+      if (!accurate && bound == Bound::kCompute) {
+        root.rounding = std::min(root.rounding, graded_error(pair, std::move(kept)) * root.trace / 2);
+      }
       return {pair.unit() * root.trace, pair.unit() * root.rounding + of_factors};
     }
   }
@@ -195,7 +202,8 @@ inline void require_same_dim(Index dim1, Index dim2) {
 
 /// The distance in its terms.
 template <class Device>
-FrechetTerms frechet_terms(const Gaussian<Device>& a, const Gaussian<Device>& b) {
+FrechetTerms frechet_terms(const Gaussian<Device>& a, const Gaussian<Device>& b,
+                           detail::Bound bound = detail::Bound::kCompute) {
   detail::require_same_dim(a.dim(), b.dim());
   FrechetTerms terms;
   terms.mean_term = Linalg<Device>::squared_distance(a.mu(), b.mu());
@@ -205,11 +213,17 @@ FrechetTerms frechet_terms(const Gaussian<Device>& a, const Gaussian<Device>& b)
   pair.order_by_rank();
   terms.rank = pair.rank();
   detail::Root root;
-  if (terms.rank > 0) root = detail::trace_of_root(pair);
+  if (terms.rank > 0) root = detail::trace_of_root(pair, bound);
   terms.trace_root = root.trace;
   const double sums = terms.mean_term + terms.trace1 + terms.trace2 + 2 * root.trace;
   terms.rounding = 2 * root.rounding + 4 * detail::kEpsilon * sums;
   return terms;
+}
+
+/// The distance alone; the same number, without the work that only the bound needs.
+template <class Device>
+double frechet_distance(const Gaussian<Device>& a, const Gaussian<Device>& b) {
+  return frechet_terms(a, b, detail::Bound::kSkip).distance();
 }
 
 /// The symmetric positive semidefinite T (dim, dim), full, that carries Gaussian b onto a: T Sb T = Sa on the

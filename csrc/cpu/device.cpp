@@ -3,13 +3,32 @@
 #include <cstring>
 #include <new>
 
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
 namespace fidfast {
 
 namespace {
-constexpr std::align_val_t kAlignment{64};
-}
 
-void* Cpu::allocate(std::size_t bytes) { return bytes == 0 ? nullptr : ::operator new(bytes, kAlignment); }
+constexpr std::size_t kHugePage = std::size_t{1} << 21;
+constexpr std::align_val_t kAlignment{64};
+
+}  // namespace
+
+void* Cpu::allocate(std::size_t bytes) {
+  if (bytes == 0) return nullptr;
+  void* const memory = ::operator new(bytes, kAlignment);
+#ifdef __linux__
+  // A matrix of dim 2048 is 8,192 small pages, whose first touch takes longer than copying it, or 16 huge ones. Advice
+  // that the kernel does not take costs nothing.
+  const auto address = reinterpret_cast<std::size_t>(memory);
+  const std::size_t first = (address + kHugePage - 1) / kHugePage * kHugePage;
+  const std::size_t last = (address + bytes) / kHugePage * kHugePage;
+  if (last > first) madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
+#endif
+  return memory;
+}
 
 void Cpu::release(void* memory) noexcept {
   if (memory != nullptr) ::operator delete(memory, kAlignment);

@@ -28,6 +28,11 @@ namespace fidfast::lapack {
   X(cython_blas, dtrmm, (const char* side, const char* uplo, const char* trans, const char* diag, const Int* m,   \
                          const Int* n, const double* alpha, const double* a, const Int* lda, double* b,           \
                          const Int* ldb))                                                                         \
+  X(cython_blas, dsyr2k, (const char* uplo, const char* trans, const Int* n, const Int* k, const double* alpha,   \
+                          const double* a, const Int* lda, const double* b, const Int* ldb, const double* beta,   \
+                          double* c, const Int* ldc))                                                             \
+  X(cython_lapack, dgeqrt3, (const Int* m, const Int* n, double* a, const Int* lda, double* t, const Int* ldt,    \
+                             Int* info))                                                                          \
   X(cython_lapack, dpotrf, (const char* uplo, const Int* n, double* a, const Int* lda, Int* info))                \
   X(cython_lapack, dpstrf, (const char* uplo, const Int* n, double* a, const Int* lda, Int* order, Int* rank,     \
                             const double* tolerance, double* work, Int* info))                                    \

@@ -1,0 +1,216 @@
+// Laws of a Gaussian and its factor, and of the covariances that are refused.
+#include <algorithm>
+#include <vector>
+
+#include "check.hpp"
+#include "oracle.hpp"
+
+using namespace fidfast;
+using namespace fidfast::oracle;
+using CpuGaussian = Gaussian<Cpu>;
+
+namespace {
+
+constexpr Index kSizes[] = {1, 2, 5, 40};
+
+CpuGaussian gaussian(const M& sigma, Index num_samples = 0) {
+  return CpuGaussian::checked(V::zeros(sigma.rows()), sigma, num_samples);
+}
+
+std::vector<Index> all_units(Index dim) {
+  std::vector<Index> units;
+  for (Index j = 0; j < dim; ++j) units.push_back(j);
+  return units;
+}
+
+/// F F^T, its units back in their places among `dim`.
+M product_of(const Factor<Cpu>& factor, Index dim) {
+  const M by_units = oracle::product(factor.f, transposed(factor.f));
+  M result = M::zeros(dim, dim);
+  for (std::size_t j = 0; j < factor.units.size(); ++j) {
+    for (std::size_t i = 0; i < factor.units.size(); ++i) {
+      result.column(factor.units[j])[factor.units[i]] = by_units.column(static_cast<Index>(j))[i];
+    }
+  }
+  return result;
+}
+
+void check_variances_descend(const CpuGaussian& gaussian, const Factor<Cpu>& factor) {
+  for (std::size_t k = 1; k < factor.units.size(); ++k) {
+    const Index before = factor.units[k - 1];
+    const Index after = factor.units[k];
+    CHECK(gaussian.sigma().column(before)[before] >= gaussian.sigma().column(after)[after]);
+  }
+}
+
+}  // namespace
+
+// The factor ----------------------------------------------------------------------------------------------------------
+
+TEST(a_factor_of_full_rank_multiplies_to_sigma) {
+  Random random(1);
+  for (const Index dim : kSizes) {
+    for (const double condition : {1.0, 1e4, 1e10}) {
+      const CpuGaussian g = gaussian(covariance(random.spectrum(dim, condition), random.rotation(dim)));
+      const auto factor = g.factor(all_units(dim));
+      CHECK(factor->triangular && factor->rank() == dim);
+      CHECK(factor->dropped == 0);
+      check_variances_descend(g, *factor);
+      // Higham, theorem 10.3: (dim + 1) eps of the deviations of the two units.
+      CHECK_CLOSE(relative_error(product_of(*factor, dim), g.sigma()), 0, as_double(dim + 2) * kEpsilon);
+    }
+  }
+}
+
+TEST(a_factor_of_low_rank_multiplies_to_sigma_and_has_its_rank) {
+  Random random(2);
+  for (const Index dim : kSizes) {
+    for (const Index rank : {Index{1}, (dim + 1) / 2}) {
+      if (rank == dim) continue;
+      const M f = random.matrix(dim, rank);
+      const M sigma = oracle::product(f, transposed(f));
+      for (const Index num_samples : {Index{0}, rank + 1, 10 * dim}) {
+        const CpuGaussian g = gaussian(sigma, num_samples);
+        const auto factor = g.factor(all_units(dim));
+        CHECK(factor->rank() == rank);
+        CHECK(!factor->triangular);
+        check_variances_descend(g, *factor);
+        // The remainder that may be left out: 32 eps dim on the scale of correlations, in the diagonal and beside it.
+        const double tolerance = 64 * as_double(dim) * kEpsilon;
+        CHECK_CLOSE(relative_error(product_of(*factor, dim), g.sigma()), 0, tolerance);
+        CHECK(factor->dropped >= 0 && factor->dropped <= tolerance * g.trace());
+      }
+    }
+  }
+}
+
+TEST(no_factor_has_more_columns_than_the_samples_allow) {
+  Random random(3);
+  const M sigma = covariance(random.spectrum(12, 10), random.rotation(12));
+  for (const Index num_samples : {1, 2, 7, 12}) {
+    CHECK(gaussian(sigma, num_samples).factor(all_units(12))->rank() <= num_samples - 1);
+  }
+}
+
+TEST(the_inverse_of_a_factor_is_about_that_of_sigma) {
+  Random random(4);
+  for (const Index dim : kSizes) {
+    const std::vector<double> values = random.spectrum(dim, 1e5);
+    const double inverse = gaussian(covariance(values, random.rotation(dim))).factor(all_units(dim))->inverse;
+    const double exact = 1 / *std::min_element(values.begin(), values.end());
+    // |A|_2 <= |A|_1 <= sqrt(dim) |A|_2, and the estimate is of the 1-norm, from below by a factor of 3 at most.
+    CHECK(inverse >= exact / 3);
+    CHECK(inverse <= std::sqrt(as_double(dim)) * exact * (1 + 1e-9));
+  }
+}
+
+TEST(units_without_variance_are_dead_and_no_factor_holds_them) {
+  Random random(5);
+  M sigma = covariance(random.spectrum(6, 10), random.rotation(6));
+  for (const Index dead : {1, 4}) {
+    for (Index i = 0; i < 6; ++i) sigma.column(dead)[i] = sigma.column(i)[dead] = 0;
+  }
+  const CpuGaussian g = gaussian(sigma);
+  CHECK((g.alive_units() == std::vector<Index>{0, 2, 3, 5}));
+  const auto factor = g.factor(g.alive_units());
+  CHECK(factor->rank() == 4 && factor->triangular);
+  CHECK_CLOSE(difference(product_of(*factor, 6), sigma), 0, 8 * kEpsilon * oracle::largest(sigma));
+}
+
+TEST(a_gaussian_without_any_variance_has_a_factor_of_rank_zero) {
+  const CpuGaussian g = gaussian(M::zeros(3, 3));
+  CHECK(g.trace() == 0 && g.alive_units().empty());
+  CHECK(g.factor({})->rank() == 0);
+}
+
+TEST(a_factor_is_kept_until_other_units_are_asked_for) {
+  Random random(6);
+  const CpuGaussian g = gaussian(covariance(random.spectrum(5, 10), random.rotation(5)));
+  const auto first = g.factor(all_units(5));
+  CHECK(g.factor(all_units(5)) == first);
+  const auto fewer = g.factor({0, 3});
+  CHECK(fewer != first && fewer->rank() == 2);
+  CHECK(first->rank() == 5);  // whoever holds it still may
+  CHECK(difference(g.factor(all_units(5))->f, first->f) == 0);
+}
+
+TEST(columns_are_a_factor_of_the_sigma_they_tell) {
+  Random random(7);
+  const M columns = random.matrix(9, 3);
+  const CpuGaussian g = CpuGaussian::from_factor(V::zeros(9), columns, 4);
+  CHECK(g.low_rank() && g.dim() == 9 && g.num_samples() == 4);
+  const M sigma = oracle::product(columns, transposed(columns));
+  // Three products a term.
+  CHECK_CLOSE(relative_error(g.sigma(), sigma), 0, 4 * kEpsilon);
+  double trace = 0;
+  for (Index j = 0; j < 9; ++j) trace += sigma.column(j)[j];
+  CHECK_CLOSE(g.trace(), trace, 30 * kEpsilon * trace);
+  const auto factor = g.factor({2, 7});
+  CHECK(factor->rank() == 3 && factor->f.rows() == 2);
+  for (Index j = 0; j < 3; ++j) {
+    CHECK(factor->f.column(j)[0] == columns.column(j)[2] && factor->f.column(j)[1] == columns.column(j)[7]);
+  }
+}
+
+TEST(a_gaussian_that_moved_is_the_same) {
+  Random random(8);
+  const M sigma = covariance(random.spectrum(5, 10), random.rotation(5));
+  CpuGaussian g = gaussian(sigma, 77);
+  const auto factor = g.factor(all_units(5));
+  const CpuGaussian moved(std::move(g));
+  CHECK(moved.factor(all_units(5)) == factor);
+  CHECK(difference(moved.sigma(), sigma) == 0);
+  CHECK(moved.num_samples() == 77);
+}
+
+// What a caller's covariance may be -----------------------------------------------------------------------------------
+
+TEST(shapes_that_do_not_fit_are_refused) {
+  CHECK_THROWS(CpuGaussian::checked(V(), M(), 0), InvalidInput, "mu is empty");
+  CHECK_THROWS(CpuGaussian::checked(V::zeros(3), M::zeros(4, 4), 0), InvalidInput,
+               "sigma has shape (4, 4), but mu has length 3");
+  CHECK_THROWS(CpuGaussian::checked(V::zeros(3), M::zeros(3, 2), 0), InvalidInput, "but mu has length 3");
+}
+
+TEST(nan_and_infinity_are_refused) {
+  for (const double bad : {kNan, kInfinity}) {
+    M sigma = covariance({1, 1, 1}, Random(9).rotation(3));
+    sigma.column(2)[0] = sigma.column(0)[2] = bad;
+    CHECK_THROWS(gaussian(sigma), InvalidInput, "sigma holds NaN or infinity; the first such row is 0");
+    V mu = V::zeros(3);
+    mu.data()[1] = bad;
+    CHECK_THROWS(CpuGaussian::checked(mu, M::zeros(3, 3), 0), InvalidInput, "mu holds NaN or infinity");
+  }
+}
+
+TEST(a_matrix_that_is_not_symmetric_is_refused) {
+  M sigma = covariance({1, 2, 3}, Random(10).rotation(3));
+  sigma.column(0)[2] += 0.5;
+  CHECK_THROWS(gaussian(sigma), InvalidInput, "sigma is not symmetric: sigma[2, 0] and sigma[0, 2] differ by 0.5");
+}
+
+TEST(a_matrix_that_is_not_positive_semidefinite_is_refused) {
+  Random random(11);
+  for (const Index dim : {2, 5, 40}) {
+    std::vector<double> values = random.spectrum(dim, 10);
+    values.front() = -0.01;
+    CHECK_THROWS(gaussian(covariance(values, random.rotation(dim))), InvalidInput,
+                 "sigma is not positive semidefinite: its smallest eigenvalue is -0.01");
+  }
+  M negative = M::zeros(1, 1);
+  negative.data()[0] = -1;
+  CHECK_THROWS(gaussian(negative), InvalidInput, "sigma is not positive semidefinite");
+}
+
+TEST(the_rounding_of_float32_is_forgiven) {
+  Random random(12);
+  const M f = random.matrix(30, 10);
+  M sigma = map(oracle::product(f, transposed(f)), [](double v) { return static_cast<double>(static_cast<float>(v)); });
+  sigma.column(4)[3] *= 1 + 1e-7;  // two sides rounded on their own
+  const CpuGaussian g = gaussian(sigma);
+  CHECK(difference(g.sigma(), transposed(g.sigma())) == 0);
+  const auto factor = g.factor(all_units(30));
+  // Eigenvalues below zero and as far above are left out: of the size of float32's rounding, 6e-8 times sqrt(30).
+  CHECK_CLOSE(difference(product_of(*factor, 30), g.sigma()), 0, 6e-8 * std::sqrt(30.0) * g.trace());
+  CHECK(factor->dropped <= 6e-8 * std::sqrt(30.0) * 20 * g.trace());
+}

@@ -1,0 +1,192 @@
+// Out of memory at every place where memory is asked for: nothing changes, and the next try goes through. This program
+// replaces the global operator new by one that fails on demand.
+#include <cstdlib>
+#include <memory>
+#include <new>
+#include <vector>
+
+#include "check.hpp"
+#include "streams.hpp"
+
+namespace {
+
+/// How many allocations from now fails; negative for never. One thread only.
+long allocations_until_failure = -1;
+
+// Kept out of line, where no compiler takes the pair of malloc and free for a mismatch with new and delete.
+[[gnu::noinline]] void* allocate(std::size_t size, std::size_t alignment) {
+  if (allocations_until_failure > 0 && --allocations_until_failure == 0) throw std::bad_alloc();
+  void* memory = nullptr;
+  if (posix_memalign(&memory, alignment, size > 0 ? size : 1) != 0) throw std::bad_alloc();
+  return memory;
+}
+
+[[gnu::noinline]] void release(void* memory) noexcept { std::free(memory); }
+
+}  // namespace
+
+void* operator new(std::size_t size) { return allocate(size, alignof(std::max_align_t)); }
+void* operator new(std::size_t size, std::align_val_t alignment) {
+  return allocate(size, static_cast<std::size_t>(alignment));
+}
+void* operator new(std::size_t size, const std::nothrow_t&) noexcept {  // for what std::stable_sort can do without
+  try {
+    return ::operator new(size);
+  } catch (const std::bad_alloc&) {
+    return nullptr;
+  }
+}
+void operator delete(void* memory) noexcept { release(memory); }
+void operator delete(void* memory, std::size_t) noexcept { release(memory); }
+void operator delete(void* memory, std::align_val_t) noexcept { release(memory); }
+void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { release(memory); }
+
+using namespace fidfast;
+using namespace fidfast::oracle;
+
+namespace {
+
+/// Whether work() was through before its k-th allocation. False where that one failed, as std::bad_alloc.
+template <class Work>
+bool succeeds_within(long k, Work work) {
+  allocations_until_failure = k;
+  try {
+    work();
+  } catch (const std::bad_alloc&) {
+    allocations_until_failure = -1;
+    return false;
+  } catch (...) {
+    allocations_until_failure = -1;
+    throw;
+  }
+  allocations_until_failure = -1;
+  return true;
+}
+
+/// change(moments) on copies of `before`, short of memory at every place in turn; returns how many places those were.
+template <class Change>
+long check_all_or_nothing(const CpuMoments& before, Change change) {
+  CpuMoments expected(before);
+  change(expected);
+  const CpuMoments::State state_before = before.state();
+  const CpuMoments::State state_after = expected.state();
+  for (long k = 1;; ++k) {
+    CpuMoments moments(before);
+    const bool done = succeeds_within(k, [&] { change(moments); });
+    CHECK(moments.state() == (done ? state_after : state_before));
+    if (!done) change(moments);
+    CHECK(moments.state() == state_after);
+    if (done) return k - 1;
+  }
+}
+
+/// make() again and again, short of memory at every place in turn; then it makes the same as ever.
+template <class Make, class Same>
+void check_recovers(Make make, Same same) {
+  long k = 1;
+  while (!succeeds_within(k, make)) {
+    CHECK(same());
+    ++k;
+  }
+  CHECK(same());
+  CHECK(k > 1);
+}
+
+/// Streams in all the ways in which rows may wait or be folded.
+std::vector<std::unique_ptr<CpuMoments>> streams(Index dim, Random& random) {
+  std::vector<std::unique_ptr<CpuMoments>> all;
+  for (const Index narrow : {0, 20, 700, 1400}) {
+    for (const Index wide : {0, 20, 700, 1400}) {
+      all.push_back(std::make_unique<CpuMoments>(dim, Precision::kFloat32));
+      all.back()->update(view(narrowed(random.matrix(dim, narrow))));
+      all.back()->update(view(random.matrix(dim, wide)));
+    }
+  }
+  return all;
+}
+
+}  // namespace
+
+TEST(an_update_short_of_memory_changes_nothing) {
+  Random random(1);
+  long failures = 0;
+  for (const Index dim : {8, 512, 1100}) {
+    for (const Index n : {500, 1100}) {
+      const M rows = random.matrix(dim, n);
+      const Matrix<Cpu, float> narrow = narrowed(rows);
+      std::vector<std::unique_ptr<CpuMoments>> all;
+      if (dim == 8) all = streams(dim, random);
+      if (dim > 8) all.push_back(std::make_unique<CpuMoments>(moments_of(narrowed(random.matrix(dim, 700)))));
+      for (const auto& before : all) {
+        failures += check_all_or_nothing(*before, [&](CpuMoments& moments) { moments.update(view(rows)); });
+        failures += check_all_or_nothing(*before, [&](CpuMoments& moments) { moments.update(view(narrow)); });
+      }
+    }
+  }
+  CHECK(failures > 100);
+}
+
+TEST(a_merge_short_of_memory_changes_nothing) {
+  Random random(2);
+  const auto all = streams(16, random);
+  long failures = 0;
+  for (const auto& before : all) {
+    for (const auto& other : all) {
+      failures += check_all_or_nothing(*before, [&](CpuMoments& moments) { moments.merge(*other); });
+    }
+    failures += check_all_or_nothing(*before, [&](CpuMoments& moments) { moments.merge(moments); });
+  }
+  CHECK(failures > 100);
+}
+
+TEST(an_unmerge_short_of_memory_changes_nothing) {
+  Random random(3);
+  const CpuMoments part = moments_of(random.matrix(16, 1100));
+  long failures = 0;
+  for (const auto& stream : streams(16, random)) {
+    CpuMoments whole(*stream);
+    whole.merge(part);
+    failures += check_all_or_nothing(whole, [&](CpuMoments& moments) { moments.unmerge(part); });
+  }
+  CHECK(failures > 100);
+}
+
+TEST(rows_that_wait_in_two_types_leave_together_or_not_at_all) {
+  Random random(4);
+  CpuMoments part = moments_of(random.matrix(64, 5));
+  part.update(view(narrowed(random.matrix(64, 5))));
+  CpuMoments whole = moments_of(random.matrix(64, 10));
+  whole.update(view(narrowed(random.matrix(64, 10))));
+  whole.merge(part);
+  CHECK(check_all_or_nothing(whole, [&](CpuMoments& moments) { moments.unmerge(part); }) > 0);
+}
+
+TEST(stats_short_of_memory_can_be_asked_for_again) {
+  Random random(5);
+  for (const auto& moments : streams(32, random)) {
+    if (moments->num_samples() == 0) continue;
+    const CpuMoments::State state = moments->state();
+    const CpuMoments fresh(*moments);  // without the scratch memory of earlier work
+    const M expected = moments->stats(1).sigma();
+    check_recovers([&] { fresh.stats(1); }, [&] { return fresh.state() == state; });
+    CHECK(difference(fresh.stats(1).sigma(), expected) == 0);
+  }
+}
+
+TEST(a_distance_short_of_memory_can_be_asked_for_again) {
+  Random random(6);
+  for (const Index n1 : {10, 200}) {
+    for (const Index n2 : {10, 200}) {
+      const CpuMoments first = moments_of(random.rows(16, n1));
+      const CpuMoments second = moments_of(random.rows(16, n2));
+      const Gaussian<Cpu> a = first.stats(1);
+      const Gaussian<Cpu> b = second.stats(1);
+      const double distance = frechet_terms(first.stats(1), second.stats(1)).distance();
+      const M map = transport_map(first.stats(1), second.stats(1));
+      check_recovers([&] { frechet_terms(a, b); }, [] { return true; });
+      check_recovers([&] { transport_map(a, b); }, [] { return true; });
+      CHECK(frechet_terms(a, b).distance() == distance);
+      CHECK(difference(transport_map(a, b), map) == 0);
+    }
+  }
+}

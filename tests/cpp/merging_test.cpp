@@ -1,0 +1,235 @@
+// Laws of merging and taking out again, and of what is refused.
+#include <vector>
+
+#include "check.hpp"
+#include "streams.hpp"
+
+using namespace fidfast;
+using namespace fidfast::oracle;
+
+namespace {
+
+constexpr Index kDim = 24;
+
+/// None, fewer than units, more than units, more than a block; waiting, folded or both.
+constexpr Index kCounts[] = {0, 1, 10, 24, 1024, 1500};
+
+CpuMoments sum(const CpuMoments& a, const CpuMoments& b) {
+  CpuMoments result(a);
+  result.merge(b);
+  return result;
+}
+
+/// Equal up to the rounding of two scatters, each of which kScatterError bounds.
+void check_same_moments(const CpuMoments& a, const CpuMoments& b) {
+  CHECK(a.num_samples() == b.num_samples());
+  if (a.num_samples() < 2 || b.num_samples() < 2) return;
+  const Gaussian<Cpu> stats_a = a.stats(0);
+  const Gaussian<Cpu> stats_b = b.stats(0);
+  CHECK_CLOSE(relative_error(stats_a.sigma(), stats_b.sigma()), 0, 2 * kScatterError);
+  for (Index j = 0; j < a.dim(); ++j) {
+    const double mean = stats_b.mu().data()[j];
+    // A block's mean is summed from its first row, which may be one of the other stream: 5 away, a deviation more.
+    const double distance = 5 + std::sqrt(stats_b.sigma().column(j)[j]);
+    const double tolerance = kScatterError * distance + kEpsilon * std::abs(mean);
+    CHECK_CLOSE(stats_a.mu().data()[j], mean, 2 * tolerance);
+  }
+}
+
+/// Two streams of unlike means, the second of them in double or in float.
+struct Streams {
+  M rows_a;
+  M rows_b;
+  CpuMoments a;
+  CpuMoments b;
+
+  Streams(Index n_a, Index n_b, bool narrow, Random& random)
+      : rows_a(random.rows(kDim, n_a, 3)),
+        rows_b(widened(narrowed(random.rows(kDim, n_b, -2)))),
+        a(moments_of(rows_a)),
+        b(narrow ? moments_of(narrowed(rows_b)) : moments_of(rows_b)) {}
+};
+
+template <class Work>
+void for_each_pair_of_streams(Work work) {
+  Random random(1);
+  for (const Index n_a : kCounts) {
+    for (const Index n_b : kCounts) {
+      for (const bool narrow : {false, true}) work(Streams(n_a, n_b, narrow, random));
+    }
+  }
+}
+
+}  // namespace
+
+// Merge ---------------------------------------------------------------------------------------------------------------
+
+TEST(merging_is_seeing_the_rows_of_both) {
+  for_each_pair_of_streams(
+      [](const Streams& s) { check_same_moments(sum(s.a, s.b), moments_of(joined(s.rows_a, s.rows_b))); });
+}
+
+TEST(merge_commutes) {
+  for_each_pair_of_streams([](const Streams& s) { check_same_moments(sum(s.a, s.b), sum(s.b, s.a)); });
+}
+
+TEST(merge_associates) {
+  Random random(2);
+  const CpuMoments c = moments_of(random.rows(kDim, 700, 1));
+  for_each_pair_of_streams([&](const Streams& s) { check_same_moments(sum(sum(s.a, s.b), c), sum(s.a, sum(s.b, c))); });
+}
+
+TEST(merging_nothing_changes_nothing_and_merging_into_nothing_copies) {
+  Random random(3);
+  const CpuMoments nothing(kDim, Precision::kFloat32);
+  for (const Index n : kCounts) {
+    const CpuMoments moments = moments_of(random.rows(kDim, n));
+    CHECK(sum(moments, nothing).state() == moments.state());
+    check_same_moments(sum(nothing, moments), moments);
+  }
+}
+
+TEST(merging_leaves_the_other_as_it_was) {
+  for_each_pair_of_streams([](const Streams& s) {
+    const CpuMoments::State before = s.b.state();
+    sum(s.a, s.b);
+    CHECK(s.b.state() == before);
+  });
+}
+
+TEST(merging_itself_doubles_it) {
+  Random random(4);
+  for (const Index n : kCounts) {
+    const M rows = random.rows(kDim, n);
+    CpuMoments moments = moments_of(rows);
+    moments.merge(moments);
+    check_same_moments(moments, moments_of(joined(rows, rows)));
+  }
+}
+
+// Unmerge -------------------------------------------------------------------------------------------------------------
+
+TEST(unmerge_undoes_merge) {
+  for_each_pair_of_streams([](const Streams& s) {
+    const CpuMoments whole = sum(s.a, s.b);
+    CpuMoments rest(whole);
+    rest.unmerge(s.b);
+    CHECK(rest.num_samples() == s.a.num_samples());
+    if (s.a.num_samples() < 2) return;
+    const double n = static_cast<double>(s.a.num_samples());
+    const M expected = map(s.a.stats(0).sigma(), [n](double value) { return value * n; });
+    const M left = map(rest.stats(0).sigma(), [n](double value) { return value * n; });
+    const M size = textbook(joined(s.rows_a, s.rows_b)).scatter;
+    for (Index j = 0; j < kDim; ++j) {
+      for (Index i = j; i < kDim; ++i) {
+        // The whole, the part and the rest err by kScatterError of a scatter that is no larger than the whole's; so
+        // does the term of the means twice, since that of the whole bounds it.
+        const double tolerance = 5 * kScatterError * std::sqrt(size.column(i)[i]) * std::sqrt(size.column(j)[j]);
+        CHECK_CLOSE(left.column(j)[i], expected.column(j)[i], tolerance);
+      }
+    }
+  });
+}
+
+TEST(rows_that_still_wait_leave_without_rounding) {
+  Random random(5);
+  const M rows = random.rows(kDim, 23);
+  for (const Index first : {0, 5, 20}) {
+    CpuMoments moments = moments_of(columns(rows, 0, first));
+    moments.update(view(columns(rows, first, 3)));
+    moments.update(view(columns(rows, first + 3, 20 - first)));
+    moments.unmerge(moments_of(columns(rows, first, 3)));
+    CHECK(moments.state() == moments_of(joined(columns(rows, 0, first), columns(rows, first + 3, 20 - first))).state());
+  }
+}
+
+TEST(a_window_that_slides_forgets_what_it_left) {
+  Random random(6);
+  const M rows = random.rows(kDim, 6000, 100);
+  CpuMoments window = moments_of(columns(rows, 0, 1000));
+  for (Index first = 0; first < 5000; first += 500) {
+    window.update(view(columns(rows, first + 1000, 500)));
+    window.unmerge(moments_of(columns(rows, first, 500)));
+  }
+  const M expected = textbook(columns(rows, 5000, 1000)).scatter;
+  // Twenty steps, each of which errs by kScatterError of the 1,500 rows that are in it at most.
+  CHECK_CLOSE(relative_error(scatter_of(window.stats(1)), expected), 0, 20 * 2 * kScatterError);
+}
+
+TEST(unmerging_everything_or_itself_leaves_nothing) {
+  Random random(7);
+  for (const Index n : kCounts) {
+    const CpuMoments moments = moments_of(random.rows(kDim, n));
+    const CpuMoments twin(moments);
+    CpuMoments first(moments);
+    CpuMoments second(moments);
+    CpuMoments third(moments);
+    first.unmerge(twin);
+    second.unmerge(second);
+    third.reset();
+    for (const CpuMoments* empty : {&first, &second, &third}) {
+      CHECK(empty->state() == CpuMoments(kDim, Precision::kFloat32).state());
+    }
+    first.merge(twin);
+    check_same_moments(first, moments);
+  }
+}
+
+// What is refused -----------------------------------------------------------------------------------------------------
+
+TEST(a_batch_with_nan_or_infinity_is_refused_and_changes_nothing) {
+  Random random(8);
+  for (const Index n : kCounts) {
+    CpuMoments moments = moments_of(random.rows(kDim, n));
+    const CpuMoments::State before = moments.state();
+    for (const double bad : {kNan, kInfinity, -kInfinity}) {
+      for (const Index row : {0, 7, 1999}) {
+        M batch = random.matrix(kDim, 2000);
+        batch.column(row)[kDim - 1] = bad;
+        const std::string message = "features hold NaN or infinity; the first such row is " + std::to_string(row);
+        CHECK_THROWS(moments.update(view(batch)), InvalidInput, message);
+        CHECK_THROWS(moments.update(view(narrowed(batch))), InvalidInput, message);
+        CHECK(moments.state() == before);
+      }
+    }
+  }
+}
+
+TEST(unequal_dims_are_refused_and_both_are_named) {
+  Random random(9);
+  CpuMoments moments = moments_of(random.rows(3, 50));
+  const CpuMoments four = moments_of(random.rows(4, 5));
+  const CpuMoments::State before = moments.state();
+  CHECK_THROWS(moments.update(view(random.matrix(4, 2))), InvalidInput,
+               "features have 4 columns, but Moments was created with dim=3");
+  CHECK_THROWS(moments.merge(four), InvalidInput, "cannot merge moments of dim=4 and dim=3");
+  CHECK_THROWS(moments.unmerge(four), InvalidInput, "cannot unmerge moments of dim=4 and dim=3");
+  CHECK(moments.state() == before);
+  CHECK_THROWS(CpuMoments(0, Precision::kFloat32), InvalidInput, "dim must be at least 1, got 0");
+  CHECK_THROWS(CpuMoments(-2, Precision::kFloat64), InvalidInput, "got -2");
+}
+
+TEST(samples_that_were_never_merged_are_not_unmerged) {
+  Random random(10);
+  for (const Index n : {50, 1500}) {
+    CpuMoments moments = moments_of(random.matrix(3, n));
+    const CpuMoments::State before = moments.state();
+    CHECK_THROWS(moments.unmerge(moments_of(random.matrix(3, n + 1))), InvalidInput,
+                 "cannot unmerge " + std::to_string(n + 1) + " samples from moments of " + std::to_string(n));
+    const M wild = map(random.matrix(3, 40), [](double value) { return 100 * value; });
+    CHECK_THROWS(moments.unmerge(moments_of(wild)), InvalidInput,
+                 "cannot unmerge samples that were never merged: column 0 would be left with the scatter -");
+    CHECK(moments.state() == before);
+  }
+}
+
+TEST(a_covariance_needs_two_samples_and_a_ddof_below_their_number) {
+  Random random(11);
+  for (const Index n : {0, 1}) {
+    CHECK_THROWS(moments_of(random.matrix(3, n)).stats(0), InvalidInput,
+                 "a covariance needs at least 2 samples, got " + std::to_string(n));
+  }
+  const CpuMoments moments = moments_of(random.matrix(3, 5));
+  CHECK_THROWS(moments.stats(5), InvalidInput, "ddof must be from 0 to num_samples - 1 = 4, got 5");
+  CHECK_THROWS(moments.stats(-1), InvalidInput, "got -1");
+}

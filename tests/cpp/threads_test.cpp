@@ -1,0 +1,163 @@
+// Several threads at one object: no row is lost, nothing waits forever, and the thread sanitizer has something to
+// watch.
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "check.hpp"
+#include "streams.hpp"
+
+using namespace fidfast;
+using namespace fidfast::oracle;
+
+namespace {
+
+constexpr int kThreads = 4;
+
+/// Runs every piece of work in a thread of its own, all at once; an exception there ends the program.
+void at_once(const std::vector<std::function<void()>>& work) {
+  std::vector<std::thread> threads;
+  threads.reserve(work.size());
+  for (const auto& piece : work) threads.emplace_back(piece);
+  for (std::thread& thread : threads) thread.join();
+}
+
+}  // namespace
+
+TEST(updates_and_readers_at_once_lose_no_row) {
+  Random random(1);
+  const M rows = random.rows(16, 8000, 5);
+  CpuMoments moments(16, Precision::kFloat32);
+  moments.update(view(columns(rows, 0, 100)));
+  std::vector<std::function<void()>> work;
+  for (int thread = 0; thread < kThreads; ++thread) {
+    work.emplace_back([&, thread] {
+      for (Index first = 100 + thread * 79; first < 8000; first += 79 * kThreads) {
+        moments.update(columns_as_features(rows, first, std::min<Index>(79, 8000 - first)));
+      }
+    });
+  }
+  std::atomic<Index> seen{0};
+  work.emplace_back([&] {
+    for (int look = 0; look < 20; ++look) {
+      const Gaussian<Cpu> stats = moments.stats(1);
+      seen = std::max(seen.load(), stats.num_samples());
+      seen = std::max(seen.load(), moments.num_samples());
+      const CpuMoments copy(moments);
+      seen = std::max(seen.load(), copy.state().num_samples());
+    }
+  });
+  at_once(work);
+  CHECK(seen >= 100 && seen <= 8000);
+  CHECK(moments.num_samples() == 8000);
+  CHECK_CLOSE(relative_error(scatter_of(moments.stats(1)), textbook(rows).scatter), 0, kScatterError);
+}
+
+TEST(threads_that_merge_their_parts_lose_no_row) {
+  Random random(2);
+  const M rows = random.rows(16, 6000);
+  const CpuMoments extra = moments_of(random.rows(16, 1500, 3));
+  CpuMoments total(16, Precision::kFloat32);
+  std::vector<std::function<void()>> work;
+  for (int thread = 0; thread < kThreads; ++thread) {
+    work.emplace_back([&, thread] {
+      const Index share = 6000 / kThreads;
+      for (Index first = thread * share; first < (thread + 1) * share; first += 100) {
+        total.merge(moments_of(columns(rows, first, 100)));
+        total.merge(extra);
+        total.unmerge(extra);
+      }
+    });
+  }
+  at_once(work);
+  CHECK(total.num_samples() == 6000);
+  // Sixty times in and out, each of which errs by the scatter of the whole with up to four of `extra` in it, whose
+  // 1,500 rows lie as far out as these: some ten times the scatter of the rows alone.
+  CHECK_CLOSE(relative_error(scatter_of(total.stats(1)), textbook(rows).scatter), 0, 120 * 10 * kScatterError);
+}
+
+TEST(merging_two_objects_into_each_other_ends) {
+  Random random(3);
+  const M rows = random.rows(8, 5);
+  CpuMoments a = moments_of(rows);
+  CpuMoments b = moments_of(rows);
+  const auto merge = [](CpuMoments& mine, const CpuMoments& other) {
+    for (int turn = 0; turn < 200; ++turn) {
+      mine.merge(other);
+      mine.merge(mine);
+      mine.reset();
+    }
+  };
+  at_once({[&] { merge(a, b); }, [&] { merge(b, a); }});
+  CHECK(a.num_samples() == 0 && b.num_samples() == 0);
+}
+
+TEST(resets_and_updates_at_once_leave_whole_batches) {
+  Random random(4);
+  const M batch = random.rows(8, 30);
+  CpuMoments moments(8, Precision::kFloat32);
+  std::vector<std::function<void()>> work(2, [&] {
+    for (int turn = 0; turn < 300; ++turn) moments.update(view(batch));
+  });
+  work.emplace_back([&] {
+    for (int turn = 0; turn < 300; ++turn) moments.reset();
+  });
+  at_once(work);
+  CHECK(moments.num_samples() % 30 == 0);
+  CHECK(moments.dim() == 8);
+}
+
+TEST(one_reference_serves_many_distances_at_once) {
+  Random random(5);
+  for (const Index n : {20, 500}) {  // known by its rows, and as a matrix
+    const M rows = random.rows(32, n);
+    const Gaussian<Cpu> expected_reference = moments_of(rows).stats(1);
+    std::vector<Gaussian<Cpu>> generated;
+    std::vector<double> expected;
+    for (int k = 0; k < 2 * kThreads; ++k) {
+      M other = random.rows(32, 300);
+      // Every other one has a dead unit, and so asks for another factor of the reference.
+      for (Index i = 0; k % 2 == 1 && i < 300; ++i) other.column(i)[7] = 0;
+      generated.push_back(moments_of(other).stats(1));
+      expected.push_back(frechet_terms(expected_reference, generated.back()).distance());
+    }
+    const Gaussian<Cpu> reference = moments_of(rows).stats(1);
+    std::vector<double> distances(generated.size());
+    std::vector<M> maps(generated.size());
+    std::vector<std::function<void()>> work;
+    for (std::size_t k = 0; k < generated.size(); ++k) {
+      work.emplace_back([&, k] {
+        distances[k] = frechet_terms(reference, generated[k]).distance();
+        maps[k] = transport_map(generated[k], reference);
+      });
+    }
+    at_once(work);
+    CHECK(distances == expected);
+    for (std::size_t k = 0; k < generated.size(); ++k) {
+      CHECK(difference(maps[k], transport_map(generated[k], reference)) == 0);
+    }
+  }
+}
+
+TEST(a_factor_asked_for_by_many_threads_is_one) {
+  Random random(6);
+  const Gaussian<Cpu> shared = moments_of(random.rows(32, 500)).stats(1);
+  const std::vector<Index> units = shared.alive_units();
+  std::vector<std::shared_ptr<const Factor<Cpu>>> factors(kThreads);
+  std::vector<std::function<void()>> work;
+  for (std::size_t k = 0; k < factors.size(); ++k) work.emplace_back([&, k] { factors[k] = shared.factor(units); });
+  at_once(work);
+  for (const auto& factor : factors) CHECK(factor == factors.front());
+}
+
+TEST(sigma_of_few_rows_is_made_once) {
+  Random random(7);
+  const Gaussian<Cpu> shared = moments_of(random.rows(32, 20)).stats(1);
+  std::vector<const M*> sigmas(kThreads);
+  std::vector<std::function<void()>> work;
+  for (std::size_t k = 0; k < sigmas.size(); ++k) work.emplace_back([&, k] { sigmas[k] = &shared.sigma(); });
+  at_once(work);
+  for (const M* sigma : sigmas) CHECK(sigma == sigmas.front());
+}
