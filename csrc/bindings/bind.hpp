@@ -194,12 +194,10 @@ void bind_moments(py::module_& module, Prepare prepare) {
           },
           py::arg("features"))
       .def(
-          "merge",
-          [prepare](M& self, const M& other) { without_gil(prepare, [&] { self.merge(other); }); },
+          "merge", [prepare](M& self, const M& other) { without_gil(prepare, [&] { self.merge(other); }); },
           py::arg("other"))
       .def(
-          "unmerge",
-          [prepare](M& self, const M& other) { without_gil(prepare, [&] { self.unmerge(other); }); },
+          "unmerge", [prepare](M& self, const M& other) { without_gil(prepare, [&] { self.unmerge(other); }); },
           py::arg("other"))
       .def("reset", &M::reset, py::call_guard<py::gil_scoped_release>())
       .def(
@@ -208,14 +206,15 @@ void bind_moments(py::module_& module, Prepare prepare) {
             return without_gil(prepare, [&] { return std::make_shared<Gaussian<Device>>(self.stats(ddof)); });
           },
           py::arg("ddof"))
-      .def("copy", [](const M& self) { return std::make_shared<M>(self); }, py::call_guard<py::gil_scoped_release>())
+      .def(
+          "copy", [](const M& self) { return std::make_shared<M>(self); }, py::call_guard<py::gil_scoped_release>())
       .def("state", [](const M& self) { return dict_of(without_gil([] {}, [&] { return self.state(); })); })
       .def_static(
           "from_state", [](const py::dict& state) { return std::make_shared<M>(state_of<Device>(state)); },
           py::arg("state"))
       .def(
-          "equals", [](const M& self, const M& other) { return self.state() == other.state(); },
-          py::arg("other"), py::call_guard<py::gil_scoped_release>());
+          "equals", [](const M& self, const M& other) { return self.state() == other.state(); }, py::arg("other"),
+          py::call_guard<py::gil_scoped_release>());
 }
 
 template <class Device>

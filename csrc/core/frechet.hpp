@@ -90,7 +90,8 @@ struct Pair {
   /// The row of F1 that belongs to each row of F2.
   std::vector<Index> places_in_f1() const {
     std::vector<Index> place(static_cast<std::size_t>(first->dim()));
-    for (std::size_t i = 0; i < f1->units.size(); ++i) place[static_cast<std::size_t>(f1->units[i])] = static_cast<Index>(i);
+    for (std::size_t i = 0; i < f1->units.size(); ++i)
+      place[static_cast<std::size_t>(f1->units[i])] = static_cast<Index>(i);
     std::vector<Index> places;
     for (const Index unit : f2->units) places.push_back(place[static_cast<std::size_t>(unit)]);
     return places;
@@ -131,7 +132,8 @@ inline Root root_of_singular_values(const std::vector<double>& values, double tr
 /// at most the nuclear norm of its cross product with F2.
 template <class Device>
 double factor_rounding(const Factor<Device>& factor, double trace, double trace_other) {
-  const double first_order = 2 * kEpsilon * trace * std::sqrt(trace_other) * std::sqrt(factor.inverse);
+  // In this order no product overflows or vanishes before it must.
+  const double first_order = 2 * kEpsilon * (trace * std::sqrt(factor.inverse)) * std::sqrt(trace_other);
   return first_order + std::sqrt(factor.dropped) * std::sqrt(trace_other);
 }
 
@@ -193,8 +195,7 @@ Root trace_of_root(const Pair<Device>& pair, Bound bound) {
 
 inline void require_same_dim(Index dim1, Index dim2) {
   if (dim1 != dim2) {
-    throw InvalidInput("the first Gaussian has dim " + std::to_string(dim1) + ", the second " +
-                       std::to_string(dim2));
+    throw InvalidInput("the first Gaussian has dim " + std::to_string(dim1) + ", the second " + std::to_string(dim2));
   }
 }
 
@@ -235,7 +236,7 @@ Matrix<Device> transport_map(const Gaussian<Device>& a, const Gaussian<Device>& 
   const detail::Pair<Device> pair(a, b);
   if (pair.rank() == 0) return Matrix<Device>::zeros(a.dim(), a.dim());
 
-  Matrix<Device> vectors;    // V, (rank of Fa, any)
+  Matrix<Device> vectors;     // V, (rank of Fa, any)
   std::vector<double> roots;  // sqrt(l), in the order of the columns of V
   bool accurate = false;
   if (pair.second_is_full()) {

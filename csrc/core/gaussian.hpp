@@ -24,8 +24,8 @@ struct Factor {
   std::vector<Index> units;
   Matrix<Device> f;         // (units, rank)
   bool triangular = false;  // lower triangular, (units, units)
-  double dropped = 0;  // trace of what the factor may leave out of sigma
-  double inverse = 0;  // |(F F^T)^-1| on its range, about; 0 where F carries no rounding of a factorisation
+  double dropped = 0;       // trace of what the factor may leave out of sigma
+  double inverse = 0;       // |(F F^T)^-1| on its range, about; 0 where F carries no rounding of a factorisation
 
   Index rank() const { return f.cols(); }
 };
@@ -103,8 +103,7 @@ class Gaussian {
   std::shared_ptr<const Factor<Device>> factor(const std::vector<Index>& units) const {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (!factor_ || factor_units_ != units) {
-      factor_ = std::make_shared<const Factor<Device>>(low_rank() ? factor_of_columns(units)
-                                                                  : factor_of_sigma(units));
+      factor_ = std::make_shared<const Factor<Device>>(low_rank() ? factor_of_columns(units) : factor_of_sigma(units));
       factor_units_ = units;
     }
     return factor_;
@@ -237,8 +236,7 @@ class Gaussian {
       throw InvalidInput("sigma is not positive semidefinite: its smallest eigenvalue is " + std::to_string(least) +
                          ", its largest " + std::to_string(largest));
     }
-    const double noise =
-        std::max(-least, static_cast<double>(n) * std::numeric_limits<double>::epsilon() * largest);
+    const double noise = std::max(-least, static_cast<double>(n) * std::numeric_limits<double>::epsilon() * largest);
     std::vector<double> kept;
     for (const double value : values) {
       if (value > noise) {
@@ -255,10 +253,10 @@ class Gaussian {
   Vector<Device> mu_;
   Index num_samples_ = 0;
   double trace_ = 0;
-  Matrix<Device> columns_;            // (dim, rank), or empty
-  mutable Matrix<Device> sigma_;      // (dim, dim), full; computed when asked for where columns_ tell it
-  std::vector<double> variances_;     // (dim,), empty where columns_ tell sigma
-  std::vector<bool> alive_;           // the same
+  Matrix<Device> columns_;         // (dim, rank), or empty
+  mutable Matrix<Device> sigma_;   // (dim, dim), full; computed when asked for where columns_ tell it
+  std::vector<double> variances_;  // (dim,), empty where columns_ tell sigma
+  std::vector<bool> alive_;        // the same
   mutable std::shared_ptr<const Factor<Device>> factor_;
   mutable std::vector<Index> factor_units_;  // what factor_ was asked for
   mutable std::mutex mutex_;

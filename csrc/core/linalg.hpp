@@ -16,6 +16,11 @@ struct Mean {
   Vector<Device> high;  // (dim,)
   Vector<Device> low;   // (dim,)
 
+  /// Without new memory, so that it cannot fail.
+  void copy_numbers(const Mean& other) {
+    high.copy_numbers(other.high);
+    low.copy_numbers(other.low);
+  }
   static Mean zeros(Index dim) { return {Vector<Device>::zeros(dim), Vector<Device>::zeros(dim)}; }
 };
 

@@ -25,13 +25,15 @@ class Matrix {
  public:
   Matrix() = default;
   /// Uninitialised.
-  Matrix(Index rows, Index cols)
-      : rows_(rows), cols_(cols), data_(static_cast<T*>(Device::allocate(bytes()))) {}
-  Matrix(const Matrix& other) : Matrix(other.rows_, other.cols_) {
-    Device::copy(data_, other.data_, bytes());
-  }
+  Matrix(Index rows, Index cols) : rows_(rows), cols_(cols), data_(static_cast<T*>(Device::allocate(bytes()))) {}
+  Matrix(const Matrix& other) : Matrix(other.rows_, other.cols_) { Device::copy(data_, other.data_, bytes()); }
   Matrix(Matrix&& other) noexcept { swap(other); }
-  Matrix& operator=(Matrix other) noexcept {
+  Matrix& operator=(const Matrix& other) {
+    Matrix copy(other);
+    swap(copy);
+    return *this;
+  }
+  Matrix& operator=(Matrix&& other) noexcept {
     swap(other);
     return *this;
   }
@@ -42,6 +44,9 @@ class Matrix {
     Device::clear(result.data_, result.bytes());
     return result;
   }
+
+  /// The numbers of a matrix of the same shape, into the memory that is here.
+  void copy_numbers(const Matrix& other) { Device::copy(data_, other.data_, bytes()); }
 
   Index rows() const { return rows_; }
   Index cols() const { return cols_; }
@@ -88,9 +93,7 @@ struct FeatureView {
   Index column_stride;
 
   const T* row(Index i) const { return data + i * row_stride; }
-  FeatureView rows(Index first, Index count) const {
-    return {row(first), count, dim, row_stride, column_stride};
-  }
+  FeatureView rows(Index first, Index count) const { return {row(first), count, dim, row_stride, column_stride}; }
 };
 
 /// The columns [first, first + count) of a (dim, n) matrix, read as rows of features.

@@ -54,12 +54,13 @@ struct WaitingRows {
     return -1;
   }
 
-  void erase(Index first, Index n) {
+  /// A copy in which the rows [first, first + n) are left out.
+  WaitingRows without(Index first, Index n) const {
     WaitingRows rest;
-    rest.reserve(columns.rows(), std::max<Index>(count - n, 1));
+    rest.reserve(columns.rows(), count - n);
     rest.append(features(0, first));
     rest.append(features(first + n, count - first - n));
-    *this = std::move(rest);
+    return rest;
   }
 };
 
@@ -68,9 +69,9 @@ template <class Device>
 struct MomentsState {
   Index dim = 0;
   Precision precision = Precision::kFloat32;
-  Index count = 0;           // rows folded into mean and scatter
-  Mean<Device> mean;         // (dim,)
-  Matrix<Device> scatter;    // (dim, dim), lower triangle; empty until the first fold
+  Index count = 0;         // rows folded into mean and scatter
+  Mean<Device> mean;       // (dim,)
+  Matrix<Device> scatter;  // (dim, dim), lower triangle; empty until the first fold
   WaitingRows<Device, float> narrow;
   WaitingRows<Device, double> wide;
 
@@ -105,8 +106,12 @@ class Moments {
 
   Index dim() const { return state_.dim; }
   Precision precision() const { return state_.precision; }
-  Index num_samples() const { return locked([&] { return state_.num_samples(); }); }
-  State state() const { return locked([&] { return state_; }); }
+  Index num_samples() const {
+    return locked([&] { return state_.num_samples(); });
+  }
+  State state() const {
+    return locked([&] { return state_; });
+  }
 
   /// Adds the rows of features (n, dim). Throws, and changes nothing, where a value is NaN or infinite.
   template <class S>
@@ -168,7 +173,9 @@ class Moments {
     state_ = std::move(whole);
   }
 
-  void reset() { locked([&] { clear(); }); }
+  void reset() {
+    locked([&] { clear(); });
+  }
 
   /// The Gaussian with the stream's mean and scatter / (num_samples - ddof). Does not change the moments.
   Gaussian<Device> stats(Index ddof) const {
@@ -327,7 +334,7 @@ class Moments {
   }
 
   void merge_folded(const State& theirs) {
-    if (state_.count == 0) state_.mean = theirs.mean;
+    if (state_.count == 0) state_.mean.copy_numbers(theirs.mean);
     Linalg<Device>::difference(theirs.mean, state_.mean, work_.d);
     const double n = static_cast<double>(theirs.count);
     const double share = n / (static_cast<double>(state_.count) + n);
@@ -366,8 +373,11 @@ class Moments {
     const Index narrow = state_.narrow.find(part.narrow);
     const Index wide = state_.wide.find(part.wide);
     if (narrow < 0 || wide < 0) return false;
-    if (part.narrow.count > 0) state_.narrow.erase(narrow, part.narrow.count);
-    if (part.wide.count > 0) state_.wide.erase(wide, part.wide.count);
+    // Both before either, so that a failed one changes nothing.
+    WaitingRows<Device, float> narrow_rest = state_.narrow.without(narrow, part.narrow.count);
+    WaitingRows<Device, double> wide_rest = state_.wide.without(wide, part.wide.count);
+    state_.narrow = std::move(narrow_rest);
+    state_.wide = std::move(wide_rest);
     return true;
   }
 

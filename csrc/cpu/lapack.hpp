@@ -14,40 +14,47 @@ namespace fidfast::lapack {
 
 /// The routines in use, with their arguments. Fortran takes everything by address; Int is the width of its integers.
 /// X(module of SciPy that has it, name, arguments)
-#define FIDFAST_ROUTINES(X)                                                                                       \
-  X(cython_blas, dgemm, (const char* trans_a, const char* trans_b, const Int* m, const Int* n, const Int* k,      \
-                         const double* alpha, const double* a, const Int* lda, const double* b, const Int* ldb,   \
-                         const double* beta, double* c, const Int* ldc))                                          \
-  X(cython_blas, ssyrk, (const char* uplo, const char* trans, const Int* n, const Int* k, const float* alpha,     \
-                         const float* a, const Int* lda, const float* beta, float* c, const Int* ldc))            \
-  X(cython_blas, dsyrk, (const char* uplo, const char* trans, const Int* n, const Int* k, const double* alpha,    \
-                         const double* a, const Int* lda, const double* beta, double* c, const Int* ldc))         \
-  X(cython_blas, dsymm, (const char* side, const char* uplo, const Int* m, const Int* n, const double* alpha,     \
-                         const double* a, const Int* lda, const double* b, const Int* ldb, const double* beta,    \
-                         double* c, const Int* ldc))                                                              \
-  X(cython_blas, dtrmm, (const char* side, const char* uplo, const char* trans, const char* diag, const Int* m,   \
-                         const Int* n, const double* alpha, const double* a, const Int* lda, double* b,           \
-                         const Int* ldb))                                                                         \
-  X(cython_blas, dsyr2k, (const char* uplo, const char* trans, const Int* n, const Int* k, const double* alpha,   \
-                          const double* a, const Int* lda, const double* b, const Int* ldb, const double* beta,   \
-                          double* c, const Int* ldc))                                                             \
-  X(cython_lapack, dgeqrt3, (const Int* m, const Int* n, double* a, const Int* lda, double* t, const Int* ldt,    \
-                             Int* info))                                                                          \
-  X(cython_lapack, dpotrf, (const char* uplo, const Int* n, double* a, const Int* lda, Int* info))                \
-  X(cython_lapack, dpstrf, (const char* uplo, const Int* n, double* a, const Int* lda, Int* order, Int* rank,     \
-                            const double* tolerance, double* work, Int* info))                                    \
-  X(cython_lapack, dpocon, (const char* uplo, const Int* n, const double* a, const Int* lda, const double* norm,  \
-                            double* rcond, double* work, Int* iwork, Int* info))                                  \
-  X(cython_lapack, dsygst, (const Int* itype, const char* uplo, const Int* n, double* a, const Int* lda,          \
-                            const double* b, const Int* ldb, Int* info))                                          \
-  X(cython_lapack, dsytrd, (const char* uplo, const Int* n, double* a, const Int* lda, double* d, double* e,      \
-                            double* tau, double* work, const Int* lwork, Int* info))                              \
-  X(cython_lapack, dsterf, (const Int* n, double* d, double* e, Int* info))                                       \
-  X(cython_lapack, dsyevd, (const char* jobz, const char* uplo, const Int* n, double* a, const Int* lda,          \
-                            double* w, double* work, const Int* lwork, Int* iwork, const Int* liwork, Int* info)) \
-  X(cython_lapack, dgesdd, (const char* jobz, const Int* m, const Int* n, double* a, const Int* lda, double* s,   \
-                            double* u, const Int* ldu, double* vt, const Int* ldvt, double* work,                 \
-                            const Int* lwork, Int* iwork, Int* info))
+#define FIDFAST_ROUTINES(X)                                                                                            \
+  X(cython_blas, dgemm,                                                                                                \
+    (const char* trans_a, const char* trans_b, const Int* m, const Int* n, const Int* k, const double* alpha,          \
+     const double* a, const Int* lda, const double* b, const Int* ldb, const double* beta, double* c, const Int* ldc)) \
+  X(cython_blas, ssyrk,                                                                                                \
+    (const char* uplo, const char* trans, const Int* n, const Int* k, const float* alpha, const float* a,              \
+     const Int* lda, const float* beta, float* c, const Int* ldc))                                                     \
+  X(cython_blas, dsyrk,                                                                                                \
+    (const char* uplo, const char* trans, const Int* n, const Int* k, const double* alpha, const double* a,            \
+     const Int* lda, const double* beta, double* c, const Int* ldc))                                                   \
+  X(cython_blas, dsymm,                                                                                                \
+    (const char* side, const char* uplo, const Int* m, const Int* n, const double* alpha, const double* a,             \
+     const Int* lda, const double* b, const Int* ldb, const double* beta, double* c, const Int* ldc))                  \
+  X(cython_blas, dtrmm,                                                                                                \
+    (const char* side, const char* uplo, const char* trans, const char* diag, const Int* m, const Int* n,              \
+     const double* alpha, const double* a, const Int* lda, double* b, const Int* ldb))                                 \
+  X(cython_blas, dsyr2k,                                                                                               \
+    (const char* uplo, const char* trans, const Int* n, const Int* k, const double* alpha, const double* a,            \
+     const Int* lda, const double* b, const Int* ldb, const double* beta, double* c, const Int* ldc))                  \
+  X(cython_lapack, dgeqrt3,                                                                                            \
+    (const Int* m, const Int* n, double* a, const Int* lda, double* t, const Int* ldt, Int* info))                     \
+  X(cython_lapack, dpotrf, (const char* uplo, const Int* n, double* a, const Int* lda, Int* info))                     \
+  X(cython_lapack, dpstrf,                                                                                             \
+    (const char* uplo, const Int* n, double* a, const Int* lda, Int* order, Int* rank, const double* tolerance,        \
+     double* work, Int* info))                                                                                         \
+  X(cython_lapack, dpocon,                                                                                             \
+    (const char* uplo, const Int* n, const double* a, const Int* lda, const double* norm, double* rcond, double* work, \
+     Int* iwork, Int* info))                                                                                           \
+  X(cython_lapack, dsygst,                                                                                             \
+    (const Int* itype, const char* uplo, const Int* n, double* a, const Int* lda, const double* b, const Int* ldb,     \
+     Int* info))                                                                                                       \
+  X(cython_lapack, dsytrd,                                                                                             \
+    (const char* uplo, const Int* n, double* a, const Int* lda, double* d, double* e, double* tau, double* work,       \
+     const Int* lwork, Int* info))                                                                                     \
+  X(cython_lapack, dsterf, (const Int* n, double* d, double* e, Int* info))                                            \
+  X(cython_lapack, dsyevd,                                                                                             \
+    (const char* jobz, const char* uplo, const Int* n, double* a, const Int* lda, double* w, double* work,             \
+     const Int* lwork, Int* iwork, const Int* liwork, Int* info))                                                      \
+  X(cython_lapack, dgesdd,                                                                                             \
+    (const char* jobz, const Int* m, const Int* n, double* a, const Int* lda, double* s, double* u, const Int* ldu,    \
+     double* vt, const Int* ldvt, double* work, const Int* lwork, Int* iwork, Int* info))
 
 template <class Width>
 struct Routines {
@@ -59,8 +66,8 @@ struct Routines {
   /// A size as Fortran takes it.
   static Int size(Index value) {
     if (value > std::numeric_limits<Int>::max()) {
-      throw InvalidInput("a size of " + std::to_string(value) + " does not fit the " +
-                         std::to_string(8 * sizeof(Int)) + "-bit integers of this BLAS");
+      throw InvalidInput("a size of " + std::to_string(value) + " does not fit the " + std::to_string(8 * sizeof(Int)) +
+                         "-bit integers of this BLAS");
     }
     return static_cast<Int>(value);
   }

@@ -186,17 +186,19 @@ bool RowVerbs<Cpu>::same_columns(const Matrix<Cpu, T>& a, Index first_a, const M
   return bytes == 0 || std::memcmp(a.column(first_a), b.column(first_b), bytes) == 0;
 }
 
-#define FIDFAST_SOURCE(S)                                                                                   \
-  template Index RowVerbs<Cpu>::first_nonfinite_row(const FeatureView<S>&);                                 \
-  template void RowVerbs<Cpu>::mean(const FeatureView<S>&, Mean<Cpu>&);                                     \
-  template void RowVerbs<Cpu>::append(const FeatureView<S>&, Matrix<Cpu, double>&, Index);                  \
-  template void RowVerbs<Cpu>::centre(const FeatureView<S>&, const Mean<Cpu>&, Vector<Cpu>&, Vector<Cpu>&, Matrix<Cpu>&);
-#define FIDFAST_NARROW(S)                                                                                   \
-  template void RowVerbs<Cpu>::append(const FeatureView<S>&, Matrix<Cpu, float>&, Index);                   \
-  template void RowVerbs<Cpu>::centre(const FeatureView<S>&, const Mean<Cpu>&, Vector<Cpu, float>&, Vector<Cpu>&, Matrix<Cpu, float>&);
-#define FIDFAST_TARGET(T)                                                                                   \
-  template void RowVerbs<Cpu>::add_scatter(const Matrix<Cpu, T>&, Index, const Vector<Cpu>&, double,        \
-                                           const Vector<Cpu>&, Matrix<Cpu>&, Matrix<Cpu, T>&);              \
+#define FIDFAST_SOURCE(S)                                                                                  \
+  template Index RowVerbs<Cpu>::first_nonfinite_row(const FeatureView<S>&);                                \
+  template void RowVerbs<Cpu>::mean(const FeatureView<S>&, Mean<Cpu>&);                                    \
+  template void RowVerbs<Cpu>::append(const FeatureView<S>&, Matrix<Cpu, double>&, Index);                 \
+  template void RowVerbs<Cpu>::centre(const FeatureView<S>&, const Mean<Cpu>&, Vector<Cpu>&, Vector<Cpu>&, \
+                                      Matrix<Cpu>&);
+#define FIDFAST_NARROW(S)                                                                                         \
+  template void RowVerbs<Cpu>::append(const FeatureView<S>&, Matrix<Cpu, float>&, Index);                         \
+  template void RowVerbs<Cpu>::centre(const FeatureView<S>&, const Mean<Cpu>&, Vector<Cpu, float>&, Vector<Cpu>&, \
+                                      Matrix<Cpu, float>&);
+#define FIDFAST_TARGET(T)                                                                            \
+  template void RowVerbs<Cpu>::add_scatter(const Matrix<Cpu, T>&, Index, const Vector<Cpu>&, double, \
+                                           const Vector<Cpu>&, Matrix<Cpu>&, Matrix<Cpu, T>&);       \
   template bool RowVerbs<Cpu>::same_columns(const Matrix<Cpu, T>&, Index, const Matrix<Cpu, T>&, Index, Index);
 
 FIDFAST_SOURCE(Float16)

@@ -171,9 +171,9 @@ inline Reflector chase(double* b, Index stride, const Reflector& h) {
 /// w = A v for a symmetric matrix of m rows, of which the lower triangle is read, once: v and w hold kBand numbers for
 /// each row of A, side by side. BLAS would copy A to say the same.
 void symmetric_product(const double* a, Index lda, Index m, const double* v, double* w) {
-  constexpr Index kRows = 32;   // whose share of v and w stays in the first cache
-  constexpr Index kAhead = 8;   // columns; the processor does not foresee short runs that lie far apart
-  constexpr Index kLine = 8;    // doubles in a line of the cache
+  constexpr Index kRows = 32;  // whose share of v and w stays in the first cache
+  constexpr Index kAhead = 8;  // columns; the processor does not foresee short runs that lie far apart
+  constexpr Index kLine = 8;   // doubles in a line of the cache
   std::fill_n(w, m * kBand, 0.0);
   for (Index first = 0; first < m; first += kRows) {
     const Index last = std::min(first + kRows, m);

@@ -9,21 +9,20 @@
 
 namespace fidfast::check {
 
+/// A test, which adds itself to the list of those of this executable, in their order.
 struct Test {
   const char* name;
   void (*run)();
+  const Test* next = nullptr;
+
+  Test(const char* its_name, void (*its_run)()) noexcept : name(its_name), run(its_run) {
+    (last != nullptr ? last->next : first) = this;
+    last = this;
+  }
+
+  inline static const Test* first = nullptr;
+  inline static Test* last = nullptr;
 };
-
-/// Every TEST of this executable.
-inline std::vector<Test>& tests() {
-  static std::vector<Test> all;
-  return all;
-}
-
-inline bool add(const char* name, void (*run)()) {
-  tests().push_back({name, run});
-  return true;
-}
 
 /// Prints a failed check and counts it against the running test. For one thread at a time.
 void fail(const char* file, int line, const std::string& message);
@@ -58,9 +57,9 @@ void throws(Work work, const std::string& part, const char* text, const char* fi
 }  // namespace fidfast::check
 
 /// Defines a test; its name is a sentence that is true.
-#define TEST(name)                                                                            \
-  static void test_##name();                                                                  \
-  [[maybe_unused]] static const bool kAdded_##name = fidfast::check::add(#name, test_##name); \
+#define TEST(name)                                                   \
+  static void test_##name();                                         \
+  static fidfast::check::Test registered_##name(#name, test_##name); \
   static void test_##name()
 
 #define CHECK(condition)                                                    \

@@ -1,5 +1,6 @@
 // Laws of a Gaussian and its factor, and of the covariances that are refused.
 #include <algorithm>
+#include <numeric>
 #include <vector>
 
 #include "check.hpp"
@@ -18,8 +19,8 @@ CpuGaussian gaussian(const M& sigma, Index num_samples = 0) {
 }
 
 std::vector<Index> all_units(Index dim) {
-  std::vector<Index> units;
-  for (Index j = 0; j < dim; ++j) units.push_back(j);
+  std::vector<Index> units(static_cast<std::size_t>(dim));
+  std::iota(units.begin(), units.end(), Index{0});
   return units;
 }
 

@@ -168,8 +168,8 @@ TEST(rows_and_columns_are_picked_scattered_and_scaled) {
       }
     }
 
-    std::vector<Index> every_third;
-    for (Index i = 0; i < n; ++i) every_third.push_back(3 * (n - 1 - i) + 1);
+    std::vector<Index> every_third(static_cast<std::size_t>(n));
+    for (Index i = 0; i < n; ++i) every_third[static_cast<std::size_t>(i)] = 3 * (n - 1 - i) + 1;
     const std::vector<double> scale_of_rows = random.numbers(n);
     const M scattered = L::scatter_rows(a, 3 * n, every_third, scale_of_rows);
     M expected = M::zeros(3 * n, n);

@@ -15,7 +15,9 @@ long allocations_until_failure = -1;
 
 // Kept out of line, where no compiler takes the pair of malloc and free for a mismatch with new and delete.
 [[gnu::noinline]] void* allocate(std::size_t size, std::size_t alignment) {
-  if (allocations_until_failure > 0 && --allocations_until_failure == 0) throw std::bad_alloc();
+  const bool counting = allocations_until_failure > 0;
+  if (counting) --allocations_until_failure;
+  if (counting && allocations_until_failure == 0) throw std::bad_alloc();
   void* memory = nullptr;
   if (posix_memalign(&memory, alignment, size > 0 ? size : 1) != 0) throw std::bad_alloc();
   return memory;
@@ -95,8 +97,8 @@ void check_recovers(Make make, Same same) {
 /// Streams in all the ways in which rows may wait or be folded.
 std::vector<std::unique_ptr<CpuMoments>> streams(Index dim, Random& random) {
   std::vector<std::unique_ptr<CpuMoments>> all;
-  for (const Index narrow : {0, 20, 700, 1400}) {
-    for (const Index wide : {0, 20, 700, 1400}) {
+  for (const Index narrow : {0, 20, 1400}) {
+    for (const Index wide : {0, 700, 1400}) {
       all.push_back(std::make_unique<CpuMoments>(dim, Precision::kFloat32));
       all.back()->update(view(narrowed(random.matrix(dim, narrow))));
       all.back()->update(view(random.matrix(dim, wide)));
@@ -110,7 +112,7 @@ std::vector<std::unique_ptr<CpuMoments>> streams(Index dim, Random& random) {
 TEST(an_update_short_of_memory_changes_nothing) {
   Random random(1);
   long failures = 0;
-  for (const Index dim : {8, 512, 1100}) {
+  for (const Index dim : {8, 512}) {
     for (const Index n : {500, 1100}) {
       const M rows = random.matrix(dim, n);
       const Matrix<Cpu, float> narrow = narrowed(rows);

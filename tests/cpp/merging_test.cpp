@@ -159,8 +159,9 @@ TEST(a_window_that_slides_forgets_what_it_left) {
 TEST(unmerging_everything_or_itself_leaves_nothing) {
   Random random(7);
   for (const Index n : kCounts) {
-    const CpuMoments moments = moments_of(random.rows(kDim, n));
-    const CpuMoments twin(moments);
+    const M rows = random.rows(kDim, n);
+    const CpuMoments moments = moments_of(rows);
+    const CpuMoments twin = moments_of(rows);
     CpuMoments first(moments);
     CpuMoments second(moments);
     CpuMoments third(moments);

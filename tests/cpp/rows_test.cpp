@@ -70,8 +70,8 @@ BFloat16 nan() {
 /// Memory of many numbers, and views of (n, dim) rows into it with all kinds of strides.
 template <class S>
 struct Strided {
-  static constexpr Index n = 5;
-  static constexpr Index dim = 7;
+  static constexpr Index kRows = 5;
+  static constexpr Index kDim = 7;
   std::vector<S> memory;
   std::vector<FeatureView<S>> views;
 
@@ -81,15 +81,15 @@ struct Strided {
     const S* const start = memory.data();
     const S* const middle = memory.data() + 200;
     views = {
-        {start, n, dim, dim, 1},        // contiguous
-        {start, n, dim, dim + 4, 1},    // part of wider rows
-        {start, n, dim, 1, n},          // transposed
-        {start, n, dim, 3 * dim, 3},    // every third column
-        {middle, n, dim, -dim, 1},      // rows upside down
-        {middle, n, dim, 2 * dim, -2},  // columns from right to left
-        {middle, n, dim, 0, 1},         // one row repeated
-        {middle, n, dim, dim, 0},       // one column repeated
-        {start, 0, dim, dim, 1},        // no rows
+        {start, kRows, kDim, kDim, 1},        // contiguous
+        {start, kRows, kDim, kDim + 4, 1},    // part of wider rows
+        {start, kRows, kDim, 1, kRows},       // transposed
+        {start, kRows, kDim, 3 * kDim, 3},    // every third column
+        {middle, kRows, kDim, -kDim, 1},      // rows upside down
+        {middle, kRows, kDim, 2 * kDim, -2},  // columns from right to left
+        {middle, kRows, kDim, 0, 1},          // one row repeated
+        {middle, kRows, kDim, kDim, 0},       // one column repeated
+        {start, 0, kDim, kDim, 1},            // no rows
     };
   }
 };

@@ -14,7 +14,7 @@ using namespace fidfast::oracle;
 
 namespace {
 
-constexpr int kThreads = 4;
+constexpr Index kThreads = 4;
 
 /// Runs every piece of work in a thread of its own, all at once; an exception there ends the program.
 void at_once(const std::vector<std::function<void()>>& work) {
@@ -32,7 +32,7 @@ TEST(updates_and_readers_at_once_lose_no_row) {
   CpuMoments moments(16, Precision::kFloat32);
   moments.update(view(columns(rows, 0, 100)));
   std::vector<std::function<void()>> work;
-  for (int thread = 0; thread < kThreads; ++thread) {
+  for (Index thread = 0; thread < kThreads; ++thread) {
     work.emplace_back([&, thread] {
       for (Index first = 100 + thread * 79; first < 8000; first += 79 * kThreads) {
         moments.update(columns_as_features(rows, first, std::min<Index>(79, 8000 - first)));
@@ -45,7 +45,7 @@ TEST(updates_and_readers_at_once_lose_no_row) {
       const Gaussian<Cpu> stats = moments.stats(1);
       seen = std::max(seen.load(), stats.num_samples());
       seen = std::max(seen.load(), moments.num_samples());
-      const CpuMoments copy(moments);
+      CpuMoments copy(moments);
       seen = std::max(seen.load(), copy.state().num_samples());
     }
   });
@@ -61,7 +61,7 @@ TEST(threads_that_merge_their_parts_lose_no_row) {
   const CpuMoments extra = moments_of(random.rows(16, 1500, 3));
   CpuMoments total(16, Precision::kFloat32);
   std::vector<std::function<void()>> work;
-  for (int thread = 0; thread < kThreads; ++thread) {
+  for (Index thread = 0; thread < kThreads; ++thread) {
     work.emplace_back([&, thread] {
       const Index share = 6000 / kThreads;
       for (Index first = thread * share; first < (thread + 1) * share; first += 100) {
@@ -116,7 +116,7 @@ TEST(one_reference_serves_many_distances_at_once) {
     const Gaussian<Cpu> expected_reference = moments_of(rows).stats(1);
     std::vector<Gaussian<Cpu>> generated;
     std::vector<double> expected;
-    for (int k = 0; k < 2 * kThreads; ++k) {
+    for (Index k = 0; k < 2 * kThreads; ++k) {
       M other = random.rows(32, 300);
       // Every other one has a dead unit, and so asks for another factor of the reference.
       for (Index i = 0; k % 2 == 1 && i < 300; ++i) other.column(i)[7] = 0;
@@ -147,7 +147,7 @@ TEST(a_factor_asked_for_by_many_threads_is_one) {
   const std::vector<Index> units = shared.alive_units();
   std::vector<std::shared_ptr<const Factor<Cpu>>> factors(kThreads);
   std::vector<std::function<void()>> work;
-  for (std::size_t k = 0; k < factors.size(); ++k) work.emplace_back([&, k] { factors[k] = shared.factor(units); });
+  for (auto& factor : factors) work.emplace_back([&] { factor = shared.factor(units); });
   at_once(work);
   for (const auto& factor : factors) CHECK(factor == factors.front());
 }
@@ -157,7 +157,7 @@ TEST(sigma_of_few_rows_is_made_once) {
   const Gaussian<Cpu> shared = moments_of(random.rows(32, 20)).stats(1);
   std::vector<const M*> sigmas(kThreads);
   std::vector<std::function<void()>> work;
-  for (std::size_t k = 0; k < sigmas.size(); ++k) work.emplace_back([&, k] { sigmas[k] = &shared.sigma(); });
+  for (const M*& sigma : sigmas) work.emplace_back([&] { sigma = &shared.sigma(); });
   at_once(work);
   for (const M* sigma : sigmas) CHECK(sigma == sigmas.front());
 }
