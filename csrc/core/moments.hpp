@@ -258,8 +258,8 @@ class Moments {
   static void allocate(State& state, Workspace& work, bool floats) {
     const Index dim = state.dim;
     if (state.scatter.empty()) {
-      state.scatter = Matrix<Device>::zeros(dim, dim);
       state.mean = Mean<Device>::zeros(dim);
+      state.scatter = Matrix<Device>::zeros(dim, dim);  // last: it tells the next try that both are there
     }
     if (work.d.empty()) {
       work.block_mean = Mean<Device>::zeros(dim);
