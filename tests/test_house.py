@@ -41,7 +41,7 @@ def imports(path):
 #: Folder of csrc -> what its files may include besides the C++ standard library, whose names have no slash or dot.
 MAY_INCLUDE = {
     "core": r"core/",
-    "cpu": r"(core|cpu)/",
+    "cpu": r"(core|cpu)/|sys/mman\.h",
     "cuda": r"(core|cuda)/|cu\w+\.h",
     "bindings": r"(core|cpu|bindings)/|pybind11/",
 }

@@ -107,6 +107,7 @@ struct Root {
 /// the more in the root the smaller the eigenvalue.
 inline Root root_of_eigenvalues(const std::vector<double>& values) {
   const double largest = std::max(std::abs(values.front()), std::abs(values.back()));
+  if (largest == 0) return {};
   double squares = 0;
   for (const double value : values) squares += (value / largest) * (value / largest);
   const double error = 4 * kEpsilon * largest * std::sqrt(squares);
@@ -132,8 +133,9 @@ inline Root root_of_singular_values(const std::vector<double>& values, double tr
 /// at most the nuclear norm of its cross product with F2.
 template <class Device>
 double factor_rounding(const Factor<Device>& factor, double trace, double trace_other) {
+  const double inverse = factor.triangular ? Linalg<Device>::inverse_norm(factor.f, factor.rank()) : factor.inverse;
   // In this order no product overflows or vanishes before it must.
-  const double first_order = 2 * kEpsilon * (trace * std::sqrt(factor.inverse)) * std::sqrt(trace_other);
+  const double first_order = 2 * kEpsilon * (trace * std::sqrt(inverse)) * std::sqrt(trace_other);
   return first_order + std::sqrt(factor.dropped) * std::sqrt(trace_other);
 }
 
@@ -172,7 +174,10 @@ Root trace_of_root(const Pair<Device>& pair, Bound bound) {
   const double trace1 = pair.first->trace();
   const double trace2 = pair.second->trace();
   // Of both, since sigma carries the rounding of whoever computed it even where its factor is not used.
-  const double of_factors = factor_rounding(*pair.f1, trace1, trace2) + factor_rounding(*pair.f2, trace2, trace1);
+  double of_factors = 0;
+  if (bound == Bound::kCompute) {
+    of_factors = factor_rounding(*pair.f1, trace1, trace2) + factor_rounding(*pair.f2, trace2, trace1);
+  }
   if (pair.second_is_full()) {
     const bool large = pair.rank() > kRefined;
     Matrix<Device> form = pair.quadratic_form();

@@ -25,7 +25,7 @@ struct Factor {
   Matrix<Device> f;         // (units, rank)
   bool triangular = false;  // lower triangular, (units, units)
   double dropped = 0;       // trace of what the factor may leave out of sigma
-  double inverse = 0;       // |(F F^T)^-1| on its range, about; 0 where F carries no rounding of a factorisation
+  double inverse = 0;       // of a factor that is not triangular: |(F F^T)^-1| on its range, about; 0 for exact rows
 
   Index rank() const { return f.cols(); }
 };
@@ -178,7 +178,6 @@ class Gaussian {
     for (std::size_t j = 0; j < pivots.size(); ++j) {
       if (pivots[j] * pivots[j] < kPivot * variances[j]) return false;
     }
-    result.inverse = Linalg<Device>::inverse_norm(l, l.cols());
     result.f = std::move(l);
     result.triangular = true;
     return true;

@@ -96,16 +96,15 @@ class Moments {
  public:
   using State = MomentsState<Device>;
 
-  Moments(Index dim, Precision precision) {
+  Moments(Index dim, Precision precision) : dim_(dim), precision_(precision) {
     if (dim < 1) throw InvalidInput("dim must be at least 1, got " + std::to_string(dim));
-    state_.dim = dim;
-    state_.precision = precision;
+    clear();
   }
-  explicit Moments(State state) : state_(std::move(state)) {}
-  Moments(const Moments& other) : state_(other.state()) {}
+  explicit Moments(State state) : dim_(state.dim), precision_(state.precision), state_(std::move(state)) {}
+  Moments(const Moments& other) : Moments(other.state()) {}
 
-  Index dim() const { return state_.dim; }
-  Precision precision() const { return state_.precision; }
+  Index dim() const { return dim_; }
+  Precision precision() const { return precision_; }
   Index num_samples() const {
     return locked([&] { return state_.num_samples(); });
   }
@@ -401,11 +400,13 @@ class Moments {
 
   void clear() {
     State empty;
-    empty.dim = state_.dim;
-    empty.precision = state_.precision;
+    empty.dim = dim_;
+    empty.precision = precision_;
     state_ = std::move(empty);
   }
 
+  const Index dim_;  // not read from the state, which another thread may be replacing
+  const Precision precision_;
   State state_;
   mutable Workspace work_;
   mutable std::mutex mutex_;

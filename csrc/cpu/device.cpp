@@ -25,7 +25,7 @@ void* Cpu::allocate(std::size_t bytes) {
   const auto address = reinterpret_cast<std::size_t>(memory);
   const std::size_t first = (address + kHugePage - 1) / kHugePage * kHugePage;
   const std::size_t last = (address + bytes) / kHugePage * kHugePage;
-  if (last > first) madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
+  if (last > first) madvise(static_cast<char*>(memory) + (first - address), last - first, MADV_HUGEPAGE);
 #endif
   return memory;
 }

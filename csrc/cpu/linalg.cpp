@@ -240,7 +240,8 @@ double Linalg<Cpu>::largest(const M& a) {
   for (Index j = 0; j < a.cols(); ++j) {
     for (Index i = j; i < a.rows(); ++i) {
       const double magnitude = std::abs(a.column(j)[i]);
-      if (!(magnitude <= result)) result = magnitude;  // NaN is the largest of all
+      if (std::isnan(magnitude)) return magnitude;  // the largest of all
+      result = std::max(result, magnitude);
     }
   }
   return result;

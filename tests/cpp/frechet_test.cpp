@@ -149,6 +149,17 @@ TEST(a_gaussian_without_variance_has_no_root) {
   const FrechetTerms of_rows = frechet_terms(moments_of(equal).stats(1), centred(sigma));
   CHECK(of_rows.trace_root == 0);
   CHECK(of_rows.rounding <= 16 * kEpsilon * scale_of(of_rows));
+
+  // And of so many equal rows that the eigenvalues, all zero, are taken for good without a look at singular values.
+  const std::vector<double> row(1030, 0.3);
+  CpuMoments moments(1030, Precision::kFloat32);
+  moments.update(FeatureView<double>{row.data(), 1029, 1030, 0, 1});
+  M diagonal = M::zeros(1030, 1030);
+  for (Index j = 0; j < 1030; ++j) diagonal.column(j)[j] = as_double(1 + j % 3);
+  const FrechetTerms of_many = frechet_terms(moments.stats(1), centred(diagonal));
+  CHECK(of_many.trace_root == 0);
+  // Whatever bound there is must be a number, and below what no variance at all could cost.
+  CHECK(of_many.rounding <= 16 * kEpsilon * scale_of(of_many));
 }
 
 // Laws ----------------------------------------------------------------------------------------------------------------
