@@ -3,6 +3,6 @@
 import sys
 from pathlib import Path
 
-# `python -m benchmarks...` puts the source tree first, where the package is not compiled; the installed one is measured.
+# `python -m benchmarks...` puts the source tree first, where nothing is compiled; the installed package is measured.
 _ROOT = Path(__file__).parents[1]
 sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != _ROOT]
