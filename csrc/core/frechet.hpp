@@ -133,9 +133,8 @@ inline Root root_of_singular_values(const std::vector<double>& values, double tr
 /// at most the nuclear norm of its cross product with F2.
 template <class Device>
 double factor_rounding(const Factor<Device>& factor, double trace, double trace_other) {
-  const double inverse = factor.triangular ? Linalg<Device>::inverse_norm(factor.f, factor.rank()) : factor.inverse;
   // In this order no product overflows or vanishes before it must.
-  const double first_order = 2 * kEpsilon * (trace * std::sqrt(inverse)) * std::sqrt(trace_other);
+  const double first_order = 2 * kEpsilon * (trace * std::sqrt(factor.inverse())) * std::sqrt(trace_other);
   return first_order + std::sqrt(factor.dropped) * std::sqrt(trace_other);
 }
 

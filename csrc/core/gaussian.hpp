@@ -22,12 +22,14 @@ namespace fidfast {
 template <class Device>
 struct Factor {
   std::vector<Index> units;
-  Matrix<Device> f;         // (units, rank)
-  bool triangular = false;  // lower triangular, (units, units)
-  double dropped = 0;       // trace of what the factor may leave out of sigma
-  double inverse = 0;       // of a factor that is not triangular: |(F F^T)^-1| on its range, about; 0 for exact rows
+  Matrix<Device> f;          // (units, rank)
+  bool triangular = false;   // lower triangular, (units, units)
+  double dropped = 0;        // trace of what the factor may leave out of sigma
+  double known_inverse = 0;  // of a factor that is not triangular, inverse(); 0 where no factorisation rounded it
 
   Index rank() const { return f.cols(); }
+  /// |(F F^T)^-1| on its range, about; worked out when it is asked for.
+  double inverse() const { return triangular ? Linalg<Device>::inverse_norm(f, rank()) : known_inverse; }
 };
 
 template <class Device>
@@ -213,7 +215,7 @@ class Gaussian {
     std::vector<Index> in_order(variances.size());
     std::iota(in_order.begin(), in_order.end(), Index{0});
     result.f = Linalg<Device>::scatter_rows(l, n, in_order, deviation);
-    result.inverse = inverse_of_correlations / *std::min_element(variances.begin(), variances.end());
+    result.known_inverse = inverse_of_correlations / *std::min_element(variances.begin(), variances.end());
     if (num_samples_ == 0 || most == n) result.dropped = left_out(Linalg<Device>::diagonal(residual), variances);
     return true;
   }
@@ -246,7 +248,7 @@ class Gaussian {
     }
     if (static_cast<Index>(kept.size()) > most) kept.erase(kept.begin(), kept.end() - most);
     result.f = Linalg<Device>::scaled_columns(vectors, n - static_cast<Index>(kept.size()), kept);
-    result.inverse = kept.empty() ? 0 : 1.0 / (kept.front() * kept.front());
+    result.known_inverse = kept.empty() ? 0 : 1.0 / (kept.front() * kept.front());
   }
 
   Vector<Device> mu_;

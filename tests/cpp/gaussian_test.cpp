@@ -97,7 +97,7 @@ TEST(the_inverse_of_a_factor_is_about_that_of_sigma) {
   Random random(4);
   for (const Index dim : kSizes) {
     const std::vector<double> values = random.spectrum(dim, 1e5);
-    const double inverse = gaussian(covariance(values, random.rotation(dim))).factor(all_units(dim))->inverse;
+    const double inverse = gaussian(covariance(values, random.rotation(dim))).factor(all_units(dim))->inverse();
     const double exact = 1 / *std::min_element(values.begin(), values.end());
     // |A|_2 <= |A|_1 <= sqrt(dim) |A|_2, and the estimate is of the 1-norm, from below by a factor of 3 at most.
     CHECK(inverse >= exact / 3);
