@@ -1,4 +1,5 @@
-// The host as a device: its memory. The verbs of core/linalg.hpp are specialised for it in rows.cpp and linalg.cpp.
+// The host as a device: its memory. The verbs of core/linalg.hpp are specialised for it in rows.cpp, elements.cpp and
+// linalg.cpp.
 #pragma once
 
 #include <cstddef>
