@@ -161,6 +161,17 @@ def test_narrow_rows_are_their_values_in_float64(rng, dtype, dim, n):
     assert fidfast.fid(a, b, precision="float64") == pytest.approx(exact, rel=1e-12)
 
 
+@pytest.mark.parametrize("scale", [1e-38, 1e-25, 1e-16, 1e18, 1e30])
+def test_numbers_whose_squares_leave_float32_keep_their_digits(rng, scale):
+    """One unit is enough to lose, and blocks of moderate numbers may come before and after."""
+    rows = rng.standard_normal((4000, 512)).astype(np.float32)
+    rows[1100:2300, 3] *= np.float32(scale)
+    rows[:, 5] *= np.float32(scale)
+    _, sigma = reference.moments(rows[:, :8])
+    # As above: sums of 1,024 float32 products, 2e-6 at most; digits that float32 lacks both sides lack.
+    assert relative_error(moments_of(rows).stats().sigma[:8, :8], sigma) < 2e-6
+
+
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
 def test_every_bit_pattern_is_widened_exactly(dtype):
     patterns = np.arange(2**16, dtype=np.uint16).view(dtype)

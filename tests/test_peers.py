@@ -3,6 +3,7 @@
 import warnings
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import pytest
 import reference
@@ -85,10 +86,24 @@ def test_torchmetrics_updates(rng):
 REAL = Path(__file__).parents[2] / "shared" / "features"
 
 
-@pytest.mark.skipif(not REAL.exists(), reason="needs the real features beside the checkout")
-def test_real_features():
+@pytest.fixture
+def emoji():
+    if not REAL.exists():
+        pytest.skip("needs the real features beside the checkout")
+    return [np.load(REAL / f"emoji_{style}.npy") for style in ("google", "twitter")]
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float32])
+def test_narrow_real_features_are_their_values_in_float64(emoji, dtype):
+    a, b = (rows.astype(dtype) for rows in emoji)
+    exact = fidfast.fid(a.astype(np.float64), b.astype(np.float64))
+    # float32 products move the distance by about 3e-5 / dim.
+    assert fidfast.fid(a, b) == pytest.approx(exact, rel=1e-6)
+
+
+def test_real_features(emoji):
     """Inception's features of emoji: dead units, a spectrum over eleven decades, fewer rows than twice the dim."""
-    a, b = (np.load(REAL / f"emoji_{style}.npy").astype(np.float64) for style in ("google", "twitter"))
+    a, b = (rows.astype(np.float64) for rows in emoji)
     units = slice(300, 700)  # with dead ones on both sides; all 2,048 are in benchmarks/accuracy
     stats = []
     for rows in (a[:, units], b[:, units]):

@@ -47,10 +47,12 @@ struct RowVerbs {
   static void mean(const FeatureView<S>& features, Mean<Device>& mean);
 
   /// origin (dim,) = mean rounded to T; remainder (dim,) = mean - origin;
-  /// centred[:, i] = features[i] - origin in T's arithmetic.
+  /// centred[:, i] = features[i] - origin in T's arithmetic; largest (dim,) = max_i |centred[:, i]|.
+  /// Returns whether T's range holds the sums of squares of every unit to T's accuracy: false where numbers are so
+  /// large that the sums overflow, or so small that their digits underflow.
   template <class S, class T>
-  static void centre(const FeatureView<S>& features, const Mean<Device>& mean, Vector<Device, T>& origin,
-                     Vector<Device>& remainder, Matrix<Device, T>& centred);
+  static bool centre(const FeatureView<S>& features, const Mean<Device>& mean, Vector<Device, T>& origin,
+                     Vector<Device>& remainder, Vector<Device, T>& largest, Matrix<Device, T>& centred);
 
   /// scatter (dim, dim) += X X^T - n r r^T + weight d d^T, with X the first n columns of centred (dim, >= n),
   /// r and d (dim,). product is (dim, dim) scratch where T is float, and may be empty where T is double.

@@ -17,78 +17,9 @@
 #include "core/gaussian.hpp"
 #include "core/linalg.hpp"
 #include "core/matrix.hpp"
+#include "core/moments_state.hpp"
 
 namespace fidfast {
-
-/// The arithmetic in which rows of float32 and narrower may be multiplied within a block. Sums over blocks, and rows
-/// of float64, are always float64.
-enum class Precision { kFloat32, kFloat64 };
-
-/// Rows that wait, as the first `count` columns of a (dim, capacity) matrix.
-template <class Device, class T>
-struct WaitingRows {
-  Matrix<Device, T> columns;
-  Index count = 0;
-
-  FeatureView<T> features(Index first, Index n) const { return columns_as_features(columns, first, n); }
-
-  void reserve(Index dim, Index needed) {
-    if (needed <= columns.cols()) return;
-    Matrix<Device, T> larger(dim, std::max(needed, 2 * columns.cols()));
-    if (count > 0) RowVerbs<Device>::append(features(0, count), larger, 0);
-    columns = std::move(larger);
-  }
-
-  template <class S>
-  void append(const FeatureView<S>& rows) {  // after reserve
-    if (rows.n == 0) return;
-    RowVerbs<Device>::append(rows, columns, count);
-    count += rows.n;
-  }
-
-  /// Where `part` stands in here as one run of rows, or -1.
-  Index find(const WaitingRows& part) const {
-    for (Index first = 0; first + part.count <= count; ++first) {
-      if (RowVerbs<Device>::same_columns(columns, first, part.columns, 0, part.count)) return first;
-    }
-    return -1;
-  }
-
-  /// A copy in which the rows [first, first + n) are left out.
-  WaitingRows without(Index first, Index n) const {
-    WaitingRows rest;
-    rest.reserve(columns.rows(), count - n);
-    rest.append(features(0, first));
-    rest.append(features(first + n, count - first - n));
-    return rest;
-  }
-};
-
-/// All that the moments of a stream are. The rows seen are `count` folded ones and those that wait.
-template <class Device>
-struct MomentsState {
-  Index dim = 0;
-  Precision precision = Precision::kFloat32;
-  Index count = 0;         // rows folded into mean and scatter
-  Mean<Device> mean;       // (dim,)
-  Matrix<Device> scatter;  // (dim, dim), lower triangle; empty until the first fold
-  WaitingRows<Device, float> narrow;
-  WaitingRows<Device, double> wide;
-
-  Index num_samples() const { return count + narrow.count + wide.count; }
-
-  bool operator==(const MomentsState& other) const {
-    const auto same = [](const auto& a, const auto& b, Index columns) {
-      return RowVerbs<Device>::same_columns(a, 0, b, 0, columns);
-    };
-    return dim == other.dim && precision == other.precision && count == other.count &&
-           narrow.count == other.narrow.count && wide.count == other.wide.count &&
-           same(narrow.columns, other.narrow.columns, narrow.count) &&
-           same(wide.columns, other.wide.columns, wide.count) &&
-           (count == 0 || (same(mean.high, other.mean.high, 1) && same(mean.low, other.mean.low, 1) &&
-                           same(scatter, other.scatter, dim)));
-  }
-};
 
 /// Safe for use by several threads at once: each call holds the object's lock for the time it takes.
 template <class Device>
@@ -203,6 +134,7 @@ class Moments {
   struct BlockWorkspace {
     Matrix<Device, T> centred;  // (dim, kBlock)
     Vector<Device, T> origin;   // (dim,)
+    Vector<Device, T> largest;  // (dim,)
     Matrix<Device, T> product;  // (dim, dim), empty for double, whose products go to the scatter directly
   };
 
@@ -267,11 +199,13 @@ class Moments {
     }
     if (floats && work.float32.centred.empty()) {
       work.float32.origin = Vector<Device, float>(dim);
+      work.float32.largest = Vector<Device, float>(dim);
       work.float32.product = Matrix<Device, float>(dim, dim);
       work.float32.centred = Matrix<Device, float>(dim, kBlock);
     }
     if (work.float64.centred.empty()) {
       work.float64.origin = Vector<Device>(dim);
+      work.float64.largest = Vector<Device>(dim);
       work.float64.centred = Matrix<Device>(dim, kBlock);
     }
   }
@@ -310,17 +244,20 @@ class Moments {
   template <class S>
   static void fold(State& state, Workspace& work, const FeatureView<S>& block) {
     if constexpr (!std::is_same_v<S, double>) {
-      if (narrow_is_float(state)) return fold_in<float>(state, work, block);
+      if (narrow_is_float(state) && fold_in<float>(state, work, block)) return;
     }
     fold_in<double>(state, work, block);
   }
 
-  /// The one place where rows become moments; T is the arithmetic of the products.
+  /// The one place where rows become moments; T is the arithmetic of the products. Where its range is too small for
+  /// them, false, and nothing has changed: the squares of float32 numbers may leave float32, but never float64.
   template <class T, class S>
-  static void fold_in(State& state, Workspace& work, const FeatureView<S>& block) {
+  static bool fold_in(State& state, Workspace& work, const FeatureView<S>& block) {
     BlockWorkspace<T>& mine = work.template in<T>();
     RowVerbs<Device>::mean(block, work.block_mean);
-    RowVerbs<Device>::centre(block, work.block_mean, mine.origin, work.remainder, mine.centred);
+    const bool fits =
+        RowVerbs<Device>::centre(block, work.block_mean, mine.origin, work.remainder, mine.largest, mine.centred);
+    if (!fits && std::is_same_v<T, float>) return false;
     const bool first = state.count == 0;
     if (first) std::swap(state.mean, work.block_mean);
     Linalg<Device>::difference(first ? state.mean : work.block_mean, state.mean, work.d);
@@ -330,6 +267,7 @@ class Moments {
                                   work.d, state.scatter, mine.product);
     Linalg<Device>::advance(state.mean, share, work.d);
     state.count += block.n;
+    return true;
   }
 
   void merge_folded(const State& theirs) {

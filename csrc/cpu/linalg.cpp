@@ -88,11 +88,6 @@ void congruence_of(const Library& lib, Index n, double* s, const double* l, Inde
   congruence_of(lib, lower, c, r, stride, memory);
 }
 
-template <class Int>
-Int workspace_size(double answer) {
-  return static_cast<Int>(answer);
-}
-
 /// Singular values of a (m, n); with right = true also V^T (min(m, n), n) in vt.
 std::vector<double> svd(M& a, bool right, M& vt) {
   const Index least = std::min(a.rows(), a.cols());
@@ -114,7 +109,7 @@ std::vector<double> svd(M& a, bool right, M& vt) {
     lib.dgesdd(job, &m, &n, a.data(), &m, values.data(), u.data(), &ldu, vt.data(), &ldvt, &answer, &lwork,
                iwork.data(), &info);
     lapack::require_success(info, "dgesdd");
-    lwork = workspace_size<Int>(answer);
+    lwork = lib.size(static_cast<Index>(answer));
     V work(lwork);
     lib.dgesdd(job, &m, &n, a.data(), &m, values.data(), u.data(), &ldu, vt.data(), &ldvt, work.data(), &lwork,
                iwork.data(), &info);
@@ -270,7 +265,7 @@ std::vector<double> Linalg<Cpu>::eigenvectors(M& a) {
     Int liwork = -1;
     lib.dsyevd("V", "L", &n, a.data(), &n, values.data(), &answer, &lwork, &int_answer, &liwork, &info);
     lapack::require_success(info, "dsyevd");
-    lwork = workspace_size<Int>(answer);
+    lwork = lib.size(static_cast<Index>(answer));
     liwork = int_answer;
     V work(lwork);
     std::vector<Int> iwork(static_cast<std::size_t>(liwork));

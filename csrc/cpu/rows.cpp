@@ -1,4 +1,5 @@
 // The verbs on rows of features: plain loops that stream through memory once.
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -143,18 +144,27 @@ void RowVerbs<Cpu>::mean(const FeatureView<S>& features, Mean<Cpu>& mean) {
 
 template <>
 template <class S, class T>
-void RowVerbs<Cpu>::centre(const FeatureView<S>& features, const Mean<Cpu>& mean, Vector<Cpu, T>& origin,
-                           Vector<Cpu>& remainder, Matrix<Cpu, T>& centred) {
+bool RowVerbs<Cpu>::centre(const FeatureView<S>& features, const Mean<Cpu>& mean, Vector<Cpu, T>& origin,
+                           Vector<Cpu>& remainder, Vector<Cpu, T>& largest, Matrix<Cpu, T>& centred) {
   T* const rounded = origin.data();
+  T* const peak = largest.data();
   for (Index j = 0; j < features.dim; ++j) {
+    peak[j] = T{0};
     rounded[j] = static_cast<T>(mean.high.data()[j]);
     remainder.data()[j] = (mean.high.data()[j] - static_cast<double>(rounded[j])) + mean.low.data()[j];
   }
   for (Index i = 0; i < features.n; ++i) {
     T* const column = centred.column(i);
-    for_each_column(features, i,
-                    [&](Index j, const S& value) { column[j] = static_cast<T>(widen(value)) - rounded[j]; });
+    for_each_column(features, i, [&](Index j, const S& value) {
+      column[j] = static_cast<T>(widen(value)) - rounded[j];
+      peak[j] = std::max(peak[j], std::abs(column[j]));
+    });
   }
+  // The sum of n squares of at most peak^2 overflows above, and squares lose digits to underflow below.
+  using Limits = std::numeric_limits<T>;
+  const T highest = std::sqrt(Limits::max() / static_cast<T>(features.n));
+  const T lowest = std::sqrt(Limits::min() / Limits::epsilon());
+  return std::all_of(peak, peak + features.dim, [=](T p) { return p == 0 || (p >= lowest && p <= highest); });
 }
 
 template <>
@@ -190,12 +200,12 @@ bool RowVerbs<Cpu>::same_columns(const Matrix<Cpu, T>& a, Index first_a, const M
   template Index RowVerbs<Cpu>::first_nonfinite_row(const FeatureView<S>&);                                \
   template void RowVerbs<Cpu>::mean(const FeatureView<S>&, Mean<Cpu>&);                                    \
   template void RowVerbs<Cpu>::append(const FeatureView<S>&, Matrix<Cpu, double>&, Index);                 \
-  template void RowVerbs<Cpu>::centre(const FeatureView<S>&, const Mean<Cpu>&, Vector<Cpu>&, Vector<Cpu>&, \
-                                      Matrix<Cpu>&);
+  template bool RowVerbs<Cpu>::centre(const FeatureView<S>&, const Mean<Cpu>&, Vector<Cpu>&, Vector<Cpu>&, \
+                                      Vector<Cpu>&, Matrix<Cpu>&);
 #define FIDFAST_NARROW(S)                                                                                         \
   template void RowVerbs<Cpu>::append(const FeatureView<S>&, Matrix<Cpu, float>&, Index);                         \
-  template void RowVerbs<Cpu>::centre(const FeatureView<S>&, const Mean<Cpu>&, Vector<Cpu, float>&, Vector<Cpu>&, \
-                                      Matrix<Cpu, float>&);
+  template bool RowVerbs<Cpu>::centre(const FeatureView<S>&, const Mean<Cpu>&, Vector<Cpu, float>&, Vector<Cpu>&, \
+                                      Vector<Cpu, float>&, Matrix<Cpu, float>&);
 #define FIDFAST_TARGET(T)                                                                            \
   template void RowVerbs<Cpu>::add_scatter(const Matrix<Cpu, T>&, Index, const Vector<Cpu>&, double, \
                                            const Vector<Cpu>&, Matrix<Cpu>&, Matrix<Cpu, T>&);       \

@@ -29,7 +29,7 @@ void tridiagonalize_by_lapack(const Library& lib, M& a, double* diagonal, double
   Int lwork = -1;
   lib.dsytrd("L", &n, a.data(), &n, diagonal, below, reflectors.data(), &answer, &lwork, &info);
   // More than dsyevd gives it, which lets it work in blocks.
-  lwork = static_cast<Int>(answer);
+  lwork = lib.size(static_cast<Index>(answer));
   Matrix<Cpu> work(lwork, 1);
   lib.dsytrd("L", &n, a.data(), &n, diagonal, below, reflectors.data(), work.data(), &lwork, &info);
   lapack::require_success(info, "dsytrd");

@@ -137,16 +137,20 @@ void check_centre(const FeatureView<S>& view, const Mean<Cpu>& mean) {
   Vector<Cpu, T> origin(view.dim);
   V remainder(view.dim);
   Matrix<Cpu, T> centred(view.dim, view.n);
-  Rows::centre(view, mean, origin, remainder, centred);
+  Vector<Cpu, T> largest(view.dim);
+  CHECK(Rows::centre(view, mean, origin, remainder, largest, centred));
   for (Index j = 0; j < view.dim; ++j) {
     const double high = mean.high.data()[j];
     CHECK(origin.data()[j] == static_cast<T>(high));
     // One subtraction that is exact (Sterbenz) and one sum, rounded once.
     const long double exact = static_cast<long double>(high) - origin.data()[j] + mean.low.data()[j];
     CHECK_CLOSE(remainder.data()[j], static_cast<double>(exact), kEpsilon * std::abs(static_cast<double>(exact)));
+    T peak = 0;
     for (Index i = 0; i < view.n; ++i) {
       CHECK(centred.column(i)[j] == static_cast<T>(at(view, i, j)) - origin.data()[j]);
+      peak = std::max(peak, std::abs(centred.column(i)[j]));
     }
+    CHECK(largest.data()[j] == peak);
   }
 }
 
@@ -284,6 +288,27 @@ TEST(centring_takes_off_the_mean_as_the_arithmetic_holds_it) {
       if constexpr (!std::is_same_v<S, double>) check_centre<S, float>(view, mean);
     }
   });
+}
+
+TEST(centring_tells_where_the_squares_leave_the_range) {
+  // Sums of 4 squares: 2^(2 p + 2) < 2^128 above, and 2^(2 p) >= 2^-126 2^23 below.
+  for (const auto& [exponent, fits] : std::vector<std::pair<int, bool>>{
+           {62, true}, {63, false}, {127, false}, {-51, true}, {-52, false}, {-149, false}}) {
+    const float number = std::ldexp(1.0F, exponent);
+    const std::vector<float> rows = {number, 0, -number, 0, number, 0, -number, 0};  // the other unit is dead
+    Mean<Cpu> mean = Mean<Cpu>::zeros(2);
+    Vector<Cpu, float> origin(2);
+    Vector<Cpu, float> largest(2);
+    V remainder(2);
+    Matrix<Cpu, float> centred(2, 4);
+    const FeatureView<float> view{rows.data(), 4, 2, 2, 1};
+    Rows::mean(view, mean);
+    CHECK(Rows::centre(view, mean, origin, remainder, largest, centred) == fits);
+    V origin64(2);
+    V largest64(2);
+    M centred64(2, 4);
+    CHECK(Rows::centre(view, mean, origin64, remainder, largest64, centred64));
+  }
 }
 
 TEST(the_scatter_of_a_block_is_that_of_a_plain_loop) {

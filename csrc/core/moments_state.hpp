@@ -1,0 +1,82 @@
+// What a stream of features has left behind: folded moments, and the rows that still wait.
+#pragma once
+
+#include <algorithm>
+#include <utility>
+
+#include "core/linalg.hpp"
+#include "core/matrix.hpp"
+
+namespace fidfast {
+
+/// The arithmetic in which rows of float32 and narrower may be multiplied within a block. Sums over blocks, and rows
+/// of float64, are always float64.
+enum class Precision { kFloat32, kFloat64 };
+
+/// Rows that wait, as the first `count` columns of a (dim, capacity) matrix.
+template <class Device, class T>
+struct WaitingRows {
+  Matrix<Device, T> columns;
+  Index count = 0;
+
+  FeatureView<T> features(Index first, Index n) const { return columns_as_features(columns, first, n); }
+
+  void reserve(Index dim, Index needed) {
+    if (needed <= columns.cols()) return;
+    Matrix<Device, T> larger(dim, std::max(needed, 2 * columns.cols()));
+    if (count > 0) RowVerbs<Device>::append(features(0, count), larger, 0);
+    columns = std::move(larger);
+  }
+
+  template <class S>
+  void append(const FeatureView<S>& rows) {  // after reserve
+    if (rows.n == 0) return;
+    RowVerbs<Device>::append(rows, columns, count);
+    count += rows.n;
+  }
+
+  /// Where `part` stands in here as one run of rows, or -1.
+  Index find(const WaitingRows& part) const {
+    for (Index first = 0; first + part.count <= count; ++first) {
+      if (RowVerbs<Device>::same_columns(columns, first, part.columns, 0, part.count)) return first;
+    }
+    return -1;
+  }
+
+  /// A copy in which the rows [first, first + n) are left out.
+  WaitingRows without(Index first, Index n) const {
+    WaitingRows rest;
+    rest.reserve(columns.rows(), count - n);
+    rest.append(features(0, first));
+    rest.append(features(first + n, count - first - n));
+    return rest;
+  }
+};
+
+/// All that the moments of a stream are. The rows seen are `count` folded ones and those that wait.
+template <class Device>
+struct MomentsState {
+  Index dim = 0;
+  Precision precision = Precision::kFloat32;
+  Index count = 0;         // rows folded into mean and scatter
+  Mean<Device> mean;       // (dim,)
+  Matrix<Device> scatter;  // (dim, dim), lower triangle; empty until the first fold
+  WaitingRows<Device, float> narrow;
+  WaitingRows<Device, double> wide;
+
+  Index num_samples() const { return count + narrow.count + wide.count; }
+
+  bool operator==(const MomentsState& other) const {
+    const auto same = [](const auto& a, const auto& b, Index columns) {
+      return RowVerbs<Device>::same_columns(a, 0, b, 0, columns);
+    };
+    return dim == other.dim && precision == other.precision && count == other.count &&
+           narrow.count == other.narrow.count && wide.count == other.wide.count &&
+           same(narrow.columns, other.narrow.columns, narrow.count) &&
+           same(wide.columns, other.wide.columns, wide.count) &&
+           (count == 0 || (same(mean.high, other.mean.high, 1) && same(mean.low, other.mean.low, 1) &&
+                           same(scatter, other.scatter, dim)));
+  }
+};
+
+}  // namespace fidfast
