@@ -1,4 +1,4 @@
-"""The command line: ``fidfast fid | stats | info``."""
+"""The command line: ``fidfast fid | stats | info | demo``."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from fidfast import __version__, formats
+from fidfast import __version__, formats, images
 from fidfast.frechet import frechet_terms, stats_of_file
 from fidfast.gaussian import GaussianStats
 
@@ -28,6 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.run(options)
     except BrokenPipeError:  # the reader, head say, has what it wanted
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        print("fidfast: interrupted", file=sys.stderr)
+        return 130
     except (OSError, ValueError, TypeError, ImportError, MemoryError, RuntimeError) as error:
         print(f"fidfast: {error or type(error).__name__}", file=sys.stderr)
         return 1
@@ -35,21 +39,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="fidfast", description="Fréchet distance between sets of features.")
+    parser = argparse.ArgumentParser(
+        prog="fidfast", description="Fréchet distance between sets of images, features or statistics."
+    )
     parser.add_argument("--version", action="version", version=f"fidfast {__version__}")
     commands = parser.add_subparsers(metavar="command", required=True)
     files = "statistics (.npz, .pkl, .pt) or features (.npy, .npz, .pt, .safetensors)"
+    sources = f"images (a folder, .zip, .tar, .npz, .npy), {files}"
 
-    fid = commands.add_parser("fid", help="print the distance between two files")
-    fid.add_argument("a", metavar="A", help=files)
+    fid = commands.add_parser("fid", help="print the distance between two sets of images, features or statistics")
+    fid.add_argument("a", metavar="A", help=sources)
     fid.add_argument("b", metavar="B", help="the same")
     fid.add_argument("--json", action="store_true", help="print everything that is known as one JSON object")
     fid.set_defaults(run=_fid)
 
-    stats = commands.add_parser("stats", help="write the statistics of a file of features")
-    stats.add_argument("features", help=files)
+    stats = commands.add_parser("stats", help="write the statistics of images or features; an interrupted run goes on")
+    stats.add_argument("source", metavar="A", help=sources)
     stats.add_argument("out", help="the .npz to write; every tool of the field reads it")
-    stats.add_argument("--extractor", metavar="NAME", help="name of the network that made the features")
     stats.set_defaults(run=_stats)
 
     for command in (fid, stats):
@@ -59,28 +65,114 @@ def _parser() -> argparse.ArgumentParser:
             default="float32",
             help="arithmetic of the products of float32 and narrower features (default: %(default)s)",
         )
+        _add_image_options(command)
 
     info = commands.add_parser("info", help="say what a file holds")
     info.add_argument("file", help=f"{files}, or a checkpoint of Moments")
     info.add_argument("--json", action="store_true", help="print one JSON object")
     info.set_defaults(run=_info)
+
+    demo = commands.add_parser("demo", help="show on real images how the distance answers to disturbances")
+    demo.add_argument("--out", metavar="FILE", default="fidfast-demo.png", help="the plot (default: %(default)s)")
+    demo.add_argument("--quiet", action="store_true", help="no progress bar")
+    demo.set_defaults(run=_demo)
     return parser
 
 
+def _add_image_options(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("images")
+    group.add_argument(
+        "--extractor",
+        metavar="NAME",
+        help="the network: inception (default), efficientnet-lite0, or package.module:factory; "
+        "of features, the name of the network that made them",
+    )
+    group.add_argument("--weights", metavar="FILE", help="of inception, instead of a download")
+    group.add_argument(
+        "--like",
+        metavar="TOOL",
+        help="the number of pytorch-fid, torch-fidelity, clean-fid, torchmetrics or stylegan3",
+    )
+    group.add_argument("--resize", metavar="METHOD", help="how images come to the network's size")
+    group.add_argument("--bfloat16", action="store_true", help="run the network in bfloat16: faster, noise of 1e-3")
+    group.add_argument(
+        "--compile", choices=("auto", "yes", "no"), default="auto", help="compile the network (default: %(default)s)"
+    )
+    group.add_argument("--batch-size", type=_positive, metavar="N")
+    group.add_argument("--num-workers", type=int, metavar="N", help="processes that decode and resize")
+    group.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: cuda where there is one)")
+    group.add_argument("--skip-broken", action="store_true", help="leave out images that cannot be read, and list them")
+    group.add_argument(
+        "--no-cache", action="store_true", help="neither look for the same images' statistics nor keep them"
+    )
+    group.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
+    return number
+
+
+class _Sources:
+    """What the arguments name, as statistics; the network is loaded at the first images, once."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._options = options
+        self._extractor: Any = None
+        #: Messages on images that were left out, by argument.
+        self.skipped: dict[str, list[str]] = {}
+
+    def stats(self, path: str, checkpoint: str | None = None) -> GaussianStats:
+        options = self._options
+        if not images.holds_images(path):
+            return stats_of_file(path, options.precision, options.extractor)
+        from fidfast.torch import LIKE, load_extractor, moments_of_images
+
+        if self._extractor is None:
+            self._extractor = load_extractor(
+                options.extractor or "inception", weights=options.weights, like=options.like, resize=options.resize
+            )
+        moments, skipped = moments_of_images(
+            path,
+            self._extractor,
+            batch_size=options.batch_size,
+            num_workers=options.num_workers,
+            device=options.device,
+            precision="bfloat16" if options.bfloat16 else "float32",
+            compile={"yes": True, "no": False}.get(options.compile, "auto"),
+            skip_broken=options.skip_broken,
+            checkpoint=checkpoint,
+            use_cache=not options.no_cache,
+            progress=not options.quiet,
+        )
+        if skipped:
+            self.skipped[path] = skipped
+        return moments.stats(LIKE[options.like].ddof if options.like else 1)
+
+    def report_skipped(self) -> None:
+        for path, messages in self.skipped.items():
+            print(f"{path}: {len(messages)} broken images left out")
+            for message in messages:
+                print(f"  {message}")
+
+
 def _fid(options: argparse.Namespace) -> None:
-    a = stats_of_file(options.a, options.precision)
-    b = stats_of_file(options.b, options.precision)
+    sources = _Sources(options)
+    a, b = sources.stats(options.a), sources.stats(options.b)
     if a.dim != b.dim:
         raise ValueError(f"{options.a} has dim {a.dim}, but {options.b} has dim {b.dim}")
     terms = frechet_terms(a, b)
     extractors = [stats.extractor for stats in (a, b)]
-    label = "FID" if all(name in INCEPTION_NAMES for name in extractors) else "Fréchet distance"
+    label = "FID" if all(map(_is_inception, extractors)) else "Fréchet distance"
     if options.json:
         known = {"label": label, **terms._asdict(), "dim": a.dim}
         known |= {
             "num_samples": [a.num_samples, b.num_samples],
             "extractor": extractors,
             "files": [options.a, options.b],
+            "skipped": sources.skipped,
         }
         print(json.dumps({**known, "fidfast_version": __version__}, ensure_ascii=False))
         return
@@ -88,12 +180,17 @@ def _fid(options: argparse.Namespace) -> None:
     counts = " and ".join(_or_unknown(stats.num_samples) for stats in (a, b))
     names = " and ".join(dict.fromkeys(_or_unknown(name) for name in extractors))
     print(f"dim {a.dim}, num_samples {counts}, extractor {names}, rounding at most {terms.rounding:.1g}")
+    sources.report_skipped()
 
 
 def _stats(options: argparse.Namespace) -> None:
-    stats = stats_of_file(options.features, options.precision, options.extractor)
+    sources = _Sources(options)
+    out = options.out.removesuffix(".npz")
+    stats = sources.stats(options.source, f"{out}.partial.npz")
     stats.save(options.out)
-    print(f"{options.out}: dim {stats.dim}, num_samples {_or_unknown(stats.num_samples)}")
+    known = f"dim {stats.dim}, num_samples {_or_unknown(stats.num_samples)}, extractor {_or_unknown(stats.extractor)}"
+    print(f"{out}.npz: {known}")
+    sources.report_skipped()
 
 
 def _info(options: argparse.Namespace) -> None:
@@ -124,6 +221,22 @@ def _description(path: str) -> dict[str, Any]:
     known |= {"dim": stats.dim, "num_samples": stats.num_samples, "ddof": stats.ddof, "extractor": stats.extractor}
     variances = stats.sigma.diagonal()
     return known | {"trace": float(variances.sum()), "dead_units": int((variances == 0).sum())}
+
+
+def _demo(options: argparse.Namespace) -> None:
+    from fidfast import demo
+
+    result = demo.run(progress=not options.quiet)
+    print(f"Fréchet distance of {result.num_samples} handwritten digits to their disturbed copies")
+    print(f"(features of {result.extractor}; between two halves of the data it is {result.halves:.2f})\n")
+    print(demo.table(result))
+    demo.plot(result, Path(options.out))
+    print(f"\nplot: {options.out}")
+
+
+def _is_inception(extractor: str | None) -> bool:
+    """By the network's name alone, which stands before that of the resize."""
+    return extractor is not None and extractor.split("/")[0] in INCEPTION_NAMES
 
 
 def _or_unknown(value: object) -> str:

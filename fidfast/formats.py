@@ -6,15 +6,16 @@ says: arrays are loaded without pickle, and pickles by an unpickler that knows a
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import tempfile
 import zipfile
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 
 from fidfast import _core
 
-__all__ = ["Checkpoint", "Features", "Stats", "naming", "read", "write_checkpoint", "write_stats"]
+__all__ = ["Checkpoint", "Features", "Progress", "Stats", "naming", "read", "write_checkpoint", "write_stats"]
 
 #: Rows of features that are read from a file and handed on at a time.
 ROWS_AT_A_TIME = 8192
@@ -48,11 +49,24 @@ class Stats:
 
 
 @dataclass(frozen=True)
+class Progress:
+    """How far an interrupted run had come."""
+
+    #: What the run was of; another run must not go on from here.
+    job: str
+    #: Number of items seen.
+    done: int
+    #: Messages on those that were left out.
+    skipped: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
 class Checkpoint:
     """A `Moments` as it was."""
 
     moments: _core.Moments
     extractor: str | None = None
+    progress: Progress | None = None
 
     what: ClassVar[str] = "a checkpoint of Moments"
 
@@ -133,9 +147,10 @@ def _read_npz(path: Path) -> Content:
     if _CHECKPOINT_MARK not in entries:
         return _content_of(entries, path)
     extractor = _text(entries, "extractor")
+    progress = Progress(**json.loads(str(entries.pop("progress")))) if "progress" in entries else None
     state = {key: array.item() if array.ndim == 0 else array for key, array in entries.items()}
     with naming(path):
-        return Checkpoint(_core.Moments.from_state(state), extractor)  # type: ignore[arg-type]  # checked there
+        return Checkpoint(_core.Moments.from_state(state), extractor, progress)  # type: ignore[arg-type]  # checked there
 
 
 def _read_pickle(path: Path) -> Content:
@@ -281,6 +296,8 @@ def write_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> No
         **checkpoint.moments.state(),
         "extractor": checkpoint.extractor or "",
     }
+    if checkpoint.progress is not None:
+        entries["progress"] = json.dumps(asdict(checkpoint.progress))
     _write_npz(path, entries)
 
 

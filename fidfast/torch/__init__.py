@@ -1,0 +1,32 @@
+"""Everything that needs torch: extractors, and the way from images to statistics.
+
+>>> from fidfast.torch import fid_of_images, load_extractor
+>>> fid_of_images("reference/", "samples/", load_extractor("efficientnet-lite0"))  # doctest: +SKIP
+"""
+
+try:
+    import torch as _torch  # noqa: F401
+except ImportError as error:
+    raise ImportError("images need torch: pip install 'fidfast[images]'") from error
+
+from fidfast.torch.extraction import ImageMoments, fid_of_images, moments_of_images, stats_of_images
+from fidfast.torch.extractors import Extractor, as_extractor, at_layer
+from fidfast.torch.named import LIKE, Convention, load_extractor
+from fidfast.torch.prepare import prepare
+from fidfast.torch.resize import RESIZES, resize
+
+__all__ = [
+    "LIKE",
+    "RESIZES",
+    "Convention",
+    "Extractor",
+    "ImageMoments",
+    "as_extractor",
+    "at_layer",
+    "fid_of_images",
+    "load_extractor",
+    "moments_of_images",
+    "prepare",
+    "resize",
+    "stats_of_images",
+]

@@ -1,0 +1,359 @@
+"""From images to moments: decoding, resizing, the network and the update of the moments, side by side.
+
+Worker processes decode and resize; the network runs in this process; a thread of its own updates the moments, whose
+work needs no GIL. On CUDA batches come from pinned memory and features go back to it without the loop waiting for
+either. The CUDA half of this file has been written with care, and not been run on a GPU.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Subset
+
+from fidfast import cache, formats
+from fidfast.frechet import frechet_distance
+from fidfast.gaussian import GaussianStats
+from fidfast.images import BrokenImageError, Images, open_images
+from fidfast.moments import Moments
+from fidfast.torch.extractors import Extractor, as_extractor
+from fidfast.torch.named import load_extractor
+from fidfast.torch.resize import resize
+
+__all__ = ["ImageMoments", "fid_of_images", "moments_of_images", "stats_of_images"]
+
+#: Seconds between two checkpoints.
+CHECKPOINT_EVERY = 60.0
+
+
+class ImageMoments(NamedTuple):
+    """What came of a set of images."""
+
+    moments: Moments
+    #: One message for each broken image that was left out; it begins with the image's name.
+    skipped: list[str]
+
+
+def moments_of_images(
+    source: Any,
+    extractor: Any,
+    *,
+    batch_size: int | None = None,
+    num_workers: int | None = None,
+    device: torch.device | str | None = None,
+    precision: str = "float32",
+    compile: str | bool = "auto",
+    skip_broken: bool = False,
+    checkpoint: str | os.PathLike[str] | None = None,
+    use_cache: bool = False,
+    progress: bool = False,
+) -> ImageMoments:
+    """Moments of the features of images.
+
+    Parameters
+    ----------
+    source : path, array, Images, torch Dataset or DataLoader
+        A folder, ``.zip``, WebDataset ``.tar``, ``.npz`` or ``.npy`` of images; a (n, height, width, 3) uint8 array;
+        or what yields images, or batches of them, as uint8 or as floats from 0 to 1 (a label beside is ignored).
+    extractor : str, Extractor, callable or network
+        A name for `load_extractor`, or anything that `as_extractor` takes.
+    batch_size : int, optional
+        Images at a time; 32 on CPUs and 128 on CUDA unless given.
+    num_workers : int, optional
+        Processes that decode and resize; up to 2 beside a network on the CPU, up to 8 beside CUDA, none for few images.
+    device : torch.device, optional
+        CUDA where there is one, unless given.
+    precision, compile
+        As in `prepare`.
+    skip_broken : bool, default False
+        Whether images that cannot be read are left out and listed, instead of stopping the run.
+    checkpoint : path, optional
+        A file to which the moments go once a minute, and from which an interrupted run goes on; removed at the end.
+    use_cache : bool, default False
+        Whether to look for the moments of the same images under the same extractor, and to keep them. Only for paths,
+        and for extractors that `load_extractor` knows by name.
+    progress : bool, default False
+        Whether to show a bar, where standard error is a terminal.
+
+    Returns
+    -------
+    ImageMoments
+
+    Raises
+    ------
+    BrokenImageError
+        If an image cannot be read; the message names it. A ValueError.
+    FileNotFoundError, TypeError, ValueError
+        If the source or the extractor is not usable.
+    """
+    extractor = load_extractor(extractor) if isinstance(extractor, str) else as_extractor(extractor)
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    images: Any = source if isinstance(source, (Images, Dataset, DataLoader)) else open_images(source)
+    num_images = len(images.dataset if isinstance(images, DataLoader) else images)
+    kept = None
+    if use_cache and isinstance(images, Images) and extractor.reproducible:
+        kept = cache.path_of(images, replace(extractor, precision=precision).full_name)
+        if (found := _kept(kept)) is not None:
+            return ImageMoments(found, [])
+    run = _Run(images, extractor.prepared(precision, compile, num_images=num_images, device=place), place)
+    run.extract(
+        batch_size or (128 if place.type == "cuda" else 32),
+        num_workers,
+        skip_broken,
+        Path(checkpoint) if checkpoint is not None else None,
+        _bar(num_images, progress),
+    )
+    if run.moments is None:
+        raise ValueError(f"none of the {num_images} images could be read; the first: {(run.skipped or ['none'])[0]}")
+    if kept is not None and not run.skipped:
+        with suppress(OSError):  # a full or read-only disk costs time later, and nothing now
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            run.moments.save(kept)
+    return ImageMoments(run.moments, run.skipped)
+
+
+def stats_of_images(source: Any, extractor: Any, *, ddof: int = 1, **options: Any) -> GaussianStats:
+    """Mean and covariance of the features of images; arguments as in `moments_of_images`, `ddof` as in `Moments`."""
+    return moments_of_images(source, extractor, **options).moments.stats(ddof)
+
+
+def fid_of_images(images_a: Any, images_b: Any, extractor: Any = "inception", **options: Any) -> float:
+    """Fréchet distance between the features of two sets of images; the FID for the extractor "inception".
+
+    Parameters
+    ----------
+    images_a, images_b
+        Any source that `moments_of_images` takes, or `GaussianStats`.
+    extractor : str, Extractor, callable or network, default "inception"
+    **options
+        As in `moments_of_images`, and `ddof`.
+
+    Returns
+    -------
+    float
+        As `fidfast.frechet_distance`.
+    """
+    extractor = load_extractor(extractor) if isinstance(extractor, str) else extractor
+    sides = [
+        side if isinstance(side, GaussianStats) else stats_of_images(side, extractor, **options)
+        for side in (images_a, images_b)
+    ]
+    return frechet_distance(*sides)
+
+
+def _kept(path: Path) -> Moments | None:
+    try:
+        return Moments.load(path)
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def _bar(total: int, progress: bool) -> Any:
+    from tqdm import tqdm
+
+    return tqdm(total=total, unit=" images", smoothing=0.05, disable=not (progress and sys.stderr.isatty()))
+
+
+# Worker processes ---------------------------------------------------------------------------------------------------
+
+
+class _Item(NamedTuple):
+    """One image for the network, or why there is none."""
+
+    pixels: torch.Tensor | None
+    broken: str | None = None
+
+
+class _Decoded(Dataset[_Item]):
+    """Decoded and resized images; runs in the workers, which get no network with it."""
+
+    def __init__(self, images: Any, extractor: Extractor) -> None:
+        self._images = images
+        self._size = extractor.input_size
+        self._resize = extractor.resize
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: int) -> _Item:
+        try:
+            pixels = pixels_of(self._images[index])
+        except BrokenImageError as error:
+            return _Item(None, str(error))
+        return _Item(pixels if self._size is None else resize(pixels, self._resize, self._size))
+
+
+def pixels_of(item: Any) -> torch.Tensor:
+    """(3, height, width), uint8 or float32 from 0 to 255, of whatever a dataset gives."""
+    if isinstance(item, (list, tuple)):  # an image and its label
+        item = item[0]
+    if isinstance(item, dict):
+        item = next((item[key] for key in ("image", "img", "pixel_values") if key in item), item)
+    if not isinstance(item, torch.Tensor):
+        array = np.asarray(item)  # height and width first, as arrays and PIL images are
+        item = torch.from_numpy(np.ascontiguousarray(array[..., None] if array.ndim == 2 else array)).movedim(-1, 0)
+    if item.ndim != 3 or item.shape[0] not in (1, 3, 4):
+        raise ValueError(f"an image must have 1, 3 or 4 channels and two sides, got shape {tuple(item.shape)}")
+    item = item.expand(3, -1, -1) if item.shape[0] == 1 else item[:3]
+    return _as_pixels(item)
+
+
+def _as_pixels(item: torch.Tensor) -> torch.Tensor:
+    if item.dtype == torch.uint8:
+        return item
+    if not item.is_floating_point():
+        raise TypeError(f"images must be uint8, or floats from 0 to 1, got {item.dtype}")
+    low, high = float(item.min()), float(item.max())
+    if not (low >= 0.0 and high <= 1.0):
+        raise ValueError(f"images in floating point must be from 0 to 1, got values from {low:g} to {high:g}")
+    return item.float() * 255.0
+
+
+def _together(items: Sequence[_Item]) -> tuple[list[torch.Tensor], list[str]]:
+    """The images of a batch, stacked with those of the same shape and type, and the broken ones."""
+    stacks: dict[Any, list[torch.Tensor]] = {}
+    for item in items:
+        if item.pixels is not None:
+            stacks.setdefault((item.pixels.shape, item.pixels.dtype), []).append(item.pixels)
+    return [torch.stack(stack) for stack in stacks.values()], [item.broken for item in items if item.broken]
+
+
+# The run ------------------------------------------------------------------------------------------------------------
+
+
+class _Run:
+    """One pass over the images; what it has come to is all in here."""
+
+    def __init__(self, images: Any, extractor: Extractor, device: torch.device) -> None:
+        self._images = images
+        self._extractor = extractor
+        self._device = device
+        self.moments: Moments | None = None
+        self.skipped: list[str] = []
+        self._done = 0
+
+    def extract(
+        self, batch_size: int, num_workers: int | None, skip_broken: bool, checkpoint: Path | None, bar: Any
+    ) -> None:
+        if checkpoint is not None:
+            self._take_up(checkpoint)
+        saved = time.monotonic()
+        updates: deque[Future[None]] = deque()
+        with torch.inference_mode(), ThreadPoolExecutor(1) as updater, bar:
+            bar.update(self._done)
+            for stacks, broken, count in self._batches(batch_size, num_workers):
+                if broken and not skip_broken:
+                    raise BrokenImageError(broken[0])
+                self.skipped += broken
+                for stack in stacks:
+                    features, ready = _to_host(self._extractor(stack.to(self._device, non_blocking=True)))
+                    updates.append(updater.submit(self._update, features, ready))
+                    if len(updates) > 2:
+                        updates.popleft().result()
+                self._done += count
+                bar.update(count)
+                if checkpoint is not None and time.monotonic() - saved > CHECKPOINT_EVERY:
+                    _finish(updates)
+                    self._save(checkpoint)
+                    saved = time.monotonic()
+            _finish(updates)
+        if checkpoint is not None:
+            checkpoint.unlink(missing_ok=True)
+
+    def _update(self, features: torch.Tensor, ready: torch.cuda.Event | None) -> None:
+        if ready is not None:
+            ready.synchronize()
+        if self.moments is None:
+            self.moments = Moments(features.shape[1], extractor=self._extractor.full_name)
+        try:
+            self.moments.update(features)
+        except ValueError as error:
+            raise ValueError(f"extractor {self._extractor.name}: {error}") from error
+
+    def _batches(self, batch_size: int, num_workers: int | None) -> Iterator[tuple[list[torch.Tensor], list[str], int]]:
+        """Stacks of images as the network takes them, broken ones, and how many there were in all."""
+        if isinstance(self._images, DataLoader):
+            yield from _batches_of_loader(self._images, self._extractor, self._done)
+            return
+        rest: Dataset[_Item] = _Decoded(self._images, self._extractor)
+        total = len(self._images)
+        if self._done > 0:
+            rest = Subset(rest, range(self._done, total))
+        if num_workers is None:
+            cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+            most = 8 if self._device.type == "cuda" else 2
+            num_workers = min(cores, most) if total - self._done > 2 * batch_size else 0
+        loader: Iterable[Any] = DataLoader(
+            rest,
+            batch_size=batch_size,
+            num_workers=num_workers,
+            collate_fn=_together,
+            pin_memory=self._device.type == "cuda",
+        )
+        for stacks, broken in loader:
+            yield stacks, broken, sum(map(len, stacks)) + len(broken)
+
+    # Checkpoints -----------------------------------------------------------------------------------------------------
+
+    def _job(self) -> str:
+        """What a checkpoint must be of for this run to go on from it."""
+        images = self._images.fingerprint() if isinstance(self._images, Images) else f"{len(self._images)} items"
+        return f"{images} {self._extractor.full_name}"
+
+    def _save(self, path: Path) -> None:
+        if self.moments is not None:
+            progress = formats.Progress(self._job(), self._done, self.skipped)
+            formats.write_checkpoint(path, formats.Checkpoint(self.moments._core, self._extractor.full_name, progress))
+
+    def _take_up(self, path: Path) -> None:
+        if not path.exists():
+            return
+        content = formats.read(path)
+        progress = content.progress if isinstance(content, formats.Checkpoint) else None
+        if not isinstance(content, formats.Checkpoint) or progress is None or progress.job != self._job():
+            raise ValueError(
+                f"{path} is a checkpoint of another run: of other images, or of another extractor than "
+                f"{self._extractor.full_name}; remove it to begin anew"
+            )
+        self.moments = Moments._of_core(content.moments, content.extractor)
+        self._done, self.skipped = progress.done, list(progress.skipped)
+
+
+def _batches_of_loader(
+    loader: DataLoader[Any], extractor: Extractor, done: int
+) -> Iterator[tuple[list[torch.Tensor], list[str], int]]:
+    for batch in loader:
+        if isinstance(batch, (list, tuple)):
+            batch = batch[0]  # images and their labels
+        rest = batch[done:]  # a run that goes on passes over what it has seen
+        done = max(done - len(batch), 0)
+        if len(rest) > 0:
+            decoded = _Decoded(rest, extractor)
+            yield *_together([decoded[i] for i in range(len(rest))]), len(rest)
+
+
+def _to_host(features: torch.Tensor) -> tuple[torch.Tensor, torch.cuda.Event | None]:
+    """The features in the host's memory once the event has come, if there is one."""
+    if not features.is_cuda:
+        return features, None
+    host = torch.empty(features.shape, dtype=features.dtype, pin_memory=True)
+    host.copy_(features, non_blocking=True)
+    event = torch.cuda.Event()
+    event.record()
+    return host, event
+
+
+def _finish(updates: deque[Future[None]]) -> None:
+    while updates:
+        updates.popleft().result()

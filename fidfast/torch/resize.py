@@ -1,0 +1,71 @@
+"""The resizes that the field's tools put before their networks. They differ, and so do the distances after them.
+
+Parmar, Zhang & Zhu, "On Aliased Resizing and Surprising Subtleties in GAN Evaluation" (2022).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+__all__ = ["RESIZES", "resize"]
+
+Size = tuple[int, int]
+
+
+def resize(image: torch.Tensor, method: str, size: Size) -> torch.Tensor:
+    """One image in the size that a network takes.
+
+    Parameters
+    ----------
+    image : (3, height, width) uint8 or float32 tensor
+        Pixels from 0 to 255.
+    method : str
+        One of `RESIZES`.
+    size : (height, width)
+
+    Returns
+    -------
+    (3, height, width) float32 tensor
+        Pixels from 0 to 255, not rounded.
+    """
+    return RESIZES[method](image[None].float(), size)[0]
+
+
+def _tf1_bilinear(images: torch.Tensor, size: Size) -> torch.Tensor:
+    """As TensorFlow 1 did: corners pinned at the origin, no antialiasing. The resize of the original FID."""
+    from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d_like_tensorflow1x
+
+    resized: torch.Tensor = interpolate_bilinear_2d_like_tensorflow1x(images, size=size, align_corners=False)
+    return resized
+
+
+def _torch_bilinear(images: torch.Tensor, size: Size) -> torch.Tensor:
+    """Half-pixel centres, no antialiasing."""
+    return torch.nn.functional.interpolate(images, size, mode="bilinear", align_corners=False)
+
+
+def _torch_bilinear_antialias(images: torch.Tensor, size: Size) -> torch.Tensor:
+    """Half-pixel centres, a triangle filter as wide as a new pixel."""
+    return torch.nn.functional.interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)
+
+
+def _pil_bicubic(images: torch.Tensor, size: Size) -> torch.Tensor:
+    """PIL's antialiased bicubic filter in floating point, each channel by itself, cut to the range of pixels."""
+    from PIL import Image
+
+    height, width = size
+    planes = images.flatten(0, 1).numpy()
+    resized = [np.asarray(Image.fromarray(plane).resize((width, height), Image.Resampling.BICUBIC)) for plane in planes]
+    return torch.from_numpy(np.stack(resized)).clamp(0, 255).unflatten(0, images.shape[:2])
+
+
+#: From (n, 3, height, width) to a network's input size, by the names that stand in the extractor's name.
+RESIZES: dict[str, Callable[[torch.Tensor, Size], torch.Tensor]] = {
+    "tf1-bilinear": _tf1_bilinear,
+    "torch-bilinear": _torch_bilinear,
+    "torch-bilinear-antialias": _torch_bilinear_antialias,
+    "pil-bicubic": _pil_bicubic,
+}
