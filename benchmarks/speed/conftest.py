@@ -10,6 +10,7 @@ from benchmarks import machine
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--dim", type=int, default=2048, help="columns of the features")
+    parser.addoption("--images", type=int, default=300, help="images in each of the two folders")
 
 
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict) -> None:

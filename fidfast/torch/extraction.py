@@ -69,7 +69,7 @@ def moments_of_images(
     extractor : str, Extractor, callable or network
         A name for `load_extractor`, or anything that `as_extractor` takes.
     batch_size : int, optional
-        Images at a time; 32 on CPUs and 128 on CUDA unless given.
+        Images at a time; 8 on CPUs, whose caches hold no more, and 128 on CUDA unless given.
     num_workers : int, optional
         Processes that decode and resize; up to 2 beside a network on the CPU, up to 8 beside CUDA, none for few images.
     device : torch.device, optional
@@ -108,7 +108,7 @@ def moments_of_images(
             return ImageMoments(found, [])
     run = _Run(images, extractor.prepared(precision, compile, num_images=num_images, device=place), place)
     run.extract(
-        batch_size or (128 if place.type == "cuda" else 32),
+        batch_size or (128 if place.type == "cuda" else 8),
         num_workers,
         skip_broken,
         Path(checkpoint) if checkpoint is not None else None,

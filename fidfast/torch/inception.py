@@ -20,7 +20,7 @@ import torch
 from fidfast.torch.extractors import Extractor
 from fidfast.torch.named import Convention
 
-__all__ = ["WEIGHTS_SHA256", "WEIGHTS_URL", "inception", "trunk"]
+__all__ = ["CACHED_NAMES", "WEIGHTS_SHA256", "WEIGHTS_URL", "inception", "trunk"]
 
 WEIGHTS_URL = (
     "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
@@ -28,7 +28,7 @@ WEIGHTS_URL = (
 WEIGHTS_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 
 #: The names under which torch-fidelity and pytorch-fid keep the same file in torch's cache.
-_CACHED_NAMES = ("weights-inception-2015-12-05-6726825d.pth", "pt_inception-2015-12-05-6726825d.pth")
+CACHED_NAMES = ("weights-inception-2015-12-05-6726825d.pth", "pt_inception-2015-12-05-6726825d.pth")
 
 
 def inception(weights: str | os.PathLike[str] | None, convention: Convention) -> Extractor:
@@ -109,10 +109,10 @@ class _Float(torch.nn.Module):
 
 def _cached_or_downloaded() -> Path:
     folder = Path(torch.hub.get_dir()) / "checkpoints"
-    for name in _CACHED_NAMES:
+    for name in CACHED_NAMES:
         if (folder / name).exists():
             return folder / name
-    target = folder / _CACHED_NAMES[0]
+    target = folder / CACHED_NAMES[0]
     folder.mkdir(parents=True, exist_ok=True)
     try:
         torch.hub.download_url_to_file(WEIGHTS_URL, str(target), WEIGHTS_SHA256[:8], progress=False)

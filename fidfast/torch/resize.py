@@ -36,10 +36,19 @@ def resize(image: torch.Tensor, method: str, size: Size) -> torch.Tensor:
 
 def _tf1_bilinear(images: torch.Tensor, size: Size) -> torch.Tensor:
     """As TensorFlow 1 did: corners pinned at the origin, no antialiasing. The resize of the original FID."""
-    from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d_like_tensorflow1x
+    height, width = size
+    return _tf1_along(_tf1_along(images, 3, width), 2, height)
 
-    resized: torch.Tensor = interpolate_bilinear_2d_like_tensorflow1x(images, size=size, align_corners=False)
-    return resized
+
+def _tf1_along(images: torch.Tensor, axis: int, size: int) -> torch.Tensor:
+    """One axis after the other gives TensorFlow's own bits: it too interpolates rows first, then between them."""
+    old = images.shape[axis]
+    places = torch.arange(size, dtype=torch.float32) * torch.tensor(old / size, dtype=torch.float32)
+    below = places.long()
+    share = (places - below).view([-1 if axis == other else 1 for other in range(4)])
+    lower = images.index_select(axis, below)
+    upper = images.index_select(axis, (below + 1).clamp_max(old - 1))
+    return lower + (upper - lower) * share
 
 
 def _torch_bilinear(images: torch.Tensor, size: Size) -> torch.Tensor:

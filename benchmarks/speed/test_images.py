@@ -1,0 +1,77 @@
+"""From two folders of images to the number, as users of each tool run it: one cold process each, imports and all."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import networks
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_sample_images
+
+FIDFAST = [sys.executable, "-m", "fidfast.cli", "fid", "--no-cache", "--quiet", "--device", "cpu"]
+TORCH_FIDELITY = (
+    "import sys, torch_fidelity; a, b = sys.argv[1:]; "
+    "print(torch_fidelity.calculate_metrics(input1=a, input2=b, fid=True, cuda=False, cache=False, verbose=False)"
+    "['frechet_inception_distance'])"
+)
+
+#: Tool -> its command, and the tool whose number it must give within a relative tolerance. Fewer images than 2,048
+#: leave the peers' roots of null directions, sqrt(eps) each; bfloat16 has 8 bits.
+COMMANDS = {
+    "pytorch-fid": ([sys.executable, "-m", "pytorch_fid", "--device", "cpu"], None, 0.0),
+    "fidfast like pytorch-fid": ([*FIDFAST, "--like", "pytorch-fid"], "pytorch-fid", 1e-3),
+    "fidfast bfloat16": ([*FIDFAST, "--like", "pytorch-fid", "--bfloat16"], "pytorch-fid", 0.1),
+    "torch-fidelity": ([sys.executable, "-c", TORCH_FIDELITY], None, 0.0),
+    "fidfast like torch-fidelity": ([*FIDFAST, "--like", "torch-fidelity"], "torch-fidelity", 1e-3),
+}
+
+numbers: dict[str, float] = {}
+
+
+@pytest.fixture(scope="module")
+def folders(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Crops of 256 x 256 of two photographs, one photograph a folder."""
+    rng = np.random.default_rng(0)
+    paths = []
+    for photograph in load_sample_images().images:
+        folder = tmp_path_factory.mktemp("photograph")
+        height, width = photograph.shape[:2]
+        for i in range(request.config.getoption("--images")):
+            top, left = rng.integers(0, height - 256), rng.integers(0, width - 256)
+            crop = photograph[top : top + 256, left : left + 256, :]
+            Image.fromarray(crop[:, :: rng.choice((1, -1))]).save(folder / f"{i:05}.png")
+        paths.append(str(folder))
+    return paths
+
+
+@pytest.fixture(scope="module")
+def torch_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("torch")
+    networks.seeded_inception_weights(folder)
+    return folder
+
+
+@pytest.mark.benchmark(group="folders to a number")
+@pytest.mark.parametrize("tool", COMMANDS)
+def test_folders_to_a_number(benchmark, folders, torch_home, tool):  # type: ignore[no-untyped-def]
+    command, peer, tolerance = COMMANDS[tool]
+
+    def run() -> float:
+        done = subprocess.run(
+            [*command, *folders],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "TORCH_HOME": str(torch_home)},
+        )
+        return float(re.search(r"[\d.]+(e-?\d+)?$", done.stdout.splitlines()[0]).group())  # type: ignore[union-attr]
+
+    numbers[tool] = benchmark.pedantic(run, rounds=2)
+    if peer in numbers:
+        assert numbers[tool] == pytest.approx(numbers[peer], rel=tolerance)

@@ -1,0 +1,38 @@
+"""The Inception architecture with seeded weights, where torch, torch-fidelity and pytorch-fid look for real ones."""
+
+from pathlib import Path
+
+import torch
+from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+from fidfast.torch.inception import CACHED_NAMES
+
+
+class _Unloaded(FeatureExtractorInceptionV3):
+    def load_state_dict(self, *_arguments, **_options):
+        """Nothing: the weights that it would load are made here."""
+
+
+def seeded_inception_weights(torch_home: Path) -> Path:
+    """Writes the weights into torch's cache below `torch_home`, and returns the file.
+
+    Every layer keeps the scale of what comes in (He et al., 2015), and every batch norm moves it a little, so that
+    the features are of the size of one, and a batch norm left out would show.
+    """
+    folder = torch_home / "hub" / "checkpoints"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / CACHED_NAMES[0]
+    torch.save({}, path)
+    network = _Unloaded("inception", ["2048"], str(path))
+    random = torch.Generator().manual_seed(20151205)
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=random)
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1, generator=random)
+            module.running_var.uniform_(0.5, 1.5, generator=random)
+            module.weight.data.uniform_(0.8, 1.2, generator=random)
+            module.bias.data.normal_(0, 0.1, generator=random)
+    for name in CACHED_NAMES:
+        torch.save(network.state_dict(), folder / name)
+    return path
