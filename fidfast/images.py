@@ -249,7 +249,7 @@ class ArrayImages(Images):
 
     def _read(self, index: int) -> NDArray[np.uint8]:
         image = self._array[index]
-        return np.repeat(image, 3, axis=2) if image.shape[2] == 1 else np.ascontiguousarray(image[:, :, :3])
+        return np.repeat(image, 3, axis=2) if image.shape[2] == 1 else np.array(image[:, :, :3])
 
 
 def _images_of_npz(path: Path) -> ArrayImages:

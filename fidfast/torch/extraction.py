@@ -201,8 +201,8 @@ def pixels_of(item: Any) -> torch.Tensor:
     if isinstance(item, dict):
         item = next((item[key] for key in ("image", "img", "pixel_values") if key in item), item)
     if not isinstance(item, torch.Tensor):
-        array = np.asarray(item)  # height and width first, as arrays and PIL images are
-        item = torch.from_numpy(np.ascontiguousarray(array[..., None] if array.ndim == 2 else array)).movedim(-1, 0)
+        array = np.array(item)  # height and width first, as arrays and PIL images are; torch wants it writable
+        item = torch.from_numpy(array[..., None] if array.ndim == 2 else array).movedim(-1, 0)
     if item.ndim != 3 or item.shape[0] not in (1, 3, 4):
         raise ValueError(f"an image must have 1, 3 or 4 channels and two sides, got shape {tuple(item.shape)}")
     item = item.expand(3, -1, -1) if item.shape[0] == 1 else item[:3]

@@ -77,19 +77,19 @@ class _Prepared(nn.Module):
         self.network = network
         self.dtype = dtype
         self.compiling = compiling
-        self._call: Callable[[torch.Tensor], Any] = network
-        self._batch_size: int | None = None  # that the network was compiled for
+        self._compiled: Callable[[torch.Tensor], Any] | None = None
+        self._batch_size = 0  # that it was compiled for
 
     def forward(self, images: torch.Tensor) -> Any:
         images = images.to(dtype=self.dtype, memory_format=torch.channels_last)
         if self.compiling != "never":
             self._compile(images)
         n = len(images)
-        if self._batch_size is None or n > self._batch_size:
+        if self._compiled is None or n > self._batch_size:
             return _floats(self.network(images))
         if n < self._batch_size:  # a stream's last batch: filled up, since another size would be compiled again
             images = torch.cat([images, images.new_zeros(self._batch_size - n, *images.shape[1:])])
-        return _floats(self._call(images), n)
+        return _floats(self._compiled(images), n)
 
     def _compile(self, images: torch.Tensor) -> None:
         """Once, at the first batch, whose size is that of the others."""
@@ -106,7 +106,7 @@ class _Prepared(nn.Module):
                     raise
                 return  # no compiler on this machine, or a network it cannot take: it was only worth a try
         if always or _seconds(compiled, images) < _seconds(self.network, images):
-            self._call, self._batch_size = compiled, len(images)
+            self._compiled, self._batch_size = compiled, len(images)
 
 
 def _seconds(call: Callable[[torch.Tensor], Any], images: torch.Tensor) -> float:
