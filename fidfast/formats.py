@@ -98,11 +98,11 @@ def read(path: str | os.PathLike[str]) -> Content:
         If the ending is unknown, the file is damaged, or it holds neither statistics nor features.
     """
     path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"no such file: {path}")
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         raise ValueError(f"{path}: unknown kind of file {path.suffix!r}; known are {', '.join(_READERS)}")
-    if not path.exists():
-        raise FileNotFoundError(f"no such file: {path}")
     try:
         return reader(path)
     except (zipfile.BadZipFile, zlib.error, EOFError, pickle.UnpicklingError, KeyError, IndexError) as error:
