@@ -142,6 +142,7 @@ class _Sources:
             device=options.device,
             precision="bfloat16" if options.bfloat16 else "float32",
             compile={"yes": True, "no": False}.get(options.compile, "auto"),
+            moments_precision=options.precision,
             skip_broken=options.skip_broken,
             checkpoint=checkpoint,
             use_cache=not options.no_cache,

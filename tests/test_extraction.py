@@ -113,6 +113,25 @@ def test_mixed_sizes(tmp_path):
     assert_same(ft.stats_of_images(folder, network), (rows.mean(0), np.cov(rows, rowvar=False)))
 
 
+def test_the_precision_of_the_moments(images):
+    assert ft.moments_of_images(images, Colours()).moments.precision == "float32"
+    assert ft.moments_of_images(images, Colours(), moments_precision="float64").moments.precision == "float64"
+    with pytest.raises(ValueError, match="precision"):
+        ft.moments_of_images(images, Colours(), moments_precision="float16")
+
+
+def test_a_bar_with_images_a_second_on_terminals_only(monkeypatch, capsys, images):
+    ft.moments_of_images(images, Colours(), progress=True)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    ft.moments_of_images(images, Colours(), progress=True)
+    err = capsys.readouterr().err
+    assert "50/50" in err
+    assert "images/s" in err
+    ft.moments_of_images(images, Colours())
+    assert capsys.readouterr().err == ""
+
+
 def test_sides_may_be_statistics(folder, images):
     reference = ft.stats_of_images(images[:30], Colours())
     distance = ft.fid_of_images(reference, folder, Colours())

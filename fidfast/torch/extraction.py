@@ -54,6 +54,7 @@ def moments_of_images(
     device: torch.device | str | None = None,
     precision: str = "float32",
     compile: str | bool = "auto",
+    moments_precision: str = "float32",
     skip_broken: bool = False,
     checkpoint: str | os.PathLike[str] | None = None,
     use_cache: bool = False,
@@ -75,7 +76,9 @@ def moments_of_images(
     device : torch.device, optional
         CUDA where there is one, unless given.
     precision, compile
-        As in `prepare`.
+        Of the network, as in `prepare`.
+    moments_precision : {"float32", "float64"}, default "float32"
+        Of the moments, as in `Moments`.
     skip_broken : bool, default False
         Whether images that cannot be read are left out and listed, instead of stopping the run.
     checkpoint : path, optional
@@ -103,10 +106,11 @@ def moments_of_images(
     num_images = len(images.dataset if isinstance(images, DataLoader) else images)
     kept = None
     if use_cache and isinstance(images, Images) and extractor.reproducible:
-        kept = cache.path_of(images, replace(extractor, precision=precision).full_name)
+        kept = cache.path_of(images, f"{replace(extractor, precision=precision).full_name} {moments_precision}")
         if (found := _kept(kept)) is not None:
             return ImageMoments(found, [])
-    run = _Run(images, extractor.prepared(precision, compile, num_images=num_images, device=place), place)
+    extractor = extractor.prepared(precision, compile, num_images=num_images, device=place)
+    run = _Run(images, extractor, place, moments_precision)
     run.extract(
         batch_size or (128 if place.type == "cuda" else 8),
         num_workers,
@@ -235,10 +239,11 @@ def _together(items: Sequence[_Item]) -> tuple[list[torch.Tensor], list[str]]:
 class _Run:
     """One pass over the images; what it has come to is all in here."""
 
-    def __init__(self, images: Any, extractor: Extractor, device: torch.device) -> None:
+    def __init__(self, images: Any, extractor: Extractor, device: torch.device, moments_precision: str) -> None:
         self._images = images
         self._extractor = extractor
         self._device = device
+        self._moments_precision = moments_precision
         self.moments: Moments | None = None
         self.skipped: list[str] = []
         self._done = 0
@@ -275,7 +280,7 @@ class _Run:
         if ready is not None:
             ready.synchronize()
         if self.moments is None:
-            self.moments = Moments(features.shape[1], extractor=self._extractor.full_name)
+            self.moments = Moments(features.shape[1], self._moments_precision, self._extractor.full_name)
         try:
             self.moments.update(features)
         except ValueError as error:
@@ -309,7 +314,7 @@ class _Run:
     def _job(self) -> str:
         """What a checkpoint must be of for this run to go on from it."""
         images = self._images.fingerprint() if isinstance(self._images, Images) else f"{len(self._images)} items"
-        return f"{images} {self._extractor.full_name}"
+        return f"{images} {self._extractor.full_name} {self._moments_precision}"
 
     def _save(self, path: Path) -> None:
         if self.moments is not None:

@@ -19,6 +19,7 @@ known by what they are, and need not be wrapped.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -76,9 +77,7 @@ class Extractor:
         """Features (n, dim) of images (n, 3, height, width), uint8 or float32 from 0 to 255, on the images' device."""
         if self.takes_uint8:
             return features_of(self.model(images))
-        offset, divisor = (
-            torch.tensor(values, device=images.device).view(1, 3, 1, 1) for values in (self.offset, self.divisor)
-        )
+        offset, divisor = (_by_channel(values, images.device) for values in (self.offset, self.divisor))
         return features_of(self.model((images.float() - offset) / divisor))
 
     def prepared(
@@ -111,6 +110,13 @@ class Extractor:
         if isinstance(model, torch.nn.Module) and device is not None:
             model = model.to(device)
         return replace(self, model=model)
+
+
+@functools.lru_cache(maxsize=64)
+def _by_channel(values: Channels, device: torch.device) -> torch.Tensor:
+    """(1, 3, 1, 1) on the device, brought there once: a copy at every batch would stop the queue."""
+    with torch.inference_mode(False):  # kept for later calls too, which may be differentiated
+        return torch.tensor(values, device=device).view(1, 3, 1, 1)
 
 
 def features_of(output: Any) -> torch.Tensor:
