@@ -96,7 +96,7 @@ def test_a_torch_dataset(images, kind):
     assert_same(ft.stats_of_images(Listed([DATASETS[kind](image) for image in images]), Colours()), by_hand(images))
 
 
-@pytest.mark.parametrize("kind", ["uint8 tensors", "floats from 0 to 1", "images and labels"])
+@pytest.mark.parametrize("kind", ["uint8 tensors", "floats from 0 to 1", "images and labels", "dictionaries"])
 def test_a_torch_data_loader(images, kind):
     loader = torch.utils.data.DataLoader(Listed([DATASETS[kind](image) for image in images]), batch_size=8)
     assert_same(ft.stats_of_images(loader, Colours()), by_hand(images))
@@ -273,9 +273,9 @@ def interrupted(network, after):
     return replace(ft.as_extractor(network), model=run)
 
 
-@pytest.mark.parametrize("num_workers", [0, 1])
-def test_an_interrupted_run_goes_on_where_it_was(monkeypatch, tmp_path, folder, num_workers):
-    monkeypatch.setattr(extraction, "CHECKPOINT_EVERY", 0.0)
+@pytest.mark.parametrize(("num_workers", "every"), [(0, 0.0), (1, 0.0), (0, 1e9)])
+def test_an_interrupted_run_goes_on_where_it_was(monkeypatch, tmp_path, folder, num_workers, every):
+    monkeypatch.setattr(extraction, "CHECKPOINT_EVERY", every)
     (folder / "0003.png").write_bytes(b"no image")
     options = {"checkpoint": tmp_path / "run.npz", "batch_size": 8, "num_workers": num_workers, "skip_broken": True}
     whole = ft.moments_of_images(folder, interrupted(Colours(), 10**6), **options)
@@ -302,6 +302,21 @@ def test_a_data_loader_goes_on_too(monkeypatch, tmp_path, images):
     resumed = ft.moments_of_images(loader, interrupted(network, 10**6), checkpoint=checkpoint)
     assert network.seen == 50 - 24
     assert resumed.moments == ft.moments_of_images(loader, interrupted(Colours(), 10**6)).moments
+
+
+def test_a_loader_that_shuffles_cannot_go_on(tmp_path, images):
+    loader = torch.utils.data.DataLoader(Listed([planes(image) for image in images]), shuffle=True)
+    with pytest.raises(ValueError, match="a DataLoader without a fixed order cannot go on from a checkpoint"):
+        ft.moments_of_images(loader, Colours(), checkpoint=tmp_path / "run.npz")
+
+
+def test_a_stream_of_unknown_length(images):
+    class Stream(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            return map(planes, images)
+
+    for source in (Stream(), torch.utils.data.DataLoader(Stream(), batch_size=8)):
+        assert_same(ft.stats_of_images(source, Colours()), by_hand(images))
 
 
 def test_a_checkpoint_of_another_run_is_refused(monkeypatch, tmp_path, folder):

@@ -140,6 +140,15 @@ def test_unusable_attributes(attributes, message):
         ft.as_extractor(network)
 
 
+def test_the_number_of_features_is_held_to(images):
+    network = Pooled()
+    network.num_features = 3
+    assert features(ft.as_extractor(network), images).shape == (2, 3)
+    network.num_features = 2048
+    with pytest.raises(ValueError, match="Pooled says num_features=2048, but returned 3 columns"):
+        features(ft.as_extractor(network), images)
+
+
 def test_what_is_no_extractor():
     with pytest.raises(TypeError, match="an extractor must be callable, got int"):
         ft.as_extractor(3)

@@ -11,16 +11,15 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, SequentialSampler, Subset
 
 from fidfast import cache, formats
 from fidfast.frechet import frechet_distance
@@ -28,8 +27,8 @@ from fidfast.gaussian import GaussianStats
 from fidfast.images import BrokenImageError, Images, open_images
 from fidfast.moments import Moments
 from fidfast.torch.extractors import Extractor, as_extractor
+from fidfast.torch.loading import Decoded, Item, batches_of_loader, together
 from fidfast.torch.named import load_extractor
-from fidfast.torch.resize import resize
 
 __all__ = ["ImageMoments", "fid_of_images", "moments_of_images", "stats_of_images"]
 
@@ -103,7 +102,11 @@ def moments_of_images(
     extractor = load_extractor(extractor) if isinstance(extractor, str) else as_extractor(extractor)
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     images: Any = source if isinstance(source, (Images, Dataset, DataLoader)) else open_images(source)
-    num_images = len(images.dataset if isinstance(images, DataLoader) else images)
+    if isinstance(images, IterableDataset):
+        images = DataLoader(images, batch_size or 8)
+    num_images = _number(images.dataset if isinstance(images, DataLoader) else images)
+    if checkpoint is not None and isinstance(images, DataLoader) and not isinstance(images.sampler, SequentialSampler):
+        raise ValueError("a run over a DataLoader without a fixed order cannot go on from a checkpoint")
     kept = None
     if use_cache and isinstance(images, Images) and extractor.reproducible:
         kept = cache.path_of(images, f"{replace(extractor, precision=precision).full_name} {moments_precision}")
@@ -119,7 +122,10 @@ def moments_of_images(
         _bar(num_images, progress),
     )
     if run.moments is None:
-        raise ValueError(f"none of the {num_images} images could be read; the first: {(run.skipped or ['none'])[0]}")
+        why = (
+            f"none of the {len(run.skipped)} images could be read; the first: {run.skipped[0]}" if run.skipped else None
+        )
+        raise ValueError(why or "there are no images")
     if kept is not None and not run.skipped:
         with suppress(OSError):  # a full or read-only disk costs time later, and nothing now
             kept.parent.mkdir(parents=True, exist_ok=True)
@@ -163,74 +169,18 @@ def _kept(path: Path) -> Moments | None:
         return None
 
 
-def _bar(total: int, progress: bool) -> Any:
+def _number(images: Any) -> int | None:
+    """How many there are, where that is known before they have been seen."""
+    try:
+        return len(images)
+    except TypeError:
+        return None
+
+
+def _bar(total: int | None, progress: bool) -> Any:
     from tqdm import tqdm
 
     return tqdm(total=total, unit=" images", smoothing=0.05, disable=not (progress and sys.stderr.isatty()))
-
-
-# Worker processes ---------------------------------------------------------------------------------------------------
-
-
-class _Item(NamedTuple):
-    """One image for the network, or why there is none."""
-
-    pixels: torch.Tensor | None
-    broken: str | None = None
-
-
-class _Decoded(Dataset[_Item]):
-    """Decoded and resized images; runs in the workers, which get no network with it."""
-
-    def __init__(self, images: Any, extractor: Extractor) -> None:
-        self._images = images
-        self._size = extractor.input_size
-        self._resize = extractor.resize
-
-    def __len__(self) -> int:
-        return len(self._images)
-
-    def __getitem__(self, index: int) -> _Item:
-        try:
-            pixels = pixels_of(self._images[index])
-        except BrokenImageError as error:
-            return _Item(None, str(error))
-        return _Item(pixels if self._size is None else resize(pixels, self._resize, self._size))
-
-
-def pixels_of(item: Any) -> torch.Tensor:
-    """(3, height, width), uint8 or float32 from 0 to 255, of whatever a dataset gives."""
-    if isinstance(item, (list, tuple)):  # an image and its label
-        item = item[0]
-    if isinstance(item, dict):
-        item = next((item[key] for key in ("image", "img", "pixel_values") if key in item), item)
-    if not isinstance(item, torch.Tensor):
-        array = np.array(item)  # height and width first, as arrays and PIL images are; torch wants it writable
-        item = torch.from_numpy(array[..., None] if array.ndim == 2 else array).movedim(-1, 0)
-    if item.ndim != 3 or item.shape[0] not in (1, 3, 4):
-        raise ValueError(f"an image must have 1, 3 or 4 channels and two sides, got shape {tuple(item.shape)}")
-    item = item.expand(3, -1, -1) if item.shape[0] == 1 else item[:3]
-    return _as_pixels(item)
-
-
-def _as_pixels(item: torch.Tensor) -> torch.Tensor:
-    if item.dtype == torch.uint8:
-        return item
-    if not item.is_floating_point():
-        raise TypeError(f"images must be uint8, or floats from 0 to 1, got {item.dtype}")
-    low, high = float(item.min()), float(item.max())
-    if not (low >= 0.0 and high <= 1.0):
-        raise ValueError(f"images in floating point must be from 0 to 1, got values from {low:g} to {high:g}")
-    return item.float() * 255.0
-
-
-def _together(items: Sequence[_Item]) -> tuple[list[torch.Tensor], list[str]]:
-    """The images of a batch, stacked with those of the same shape and type, and the broken ones."""
-    stacks: dict[Any, list[torch.Tensor]] = {}
-    for item in items:
-        if item.pixels is not None:
-            stacks.setdefault((item.pixels.shape, item.pixels.dtype), []).append(item.pixels)
-    return [torch.stack(stack) for stack in stacks.values()], [item.broken for item in items if item.broken]
 
 
 # The run ------------------------------------------------------------------------------------------------------------
@@ -253,28 +203,49 @@ class _Run:
     ) -> None:
         if checkpoint is not None:
             self._take_up(checkpoint)
-        saved = time.monotonic()
         updates: deque[Future[None]] = deque()
         with torch.inference_mode(), ThreadPoolExecutor(1) as updater, bar:
-            bar.update(self._done)
-            for stacks, broken, count in self._batches(batch_size, num_workers):
-                if broken and not skip_broken:
-                    raise BrokenImageError(broken[0])
-                self.skipped += broken
-                for stack in stacks:
-                    features, ready = _to_host(self._extractor(stack.to(self._device, non_blocking=True)))
-                    updates.append(updater.submit(self._update, features, ready))
-                    if len(updates) > 2:
-                        updates.popleft().result()
-                self._done += count
-                bar.update(count)
-                if checkpoint is not None and time.monotonic() - saved > CHECKPOINT_EVERY:
+            try:
+                self._loop(updater, updates, batch_size, num_workers, skip_broken, checkpoint, bar)
+                _finish(updates)
+            except KeyboardInterrupt:
+                if checkpoint is not None:
                     _finish(updates)
                     self._save(checkpoint)
-                    saved = time.monotonic()
-            _finish(updates)
+                raise
         if checkpoint is not None:
             checkpoint.unlink(missing_ok=True)
+
+    def _loop(
+        self,
+        updater: ThreadPoolExecutor,
+        updates: deque[Future[None]],
+        batch_size: int,
+        num_workers: int | None,
+        skip_broken: bool,
+        checkpoint: Path | None,
+        bar: Any,
+    ) -> None:
+        bar.update(self._done)
+        saved = time.monotonic()
+        for stacks, broken, count in self._batches(batch_size, num_workers):
+            if broken and not skip_broken:
+                raise BrokenImageError(broken[0])
+            # All features of the batch before any is counted: a batch is done whole or not at all.
+            for features, ready in [self._features(stack) for stack in stacks]:
+                updates.append(updater.submit(self._update, features, ready))
+            self._done += count
+            self.skipped += broken
+            while len(updates) > 2:
+                updates.popleft().result()
+            bar.update(count)
+            if checkpoint is not None and time.monotonic() - saved > CHECKPOINT_EVERY:
+                _finish(updates)
+                self._save(checkpoint)
+                saved = time.monotonic()
+
+    def _features(self, stack: torch.Tensor) -> tuple[torch.Tensor, torch.cuda.Event | None]:
+        return _to_host(self._extractor(stack.to(self._device, non_blocking=True)))
 
     def _update(self, features: torch.Tensor, ready: torch.cuda.Event | None) -> None:
         if ready is not None:
@@ -289,9 +260,9 @@ class _Run:
     def _batches(self, batch_size: int, num_workers: int | None) -> Iterator[tuple[list[torch.Tensor], list[str], int]]:
         """Stacks of images as the network takes them, broken ones, and how many there were in all."""
         if isinstance(self._images, DataLoader):
-            yield from _batches_of_loader(self._images, self._extractor, self._done)
+            yield from batches_of_loader(self._images, self._extractor, self._done)
             return
-        rest: Dataset[_Item] = _Decoded(self._images, self._extractor)
+        rest: Dataset[Item] = Decoded(self._images, self._extractor)
         total = len(self._images)
         if self._done > 0:
             rest = Subset(rest, range(self._done, total))
@@ -303,7 +274,7 @@ class _Run:
             rest,
             batch_size=batch_size,
             num_workers=num_workers,
-            collate_fn=_together,
+            collate_fn=together,
             pin_memory=self._device.type == "cuda",
         )
         for stacks, broken in loader:
@@ -333,19 +304,6 @@ class _Run:
             )
         self.moments = Moments._of_core(content.moments, content.extractor)
         self._done, self.skipped = progress.done, list(progress.skipped)
-
-
-def _batches_of_loader(
-    loader: DataLoader[Any], extractor: Extractor, done: int
-) -> Iterator[tuple[list[torch.Tensor], list[str], int]]:
-    for batch in loader:
-        if isinstance(batch, (list, tuple)):
-            batch = batch[0]  # images and their labels
-        rest = batch[done:]  # a run that goes on passes over what it has seen
-        done = max(done - len(batch), 0)
-        if len(rest) > 0:
-            decoded = _Decoded(rest, extractor)
-            yield *_together([decoded[i] for i in range(len(rest))]), len(rest)
 
 
 def _to_host(features: torch.Tensor) -> tuple[torch.Tensor, torch.cuda.Event | None]:

@@ -53,6 +53,8 @@ class Extractor:
     #: A pixel ``x`` from 0 to 255 becomes ``(x - offset) / divisor``, by channel.
     offset: Channels = (0.0, 0.0, 0.0)
     divisor: Channels = (255.0, 255.0, 255.0)
+    #: How many features it says it has, or None where it does not say.
+    num_features: int | None = None
     #: Whether the network takes uint8 images and does the rest itself.
     takes_uint8: bool = False
     #: The arithmetic of the network, as `prepare` left it.
@@ -75,10 +77,15 @@ class Extractor:
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """Features (n, dim) of images (n, 3, height, width), uint8 or float32 from 0 to 255, on the images' device."""
-        if self.takes_uint8:
-            return features_of(self.model(images))
-        offset, divisor = (_by_channel(values, images.device) for values in (self.offset, self.divisor))
-        return features_of(self.model((images.float() - offset) / divisor))
+        if not self.takes_uint8:
+            offset, divisor = (_by_channel(values, images.device) for values in (self.offset, self.divisor))
+            images = (images.float() - offset) / divisor
+        features = features_of(self.model(images))
+        if self.num_features not in (None, features.shape[1]):
+            raise ValueError(
+                f"{self.name} says num_features={self.num_features}, but returned {features.shape[1]} columns"
+            )
+        return features
 
     def prepared(
         self,
@@ -185,6 +192,7 @@ def as_extractor(model: Any, *, name: str | None = None, resize: str | None = No
 
 def _of_attributes(model: Any, common: dict[str, Any]) -> Extractor:
     size = _size(getattr(model, "input_size", None))
+    common["num_features"] = getattr(model, "num_features", None)
     low, high = getattr(model, "input_range", None) or (0.0, 1.0)
     if not low < high:
         raise ValueError(f"input_range must be (low, high) with low < high, got {(low, high)}")
