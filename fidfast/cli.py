@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from fidfast import __version__, formats, images
-from fidfast.frechet import frechet_terms, stats_of_file
+from fidfast.frechet import frechet_terms, is_inception, stats_of_file
 from fidfast.gaussian import GaussianStats
 
-#: The network whose Fréchet distance is called FID, by the names that tools give it.
-INCEPTION_NAMES = ("inception", "inception-2015-12-05")
+#: Options that say something of images only.
+IMAGE_OPTIONS = ("weights", "resize", "bfloat16", "batch_size", "num_workers", "device", "skip_broken")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -127,10 +127,12 @@ class _Sources:
     def stats(self, path: str, checkpoint: str | None = None) -> GaussianStats:
         options = self._options
         if not images.holds_images(path):
-            return stats_of_file(path, options.precision, options.extractor)
-        from fidfast.torch import LIKE, load_extractor, moments_of_images
+            return stats_of_file(path, options.precision, options.extractor, self._ddof())
+        from fidfast.torch import load_extractor, moments_of_images
+        from fidfast.torch.extraction import usual_workers
 
         if self._extractor is None:
+            sys.path.insert(0, "")  # as for `python -m`: the user's own modules lie in the folder where this is typed
             self._extractor = load_extractor(
                 options.extractor or "inception", weights=options.weights, like=options.like, resize=options.resize
             )
@@ -138,9 +140,9 @@ class _Sources:
             path,
             self._extractor,
             batch_size=options.batch_size,
-            num_workers=options.num_workers,
+            num_workers=usual_workers(options.device) if options.num_workers is None else options.num_workers,
             device=options.device,
-            precision="bfloat16" if options.bfloat16 else "float32",
+            precision="bfloat16" if options.bfloat16 else None,
             compile={"yes": True, "no": False}.get(options.compile, "auto"),
             moments_precision=options.precision,
             skip_broken=options.skip_broken,
@@ -150,7 +152,24 @@ class _Sources:
         )
         if skipped:
             self.skipped[path] = skipped
-        return moments.stats(LIKE[options.like].ddof if options.like else 1)
+        return moments.stats(self._ddof())
+
+    def _ddof(self) -> int:
+        """What the tool that is to be matched subtracts from the number of samples."""
+        if self._options.like is None:
+            return 1
+        from fidfast.torch import LIKE
+
+        if self._options.like not in LIKE:
+            raise ValueError(f"unknown tool {self._options.like!r}; known are {', '.join(LIKE)}")
+        return LIKE[self._options.like].ddof
+
+    def require_images(self, *paths: str) -> None:
+        """Options of images are refused where there are none, instead of being passed over."""
+        given = [name for name in IMAGE_OPTIONS if getattr(self._options, name) not in (None, False)]
+        if given and not any(map(images.holds_images, paths)):
+            option = "--" + given[0].replace("_", "-")
+            raise ValueError(f"{option} is an option of images, and there are none in {' or '.join(paths)}")
 
     def report_skipped(self) -> None:
         for path, messages in self.skipped.items():
@@ -161,12 +180,15 @@ class _Sources:
 
 def _fid(options: argparse.Namespace) -> None:
     sources = _Sources(options)
+    sources.require_images(options.a, options.b)
     a, b = sources.stats(options.a), sources.stats(options.b)
     if a.dim != b.dim:
         raise ValueError(f"{options.a} has dim {a.dim}, but {options.b} has dim {b.dim}")
+    if None not in (a.ddof, b.ddof) and a.ddof != b.ddof:
+        warnings.warn(f"one covariance was made with ddof {a.ddof}, the other with {b.ddof}", stacklevel=1)
     terms = frechet_terms(a, b)
     extractors = [stats.extractor for stats in (a, b)]
-    label = "FID" if all(map(_is_inception, extractors)) else "Fréchet distance"
+    label = "FID" if all(map(is_inception, extractors)) else "Fréchet distance"
     if options.json:
         known = {"label": label, **terms._asdict(), "dim": a.dim}
         known |= {
@@ -186,7 +208,10 @@ def _fid(options: argparse.Namespace) -> None:
 
 def _stats(options: argparse.Namespace) -> None:
     sources = _Sources(options)
+    sources.require_images(options.source)
     out = options.out.removesuffix(".npz")
+    if not Path(out).parent.is_dir():
+        raise FileNotFoundError(f"no such folder to write to: {Path(out).parent}")
     stats = sources.stats(options.source, f"{out}.partial.npz")
     stats.save(options.out)
     known = f"dim {stats.dim}, num_samples {_or_unknown(stats.num_samples)}, extractor {_or_unknown(stats.extractor)}"
@@ -217,6 +242,7 @@ def _description(path: str) -> dict[str, Any]:
             "num_samples": moments.num_samples,
             "precision": moments.precision,
             "extractor": content.extractor,
+            **({"unfinished_after": content.progress.done} if content.progress else {}),
         }
     stats = GaussianStats.load(path)
     known |= {"dim": stats.dim, "num_samples": stats.num_samples, "ddof": stats.ddof, "extractor": stats.extractor}
@@ -233,11 +259,6 @@ def _demo(options: argparse.Namespace) -> None:
     print(demo.table(result))
     demo.plot(result, Path(options.out))
     print(f"\nplot: {options.out}")
-
-
-def _is_inception(extractor: str | None) -> bool:
-    """By the network's name alone, which stands before that of the resize."""
-    return extractor is not None and extractor.split("/")[0] in INCEPTION_NAMES
 
 
 def _or_unknown(value: object) -> str:

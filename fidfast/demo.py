@@ -116,7 +116,8 @@ def run(num_samples: int = 1000, *, progress: bool = True) -> Demo:
         If a package of the demonstration is not installed.
     """
     try:
-        import sklearn  # noqa: F401  # only to say so before the work begins
+        import matplotlib as mpl  # noqa: F401  # only to say so before the work begins, as the next
+        import sklearn  # noqa: F401
         from tqdm import tqdm
 
         from fidfast.torch import moments_of_images

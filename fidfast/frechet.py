@@ -179,7 +179,9 @@ def as_stats(source: Any, name: str, precision: str) -> GaussianStats:
         raise type(error)(f"{name}: {error}") from error
 
 
-def stats_of_file(path: str | os.PathLike[str], precision: str, extractor: str | None = None) -> GaussianStats:
+def stats_of_file(
+    path: str | os.PathLike[str], precision: str, extractor: str | None = None, ddof: int = 1
+) -> GaussianStats:
     """The statistics that a file holds, or those of the features in it; `extractor` where the file names none."""
     content = formats.read(path)
     known = content.extractor or extractor
@@ -187,8 +189,10 @@ def stats_of_file(path: str | os.PathLike[str], precision: str, extractor: str |
         if isinstance(content, formats.Stats):
             return GaussianStats._of_file(replace(content, extractor=known))
         if isinstance(content, formats.Checkpoint):
-            return Moments._of_core(content.moments, known).stats()
-        return Moments._of_features(content.features, precision, known).stats()
+            if content.progress is not None:
+                raise ValueError(f"a run that has not come to its end, after {content.progress.done} images")
+            return Moments._of_core(content.moments, known).stats(ddof)
+        return Moments._of_features(content.features, precision, known).stats(ddof)
 
 
 def _require_same_dim(dim1: int, dim2: int, name1: str, name2: str) -> None:
@@ -196,10 +200,19 @@ def _require_same_dim(dim1: int, dim2: int, name1: str, name2: str) -> None:
         raise ValueError(f"{name1} has dim {dim1}, but {name2} has dim {dim2}")
 
 
+def is_inception(extractor: str | None) -> bool:
+    """Whether this is the network whose Fréchet distance is called FID, whatever the resize before it."""
+    return extractor is not None and extractor.split("/")[0] in ("inception", "inception-2015-12-05")
+
+
 def _warn_of_extractors(stats1: GaussianStats, stats2: GaussianStats, stacklevel: int) -> None:
-    if stats1.extractor and stats2.extractor and stats1.extractor != stats2.extractor:
-        warnings.warn(
-            f"the statistics come from different extractors, {stats1.extractor!r} and {stats2.extractor!r}: "
-            "their distance says nothing about the data",
-            stacklevel=stacklevel,
-        )
+    one, two = stats1.extractor, stats2.extractor
+    if not one or not two or one == two:
+        return
+    if one.split("/")[0] != two.split("/")[0]:
+        why = "their distance says nothing about the data"
+    elif "/" in one and "/" in two:
+        why = "part of their distance is that between the resizes or arithmetics"
+    else:
+        return  # the same network, and one side does not say more
+    warnings.warn(f"the statistics come from different extractors, {one!r} and {two!r}: {why}", stacklevel=stacklevel)

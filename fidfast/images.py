@@ -13,8 +13,9 @@ import os
 import tarfile
 import warnings
 import zipfile
+import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -86,7 +87,7 @@ def holds_images(path: str | os.PathLike[str]) -> bool:
             with zipfile.ZipFile(path) as archive:
                 member = _image_member(archive)
                 return member is not None and len(_header_of(archive, member)[0]) > 2
-    except (OSError, ValueError, zipfile.BadZipFile):
+    except (OSError, EOFError, ValueError, NotImplementedError, zipfile.BadZipFile, zlib.error):
         pass  # whoever reads it says what is wrong
     return False
 
@@ -137,8 +138,7 @@ class FolderImages(Images):
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        found = (path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS and path.is_file())
-        self._names = sorted(path.relative_to(folder).as_posix() for path in found)
+        self._names = sorted(path.relative_to(folder).as_posix() for path in _files_below(folder))
         _require_some(self._names, folder)
 
     @property
@@ -285,8 +285,25 @@ def _header_of(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> tuple[tuple
     return shape, fortran, dtype, member.header_offset + 30 + name + extra + header
 
 
+def _files_below(folder: Path) -> Iterator[Path]:
+    """The image files in all folders below this one, linked ones too; an OSError where one cannot be read."""
+
+    def stop(error: OSError) -> None:
+        raise error
+
+    seen = {os.path.realpath(folder)}
+    for here, folders, names in os.walk(folder, onerror=stop, followlinks=True):
+        places = {name: os.path.realpath(os.path.join(here, name)) for name in folders}
+        # A link back to a folder above would be followed for ever.
+        folders[:] = [name for name in folders if places[name] not in seen]
+        seen.update(places.values())
+        yield from (Path(here, name) for name in names if _is_image(name))
+
+
 def _is_image(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in EXTENSIONS and not name.startswith("__MACOSX/")
+    """By its ending; what macOS writes beside images, under their names, is none."""
+    hidden = name.startswith("__MACOSX/") or os.path.basename(name).startswith("._")
+    return os.path.splitext(name)[1].lower() in EXTENSIONS and not hidden
 
 
 def _require_some(names: Sequence[str], origin: Path | str) -> None:
@@ -299,16 +316,23 @@ def _require_some(names: Sequence[str], origin: Path | str) -> None:
 
 def decode(file: IO[bytes]) -> NDArray[np.uint8]:
     """The pixels of an encoded image as (height, width, 3) uint8."""
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
-    with warnings.catch_warnings():
-        # Of palettes with transparency, which is dropped here, and of size: these files are the user's own.
-        warnings.simplefilter("ignore")
+    try:
         with Image.open(file) as image:
-            if image.mode.startswith("I"):  # 16 bits of grey, which PIL would clip at 255
-                wide = np.asarray(image).astype(np.int64)
-                grey = ((np.clip(wide, 0, 65535) * 255 + 32767) // 65535).astype(np.uint8)
-                return np.repeat(grey[:, :, np.newaxis], 3, axis=2)
-            if image.mode == "F":
-                raise ValueError("pixels in floating point are not supported")
-            return np.array(image.convert("RGB"))
+            return as_rgb(image)
+    except UnidentifiedImageError:
+        raise ValueError("not an image, or of an unknown kind") from None
+
+
+def as_rgb(image: Any) -> NDArray[np.uint8]:
+    """The pixels of a PIL image as (height, width, 3) uint8."""
+    if image.mode.startswith("I"):  # 16 bits of grey, which PIL would clip at 255
+        wide = np.asarray(image).astype(np.int64)
+        grey = ((np.clip(wide, 0, 65535) * 255 + 32767) // 65535).astype(np.uint8)
+        return np.repeat(grey[:, :, np.newaxis], 3, axis=2)
+    if image.mode == "F":
+        raise ValueError("pixels in floating point are not supported")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of palettes with transparency, which is dropped here
+        return np.array(image.convert("RGB"))

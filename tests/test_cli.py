@@ -72,6 +72,26 @@ def test_info_of_features_and_checkpoints(files, capsys):
     assert json.loads(out).items() >= {"holds": "a checkpoint of Moments", "num_samples": 300, "dim": 4}.items()
 
 
+def test_image_options_need_images(files, capsys):
+    for option in (("--resize", "tf1-bilinear"), ("--bfloat16",), ("--skip-broken",), ("--weights", "w.pth")):
+        code, out, err = run(capsys, "fid", "a.npy", "b.npy", *option)
+        assert (code, out) == (1, "")
+        assert err == f"fidfast: {option[0]} is an option of images, and there are none in a.npy or b.npy\n"
+
+
+def test_features_with_a_tools_divisor(files, capsys):
+    _, out, _ = run(capsys, "fid", "a.npy", "b.npy", "--json", "--like", "stylegan3")
+    like = json.loads(out)
+    _, out, _ = run(capsys, "fid", "a.npy", "b.npy", "--json")
+    assert like["trace1"] == pytest.approx(json.loads(out)["trace1"] * 299 / 300)
+    run(capsys, "stats", "b.npy", "b.npz")
+    _, _, err = run(capsys, "fid", "a.npy", "b.npz", "--like", "stylegan3")
+    assert err == "fidfast: warning: one covariance was made with ddof 0, the other with 1\n"
+    code, _, err = run(capsys, "fid", "a.npy", "b.npy", "--like", "fid")
+    assert code == 1
+    assert "unknown tool 'fid'; known are torch-fidelity, " in err
+
+
 def test_different_extractors_warn_and_show_both_names(files, capsys):
     run(capsys, "stats", "a.npy", "a.npz", "--extractor", "dino")
     run(capsys, "stats", "b.npy", "b.npz", "--extractor", "inception")
@@ -88,7 +108,7 @@ def test_different_extractors_warn_and_show_both_names(files, capsys):
         (("fid", "gone.npz", "a.npy"), "no such file: gone.npz"),
         (("fid", "a.npy", "c.npy"), "a.npy has dim 4, but c.npy has dim 2"),
         (("stats", "nan.npy", "out.npz"), "nan.npy: features hold NaN or infinity; the first such row is 1"),
-        (("stats", "a.npy", "nowhere/out.npz"), "No such file or directory: "),
+        (("stats", "a.npy", "nowhere/out.npz"), "no such folder to write to: nowhere"),
     ],
 )
 def test_errors_are_one_sentence(files, capsys, arguments, sentence):

@@ -4,12 +4,14 @@ import json
 import zipfile
 
 import networks
+import numpy as np
 import pytest
 from photographs import crops, write
 
 import fidfast
 import fidfast.torch as ft
 from fidfast import cli
+from fidfast.frechet import is_inception
 from fidfast.torch import extraction
 
 EFFICIENTNET = ("--extractor", "efficientnet-lite0")
@@ -53,6 +55,26 @@ def test_a_folder_its_statistics_and_its_zip_are_one(capsys, folders):
         assert known["skipped"] == {}
 
 
+def test_statistics_of_another_tool_are_taken_to_be_of_the_named_network(capsys):
+    run(capsys, "stats", "b", "b.npz", *EFFICIENTNET)
+    stats = fidfast.GaussianStats.load("b.npz")
+    np.savez("foreign.npz", mu=stats.mu, sigma=stats.sigma)
+    code, out, err = run(capsys, "fid", "a", "foreign.npz", *EFFICIENTNET)
+    assert (code, err) == (0, "")
+    assert "extractor efficientnet-lite0/pil-bicubic-224 and efficientnet-lite0," in out
+    _, _, err = run(capsys, "fid", "a", "b.npz", *EFFICIENTNET, "--resize", "torch-bilinear")
+    assert "part of their distance is that between the resizes or arithmetics" in err
+
+
+def test_an_extractor_of_the_users_own_in_this_folder(capsys, folders):
+    (folders / "mynet.py").write_text("def make():\n    return lambda images: images.mean(dim=(2, 3))\n")
+    code, out, err = run(capsys, "fid", "a", "b", "--extractor", "mynet:make")
+    assert (code, err) == (0, "")
+    assert "dim 3, num_samples 10 and 10, extractor mynet:make," in out
+    code, _, err = run(capsys, "fid", "a", "b", "--extractor", "yournet:make")
+    assert (code, err) == (1, "fidfast: extractor 'yournet:make': No module named 'yournet'\n")
+
+
 def test_the_network_in_bfloat16_says_so(capsys):
     _, out, _ = run(capsys, "fid", "a", "b", *EFFICIENTNET, "--bfloat16", "--no-cache", "--json")
     near = json.loads(out)
@@ -77,23 +99,23 @@ def test_inception_like_a_tool(capsys, monkeypatch, folders):
 
 
 def test_the_label_is_fid_for_inception_alone():
-    assert all(map(cli._is_inception, ("inception", "inception/tf1-bilinear-299", "inception-2015-12-05")))
+    assert all(map(is_inception, ("inception", "inception/tf1-bilinear-299", "inception-2015-12-05")))
     for name in (None, "inception-weights-1234/tf1-bilinear-299", "Inception3.avgpool", "efficientnet-lite0/x-224"):
-        assert not cli._is_inception(name)
+        assert not is_inception(name)
 
 
 def test_broken_images(capsys, folders):
     (folders / "b" / "0004.png").write_bytes(b"no image")
     code, out, err = run(capsys, "fid", "a", "b", *EFFICIENTNET)
     assert (code, out) == (1, "")
-    assert err.startswith("fidfast: 0004.png: cannot identify image file")
+    assert err.startswith("fidfast: 0004.png: not an image")
     assert err.count("\n") == 1
     code, out, err = run(capsys, "fid", "a", "b", *EFFICIENTNET, "--skip-broken")
     assert (code, err) == (0, "")
     lines = out.splitlines()
     assert "num_samples 10 and 9" in lines[1]
     assert lines[2] == "b: 1 broken images left out"
-    assert lines[3].startswith("  0004.png: cannot identify image file")
+    assert lines[3].startswith("  0004.png: not an image")
     _, out, _ = run(capsys, "fid", "a", "b", *EFFICIENTNET, "--skip-broken", "--json")
     assert list(json.loads(out)["skipped"]) == ["b"]
 
@@ -116,6 +138,10 @@ def test_an_interrupted_run_goes_on(capsys, monkeypatch, folders):
     assert (code, err) == (130, "fidfast: interrupted\n")
     assert (folders / "a.partial.npz").exists()
     assert not (folders / "a.npz").exists()
+    code, _, err = run(capsys, "fid", "a.partial.npz", "b", *EFFICIENTNET)
+    assert (code, err) == (1, "fidfast: a.partial.npz: a run that has not come to its end, after 6 images\n")
+    _, out, _ = run(capsys, "info", "a.partial.npz", "--json")
+    assert json.loads(out)["unfinished_after"] == 6
     code, _, _ = run(capsys, *arguments)
     assert code == 0
     assert calls == [2] * 4 + [2, 2]  # three batches were done, and two were left

@@ -96,6 +96,19 @@ def test_a_torch_dataset(images, kind):
     assert_same(ft.stats_of_images(Listed([DATASETS[kind](image) for image in images]), Colours()), by_hand(images))
 
 
+@pytest.mark.parametrize("mode", ["P", "L", "LA", "CMYK", "1", "RGBA", "YCbCr"])
+def test_pil_images_of_a_dataset_are_read_as_those_of_a_folder(images, mode):
+    items = [Image.fromarray(image).convert(mode) for image in images]
+    expected = by_hand([np.array(item.convert("RGB")) for item in items])
+    assert_same(ft.stats_of_images(Listed(items), Colours()), expected)
+
+
+def test_a_loader_of_lists_of_arrays(tmp_path):
+    mixed = list(crops(1, [(20, 30), (24, 24)] * 6))
+    loader = torch.utils.data.DataLoader(Listed(mixed), batch_size=5, collate_fn=list)
+    assert_same(ft.stats_of_images(loader, Colours()), by_hand(mixed))
+
+
 @pytest.mark.parametrize("kind", ["uint8 tensors", "floats from 0 to 1", "images and labels", "dictionaries"])
 def test_a_torch_data_loader(images, kind):
     loader = torch.utils.data.DataLoader(Listed([DATASETS[kind](image) for image in images]), batch_size=8)
@@ -171,7 +184,7 @@ def test_features_that_are_not_finite_name_the_extractor(images):
 def test_broken_images_stop_the_run_or_are_listed(folder, images):
     (folder / "0003.png").write_bytes(b"no image")
     (folder / "0040.png").write_bytes((folder / "0041.png").read_bytes()[:500])
-    with pytest.raises(BrokenImageError, match=r"^0003\.png: cannot identify"):
+    with pytest.raises(BrokenImageError, match=r"^0003\.png: not an image"):
         ft.moments_of_images(folder, Colours())
     moments, skipped = ft.moments_of_images(folder, Colours(), skip_broken=True)
     assert [message.split(":")[0] for message in skipped] == ["0003.png", "0040.png"]
@@ -180,7 +193,7 @@ def test_broken_images_stop_the_run_or_are_listed(folder, images):
 
 def test_nothing_but_broken_images(tmp_path):
     (tmp_path / "a.png").write_bytes(b"no image")
-    with pytest.raises(ValueError, match=r"none of the 1 images could be read; the first: a\.png: cannot identify"):
+    with pytest.raises(ValueError, match=r"none of the 1 images could be read; the first: a\.png: not an image"):
         ft.moments_of_images(tmp_path, Colours(), skip_broken=True)
 
 
@@ -284,6 +297,8 @@ def test_an_interrupted_run_goes_on_where_it_was(monkeypatch, tmp_path, folder, 
     with pytest.raises(KeyboardInterrupt):
         ft.moments_of_images(folder, interrupted(Colours(), 23), **options)
     assert (tmp_path / "run.npz").exists()
+    with pytest.raises(BrokenImageError, match=r"0003\.png"):
+        ft.moments_of_images(folder, interrupted(Colours(), 10**6), **{**options, "skip_broken": False})
     network = Colours()
     resumed = ft.moments_of_images(folder, interrupted(network, 10**6), **options)
     assert network.seen == 50 - 24  # three batches of 8, one image of which was broken
@@ -328,6 +343,10 @@ def test_a_checkpoint_of_another_run_is_refused(monkeypatch, tmp_path, folder):
     message = "run.npz is a checkpoint of another run: of other images, or of another extractor than Colours/tf1-bil"
     with pytest.raises(ValueError, match=message):
         ft.moments_of_images(folder, other, checkpoint=checkpoint)
+    changed = Colours()
+    changed.conv.weight.data[0] += 1
+    with pytest.raises(ValueError, match="a checkpoint of another run"):
+        ft.moments_of_images(folder, changed, checkpoint=checkpoint)
     (folder / "0000.png").unlink()
     with pytest.raises(ValueError, match="a checkpoint of another run"):
         ft.moments_of_images(folder, Colours(), checkpoint=checkpoint)

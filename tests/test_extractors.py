@@ -140,6 +140,20 @@ def test_unusable_attributes(attributes, message):
         ft.as_extractor(network)
 
 
+def test_pixels_between_the_integers_are_rounded_for_networks_of_uint8(images):
+    network = Pooled()
+    network.input_range = (0, 255)
+    extractor = ft.as_extractor(network)
+    torch.testing.assert_close(features(extractor, images + 0.3), features(extractor, images))
+
+
+def test_the_name_of_inception_is_taken():
+    network = Pooled()
+    network.name = "inception"
+    with pytest.raises(ValueError, match="the name 'inception' is that of the 2015 Inception network; call yours anot"):
+        ft.as_extractor(network)
+
+
 def test_the_number_of_features_is_held_to(images):
     network = Pooled()
     network.num_features = 3
@@ -251,6 +265,10 @@ def test_a_network_like_those_of_timm(images):
             return images * 2
 
     torch.testing.assert_close(features(ft.as_extractor(Like()), images), 2 * (images / 255).mean(dim=(2, 3)))
+    network = Like()
+    network.input_range = (-1, 1)
+    expected = 2 * (images / 127.5 - 1).mean(dim=(2, 3))
+    torch.testing.assert_close(features(ft.as_extractor(network), images), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("uint8", [False, True])

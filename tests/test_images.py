@@ -156,8 +156,8 @@ def test_the_orientation_in_exif_is_left_alone(tmp_path, pixels):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", "cannot identify image file"),
-        (b"no image at all", "cannot identify image file"),
+        (b"", "not an image, or of an unknown kind"),
+        (b"no image at all", "not an image, or of an unknown kind"),
         ("truncated", "truncated"),
         ("float", "floating point"),
     ],
@@ -170,6 +170,19 @@ def test_broken_images_are_named(tmp_path, rng, content, reason):
     (tmp_path / "bad.png").write_bytes(content)
     with pytest.raises(BrokenImageError, match=f"^bad.png: .*{reason}"):
         open_images(tmp_path)[0]
+
+
+def test_linked_folders_are_read_and_cycles_are_not_followed(tmp_path, pixels):
+    (tmp_path / "elsewhere").mkdir()
+    for i, image in enumerate(pixels):
+        (tmp_path / "elsewhere" / f"{i}.png").write_bytes(png(image))
+    folder = tmp_path / "images"
+    folder.mkdir()
+    (folder / "link").symlink_to(tmp_path / "elsewhere")
+    (folder / "self").symlink_to(folder)
+    (folder / "file.png").symlink_to(tmp_path / "elsewhere" / "0.png")
+    (folder / "._file.png").write_bytes(b"what macOS writes beside an image")
+    assert list(open_images(folder).names) == ["file.png", *(f"link/{i}.png" for i in range(5))]
 
 
 def test_what_holds_no_images_says_so(tmp_path):
@@ -197,6 +210,8 @@ def test_what_holds_no_images_says_so(tmp_path):
     assert not holds_images(tmp_path / "stats.npz")
     assert not holds_images(tmp_path / "flat.npy")
     assert not holds_images(tmp_path / "gone.npz")
+    (tmp_path / "nothing.npy").write_bytes(b"")
+    assert not holds_images(tmp_path / "nothing.npy")
     assert holds_images(tmp_path / "bad.zip")  # whose reader says that it is damaged
 
 

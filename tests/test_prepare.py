@@ -5,11 +5,12 @@ import warnings
 
 import networks
 import pytest
+import timm
 import torch
 import torchvision
 from torch import nn
 
-from fidfast.torch import load_extractor, prepare
+from fidfast.torch import as_extractor, load_extractor, prepare
 from fidfast.torch.inception import trunk
 
 
@@ -34,14 +35,20 @@ def moved(model):
     return model
 
 
-@pytest.fixture(scope="module", params=["inception", "efficientnet-lite0", "resnet18"])
+#: Of timm, whose batch norms hold the activation too.
+TIMM = ["efficientnet_b0", "mobilenetv3_small_050", "densenet121", "regnetx_002"]
+
+
+@pytest.fixture(scope="module", params=["inception", "efficientnet-lite0", "resnet18", *TIMM])
 def network(request, tmp_path_factory):
     """Real architectures, and a side of images for each."""
     if request.param == "inception":
         return trunk(networks.seeded_inception_weights(tmp_path_factory.mktemp("torch"))), 299
     if request.param == "efficientnet-lite0":
         return load_extractor("efficientnet-lite0").model, 96
-    return moved(torchvision.models.resnet18(weights=None)), 64
+    if request.param == "resnet18":
+        return moved(torchvision.models.resnet18(weights=None)), 64
+    return as_extractor(moved(timm.create_model(request.param, pretrained=False))).model, 64
 
 
 @pytest.fixture
@@ -56,7 +63,8 @@ def test_float32_features_are_those_of_the_eager_model(network, images):
     ready = prepare(model)
     # Two roundings of eps a layer, some 50 layers deep: 6e-6.
     assert largest_error(outputs(ready, images), expected) < 1e-5
-    assert not any(isinstance(module, nn.BatchNorm2d) for module in ready.modules())
+    if not isinstance(getattr(model, "model", None), nn.Module):  # timm's batch norms are more than that
+        assert not any(isinstance(module, nn.BatchNorm2d) for module in ready.modules())
     # The model itself is as it was.
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert largest_error(outputs(model, images), expected) == 0
@@ -67,8 +75,8 @@ def test_bfloat16_is_near(network, images):
     expected = outputs(model.eval(), images)
     got = outputs(prepare(model, "bfloat16"), images)
     assert got.dtype == torch.float32
-    # 2^-9 a layer, and sqrt(50) layers of it are 1.4 per cent of a typical feature; the largest errors are larger.
-    assert (got - expected).square().mean().sqrt() < 0.05 * expected.square().mean().sqrt()
+    # 2^-9 a layer, and sqrt(50) layers of it are 1.4 per cent of a typical feature; networks amplify it a few times.
+    assert (got - expected).square().mean().sqrt() < 0.1 * expected.square().mean().sqrt()
     assert largest_error(got, expected) > 0
 
 
@@ -98,6 +106,50 @@ def test_only_what_can_be_folded_is():
     assert largest_error(outputs(ready, images), outputs(model, images)) < 1e-5
     left = [module for module in ready.modules() if isinstance(module, nn.BatchNorm2d)]
     assert len(left) == 4
+
+
+class Standardised(nn.Conv2d):
+    """A convolution that is more than its weights."""
+
+    def forward(self, images):
+        return self._conv_forward(images, self.weight / self.weight.norm(), self.bias)
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        lambda: (Standardised(3, 4, 3), nn.BatchNorm2d(4)),
+        lambda: (nn.utils.parametrizations.spectral_norm(nn.Conv2d(3, 4, 3)), nn.BatchNorm2d(4)),
+        lambda: (nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False)),
+        lambda: (nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, affine=False)),
+    ],
+)
+def test_layers_that_are_more_than_they_seem(layers):
+    model = nn.Sequential(*layers(), nn.Flatten()).eval()
+    images = torch.randn(3, 3, 8, 8)
+    assert largest_error(outputs(prepare(model), images), outputs(model, images)) < 1e-5
+
+
+def test_hooks_and_features_inside_are_refused():
+    hooked = nn.Sequential(nn.Conv2d(3, 4, 3))
+    hooked[0].register_forward_hook(lambda *_call: None)
+    with pytest.raises(ValueError, match="Sequential has forward hooks"):
+        prepare(hooked)
+    with pytest.raises(ValueError, match=r"ResNet is more than its features: use as_extractor\(model\).prepared"):
+        prepare(timm.create_model("resnet18", pretrained=False))
+
+
+def test_what_a_network_says_of_itself_is_kept(small):
+    small.name, small.input_size, small.input_range, small.num_features = "small", 8, (-1, 1), 288
+    images = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8)
+    extractor, ready = as_extractor(small), as_extractor(prepare(small))
+    assert ready.full_name == extractor.full_name == "small/pil-bicubic-8"
+    assert largest_error(outputs(ready, images), outputs(extractor, images)) < 1e-5
+    # Preparing twice is preparing once.
+    bfloat16 = extractor.prepared("bfloat16")
+    assert bfloat16.prepared() is bfloat16
+    with pytest.raises(ValueError, match="precision 'float32' needs a network that can be prepared, but small is prep"):
+        bfloat16.prepared("float32")
 
 
 class Branching(nn.Module):
@@ -159,6 +211,10 @@ def test_the_last_batch_is_filled_up_to_the_compiled_size(small, compiled):
     expected = outputs(small, images)
     for batch, want in zip(images.split(4), expected.split(4), strict=True):
         assert largest_error(outputs(ready, batch), want) < 1e-5
+    assert set(compiled) == {4}
+    late = prepare(small, compile=True, batch_size=4)
+    outputs(late, images[:3])  # a first batch that is not whole
+    outputs(late, images[:4])
     assert set(compiled) == {4}
     assert largest_error(outputs(ready, images), expected) < 1e-5  # a larger one is not compiled for
     assert set(compiled) == {4}

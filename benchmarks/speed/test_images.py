@@ -68,6 +68,7 @@ def test_folders_to_a_number(benchmark, folders, torch_home, tool):  # type: ign
             capture_output=True,
             text=True,
             check=True,
+            cwd=torch_home,  # away from the source tree, which is not compiled
             env={**os.environ, "TORCH_HOME": str(torch_home)},
         )
         return float(re.search(r"[\d.]+(e-?\d+)?$", done.stdout.splitlines()[0]).group())  # type: ignore[union-attr]

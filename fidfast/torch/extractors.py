@@ -20,13 +20,15 @@ known by what they are, and need not be wrapped.
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
-from fidfast.torch.prepare import prepare
+from fidfast.frechet import is_inception
+from fidfast.torch.prepare import Prepared, has_hooks, prepare
 from fidfast.torch.resize import RESIZES
 
 __all__ = ["Extractor", "as_extractor", "at_layer"]
@@ -77,7 +79,9 @@ class Extractor:
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """Features (n, dim) of images (n, 3, height, width), uint8 or float32 from 0 to 255, on the images' device."""
-        if not self.takes_uint8:
+        if self.takes_uint8:
+            images = images if images.dtype == torch.uint8 else images.round().to(torch.uint8)
+        else:
             offset, divisor = (_by_channel(values, images.device) for values in (self.offset, self.divisor))
             images = (images.float() - offset) / divisor
         features = features_of(self.model(images))
@@ -89,34 +93,49 @@ class Extractor:
 
     def prepared(
         self,
-        precision: str = "float32",
+        precision: str | None = None,
         compile: str | bool = "auto",
         *,
         num_images: int | None = None,
+        batch_size: int | None = None,
         device: torch.device | str | None = None,
     ) -> Extractor:
-        """The extractor with its network through `fidfast.torch.prepare`; networks that cannot be are left as they are.
+        """The extractor with its network through `fidfast.torch.prepare`.
+
+        Networks that cannot be prepared (callables, TorchScript, those that take uint8 or have hooks) and those that
+        are prepared already are left as they are, but go to the device.
 
         Raises
         ------
         ValueError
-            If `precision` is other than "float32" for a network that cannot be prepared.
+            If `precision` is given, and is another than such a network has.
         """
-        model = self.model
-        hooked = isinstance(model, torch.nn.Module) and any(
-            part._forward_hooks or part._forward_pre_hooks for part in model.modules()
-        )
-        ready = isinstance(model, torch.nn.Module) and not isinstance(model, torch.jit.ScriptModule) and not hooked
-        if ready and not self.takes_uint8:
-            assert isinstance(model, torch.nn.Module)
-            model = prepare(model, precision, compile, num_images=num_images, device=device)
+        model: Any = self.model
+        module = isinstance(model, torch.nn.Module)
+        why = (
+            "is prepared already" if isinstance(model, Prepared)
+            else "takes uint8" if self.takes_uint8
+            else "is no module of torch's" if not module or isinstance(model, torch.jit.ScriptModule)
+            else "has forward hooks" if has_hooks(model)
+            else None
+        )  # fmt: skip
+        if why is None:
+            precision = precision or "float32"
+            model = prepare(model, precision, compile, num_images=num_images, batch_size=batch_size, device=device)
             return replace(self, model=model, precision=precision)
-        if precision != "float32":
-            why = "takes uint8" if self.takes_uint8 else "has forward hooks" if hooked else "is no module"
+        if precision not in (None, self.precision):
             raise ValueError(f"precision {precision!r} needs a network that can be prepared, but {self.name} {why}")
-        if isinstance(model, torch.nn.Module) and device is not None:
-            model = model.to(device)
-        return replace(self, model=model)
+        return replace(self, model=model.to(device)) if module and device is not None else self
+
+    def weights_digest(self) -> str:
+        """SHA-256 of the network's weights, or a word where it has none that can be seen."""
+        if not isinstance(self.model, torch.nn.Module):
+            return "unknown"
+        digest = hashlib.sha256()
+        for name, value in self.model.state_dict().items():
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+        return digest.hexdigest()
 
 
 @functools.lru_cache(maxsize=64)
@@ -176,6 +195,8 @@ def as_extractor(model: Any, *, name: str | None = None, resize: str | None = No
     if isinstance(model, torch.nn.Module):
         model = model.eval()
     label = name or getattr(model, "name", None) or type(model).__name__
+    if is_inception(str(label)):
+        raise ValueError(f"the name {label!r} is that of the 2015 Inception network; call yours another")
     common: dict[str, Any] = {"name": str(label), "resize": known_resize(resize or DEFAULT_RESIZE)}
     if hasattr(model, "get_inputs") and hasattr(model, "run"):
         return _of_onnx(model, common)
@@ -187,35 +208,37 @@ def as_extractor(model: Any, *, name: str | None = None, resize: str | None = No
         return Extractor(model, takes_uint8=True, **common)
     if hasattr(model, "forward_features"):
         return _of_timm(model, common)
-    return _of_attributes(model, common)
-
-
-def _of_attributes(model: Any, common: dict[str, Any]) -> Extractor:
-    size = _size(getattr(model, "input_size", None))
     common["num_features"] = getattr(model, "num_features", None)
-    low, high = getattr(model, "input_range", None) or (0.0, 1.0)
+    return _of_attributes(model, model, common)
+
+
+def _of_attributes(call: Any, source: Any, common: dict[str, Any]) -> Extractor:
+    """`call`, by what `source` says of itself."""
+    size = _size(getattr(source, "input_size", None))
+    low, high = getattr(source, "input_range", None) or (0.0, 1.0)
     if not low < high:
         raise ValueError(f"input_range must be (low, high) with low < high, got {(low, high)}")
     if (low, high) == (0, 255):
         same = (1.0, 1.0, 1.0)
         return Extractor(
-            model, input_size=size, takes_uint8=size is None, offset=(0.0, 0.0, 0.0), divisor=same, **common
+            call, input_size=size, takes_uint8=size is None, offset=(0.0, 0.0, 0.0), divisor=same, **common
         )
     # (x - offset) / divisor is low at 0 and high at 255.
     divisor = 255.0 / (high - low)
-    return Extractor(model, input_size=size, offset=(-low * divisor,) * 3, divisor=(divisor,) * 3, **common)
+    return Extractor(call, input_size=size, offset=(-low * divisor,) * 3, divisor=(divisor,) * 3, **common)
 
 
 def _of_timm(model: Any, common: dict[str, Any]) -> Extractor:
     """By ``forward_features`` and the pooling before the classifier; the rest is in the network's configuration."""
     known = getattr(model, "pretrained_cfg", None) or getattr(model, "default_cfg", None) or {}
-    mean, deviation = known.get("mean", (0.0,) * 3), known.get("std", (1.0,) * 3)
+    if not ("mean" in known and "std" in known):
+        return _of_attributes(_PooledFeatures(model), model, common)
     shape = known.get("input_size")
     return Extractor(
         _PooledFeatures(model),
-        input_size=_size(shape[1:] if shape else getattr(model, "input_size", None)),
-        offset=tuple(255.0 * value for value in mean),
-        divisor=tuple(255.0 * value for value in deviation),
+        input_size=_size(shape[1:] if shape else None),
+        offset=tuple(255.0 * value for value in known["mean"]),
+        divisor=tuple(255.0 * value for value in known["std"]),
         **common,
     )
 
@@ -227,8 +250,7 @@ def _of_onnx(session: Any, common: dict[str, Any]) -> Extractor:
     size = tuple(sides) if len(sides) == 2 and all(isinstance(side, int) for side in sides) else None
 
     def run(images: torch.Tensor) -> Any:
-        pixels = images.round().to(torch.uint8) if uint8 and images.dtype != torch.uint8 else images
-        return session.run(None, {source.name: pixels.cpu().numpy()})
+        return session.run(None, {source.name: images.cpu().numpy()})
 
     return Extractor(run, input_size=size, takes_uint8=uint8, **common)
 

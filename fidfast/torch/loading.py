@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from fidfast.images import BrokenImageError
+from fidfast.images import BrokenImageError, as_rgb
 from fidfast.torch.extractors import Extractor
 from fidfast.torch.resize import resize
 
@@ -44,9 +44,13 @@ class Decoded(Dataset[Item]):
 
 def pixels_of(item: Any) -> torch.Tensor:
     """(3, height, width), uint8 or float32 from 0 to 255, of whatever a dataset gives."""
-    item = _without_label(item)
+    if isinstance(item, (list, tuple)):  # an image and its label
+        item = item[0]
+    item = _image_in(item)
+    if hasattr(item, "convert") and hasattr(item, "mode"):
+        item = as_rgb(item)
     if not isinstance(item, torch.Tensor):
-        array = np.array(item)  # height and width first, as arrays and PIL images are; torch wants it writable
+        array = np.array(item)  # height and width first, as arrays are; torch wants it writable
         item = torch.from_numpy(array[..., None] if array.ndim == 2 else array).movedim(-1, 0)
     if item.ndim != 3 or item.shape[0] not in (1, 3, 4):
         raise ValueError(f"an image must have 1, 3 or 4 channels and two sides, got shape {tuple(item.shape)}")
@@ -54,13 +58,19 @@ def pixels_of(item: Any) -> torch.Tensor:
     return _as_pixels(item)
 
 
-def _without_label(item: Any) -> Any:
-    """The image, or the batch of them, of a pair or dictionary that has more."""
-    if isinstance(item, (list, tuple)):
-        return item[0]
+def _image_in(item: Any) -> Any:
+    """The image, or the batch of them, of a dictionary."""
     if isinstance(item, dict):
         return next((item[key] for key in ("image", "images", "img", "pixel_values") if key in item), item)
     return item
+
+
+def _images_in(batch: Any) -> Any:
+    """The images of a loader's batch: one tensor, beside labels or not, or a list of images of any sizes."""
+    batch = _image_in(batch)
+    if isinstance(batch, (list, tuple)) and len(batch) > 0 and getattr(batch[0], "ndim", 0) == 4:
+        return batch[0]
+    return batch
 
 
 def _as_pixels(item: torch.Tensor) -> torch.Tensor:
@@ -86,7 +96,7 @@ def together(items: Sequence[Item]) -> tuple[list[torch.Tensor], list[str]]:
 def batches_of_loader(
     loader: DataLoader[Any], extractor: Extractor, done: int
 ) -> Iterator[tuple[list[torch.Tensor], list[str], int]]:
-    for batch in map(_without_label, loader):
+    for batch in map(_images_in, loader):
         rest = batch[done:]  # a run that goes on passes over what it has seen
         done = max(done - len(batch), 0)
         if len(rest) > 0:

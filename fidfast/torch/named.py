@@ -75,6 +75,8 @@ def load_extractor(
         raise ValueError(f"unknown extractor {name!r}; known are {known}")
     try:
         make = getattr(importlib.import_module(module), factory)
+    except ImportError as error:
+        raise ImportError(f"extractor {name!r}: {error}") from error
     except AttributeError as error:
         raise ValueError(f"extractor {name!r}: {error}") from error
     model = make()
