@@ -31,6 +31,9 @@ COMMANDS = {
     "fidfast like torch-fidelity": ([*FIDFAST, "--like", "torch-fidelity"], "torch-fidelity", 1e-3),
 }
 
+#: The line of a tool's output that holds its number.
+NUMBER = r"^(?:FID: +|Fréchet distance |)(\d[\d.]*(?:e[-+]?\d+)?)$"
+
 numbers: dict[str, float] = {}
 
 
@@ -71,7 +74,7 @@ def test_folders_to_a_number(benchmark, folders, torch_home, tool):  # type: ign
             cwd=torch_home,  # away from the source tree, which is not compiled
             env={**os.environ, "TORCH_HOME": str(torch_home)},
         )
-        return float(re.search(r"[\d.]+(e-?\d+)?$", done.stdout.splitlines()[0]).group())  # type: ignore[union-attr]
+        return float(re.search(NUMBER, done.stdout, re.MULTILINE)[1])  # type: ignore[index]
 
     numbers[tool] = benchmark.pedantic(run, rounds=2)
     if peer in numbers:
