@@ -9,8 +9,10 @@ try:
 except ImportError as error:
     raise ImportError("images need torch: pip install 'fidfast[images]'") from error
 
+from fidfast.torch.distributed import all_reduce
 from fidfast.torch.extraction import ImageMoments, fid_of_images, moments_of_images, stats_of_images
 from fidfast.torch.extractors import Extractor, as_extractor, at_layer
+from fidfast.torch.metric import FrechetDistance
 from fidfast.torch.named import LIKE, Convention, load_extractor
 from fidfast.torch.prepare import prepare
 from fidfast.torch.resize import RESIZES, resize
@@ -20,7 +22,9 @@ __all__ = [
     "RESIZES",
     "Convention",
     "Extractor",
+    "FrechetDistance",
     "ImageMoments",
+    "all_reduce",
     "as_extractor",
     "at_layer",
     "fid_of_images",

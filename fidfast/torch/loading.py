@@ -13,7 +13,7 @@ from fidfast.images import BrokenImageError, as_rgb
 from fidfast.torch.extractors import Extractor
 from fidfast.torch.resize import resize
 
-__all__ = ["Decoded", "Item", "batches_of_loader", "together"]
+__all__ = ["Decoded", "Item", "as_pixels", "batches_of_loader", "pixels_of", "together"]
 
 
 class Item(NamedTuple):
@@ -55,7 +55,7 @@ def pixels_of(item: Any) -> torch.Tensor:
     if item.ndim != 3 or item.shape[0] not in (1, 3, 4):
         raise ValueError(f"an image must have 1, 3 or 4 channels and two sides, got shape {tuple(item.shape)}")
     item = item.expand(3, -1, -1) if item.shape[0] == 1 else item[:3]
-    return _as_pixels(item)
+    return as_pixels(item)
 
 
 def _image_in(item: Any) -> Any:
@@ -73,7 +73,8 @@ def _images_in(batch: Any) -> Any:
     return batch
 
 
-def _as_pixels(item: torch.Tensor) -> torch.Tensor:
+def as_pixels(item: torch.Tensor) -> torch.Tensor:
+    """An image or a batch of them as uint8 or float32 from 0 to 255."""
     if item.dtype == torch.uint8:
         return item
     if not item.is_floating_point():

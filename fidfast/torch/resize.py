@@ -43,7 +43,8 @@ def _tf1_bilinear(images: torch.Tensor, size: Size) -> torch.Tensor:
 def _tf1_along(images: torch.Tensor, axis: int, size: int) -> torch.Tensor:
     """One axis after the other gives TensorFlow's own bits: it too interpolates rows first, then between them."""
     old = images.shape[axis]
-    places = torch.arange(size, dtype=torch.float32) * torch.tensor(old / size, dtype=torch.float32)
+    step = float(np.float32(old / size))
+    places = torch.arange(size, dtype=torch.float32, device=images.device) * step
     below = places.long()
     share = (places - below).view([-1 if axis == other else 1 for other in range(4)])
     lower = images.index_select(axis, below)
@@ -66,9 +67,9 @@ def _pil_bicubic(images: torch.Tensor, size: Size) -> torch.Tensor:
     from PIL import Image
 
     height, width = size
-    planes = images.flatten(0, 1).numpy()
+    planes = images.flatten(0, 1).cpu().numpy()
     resized = [np.asarray(Image.fromarray(plane).resize((width, height), Image.Resampling.BICUBIC)) for plane in planes]
-    return torch.from_numpy(np.stack(resized)).clamp(0, 255).unflatten(0, images.shape[:2])
+    return torch.from_numpy(np.stack(resized)).clamp(0, 255).unflatten(0, images.shape[:2]).to(images.device)
 
 
 #: From (n, 3, height, width) to a network's input size, by the names that stand in the extractor's name.
