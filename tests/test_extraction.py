@@ -178,6 +178,16 @@ def test_features_that_are_not_finite_name_the_extractor(images):
         ft.stats_of_images(images, ft.as_extractor(divided, name="divided"))
 
 
+@pytest.mark.parametrize(
+    ("cores", "device", "workers"),
+    [(1, "cpu", 0), (2, "cpu", 0), (3, "cpu", 1), (64, "cpu", 2), (2, "cuda", 2), (64, "cuda:1", 8)],
+)
+def test_workers_leave_the_cores_to_the_network(monkeypatch, cores, device, workers):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _process: range(cores), raising=False)
+    assert extraction.usual_workers(torch.device(device)) == workers
+    assert extraction.usual_workers(device) == workers
+
+
 # Broken images ------------------------------------------------------------------------------------------------------
 
 
