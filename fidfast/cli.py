@@ -94,7 +94,7 @@ def _add_image_options(command: argparse.ArgumentParser) -> None:
         help="the number of pytorch-fid, torch-fidelity, clean-fid, torchmetrics or stylegan3",
     )
     group.add_argument("--resize", metavar="METHOD", help="how images come to the network's size")
-    group.add_argument("--bfloat16", action="store_true", help="run the network in bfloat16: faster, noise of 1e-3")
+    group.add_argument("--bfloat16", action="store_true", help="run the network in bfloat16: faster, other by 1-2 %%")
     group.add_argument(
         "--compile", choices=("auto", "yes", "no"), default="auto", help="compile the network (default: %(default)s)"
     )

@@ -103,7 +103,7 @@ def moments_of_images(
         If the source or the extractor is not usable.
     """
     extractor = load_extractor(extractor) if isinstance(extractor, str) else as_extractor(extractor)
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    place = _place(device)
     images: Any = source if isinstance(source, (Images, Dataset, DataLoader)) else open_images(source)
     if isinstance(images, IterableDataset):
         images = DataLoader(images, batch_size or 8)
@@ -140,7 +140,12 @@ def usual_workers(device: torch.device | str | None = None) -> int:
     with an Inception network in bfloat16.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, 8) if "cuda" in str(device) else max(0, min(cores - 2, 2))
+    return min(cores, 8) if _place(device).type == "cuda" else max(0, min(cores - 2, 2))
+
+
+def _place(device: torch.device | str | None) -> torch.device:
+    """The device that is named, or CUDA where there is one."""
+    return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def stats_of_images(source: Any, extractor: Any, *, ddof: int = 1, **options: Any) -> GaussianStats:

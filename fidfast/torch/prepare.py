@@ -39,7 +39,7 @@ def prepare(
     precision : {"float32", "bfloat16"}, default "float32"
         Arithmetic of the network. In "float32" the features are those of the model in evaluation mode to 1e-5
         relative. In "bfloat16" convolutions are several times as fast on CPUs with AMX or AVX-512 BF16 and on GPUs,
-        and the features carry noise of some 1e-3.
+        and the features carry noise of a per cent or a few; docs/images.md has what that does to distances.
     compile : {"auto", True, False}, default "auto"
         Whether to use `torch.compile`. "auto" does so from 10,000 images on, and keeps the result only where it is
         faster.
