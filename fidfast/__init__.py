@@ -20,16 +20,22 @@ except ImportError as error:
 from fidfast.frechet import FrechetTerms, fid, frechet_distance, frechet_terms, transport_map
 from fidfast.gaussian import GaussianStats
 from fidfast.moments import Moments
+from fidfast.uncertainty import Comparison, Estimate, compare, estimate, influence
 
 __version__: str = _core.__version__
 
 __all__ = [
+    "Comparison",
+    "Estimate",
     "FrechetTerms",
     "GaussianStats",
     "Moments",
     "__version__",
+    "compare",
+    "estimate",
     "fid",
     "frechet_distance",
     "frechet_terms",
+    "influence",
     "transport_map",
 ]

@@ -64,8 +64,8 @@ def frechet_terms(stats1: GaussianStats, stats2: GaussianStats) -> FrechetTerms:
     the symmetric matrix ``F1^T sigma2 F1`` for a factor ``F1 F1^T = sigma1``, or of the singular values of
     ``F2^T F1`` where a covariance is singular or the rounding of the eigenvalues would show.
     """
-    _require_same_dim(stats1.dim, stats2.dim, "stats1", "stats2")
-    _warn_of_extractors(stats1, stats2, stacklevel=3)
+    require_same_dim(stats1.dim, stats2.dim, "stats1", "stats2")
+    warn_of_extractors(stats1, stats2, stacklevel=3)
     terms = _core.frechet_terms(stats1._core, stats2._core)
     return FrechetTerms(*(getattr(terms, field) for field in FrechetTerms._fields))
 
@@ -94,8 +94,8 @@ def frechet_distance(stats1: GaussianStats, stats2: GaussianStats) -> float:
     UserWarning
         If the statistics come from different extractors.
     """
-    _require_same_dim(stats1.dim, stats2.dim, "stats1", "stats2")
-    _warn_of_extractors(stats1, stats2, stacklevel=3)
+    require_same_dim(stats1.dim, stats2.dim, "stats1", "stats2")
+    warn_of_extractors(stats1, stats2, stacklevel=3)
     return _core.frechet_distance(stats1._core, stats2._core)
 
 
@@ -124,7 +124,7 @@ def transport_map(stats1: GaussianStats, stats2: GaussianStats) -> NDArray[np.fl
     -----
     Olkin & Pukelsheim (1982); Knott & Smith (1984).
     """
-    _require_same_dim(stats1.dim, stats2.dim, "stats1", "stats2")
+    require_same_dim(stats1.dim, stats2.dim, "stats1", "stats2")
     return _core.transport_map(stats1._core, stats2._core)
 
 
@@ -161,8 +161,8 @@ def fid(features_a: Any, features_b: Any, *, precision: str = "float32") -> floa
     """
     stats_a = as_stats(features_a, "features_a", precision)
     stats_b = as_stats(features_b, "features_b", precision)
-    _require_same_dim(stats_a.dim, stats_b.dim, "features_a", "features_b")
-    _warn_of_extractors(stats_a, stats_b, stacklevel=3)
+    require_same_dim(stats_a.dim, stats_b.dim, "features_a", "features_b")
+    warn_of_extractors(stats_a, stats_b, stacklevel=3)
     return _core.frechet_distance(stats_a._core, stats_b._core)
 
 
@@ -195,7 +195,7 @@ def stats_of_file(
         return Moments._of_features(content.features, precision, known).stats(ddof)
 
 
-def _require_same_dim(dim1: int, dim2: int, name1: str, name2: str) -> None:
+def require_same_dim(dim1: int, dim2: int, name1: str, name2: str) -> None:
     if dim1 != dim2:
         raise ValueError(f"{name1} has dim {dim1}, but {name2} has dim {dim2}")
 
@@ -205,7 +205,7 @@ def is_inception(extractor: str | None) -> bool:
     return extractor is not None and extractor.split("/")[0] in ("inception", "inception-2015-12-05")
 
 
-def _warn_of_extractors(stats1: GaussianStats, stats2: GaussianStats, stacklevel: int) -> None:
+def warn_of_extractors(stats1: GaussianStats, stats2: GaussianStats, stacklevel: int) -> None:
     one, two = stats1.extractor, stats2.extractor
     if not one or not two or one == two:
         return

@@ -82,6 +82,10 @@ class Moments:
         """Name of the network that makes the features, or None where it is not known."""
         return self._extractor
 
+    @property
+    def blocks(self) -> tuple[Moments, ...]:
+        return ()
+
     def update(self, features: Any) -> None:
         """Add a batch of features.
 

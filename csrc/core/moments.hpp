@@ -179,12 +179,7 @@ class Moments {
 
   void make_foldable() { allocate(state_, work_, narrow_is_float(state_)); }
 
-  /// The rounding of float32 sums, 1e-6 of a variance, averages out over the units: the distance moves by about
-  /// 3e-5 / dim relative, measured from dim 8 to 2048 and independent of n. Below kFloatDim float64 costs little.
-  static constexpr Index kFloatDim = 512;
-  static bool narrow_is_float(const State& state) {
-    return state.precision == Precision::kFloat32 && state.dim >= kFloatDim;
-  }
+  static bool narrow_is_float(const State& state) { return products_in_float(state.precision, state.dim); }
 
   static void allocate(State& state, Workspace& work, bool floats) {
     const Index dim = state.dim;

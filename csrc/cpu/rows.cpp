@@ -101,6 +101,22 @@ void symmetric_product(const Matrix<Cpu, float>& a, Index n, Matrix<Cpu>&, Matri
   });
 }
 
+/// c = a^T b, by the routine of each type.
+template <class Library, class Int>
+void multiply_transposed(const Library& lib, const Int* m, const Int* n, const Int* k, const float* a, const float* b,
+                         float* c, const Int* ldc) {
+  const float one = 1.0F;
+  const float zero = 0.0F;
+  lib.sgemm("T", "N", m, n, k, &one, a, k, b, k, &zero, c, ldc);
+}
+template <class Library, class Int>
+void multiply_transposed(const Library& lib, const Int* m, const Int* n, const Int* k, const double* a, const double* b,
+                         double* c, const Int* ldc) {
+  const double one = 1.0;
+  const double zero = 0.0;
+  lib.dgemm("T", "N", m, n, k, &one, a, k, b, k, &zero, c, ldc);
+}
+
 }  // namespace
 
 template <>
@@ -190,6 +206,19 @@ void RowVerbs<Cpu>::add_scatter(const Matrix<Cpu, T>& centred, Index n, const Ve
 
 template <>
 template <class T>
+void RowVerbs<Cpu>::cross_products(const Matrix<Cpu, T>& a, Index m, const Matrix<Cpu, T>& b, Index n,
+                                   Matrix<Cpu, T>& c) {
+  lapack::with([&](const auto& lib) {
+    const auto rows = lib.size(m);
+    const auto columns = lib.size(n);
+    const auto dim = lib.size(a.rows());
+    const auto stride = lib.size(c.rows());
+    multiply_transposed(lib, &rows, &columns, &dim, a.data(), b.data(), c.data(), &stride);
+  });
+}
+
+template <>
+template <class T>
 bool RowVerbs<Cpu>::same_columns(const Matrix<Cpu, T>& a, Index first_a, const Matrix<Cpu, T>& b, Index first_b,
                                  Index count) {
   const std::size_t bytes = static_cast<std::size_t>(a.rows() * count) * sizeof(T);
@@ -206,9 +235,11 @@ bool RowVerbs<Cpu>::same_columns(const Matrix<Cpu, T>& a, Index first_a, const M
   template void RowVerbs<Cpu>::append(const FeatureView<S>&, Matrix<Cpu, float>&, Index);                         \
   template bool RowVerbs<Cpu>::centre(const FeatureView<S>&, const Mean<Cpu>&, Vector<Cpu, float>&, Vector<Cpu>&, \
                                       Vector<Cpu, float>&, Matrix<Cpu, float>&);
-#define FIDFAST_TARGET(T)                                                                            \
-  template void RowVerbs<Cpu>::add_scatter(const Matrix<Cpu, T>&, Index, const Vector<Cpu>&, double, \
-                                           const Vector<Cpu>&, Matrix<Cpu>&, Matrix<Cpu, T>&);       \
+#define FIDFAST_TARGET(T)                                                                                 \
+  template void RowVerbs<Cpu>::add_scatter(const Matrix<Cpu, T>&, Index, const Vector<Cpu>&, double,      \
+                                           const Vector<Cpu>&, Matrix<Cpu>&, Matrix<Cpu, T>&);            \
+  template void RowVerbs<Cpu>::cross_products(const Matrix<Cpu, T>&, Index, const Matrix<Cpu, T>&, Index, \
+                                              Matrix<Cpu, T>&);                                           \
   template bool RowVerbs<Cpu>::same_columns(const Matrix<Cpu, T>&, Index, const Matrix<Cpu, T>&, Index, Index);
 
 FIDFAST_SOURCE(Float16)
