@@ -17,6 +17,7 @@ except ImportError as error:
         "(it needs a C++17 compiler), and import fidfast from outside of it"
     ) from error
 
+from fidfast.extrapolation import Extrapolation, fid_infinity
 from fidfast.frechet import FrechetTerms, fid, frechet_distance, frechet_terms, transport_map
 from fidfast.gaussian import GaussianStats
 from fidfast.moments import Moments
@@ -27,6 +28,7 @@ __version__: str = _core.__version__
 __all__ = [
     "Comparison",
     "Estimate",
+    "Extrapolation",
     "FrechetTerms",
     "GaussianStats",
     "Moments",
@@ -34,6 +36,7 @@ __all__ = [
     "compare",
     "estimate",
     "fid",
+    "fid_infinity",
     "frechet_distance",
     "frechet_terms",
     "influence",

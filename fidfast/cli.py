@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from fidfast import __version__, formats, images
-from fidfast.frechet import frechet_terms, is_inception, stats_of_file
+from fidfast.frechet import frechet_terms
 from fidfast.gaussian import GaussianStats
+from fidfast.sources import is_inception, stats_of_file
 
 #: Options that say something of images only.
 IMAGE_OPTIONS = ("weights", "resize", "bfloat16", "batch_size", "num_workers", "device", "skip_broken")

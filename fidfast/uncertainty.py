@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fidfast import _core, formats
-from fidfast.frechet import as_stats, frechet_terms, require_same_dim, warn_of_extractors
+from fidfast.frechet import frechet_terms
 from fidfast.gaussian import GaussianStats
 from fidfast.moments import Moments
+from fidfast.sources import as_stats, require_same_dim, warn_of_extractors
 
 __all__ = ["Comparison", "Estimate", "compare", "estimate", "influence"]
 
@@ -323,9 +324,7 @@ class _Analysis:
 
     def _jackknife(self, stats: tuple[GaussianStats, GaussianStats], with_rows: bool) -> _core.Jackknife:
         ours, theirs = self._sides
-        return _core.Jackknife(
-            stats[0]._core, stats[1]._core, ours.sampled, theirs.sampled, self._precision, with_rows
-        )
+        return _core.Jackknife(stats[0]._core, stats[1]._core, ours.sampled, theirs.sampled, self._precision, with_rows)
 
     def _replicates(self, k: int) -> _Replicates:
         side = self._sides[k]

@@ -11,7 +11,7 @@ from photographs import crops, write
 import fidfast
 import fidfast.torch as ft
 from fidfast import cli
-from fidfast.frechet import is_inception
+from fidfast.sources import is_inception
 from fidfast.torch import extraction
 
 EFFICIENTNET = ("--extractor", "efficientnet-lite0")

@@ -10,9 +10,10 @@ import torch
 import torch.distributed as dist
 
 from fidfast import _core
-from fidfast.frechet import as_stats, frechet_distance
+from fidfast.frechet import frechet_distance
 from fidfast.gaussian import GaussianStats
 from fidfast.moments import Moments
+from fidfast.sources import as_stats
 from fidfast.torch.distributed import all_reduce
 from fidfast.torch.extractors import Extractor, as_extractor
 from fidfast.torch.loading import as_pixels
