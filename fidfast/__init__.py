@@ -17,19 +17,28 @@ except ImportError as error:
         "(it needs a C++17 compiler), and import fidfast from outside of it"
     ) from error
 
+from fidfast.classes import ClassMoments
 from fidfast.frechet import FrechetTerms, fid, frechet_distance, frechet_terms, transport_map
 from fidfast.gaussian import GaussianStats
+from fidfast.inception_score import InceptionScore, InceptionScoreResult, inception_score
+from fidfast.intra_fid import ClassDistances, class_distances
 from fidfast.moments import Moments
 
 __version__: str = _core.__version__
 
 __all__ = [
+    "ClassDistances",
+    "ClassMoments",
     "FrechetTerms",
     "GaussianStats",
+    "InceptionScore",
+    "InceptionScoreResult",
     "Moments",
     "__version__",
+    "class_distances",
     "fid",
     "frechet_distance",
     "frechet_terms",
+    "inception_score",
     "transport_map",
 ]

@@ -235,6 +235,8 @@ def _description(path: str) -> dict[str, Any]:
     if isinstance(content, formats.Features):
         shape = list(content.features.shape)
         return known | {"shape": shape, "dtype": str(content.features.dtype), "extractor": content.extractor}
+    if isinstance(content, formats.State):
+        return known
     if isinstance(content, formats.Checkpoint):
         moments = content.moments
         return known | {
