@@ -17,28 +17,37 @@ except ImportError as error:
         "(it needs a C++17 compiler), and import fidfast from outside of it"
     ) from error
 
+from fidfast.classes import ClassMoments
 from fidfast.extrapolation import Extrapolation, fid_infinity
 from fidfast.frechet import FrechetTerms, fid, frechet_distance, frechet_terms, transport_map
 from fidfast.gaussian import GaussianStats
+from fidfast.inception_score import InceptionScore, InceptionScoreResult, inception_score
+from fidfast.intra_fid import ClassDistances, class_distances
 from fidfast.moments import Moments
 from fidfast.uncertainty import Comparison, Estimate, compare, estimate, influence
 
 __version__: str = _core.__version__
 
 __all__ = [
+    "ClassDistances",
+    "ClassMoments",
     "Comparison",
     "Estimate",
     "Extrapolation",
     "FrechetTerms",
     "GaussianStats",
+    "InceptionScore",
+    "InceptionScoreResult",
     "Moments",
     "__version__",
+    "class_distances",
     "compare",
     "estimate",
     "fid",
     "fid_infinity",
     "frechet_distance",
     "frechet_terms",
+    "inception_score",
     "influence",
     "transport_map",
 ]

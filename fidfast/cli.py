@@ -14,6 +14,7 @@ from typing import Any
 from fidfast import __version__, formats, images
 from fidfast.frechet import frechet_terms
 from fidfast.gaussian import GaussianStats
+from fidfast.moments import Moments
 from fidfast.sources import is_inception, stats_of_file
 
 #: Options that say something of images only.
@@ -236,8 +237,10 @@ def _description(path: str) -> dict[str, Any]:
     if isinstance(content, formats.Features):
         shape = list(content.features.shape)
         return known | {"shape": shape, "dtype": str(content.features.dtype), "extractor": content.extractor}
+    if isinstance(content, formats.State):
+        return known
     if isinstance(content, formats.Checkpoint):
-        moments = content.moments
+        moments = Moments._of_blocks(content.blocks, content.extractor)
         return known | {
             "dim": moments.dim,
             "num_samples": moments.num_samples,

@@ -39,6 +39,8 @@ def stats_of_file(
 ) -> GaussianStats:
     """The statistics that a file holds, or those of the features in it; `extractor` where the file names none."""
     content = formats.read(path)
+    if isinstance(content, formats.State):
+        raise ValueError(f"{os.fspath(path)} holds {content.what}, not statistics or features")
     known = content.extractor or extractor
     with formats.naming(path):
         if isinstance(content, formats.Stats):
@@ -46,7 +48,7 @@ def stats_of_file(
         if isinstance(content, formats.Checkpoint):
             if content.progress is not None:
                 raise ValueError(f"a run that has not come to its end, after {content.progress.done} images")
-            return Moments._of_core(content.moments, known).stats(ddof)
+            return Moments._of_blocks(content.blocks, known).stats(ddof)
         return Moments._of_features(content.features, precision, known).stats(ddof)
 
 

@@ -258,7 +258,7 @@ class _Sample(NamedTuple):
                 return cls(as_stats(source, name, precision))
             source, extractor = content.features, content.extractor
         if isinstance(source, (GaussianStats, Moments)):
-            blocks = source.blocks if isinstance(source, Moments) else ()
+            blocks = source.blocks if isinstance(source, Moments) and len(source.blocks) > 1 else ()
             return cls(as_stats(source, name, precision), blocks=blocks)
         try:
             return cls(Moments._of_features(source, precision, extractor).stats(), rows=source)

@@ -80,3 +80,16 @@ def spectrum(dim: int, condition: float, rng: np.random.Generator) -> Array:
     values[0] = 1.0
     values[-1] = 1.0 / condition
     return values
+
+
+def inception_score(probabilities: NDArray) -> float:
+    """The exponential of the rows' mean divergence (Kullback-Leibler) from their mean, in extended precision."""
+    rows = probabilities.astype(np.longdouble)
+    ratio = np.divide(rows, rows.mean(axis=0), out=np.ones_like(rows), where=rows > 0)
+    return float(np.exp((rows * np.log(ratio)).sum(axis=1).mean()))
+
+
+def softmax(logits: NDArray) -> NDArray:
+    """Of each row, in extended precision."""
+    rows = np.exp(logits.astype(np.longdouble) - logits.max(axis=1, keepdims=True))
+    return rows / rows.sum(axis=1, keepdims=True)

@@ -11,6 +11,7 @@
 
 #include "bindings/dlpack.hpp"
 #include "core/frechet.hpp"
+#include "core/gather.hpp"
 #include "core/gaussian.hpp"
 #include "core/moments.hpp"
 
@@ -245,12 +246,43 @@ void bind_frechet(py::module_& module, Prepare prepare) {
       py::arg("gaussian1"), py::arg("gaussian2"));
 }
 
+template <class Device>
+void bind_gather(py::module_& module) {
+  // The shape of features all of whose values are finite; throws for everything else.
+  module.def(
+      "require_finite",
+      [](const py::object& features) {
+        const Features borrowed = import_features(features);
+        return std::visit(
+            [](const auto& view) {
+              without_gil([] {}, [&] { require_finite<Device>(view); });
+              return py::make_tuple(view.n, view.dim);
+            },
+            borrowed.view);
+      },
+      py::arg("features"));
+  module.def(
+      "gather",
+      [](const py::object& features, const Array<Index>& rows) {
+        const Features borrowed = import_features(features);
+        const std::vector<Index> wanted(rows.data(), rows.data() + rows.size());
+        return std::visit(
+            [&](const auto& view) {
+              const auto columns = without_gil([] {}, [&] { return gather<Device>(view, wanted); });
+              return array_of(columns, {columns.cols(), columns.rows()});
+            },
+            borrowed.view);
+      },
+      py::arg("features"), py::arg("rows"));
+}
+
 /// Everything a device offers to Python.
 template <class Device>
 void bind(py::module_& module, Prepare prepare) {
   bind_gaussian<Device>(module, prepare);
   bind_moments<Device>(module, prepare);
   bind_frechet<Device>(module, prepare);
+  bind_gather<Device>(module);
 }
 
 }  // namespace fidfast::bindings

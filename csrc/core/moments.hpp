@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "core/errors.hpp"
+#include "core/gather.hpp"
 #include "core/gaussian.hpp"
 #include "core/linalg.hpp"
 #include "core/matrix.hpp"
@@ -50,8 +51,7 @@ class Moments {
       throw InvalidInput("features have " + std::to_string(features.dim) +
                          " columns, but Moments was created with dim=" + std::to_string(dim()));
     }
-    const Index bad = RowVerbs<Device>::first_nonfinite_row(features);
-    if (bad >= 0) throw InvalidInput("features hold NaN or infinity; the first such row is " + std::to_string(bad));
+    require_finite<Device>(features);
     locked([&] {
       const bool keep = rows_suffice(features.n);
       prepare<S>(features.n, keep);

@@ -294,7 +294,7 @@ class _Run:
     def _save(self) -> None:
         if self._checkpoint is not None and self.moments is not None:
             content = formats.Checkpoint(
-                self.moments._core,
+                self.moments._blocks,
                 self._extractor.full_name,
                 formats.Progress(self._job, self._done, self.skipped),
             )
@@ -313,7 +313,7 @@ class _Run:
             )
         if progress.skipped and not skip_broken:
             raise BrokenImageError(progress.skipped[0])
-        self.moments = Moments._of_core(content.moments, content.extractor)
+        self.moments = Moments._of_blocks(content.blocks, content.extractor)
         self._done, self.skipped = progress.done, list(progress.skipped)
 
 

@@ -147,7 +147,7 @@ class FrechetDistance(torch.nn.Module):
 
     def get_extra_state(self) -> dict[str, Any]:
         """The moments as tensors and plain values, which ``torch.load(weights_only=True)`` reads."""
-        state = self._moments._core.state()
+        state = self._moments._whole().state()
         return {
             key: torch.from_numpy(np.array(value)) if isinstance(value, np.ndarray) else value
             for key, value in state.items()
@@ -158,7 +158,7 @@ class FrechetDistance(torch.nn.Module):
         core = _core.Moments.from_state(plain)  # type: ignore[arg-type]  # checked there
         if core.dim != self._moments.dim:
             raise ValueError(f"the state has dim {core.dim}, but the reference has dim {self._moments.dim}")
-        self._moments = Moments._of_core(core, self._moments.extractor)
+        self._moments = Moments._of_blocks([core], self._moments.extractor)
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> FrechetDistance:
         super()._apply(fn, recurse)
