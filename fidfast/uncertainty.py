@@ -7,26 +7,18 @@ Everything here follows from the distances that leave rows out one at a time, wh
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fidfast import _core, formats
 from fidfast.frechet import frechet_terms
-from fidfast.gaussian import GaussianStats
-from fidfast.moments import Moments
-from fidfast.sources import as_stats, require_same_dim, warn_of_extractors
+from fidfast.jackknife import Jackknife, Sample
 
 __all__ = ["Comparison", "Estimate", "compare", "estimate", "influence"]
 
 Array = NDArray[np.float64]
-
-#: The expansion in dim / n holds from this many samples for each direction that varies on.
-SAMPLES_PER_DIRECTION = 2
 
 
 @dataclass(frozen=True)
@@ -140,8 +132,8 @@ def estimate(features: Any, reference: Any, *, precision: str = "float32") -> Es
     Rows are taken to be independent. Time is about three times that of `fid`; memory does not grow with n but for two
     numbers a row.
     """
-    ours, theirs = _Sample.of(features, "features", precision), _Sample.of(reference, "reference", precision)
-    return _Analysis(ours, theirs, precision).estimate()
+    ours, theirs = Sample.of(features, "features", precision), Sample.of(reference, "reference", precision)
+    return _estimate(Jackknife(ours, theirs, precision))
 
 
 def influence(features: Any, reference: Any, *, precision: str = "float32") -> Array:
@@ -166,10 +158,10 @@ def influence(features: Any, reference: Any, *, precision: str = "float32") -> A
     TypeError, ValueError
         If an argument is not usable, or `features` has no rows.
     """
-    ours, theirs = _Sample.of(features, "features", precision), _Sample.of(reference, "reference", precision)
+    ours, theirs = Sample.of(features, "features", precision), Sample.of(reference, "reference", precision)
     if ours.rows is None:
         raise ValueError("features must be an (n, dim) array or a file of features: statistics have no rows")
-    analysis = _Analysis(ours, theirs._replace(rows=None, blocks=()), precision)
+    analysis = Jackknife(ours, theirs._replace(rows=None, blocks=()), precision)
     return analysis.distance - analysis.replicates[0].distance
 
 
@@ -215,23 +207,23 @@ def compare(
     -----
     As in `estimate`; the second order is left in where rows are shared, so that the error is, if anything, too large.
     """
-    sides = [_Sample.of(features_a, "features_a", precision), _Sample.of(features_b, "features_b", precision)]
+    sides = [Sample.of(features_a, "features_a", precision), Sample.of(features_b, "features_b", precision)]
     for name, side in zip(("features_a", "features_b"), sides, strict=True):
         if side.rows is None:
             raise ValueError(f"{name} must be an (n, dim) array or a file of features: statistics have no rows")
     counts = [side.stats.num_samples for side in sides]
     if paired and counts[0] != counts[1]:
         raise ValueError(f"features_a has {counts[0]} rows, but features_b has {counts[1]}: they cannot be paired")
-    common = _Sample.of(reference, "reference", precision)
-    one, two = (_Analysis(side, common, precision) for side in sides)
-    a, b = one.estimate(), two.estimate()
+    common = Sample.of(reference, "reference", precision)
+    one, two = (Jackknife(side, common, precision) for side in sides)
+    a, b = _estimate(one), _estimate(two)
     variance = 0.0
     if common.sampled:
         variance += (one.replicates[1] - two.replicates[1]).variance
     if paired:
         variance += (one.replicates[0] - two.replicates[0]).variance
     else:
-        variance += sum(analysis.own_variance for analysis in (one, two))
+        variance += one.variance([0]) + two.variance([0])
     usable = a.note is None and b.note is None
     stderr = math.sqrt(variance) if usable else math.nan
     difference = a.unbiased - b.unbiased
@@ -239,162 +231,21 @@ def compare(
     return Comparison(difference, stderr, p_value, a, b)
 
 
-# The jackknife ------------------------------------------------------------------------------------------------------
-
-
-class _Sample(NamedTuple):
-    """One side: its statistics, and the rows or blocks of rows that can be left out."""
-
-    stats: GaussianStats
-    rows: Any = None
-    blocks: tuple[Moments, ...] = ()
-
-    @classmethod
-    def of(cls, source: Any, name: str, precision: str) -> _Sample:
-        extractor = None
-        if isinstance(source, (str, os.PathLike)):
-            content = formats.read(source)
-            if not isinstance(content, formats.Features):
-                return cls(as_stats(source, name, precision))
-            source, extractor = content.features, content.extractor
-        if isinstance(source, (GaussianStats, Moments)):
-            blocks = source.blocks if isinstance(source, Moments) and len(source.blocks) > 1 else ()
-            return cls(as_stats(source, name, precision), blocks=blocks)
-        try:
-            return cls(Moments._of_features(source, precision, extractor).stats(), rows=source)
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"{name}: {error}") from error
-
-    @property
-    def sampled(self) -> bool:
-        return self.rows is not None or bool(self.blocks)
-
-    def slices(self) -> Iterator[Any]:
-        for first in range(0, len(self.rows), formats.ROWS_AT_A_TIME):
-            yield self.rows[first : first + formats.ROWS_AT_A_TIME]
-
-
-class _Replicates(NamedTuple):
-    """The distance without each part of a sample: with all of the bias, and without that of Gaussian features."""
-
-    distance: Array
-    corrected: Array
-    #: Of the whole sample.
-    whole: tuple[float, float]
-    #: Number of rows in each part, and in all.
-    rows: Array
-    num_samples: int
-
-    def __sub__(self, other: _Replicates) -> _Replicates:
-        whole = (self.whole[0] - other.whole[0], self.whole[1] - other.whole[1])
-        return self._replace(
-            distance=self.distance - other.distance, corrected=self.corrected - other.corrected, whole=whole
-        )
-
-    def bias(self, without: Array, whole: float) -> float:
-        """Of parts of unequal size: Busing, Meijer & van der Leeden (1999), equation 9."""
-        return float(np.sum((1 - self.rows / self.num_samples) * (without - whole)))
-
-    @property
-    def variance(self) -> float:
-        """Of `corrected`: equation 10 there."""
-        h = self.num_samples / self.rows
-        excess = (h - 1) * (self.corrected - self.whole[1])
-        centred = excess - np.mean(excess * self.rows) * len(h) / self.num_samples
-        return float(np.mean(centred**2 / (h - 1)))
-
-
-class _Analysis:
-    """One distance, its replicates, and what follows from them."""
-
-    def __init__(self, ours: _Sample, theirs: _Sample, precision: str) -> None:
-        require_same_dim(ours.stats.dim, theirs.stats.dim, "features", "reference")
-        warn_of_extractors(ours.stats, theirs.stats, stacklevel=4)
-        self._sides = (ours, theirs)
-        self._precision = precision
-        if not (ours.sampled or theirs.sampled):
-            raise ValueError(
-                "features are statistics alone, which do not tell how their samples scatter: give the (n, dim) array "
-                "or file of features, or collect them in Moments(dim, blocks=20)"
-            )
-        self._whole = self._jackknife((ours.stats, theirs.stats), any(side.rows is not None for side in self._sides))
-        self.distance, self.corrected = self._whole.distance, self._whole.corrected
-        #: By side, where it is a sample.
-        self.replicates = {k: self._replicates(k) for k in (0, 1) if self._sides[k].sampled}
-
-    def _jackknife(self, stats: tuple[GaussianStats, GaussianStats], with_rows: bool) -> _core.Jackknife:
-        ours, theirs = self._sides
-        return _core.Jackknife(stats[0]._core, stats[1]._core, ours.sampled, theirs.sampled, self._precision, with_rows)
-
-    def _replicates(self, k: int) -> _Replicates:
-        side = self._sides[k]
-        n = side.stats.num_samples or 0
-        whole = (self.distance, self.corrected)
-        if side.rows is not None:
-            parts = [self._whole.without(bool(k), rows) for rows in side.slices()]
-            distance, corrected = (np.concatenate(part) for part in zip(*parts, strict=True))
-            return _Replicates(distance, corrected, whole, np.ones(n), n)
-        pairs = []
-        for block in side.blocks:
-            rest = sum((other for other in side.blocks if other is not block), Moments(side.stats.dim, self._precision))
-            both = (rest.stats(), self._sides[1].stats) if k == 0 else (self._sides[0].stats, rest.stats())
-            left = self._jackknife(both, False)
-            pairs.append((left.distance, left.corrected))
-        distance, corrected = np.array(pairs).T
-        return _Replicates(distance, corrected, whole, np.array([b.num_samples for b in side.blocks], float), n)
-
-    def _kurtosis(self, k: int) -> float:
-        """The jackknife's bias of the root over what it would be for Gaussian features."""
-        replicates, stats = self.replicates[k], self._sides[k].stats
-        bias = replicates.bias(replicates.distance, self.distance)
-        of_root = (np.trace(stats.sigma) / replicates.num_samples - bias) / 2
-        foretold = self._whole.foretold_bias(bool(k))
-        return float(of_root / foretold) if foretold < 0 else 1.0
-
-    def _second_order(self, sides: list[int]) -> float:
-        """Variance of the distance's second order, of these sides' samples."""
-        weight = sum(self._kurtosis(k) / self.replicates[k].num_samples for k in sides)
-        means = sum(self._sides[k].stats.sigma / self.replicates[k].num_samples for k in sides)
-        return float(weight**2 * self._whole.second_order + 2 * np.vdot(means, means))
-
-    def _variance(self, sides: list[int]) -> float:
-        twice = sum(self.replicates[k].variance for k in sides)
-        # The jackknife counts the second order twice, so it is at most half of what the jackknife finds.
-        return twice - min(self._second_order(sides), twice / 2)
-
-    @property
-    def own_variance(self) -> float:
-        """What the samples of the first side alone add to the variance."""
-        return self._variance([0])
-
-    def _note(self) -> str | None:
-        for k, replicates in self.replicates.items():
-            needed = SAMPLES_PER_DIRECTION * self._whole.rank + 1
-            if replicates.num_samples < needed:
-                name = ("features", "reference")[k]
-                return (
-                    f"{name} has {replicates.num_samples} samples, fewer than {needed}, twice the "
-                    f"{self._whole.rank} directions that vary and one"
-                )
-        return None
-
-    def estimate(self) -> Estimate:
-        ours, theirs = self._sides
-        terms = frechet_terms(ours.stats, theirs.stats)
-        note = self._note()
-        sides = list(self.replicates)
-        unbiased = self.corrected - sum(part.bias(part.corrected, self.corrected) for part in self.replicates.values())
-        blocks = [len(side.blocks) for side in self._sides if side.blocks]
-        return Estimate(
-            value=terms.distance,
-            stderr=math.sqrt(self._variance(sides)) if note is None else math.nan,
-            bias=self.distance - unbiased if note is None else math.nan,
-            num_samples=(
-                ours.stats.num_samples if ours.sampled else None,
-                theirs.stats.num_samples if theirs.sampled else None,
-            ),
-            rounding=terms.rounding,
-            degrees_of_freedom=min(blocks) - 1 if blocks else math.inf,
-            extractor=ours.stats.extractor or theirs.stats.extractor,
-            note=note,
-        )
+def _estimate(jackknife: Jackknife) -> Estimate:
+    ours, theirs = jackknife.sides
+    terms = frechet_terms(ours.stats, theirs.stats)
+    note = jackknife.note()
+    blocks = [len(side.blocks) for side in jackknife.sides if side.blocks]
+    return Estimate(
+        value=terms.distance,
+        stderr=math.sqrt(jackknife.variance(list(jackknife.replicates))) if note is None else math.nan,
+        bias=jackknife.distance - jackknife.unbiased if note is None else math.nan,
+        num_samples=(
+            ours.stats.num_samples if ours.sampled else None,
+            theirs.stats.num_samples if theirs.sampled else None,
+        ),
+        rounding=terms.rounding,
+        degrees_of_freedom=min(blocks) - 1 if blocks else math.inf,
+        extractor=ours.stats.extractor or theirs.stats.extractor,
+        note=note,
+    )

@@ -10,7 +10,14 @@ except ImportError as error:
     raise ImportError("images need torch: pip install 'fidfast[images]'") from error
 
 from fidfast.torch.distributed import all_reduce
-from fidfast.torch.extraction import ImageMoments, fid_of_images, moments_of_images, stats_of_images
+from fidfast.torch.extraction import (
+    ImageFeatures,
+    ImageMoments,
+    features_of_images,
+    fid_of_images,
+    moments_of_images,
+    stats_of_images,
+)
 from fidfast.torch.extractors import Extractor, as_extractor, at_layer
 from fidfast.torch.metric import FrechetDistance
 from fidfast.torch.named import LIKE, Convention, load_extractor
@@ -23,10 +30,12 @@ __all__ = [
     "Convention",
     "Extractor",
     "FrechetDistance",
+    "ImageFeatures",
     "ImageMoments",
     "all_reduce",
     "as_extractor",
     "at_layer",
+    "features_of_images",
     "fid_of_images",
     "load_extractor",
     "moments_of_images",
