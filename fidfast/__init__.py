@@ -19,6 +19,7 @@ except ImportError as error:
 
 from fidfast.frechet import FrechetTerms, fid, frechet_distance, frechet_terms, transport_map
 from fidfast.gaussian import GaussianStats
+from fidfast.kernel import KernelDistance, SubsetKernelDistance, cmmd, kid, kid_subsets
 from fidfast.moments import Moments
 
 __version__: str = _core.__version__
@@ -26,10 +27,15 @@ __version__: str = _core.__version__
 __all__ = [
     "FrechetTerms",
     "GaussianStats",
+    "KernelDistance",
     "Moments",
+    "SubsetKernelDistance",
     "__version__",
+    "cmmd",
     "fid",
     "frechet_distance",
     "frechet_terms",
+    "kid",
+    "kid_subsets",
     "transport_map",
 ]

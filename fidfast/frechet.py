@@ -205,7 +205,9 @@ def is_inception(extractor: str | None) -> bool:
     return extractor is not None and extractor.split("/")[0] in ("inception", "inception-2015-12-05")
 
 
-def _warn_of_extractors(stats1: GaussianStats, stats2: GaussianStats, stacklevel: int) -> None:
+def _warn_of_extractors(
+    stats1: GaussianStats | formats.Features, stats2: GaussianStats | formats.Features, stacklevel: int
+) -> None:
     one, two = stats1.extractor, stats2.extractor
     if not one or not two or one == two:
         return

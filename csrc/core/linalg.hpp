@@ -31,6 +31,23 @@ struct Asymmetry {
   Index j = 0;
 };
 
+/// What a function of the products of rows is summed over, on one side of a tile of them.
+template <class Device>
+struct TileSide {
+  const Vector<Device>& terms;  // one number for each row of the whole side
+  Vector<Device>& sums;         // likewise
+  Index first;                  // row of the side where the tile begins
+  Index n;                      // rows of the tile
+};
+
+/// sum_q coefficients[q] e^(q + 1).
+struct Polynomial {
+  std::vector<double> coefficients;
+};
+
+/// exp(e) - 1, and 0 for e > 0.
+struct ExponentialLessOne {};
+
 /// Verbs on rows of features: S is the type they come in, T (float or double) the type they are multiplied in.
 template <class Device>
 struct RowVerbs {
@@ -59,6 +76,27 @@ struct RowVerbs {
   template <class T>
   static void add_scatter(const Matrix<Device, T>& centred, Index n, const Vector<Device>& r, double weight,
                           const Vector<Device>& d, Matrix<Device>& scatter, Matrix<Device, T>& product);
+
+  /// c[:m, :n] = a^T b for the first m columns of a (dim, >= m) and the first n of b (dim, >= n); c (>= m, >= n).
+  template <class T>
+  static void cross_products(const Matrix<Device, T>& a, Index m, const Matrix<Device, T>& b, Index n,
+                             Matrix<Device, T>& c);
+  /// c[:n, :n] = a^T a for the first n columns of a (dim, >= n), lower triangle; c (>= n, >= n).
+  template <class T>
+  static void own_products(const Matrix<Device, T>& a, Index n, Matrix<Device, T>& c);
+  /// result[first + i] = scale a[:, i] . a[:, i] for the first n columns of a (dim, >= n), summed in float64.
+  template <class T>
+  static void squared_norms(const Matrix<Device, T>& a, Index n, double scale, Vector<Device>& result, Index first);
+  /// result[first + i] = scale a[:, i] . b for the first n columns of a (dim, >= n) and b (dim,), summed in float64.
+  template <class T>
+  static void inner_products(const Matrix<Device, T>& a, Index n, const Vector<Device, T>& b, double scale,
+                             Vector<Device>& result, Index first);
+  /// With e_ij = rows.terms[i] + columns.terms[j] + weight products[i, j] in float64, for the whole tile or what lies
+  /// below its diagonal: adds sum_j f(e_ij) to rows.sums[i] and sum_i f(e_ij) to columns.sums[j], and returns
+  /// sum_ij f(e_ij)^2. Both sides may be the same.
+  template <class Function, class T>
+  static double add_function_sums(const Function& f, double weight, const Matrix<Device, T>& products,
+                                  const TileSide<Device>& rows, const TileSide<Device>& columns, bool below_diagonal);
 
   /// Whether two column ranges of the same shape hold the same bits.
   template <class T>

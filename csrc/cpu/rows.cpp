@@ -101,6 +101,34 @@ void symmetric_product(const Matrix<Cpu, float>& a, Index n, Matrix<Cpu>&, Matri
   });
 }
 
+/// c = a^T b, c = a^T a (lower triangle), by the routines of each type.
+template <class Library, class Int>
+void multiply_transposed(const Library& lib, const Int* m, const Int* n, const Int* k, const float* a, const float* b,
+                         float* c, const Int* ldc) {
+  const float one = 1.0F;
+  const float zero = 0.0F;
+  lib.sgemm("T", "N", m, n, k, &one, a, k, b, k, &zero, c, ldc);
+}
+template <class Library, class Int>
+void multiply_transposed(const Library& lib, const Int* m, const Int* n, const Int* k, const double* a, const double* b,
+                         double* c, const Int* ldc) {
+  const double one = 1.0;
+  const double zero = 0.0;
+  lib.dgemm("T", "N", m, n, k, &one, a, k, b, k, &zero, c, ldc);
+}
+template <class Library, class Int>
+void multiply_own(const Library& lib, const Int* n, const Int* k, const float* a, float* c, const Int* ldc) {
+  const float one = 1.0F;
+  const float zero = 0.0F;
+  lib.ssyrk("L", "T", n, k, &one, a, k, &zero, c, ldc);
+}
+template <class Library, class Int>
+void multiply_own(const Library& lib, const Int* n, const Int* k, const double* a, double* c, const Int* ldc) {
+  const double one = 1.0;
+  const double zero = 0.0;
+  lib.dsyrk("L", "T", n, k, &one, a, k, &zero, c, ldc);
+}
+
 }  // namespace
 
 template <>
@@ -190,6 +218,30 @@ void RowVerbs<Cpu>::add_scatter(const Matrix<Cpu, T>& centred, Index n, const Ve
 
 template <>
 template <class T>
+void RowVerbs<Cpu>::cross_products(const Matrix<Cpu, T>& a, Index m, const Matrix<Cpu, T>& b, Index n,
+                                   Matrix<Cpu, T>& c) {
+  lapack::with([&](const auto& lib) {
+    const auto rows = lib.size(m);
+    const auto columns = lib.size(n);
+    const auto dim = lib.size(a.rows());
+    const auto stride = lib.size(c.rows());
+    multiply_transposed(lib, &rows, &columns, &dim, a.data(), b.data(), c.data(), &stride);
+  });
+}
+
+template <>
+template <class T>
+void RowVerbs<Cpu>::own_products(const Matrix<Cpu, T>& a, Index n, Matrix<Cpu, T>& c) {
+  lapack::with([&](const auto& lib) {
+    const auto columns = lib.size(n);
+    const auto dim = lib.size(a.rows());
+    const auto stride = lib.size(c.rows());
+    multiply_own(lib, &columns, &dim, a.data(), c.data(), &stride);
+  });
+}
+
+template <>
+template <class T>
 bool RowVerbs<Cpu>::same_columns(const Matrix<Cpu, T>& a, Index first_a, const Matrix<Cpu, T>& b, Index first_b,
                                  Index count) {
   const std::size_t bytes = static_cast<std::size_t>(a.rows() * count) * sizeof(T);
@@ -209,6 +261,9 @@ bool RowVerbs<Cpu>::same_columns(const Matrix<Cpu, T>& a, Index first_a, const M
 #define FIDFAST_TARGET(T)                                                                            \
   template void RowVerbs<Cpu>::add_scatter(const Matrix<Cpu, T>&, Index, const Vector<Cpu>&, double, \
                                            const Vector<Cpu>&, Matrix<Cpu>&, Matrix<Cpu, T>&);       \
+  template void RowVerbs<Cpu>::cross_products(const Matrix<Cpu, T>&, Index, const Matrix<Cpu, T>&,   \
+                                              Index, Matrix<Cpu, T>&);                               \
+  template void RowVerbs<Cpu>::own_products(const Matrix<Cpu, T>&, Index, Matrix<Cpu, T>&);          \
   template bool RowVerbs<Cpu>::same_columns(const Matrix<Cpu, T>&, Index, const Matrix<Cpu, T>&, Index, Index);
 
 FIDFAST_SOURCE(Float16)
