@@ -129,15 +129,10 @@ class Tiles {
   /// Rows a block holds: enough that the products dwarf the passes over blocks and tile, few enough for the cache.
   static constexpr Index kMostRows = 2048;
 
+  /// For sides of no more rows than these.
   Tiles(const KernelRows& a, const KernelRows& b, const Mean<Device>& mean)
-      : sides_{&a, &b}, mean_(mean), dim_(a.dim()), centre_(dim_), remainder_(dim_), largest_(dim_) {
-    Index rows = 0;
-    for (int side = 0; side < 2; ++side) {
-      const Index n = sides_[side]->n();
-      const Index blocks = (n + kMostRows - 1) / kMostRows;
-      block_rows_[side] = (n + blocks - 1) / blocks;  // of nearly equal size: a narrow tile is a slow one
-      rows = std::max(rows, block_rows_[side]);
-    }
+      : mean_(mean), dim_(a.dim()), centre_(dim_), remainder_(dim_), largest_(dim_) {
+    const Index rows = std::max(block_rows(a.n()), block_rows(b.n()));
     for (Slot& slot : slots_) slot.centred = Matrix<Device, T>(dim_, rows);
     if (a.order != nullptr || b.order != nullptr) gathered_ = Matrix<Device, T>(dim_, rows);
     products_ = Matrix<Device, T>(rows, rows);
@@ -145,7 +140,13 @@ class Tiles {
 
   /// The sums over all pairs, or nothing where T's range does not hold the products.
   template <class Kernel>
-  std::optional<KernelSums> sums(const Kernel& kernel) {
+  std::optional<KernelSums> sums(const Kernel& kernel, const KernelRows& a, const KernelRows& b) {
+    sides_[0] = &a;
+    sides_[1] = &b;
+    for (int side = 0; side < 2; ++side) {
+      block_rows_[side] = block_rows(sides_[side]->n());
+      slots_[side].side = -1;
+    }
     Vector<Device> terms[2] = {Vector<Device>(sides_[0]->n()), Vector<Device>(sides_[1]->n())};
     double longest = 0;
     for (int side = 0; side < 2; ++side) {
@@ -180,17 +181,23 @@ class Tiles {
         for (Index j = 0; side == 0 && j < sides_[1]->n(); j += block_rows_[1]) {
           const Slot& others = fetch(1, j, &rows);
           RowVerbs<Device>::cross_products(rows.centred, rows.n, others.centred, others.n, products_);
-          cross_squares += add(function, kernel.weight(), {terms[0], cross[0], i, rows.n},
-                               {terms[1], cross[1], j, others.n}, false);
+          cross_squares +=
+              add(function, kernel.weight(), {terms[0], cross[0], i, rows.n}, {terms[1], cross[1], j, others.n}, false);
         }
       }
     }
-    return KernelSums{host_of(own[0]),   host_of(own[1]), host_of(cross[0]), host_of(cross[1]),
-                      2 * squares[0],    2 * squares[1],  cross_squares};
+    return KernelSums{host_of(own[0]), host_of(own[1]), host_of(cross[0]), host_of(cross[1]),
+                      2 * squares[0],  2 * squares[1],  cross_squares};
   }
 
  private:
   static constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+  /// Of nearly equal size: a narrow tile is a slow one.
+  static Index block_rows(Index n) {
+    const Index blocks = (n + kMostRows - 1) / kMostRows;
+    return (n + blocks - 1) / blocks;
+  }
 
   /// A block of rows less the centre.
   struct Slot {
@@ -248,10 +255,10 @@ class Tiles {
     }
   }
 
-  const KernelRows* sides_[2];
+  const KernelRows* sides_[2] = {nullptr, nullptr};
+  Index block_rows_[2] = {0, 0};
   const Mean<Device>& mean_;  // (dim,)
   Index dim_;
-  Index block_rows_[2];
   Vector<Device, T> centre_;   // (dim,) the mean as T holds it
   Vector<Device> remainder_;   // (dim,)
   Vector<Device, T> largest_;  // (dim,)
@@ -296,17 +303,34 @@ void require_usable(const KernelRows& a, const KernelRows& b, Index least) {
   require_usable<Device>(b, least);
 }
 
-template <class Device, class Kernel>
-KernelSums sums(const Kernel& kernel, const KernelRows& a, const KernelRows& b, const Mean<Device>& mean,
-                Precision precision) {
-  std::optional<KernelSums> result;
-  if (precision == Precision::kFloat32 && !a.wide() && !b.wide()) {
-    result = Tiles<Device, float>(a, b, mean).sums(kernel);
+/// The sums of pairs of sides, each no larger than the first; its memory is kept from one pair to the next.
+template <class Device>
+class Summation {
+ public:
+  Summation(Mean<Device> mean, Precision precision) : mean_(std::move(mean)), precision_(precision) {}
+
+  template <class Kernel>
+  KernelSums operator()(const Kernel& kernel, const KernelRows& a, const KernelRows& b) {
+    std::optional<KernelSums> result;
+    if (precision_ == Precision::kFloat32 && !a.wide() && !b.wide()) result = sums(narrow_, kernel, a, b);
+    if (!result) result = sums(wide_, kernel, a, b);
+    if (!result) throw InvalidInput("the squares of the features leave the range of float64");
+    return *std::move(result);
   }
-  if (!result) result = Tiles<Device, double>(a, b, mean).sums(kernel);
-  if (!result) throw InvalidInput("the squares of the features leave the range of float64");
-  return *std::move(result);
-}
+
+ private:
+  template <class T, class Kernel>
+  std::optional<KernelSums> sums(std::optional<Tiles<Device, T>>& tiles, const Kernel& kernel, const KernelRows& a,
+                                 const KernelRows& b) {
+    if (!tiles) tiles.emplace(a, b, mean_);
+    return tiles->sums(kernel, a, b);
+  }
+
+  const Mean<Device> mean_;
+  const Precision precision_;
+  std::optional<Tiles<Device, float>> narrow_;
+  std::optional<Tiles<Device, double>> wide_;
+};
 
 inline double sum(const std::vector<double>& values) {
   double total = 0;
@@ -350,8 +374,7 @@ struct OwnVariance {
     const auto n = static_cast<double>(rows.size());
     const double total = sum(rows);
     const double of_squares = dot(rows, rows);
-    const double mean_squared =
-        (total * total - 4 * of_squares + 2 * squares) / (n * (n - 1) * (n - 2) * (n - 3));
+    const double mean_squared = (total * total - 4 * of_squares + 2 * squares) / (n * (n - 1) * (n - 2) * (n - 3));
     of_rows = (of_squares - squares) / (n * (n - 1) * (n - 2)) - mean_squared;
     of_pairs = squares / (n * (n - 1)) - mean_squared;
   }
@@ -367,9 +390,9 @@ inline double covariance_of_means(const std::vector<double>& own, const std::vec
   return 2 / n * (same / (n * (n - 1) * m) - mean_product);
 }
 
-/// An unbiased estimate of the variance of `unbiased`, of all orders in 1/n and for sets of different sizes: Hoeffding's
-/// (1948) decomposition of the three means, as Sutherland (2019), "Unbiased estimators for the variance of MMD
-/// estimators", has it for sets of equal size; the terms in 1/n are Sutherland et al. (2017), equation 5.
+/// An unbiased estimate of the variance of `unbiased`, of all orders in 1/n and for sets of different sizes:
+/// Hoeffding's (1948) decomposition of the three means, as Sutherland (2019), "Unbiased estimators for the variance of
+/// MMD estimators", has it for sets of equal size; the terms in 1/n are Sutherland et al. (2017), equation 5.
 inline double variance(const KernelSums& sums) {
   const auto n = static_cast<double>(sums.aa.size());
   const auto m = static_cast<double>(sums.bb.size());
@@ -397,7 +420,7 @@ KernelDistance kid(const PolynomialKernel& polynomial, const AnyFeatures& featur
   const KernelRows b{features_b, "features_b"};
   kernel::require_usable<Device>(a, b, 2);
   const PolynomialKernel checked = polynomial.checked(a.dim());
-  const KernelSums sums = kernel::sums<Device>(checked, a, b, kernel::centre_of<Device>(a, b), precision);
+  const KernelSums sums = kernel::Summation<Device>(kernel::centre_of<Device>(a, b), precision)(checked, a, b);
   const double value = kernel::unbiased(sums);
   const bool enough = std::min(a.n(), b.n()) >= 4;  // the estimate takes tuples of four rows
   const double error = enough ? std::sqrt(std::max(kernel::variance(sums), 0.0)) : std::nan("");
@@ -436,12 +459,12 @@ std::vector<double> kid_of_subsets(const PolynomialKernel& polynomial, const Any
                        std::to_string(std::min(subsets_a.size, subsets_b.size)));
   }
   const PolynomialKernel checked = polynomial.checked(all_a.dim());
-  const Mean<Device> mean = kernel::centre_of<Device>(all_a, all_b);
+  kernel::Summation<Device> sums(kernel::centre_of<Device>(all_a, all_b), precision);
   std::vector<double> values;
   for (Index k = 0; k < std::min(subsets_a.count, subsets_b.count); ++k) {
     const KernelRows a = subsets_a.of(features_a, "features_a", k);
     const KernelRows b = subsets_b.of(features_b, "features_b", k);
-    values.push_back(kernel::unbiased(kernel::sums<Device>(checked, a, b, mean, precision)));
+    values.push_back(kernel::unbiased(sums(checked, a, b)));
   }
   return values;
 }
@@ -454,7 +477,7 @@ double gaussian_mmd(const GaussianKernel& gaussian, const AnyFeatures& features_
   const KernelRows b{features_b, "features_b"};
   kernel::require_usable<Device>(a, b, 1);
   const GaussianKernel checked = gaussian.checked(a.dim());
-  return kernel::biased(kernel::sums<Device>(checked, a, b, kernel::centre_of<Device>(a, b), precision));
+  return kernel::biased(kernel::Summation<Device>(kernel::centre_of<Device>(a, b), precision)(checked, a, b));
 }
 
 }  // namespace fidfast

@@ -145,8 +145,8 @@ FIDFAST_256 double dot_256(const T* a, const T* b, Index n) {
 }
 
 bool has_512() {
-  static const bool has = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-                          __builtin_cpu_supports("avx512vl");
+  static const bool has =
+      __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
   return has;
 }
 bool has_256() {
@@ -219,13 +219,13 @@ double RowVerbs<Cpu>::add_function_sums(const Function& f, double weight, const 
   return sum_with(f, tile);
 }
 
-#define FIDFAST_TARGET(T)                                                                                             \
-  template void RowVerbs<Cpu>::squared_norms(const Matrix<Cpu, T>&, Index, double, Vector<Cpu>&, Index);              \
-  template void RowVerbs<Cpu>::inner_products(const Matrix<Cpu, T>&, Index, const Vector<Cpu, T>&, double,            \
-                                              Vector<Cpu>&, Index);                                                   \
-  template double RowVerbs<Cpu>::add_function_sums(const Polynomial&, double, const Matrix<Cpu, T>&,                  \
-                                                   const TileSide<Cpu>&, const TileSide<Cpu>&, bool);                 \
-  template double RowVerbs<Cpu>::add_function_sums(const ExponentialLessOne&, double, const Matrix<Cpu, T>&,          \
+#define FIDFAST_TARGET(T)                                                                                    \
+  template void RowVerbs<Cpu>::squared_norms(const Matrix<Cpu, T>&, Index, double, Vector<Cpu>&, Index);     \
+  template void RowVerbs<Cpu>::inner_products(const Matrix<Cpu, T>&, Index, const Vector<Cpu, T>&, double,   \
+                                              Vector<Cpu>&, Index);                                          \
+  template double RowVerbs<Cpu>::add_function_sums(const Polynomial&, double, const Matrix<Cpu, T>&,         \
+                                                   const TileSide<Cpu>&, const TileSide<Cpu>&, bool);        \
+  template double RowVerbs<Cpu>::add_function_sums(const ExponentialLessOne&, double, const Matrix<Cpu, T>&, \
                                                    const TileSide<Cpu>&, const TileSide<Cpu>&, bool);
 
 FIDFAST_TARGET(float)

@@ -258,12 +258,12 @@ bool RowVerbs<Cpu>::same_columns(const Matrix<Cpu, T>& a, Index first_a, const M
   template void RowVerbs<Cpu>::append(const FeatureView<S>&, Matrix<Cpu, float>&, Index);                         \
   template bool RowVerbs<Cpu>::centre(const FeatureView<S>&, const Mean<Cpu>&, Vector<Cpu, float>&, Vector<Cpu>&, \
                                       Vector<Cpu, float>&, Matrix<Cpu, float>&);
-#define FIDFAST_TARGET(T)                                                                            \
-  template void RowVerbs<Cpu>::add_scatter(const Matrix<Cpu, T>&, Index, const Vector<Cpu>&, double, \
-                                           const Vector<Cpu>&, Matrix<Cpu>&, Matrix<Cpu, T>&);       \
-  template void RowVerbs<Cpu>::cross_products(const Matrix<Cpu, T>&, Index, const Matrix<Cpu, T>&,   \
-                                              Index, Matrix<Cpu, T>&);                               \
-  template void RowVerbs<Cpu>::own_products(const Matrix<Cpu, T>&, Index, Matrix<Cpu, T>&);          \
+#define FIDFAST_TARGET(T)                                                                                 \
+  template void RowVerbs<Cpu>::add_scatter(const Matrix<Cpu, T>&, Index, const Vector<Cpu>&, double,      \
+                                           const Vector<Cpu>&, Matrix<Cpu>&, Matrix<Cpu, T>&);            \
+  template void RowVerbs<Cpu>::cross_products(const Matrix<Cpu, T>&, Index, const Matrix<Cpu, T>&, Index, \
+                                              Matrix<Cpu, T>&);                                           \
+  template void RowVerbs<Cpu>::own_products(const Matrix<Cpu, T>&, Index, Matrix<Cpu, T>&);               \
   template bool RowVerbs<Cpu>::same_columns(const Matrix<Cpu, T>&, Index, const Matrix<Cpu, T>&, Index, Index);
 
 FIDFAST_SOURCE(Float16)
