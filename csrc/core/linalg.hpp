@@ -3,6 +3,7 @@
 // in its own folder and instantiates them there for itself.
 #pragma once
 
+#include <cstdint>
 #include <vector>
 
 #include "core/matrix.hpp"
@@ -29,6 +30,19 @@ struct Asymmetry {
   double difference = 0;  // |a_ij - a_ji|
   Index i = 0;
   Index j = 0;
+};
+
+/// The indices [first, last).
+struct Range {
+  Index first = 0;
+  Index last = 0;
+};
+
+/// An element of a matrix.
+struct Element {
+  Index row = 0;
+  Index column = 0;
+  double value = 0;
 };
 
 /// Verbs on rows of features: S is the type they come in, T (float or double) the type they are multiplied in.
@@ -64,6 +78,36 @@ struct RowVerbs {
   template <class T>
   static bool same_columns(const Matrix<Device, T>& a, Index first_a, const Matrix<Device, T>& b, Index first_b,
                            Index count);
+
+  // Neighbours ------------------------------------------------------------------------------------------------
+  /// columns[:, i] = scale[i] (features[i] - origin), rounded to T, which may also be std::int16_t. On the host, in
+  /// float64: squared_norms[i] of the columns as they stand, and errors[i] = |what the rounding took|.
+  template <class S, class T>
+  static void approximate(const FeatureView<S>& features, const Vector<Device>& origin,
+                          const std::vector<double>& scale, Matrix<Device, T>& columns,
+                          std::vector<double>& squared_norms, std::vector<double>& errors);
+
+  /// distances[p] = |x - scale[p] features[rows[p]]|^2 in float64, x (dim,). Sums run in one order whatever the type,
+  /// the strides and the scales: where they are 1, equal rows are exactly 0 apart, and distances are symmetric.
+  template <class S>
+  static void squared_distances(const Vector<Device>& x, const FeatureView<S>& features, const std::vector<Index>& rows,
+                                const std::vector<double>& scale, std::vector<double>& distances);
+
+  /// c[:m, :n] = a^T b for the first m columns of a (dim, >= m) and the first n of b (dim, >= n); c (>= m, >= n).
+  template <class T>
+  static void cross_products(const Matrix<Device, T>& a, Index m, const Matrix<Device, T>& b, Index n,
+                             Matrix<Device, T>& c);
+
+  /// Whether this machine has the product of integers below, and it is faster than that of floats.
+  static bool has_integer_products();
+  /// The same for integers, |a_i| and |b_j| below 2^15: exact, then rounded to float.
+  static void cross_products(const Matrix<Device, std::int16_t>& a, Index m, const Matrix<Device, std::int16_t>& b,
+                             Index n, Matrix<Device, float>& c);
+
+  /// Appends the elements of sign * c for which sign * c_ij - row_limit[i] > column_limit[j], within the ranges.
+  template <class T>
+  static void select(const Matrix<Device, T>& c, Range rows, Range columns, T sign, const std::vector<T>& row_limit,
+                     const std::vector<T>& column_limit, std::vector<Element>& selected);
 };
 
 template <class Device>

@@ -18,6 +18,9 @@ namespace fidfast::lapack {
   X(cython_blas, dgemm,                                                                                                \
     (const char* trans_a, const char* trans_b, const Int* m, const Int* n, const Int* k, const double* alpha,          \
      const double* a, const Int* lda, const double* b, const Int* ldb, const double* beta, double* c, const Int* ldc)) \
+  X(cython_blas, sgemm,                                                                                                \
+    (const char* trans_a, const char* trans_b, const Int* m, const Int* n, const Int* k, const float* alpha,           \
+     const float* a, const Int* lda, const float* b, const Int* ldb, const float* beta, float* c, const Int* ldc))     \
   X(cython_blas, ssyrk,                                                                                                \
     (const char* uplo, const char* trans, const Int* n, const Int* k, const float* alpha, const float* a,              \
      const Int* lda, const float* beta, float* c, const Int* ldc))                                                     \
