@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "cpu/device.hpp"
+#include "cpu/threads.hpp"
 #include "cpu/widen.hpp"
 
 namespace fidfast {
@@ -82,6 +83,18 @@ inline const Wide<S>* contiguous(const FeatureView<S>& features, Index i, std::v
   return memory.data();
 }
 
+/// The ranges that threads take in turn of [first, last), each of whose members is worth `numbers` numbers; one where
+/// all of it takes no longer than starting a thread.
+std::vector<Range> pieces_of(Range whole, Index numbers) {
+  constexpr Index kWorthAThread = Index{1} << 18;
+  const Index size = std::max<Index>(1, kWorthAThread / std::max<Index>(1, numbers));
+  std::vector<Range> pieces;
+  for (Index first = whole.first; first < whole.last; first += size) {
+    pieces.push_back({first, std::min(first + size, whole.last)});
+  }
+  return pieces;
+}
+
 /// To the nearest number of T.
 template <class T>
 inline T rounded(double value) {
@@ -102,26 +115,30 @@ void RowVerbs<Cpu>::approximate(const FeatureView<S>& features, const Vector<Cpu
                                 std::vector<double>& squared_norms, std::vector<double>& errors) {
   squared_norms.resize(static_cast<std::size_t>(features.n));
   errors.resize(static_cast<std::size_t>(features.n));
-  std::vector<Wide<S>> memory;
-  in_widest_vectors([&] {
-    const double* const from = origin.data();
-    for (Index i = 0; i < features.n; ++i) {
-      const auto* const row = contiguous(features, i, memory);
-      T* const column = columns.column(i);
-      const double factor = scale[static_cast<std::size_t>(i)];
-      double squares[kLanes] = {};
-      double misses[kLanes] = {};
-      for_each_lane(features.dim, [&](Index j, Index lane) {
-        const double value = factor * (static_cast<double>(row[j]) - from[j]);
-        const T number = rounded<T>(value);
-        const double kept = static_cast<double>(number);
-        column[j] = number;
-        squares[lane] += kept * kept;
-        misses[lane] += (kept - value) * (kept - value);
-      });
-      squared_norms[static_cast<std::size_t>(i)] = sum_of_lanes(squares);
-      errors[static_cast<std::size_t>(i)] = std::sqrt(sum_of_lanes(misses));
-    }
+  const std::vector<Range> pieces = pieces_of({0, features.n}, features.dim);
+  in_threads(static_cast<Index>(pieces.size()), [&](Index piece) {
+    std::vector<Wide<S>> memory;
+    const Range rows = pieces[static_cast<std::size_t>(piece)];
+    in_widest_vectors([&] {
+      const double* const from = origin.data();
+      for (Index i = rows.first; i < rows.last; ++i) {
+        const auto* const row = contiguous(features, i, memory);
+        T* const column = columns.column(i);
+        const double factor = scale[static_cast<std::size_t>(i)];
+        double squares[kLanes] = {};
+        double misses[kLanes] = {};
+        for_each_lane(features.dim, [&](Index j, Index lane) {
+          const double value = factor * (static_cast<double>(row[j]) - from[j]);
+          const T number = rounded<T>(value);
+          const double kept = static_cast<double>(number);
+          column[j] = number;
+          squares[lane] += kept * kept;
+          misses[lane] += (kept - value) * (kept - value);
+        });
+        squared_norms[static_cast<std::size_t>(i)] = sum_of_lanes(squares);
+        errors[static_cast<std::size_t>(i)] = std::sqrt(sum_of_lanes(misses));
+      }
+    });
   });
 }
 
@@ -147,49 +164,47 @@ void RowVerbs<Cpu>::squared_distances(const Vector<Cpu>& x, const FeatureView<S>
   });
 }
 
+namespace {
+
+template <class T>
+void select_from(const Matrix<Cpu, T>& c, Range rows, Range columns, T sign, const T* row_limit, const T* column_limit,
+                 std::vector<Element>& selected) {
+  constexpr Index kAtOnce = 64;
+  for (Index j = columns.first; j < columns.last; ++j) {
+    const T* const column = c.column(j);
+    const T limit = column_limit[j];
+    for (Index first = rows.first; first < rows.last; first += kAtOnce) {
+      const Index last = std::min(first + kAtOnce, rows.last);
+      // Most stretches hold nothing: they are passed over without a branch inside.
+      int any = 0;
+      if (last - first == kAtOnce) {
+        for (Index i = first; i < first + kAtOnce; ++i) any |= sign * column[i] - row_limit[i] > limit ? 1 : 0;
+      } else {
+        any = 1;
+      }
+      if (any == 0) continue;
+      for (Index i = first; i < last; ++i) {
+        const T value = sign * column[i];
+        if (value - row_limit[i] > limit) selected.push_back({i, j, static_cast<double>(value)});
+      }
+    }
+  }
+}
+
+}  // namespace
+
 template <>
 template <class T>
 void RowVerbs<Cpu>::select(const Matrix<Cpu, T>& c, Range rows, Range columns, T sign, const std::vector<T>& row_limit,
                            const std::vector<T>& column_limit, std::vector<Element>& selected) {
-  in_widest_vectors([&] {
-    constexpr Index kAtOnce = 64;
-    for (Index j = columns.first; j < columns.last; ++j) {
-      const T* const column = c.column(j);
-      const T* const limits = row_limit.data();
-      const T limit = column_limit[static_cast<std::size_t>(j)];
-      for (Index first = rows.first; first < rows.last; first += kAtOnce) {
-        const Index last = std::min(first + kAtOnce, rows.last);
-        // Most stretches hold nothing: they are passed over without a branch inside.
-        int any = 0;
-        if (last - first == kAtOnce) {
-          for (Index i = first; i < first + kAtOnce; ++i) any |= sign * column[i] - limits[i] > limit ? 1 : 0;
-        } else {
-          for (Index i = first; i < last; ++i) any |= sign * column[i] - limits[i] > limit ? 1 : 0;
-        }
-        if (any == 0) continue;
-        for (Index i = first; i < last; ++i) {
-          if (sign * column[i] - limits[i] > limit) selected.push_back({i, j, static_cast<double>(sign * column[i])});
-        }
-      }
-    }
+  const std::vector<Range> pieces = pieces_of(columns, length(rows));
+  std::vector<std::vector<Element>> of_piece(pieces.size());
+  in_threads(static_cast<Index>(pieces.size()), [&](Index piece) {
+    const auto p = static_cast<std::size_t>(piece);
+    in_widest_vectors(
+        [&] { select_from(c, rows, pieces[p], sign, row_limit.data(), column_limit.data(), of_piece[p]); });
   });
-}
-
-template <>
-bool RowVerbs<Cpu>::has_integer_products() {
-  return false;
-}
-
-template <>
-void RowVerbs<Cpu>::cross_products(const Matrix<Cpu, std::int16_t>& a, Index m, const Matrix<Cpu, std::int16_t>& b,
-                                   Index n, Matrix<Cpu, float>& c) {
-  for (Index j = 0; j < n; ++j) {
-    for (Index i = 0; i < m; ++i) {
-      std::int32_t sum = 0;
-      for (Index k = 0; k < a.rows(); ++k) sum += std::int32_t{a.column(i)[k]} * std::int32_t{b.column(j)[k]};
-      c.column(j)[i] = static_cast<float>(sum);
-    }
-  }
+  for (const std::vector<Element>& some : of_piece) selected.insert(selected.end(), some.begin(), some.end());
 }
 
 #define FIDFAST_SOURCE(S)                                                                                              \
