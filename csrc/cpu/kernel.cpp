@@ -1,11 +1,13 @@
 // Sums of functions of products: one pass over a tile in cache. The loops are compiled for several widths of vectors,
-// of which the processor's own is taken.
+// of which the processor's own is taken, and their pieces do not depend on the number of threads.
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <vector>
 
 #include "cpu/device.hpp"
+#include "cpu/threads.hpp"
+#include "cpu/widen.hpp"
 
 namespace fidfast {
 
@@ -31,16 +33,20 @@ struct AnyDegree {
   }
 };
 
-/// exp(e) - 1 = 2^n (exp(r) - 1) + (2^n - 1) with e = n log 2 + r, |r| <= log(2) / 2, as the mathematical libraries do
-/// it, but without branches, which would keep the compiler from using vectors.
+/// exp(e) - 1 - linear e = 2^n (exp(r) - 1 - r) + (2^n r - linear e) + (2^n - 1) with e = n log 2 + r,
+/// |r| <= log(2) / 2, as the mathematical libraries do it, but without branches, which would keep the compiler from
+/// using vectors. Near 0 the second and third part are exact zeros.
 struct ExpMinusOne {
+  double linear;
+  double highest;  // what exceeds it is rounding: 0 where distances may be far above it
+
   FIDFAST_INLINE double operator()(double e) const {
     constexpr double kLowest = -708;  // exp(-708) is just above the smallest normal number; NaN passes
     constexpr double kPerLog2 = 1.4426950408889634;
     constexpr double kLog2High = 0x1.62e42fee00000p-1;  // 33 bits, so that n kLog2High is exact
     constexpr double kLog2Low = 0x1.a39ef35793c76p-33;
     constexpr double kRound = 0x1.8p52;  // beside it a double has no fraction, and its last bits are n
-    double x = e > 0 ? 0 : e;
+    double x = e > highest ? highest : e;
     x = x < kLowest ? kLowest : x;
     const double shifted = x * kPerLog2 + kRound;
     const double n = shifted - kRound;
@@ -58,13 +64,12 @@ struct ExpMinusOne {
     tail = tail * r + 1.0 / 24;
     tail = tail * r + 1.0 / 6;
     tail = tail * r + 0.5;
-    const double of_rest = r + r * r * tail;
     std::uint64_t bits;
     std::memcpy(&bits, &shifted, sizeof bits);
     bits = (bits << 52) + (std::uint64_t{1023} << 52);
     double power;
     std::memcpy(&power, &bits, sizeof power);
-    return power * of_rest + (power - 1);
+    return power * (r * r * tail) + ((power * r - linear * e) + (power - 1));
   }
 };
 
@@ -83,42 +88,44 @@ struct Tile {
   bool below_diagonal;
 };
 
+/// What add_function_sums adds, for the rows [top, last) of a tile.
 template <class Function, class T>
-FIDFAST_INLINE double sum_tile(const Function& f, const Tile<T>& tile) {
-  constexpr Index kRows = 1024;  // whose terms and sums stay in the first cache
+FIDFAST_INLINE double sum_rows(const Function& f, double linear, const Tile<T>& tile, Index top, Index last) {
   const double weight = tile.weight;
   const double* const row_terms = tile.row_terms;
   double* const row_sums = tile.row_sums;
   double squares = 0;
-  for (Index top = 0; top < tile.m; top += kRows) {
-    const Index last = std::min(top + kRows, tile.m);
-    for (Index j = 0; j < tile.n; ++j) {
-      const Index first = tile.below_diagonal ? std::max(top, j + 1) : top;
-      const T* const column = tile.products + j * tile.stride;
-      const double of_column = tile.column_terms[j];
-      double sum = 0;
-      double square = 0;
+  for (Index j = 0; j < tile.n; ++j) {
+    const Index first = tile.below_diagonal ? std::max(top, j + 1) : top;
+    const T* const column = tile.products + j * tile.stride;
+    const double of_column = tile.column_terms[j];
+    double sum = 0;
+    double square = 0;
 #pragma omp simd reduction(+ : sum, square)
-      for (Index i = first; i < last; ++i) {
-        const double value = f(row_terms[i] + of_column + weight * static_cast<double>(column[i]));
-        row_sums[i] += value;
-        sum += value;
-        square += value * value;
-      }
-      tile.column_sums[j] += sum;
-      squares += square;
+    for (Index i = first; i < last; ++i) {
+      const double e = row_terms[i] + of_column + weight * static_cast<double>(column[i]);
+      const double value = f(e);
+      const double whole = value + linear * e;
+      row_sums[i] += value;
+      sum += value;
+      square += whole * whole;
     }
+    tile.column_sums[j] += sum;
+    squares += square;
   }
   return squares;
 }
 
-/// sum_i a_i b_i in float64.
-template <class T>
-FIDFAST_INLINE double dot(const T* a, const T* b, Index n) {
-  double sum = 0;
+/// results[k] = a . vectors[:, k].
+FIDFAST_INLINE void dots(const double* a, const Matrix<Cpu>& vectors, double* results) {
+  const Index n = vectors.rows();
+  for (Index k = 0; k < vectors.cols(); ++k) {
+    const double* const b = vectors.column(k);
+    double sum = 0;
 #pragma omp simd reduction(+ : sum)
-  for (Index i = 0; i < n; ++i) sum += static_cast<double>(a[i]) * static_cast<double>(b[i]);
-  return sum;
+    for (Index i = 0; i < n; ++i) sum += a[i] * b[i];
+    results[k] = sum;
+  }
 }
 
 // On x86-64 the compiler may assume vectors of 16 bytes only; here are two wider ones, chosen at run time.
@@ -128,21 +135,15 @@ FIDFAST_INLINE double dot(const T* a, const T* b, Index n) {
 #define FIDFAST_256 [[gnu::target("avx2,fma")]]
 
 template <class Function, class T>
-FIDFAST_512 double sum_tile_512(const Function& f, const Tile<T>& tile) {
-  return sum_tile(f, tile);
+FIDFAST_512 double sum_rows_512(const Function& f, double linear, const Tile<T>& tile, Index top, Index last) {
+  return sum_rows(f, linear, tile, top, last);
 }
 template <class Function, class T>
-FIDFAST_256 double sum_tile_256(const Function& f, const Tile<T>& tile) {
-  return sum_tile(f, tile);
+FIDFAST_256 double sum_rows_256(const Function& f, double linear, const Tile<T>& tile, Index top, Index last) {
+  return sum_rows(f, linear, tile, top, last);
 }
-template <class T>
-FIDFAST_512 double dot_512(const T* a, const T* b, Index n) {
-  return dot(a, b, n);
-}
-template <class T>
-FIDFAST_256 double dot_256(const T* a, const T* b, Index n) {
-  return dot(a, b, n);
-}
+FIDFAST_512 void dots_512(const double* a, const Matrix<Cpu>& vectors, double* results) { dots(a, vectors, results); }
+FIDFAST_256 void dots_256(const double* a, const Matrix<Cpu>& vectors, double* results) { dots(a, vectors, results); }
 
 bool has_512() {
   static const bool has =
@@ -156,78 +157,108 @@ bool has_256() {
 #endif
 
 template <class Function, class T>
-double sum_tile_here(const Function& f, const Tile<T>& tile) {
+double sum_rows_here(const Function& f, double linear, const Tile<T>& tile, Index top, Index last) {
 #ifdef FIDFAST_WIDTHS
-  if (has_512()) return sum_tile_512(f, tile);
-  if (has_256()) return sum_tile_256(f, tile);
+  if (has_512()) return sum_rows_512(f, linear, tile, top, last);
+  if (has_256()) return sum_rows_256(f, linear, tile, top, last);
 #endif
-  return sum_tile(f, tile);
+  return sum_rows(f, linear, tile, top, last);
+}
+
+void dots_here(const double* a, const Matrix<Cpu>& vectors, double* results) {
+#ifdef FIDFAST_WIDTHS
+  if (has_512()) return dots_512(a, vectors, results);
+  if (has_256()) return dots_256(a, vectors, results);
+#endif
+  dots(a, vectors, results);
+}
+
+constexpr Index kRows = 512;  // of a piece: their terms and sums stay in the first cache
+
+template <class Function, class T>
+double sum_tile(const Function& f, double linear, const Tile<T>& tile) {
+  const Index pieces = (tile.m + kRows - 1) / kRows;
+  Matrix<Cpu> column_sums = Matrix<Cpu>::zeros(tile.n, pieces);
+  std::vector<double> squares(static_cast<std::size_t>(pieces));
+  in_threads(pieces, [&](Index piece) {
+    Tile<T> own = tile;
+    own.column_sums = column_sums.column(piece);
+    const Index top = piece * kRows;
+    squares[static_cast<std::size_t>(piece)] = sum_rows_here(f, linear, own, top, std::min(top + kRows, tile.m));
+  });
+  double total = 0;
+  for (Index piece = 0; piece < pieces; ++piece) {
+    const double* const of_piece = column_sums.column(piece);
+    for (Index j = 0; j < tile.n; ++j) tile.column_sums[j] += of_piece[j];
+    total += squares[static_cast<std::size_t>(piece)];
+  }
+  return total;
 }
 
 template <class T>
-double dot_here(const T* a, const T* b, Index n) {
-#ifdef FIDFAST_WIDTHS
-  if (has_512()) return dot_512(a, b, n);
-  if (has_256()) return dot_256(a, b, n);
-#endif
-  return dot(a, b, n);
-}
-
-template <class T>
-double sum_with(const Polynomial& f, const Tile<T>& tile) {
-  const std::vector<double>& c = f.coefficients;
-  if (c.size() > 3) return sum_tile_here(AnyDegree{c.data(), c.size()}, tile);
+double sum_with(const Polynomial& f, double linear, const Tile<T>& tile) {
+  std::vector<double> c = f.coefficients;
+  c[0] -= linear;
+  if (c.size() > 3) return sum_tile(AnyDegree{c.data(), c.size()}, linear, tile);
   Cubic cubic{};
   std::copy(c.begin(), c.end(), cubic.c);
-  return sum_tile_here(cubic, tile);
+  return sum_tile(cubic, linear, tile);
 }
 
 template <class T>
-double sum_with(const ExponentialLessOne&, const Tile<T>& tile) {
-  return sum_tile_here(ExpMinusOne{}, tile);
+double sum_with(const ExponentialLessOne&, double linear, const Tile<T>& tile) {
+  return sum_tile(ExpMinusOne{linear, linear == 0 ? 0.0 : 1.0}, linear, tile);
 }
 
 }  // namespace
 
 template <>
-template <class T>
-void RowVerbs<Cpu>::squared_norms(const Matrix<Cpu, T>& a, Index n, double scale, Vector<Cpu>& result, Index first) {
-  for (Index i = 0; i < n; ++i) result.data()[first + i] = scale * dot_here(a.column(i), a.column(i), a.rows());
-}
-
-template <>
-template <class T>
-void RowVerbs<Cpu>::inner_products(const Matrix<Cpu, T>& a, Index n, const Vector<Cpu, T>& b, double scale,
-                                   Vector<Cpu>& result, Index first) {
-  for (Index i = 0; i < n; ++i) result.data()[first + i] = scale * dot_here(a.column(i), b.data(), a.rows());
+template <class S>
+void RowVerbs<Cpu>::inner_products(const FeatureView<S>& features, const Vector<Cpu>& origin,
+                                   const Matrix<Cpu>& vectors, Matrix<Cpu>& result) {
+  in_threads((features.n + kRows - 1) / kRows, [&](Index piece) {
+    std::vector<double> row(static_cast<std::size_t>(features.dim));
+    std::vector<double> products(static_cast<std::size_t>(vectors.cols()));
+    for (Index i = piece * kRows; i < std::min((piece + 1) * kRows, features.n); ++i) {
+      for_each_column(features, i, [&](Index j, const S& value) {
+        row[static_cast<std::size_t>(j)] = static_cast<double>(widen(value)) - origin.data()[j];
+      });
+      dots_here(row.data(), vectors, products.data());
+      for (Index k = 0; k < vectors.cols(); ++k) result.column(k)[i] = products[static_cast<std::size_t>(k)];
+    }
+  });
 }
 
 template <>
 template <class Function, class T>
-double RowVerbs<Cpu>::add_function_sums(const Function& f, double weight, const Matrix<Cpu, T>& products,
+double RowVerbs<Cpu>::add_function_sums(const Function& f, double linear, double weight, const Matrix<Cpu, T>& products,
                                         const TileSide<Cpu>& rows, const TileSide<Cpu>& columns, bool below_diagonal) {
   const Tile<T> tile{products.data(),
                      products.rows(),
-                     rows.n,
-                     columns.n,
+                     rows.rows.last - rows.rows.first,
+                     columns.rows.last - columns.rows.first,
                      weight,
-                     rows.terms.data() + rows.first,
-                     columns.terms.data() + columns.first,
-                     rows.sums.data() + rows.first,
-                     columns.sums.data() + columns.first,
+                     rows.terms.data() + rows.rows.first,
+                     columns.terms.data() + columns.rows.first,
+                     rows.sums.data() + rows.rows.first,
+                     columns.sums.data() + columns.rows.first,
                      below_diagonal};
-  return sum_with(f, tile);
+  return sum_with(f, linear, tile);
 }
 
-#define FIDFAST_TARGET(T)                                                                                    \
-  template void RowVerbs<Cpu>::squared_norms(const Matrix<Cpu, T>&, Index, double, Vector<Cpu>&, Index);     \
-  template void RowVerbs<Cpu>::inner_products(const Matrix<Cpu, T>&, Index, const Vector<Cpu, T>&, double,   \
-                                              Vector<Cpu>&, Index);                                          \
-  template double RowVerbs<Cpu>::add_function_sums(const Polynomial&, double, const Matrix<Cpu, T>&,         \
-                                                   const TileSide<Cpu>&, const TileSide<Cpu>&, bool);        \
-  template double RowVerbs<Cpu>::add_function_sums(const ExponentialLessOne&, double, const Matrix<Cpu, T>&, \
+#define FIDFAST_SOURCE(S)                                                                                    \
+  template void RowVerbs<Cpu>::inner_products(const FeatureView<S>&, const Vector<Cpu>&, const Matrix<Cpu>&, \
+                                              Matrix<Cpu>&);
+#define FIDFAST_TARGET(T)                                                                                            \
+  template double RowVerbs<Cpu>::add_function_sums(const Polynomial&, double, double, const Matrix<Cpu, T>&,         \
+                                                   const TileSide<Cpu>&, const TileSide<Cpu>&, bool);                \
+  template double RowVerbs<Cpu>::add_function_sums(const ExponentialLessOne&, double, double, const Matrix<Cpu, T>&, \
                                                    const TileSide<Cpu>&, const TileSide<Cpu>&, bool);
 
+FIDFAST_SOURCE(Float16)
+FIDFAST_SOURCE(BFloat16)
+FIDFAST_SOURCE(float)
+FIDFAST_SOURCE(double)
 FIDFAST_TARGET(float)
 FIDFAST_TARGET(double)
 
