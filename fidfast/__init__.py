@@ -23,6 +23,7 @@ from fidfast.frechet import FrechetTerms, fid, frechet_distance, frechet_terms, 
 from fidfast.gaussian import GaussianStats
 from fidfast.inception_score import InceptionScore, InceptionScoreResult, inception_score
 from fidfast.intra_fid import ClassDistances, class_distances
+from fidfast.kernel import KernelDistance, SubsetKernelDistance, cmmd, kid, kid_subsets
 from fidfast.moments import Moments
 from fidfast.uncertainty import Comparison, Estimate, compare, estimate, influence
 
@@ -38,9 +39,12 @@ __all__ = [
     "GaussianStats",
     "InceptionScore",
     "InceptionScoreResult",
+    "KernelDistance",
     "Moments",
+    "SubsetKernelDistance",
     "__version__",
     "class_distances",
+    "cmmd",
     "compare",
     "estimate",
     "fid",
@@ -49,5 +53,7 @@ __all__ = [
     "frechet_terms",
     "inception_score",
     "influence",
+    "kid",
+    "kid_subsets",
     "transport_map",
 ]

@@ -92,3 +92,17 @@ class Jackknife:
 
 def require_finite(features: Any) -> tuple[int, int]: ...
 def gather(features: Any, rows: NDArray[np.int64]) -> NDArray[np.float32] | NDArray[np.float64]: ...
+def kid(
+    features_a: Any, features_b: Any, degree: int, gamma: float | None, coef0: float, precision: str
+) -> tuple[float, float, int, int]: ...
+def kid_of_subsets(
+    features_a: Any,
+    features_b: Any,
+    rows_a: NDArray[np.int64],
+    rows_b: NDArray[np.int64],
+    degree: int,
+    gamma: float | None,
+    coef0: float,
+    precision: str,
+) -> list[float]: ...
+def gaussian_mmd(features_a: Any, features_b: Any, sigma: float, precision: str) -> float: ...
