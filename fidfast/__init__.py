@@ -19,17 +19,33 @@ except ImportError as error:
 
 from fidfast.frechet import FrechetTerms, fid, frechet_distance, frechet_terms, transport_map
 from fidfast.gaussian import GaussianStats
+from fidfast.manifold import (
+    DensityCoverage,
+    ManifoldMetrics,
+    PrecisionRecall,
+    density_coverage,
+    manifold_metrics,
+    mifid,
+    precision_recall,
+)
 from fidfast.moments import Moments
 
 __version__: str = _core.__version__
 
 __all__ = [
+    "DensityCoverage",
     "FrechetTerms",
     "GaussianStats",
+    "ManifoldMetrics",
     "Moments",
+    "PrecisionRecall",
     "__version__",
+    "density_coverage",
     "fid",
     "frechet_distance",
     "frechet_terms",
+    "manifold_metrics",
+    "mifid",
+    "precision_recall",
     "transport_map",
 ]
