@@ -24,6 +24,15 @@ from fidfast.gaussian import GaussianStats
 from fidfast.inception_score import InceptionScore, InceptionScoreResult, inception_score
 from fidfast.intra_fid import ClassDistances, class_distances
 from fidfast.kernel import KernelDistance, SubsetKernelDistance, cmmd, kid, kid_subsets
+from fidfast.manifold import (
+    DensityCoverage,
+    ManifoldMetrics,
+    PrecisionRecall,
+    density_coverage,
+    manifold_metrics,
+    mifid,
+    precision_recall,
+)
 from fidfast.moments import Moments
 from fidfast.uncertainty import Comparison, Estimate, compare, estimate, influence
 
@@ -33,6 +42,7 @@ __all__ = [
     "ClassDistances",
     "ClassMoments",
     "Comparison",
+    "DensityCoverage",
     "Estimate",
     "Extrapolation",
     "FrechetTerms",
@@ -40,12 +50,15 @@ __all__ = [
     "InceptionScore",
     "InceptionScoreResult",
     "KernelDistance",
+    "ManifoldMetrics",
     "Moments",
+    "PrecisionRecall",
     "SubsetKernelDistance",
     "__version__",
     "class_distances",
     "cmmd",
     "compare",
+    "density_coverage",
     "estimate",
     "fid",
     "fid_infinity",
@@ -55,5 +68,8 @@ __all__ = [
     "influence",
     "kid",
     "kid_subsets",
+    "manifold_metrics",
+    "mifid",
+    "precision_recall",
     "transport_map",
 ]
