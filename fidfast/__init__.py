@@ -34,6 +34,7 @@ from fidfast.manifold import (
     precision_recall,
 )
 from fidfast.moments import Moments
+from fidfast.report import HarmfulSample, Report, Trimmed, report
 from fidfast.uncertainty import Comparison, Estimate, compare, estimate, influence
 
 __version__: str = _core.__version__
@@ -47,13 +48,16 @@ __all__ = [
     "Extrapolation",
     "FrechetTerms",
     "GaussianStats",
+    "HarmfulSample",
     "InceptionScore",
     "InceptionScoreResult",
     "KernelDistance",
     "ManifoldMetrics",
     "Moments",
     "PrecisionRecall",
+    "Report",
     "SubsetKernelDistance",
+    "Trimmed",
     "__version__",
     "class_distances",
     "cmmd",
@@ -71,5 +75,6 @@ __all__ = [
     "manifold_metrics",
     "mifid",
     "precision_recall",
+    "report",
     "transport_map",
 ]
