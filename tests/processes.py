@@ -1,8 +1,10 @@
-"""Several processes, as torchrun starts them."""
+"""Several processes, as torchrun starts them, and without it."""
 
 import os
 import subprocess
 import sys
+
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 def torchrun(folder, program, *arguments):
@@ -16,5 +18,23 @@ def torchrun(folder, program, *arguments):
         check=False,
         timeout=120,
         cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env=ENVIRONMENT,
     )
+
+
+def two_that_nobody_watches(folder, program):
+    """The program's text in two processes; torchrun would end one of them where the other dies. Their exit statuses.
+
+    Its arguments are the folder, the process's rank, and a file by which they may find each other.
+    """
+    (folder / "worker.py").write_text(program, encoding="utf-8")
+    command = [sys.executable, "worker.py", str(folder)]
+    started = [
+        subprocess.Popen([*command, str(rank), f"file://{folder}/rendezvous"], cwd=folder, env=ENVIRONMENT)
+        for rank in range(2)
+    ]
+    try:
+        return [process.wait(timeout=120) for process in started]
+    finally:
+        for process in started:
+            process.kill()

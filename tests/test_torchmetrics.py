@@ -307,6 +307,10 @@ def test_moments_that_were_computed_before(real, fake):
 
 
 def test_torchmetrics_stays_optional(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch_fidelity", None)
+    with pytest.raises(ModuleNotFoundError, match="feature=64 needs torch-fidelity: pip install torch-fidelity"):
+        OURS(64)
+    OURS(Rows())  # which does not
     monkeypatch.setitem(sys.modules, "torchmetrics", None)
     monkeypatch.delitem(sys.modules, "fidfast.torch.torchmetrics")
     with pytest.raises(ImportError, match=r"fidfast.torch.torchmetrics needs torchmetrics: pip install torchmetrics"):

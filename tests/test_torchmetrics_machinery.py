@@ -243,7 +243,7 @@ class Rows(torch.nn.Module):
         return rows
 
 dist.init_process_group("gloo", timeout=datetime.timedelta(seconds=20))
-rank, folder, dies = dist.get_rank(), sys.argv[1], sys.argv[2] == "dies"
+rank, folder = dist.get_rank(), sys.argv[1]
 with np.load(f"{folder}/rows.npz") as rows:
     real, fake, few = (torch.from_numpy(rows[key]) for key in ("real", "fake", "few"))
 
@@ -261,8 +261,6 @@ for name, cls, options in (("theirs", Theirs, {}), ("ours", Ours, {}), ("own gat
     metric.update(halves(real), real=True)
     for batch in halves(fake).split(40):
         metric.update(batch, real=False)
-    if dies and rank == 1:
-        sys.exit(7)
     values[name] = metric.compute()
     mine = metric.real_features_num_samples
     assert mine == len(halves(real))  # each process goes on with its own
@@ -294,7 +292,7 @@ def test_several_processes_give_the_number_of_one(rng, tmp_path):
     real, fake = rng.standard_normal((400, 24)), rng.standard_normal((300, 24)) + 0.1
     few = fake[:15]
     np.savez(tmp_path / "rows.npz", real=real, fake=fake, few=few)
-    done = torchrun(tmp_path, WORKER, "lives")
+    done = torchrun(tmp_path, WORKER)
     assert done.returncode == 0, done.stderr
     expected = fidfast.fid(real, fake)
     for rank in range(2):
@@ -309,10 +307,3 @@ def test_several_processes_give_the_number_of_one(rng, tmp_path):
             assert got["theirs few"] == pytest.approx(fidfast.fid(real, few), rel=1e-6)
             mine = slice(0, 100) if rank == 0 else slice(100, None)
             assert got["local"] == pytest.approx(fidfast.fid(real[mine], fake[mine]), rel=1e-10)
-
-
-def test_a_process_that_dies_is_an_error_in_bounded_time(rng, tmp_path):
-    np.savez(tmp_path / "rows.npz", **{key: rng.standard_normal((200, 24)) for key in ("real", "fake", "few")})
-    done = torchrun(tmp_path, WORKER, "dies")  # which itself waits for no more than two minutes
-    assert done.returncode != 0
-    assert not list(tmp_path.glob("[01].npz"))

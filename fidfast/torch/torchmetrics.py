@@ -8,6 +8,7 @@ gathered, which would bring every process the scatters of all; they are summed, 
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -332,6 +333,8 @@ def _inception(layer: int, weights: str | None, antialias: bool) -> tuple[torch.
     """The network up to a layer, and its name with the resize."""
     if layer not in LAYERS:
         raise ValueError(f"Integer input to argument `feature` must be one of {LAYERS}, but got {layer}.")
+    if importlib.util.find_spec("torch_fidelity") is None:  # before anything is downloaded
+        raise ModuleNotFoundError(f"feature={layer} needs torch-fidelity: pip install torch-fidelity")
     path, name = weights_and_name(weights, stacklevel=4)
     require_plain_weights(path)
     network = NoTrainInceptionV3("inception-v3-compat", [str(layer)], str(path), antialias)
