@@ -23,7 +23,7 @@ def packed(moments: Moments) -> torch.Tensor:
     """All that the moments are but dim, precision and extractor, in the host's memory."""
     if moments.num_samples == 0:
         return torch.empty(0, dtype=torch.float64)
-    state = moments._core.state()
+    state = moments._whole().state()
     rows: list[NDArray[Any]] = [state["narrow_rows"], state["wide_rows"]]
     folded = [state["mean"], state["mean_low"], state["scatter"]] if state["count"] > 0 else []
     counts = np.array([state["count"], *(len(part) for part in rows)])
@@ -61,4 +61,4 @@ def unpacked(tensor: torch.Tensor, dim: int, precision: str, extractor: str | No
             "scatter": scatter.reshape(-1, dim),
         }
     )
-    return Moments._of_core(core, extractor)
+    return Moments._of_blocks([core], extractor)

@@ -307,7 +307,7 @@ class FrechetInceptionDistance(Metric):
 
 def _raw_sums(moments: Moments) -> tuple[int, NDArray[np.float64], NDArray[np.float64]]:
     """Number of rows, their sum and that of their products ``x x^T``."""
-    state, dim = moments._core.state(), moments.dim
+    state, dim = moments._whole().state(), moments.dim
     rows = np.concatenate([state["narrow_rows"].astype(np.float64), state["wide_rows"]])
     total, products = rows.sum(axis=0), rows.T @ rows
     if state["count"] > 0:
