@@ -12,22 +12,28 @@ except ImportError as error:
 from fidfast.torch.distributed import all_reduce
 from fidfast.torch.extraction import ImageMoments, fid_of_images, moments_of_images, stats_of_images
 from fidfast.torch.extractors import Extractor, as_extractor, at_layer
+from fidfast.torch.loss import FrechetLoss, frechet_loss
 from fidfast.torch.metric import FrechetDistance
 from fidfast.torch.named import LIKE, Convention, load_extractor
 from fidfast.torch.prepare import prepare
 from fidfast.torch.resize import RESIZES, resize
+from fidfast.torch.running import FeatureQueue, MovingMoments
 
 __all__ = [
     "LIKE",
     "RESIZES",
     "Convention",
     "Extractor",
+    "FeatureQueue",
     "FrechetDistance",
+    "FrechetLoss",
     "ImageMoments",
+    "MovingMoments",
     "all_reduce",
     "as_extractor",
     "at_layer",
     "fid_of_images",
+    "frechet_loss",
     "load_extractor",
     "moments_of_images",
     "prepare",
