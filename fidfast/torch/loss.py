@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.autograd.function import once_differentiable
 
 from fidfast.frechet import as_stats
 from fidfast.torch.running import Joined, Running, Uncast, checked, joined_rows
@@ -47,9 +46,9 @@ class FrechetLoss(Uncast):
     With the factor ``sigma1 = F F^T``, the batch's centred rows ``B B^T = sigma2`` and the singular value
     decomposition ``F^T B = U s V^T``, the trace of the root is ``sum s`` and its gradient in B is ``F U V^T = T B``: no
     matrix of size (dim, dim) is factored, and nothing is squared. A row x of n has the gradient
-    ``2 / n (mu2 - mu1) + 2 / (n - 1) (I - T)(x - mu2)``. Directions whose s is rounding, below
-    ``4 eps sqrt(rank tr(sigma1) tr(sigma2))``, are left out of both: there the distance has a kink, and zero is one of
-    its subgradients. All of it is computed in float64, whatever the features are.
+    ``2 / n (mu2 - mu1) + 2 / (n - 1) (I - T)(x - mu2)``. Directions whose s may be rounding, up to
+    ``4 eps sqrt(dim tr(sigma1) E|x|^2)``, are left out of both: there the distance has a kink, and zero is one of its
+    subgradients. All of it is computed in float64, whatever the features are.
 
     Where more than `dim` rows, or weighted ones, stand behind the statistics, the same follows from the eigenvectors
     of ``F^T sigma2 F``.
@@ -87,10 +86,9 @@ class FrechetLoss(Uncast):
         TypeError, ValueError
             If the features do not fit, hold NaN or infinity, or fewer than 2 rows stand behind the statistics.
         """
-        batch = checked(features, self.dim, "the reference")
-        for what, device in (("loss", self._mu.device), ("moments", self._device_of_moments())):
-            if device != batch.device:
-                raise ValueError(f"features are on {batch.device}, but the {what} on {device}; move with .to()")
+        batch = checked(features, self._mu, "the reference")
+        if self.moments is not None and self.moments.device != batch.device:
+            raise ValueError(f"features are on {batch.device}, but moments is on {self.moments.device}: use .to()")
         joined = joined_rows(batch) if self.moments is None else self.moments.joined(batch)
         if joined.divisor <= 0:
             raise ValueError(f"features: a covariance needs at least 2 samples, got {len(batch)}")
@@ -100,10 +98,6 @@ class FrechetLoss(Uncast):
             self.moments.push(features)
         value = value.to(torch.float64 if features.dtype == torch.float64 else torch.float32)
         return value if gradient is None else _WithGradient.apply(features, value, gradient)
-
-    def _device_of_moments(self) -> torch.device:
-        buffer = None if self.moments is None else next(self.moments.buffers())
-        return self._mu.device if buffer is None else buffer.device
 
     def _value_and_gradient(
         self, batch: torch.Tensor, joined: Joined, differentiable: bool
@@ -126,25 +120,11 @@ class FrechetLoss(Uncast):
         # The reflection takes the direction of the mean, in which centred rows are zero, to the first row.
         columns = _reflected(joined.rows - joined.mean)[1:].T / scale  # B (dim, rows - 1)
         trace = columns.square().sum()
-        root, polar = self._nuclear(self._factor @ columns, trace)
+        root, polar = _nuclear(self._factor @ columns, self._rounding(trace, joined))
         if not differentiable:
             return trace, root, None
         mapped = torch.nn.functional.pad(polar.T @ self._factor, (0, 0, 1, 0))  # (rows, dim), the first zero
         return trace, root, scale * _reflected(mapped)[-len(batch) :]
-
-    def _nuclear(self, cross: torch.Tensor, trace: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The nuclear norm of F^T B (rank, columns) and its gradient U V^T; ``trace`` of B B^T."""
-        rank = min(cross.shape)
-        if rank <= _REFINED:
-            u, s, vh = torch.linalg.svd(cross, full_matrices=False)
-            # The rounding of the product and of its singular values, as in the core.
-            kept = s > 4 * _EPSILON * math.sqrt(rank * self._trace) * trace.sqrt()
-            return (s * kept).sum(), (u * kept) @ vh
-        wide = cross.shape[0] < cross.shape[1]
-        root, vectors, inverse = _root(cross @ cross.T if wide else cross.T @ cross)
-        if wide:
-            return root, (vectors * inverse) @ (vectors.T @ cross)
-        return root, (cross @ vectors * inverse) @ vectors.T
 
     def _of_scatter(
         self, batch: torch.Tensor, joined: Joined, differentiable: bool
@@ -152,12 +132,18 @@ class FrechetLoss(Uncast):
         """The same from mean and scatter."""
         assert joined.scatter is not None
         sigma = joined.scatter / joined.divisor
-        root, vectors, inverse = _root(self._factor @ sigma @ self._factor.T)
+        trace = sigma.trace()
+        root, vectors, inverse = _root(self._factor @ sigma @ self._factor.T, self._rounding(trace, joined))
         if not differentiable:
-            return sigma.trace(), root, None
+            return trace, root, None
         # T = F V diag(inverse) V^T F^T
         mapped = ((batch - joined.mean) @ self._factor.T @ vectors * inverse) @ vectors.T @ self._factor
-        return sigma.trace(), root, mapped
+        return trace, root, mapped
+
+    def _rounding(self, trace: torch.Tensor, joined: Joined) -> torch.Tensor:
+        """What a singular value of F^T B may be by rounding alone: of the product, as in the core, and of centring."""
+        moment = trace + joined.weight / joined.divisor * joined.mean.square().sum()
+        return 4 * _EPSILON * math.sqrt(self.dim * self._trace) * moment.sqrt()
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}, rank={len(self._factor)}"
@@ -213,14 +199,26 @@ class _WithGradient(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, features: torch.Tensor, value: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(gradient)
-        ctx.dtype = features.dtype
+        ctx.features = features  # not for their numbers, which may change since
         return value
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]  # torch has types in some installations only
     def backward(ctx: Any, outer: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         (gradient,) = ctx.saved_tensors
-        return (outer * gradient).to(ctx.dtype), None, None
+        slope = (outer * gradient).to(ctx.features.dtype)
+        return _DifferentiableOnce.apply(slope, ctx.features) if torch.is_grad_enabled() else slope, None, None
+
+
+class _DifferentiableOnce(torch.autograd.Function):
+    """Refuses the second derivative, which else would silently be taken for zero."""
+
+    @staticmethod
+    def forward(ctx: Any, slope: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+        return slope.view_as(slope)
+
+    @staticmethod
+    def backward(ctx: Any, *_: torch.Tensor) -> Any:
+        raise RuntimeError("the Fréchet loss is differentiable once: there is no gradient of its gradient")
 
 
 def _reflected(rows: torch.Tensor) -> torch.Tensor:
@@ -231,12 +229,26 @@ def _reflected(rows: torch.Tensor) -> torch.Tensor:
     return rows - torch.outer(normal / (1 + 1 / math.sqrt(n)), normal @ rows)
 
 
-def _root(form: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _nuclear(cross: torch.Tensor, rounding: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The nuclear norm of a matrix, and its gradient U V^T; singular values within `rounding` count as zero."""
+    if min(cross.shape) <= _REFINED:
+        u, s, vh = torch.linalg.svd(cross, full_matrices=False)
+        kept = s > rounding
+        return (s * kept).sum(), (u * kept) @ vh
+    wide = cross.shape[0] < cross.shape[1]
+    root, vectors, inverse = _root(cross @ cross.T if wide else cross.T @ cross, rounding)
+    if wide:
+        return root, (vectors * inverse) @ (vectors.T @ cross)
+    return root, (cross @ vectors * inverse) @ vectors.T
+
+
+def _root(form: torch.Tensor, rounding: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The trace of the root of a positive semidefinite matrix (n, n), its eigenvectors, and their inverse roots (n,).
 
-    Eigenvalues below their rounding error, some epsilons of the matrix's norm, count as zero, and so do their inverses.
+    Eigenvalues below their rounding error, some epsilons of the matrix's norm, and roots within `rounding` count as
+    zero, and so do their inverses.
     """
     values, vectors = torch.linalg.eigh(form)
-    kept = values > 4 * _EPSILON * torch.linalg.vector_norm(values)
+    kept = values > torch.maximum(4 * _EPSILON * torch.linalg.vector_norm(values), rounding.square())
     roots = torch.where(kept, values, 0).sqrt()
     return roots.sum(), vectors, torch.where(kept, 1 / roots, 0)

@@ -37,8 +37,11 @@ def joined_rows(rows: torch.Tensor) -> Joined:
     return Joined(len(rows), len(rows) - 1, rows.mean(dim=0), rows, None)
 
 
-def checked(features: Any, dim: int, owner: str) -> torch.Tensor:
-    """The features (n, dim) as float64 without their history; errors in the words of `Moments.update`."""
+def checked(features: Any, mean: torch.Tensor, owner: str) -> torch.Tensor:
+    """The features (n, dim) as float64 without their history, where they fit `mean` (dim,) of their owner.
+
+    Errors are in the words of `Moments.update`.
+    """
     if not isinstance(features, torch.Tensor):
         raise TypeError(f"features must be a tensor (n, dim), got {type(features).__name__}")
     if features.ndim != 2:
@@ -46,10 +49,12 @@ def checked(features: Any, dim: int, owner: str) -> torch.Tensor:
     if features.dtype not in _FLOATS:
         dtype = str(features.dtype).removeprefix("torch.")
         raise TypeError(f"features must be float16, bfloat16, float32 or float64, got {dtype}")
-    if features.shape[1] != dim:
-        raise ValueError(f"features have {features.shape[1]} columns, but {owner} has dim {dim}")
+    if features.shape[1] != len(mean):
+        raise ValueError(f"features have {features.shape[1]} columns, but {owner} has dim {len(mean)}")
     if len(features) == 0:
         raise ValueError(f"features must have at least 1 row, got shape {tuple(features.shape)}")
+    if features.device != mean.device:
+        raise ValueError(f"features are on {features.device}, but {owner} is on {mean.device}: use .to()")
     rows = features.detach().double()
     finite = rows.isfinite().all(dim=1)
     if not finite.all():
@@ -73,6 +78,12 @@ class Running(Uncast):
     """What `frechet_loss` takes as `moments`."""
 
     dim: int
+
+    @property
+    def device(self) -> torch.device:
+        """Where the features must be."""
+        device: torch.device = next(self.buffers()).device
+        return device
 
     @property
     def num_samples(self) -> int:
@@ -164,7 +175,7 @@ class FeatureQueue(Running):
         TypeError, ValueError
             If they are no such features, or more than `size` rows. The queue stays as it was.
         """
-        kept = checked(features, self.dim, "the queue").to(self.rows.dtype)
+        kept = checked(features, self.rows[0], "the queue").to(self.rows.dtype)
         n = len(kept)
         gone = self._making_room(n)
         self._since += n
@@ -300,7 +311,7 @@ class MovingMoments(Running):
         TypeError, ValueError
             If they are no such features. The moments stay as they were.
         """
-        batch = checked(features, self.dim, "the moving average")
+        batch = checked(features, self.mean, "the moving average")
         weight = self.decay * self._weight
         total, mean, scatter = _merged(weight, self.mean, self.decay * self.scatter, batch)
         self.mean.copy_(mean)
