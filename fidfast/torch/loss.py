@@ -117,14 +117,15 @@ class FrechetLoss(Uncast):
         """``tr sigma2``, ``tr (sigma1 sigma2)^(1/2)`` and ``T (x - mu2)`` (n, dim), from all rows."""
         assert joined.rows is not None
         scale = math.sqrt(joined.divisor)
-        # The reflection takes the direction of the mean, in which centred rows are zero, to the first row.
-        columns = _reflected(joined.rows - joined.mean)[1:].T / scale  # B (dim, rows - 1)
+        reflected = _reflected((joined.rows - joined.mean) / scale)
+        reflected[0] = 0  # the direction of the mean, in which centred rows are zero but for rounding
+        columns = reflected.T  # B (dim, rows)
         trace = columns.square().sum()
         root, polar = _nuclear(self._factor @ columns, self._rounding(trace, joined))
         if not differentiable:
             return trace, root, None
-        mapped = torch.nn.functional.pad(polar.T @ self._factor, (0, 0, 1, 0))  # (rows, dim), the first zero
-        return trace, root, scale * _reflected(mapped)[-len(batch) :]
+        mapped = _reflected(polar.T)[-len(batch) :] @ self._factor
+        return trace, root, scale * mapped
 
     def _of_scatter(
         self, batch: torch.Tensor, joined: Joined, differentiable: bool
