@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import mpmath
 import numpy as np
@@ -53,6 +54,28 @@ def nuclear_norm(rows1: Array, rows2: Array) -> float:
     centred1 = (rows1 - rows1.mean(axis=0)) / math.sqrt(len(rows1) - 1)
     centred2 = (rows2 - rows2.mean(axis=0)) / math.sqrt(len(rows2) - 1)
     return float(np.linalg.svd(centred1 @ centred2.T, compute_uv=False).sum())
+
+
+def weighted_distance(rows: Array, weights: Array, mu1: Array, sigma1: Array) -> float:
+    """The distance of weighted rows to a Gaussian: reliability weights, symmetric root, singular values."""
+    total = weights.sum()
+    mean = weights @ rows / total
+    columns = (np.sqrt(weights) * (rows - mean).T) / math.sqrt(total - np.sum(weights**2) / total)
+    values, vectors = np.linalg.eigh(sigma1)
+    values[values < len(values) * np.finfo(float).eps * values[-1]] = 0
+    root = np.linalg.svd((vectors * np.sqrt(values)).T @ columns, compute_uv=False).sum()
+    return distance(mu1, sigma1, mean, columns @ columns.T, root)
+
+
+def differences(function: Callable[[Array], float], rows: Array, step: float = 1e-5) -> Array:
+    """The gradient of a function of rows, by central differences."""
+    result = np.empty_like(rows)
+    for place in np.ndindex(rows.shape):
+        ahead, behind = rows.copy(), rows.copy()
+        ahead[place] += step
+        behind[place] -= step
+        result[place] = (function(ahead) - function(behind)) / (2 * step)
+    return result
 
 
 def _centred(rows: Array) -> mpmath.matrix:

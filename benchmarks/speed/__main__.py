@@ -52,6 +52,12 @@ def table(cases: dict[tuple[str, str], dict[str, Any]]) -> list[dict[str, Any]]:
             ("200 updates of 100 rows", "torchmetrics"),
             "200 updates of 100 rows",
         ),
+        (
+            "loss of 64 rows, forward and backward",
+            "autograd through torch.linalg.eigvals",
+            ("loss at batch 64", "eigvals and autograd"),
+            "loss at batch 64",
+        ),
     ]
     lines = [(work, peer, seconds(*theirs), seconds(ours)) for work, peer, theirs, ours in claims]
     folders = "folders to a number"

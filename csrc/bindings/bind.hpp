@@ -163,6 +163,12 @@ void bind_gaussian(py::module_& module, Prepare prepare) {
                                const Matrix<Device>& columns = gaussian.columns();
                                return look_at(columns.data(), {columns.cols(), columns.rows()}, self);
                              })
+      .def_property_readonly("factor",
+                             [prepare](const G& self) {
+                               const Matrix<Device> f =
+                                   without_gil(prepare, [&] { return self.factor_of_all_units(); });
+                               return array_of(f, {f.cols(), f.rows()});
+                             })
       .def_property_readonly("mu",
                              [](const py::object& self) {
                                const G& gaussian = py::cast<const G&>(self);
