@@ -20,6 +20,7 @@ except ImportError as error:
 from fidfast.frechet import FrechetTerms, fid, frechet_distance, frechet_terms, transport_map
 from fidfast.gaussian import GaussianStats
 from fidfast.moments import Moments
+from fidfast.ngrams import NgramCounts, ngram_jsd
 
 __version__: str = _core.__version__
 
@@ -27,9 +28,11 @@ __all__ = [
     "FrechetTerms",
     "GaussianStats",
     "Moments",
+    "NgramCounts",
     "__version__",
     "fid",
     "frechet_distance",
     "frechet_terms",
+    "ngram_jsd",
     "transport_map",
 ]

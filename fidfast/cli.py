@@ -244,6 +244,10 @@ def _description(path: str) -> dict[str, Any]:
             "extractor": content.extractor,
             **({"unfinished_after": content.progress.done} if content.progress else {}),
         }
+    if isinstance(content, formats.Ngrams):
+        counts = content.counts
+        known |= {"n": counts.n, "level": counts.level}
+        return known | {"num_ngrams": counts.num_ngrams, "num_distinct": counts.num_distinct}
     stats = GaussianStats.load(path)
     known |= {"dim": stats.dim, "num_samples": stats.num_samples, "ddof": stats.ddof, "extractor": stats.extractor}
     variances = stats.sigma.diagonal()

@@ -1,7 +1,7 @@
-"""Files: statistics of this and the field's other tools, checkpoints of moments, arrays of features.
+"""Files: statistics of this and the field's other tools, checkpoints of moments, arrays of features, n-gram counts.
 
-A file is read into one of three plain records, `Stats`, `Checkpoint` or `Features`. Nothing here executes what a file
-says: arrays are loaded without pickle, and pickles by an unpickler that knows arrays and plain containers only.
+A file is read into one of the plain records `Stats`, `Checkpoint`, `Features` or `Ngrams`. Nothing here executes what
+a file says: arrays are loaded without pickle, and pickles by an unpickler that knows arrays and plain containers only.
 """
 
 from __future__ import annotations
@@ -24,7 +24,18 @@ from numpy.typing import NDArray
 
 from fidfast import _core
 
-__all__ = ["Checkpoint", "Features", "Progress", "Stats", "naming", "read", "write_checkpoint", "write_stats"]
+__all__ = [
+    "Checkpoint",
+    "Features",
+    "Ngrams",
+    "Progress",
+    "Stats",
+    "naming",
+    "read",
+    "write_checkpoint",
+    "write_ngrams",
+    "write_stats",
+]
 
 #: Rows of features that are read from a file and handed on at a time.
 ROWS_AT_A_TIME = 8192
@@ -33,6 +44,7 @@ ROWS_AT_A_TIME = 8192
 FEATURE_KEYS = ("features", "feats", "activations", "arr_0")
 
 _CHECKPOINT_MARK = "fidfast_moments"
+_NGRAMS_MARK = "fidfast_ngrams"
 
 
 @dataclass(frozen=True)
@@ -81,7 +93,16 @@ class Features:
     what: ClassVar[str] = "features"
 
 
-Content = Stats | Checkpoint | Features
+@dataclass(frozen=True)
+class Ngrams:
+    """An `NgramCounts` as it was."""
+
+    counts: _core.NgramCounts
+
+    what: ClassVar[str] = "n-gram counts"
+
+
+Content = Stats | Checkpoint | Features | Ngrams
 
 
 # Reading ------------------------------------------------------------------------------------------------------------
@@ -144,6 +165,9 @@ def _read_npz(path: Path) -> Content:
         pass
     with _numpy_reads(path), np.load(path, allow_pickle=False) as archive:
         entries = {key: archive[key] for key in archive}
+    if _NGRAMS_MARK in entries:
+        with naming(path):
+            return _ngrams_of(entries)
     if _CHECKPOINT_MARK not in entries:
         return _content_of(entries, path)
     extractor = _text(entries, "extractor")
@@ -225,6 +249,19 @@ def _stats_of_raw_sums(content: Mapping[str, Any]) -> Stats:
     return Stats(mu, sigma, n, None, 0)
 
 
+def _ngrams_of(entries: Mapping[str, Any]) -> Ngrams:
+    """The words lie one after the other in UTF-8, each up to its end."""
+    letters, ends = entries["words"], entries["word_ends"]
+    ngrams, counts = entries["ngrams"], entries["counts"]
+    if {letters.dtype.kind, ends.dtype.kind, ngrams.dtype.kind, counts.dtype.kind} != {"u"}:
+        raise ValueError("n-gram counts that are no unsigned integers")
+    text, ends = letters.tobytes(), ends.astype(np.int64)
+    if np.any(np.diff(ends, prepend=0) < 0) or np.max(ends, initial=0) != len(text):
+        raise ValueError(f"words that do not end where their {len(text)} bytes do")
+    words = [text[first:end].decode("utf-8", "surrogatepass") for first, end in zip([0, *ends], ends, strict=False)]
+    return Ngrams(_core.NgramCounts.from_state(int(entries["n"]), str(entries["level"]), words, ngrams, counts))
+
+
 def _number(content: Mapping[str, Any], key: str) -> int | None:
     return int(content[key]) if key in content else None
 
@@ -298,6 +335,23 @@ def write_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> No
     }
     if checkpoint.progress is not None:
         entries["progress"] = json.dumps(asdict(checkpoint.progress))
+    _write_npz(path, entries)
+
+
+def write_ngrams(path: str | os.PathLike[str], ngrams: Ngrams) -> None:
+    """All n-grams with their counts, in the smallest integers that hold them."""
+    words, symbols, counts = ngrams.counts.state()
+    letters = [word.encode("utf-8", "surrogatepass") for word in words]
+    ends = np.cumsum([len(word) for word in letters], dtype=np.uint64)
+    entries = {
+        _NGRAMS_MARK: _core.__version__,
+        "n": ngrams.counts.n,
+        "level": ngrams.counts.level,
+        "words": np.frombuffer(b"".join(letters), dtype=np.uint8),
+        "word_ends": ends,
+        "ngrams": symbols.astype(np.min_scalar_type(symbols.max(initial=0))),
+        "counts": counts.astype(np.min_scalar_type(counts.max(initial=0))),
+    }
     _write_npz(path, entries)
 
 

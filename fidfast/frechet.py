@@ -184,6 +184,8 @@ def stats_of_file(
 ) -> GaussianStats:
     """The statistics that a file holds, or those of the features in it; `extractor` where the file names none."""
     content = formats.read(path)
+    if isinstance(content, formats.Ngrams):
+        raise ValueError(f"{os.fspath(path)} holds {content.what}, not features or statistics")
     known = content.extractor or extractor
     with formats.naming(path):
         if isinstance(content, formats.Stats):

@@ -182,7 +182,8 @@ inline std::shared_ptr<NgramCounts> counts_of_state(Index n, const std::string& 
   Words numbered;
   for (const py::handle word : words) {
     const py::bytes letters = word.attr("encode")("utf-8", "surrogatepass");
-    if (numbered.number(std::string_view(letters)) + 1 != numbered.size()) {
+    const Index next = numbered.size();
+    if (numbered.number(std::string_view(letters)) != next) {
       throw py::value_error("the state of NgramCounts holds a word twice");
     }
   }

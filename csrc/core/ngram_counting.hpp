@@ -14,7 +14,7 @@
 namespace fidfast {
 
 /// N-grams that one thread takes at a time: their keys stay in its cache until they are counted.
-inline constexpr Index kPiece = 1 << 17;
+inline constexpr Index kPiece = 1 << 18;
 
 /// Some n-grams in a row, of texts that follow each other.
 struct NgramPiece {
@@ -79,7 +79,7 @@ void gather_keys(Width width, const NgramLayout& layout, const std::vector<TextV
 
 template <class Width>
 void count_keys(Width width, NgramTable& table, Index part, const std::vector<std::uint64_t>& keys) {
-  constexpr Index kAhead = 8;  // some loads from memory, which are under way at once
+  constexpr Index kAhead = 16;  // some loads from memory, which are under way at once
   const Index stride = width.words();
   const Index size = static_cast<Index>(keys.size());
   for (Index i = 0; i < size; i += stride) {
