@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 import mpmath
 import numpy as np
 import scipy.linalg
+import scipy.spatial
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
@@ -80,3 +83,15 @@ def spectrum(dim: int, condition: float, rng: np.random.Generator) -> Array:
     values[0] = 1.0
     values[-1] = 1.0 / condition
     return values
+
+
+def ngram_counts(texts: Iterable[Sequence[str]], n: int) -> Counter:
+    """Counts of the windows of n symbols; texts are str, or sequences of words."""
+    return Counter(text[i : i + n] for text in texts for i in range(len(text) - n + 1))
+
+
+def jensen_shannon(a: Counter, b: Counter) -> float:
+    """In bits, by SciPy, which gives the root."""
+    keys = list(a | b)
+    p, q = ([counts[key] for key in keys] for counts in (a, b))
+    return float(scipy.spatial.distance.jensenshannon(p, q, base=2) ** 2)

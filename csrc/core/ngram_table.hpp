@@ -47,11 +47,11 @@ struct NgramLayout {
 };
 
 /// The number of 64-bit words of a key, known to the compiler where it is small.
-template <int kWords>
+template <int Count>
 struct FixedWidth {
-  using Key = std::array<std::uint64_t, kWords>;
+  using Key = std::array<std::uint64_t, Count>;
   explicit FixedWidth(Index) {}
-  static constexpr Index words() { return kWords; }
+  static constexpr Index words() { return Count; }
   static Key key() { return {}; }
 };
 struct AnyWidth {

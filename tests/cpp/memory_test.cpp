@@ -203,7 +203,8 @@ TEST(counting_and_merging_ngrams_short_of_memory_changes_nothing) {
   std::vector<std::u32string> second;  // needs a wider layout, new words and larger tables
   for (int i = 0; i < 4; ++i) {
     first.push_back(random_text<std::string>(random, 300, ' ', 20));
-    second.push_back(random_text<std::u32string>(random, 300, ' ', 2000));
+    second.push_back(random_text<std::u32string>(random, 300, 0x1f600, 100));
+    for (std::size_t j = 0; j < 300; j += 3) second.back()[j] = U' ';
   }
   for (const NgramLevel level : {NgramLevel::kChar, NgramLevel::kWord}) {
     const NgramCounts before(tally_of(4, level, first));
