@@ -24,6 +24,7 @@ from fidfast.gaussian import GaussianStats
 from fidfast.inception_score import InceptionScore, InceptionScoreResult, inception_score
 from fidfast.intra_fid import ClassDistances, class_distances
 from fidfast.moments import Moments
+from fidfast.ngrams import NgramCounts, ngram_jsd
 from fidfast.uncertainty import Comparison, Estimate, compare, estimate, influence
 
 __version__: str = _core.__version__
@@ -39,6 +40,7 @@ __all__ = [
     "InceptionScore",
     "InceptionScoreResult",
     "Moments",
+    "NgramCounts",
     "__version__",
     "class_distances",
     "compare",
@@ -49,5 +51,6 @@ __all__ = [
     "frechet_terms",
     "inception_score",
     "influence",
+    "ngram_jsd",
     "transport_map",
 ]

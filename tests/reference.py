@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 
 import mpmath
 import numpy as np
 import scipy.linalg
+import scipy.spatial
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
@@ -116,3 +118,15 @@ def softmax(logits: NDArray) -> NDArray:
     """Of each row, in extended precision."""
     rows = np.exp(logits.astype(np.longdouble) - logits.max(axis=1, keepdims=True))
     return rows / rows.sum(axis=1, keepdims=True)
+
+
+def ngram_counts(texts: Iterable[Sequence[str]], n: int) -> Counter:
+    """Counts of the windows of n symbols; texts are str, or sequences of words."""
+    return Counter(text[i : i + n] for text in texts for i in range(len(text) - n + 1))
+
+
+def jensen_shannon(a: Counter, b: Counter) -> float:
+    """In bits, by SciPy, which gives the root."""
+    keys = list(a | b)
+    p, q = ([counts[key] for key in keys] for counts in (a, b))
+    return float(scipy.spatial.distance.jensenshannon(p, q, base=2) ** 2)

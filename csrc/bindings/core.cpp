@@ -1,6 +1,7 @@
 // The extension module fidfast._core: the metrics on the host.
 #include "bindings/bind.hpp"
 #include "bindings/bind_jackknife.hpp"
+#include "bindings/ngrams.hpp"
 #include "bindings/scipy_blas.hpp"
 #include "cpu/device.hpp"
 
@@ -9,4 +10,5 @@ PYBIND11_MODULE(_core, module) {
   module.attr("__version__") = FIDFAST_VERSION;
   fidfast::bindings::bind<fidfast::Cpu>(module, &fidfast::bindings::require_blas);
   fidfast::bindings::bind_jackknife<fidfast::Cpu>(module, &fidfast::bindings::require_blas);
+  fidfast::bindings::bind_ngrams(module);
 }
