@@ -23,6 +23,16 @@ from fidfast.frechet import FrechetTerms, fid, frechet_distance, frechet_terms, 
 from fidfast.gaussian import GaussianStats
 from fidfast.inception_score import InceptionScore, InceptionScoreResult, inception_score
 from fidfast.intra_fid import ClassDistances, class_distances
+from fidfast.kernel import KernelDistance, SubsetKernelDistance, cmmd, kid, kid_subsets
+from fidfast.manifold import (
+    DensityCoverage,
+    ManifoldMetrics,
+    PrecisionRecall,
+    density_coverage,
+    manifold_metrics,
+    mifid,
+    precision_recall,
+)
 from fidfast.moments import Moments
 from fidfast.ngrams import NgramCounts, ngram_jsd
 from fidfast.uncertainty import Comparison, Estimate, compare, estimate, influence
@@ -33,17 +43,24 @@ __all__ = [
     "ClassDistances",
     "ClassMoments",
     "Comparison",
+    "DensityCoverage",
     "Estimate",
     "Extrapolation",
     "FrechetTerms",
     "GaussianStats",
     "InceptionScore",
     "InceptionScoreResult",
+    "KernelDistance",
+    "ManifoldMetrics",
     "Moments",
     "NgramCounts",
+    "PrecisionRecall",
+    "SubsetKernelDistance",
     "__version__",
     "class_distances",
+    "cmmd",
     "compare",
+    "density_coverage",
     "estimate",
     "fid",
     "fid_infinity",
@@ -51,6 +68,11 @@ __all__ = [
     "frechet_terms",
     "inception_score",
     "influence",
+    "kid",
+    "kid_subsets",
+    "manifold_metrics",
+    "mifid",
     "ngram_jsd",
+    "precision_recall",
     "transport_map",
 ]

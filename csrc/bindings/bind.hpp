@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "bindings/bind_manifold.hpp"
 #include "bindings/dlpack.hpp"
 #include "core/frechet.hpp"
 #include "core/gather.hpp"
@@ -289,6 +290,7 @@ void bind(py::module_& module, Prepare prepare) {
   bind_moments<Device>(module, prepare);
   bind_frechet<Device>(module, prepare);
   bind_gather<Device>(module);
+  bind_manifold<Device>(module, prepare);
 }
 
 }  // namespace fidfast::bindings

@@ -2,6 +2,7 @@
 #include "bindings/bind.hpp"
 #include "bindings/bind_jackknife.hpp"
 #include "bindings/ngrams.hpp"
+#include "bindings/bind_kernel.hpp"
 #include "bindings/scipy_blas.hpp"
 #include "cpu/device.hpp"
 
@@ -11,4 +12,5 @@ PYBIND11_MODULE(_core, module) {
   fidfast::bindings::bind<fidfast::Cpu>(module, &fidfast::bindings::require_blas);
   fidfast::bindings::bind_jackknife<fidfast::Cpu>(module, &fidfast::bindings::require_blas);
   fidfast::bindings::bind_ngrams(module);
+  fidfast::bindings::bind_kernel<fidfast::Cpu>(module, &fidfast::bindings::require_blas);
 }

@@ -15,8 +15,6 @@ namespace fidfast::bindings {
 
 namespace py = pybind11;
 
-using AnyFeatures = std::variant<FeatureView<Float16>, FeatureView<BFloat16>, FeatureView<float>, FeatureView<double>>;
-
 /// A borrowed array and what keeps it alive.
 struct Features {
   AnyFeatures view;

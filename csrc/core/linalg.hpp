@@ -3,6 +3,7 @@
 // in its own folder and instantiates them there for itself.
 #pragma once
 
+#include <cstdint>
 #include <vector>
 
 #include "core/matrix.hpp"
@@ -30,6 +31,35 @@ struct Asymmetry {
   Index i = 0;
   Index j = 0;
 };
+
+/// The indices [first, last).
+struct Range {
+  Index first = 0;
+  Index last = 0;
+};
+
+/// An element of a matrix.
+struct Element {
+  Index row = 0;
+  Index column = 0;
+  double value = 0;
+};
+
+/// One side of a tile of products of rows, over which a function is summed.
+template <class Device>
+struct TileSide {
+  const Vector<Device>& terms;  // a number for each row of the whole side
+  Vector<Device>& sums;         // likewise
+  Range rows;                   // those of the tile
+};
+
+/// sum_q coefficients[q] e^(q + 1).
+struct Polynomial {
+  std::vector<double> coefficients;
+};
+
+/// exp(e) - 1.
+struct ExponentialLessOne {};
 
 /// Verbs on rows of features: S is the type they come in, T (float or double) the type they are multiplied in.
 template <class Device>
@@ -85,6 +115,49 @@ struct RowVerbs {
   template <class T>
   static bool same_columns(const Matrix<Device, T>& a, Index first_a, const Matrix<Device, T>& b, Index first_b,
                            Index count);
+
+  // Neighbours ------------------------------------------------------------------------------------------------
+  /// columns[:, i] = scale[i] (features[i] - origin), rounded to T, which may also be std::int16_t. On the host, in
+  /// float64: squared_norms[i] of the columns as they stand, and errors[i] = |what the rounding took|.
+  template <class S, class T>
+  static void approximate(const FeatureView<S>& features, const Vector<Device>& origin,
+                          const std::vector<double>& scale, Matrix<Device, T>& columns,
+                          std::vector<double>& squared_norms, std::vector<double>& errors);
+
+  /// distances[p] = |x - scale[p] features[rows[p]]|^2 in float64, x (dim,). Sums run in one order whatever the type,
+  /// the strides and the scales: where they are 1, equal rows are exactly 0 apart, and distances are symmetric.
+  template <class S>
+  static void squared_distances(const Vector<Device>& x, const FeatureView<S>& features, const std::vector<Index>& rows,
+                                const std::vector<double>& scale, std::vector<double>& distances);
+
+  /// Whether this machine has the product of integers below, and it is faster than that of floats.
+  static bool has_integer_products();
+  /// cross_products of integers, |a_i| and |b_j| below 2^15: exact, then rounded to float.
+  static void cross_products(const Matrix<Device, std::int16_t>& a, Index m, const Matrix<Device, std::int16_t>& b,
+                             Index n, Matrix<Device, float>& c);
+
+  /// Appends the elements of sign * c for which sign * c_ij - row_limit[i] > column_limit[j], within the ranges.
+  template <class T>
+  static void select(const Matrix<Device, T>& c, Range rows, Range columns, T sign, const std::vector<T>& row_limit,
+                     const std::vector<T>& column_limit, std::vector<Element>& selected);
+
+  // Kernels ---------------------------------------------------------------------------------------------------
+  /// result[i, :] = (features[i] - origin)^T vectors in float64: (n, dim), (dim,), (dim, k) -> (n, k).
+  template <class S>
+  static void inner_products(const FeatureView<S>& features, const Vector<Device>& origin,
+                             const Matrix<Device>& vectors, Matrix<Device>& result);
+
+  /// c[:n, :n] = a^T a, lower triangle, for the first n columns of a (dim, >= n); c (>= n, >= n).
+  template <class T>
+  static void own_products(const Matrix<Device, T>& a, Index n, Matrix<Device, T>& c);
+  static void own_products(const Matrix<Device, std::int16_t>& a, Index n, Matrix<Device, float>& c);
+
+  /// With e_ij = rows.terms[i] + columns.terms[j] + weight products[i, j] in float64, for the whole tile or what lies
+  /// below its diagonal, and g(e) = f(e) - linear e: adds sum_j g(e_ij) to rows.sums[i] and sum_i g(e_ij) to
+  /// columns.sums[j], and returns sum_ij f(e_ij)^2. Both sides may be the same. linear is 0 or the slope of f at 0.
+  template <class Function, class T>
+  static double add_function_sums(const Function& f, double linear, double weight, const Matrix<Device, T>& products,
+                                  const TileSide<Device>& rows, const TileSide<Device>& columns, bool below_diagonal);
 };
 
 template <class Device>

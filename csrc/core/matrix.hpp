@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <cstring>
 #include <utility>
+#include <variant>
 
 namespace fidfast {
 
@@ -95,6 +96,9 @@ struct FeatureView {
   const T* row(Index i) const { return data + i * row_stride; }
   FeatureView rows(Index first, Index count) const { return {row(first), count, dim, row_stride, column_stride}; }
 };
+
+/// Rows of features of any type that comes in.
+using AnyFeatures = std::variant<FeatureView<Float16>, FeatureView<BFloat16>, FeatureView<float>, FeatureView<double>>;
 
 /// The columns [first, first + count) of a (dim, n) matrix, read as rows of features.
 template <class Device, class T>

@@ -7,6 +7,7 @@
 #include "core/frechet.hpp"
 #include "core/gaussian.hpp"
 #include "core/linalg.hpp"
+#include "core/manifold.hpp"
 #include "core/moments.hpp"
 
 namespace fidfast {

@@ -6,30 +6,11 @@
 
 #include "cpu/device.hpp"
 #include "cpu/lapack.hpp"
+#include "cpu/widen.hpp"
 
 namespace fidfast {
 
 namespace {
-
-inline float from_bits(std::uint32_t bits) {
-  float value;
-  std::memcpy(&value, &bits, sizeof value);
-  return value;
-}
-
-inline float widen(BFloat16 value) { return from_bits(std::uint32_t{value.bits} << 16); }
-
-/// Exponent and fraction moved to their places, and the biases' difference multiplied in: right for subnormals too.
-inline float widen(Float16 value) {
-  const std::uint32_t magnitude = std::uint32_t{value.bits & 0x7fffU} << 13;
-  const std::uint32_t sign = std::uint32_t{value.bits & 0x8000U} << 16;
-  const float scaled = std::copysign(from_bits(magnitude) * 0x1p112F, from_bits(sign));
-  const bool finite = (value.bits & 0x7c00U) != 0x7c00U;
-  return finite ? scaled : from_bits(sign | magnitude | 0x7f800000U);
-}
-
-inline float widen(float value) { return value; }
-inline double widen(double value) { return value; }
 
 template <class S>
 struct Bits;
@@ -62,19 +43,6 @@ inline bool finite(const S& value) {
   return (word & Bits<S>::kExponent) != Bits<S>::kExponent;
 }
 
-/// work(j, row[j]) for every column; the common stride of one is told to the compiler.
-template <class S, class Work>
-inline void for_each_column(const FeatureView<S>& features, Index i, Work work) {
-  const S* const row = features.row(i);
-  const Index dim = features.dim;
-  const Index stride = features.column_stride;
-  if (stride == 1) {
-    for (Index j = 0; j < dim; ++j) work(j, row[j]);
-  } else {
-    for (Index j = 0; j < dim; ++j) work(j, row[j * stride]);
-  }
-}
-
 /// sum = high + low exactly (Knuth).
 inline void two_sum(double a, double b, double& high, double& low) {
   high = a + b;
@@ -91,6 +59,24 @@ void symmetric_product(const Matrix<Cpu, double>& a, Index n, Matrix<Cpu>& scatt
   });
 }
 
+template <class Library>
+void transposed_product(const Library& lib, const typename Library::Int (&sizes)[4], const float* a, const float* b,
+                        float* c) {
+  const auto& [m, n, dim, ldc] = sizes;
+  const float one = 1.0F;
+  const float zero = 0.0F;
+  lib.sgemm("T", "N", &m, &n, &dim, &one, a, &dim, b, &dim, &zero, c, &ldc);
+}
+
+template <class Library>
+void transposed_product(const Library& lib, const typename Library::Int (&sizes)[4], const double* a, const double* b,
+                        double* c) {
+  const auto& [m, n, dim, ldc] = sizes;
+  const double one = 1.0;
+  const double zero = 0.0;
+  lib.dgemm("T", "N", &m, &n, &dim, &one, a, &dim, b, &dim, &zero, c, &ldc);
+}
+
 void symmetric_product(const Matrix<Cpu, float>& a, Index n, Matrix<Cpu>&, Matrix<Cpu, float>& product) {
   lapack::with([&](const auto& lib) {
     const auto dim = lib.size(a.rows());
@@ -101,20 +87,18 @@ void symmetric_product(const Matrix<Cpu, float>& a, Index n, Matrix<Cpu>&, Matri
   });
 }
 
-/// c = a^T b, by the routine of each type.
+/// c = a^T a, lower triangle, by the routine of each type.
 template <class Library, class Int>
-void multiply_transposed(const Library& lib, const Int* m, const Int* n, const Int* k, const float* a, const float* b,
-                         float* c, const Int* ldc) {
+void multiply_own(const Library& lib, const Int* n, const Int* k, const float* a, float* c, const Int* ldc) {
   const float one = 1.0F;
   const float zero = 0.0F;
-  lib.sgemm("T", "N", m, n, k, &one, a, k, b, k, &zero, c, ldc);
+  lib.ssyrk("L", "T", n, k, &one, a, k, &zero, c, ldc);
 }
 template <class Library, class Int>
-void multiply_transposed(const Library& lib, const Int* m, const Int* n, const Int* k, const double* a, const double* b,
-                         double* c, const Int* ldc) {
+void multiply_own(const Library& lib, const Int* n, const Int* k, const double* a, double* c, const Int* ldc) {
   const double one = 1.0;
   const double zero = 0.0;
-  lib.dgemm("T", "N", m, n, k, &one, a, k, b, k, &zero, c, ldc);
+  lib.dsyrk("L", "T", n, k, &one, a, k, &zero, c, ldc);
 }
 
 }  // namespace
@@ -206,14 +190,12 @@ void RowVerbs<Cpu>::add_scatter(const Matrix<Cpu, T>& centred, Index n, const Ve
 
 template <>
 template <class T>
-void RowVerbs<Cpu>::cross_products(const Matrix<Cpu, T>& a, Index m, const Matrix<Cpu, T>& b, Index n,
-                                   Matrix<Cpu, T>& c) {
+void RowVerbs<Cpu>::own_products(const Matrix<Cpu, T>& a, Index n, Matrix<Cpu, T>& c) {
   lapack::with([&](const auto& lib) {
-    const auto rows = lib.size(m);
     const auto columns = lib.size(n);
     const auto dim = lib.size(a.rows());
     const auto stride = lib.size(c.rows());
-    multiply_transposed(lib, &rows, &columns, &dim, a.data(), b.data(), c.data(), &stride);
+    multiply_own(lib, &columns, &dim, a.data(), c.data(), &stride);
   });
 }
 
@@ -223,6 +205,17 @@ bool RowVerbs<Cpu>::same_columns(const Matrix<Cpu, T>& a, Index first_a, const M
                                  Index count) {
   const std::size_t bytes = static_cast<std::size_t>(a.rows() * count) * sizeof(T);
   return bytes == 0 || std::memcmp(a.column(first_a), b.column(first_b), bytes) == 0;
+}
+
+template <>
+template <class T>
+void RowVerbs<Cpu>::cross_products(const Matrix<Cpu, T>& a, Index m, const Matrix<Cpu, T>& b, Index n,
+                                   Matrix<Cpu, T>& c) {
+  if (m == 0 || n == 0) return;
+  lapack::with([&](const auto& lib) {
+    transposed_product(lib, {lib.size(m), lib.size(n), lib.size(a.rows()), lib.size(c.rows())}, a.data(), b.data(),
+                       c.data());
+  });
 }
 
 #define FIDFAST_SOURCE(S)                                                                                  \
@@ -235,12 +228,13 @@ bool RowVerbs<Cpu>::same_columns(const Matrix<Cpu, T>& a, Index first_a, const M
   template void RowVerbs<Cpu>::append(const FeatureView<S>&, Matrix<Cpu, float>&, Index);                         \
   template bool RowVerbs<Cpu>::centre(const FeatureView<S>&, const Mean<Cpu>&, Vector<Cpu, float>&, Vector<Cpu>&, \
                                       Vector<Cpu, float>&, Matrix<Cpu, float>&);
-#define FIDFAST_TARGET(T)                                                                                 \
-  template void RowVerbs<Cpu>::add_scatter(const Matrix<Cpu, T>&, Index, const Vector<Cpu>&, double,      \
-                                           const Vector<Cpu>&, Matrix<Cpu>&, Matrix<Cpu, T>&);            \
-  template void RowVerbs<Cpu>::cross_products(const Matrix<Cpu, T>&, Index, const Matrix<Cpu, T>&, Index, \
-                                              Matrix<Cpu, T>&);                                           \
-  template bool RowVerbs<Cpu>::same_columns(const Matrix<Cpu, T>&, Index, const Matrix<Cpu, T>&, Index, Index);
+#define FIDFAST_TARGET(T)                                                                                       \
+  template void RowVerbs<Cpu>::add_scatter(const Matrix<Cpu, T>&, Index, const Vector<Cpu>&, double,            \
+                                           const Vector<Cpu>&, Matrix<Cpu>&, Matrix<Cpu, T>&);                  \
+  template bool RowVerbs<Cpu>::same_columns(const Matrix<Cpu, T>&, Index, const Matrix<Cpu, T>&, Index, Index); \
+  template void RowVerbs<Cpu>::cross_products(const Matrix<Cpu, T>&, Index, const Matrix<Cpu, T>&, Index,       \
+                                              Matrix<Cpu, T>&);                                                 \
+  template void RowVerbs<Cpu>::own_products(const Matrix<Cpu, T>&, Index, Matrix<Cpu, T>&);
 
 FIDFAST_SOURCE(Float16)
 FIDFAST_SOURCE(BFloat16)

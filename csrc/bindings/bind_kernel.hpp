@@ -1,0 +1,80 @@
+// The Python face of the kernel distances, once for every device. No arithmetic.
+#pragma once
+
+#include <pybind11/stl.h>
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "bindings/bind.hpp"
+#include "core/kernel.hpp"
+
+namespace fidfast::bindings {
+
+/// Borrows an argument; errors name it.
+inline Features import_features(const py::object& array, const char* name) {
+  const auto named = [name](const std::exception& error) { return std::string(name) + ": " + error.what(); };
+  try {
+    return import_features(array);
+  } catch (const py::type_error& error) {
+    throw py::type_error(named(error));
+  } catch (const py::value_error& error) {
+    throw py::value_error(named(error));
+  }
+}
+
+inline Subsets subsets_of(const Array<Index>& rows, const char* name) {
+  if (rows.ndim() != 2) {
+    throw py::value_error(std::string(name) + " must be 2-D (subsets, subset_size), got shape " +
+                          shape_text(rows.shape(), rows.ndim()));
+  }
+  return {{rows.data(), rows.data() + rows.size()}, rows.shape(0), rows.shape(1)};
+}
+
+template <class Device>
+void bind_kernel(py::module_& module, Prepare prepare) {
+  module.def(
+      "kid",
+      [prepare](const py::object& features_a, const py::object& features_b, Index degree, std::optional<double> gamma,
+                double coef0, const std::string& precision) {
+        const Features a = import_features(features_a, "features_a");
+        const Features b = import_features(features_b, "features_b");
+        const Precision of_products = precision_of(precision);
+        const KernelDistance result = without_gil(
+            prepare, [&] { return kid<Device>(PolynomialKernel{degree, gamma, coef0}, a.view, b.view, of_products); });
+        return std::make_tuple(result.value, result.standard_error, result.num_a, result.num_b);
+      },
+      py::arg("features_a"), py::arg("features_b"), py::arg("degree"), py::arg("gamma"), py::arg("coef0"),
+      py::arg("precision"));
+  module.def(
+      "kid_of_subsets",
+      [prepare](const py::object& features_a, const py::object& features_b, const Array<Index>& rows_a,
+                const Array<Index>& rows_b, Index degree, std::optional<double> gamma, double coef0,
+                const std::string& precision) {
+        const Features a = import_features(features_a, "features_a");
+        const Features b = import_features(features_b, "features_b");
+        const Precision of_products = precision_of(precision);
+        const Subsets subsets_a = subsets_of(rows_a, "rows_a");
+        const Subsets subsets_b = subsets_of(rows_b, "rows_b");
+        return without_gil(prepare, [&] {
+          return kid_of_subsets<Device>(PolynomialKernel{degree, gamma, coef0}, a.view, b.view, subsets_a, subsets_b,
+                                        of_products);
+        });
+      },
+      py::arg("features_a"), py::arg("features_b"), py::arg("rows_a"), py::arg("rows_b"), py::arg("degree"),
+      py::arg("gamma"), py::arg("coef0"), py::arg("precision"));
+  module.def(
+      "gaussian_mmd",
+      [prepare](const py::object& features_a, const py::object& features_b, double sigma,
+                const std::string& precision) {
+        const Features a = import_features(features_a, "features_a");
+        const Features b = import_features(features_b, "features_b");
+        const Precision of_products = precision_of(precision);
+        return without_gil(prepare,
+                           [&] { return gaussian_mmd<Device>(GaussianKernel{sigma}, a.view, b.view, of_products); });
+      },
+      py::arg("features_a"), py::arg("features_b"), py::arg("sigma"), py::arg("precision"));
+}
+
+}  // namespace fidfast::bindings

@@ -1,0 +1,230 @@
+// Kernel distances: the maximum mean discrepancy between two sets of rows, and its standard error.
+//
+// Gretton, Borgwardt, Rasch, Schoelkopf, Smola, "A kernel two-sample test" (2012). With the polynomial kernel it is
+// the kernel inception distance (Binkowski, Sutherland, Arbel, Gretton 2018), with a Gaussian one of CLIP's features
+// CMMD (Jayasumana et al. 2024).
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <type_traits>
+#include <variant>
+#include <vector>
+
+#include "core/errors.hpp"
+#include "core/kernel_sums.hpp"
+#include "core/linalg.hpp"
+#include "core/matrix.hpp"
+
+namespace fidfast {
+
+/// An estimate of the squared discrepancy, and the numbers of rows behind it.
+struct KernelDistance {
+  double value = 0;
+  double standard_error = 0;
+  Index num_a = 0;
+  Index num_b = 0;
+};
+
+namespace kernel {
+
+template <class Device>
+void require_usable(const KernelRows& rows, Index least) {
+  if (rows.n() < least) {
+    throw InvalidInput(std::string(rows.name) + ": a kernel distance needs at least " + std::to_string(least) +
+                       (least == 1 ? " sample, got " : " samples, got ") + std::to_string(rows.n()));
+  }
+  const Index bad =
+      std::visit([](const auto& view) { return RowVerbs<Device>::first_nonfinite_row(view); }, rows.features);
+  if (bad >= 0) {
+    throw InvalidInput(std::string(rows.name) + ": features hold NaN or infinity; the first such row is " +
+                       std::to_string(bad));
+  }
+}
+
+template <class Device>
+void require_usable(const KernelRows& a, const KernelRows& b, Index least) {
+  if (a.dim() != b.dim()) {
+    throw InvalidInput(std::string(a.name) + " has dim " + std::to_string(a.dim()) + ", but " + b.name + " has dim " +
+                       std::to_string(b.dim()));
+  }
+  require_usable<Device>(a, least);
+  require_usable<Device>(b, least);
+}
+
+inline double sum(const std::vector<double>& values) {
+  double total = 0;
+  for (const double value : values) total += value;
+  return total;
+}
+
+inline double dot(const std::vector<double>& a, const std::vector<double>& b) {
+  double total = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) total += a[i] * b[i];
+  return total;
+}
+
+inline double require_finite(double value) {
+  if (std::isfinite(value)) return value;
+  throw InvalidInput("the kernel of these features leaves the range of float64");
+}
+
+/// mean_{i != j} k(a_i, a_j) + mean_{i != j} k(b_i, b_j) - 2 mean_ij k(a_i, b_j): Gretton et al. (2012), equation 3.
+inline double unbiased(const KernelSums& sums) {
+  const auto n = static_cast<double>(sums.aa.size());
+  const auto m = static_cast<double>(sums.bb.size());
+  return require_finite(sum(sums.aa) / (n * (n - 1)) + sum(sums.bb) / (m * (m - 1)) - 2 * (sum(sums.ab) / (n * m)));
+}
+
+/// The same with all pairs: equation 5. The constant left out of the sums is the kernel of a row with itself.
+inline double biased(const KernelSums& sums) {
+  const auto n = static_cast<double>(sums.aa.size());
+  const auto m = static_cast<double>(sums.bb.size());
+  const double value = sum(sums.aa) / (n * n) + sum(sums.bb) / (m * m) - 2 * (sum(sums.ab) / (n * m));
+  return std::max(require_finite(value), 0.0);
+}
+
+/// Of one set of n rows, by averages over tuples of unlike rows, so that each is unbiased: 1 is the covariance of
+/// k(x, x') and k(x, x''), 2 the variance of k(x, x').
+struct OwnVariance {
+  double of_rows;
+  double of_pairs;
+
+  OwnVariance(const std::vector<double>& rows, double squares) {
+    const auto n = static_cast<double>(rows.size());
+    const double total = sum(rows);
+    const double of_squares = dot(rows, rows);
+    const double mean_squared = (total * total - 4 * of_squares + 2 * squares) / (n * (n - 1) * (n - 2) * (n - 3));
+    of_rows = (of_squares - squares) / (n * (n - 1) * (n - 2)) - mean_squared;
+    of_pairs = squares / (n * (n - 1)) - mean_squared;
+  }
+  /// Of the mean over all pairs of unlike rows.
+  double of_mean(double n) const { return 2 / (n * (n - 1)) * (2 * (n - 2) * of_rows + of_pairs); }
+};
+
+/// The covariance of k(x, x') and k(x, y), times 2 / n: that of the means over all pairs.
+inline double covariance_of_means(const std::vector<double>& own, const std::vector<double>& cross, double m) {
+  const auto n = static_cast<double>(own.size());
+  const double same = dot(own, cross);
+  const double mean_product = (sum(own) * sum(cross) - 2 * same) / (n * (n - 1) * (n - 2) * m);
+  return 2 / n * (same / (n * (n - 1) * m) - mean_product);
+}
+
+/// An unbiased estimate of the variance of `unbiased`, of all orders in 1/n and for sets of different sizes:
+/// Hoeffding's (1948) decomposition of the three means, as Sutherland (2019), "Unbiased estimators for the variance of
+/// MMD estimators", has it for sets of equal size; the terms in 1/n are Sutherland et al. (2017), equation 5.
+inline double variance(const KernelSums& sums) {
+  const auto n = static_cast<double>(sums.aa.size());
+  const auto m = static_cast<double>(sums.bb.size());
+  const double total = sum(sums.ab);
+  const double of_a = dot(sums.ab, sums.ab);
+  const double of_b = dot(sums.ba, sums.ba);
+  const double squares = sums.squares_ab;
+  const double mean_squared = (total * total - of_a - of_b + squares) / (n * (n - 1) * m * (m - 1));
+  const double rows = (of_a - squares) / (n * m * (m - 1)) - mean_squared;
+  const double columns = (of_b - squares) / (n * (n - 1) * m) - mean_squared;
+  const double pairs = squares / (n * m) - mean_squared;
+  const double cross = ((m - 1) * rows + (n - 1) * columns + pairs) / (n * m);
+  return OwnVariance(sums.aa, sums.squares_aa).of_mean(n) + OwnVariance(sums.bb, sums.squares_bb).of_mean(m) +
+         4 * cross - 4 * covariance_of_means(sums.aa, sums.ab, m) - 4 * covariance_of_means(sums.bb, sums.ba, n);
+}
+
+}  // namespace kernel
+
+/// The unbiased squared discrepancy of the whole sets, and its standard error: NaN below 4 rows, 0 where the estimate
+/// of the variance is negative.
+template <class Device>
+KernelDistance kid(const PolynomialKernel& polynomial, const AnyFeatures& features_a, const AnyFeatures& features_b,
+                   Precision precision) {
+  const KernelRows a{features_a, "features_a"};
+  const KernelRows b{features_b, "features_b"};
+  kernel::require_usable<Device>(a, b, 2);
+  const KernelSums sums = kernel::sums<Device>(polynomial.checked(a.dim()), a, b, precision);
+  const double value = kernel::unbiased(sums);
+  const bool enough = std::min(a.n(), b.n()) >= 4;  // the estimate takes tuples of four rows
+  const double error = enough ? std::sqrt(std::max(kernel::variance(sums), 0.0)) : std::nan("");
+  return {value, error, a.n(), b.n()};
+}
+
+/// Rows of one side, taken `size` at a time; on the host.
+struct Subsets {
+  std::vector<Index> rows;  // (count, size)
+  Index count;
+  Index size;
+};
+
+namespace kernel {
+
+/// The rows of one subset after the other, in memory of their own.
+template <class Device>
+class Gathered {
+ public:
+  Gathered(const KernelRows& all, const Subsets& subsets) : all_(all), subsets_(subsets) {
+    const Index dim = all.dim();
+    if (all.hold_doubles()) {
+      wide_ = Matrix<Device, double>(dim, subsets.size);
+    } else {
+      narrow_ = Matrix<Device, float>(dim, subsets.size);
+    }
+  }
+
+  /// The k-th subset, until the next is asked for. Throws where it names a row that is not there.
+  KernelRows subset(Index k) {
+    const auto gather = [&](const auto& view) {
+      using S = std::remove_const_t<std::remove_pointer_t<decltype(view.data)>>;
+      for (Index i = 0; i < subsets_.size; ++i) {
+        const Index row = subsets_.rows[static_cast<std::size_t>(k * subsets_.size + i)];
+        if (row < 0 || row >= view.n) {
+          throw InvalidInput(std::string(all_.name) + " has " + std::to_string(view.n) +
+                             " rows, but a subset asks for row " + std::to_string(row));
+        }
+        if constexpr (std::is_same_v<S, double>) RowVerbs<Device>::append(view.rows(row, 1), wide_, i);
+        if constexpr (!std::is_same_v<S, double>) RowVerbs<Device>::append(view.rows(row, 1), narrow_, i);
+      }
+    };
+    std::visit(gather, all_.features);
+    if (all_.hold_doubles()) return {columns_as_features(wide_, 0, subsets_.size), all_.name};
+    return {columns_as_features(narrow_, 0, subsets_.size), all_.name};
+  }
+
+ private:
+  const KernelRows& all_;
+  const Subsets& subsets_;
+  Matrix<Device, float> narrow_;  // (dim, size), one of the two
+  Matrix<Device, double> wide_;
+};
+
+}  // namespace kernel
+
+/// The unbiased squared discrepancy of each pair of subsets.
+template <class Device>
+std::vector<double> kid_of_subsets(const PolynomialKernel& polynomial, const AnyFeatures& features_a,
+                                   const AnyFeatures& features_b, const Subsets& subsets_a, const Subsets& subsets_b,
+                                   Precision precision) {
+  const KernelRows a{features_a, "features_a"};
+  const KernelRows b{features_b, "features_b"};
+  kernel::require_usable<Device>(a, b, 2);
+  const Index least = std::min(subsets_a.size, subsets_b.size);
+  if (least < 2) throw InvalidInput("subset_size must be at least 2, got " + std::to_string(least));
+  const PolynomialKernel checked = polynomial.checked(a.dim());
+  kernel::Gathered<Device> of_a(a, subsets_a);
+  kernel::Gathered<Device> of_b(b, subsets_b);
+  std::vector<double> values;
+  for (Index k = 0; k < std::min(subsets_a.count, subsets_b.count); ++k) {
+    values.push_back(kernel::unbiased(kernel::sums<Device>(checked, of_a.subset(k), of_b.subset(k), precision)));
+  }
+  return values;
+}
+
+/// The biased squared discrepancy with a Gaussian kernel, never negative.
+template <class Device>
+double gaussian_mmd(const GaussianKernel& gaussian, const AnyFeatures& features_a, const AnyFeatures& features_b,
+                    Precision precision) {
+  const KernelRows a{features_a, "features_a"};
+  const KernelRows b{features_b, "features_b"};
+  kernel::require_usable<Device>(a, b, 1);
+  return kernel::biased(kernel::sums<Device>(gaussian.checked(a.dim()), a, b, precision));
+}
+
+}  // namespace fidfast

@@ -1,0 +1,391 @@
+// What the neighbours of features tell: precision and recall (Kynkäänniemi et al., "Improved Precision and Recall
+// Metric for Assessing Generative Models", 2019), density and coverage (Naeem et al., "Reliable Fidelity and Diversity
+// Metrics for Generative Models", 2020), and the nearest cosine of memorization-informed FID (Bai et al., "On Training
+// Sample Memorization", 2021).
+//
+// Rows come in blocks, and no matrix of all distances exists. The distances within a set are computed for half of the
+// pairs, those across the sets once for both directions.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <numeric>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "core/errors.hpp"
+#include "core/linalg.hpp"
+#include "core/matrix.hpp"
+#include "core/neighbours.hpp"
+
+namespace fidfast {
+
+/// A ball around each row, out to its k-th nearest neighbour in the same set, which is not the row itself.
+struct BallRule {
+  Index k = 1;
+  bool inclusive = false;  // whether a row at exactly the radius is within
+  bool recall = false;     // whether there are balls around generated rows too
+};
+
+/// Shares of rows, from 0 to 1, but density, a mean of counts over k. recall is 0 where it was not asked for.
+struct ManifoldMetrics {
+  double precision = 0;  // generated rows in at least one reference ball
+  double recall = 0;     // reference rows in at least one generated ball
+  double density = 0;    // reference balls that hold a generated row, over k
+  double coverage = 0;   // reference balls that hold at least one generated row
+};
+
+namespace detail {
+
+/// Whether what rows lose as 16-bit integers is little beside their distances. All share one unit, which a single row
+/// far out makes coarse.
+template <class Device>
+bool integers_serve(const RowSet<Device>& one, const RowSet<Device>& other) {
+  constexpr double kLevels = 32768;
+  constexpr double kShare = 1.0 / 512;  // of a typical row's norm: a squared distance is off by some hundredth at most
+  const auto sum = [](const std::vector<double>& norms) { return std::accumulate(norms.begin(), norms.end(), 0.0); };
+  const double typical = (sum(one.norms()) + sum(other.norms())) / static_cast<double>(one.size() + other.size());
+  const double lost = std::sqrt(static_cast<double>(one.dim()) / 12) / kLevels;
+  return RowVerbs<Device>::has_integer_products() &&
+         lost * std::max(one.farthest(), other.farthest()) < kShare * typical;
+}
+
+/// work(screen, effort, limited) in the quickest arithmetic that leaves few pairs in doubt. It returns false to be
+/// begun anew in a finer one, which it may do where `limited`.
+template <class Device, class Work>
+void in_sufficient_arithmetic(const RowSet<Device>& one, const RowSet<Device>& other, Effort effort, Work work) {
+  const double farthest = std::max(one.farthest(), other.farthest());
+  const Index n = std::max(one.size(), other.size());
+  if (integers_serve(one, other)) {
+    Screen<Device, std::int16_t> screen(one.dim(), farthest, n);
+    if (work(screen, effort, true)) return;
+  }
+  {
+    Screen<Device, float> screen(one.dim(), farthest, n);
+    if (work(screen, effort, true)) return;
+  }
+  Screen<Device, double> screen(one.dim(), farthest, n);
+  work(screen, effort, false);
+}
+
+inline Range block(Index first, Index count, Index n) { return {first, std::min(first + count, n)}; }
+
+/// Decides what `nearest` holds for row i of `mine`: rows of `others`.
+template <class Device>
+void decide(Nearest& nearest, Index i, const RowSet<Device>& mine, const RowSet<Device>& others, Effort& effort) {
+  const auto exact = [&](const std::vector<Index>& rows, double sign, std::vector<double>& distances) {
+    Vector<Device> x = mine.row(i);
+    if (sign < 0) Linalg<Device>::scale(x, sign);
+    others.squared_distances(x, rows, distances);
+  };
+  effort.exact += nearest.decide(i, exact);
+}
+
+/// Shows the rows of one side of a tile those of the other, of which each was shown `seen` already. At first in small
+/// numbers, so that the limits sink before many have to be looked at.
+template <class Device, class T, class Skip, class Decide>
+void show(Screen<Device, T>& screen, Nearest& nearest, typename Screen<Device, T>::About about, Range rows,
+          Range columns, Index first_row, Index first_column, Index seen, double sign, Skip skip, Decide decide_row) {
+  const bool about_rows = about == Screen<Device, T>::About::kRows;
+  const Range others = about_rows ? columns : rows;
+  const Index own_first = about_rows ? first_row : first_column;
+  const Index other_first = about_rows ? first_column : first_row;
+  for (Index first = others.first; first < others.last;) {
+    const Index count = std::max({seen, 2 * nearest.k(), Index{32}});
+    const Range part = {first, std::min(first + count, others.last)};
+    const auto limit = [&](Index i) { return nearest.limit(i); };
+    const auto& pairs = screen.select(about, about_rows ? rows : part, about_rows ? part : columns,
+                                      static_cast<typename Screen<Device, T>::Product>(sign), limit);
+    for (const Element& pair : pairs) {
+      const Index own = own_first + (about_rows ? pair.row : pair.column);
+      const Index other = other_first + (about_rows ? pair.column : pair.row);
+      if (skip(own, other)) continue;
+      if (nearest.offer(own, {other, sign, screen.squared_distance(pair)})) decide_row(own);
+    }
+    seen += length(part);
+    first = part.last;
+  }
+}
+
+/// The k nearest neighbours of every row within its own set, decided. False where too many are in doubt.
+template <class Device, class T>
+bool find_within(const RowSet<Device>& set, Screen<Device, T>& screen, Nearest& nearest, Effort& effort, bool limited) {
+  using About = typename Screen<Device, T>::About;
+  const Index n = set.size();
+  const auto decide_row = [&](Index i) { decide(nearest, i, set, set, effort); };
+  const auto itself = [](Index own, Index other) { return own == other; };
+  const auto show_tile = [&](About about, Range rows, Range columns, Index first_row, Index first_column, Index seen) {
+    show(screen, nearest, about, rows, columns, first_row, first_column, seen, 1.0, itself, decide_row);
+  };
+  for (Index i = 0; i < n; i += screen.row_block()) {
+    const Range rows = block(i, screen.row_block(), n);
+    screen.load_rows(set, rows);
+    for (Index j = i; j < n; j += screen.column_block()) {
+      const Range columns = block(j, screen.column_block(), n);
+      screen.load_columns(set, columns);
+      const Index before = std::min(j, rows.last) - i;          // rows that precede the columns
+      const Index all = std::min(columns.last, rows.last) - i;  // and those that are the columns themselves
+      screen.multiply(all);
+      effort.screened += all * length(columns);
+      const Range width = {0, length(columns)};
+      show_tile(About::kColumns, {0, before}, width, i, j, i);
+      show_tile(About::kRows, {before, all}, width, i, j, j);
+      show_tile(About::kRows, {0, before}, width, i, j, j);
+      if (limited && effort.too_much(n)) return false;
+    }
+  }
+  for (Index i = 0; i < n; ++i) decide_row(i);
+  return !limited || !effort.too_much(n);
+}
+
+/// The nearest of `others` to every row of `mine`, of unit length, or of their mirror images; rows of zeros have none.
+template <class Device, class T>
+bool find_nearest_line(const RowSet<Device>& mine, const RowSet<Device>& others, Screen<Device, T>& screen,
+                       Nearest& nearest, Effort& effort, bool limited) {
+  using About = typename Screen<Device, T>::About;
+  const auto zero = [&](Index own, Index other) {
+    return mine.norms()[static_cast<std::size_t>(own)] == 0 || others.norms()[static_cast<std::size_t>(other)] == 0;
+  };
+  const auto decide_row = [&](Index i) { decide(nearest, i, mine, others, effort); };
+  for (Index i = 0; i < mine.size(); i += screen.row_block()) {
+    const Range rows = block(i, screen.row_block(), mine.size());
+    screen.load_rows(mine, rows);
+    for (Index j = 0; j < others.size(); j += screen.column_block()) {
+      const Range columns = block(j, screen.column_block(), others.size());
+      screen.load_columns(others, columns);
+      screen.multiply(length(rows));
+      effort.screened += length(rows) * length(columns);
+      for (const double sign : {1.0, -1.0}) {
+        show(screen, nearest, About::kRows, {0, length(rows)}, {0, length(columns)}, i, j, j, sign, zero, decide_row);
+      }
+      if (limited && effort.too_much(mine.size())) return false;
+    }
+  }
+  for (Index i = 0; i < mine.size(); ++i) decide_row(i);
+  return !limited || !effort.too_much(mine.size());
+}
+
+/// Squared radii of the balls, and whether a distance is within.
+struct Balls {
+  std::vector<BallRule> rules;
+  std::vector<std::vector<double>> squared_radii;  // for each rule, (n,)
+
+  Balls(std::vector<BallRule> its_rules, const Nearest& nearest, Index n) : rules(std::move(its_rules)) {
+    for (const BallRule& rule : rules) {
+      std::vector<double>& radii = squared_radii.emplace_back();
+      for (Index i = 0; i < n; ++i) radii.push_back(nearest.distance(i, rule.k));
+    }
+  }
+
+  /// The largest radius around a row, by any rule; negative where no ball holds anything.
+  double limit(Index i) const {
+    double result = -1;
+    for (std::size_t r = 0; r < rules.size(); ++r) {
+      const double radius = squared_radii[r][static_cast<std::size_t>(i)];
+      if (radius > 0 || rules[r].inclusive) result = std::max(result, radius);
+    }
+    return result;
+  }
+
+  /// Whether the ball holds a row at this squared distance, which is measured where its bounds leave a doubt.
+  template <class Measure>
+  bool holds(std::size_t r, Index i, Interval& distance, Measure measure) const {
+    const double radius = squared_radii[r][static_cast<std::size_t>(i)];
+    if (distance.low <= radius && distance.high >= radius && distance.low < distance.high) {
+      const double exact = measure();
+      distance = {exact, exact};
+    }
+    return rules[r].inclusive ? distance.high <= radius : distance.high < radius;
+  }
+};
+
+/// Whether rows of the one set are in balls around rows of the other.
+template <class Device, class T>
+bool count_held(const RowSet<Device>& reference, const Balls& of_reference, const RowSet<Device>& generated,
+                const Balls& of_generated, Screen<Device, T>& screen, Effort& effort, bool limited,
+                std::vector<ManifoldMetrics>& metrics) {
+  using About = typename Screen<Device, T>::About;
+  const Index n = reference.size();
+  const Index m = generated.size();
+  const auto none = [](std::size_t rules, Index rows) {
+    return std::vector<std::vector<bool>>(rules, std::vector<bool>(static_cast<std::size_t>(rows), false));
+  };
+  std::vector<std::vector<bool>> precise = none(of_reference.rules.size(), m);
+  std::vector<std::vector<bool>> covered = none(of_reference.rules.size(), n);
+  std::vector<std::vector<bool>> recalled = none(of_generated.rules.size(), n);
+  std::vector<Index> held(of_reference.rules.size(), 0);
+  for (Index i = 0; i < n; i += screen.row_block()) {
+    const Range rows = block(i, screen.row_block(), n);
+    screen.load_rows(reference, rows);
+    for (Index j = 0; j < m; j += screen.column_block()) {
+      const Range columns = block(j, screen.column_block(), m);
+      screen.load_columns(generated, columns);
+      screen.multiply(length(rows));
+      effort.screened += length(rows) * length(columns);
+      const auto pairs_about = [&](About about, const Balls& balls) -> const std::vector<Element>& {
+        return screen.select(about, {0, length(rows)}, {0, length(columns)}, 1,
+                             [&](Index row) { return balls.limit(row); });
+      };
+      const auto measure = [&](Index row, Index column) {
+        std::vector<double> distance;
+        generated.squared_distances(reference.row(row), {column}, distance);
+        ++effort.exact;
+        return distance.front();
+      };
+      for (const Element& pair : pairs_about(About::kRows, of_reference)) {
+        const Index row = i + pair.row;
+        const Index column = j + pair.column;
+        Interval distance = screen.squared_distance(pair);
+        for (std::size_t r = 0; r < held.size(); ++r) {
+          if (!of_reference.holds(r, row, distance, [&] { return measure(row, column); })) continue;
+          ++held[r];
+          precise[r][static_cast<std::size_t>(column)] = true;
+          covered[r][static_cast<std::size_t>(row)] = true;
+        }
+      }
+      if (!of_generated.rules.empty()) {
+        for (const Element& pair : pairs_about(About::kColumns, of_generated)) {
+          const Index row = i + pair.row;
+          const Index column = j + pair.column;
+          Interval distance = screen.squared_distance(pair);
+          for (std::size_t r = 0; r < recalled.size(); ++r) {
+            if (recalled[r][static_cast<std::size_t>(row)]) continue;
+            recalled[r][static_cast<std::size_t>(row)] =
+                of_generated.holds(r, column, distance, [&] { return measure(row, column); });
+          }
+        }
+      }
+      if (limited && effort.too_much(n + m)) return false;
+    }
+  }
+  const auto share = [](const std::vector<bool>& of) {
+    return static_cast<double>(std::count(of.begin(), of.end(), true)) / static_cast<double>(of.size());
+  };
+  std::size_t with_recall = 0;
+  metrics.clear();
+  for (std::size_t r = 0; r < held.size(); ++r) {
+    const BallRule& rule = of_reference.rules[r];
+    metrics.push_back({share(precise[r]), rule.recall ? share(recalled[with_recall++]) : 0.0,
+                       static_cast<double>(held[r]) / (static_cast<double>(rule.k) * static_cast<double>(m)),
+                       share(covered[r])});
+  }
+  return true;
+}
+
+inline void require_neighbours(Index k, Index n, const char* name) {
+  if (k < 1 || k >= n) {
+    throw InvalidInput("k must be from 1 to the number of " + std::string(name) +
+                       " samples - 1 = " + std::to_string(n - 1) + ", got " + std::to_string(k));
+  }
+}
+
+inline void require_sets(const AnyFeatures& reference, const AnyFeatures& generated) {
+  const auto shape = [](const AnyFeatures& features) {
+    return std::visit([](const auto& view) { return std::make_pair(view.n, view.dim); }, features);
+  };
+  const auto [n, dim] = shape(reference);
+  const auto [m, other_dim] = shape(generated);
+  if (dim != other_dim) {
+    throw InvalidInput("reference has dim " + std::to_string(dim) + ", but generated has dim " +
+                       std::to_string(other_dim));
+  }
+  if (n == 0) throw InvalidInput("reference has no rows");
+  if (m == 0) throw InvalidInput("generated has no rows");
+}
+
+/// A point amid the rows: products of rows about it lose the fewest digits.
+template <class Device>
+Vector<Device> centre_of(const AnyFeatures& features) {
+  return std::visit(
+      [](auto view) {
+        constexpr Index kSample = 1024;
+        const Index step = (view.n + kSample - 1) / kSample;
+        view.n = (view.n + step - 1) / step;
+        view.row_stride *= step;
+        Mean<Device> mean = Mean<Device>::zeros(view.dim);
+        RowVerbs<Device>::mean(view, mean);
+        return std::move(mean.high);
+      },
+      features);
+}
+
+}  // namespace detail
+
+/// One pass for all rules over a reference set (n, dim) and a generated one (m, dim), of any types.
+template <class Device>
+std::vector<ManifoldMetrics> manifold_metrics(const AnyFeatures& reference_rows, const AnyFeatures& generated_rows,
+                                              const std::vector<BallRule>& rules) {
+  detail::require_sets(reference_rows, generated_rows);
+  const Vector<Device> centre = detail::centre_of<Device>(reference_rows);
+  const RowSet<Device> reference(reference_rows, centre, "reference");
+  const RowSet<Device> generated(generated_rows, centre, "generated");
+  std::vector<BallRule> with_recall;
+  Index k = 0;
+  Index k_of_generated = 0;
+  for (const BallRule& rule : rules) {
+    detail::require_neighbours(rule.k, reference.size(), "reference");
+    k = std::max(k, rule.k);
+    if (!rule.recall) continue;
+    detail::require_neighbours(rule.k, generated.size(), "generated");
+    k_of_generated = std::max(k_of_generated, rule.k);
+    with_recall.push_back(rule);
+  }
+  Effort start;
+  start.allowed_per_row += 4 * k;
+  std::vector<ManifoldMetrics> metrics;
+  const auto run = [&](auto& screen, const Effort& effort, bool limited) {
+    Effort of_reference = effort;
+    Effort of_generated = effort;
+    Effort across = effort;
+    Nearest near_reference(reference.size(), k);
+    if (!detail::find_within(reference, screen, near_reference, of_reference, limited)) return false;
+    Nearest near_generated(with_recall.empty() ? 0 : generated.size(), k_of_generated);
+    if (!with_recall.empty() && !detail::find_within(generated, screen, near_generated, of_generated, limited)) {
+      return false;
+    }
+    const detail::Balls balls_of_reference(rules, near_reference, reference.size());
+    const detail::Balls balls_of_generated(with_recall, near_generated, generated.size());
+    return detail::count_held(reference, balls_of_reference, generated, balls_of_generated, screen, across, limited,
+                              metrics);
+  };
+  detail::in_sufficient_arithmetic(reference, generated, start, run);
+  return metrics;
+}
+
+/// The mean of 1 - max |cos| to the rows of the other set: over generated rows (m, dim), or over reference rows (n,
+/// dim). Rows of zeros, which have no direction, are left out of both sets.
+template <class Device>
+double mean_nearest_cosine_distance(const AnyFeatures& reference_rows, const AnyFeatures& generated_rows,
+                                    bool over_generated) {
+  detail::require_sets(reference_rows, generated_rows);
+  const Vector<Device> origin = Vector<Device>::zeros(std::visit([](const auto& v) { return v.dim; }, reference_rows));
+  RowSet<Device> reference(reference_rows, origin, "reference");
+  RowSet<Device> generated(generated_rows, origin, "generated");
+  if (reference.farthest() == 0) throw InvalidInput("reference: every row is zero, and has no direction");
+  if (generated.farthest() == 0) throw InvalidInput("generated: every row is zero, and has no direction");
+  reference.normalize();
+  generated.normalize();
+  const RowSet<Device>& mine = over_generated ? generated : reference;
+  const RowSet<Device>& others = over_generated ? reference : generated;
+  double mean = 0;
+  const auto run = [&](auto& screen, Effort effort, bool limited) {
+    Nearest nearest(mine.size(), 1);
+    if (!detail::find_nearest_line(mine, others, screen, nearest, effort, limited)) return false;
+    double sum = 0;
+    Index count = 0;
+    for (Index i = 0; i < mine.size(); ++i) {
+      if (mine.norms()[static_cast<std::size_t>(i)] == 0) continue;
+      sum += nearest.distance(i, 1) / 2;  // |x - y|^2 = 2 - 2 cos for rows of length 1
+      ++count;
+    }
+    mean = sum / static_cast<double>(count);
+    return true;
+  };
+  detail::in_sufficient_arithmetic(mine, others, Effort{}, run);
+  return mean;
+}
+
+}  // namespace fidfast

@@ -1,0 +1,229 @@
+// The verbs on neighbours: rows rounded for a product, distances of a few rows, and the elements of a product that are
+// worth a look. The loops are written once and compiled for wide vectors too.
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <type_traits>
+#include <vector>
+
+#include "cpu/device.hpp"
+#include "cpu/threads.hpp"
+#include "cpu/widen.hpp"
+
+namespace fidfast {
+
+namespace {
+
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+
+template <class Work>
+__attribute__((target("avx512f,avx512dq,avx512bw,avx512vl"), flatten)) void in_avx512(const Work& work) {
+  work();
+}
+template <class Work>
+__attribute__((target("avx2"), flatten)) void in_avx2(const Work& work) {
+  work();
+}
+
+/// Runs work() as compiled for the widest vectors of this processor.
+template <class Work>
+void in_widest_vectors(const Work& work) {
+  static const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+                             __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
+  static const bool avx2 = __builtin_cpu_supports("avx2");
+  if (avx512) {
+    in_avx512(work);
+  } else if (avx2) {
+    in_avx2(work);
+  } else {
+    work();
+  }
+}
+
+#else
+
+template <class Work>
+void in_widest_vectors(const Work& work) {
+  work();
+}
+
+#endif
+
+constexpr Index kLanes = 16;  // sums side by side, so that the compiler may use vectors without changing an order
+
+/// work(j, lane) for j from 0 to n, lane = j mod kLanes.
+template <class Work>
+inline void for_each_lane(Index n, Work work) {
+  Index j = 0;
+  for (; j + kLanes <= n; j += kLanes) {
+    for (Index lane = 0; lane < kLanes; ++lane) work(j + lane, lane);
+  }
+  for (Index lane = 0; j + lane < n; ++lane) work(j + lane, lane);
+}
+
+inline double sum_of_lanes(const double (&lanes)[kLanes]) {
+  double half[kLanes / 2];
+  for (Index lane = 0; lane < kLanes / 2; ++lane) half[lane] = lanes[lane] + lanes[lane + kLanes / 2];
+  return ((half[0] + half[4]) + (half[2] + half[6])) + ((half[1] + half[5]) + (half[3] + half[7]));
+}
+
+/// The float or double that holds an S.
+template <class S>
+using Wide = decltype(widen(S{}));
+
+/// Row i number after number: where it lies, or copied to `memory`.
+template <class S>
+inline const Wide<S>* contiguous(const FeatureView<S>& features, Index i, std::vector<Wide<S>>& memory) {
+  if constexpr (std::is_same_v<S, Wide<S>>) {
+    if (features.column_stride == 1) return features.row(i);
+  }
+  memory.resize(static_cast<std::size_t>(features.dim));
+  for_each_column(features, i, [&](Index j, const S& value) { memory[static_cast<std::size_t>(j)] = widen(value); });
+  return memory.data();
+}
+
+/// The ranges that threads take in turn of [first, last), each of whose members is worth `numbers` numbers; one where
+/// all of it takes no longer than starting a thread.
+std::vector<Range> pieces_of(Range whole, Index numbers) {
+  constexpr Index kWorthAThread = Index{1} << 18;
+  const Index size = std::max<Index>(1, kWorthAThread / std::max<Index>(1, numbers));
+  std::vector<Range> pieces;
+  for (Index first = whole.first; first < whole.last; first += size) {
+    pieces.push_back({first, std::min(first + size, whole.last)});
+  }
+  return pieces;
+}
+
+/// To the nearest number of T.
+template <class T>
+inline T nearest(double value) {
+  if constexpr (std::is_integral_v<T>) {
+    constexpr double kToIntegers = 0x1.8p52;  // doubles of this size have no fraction
+    return static_cast<T>((value + kToIntegers) - kToIntegers);
+  } else {
+    return static_cast<T>(value);
+  }
+}
+
+}  // namespace
+
+template <>
+template <class S, class T>
+void RowVerbs<Cpu>::approximate(const FeatureView<S>& features, const Vector<Cpu>& origin,
+                                const std::vector<double>& scale, Matrix<Cpu, T>& columns,
+                                std::vector<double>& squared_norms, std::vector<double>& errors) {
+  squared_norms.resize(static_cast<std::size_t>(features.n));
+  errors.resize(static_cast<std::size_t>(features.n));
+  const std::vector<Range> pieces = pieces_of({0, features.n}, features.dim);
+  in_threads(static_cast<Index>(pieces.size()), [&](Index piece) {
+    std::vector<Wide<S>> memory;
+    const Range rows = pieces[static_cast<std::size_t>(piece)];
+    in_widest_vectors([&] {
+      const double* const from = origin.data();
+      for (Index i = rows.first; i < rows.last; ++i) {
+        const auto* const row = contiguous(features, i, memory);
+        T* const column = columns.column(i);
+        const double factor = scale[static_cast<std::size_t>(i)];
+        double squares[kLanes] = {};
+        double misses[kLanes] = {};
+        for_each_lane(features.dim, [&](Index j, Index lane) {
+          const double value = factor * (static_cast<double>(row[j]) - from[j]);
+          const T number = nearest<T>(value);
+          const double kept = static_cast<double>(number);
+          column[j] = number;
+          squares[lane] += kept * kept;
+          misses[lane] += (kept - value) * (kept - value);
+        });
+        squared_norms[static_cast<std::size_t>(i)] = sum_of_lanes(squares);
+        errors[static_cast<std::size_t>(i)] = std::sqrt(sum_of_lanes(misses));
+      }
+    });
+  });
+}
+
+template <>
+template <class S>
+void RowVerbs<Cpu>::squared_distances(const Vector<Cpu>& x, const FeatureView<S>& features,
+                                      const std::vector<Index>& rows, const std::vector<double>& scale,
+                                      std::vector<double>& distances) {
+  distances.resize(rows.size());
+  std::vector<Wide<S>> memory;
+  in_widest_vectors([&] {
+    const double* const from = x.data();
+    for (std::size_t p = 0; p < rows.size(); ++p) {
+      const auto* const row = contiguous(features, rows[p], memory);
+      const double factor = scale[p];
+      double squares[kLanes] = {};
+      for_each_lane(features.dim, [&](Index j, Index lane) {
+        const double difference = from[j] - factor * static_cast<double>(row[j]);
+        squares[lane] += difference * difference;
+      });
+      distances[p] = sum_of_lanes(squares);
+    }
+  });
+}
+
+namespace {
+
+template <class T>
+void select_from(const Matrix<Cpu, T>& c, Range rows, Range columns, T sign, const T* row_limit, const T* column_limit,
+                 std::vector<Element>& selected) {
+  constexpr Index kAtOnce = 64;
+  for (Index j = columns.first; j < columns.last; ++j) {
+    const T* const column = c.column(j);
+    const T limit = column_limit[j];
+    for (Index first = rows.first; first < rows.last; first += kAtOnce) {
+      const Index last = std::min(first + kAtOnce, rows.last);
+      // Most stretches hold nothing: they are passed over without a branch inside.
+      int any = 0;
+      if (last - first == kAtOnce) {
+        for (Index i = first; i < first + kAtOnce; ++i) any |= sign * column[i] - row_limit[i] > limit ? 1 : 0;
+      } else {
+        any = 1;
+      }
+      if (any == 0) continue;
+      for (Index i = first; i < last; ++i) {
+        const T value = sign * column[i];
+        if (value - row_limit[i] > limit) selected.push_back({i, j, static_cast<double>(value)});
+      }
+    }
+  }
+}
+
+}  // namespace
+
+template <>
+template <class T>
+void RowVerbs<Cpu>::select(const Matrix<Cpu, T>& c, Range rows, Range columns, T sign, const std::vector<T>& row_limit,
+                           const std::vector<T>& column_limit, std::vector<Element>& selected) {
+  const std::vector<Range> pieces = pieces_of(columns, length(rows));
+  std::vector<std::vector<Element>> of_piece(pieces.size());
+  in_threads(static_cast<Index>(pieces.size()), [&](Index piece) {
+    const auto p = static_cast<std::size_t>(piece);
+    in_widest_vectors(
+        [&] { select_from(c, rows, pieces[p], sign, row_limit.data(), column_limit.data(), of_piece[p]); });
+  });
+  for (const std::vector<Element>& some : of_piece) selected.insert(selected.end(), some.begin(), some.end());
+}
+
+#define FIDFAST_SOURCE(S)                                                                                              \
+  template void RowVerbs<Cpu>::approximate(const FeatureView<S>&, const Vector<Cpu>&, const std::vector<double>&,      \
+                                           Matrix<Cpu, std::int16_t>&, std::vector<double>&, std::vector<double>&);    \
+  template void RowVerbs<Cpu>::approximate(const FeatureView<S>&, const Vector<Cpu>&, const std::vector<double>&,      \
+                                           Matrix<Cpu, float>&, std::vector<double>&, std::vector<double>&);           \
+  template void RowVerbs<Cpu>::approximate(const FeatureView<S>&, const Vector<Cpu>&, const std::vector<double>&,      \
+                                           Matrix<Cpu>&, std::vector<double>&, std::vector<double>&);                  \
+  template void RowVerbs<Cpu>::squared_distances(const Vector<Cpu>&, const FeatureView<S>&, const std::vector<Index>&, \
+                                                 const std::vector<double>&, std::vector<double>&);
+FIDFAST_SOURCE(Float16)
+FIDFAST_SOURCE(BFloat16)
+FIDFAST_SOURCE(float)
+FIDFAST_SOURCE(double)
+
+template void RowVerbs<Cpu>::select(const Matrix<Cpu, float>&, Range, Range, float, const std::vector<float>&,
+                                    const std::vector<float>&, std::vector<Element>&);
+template void RowVerbs<Cpu>::select(const Matrix<Cpu>&, Range, Range, double, const std::vector<double>&,
+                                    const std::vector<double>&, std::vector<Element>&);
+
+}  // namespace fidfast
