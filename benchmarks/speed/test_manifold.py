@@ -66,5 +66,6 @@ def test_memory(benchmark, function, sets, dim):
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
     interpreter, peak = map(int, benchmark.pedantic(run, rounds=1).split())
+    benchmark.extra_info["memory_of"] = f"{function} of 2 x {len(sets[0]):,} rows, which are in it"
     benchmark.extra_info["megabytes_above_the_interpreter"] = (peak - interpreter) / 1e6
     assert peak - interpreter < 1e9

@@ -61,5 +61,6 @@ def test_memory(benchmark, rows, dim):
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
     interpreter, peak = map(int, benchmark.pedantic(run, rounds=1).split())
+    benchmark.extra_info["memory_of"] = f"a stream of {rows:,} rows"
     benchmark.extra_info["megabytes_above_the_interpreter"] = (peak - interpreter) / 1e6
     assert peak - interpreter < 250e6
