@@ -50,8 +50,8 @@ class FrechetLoss(Uncast):
     ``4 eps sqrt(dim tr(sigma1) E|x|^2)``, are left out of both: there the distance has a kink, and zero is one of its
     subgradients. All of it is computed in float64, whatever the features are.
 
-    Where more than `dim` rows, or weighted ones, stand behind the statistics, the same follows from the eigenvectors
-    of ``F^T sigma2 F``.
+    Where `moments` hold more than `dim` rows or weighted ones, and where both sides have a rank above 1,024, the same
+    follows from the eigenvectors of ``F^T sigma2 F``: roots below 3e-8 of the largest are then lost.
     """
 
     def __init__(self, reference: Any, moments: Running | None = None, *, precision: str = "float32") -> None:
@@ -103,8 +103,8 @@ class FrechetLoss(Uncast):
         self, batch: torch.Tensor, joined: Joined, differentiable: bool
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """The distance, and its gradient in the rows of the batch (n, dim) where that is asked for."""
-        way = self._of_scatter if joined.rows is None else self._of_rows
-        trace, root, mapped = way(batch, joined, differentiable)
+        of_rows = joined.rows is not None and min(len(joined.rows), len(self._factor)) <= _REFINED
+        trace, root, mapped = (self._of_rows if of_rows else self._of_scatter)(batch, joined, differentiable)
         d = joined.mean - self._mu
         value = (d @ d + self._trace + trace - 2 * root).clamp(min=0)
         if mapped is None:
@@ -131,8 +131,11 @@ class FrechetLoss(Uncast):
         self, batch: torch.Tensor, joined: Joined, differentiable: bool
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
         """The same from mean and scatter."""
-        assert joined.scatter is not None
-        sigma = joined.scatter / joined.divisor
+        scatter = joined.scatter
+        if scatter is None:
+            centred = joined.rows - joined.mean
+            scatter = centred.T @ centred
+        sigma = scatter / joined.divisor
         trace = sigma.trace()
         root, vectors, inverse = _root(self._factor @ sigma @ self._factor.T, self._rounding(trace, joined))
         if not differentiable:
@@ -232,15 +235,9 @@ def _reflected(rows: torch.Tensor) -> torch.Tensor:
 
 def _nuclear(cross: torch.Tensor, rounding: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The nuclear norm of a matrix, and its gradient U V^T; singular values within `rounding` count as zero."""
-    if min(cross.shape) <= _REFINED:
-        u, s, vh = torch.linalg.svd(cross, full_matrices=False)
-        kept = s > rounding
-        return (s * kept).sum(), (u * kept) @ vh
-    wide = cross.shape[0] < cross.shape[1]
-    root, vectors, inverse = _root(cross @ cross.T if wide else cross.T @ cross, rounding)
-    if wide:
-        return root, (vectors * inverse) @ (vectors.T @ cross)
-    return root, (cross @ vectors * inverse) @ vectors.T
+    u, s, vh = torch.linalg.svd(cross, full_matrices=False)
+    kept = s > rounding
+    return (s * kept).sum(), (u * kept) @ vh
 
 
 def _root(form: torch.Tensor, rounding: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
