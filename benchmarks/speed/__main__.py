@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import machine
+from benchmarks import machine, peers
 
 
 def measured(folder: Path, arguments: list[str]) -> dict[str, Any]:
@@ -53,7 +53,13 @@ def table(cases: dict[tuple[str, str], dict[str, Any]]) -> list[dict[str, Any]]:
             "200 updates of 100 rows",
         ),
     ]
+    whole, subsets = "kernel distance of whole sets", "kernel distance of 100 subsets"
+    peer = min(peers.WHOLE_KIDS, key=lambda tool: seconds(whole, tool))
+    claims.append((f"{whole}, 2 x 10,000 rows", f"{peer}'s function", (whole, peer), whole))
     lines = [(work, peer, seconds(*theirs), seconds(ours)) for work, peer, theirs, ours in claims]
+    for tool in peers.SUBSET_KIDS:
+        lines.append((f"{subsets}, the same subsets", tool, seconds(subsets, tool),
+                      seconds(subsets, f"fidfast like {tool}")))  # fmt: skip
     folders = "folders to a number"
     for peer, ours, work in (
         ("pytorch-fid", "fidfast like pytorch-fid", "two folders of images to the same number"),
@@ -75,8 +81,8 @@ def main() -> None:
     cases, memory = {}, {}
     for case in report["benchmarks"]:
         parameters = case["params"] or {}
-        if "rows" in parameters:
-            memory[str(parameters["rows"])] = round(case["extra_info"]["megabytes_above_the_interpreter"], 1)
+        if "memory_of" in case["extra_info"]:
+            memory[case["extra_info"]["memory_of"]] = round(case["extra_info"]["megabytes_above_the_interpreter"], 1)
             continue
         times = case["stats"]
         cases[case["group"], parameters.get("tool", "fidfast")] = {
@@ -87,8 +93,8 @@ def main() -> None:
     for line in lines:
         columns = f"{line['theirs_s']:8.3f}s {line['ours_s']:8.3f}s {line['ratio']:6.1f}x"
         print(f"{line['work']:42} {line['against']:46} {columns}")
-    for rows, megabytes in memory.items():
-        print(f"peak memory of a stream of {int(rows):,} rows: {megabytes} MB above the interpreter's")
+    for work, megabytes in memory.items():
+        print(f"peak memory of {work}: {megabytes} MB above the interpreter's")
     if any(argument.startswith("--dim") for argument in sys.argv[1:]):
         return  # a trial, not the figures to keep
     results = {

@@ -132,6 +132,15 @@ std::vector<double> host_of(const Vector<Device>& vector) {
   return result;
 }
 
+template <class Device>
+void require_finite_rows(const KernelRows& rows) {
+  const auto find = [](const auto& view) { return RowVerbs<Device>::first_nonfinite_row(view); };
+  const Index bad = std::visit(find, rows.features);
+  if (bad < 0) return;
+  throw InvalidInput(std::string(rows.name) + ": features hold NaN or infinity; the first such row is " +
+                     std::to_string(bad));
+}
+
 /// Both sets about a centre midway between their means.
 template <class Device>
 struct Pair {
@@ -167,14 +176,17 @@ struct Pair {
         total += square;
       }
     }
-    if (!(farthest < std::numeric_limits<double>::max() / 16) || !std::isfinite(squared_centre)) {
-      throw InvalidInput("the squares of the features leave the range of float64");
-    }
+    if (!(farthest < std::numeric_limits<double>::max() / 16) || !std::isfinite(squared_centre)) reject();
     farthest = std::sqrt(farthest);
     typical = std::sqrt(total / static_cast<double>(a.n() + b.n()));
   }
 
  private:
+  [[noreturn]] void reject() const {
+    for (const Side<Device>& side : sides) require_finite_rows<Device>(*side.rows);
+    throw InvalidInput("the squares of the features leave the range of float64");
+  }
+
   void measure(Side<Device>& side, const Vector<Device>& other_sum) {
     const Index dim = centre.size();
     Matrix<Device> vectors(dim, 3);
