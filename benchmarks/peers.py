@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import warnings
 
 import numpy as np
+import prdc
 import torch
 from numpy.typing import NDArray
 
@@ -13,8 +16,10 @@ with warnings.catch_warnings():  # what the peers' imports say is not ours to me
     import pytorch_fid.fid_score
     import torch_fidelity.metric_fid
     import torch_fidelity.metric_kid
+    import torch_fidelity.metric_prc
     import torchmetrics.image.fid
     import torchmetrics.image.kid
+    import torchmetrics.image.mifid
 
 Array = NDArray[np.float64]
 
@@ -112,3 +117,29 @@ def torchmetrics_kid_of_subsets(a: NDArray[np.float32], b: NDArray[np.float32]) 
 
 
 SUBSET_KIDS = {"torch-fidelity": torch_fidelity_kid_of_subsets, "torchmetrics": torchmetrics_kid_of_subsets}
+
+
+def torch_fidelity_precision_recall(
+    reference: NDArray[np.float32], generated: NDArray[np.float32], k: int
+) -> tuple[float, float]:
+    """From whole matrices of distances, the faster of its two ways."""
+    rows = torch.from_numpy(generated), torch.from_numpy(reference)
+    return torch_fidelity.metric_prc.calculate_precision_recall_full(*rows, k)
+
+
+def prdc_metrics(
+    reference: NDArray[np.float32], generated: NDArray[np.float32], k: int
+) -> tuple[float, float, float, float]:
+    """Its ``compute_prdc``, all four at once, without what it prints."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        shares = prdc.compute_prdc(reference, generated, nearest_k=k)
+    return tuple(float(shares[name]) for name in ("precision", "recall", "density", "coverage"))
+
+
+def torchmetrics_mifid(reference: NDArray[np.float32], generated: NDArray[np.float32]) -> float:
+    """As the ``update`` and ``compute`` of its metric do with the features."""
+    sides: list[torch.Tensor] = []
+    for features in (reference, generated):
+        rows = torch.from_numpy(features).double()
+        sides += [rows.mean(dim=0), torch.cov(rows.t()), rows]
+    return float(torchmetrics.image.mifid._mifid_compute(*sides))

@@ -20,22 +20,38 @@ except ImportError as error:
 from fidfast.frechet import FrechetTerms, fid, frechet_distance, frechet_terms, transport_map
 from fidfast.gaussian import GaussianStats
 from fidfast.kernel import KernelDistance, SubsetKernelDistance, cmmd, kid, kid_subsets
+from fidfast.manifold import (
+    DensityCoverage,
+    ManifoldMetrics,
+    PrecisionRecall,
+    density_coverage,
+    manifold_metrics,
+    mifid,
+    precision_recall,
+)
 from fidfast.moments import Moments
 
 __version__: str = _core.__version__
 
 __all__ = [
+    "DensityCoverage",
     "FrechetTerms",
     "GaussianStats",
     "KernelDistance",
+    "ManifoldMetrics",
     "Moments",
+    "PrecisionRecall",
     "SubsetKernelDistance",
     "__version__",
     "cmmd",
+    "density_coverage",
     "fid",
     "frechet_distance",
     "frechet_terms",
     "kid",
     "kid_subsets",
+    "manifold_metrics",
+    "mifid",
+    "precision_recall",
     "transport_map",
 ]

@@ -8,6 +8,7 @@ import math
 import mpmath
 import numpy as np
 import scipy.linalg
+import scipy.spatial.distance
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
@@ -54,6 +55,29 @@ def nuclear_norm(rows1: Array, rows2: Array) -> float:
     centred1 = (rows1 - rows1.mean(axis=0)) / math.sqrt(len(rows1) - 1)
     centred2 = (rows2 - rows2.mean(axis=0)) / math.sqrt(len(rows2) - 1)
     return float(np.linalg.svd(centred1 @ centred2.T, compute_uv=False).sum())
+
+
+def squared_distances(a: Array, b: Array) -> Array:
+    """Of every row of `a` to every row of `b`, squared differences added up, nothing multiplied out."""
+    return scipy.spatial.distance.cdist(a.astype(float), b.astype(float), "sqeuclidean")
+
+
+def manifold_metrics(real: Array, fake: Array, k: int, inclusive: bool) -> tuple[float, float, float, float]:
+    """Precision, recall, density and coverage as prdc writes them, from whole matrices of distances."""
+    within = np.less_equal if inclusive else np.less
+    radii_of_real = np.partition(squared_distances(real, real), k, axis=1)[:, k]
+    radii_of_fake = np.partition(squared_distances(fake, fake), k, axis=1)[:, k]
+    across = squared_distances(real, fake)
+    in_real, in_fake = within(across, radii_of_real[:, None]), within(across, radii_of_fake)
+    density = in_real.sum() / (k * len(fake))
+    return in_real.any(axis=0).mean(), in_fake.any(axis=1).mean(), density, in_real.any(axis=1).mean()
+
+
+def mean_nearest_cosine_distance(rows: Array, others: Array) -> float:
+    """Mean over `rows` of 1 - max |cos|, rows of zeros left out."""
+    unit = [side[side.any(axis=1)].astype(float) for side in (rows, others)]
+    unit = [side / np.linalg.norm(side, axis=1, keepdims=True) for side in unit]
+    return float(np.mean(1 - np.abs(unit[0] @ unit[1].T).max(axis=1)))
 
 
 def _centred(rows: Array) -> mpmath.matrix:

@@ -161,5 +161,5 @@ def test_every_public_name_is_documented():
 def test_docstring_examples():
     import doctest
 
-    for module in (fidfast, fidfast.gaussian, fidfast.moments, fidfast.frechet, fidfast.kernel):
+    for module in (fidfast, fidfast.gaussian, fidfast.moments, fidfast.frechet, fidfast.kernel, fidfast.manifold):
         assert doctest.testmod(module).failed == 0

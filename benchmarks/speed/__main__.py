@@ -52,6 +52,19 @@ def table(cases: dict[tuple[str, str], dict[str, Any]]) -> list[dict[str, Any]]:
             ("200 updates of 100 rows", "torchmetrics"),
             "200 updates of 100 rows",
         ),
+        (
+            "precision and recall of 2 x 10,000 rows",
+            "torch-fidelity's functions",
+            ("precision and recall", "torch-fidelity"),
+            "precision and recall",
+        ),
+        (
+            "precision, recall, density and coverage",
+            "prdc",
+            ("precision, recall, density and coverage", "prdc"),
+            "precision, recall, density and coverage",
+        ),
+        ("MiFID of 2 x 10,000 rows", "torchmetrics' functions", ("MiFID", "torchmetrics"), "MiFID"),
     ]
     whole, subsets = "kernel distance of whole sets", "kernel distance of 100 subsets"
     peer = min(peers.WHOLE_KIDS, key=lambda tool: seconds(whole, tool))
@@ -78,11 +91,14 @@ def main() -> None:
     """See the module's docstring; arguments go to pytest (``--dim 512``)."""
     with tempfile.TemporaryDirectory() as folder:
         report = measured(Path(folder), sys.argv[1:])
-    cases, memory = {}, {}
+    cases, memory, memory_of_sets = {}, {}, {}
     for case in report["benchmarks"]:
         parameters = case["params"] or {}
-        if "memory_of" in case["extra_info"]:
-            memory[case["extra_info"]["memory_of"]] = round(case["extra_info"]["megabytes_above_the_interpreter"], 1)
+        if "rows" in parameters:
+            memory[str(parameters["rows"])] = round(case["extra_info"]["megabytes_above_the_interpreter"], 1)
+            continue
+        if "function" in parameters:
+            memory_of_sets[parameters["function"]] = round(case["extra_info"]["megabytes_above_the_interpreter"], 1)
             continue
         times = case["stats"]
         cases[case["group"], parameters.get("tool", "fidfast")] = {
@@ -93,14 +109,17 @@ def main() -> None:
     for line in lines:
         columns = f"{line['theirs_s']:8.3f}s {line['ours_s']:8.3f}s {line['ratio']:6.1f}x"
         print(f"{line['work']:42} {line['against']:46} {columns}")
-    for work, megabytes in memory.items():
-        print(f"peak memory of {work}: {megabytes} MB above the interpreter's")
+    for rows, megabytes in memory.items():
+        print(f"peak memory of a stream of {int(rows):,} rows: {megabytes} MB above the interpreter's")
+    for function, megabytes in memory_of_sets.items():
+        print(f"peak memory of {function} of 2 x 10,000 rows, which included: {megabytes} MB above the interpreter's")
     if any(argument.startswith("--dim") for argument in sys.argv[1:]):
         return  # a trial, not the figures to keep
     results = {
         "machine": machine.description(),
         "ratios": lines,
         "memory_mb": memory,
+        "memory_of_two_sets_mb": memory_of_sets,
         "cases": [{"group": group, "tool": tool, **times} for (group, tool), times in cases.items()],
     }
     path = machine.RESULTS / f"{machine.name()}.json"

@@ -1,7 +1,6 @@
-"""Prints the peak memory, in bytes, of an interpreter with NumPy, and of the work that the arguments name.
+"""Prints the peak memory, in bytes, of an interpreter with NumPy, and of a stream of so many rows to a distance.
 
-``moments ROWS DIM`` is a stream of so many rows to their statistics, ``kernel ROWS DIM`` the kernel distance of two
-sets of so many rows, which are part of it.
+With the name of a function as third argument: of two sets of so many rows, and that function of them.
 """
 
 import re
@@ -20,23 +19,22 @@ def peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-work = sys.argv[1]
-rows, dim = map(int, sys.argv[2:])
+rows, dim = map(int, sys.argv[1:3])
 rng = np.random.default_rng(0)
 batch = rng.standard_normal((1000, dim), dtype=np.float32)
 interpreter = peak()
 
 import fidfast  # noqa: E402
 
-if work == "moments":
-    moments = fidfast.Moments(dim)
-    for _ in range(rows // len(batch)):
-        moments.update(batch)
-        batch += 1e-3  # in place: the stream's own memory is not what is measured
-    stats = moments.stats()
-    assert stats.num_samples == rows
-else:
-    assert work == "kernel"
-    sets = [rng.standard_normal((rows, dim), dtype=np.float32) for _ in range(2)]
-    assert fidfast.kid(*sets).num_samples == (rows, rows)
+for function in sys.argv[3:]:
+    getattr(fidfast, function)(*(rng.standard_normal((rows, dim), dtype=np.float32) for _ in range(2)))
+    print(interpreter, peak())
+    sys.exit()
+
+moments = fidfast.Moments(dim)
+for _ in range(rows // len(batch)):
+    moments.update(batch)
+    batch += 1e-3  # in place: the stream's own memory is not what is measured
+stats = moments.stats()
+assert stats.num_samples == rows
 print(interpreter, peak())

@@ -8,9 +8,12 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
+#include <numeric>
 #include <string>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "core/errors.hpp"
@@ -37,20 +40,34 @@ struct ManifoldMetrics {
 
 namespace detail {
 
+/// Whether what rows lose as 16-bit integers is little beside their distances. All share one unit, which a single row
+/// far out makes coarse.
+template <class Device>
+bool integers_serve(const RowSet<Device>& one, const RowSet<Device>& other) {
+  constexpr double kLevels = 32768;
+  constexpr double kShare = 1.0 / 512;  // of a typical row's norm: a squared distance is off by some hundredth at most
+  const auto sum = [](const std::vector<double>& norms) { return std::accumulate(norms.begin(), norms.end(), 0.0); };
+  const double typical = (sum(one.norms()) + sum(other.norms())) / static_cast<double>(one.size() + other.size());
+  const double lost = std::sqrt(static_cast<double>(one.dim()) / 12) / kLevels;
+  return RowVerbs<Device>::has_integer_products() &&
+         lost * std::max(one.farthest(), other.farthest()) < kShare * typical;
+}
+
 /// work(screen, effort, limited) in the quickest arithmetic that leaves few pairs in doubt. It returns false to be
 /// begun anew in a finer one, which it may do where `limited`.
 template <class Device, class Work>
-void in_sufficient_arithmetic(Index dim, double farthest, Index n, Effort effort, Work work) {
-  constexpr Index kIntegerDim = Index{1} << 20;  // above, rounding to 16 bits takes a share of the range
-  if (RowVerbs<Device>::has_integer_products() && dim <= kIntegerDim) {
-    Screen<Device, std::int16_t> screen(dim, farthest, n);
+void in_sufficient_arithmetic(const RowSet<Device>& one, const RowSet<Device>& other, Effort effort, Work work) {
+  const double farthest = std::max(one.farthest(), other.farthest());
+  const Index n = std::max(one.size(), other.size());
+  if (integers_serve(one, other)) {
+    Screen<Device, std::int16_t> screen(one.dim(), farthest, n);
     if (work(screen, effort, true)) return;
   }
   {
-    Screen<Device, float> screen(dim, farthest, n);
+    Screen<Device, float> screen(one.dim(), farthest, n);
     if (work(screen, effort, true)) return;
   }
-  Screen<Device, double> screen(dim, farthest, n);
+  Screen<Device, double> screen(one.dim(), farthest, n);
   work(screen, effort, false);
 }
 
@@ -334,8 +351,7 @@ std::vector<ManifoldMetrics> manifold_metrics(const AnyFeatures& reference_rows,
     return detail::count_held(reference, balls_of_reference, generated, balls_of_generated, screen, across, limited,
                               metrics);
   };
-  detail::in_sufficient_arithmetic<Device>(reference.dim(), std::max(reference.farthest(), generated.farthest()),
-                                           std::max(reference.size(), generated.size()), start, run);
+  detail::in_sufficient_arithmetic(reference, generated, start, run);
   return metrics;
 }
 
@@ -368,7 +384,7 @@ double mean_nearest_cosine_distance(const AnyFeatures& reference_rows, const Any
     mean = sum / static_cast<double>(count);
     return true;
   };
-  detail::in_sufficient_arithmetic<Device>(mine.dim(), 1.0, std::max(mine.size(), others.size()), Effort{}, run);
+  detail::in_sufficient_arithmetic(mine, others, Effort{}, run);
   return mean;
 }
 

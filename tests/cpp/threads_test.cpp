@@ -161,3 +161,23 @@ TEST(sigma_of_few_rows_is_made_once) {
   at_once(work);
   for (const M* sigma : sigmas) CHECK(sigma == sigmas.front());
 }
+
+TEST(neighbours_are_looked_for_by_several_threads_at_once) {
+  Random random(8);
+  // Enough numbers for several pieces of every verb.
+  const M reference = random.rows(256, 1100);
+  const M generated = random.rows(256, 1100);
+  const std::vector<BallRule> rules = {{3, true, true}};
+  const auto metrics = [&] {
+    return manifold_metrics<Cpu>(columns_as_features(reference, 0, 1100), columns_as_features(generated, 0, 1100),
+                                 rules)
+        .front();
+  };
+  const ManifoldMetrics expected = metrics();
+  std::vector<ManifoldMetrics> found(2);
+  at_once({[&] { found[0] = metrics(); }, [&] { found[1] = metrics(); }});
+  for (const ManifoldMetrics& each : found) {
+    CHECK(each.precision == expected.precision && each.recall == expected.recall);
+    CHECK(each.density == expected.density && each.coverage == expected.coverage);
+  }
+}

@@ -1,0 +1,327 @@
+// Neighbours in every arithmetic: bounds that hold, and answers that are those of plain loops in float64.
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+#include <vector>
+
+#include "check.hpp"
+#include "cpu/threads.hpp"
+#include "oracle.hpp"
+
+using namespace fidfast;
+using namespace fidfast::oracle;
+using Rows = RowVerbs<Cpu>;
+
+namespace {
+
+FeatureView<double> view(const M& rows) { return columns_as_features(rows, 0, rows.cols()); }
+
+/// In extended precision.
+double squared_distance(const M& a, Index i, const M& b, Index j) {
+  long double sum = 0;
+  for (Index d = 0; d < a.rows(); ++d) {
+    const long double difference = static_cast<long double>(a.column(i)[d]) - b.column(j)[d];
+    sum += difference * difference;
+  }
+  return static_cast<double>(sum);
+}
+
+/// Rows of several kinds: (dim, n).
+std::vector<M> sets_of_rows(Index dim, Index n) {
+  Random random(static_cast<std::uint64_t>(dim * n));
+  std::vector<M> sets = {random.rows(dim, n), random.rows(dim, n, 1e4), M::zeros(dim, n)};
+  M repeated = random.rows(dim, n);
+  for (Index i = 5; i < n; ++i) std::copy_n(repeated.column(i % 5), dim, repeated.column(i));
+  M outlier = random.rows(dim, n);
+  for (Index d = 0; d < dim; ++d) outlier.column(n / 2)[d] *= 1e4;
+  M clusters = random.rows(dim, n);
+  for (Index i = 0; i < n; ++i) {
+    for (Index d = 0; d < dim; ++d) clusters.column(i)[d] = 1e-4 * clusters.column(i)[d] + 1e4 * as_double(i % 3);
+  }
+  const M large = map(sets[0], [](double value) { return std::ldexp(value, 400); });
+  const M small = map(sets[0], [](double value) { return std::ldexp(value, -400); });
+  for (const M& set : {repeated, outlier, clusters, large, small}) sets.push_back(set);
+  return sets;
+}
+
+/// Whether the bounds of Screen hold for all pairs, and select() misses none.
+template <class T>
+void check_screen(const M& rows, Index dim) {
+  using Tested = Screen<Cpu, T>;
+  const Index n = rows.cols();
+  const V centre = detail::centre_of<Cpu>(view(rows));
+  const RowSet<Cpu> set(view(rows), centre, "rows");
+  Tested screen(dim, set.farthest(), n);
+  screen.load_rows(set, {0, n});
+  screen.load_columns(set, {0, n});
+  screen.multiply(n);
+  const auto all = [&](Index) { return kInfinity; };
+  const std::vector<Element> pairs = screen.select(Tested::About::kRows, {0, n}, {0, n}, 1, all);
+  CHECK(static_cast<Index>(pairs.size()) == n * n);
+  std::vector<double> limits;
+  for (Index i = 0; i < n; ++i) limits.push_back(squared_distance(rows, i, rows, (i + n / 3) % n));
+  const auto limit = [&](Index i) { return limits[static_cast<std::size_t>(i)]; };
+  for (const bool about_rows : {true, false}) {
+    const auto about = about_rows ? Tested::About::kRows : Tested::About::kColumns;
+    std::vector<bool> found(static_cast<std::size_t>(n * n), false);
+    for (const Element& pair : screen.select(about, {0, n}, {0, n}, 1, limit)) {
+      found[static_cast<std::size_t>(pair.row * n + pair.column)] = true;
+    }
+    for (const Element& pair : pairs) {
+      const double exact = squared_distance(rows, pair.row, rows, pair.column);
+      const Interval bounds = screen.squared_distance(pair);
+      CHECK(bounds.low <= exact && exact <= bounds.high);
+      const bool near = exact <= limit(about_rows ? pair.row : pair.column);
+      CHECK(!near || found[static_cast<std::size_t>(pair.row * n + pair.column)]);
+    }
+  }
+  CHECK(screen.select(Tested::About::kRows, {0, n}, {0, n}, 1, [](Index) { return -1.0; }).empty());
+}
+
+template <class T>
+void check_nearest(const M& rows, Index k) {
+  const Index n = rows.cols();
+  const V centre = detail::centre_of<Cpu>(view(rows));
+  const RowSet<Cpu> set(view(rows), centre, "rows");
+  Screen<Cpu, T> screen(rows.rows(), set.farthest(), n);
+  Nearest nearest(n, k);
+  Effort effort;
+  CHECK(detail::find_within(set, screen, nearest, effort, false));
+  for (Index i = 0; i < n; ++i) {
+    std::vector<double> distances;
+    for (Index j = 0; j < n; ++j) {
+      if (j != i) distances.push_back(squared_distance(rows, i, rows, j));
+    }
+    std::sort(distances.begin(), distances.end());
+    for (Index near = 1; near <= k; ++near) {
+      // dim roundings of float64.
+      const double expected = distances[static_cast<std::size_t>(near - 1)];
+      CHECK_CLOSE(nearest.distance(i, near), expected, as_double(rows.rows()) * kEpsilon * expected);
+    }
+  }
+}
+
+template <class T>
+void check_approximate(Index dim) {
+  Random random(3);
+  const M rows = random.rows(dim, 9, 3);
+  V origin(dim);
+  std::copy_n(random.rows(dim, 1).data(), dim, origin.data());
+  const std::vector<double> scale = {1, 2, 0.5, 3, 0, 1, 1, 1, 100};
+  Matrix<Cpu, T> columns(dim, 12);
+  std::vector<double> squared_norms;
+  std::vector<double> errors;
+  Rows::approximate(view(rows), origin, scale, columns, squared_norms, errors);
+  for (Index i = 0; i < 9; ++i) {
+    long double square = 0;
+    long double error = 0;
+    for (Index d = 0; d < dim; ++d) {
+      const double kept = static_cast<double>(columns.column(i)[d]);
+      const double value = scale[static_cast<std::size_t>(i)] * (rows.column(i)[d] - origin.data()[d]);
+      const double half_a_unit = std::is_integral_v<T> ? 0.5 : std::abs(value) * std::numeric_limits<T>::epsilon() / 2;
+      CHECK(std::abs(kept - value) <= half_a_unit);
+      square += static_cast<long double>(kept) * kept;
+      error += static_cast<long double>(kept - value) * (kept - value);
+    }
+    // Sums of dim terms.
+    const double rounding = as_double(dim) * kEpsilon;
+    CHECK_CLOSE(squared_norms[static_cast<std::size_t>(i)], static_cast<double>(square),
+                rounding * static_cast<double>(square));
+    const double expected = static_cast<double>(std::sqrt(error));
+    CHECK_CLOSE(errors[static_cast<std::size_t>(i)], expected, rounding * expected);
+  }
+}
+
+template <class T, class Product>
+void check_cross_products(Index dim, Index m, Index n) {
+  Random random(static_cast<std::uint64_t>(dim + m + n));
+  Matrix<Cpu, T> a(dim, m + 2);
+  Matrix<Cpu, T> b(dim, n + 3);
+  for (Matrix<Cpu, T>* const matrix : {&a, &b}) {
+    for (Index i = 0; i < matrix->size(); ++i) matrix->data()[i] = static_cast<T>(random.normal() * 100);
+  }
+  Matrix<Cpu, Product> c(m + 1, n + 1);
+  const Product mark = 12345;
+  std::fill_n(c.data(), c.size(), mark);
+  Rows::cross_products(a, m, b, n, c);
+  for (Index j = 0; j <= n; ++j) {
+    for (Index i = 0; i <= m; ++i) {
+      if (i == m || j == n) {
+        CHECK(c.column(j)[i] == mark);
+        continue;
+      }
+      double exact = 0;
+      double size = 0;
+      for (Index d = 0; d < dim; ++d) {
+        const double term = static_cast<double>(a.column(i)[d]) * static_cast<double>(b.column(j)[d]);
+        exact += term;
+        size += std::abs(term);
+      }
+      // Integers are rounded once, the others with every term.
+      const double roundings = std::is_integral_v<T> ? 0.5 : as_double(dim);
+      const double rounding = roundings * std::numeric_limits<Product>::epsilon();
+      CHECK_CLOSE(static_cast<double>(c.column(j)[i]), exact,
+                  rounding * (std::is_integral_v<T> ? std::abs(exact) : size));
+    }
+  }
+}
+
+template <class T>
+void check_select(Range rows, Range columns, T sign) {
+  Random random(9);
+  Matrix<Cpu, T> c(150, 2100);
+  for (Index i = 0; i < c.size(); ++i) c.data()[i] = static_cast<T>(random.normal());
+  std::vector<T> row_limit;
+  std::vector<T> column_limit;
+  for (Index i = 0; i < c.rows(); ++i) row_limit.push_back(static_cast<T>(i % 11 == 0 ? kInfinity : 1));
+  for (Index j = 0; j < c.cols(); ++j) column_limit.push_back(static_cast<T>(j % 13 == 0 ? -kInfinity : 1));
+  std::vector<Element> selected;
+  Rows::select(c, rows, columns, sign, row_limit, column_limit, selected);
+  std::size_t next = 0;
+  for (Index j = columns.first; j < columns.last; ++j) {
+    for (Index i = rows.first; i < rows.last; ++i) {
+      const T value = sign * c.column(j)[i];
+      if (!(value - row_limit[static_cast<std::size_t>(i)] > column_limit[static_cast<std::size_t>(j)])) continue;
+      CHECK(next < selected.size() && selected[next].row == i && selected[next].column == j);
+      if (next < selected.size()) CHECK(selected[next].value == static_cast<double>(value));
+      ++next;
+    }
+  }
+  CHECK(next == selected.size());
+}
+
+}  // namespace
+
+TEST(rows_are_rounded_to_the_nearest_and_what_that_takes_is_known) {
+  for (const Index dim : {1, 16, 37}) {
+    check_approximate<std::int16_t>(dim);
+    check_approximate<float>(dim);
+    check_approximate<double>(dim);
+  }
+}
+
+TEST(cross_products_are_those_of_a_plain_loop) {
+  for (const Index dim : {1, 2, 33, 300}) {
+    for (const Index m : {0, 1, 31, 32, 70}) {
+      for (const Index n : {0, 1, 12, 29}) {
+        check_cross_products<float, float>(dim, m, n);
+        check_cross_products<double, double>(dim, m, n);
+        check_cross_products<std::int16_t, float>(dim, m, n);
+      }
+    }
+  }
+}
+
+TEST(products_of_the_largest_integers_do_not_overflow) {
+  // All of the norm in one pair of numbers, and spread over all.
+  for (const Index dim : {1, 2, 64, 900}) {
+    Matrix<Cpu, std::int16_t> a(dim, 2);
+    const auto number = static_cast<std::int16_t>(std::floor(32767 / std::sqrt(as_double(dim))));
+    std::fill_n(a.column(0), dim, number);
+    std::fill_n(a.column(1), dim, static_cast<std::int16_t>(-number));
+    Matrix<Cpu, float> c(2, 2);
+    Rows::cross_products(a, 2, a, 2, c);
+    const auto square = static_cast<float>(as_double(dim) * number * number);
+    CHECK(c.column(0)[0] == square && c.column(1)[1] == square);
+    CHECK(c.column(0)[1] == -square && c.column(1)[0] == -square);
+  }
+}
+
+TEST(select_finds_what_a_plain_loop_finds) {
+  for (const Range rows : {Range{0, 150}, Range{3, 131}, Range{5, 5}, Range{60, 61}}) {
+    for (const Range columns : {Range{0, 2100}, Range{7, 2000}, Range{4, 4}}) {
+      check_select<float>(rows, columns, 1);
+      check_select<float>(rows, columns, -1);
+      check_select<double>(rows, columns, 1);
+    }
+  }
+}
+
+TEST(equal_rows_are_nothing_apart_in_any_type_and_stride) {
+  Random random(4);
+  for (const Index dim : {1, 15, 40}) {
+    const M rows = random.rows(dim, 5, 1e6);
+    M spread(2 * dim, 5);
+    for (Index i = 0; i < 5; ++i) {
+      for (Index d = 0; d < dim; ++d) spread.column(i)[2 * d] = rows.column(i)[d];
+    }
+    const FeatureView<double> strided{spread.data(), 5, dim, 2 * dim, 2};
+    V x(dim);
+    V y(dim);
+    std::copy_n(rows.column(3), dim, x.data());
+    std::copy_n(rows.column(0), dim, y.data());
+    std::vector<double> one;
+    std::vector<double> two;
+    std::vector<double> back;
+    Rows::squared_distances(x, view(rows), {0, 3, 4, 3}, {1, 1, 1, 1}, one);
+    Rows::squared_distances(x, strided, {0, 3, 4, 3}, {1, 1, 1, 1}, two);
+    Rows::squared_distances(y, view(rows), {3}, {1}, back);
+    CHECK(one == two && one[1] == 0 && one[3] == 0 && one[0] == back[0]);
+    CHECK_CLOSE(one[0], squared_distance(rows, 3, rows, 0), as_double(dim) * kEpsilon * one[0]);
+    Rows::squared_distances(x, view(rows), {3}, {0.5}, back);
+    double quarter = 0;
+    for (Index d = 0; d < dim; ++d) quarter += x.data()[d] * x.data()[d] / 4;
+    CHECK_CLOSE(back[0], quarter, as_double(dim) * kEpsilon * quarter);
+  }
+}
+
+TEST(bounds_hold_and_no_near_pair_is_missed) {
+  for (const Index dim : {1, 3, 64, 500}) {
+    for (const M& rows : sets_of_rows(dim, 40)) {
+      check_screen<std::int16_t>(rows, dim);
+      check_screen<float>(rows, dim);
+      check_screen<double>(rows, dim);
+    }
+  }
+}
+
+TEST(the_nearest_are_the_nearest_in_every_arithmetic) {
+  for (const M& rows : sets_of_rows(40, 80)) {
+    for (const Index k : {1, 4, 79}) {
+      check_nearest<std::int16_t>(rows, k);
+      check_nearest<float>(rows, k);
+      check_nearest<double>(rows, k);
+    }
+  }
+  Random random(6);
+  const M many = random.rows(3, 4200);  // more than a block of rows
+  check_nearest<std::int16_t>(many, 2);
+  check_nearest<float>(many, 2);
+}
+
+TEST(too_many_in_doubt_are_told) {
+  M rows = M::zeros(60, 60);
+  Random random(7);
+  for (Index i = 0; i < 60; ++i) rows.column(i)[i] = 1 + 1e-12 * random.normal();
+  const V centre = detail::centre_of<Cpu>(view(rows));
+  const RowSet<Cpu> set(view(rows), centre, "rows");
+  Screen<Cpu, float> screen(60, set.farthest(), 60);
+  Nearest nearest(60, 1);
+  Effort effort;
+  effort.allowed_per_row = 10;
+  CHECK(!detail::find_within(set, screen, nearest, effort, true));
+  // And do not change the answer: all rows have a neighbour at a radius, which holds itself only.
+  const ManifoldMetrics metrics = manifold_metrics<Cpu>(view(rows), view(rows), {{1, true, true}}).front();
+  CHECK(metrics.precision == 1 && metrics.recall == 1 && metrics.coverage == 1);
+}
+
+TEST(what_cannot_be_compared_is_rejected) {
+  Random random(8);
+  const M rows = random.rows(3, 6);
+  const M others = random.rows(4, 6);
+  const std::vector<BallRule> rules = {{6, false, false}};
+  CHECK_THROWS(manifold_metrics<Cpu>(view(rows), view(others), rules), InvalidInput, "dim 3, but generated has dim 4");
+  CHECK_THROWS(manifold_metrics<Cpu>(view(rows), view(rows), rules), InvalidInput, "samples - 1 = 5, got 6");
+  M bad = rows;
+  bad.column(4)[1] = kNan;
+  CHECK_THROWS(mean_nearest_cosine_distance<Cpu>(view(rows), view(bad), true), InvalidInput,
+               "generated: features hold NaN or infinity; the first such row is 4");
+}
+
+TEST(an_exception_in_a_thread_arrives) {
+  CHECK_THROWS(in_threads(100,
+                          [](Index piece) {
+                            if (piece == 37) throw InvalidInput("piece 37");
+                          }),
+               InvalidInput, "piece 37");
+}
