@@ -30,7 +30,7 @@ void bind_kernel(py::module_& module, Prepare prepare) {
         const Features b = import_named(features_b, "features_b");
         const Precision of_products = precision_of(precision);
         const KernelDistance result = without_gil(
-            prepare, [&] { return kid<Device>(PolynomialKernel{degree, gamma, coef0}, a.view, b.view, of_products); });
+            prepare, [&] { return kid<Device>(PolynomialOptions{degree, gamma, coef0}, a.view, b.view, of_products); });
         return std::make_tuple(result.value, result.standard_error, result.num_a, result.num_b);
       },
       py::arg("features_a"), py::arg("features_b"), py::arg("degree"), py::arg("gamma"), py::arg("coef0"),
@@ -46,7 +46,7 @@ void bind_kernel(py::module_& module, Prepare prepare) {
         const Subsets subsets_a = subsets_of(rows_a, "rows_a");
         const Subsets subsets_b = subsets_of(rows_b, "rows_b");
         return without_gil(prepare, [&] {
-          return kid_of_subsets<Device>(PolynomialKernel{degree, gamma, coef0}, a.view, b.view, subsets_a, subsets_b,
+          return kid_of_subsets<Device>(PolynomialOptions{degree, gamma, coef0}, a.view, b.view, subsets_a, subsets_b,
                                         of_products);
         });
       },

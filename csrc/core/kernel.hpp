@@ -124,7 +124,7 @@ inline double variance(const KernelSums& sums) {
 /// The unbiased squared discrepancy of the whole sets, and its standard error: NaN below 4 rows, 0 where the estimate
 /// of the variance is negative.
 template <class Device>
-KernelDistance kid(const PolynomialKernel& polynomial, const AnyFeatures& features_a, const AnyFeatures& features_b,
+KernelDistance kid(const PolynomialOptions& polynomial, const AnyFeatures& features_a, const AnyFeatures& features_b,
                    Precision precision) {
   const KernelRows a{features_a, "features_a"};
   const KernelRows b{features_b, "features_b"};
@@ -188,7 +188,7 @@ class Gathered {
 
 /// The unbiased squared discrepancy of each pair of subsets.
 template <class Device>
-std::vector<double> kid_of_subsets(const PolynomialKernel& polynomial, const AnyFeatures& features_a,
+std::vector<double> kid_of_subsets(const PolynomialOptions& polynomial, const AnyFeatures& features_a,
                                    const AnyFeatures& features_b, const Subsets& subsets_a, const Subsets& subsets_b,
                                    Precision precision) {
   const KernelRows a{features_a, "features_a"};
