@@ -101,7 +101,7 @@ def kid(
     >>> rng = np.random.default_rng(0)
     >>> distance = kid(rng.normal(size=(500, 8)), rng.normal(size=(400, 8)) + 0.5)
     >>> round(distance.value, 2), round(distance.stderr, 2), distance.num_samples
-    (0.98, 0.11, (500, 400))
+    (1.29, 0.12, (500, 400))
     """
     sides = _sides(features_a, features_b, "kid")
     value, error, *num_samples = _core.kid(*sides, degree, gamma, coef0, precision)
@@ -169,7 +169,7 @@ def kid_subsets(
         if operator.index(number) < least:
             raise ValueError(f"{name} must be at least {least}, got {number}")
     sides = _sides(features_a, features_b, "kid_subsets")
-    n_a, n_b = (int(side.shape[0]) for side in sides)
+    n_a, n_b = _num_rows(sides[0], "features_a"), _num_rows(sides[1], "features_b")
     size = min(subset_size, n_a, n_b) if like == "clean-fid" else subset_size
     for name, n in (("features_a", n_a), ("features_b", n_b)):
         if n < size:
@@ -260,3 +260,12 @@ def _sides(features_a: Any, features_b: Any, caller: str) -> tuple[Any, Any]:
     a, b = as_features(features_a, "features_a", caller), as_features(features_b, "features_b", caller)
     warn_of_extractors(a, b, stacklevel=4)
     return a.features, b.features
+
+
+def _num_rows(features: Any, name: str) -> int:
+    shape = getattr(features, "shape", None)
+    if not shape:
+        raise TypeError(
+            f"{name}: kid_subsets needs features as an array, tensor or path, got {type(features).__name__}"
+        )
+    return int(shape[0])

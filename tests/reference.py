@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -154,3 +155,44 @@ def jensen_shannon(a: Counter, b: Counter) -> float:
     keys = list(a | b)
     p, q = ([counts[key] for key in keys] for counts in (a, b))
     return float(scipy.spatial.distance.jensenshannon(p, q, base=2) ** 2)
+
+
+def polynomial_kernel(a: Array, b: Array, degree: int = 3, gamma: float | None = None, coef0: float = 1.0) -> Array:
+    return ((1 / a.shape[1] if gamma is None else gamma) * (a @ b.T) + coef0) ** degree
+
+
+def gaussian_kernel(a: Array, b: Array, sigma: float) -> Array:
+    squares = np.sum((a[:, None, :] - b[None, :, :]) ** 2, axis=2)
+    return np.exp(-squares / (2 * sigma**2))
+
+
+def unbiased_mmd(xx: Array, yy: Array, xy: Array) -> float:
+    n, m = xy.shape
+    own = (xx.sum() - np.trace(xx)) / (n * (n - 1)) + (yy.sum() - np.trace(yy)) / (m * (m - 1))
+    return float(own - 2 * xy.mean())
+
+
+def variance_of_unbiased_mmd(xx: Array, yy: Array, xy: Array) -> float:
+    """Var = E[T^2] - E[T]^2 term by term, each expectation a mean over all tuples of unlike rows, by brute force."""
+
+    def mean(rows: int, columns: int, value) -> float:
+        n, m = xy.shape
+        tuples = itertools.product(itertools.permutations(range(n), rows), itertools.permutations(range(m), columns))
+        return float(np.mean([value(*i, *j) for i, j in tuples]))
+
+    def of_own(k: Array) -> float:
+        n = len(k)
+        one = np.mean([k[i, j] * k[i, q] for i, j, q in itertools.permutations(range(n), 3)])
+        none = np.mean([k[i, j] * k[p, q] for i, j, p, q in itertools.permutations(range(n), 4)])
+        both = np.mean([k[i, j] ** 2 for i, j in itertools.permutations(range(n), 2)])
+        return float((4 * (n - 2) * (one - none) + 2 * (both - none)) / (n * (n - 1)))
+
+    n, m = xy.shape
+    none = mean(2, 2, lambda i, p, j, q: xy[i, j] * xy[p, q])
+    of_rows = mean(1, 2, lambda i, j, q: xy[i, j] * xy[i, q]) - none
+    of_columns = mean(2, 1, lambda i, p, j: xy[i, j] * xy[p, j]) - none
+    of_pairs = mean(1, 1, lambda i, j: xy[i, j] ** 2) - none
+    cross = ((m - 1) * of_rows + (n - 1) * of_columns + of_pairs) / (n * m)
+    with_x = mean(2, 1, lambda i, p, j: xx[i, p] * xy[i, j]) - mean(3, 1, lambda i, p, q, j: xx[i, p] * xy[q, j])
+    with_y = mean(1, 2, lambda i, j, q: yy[j, q] * xy[i, j]) - mean(1, 3, lambda i, j, p, q: yy[j, p] * xy[i, q])
+    return of_own(xx) + of_own(yy) + 4 * cross - 4 * (2 / n * with_x + 2 / m * with_y)
