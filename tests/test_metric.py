@@ -183,16 +183,19 @@ def test_every_process_gets_the_moments_of_the_whole(two_processes, case, far):
 
 
 DYING = """
-import sys, numpy as np, torch, torch.distributed as dist, fidfast, fidfast.torch as ft
+import pathlib, sys, time, torch, torch.distributed as dist
+folder, rank, meeting = pathlib.Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2)
+if rank == 1:  # dies once the other has found it
+    while not (folder / "found").exists():
+        time.sleep(0.05)
+    sys.exit(7)
+(folder / "found").touch()
+import fidfast, fidfast.torch as ft
 from fidfast.torch.torchmetrics import FrechetInceptionDistance
 from fidfast.torch.ignite import FID
-folder, rank, meeting = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2)
-dist.barrier()
-if rank == 1:
-    sys.exit(7)
 rows = torch.rand(50, 4, generator=torch.Generator().manual_seed(0))
-moments, metric, theirs, pair = fidfast.Moments(4), ft.FrechetDistance(None, rows), None, FID(num_features=4)
+moments, metric, pair = fidfast.Moments(4), ft.FrechetDistance(None, rows), FID(num_features=4)
 moments.update(rows)
 metric.update_features(rows)
 network = torch.nn.Identity()
