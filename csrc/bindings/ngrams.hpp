@@ -10,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-#include "bindings/bind.hpp"
+#include "bindings/arrays.hpp"
 #include "core/ngrams.hpp"
 
 namespace fidfast::bindings {
