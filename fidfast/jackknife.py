@@ -53,6 +53,14 @@ class Sample(NamedTuple):
     def sampled(self) -> bool:
         return self.rows is not None or bool(self.blocks)
 
+    def whole(self) -> Moments:
+        """A copy of all blocks as one."""
+        first, *others = self.blocks
+        whole = Moments._of_blocks([first._whole().copy()], None)
+        for other in others:
+            whole.merge(other)
+        return whole
+
     def slices(self) -> Iterator[Any]:
         for first in range(0, len(self.rows), formats.ROWS_AT_A_TIME):
             yield self.rows[first : first + formats.ROWS_AT_A_TIME]
@@ -120,7 +128,8 @@ class Jackknife:
             return Replicates(distance, corrected, whole, np.ones(n), n)
         pairs = []
         for block in side.blocks:
-            rest = sum((other for other in side.blocks if other is not block), Moments(side.stats.dim, self._precision))
+            rest = side.whole()
+            rest.unmerge(block)
             both = (rest.stats(), self.sides[1].stats) if k == 0 else (self.sides[0].stats, rest.stats())
             left = self._jackknife(both, False)
             pairs.append((left.distance, left.corrected))

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "check.hpp"
+#include "core/jackknife.hpp"
 #include "streams.hpp"
 #include "texts.hpp"
 
@@ -223,5 +224,22 @@ TEST(counting_and_merging_ngrams_short_of_memory_changes_nothing) {
     };
     CHECK(check([&](NgramCounts& counts) { counts.merge(other); }) > 10);
     CHECK(check([&](NgramCounts& counts) { counts.add(tally_of(4, level, second), 1); }) > 10);
+  }
+}
+
+TEST(rows_left_out_short_of_memory_can_be_left_out_again) {
+  Random random(7);
+  const M rows = random.rows(16, 200);
+  const Gaussian<Cpu> a = moments_of(rows).stats(1);
+  const Gaussian<Cpu> b = moments_of(random.rows(16, 300)).stats(1);
+  const auto made = [&] { return Jackknife<Cpu>(a, b, {true, false}, Precision::kFloat32, true); };
+  const double distance = made().distance();
+  check_recovers([&] { made(); }, [&] { return made().distance() == distance; });
+  const std::vector<double> expected = made().without(Side::kFirst, view(rows)).distance;
+  for (long k = 1;; ++k) {
+    Jackknife<Cpu> jackknife = made();
+    const bool done = succeeds_within(k, [&] { jackknife.without(Side::kFirst, view(rows)); });
+    CHECK(jackknife.without(Side::kFirst, view(rows)).distance == expected);
+    if (done) break;
   }
 }
