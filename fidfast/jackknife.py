@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -54,7 +55,7 @@ class Sample(NamedTuple):
         return self.rows is not None or bool(self.blocks)
 
     def whole(self) -> Moments:
-        """A copy of all blocks as one."""
+        """All blocks as one."""
         first, *others = self.blocks
         whole = Moments._of_blocks([first._whole().copy()], None)
         for other in others:
@@ -126,9 +127,9 @@ class Jackknife:
             parts = [self._core.without(bool(k), rows) for rows in side.slices()]
             distance, corrected = (np.concatenate(part) for part in zip(*parts, strict=True))
             return Replicates(distance, corrected, whole, np.ones(n), n)
-        pairs = []
+        pairs, whole_of_blocks = [], side.whole()
         for block in side.blocks:
-            rest = side.whole()
+            rest = copy.copy(whole_of_blocks)
             rest.unmerge(block)
             both = (rest.stats(), self.sides[1].stats) if k == 0 else (self.sides[0].stats, rest.stats())
             left = self._jackknife(both, False)
