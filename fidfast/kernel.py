@@ -94,9 +94,10 @@ def kid(
     Notes
     -----
     Bińkowski, Sutherland, Arbel & Gretton (2018), section 4, with all pairs in place of subsets. The standard error is
-    the root of an unbiased estimate of the value's variance: Hoeffding's decomposition of the two-sample U-statistic with
-    all its terms, as Sutherland (2019), "Unbiased estimators for the variance of MMD estimators", has it for sets of
-    equal size. It is 0 where that estimate is negative, as may happen where the two distributions are the same. Memory is two blocks of 2,048 rows and their products, whatever n.
+    the root of an unbiased estimate of the value's variance: Hoeffding's decomposition of the two-sample U-statistic
+    with all its terms, as Sutherland (2019), "Unbiased estimators for the variance of MMD estimators", has it for sets
+    of equal size. It is 0 where that estimate is negative, as may happen where the two distributions are the same.
+    Memory is two blocks of 2,048 rows and their products, whatever n.
 
     Examples
     --------
