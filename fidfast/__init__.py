@@ -17,8 +17,12 @@ except ImportError as error:
         "(it needs a C++17 compiler), and import fidfast from outside of it"
     ) from error
 
+from fidfast.classes import ClassMoments
+from fidfast.extrapolation import Extrapolation, fid_infinity
 from fidfast.frechet import FrechetTerms, fid, frechet_distance, frechet_terms, transport_map
 from fidfast.gaussian import GaussianStats
+from fidfast.inception_score import InceptionScore, InceptionScoreResult, inception_score
+from fidfast.intra_fid import ClassDistances, class_distances
 from fidfast.kernel import KernelDistance, SubsetKernelDistance, cmmd, kid, kid_subsets
 from fidfast.manifold import (
     DensityCoverage,
@@ -30,28 +34,45 @@ from fidfast.manifold import (
     precision_recall,
 )
 from fidfast.moments import Moments
+from fidfast.ngrams import NgramCounts, ngram_jsd
+from fidfast.uncertainty import Comparison, Estimate, compare, estimate, influence
 
 __version__: str = _core.__version__
 
 __all__ = [
+    "ClassDistances",
+    "ClassMoments",
+    "Comparison",
     "DensityCoverage",
+    "Estimate",
+    "Extrapolation",
     "FrechetTerms",
     "GaussianStats",
+    "InceptionScore",
+    "InceptionScoreResult",
     "KernelDistance",
     "ManifoldMetrics",
     "Moments",
+    "NgramCounts",
     "PrecisionRecall",
     "SubsetKernelDistance",
     "__version__",
+    "class_distances",
     "cmmd",
+    "compare",
     "density_coverage",
+    "estimate",
     "fid",
+    "fid_infinity",
     "frechet_distance",
     "frechet_terms",
+    "inception_score",
+    "influence",
     "kid",
     "kid_subsets",
     "manifold_metrics",
     "mifid",
+    "ngram_jsd",
     "precision_recall",
     "transport_map",
 ]

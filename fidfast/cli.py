@@ -8,12 +8,17 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from fidfast import __version__, formats, images
-from fidfast.frechet import frechet_terms, is_inception, stats_of_file
+from fidfast.formats import Features
+from fidfast.frechet import frechet_terms
 from fidfast.gaussian import GaussianStats
+from fidfast.moments import Moments
+from fidfast.sources import is_inception, stats_of_file
+from fidfast.uncertainty import estimate
 
 #: Options that say something of images only.
 IMAGE_OPTIONS = ("weights", "resize", "bfloat16", "batch_size", "num_workers", "device", "skip_broken")
@@ -50,6 +55,11 @@ def _parser() -> argparse.ArgumentParser:
     fid = commands.add_parser("fid", help="print the distance between two sets of images, features or statistics")
     fid.add_argument("a", metavar="A", help=sources)
     fid.add_argument("b", metavar="B", help="the same")
+    fid.add_argument(
+        "--estimate",
+        action="store_true",
+        help="with its error bar and without the bias of the samples; of features or images",
+    )
     fid.add_argument("--json", action="store_true", help="print everything that is known as one JSON object")
     fid.set_defaults(run=_fid)
 
@@ -128,31 +138,54 @@ class _Sources:
         options = self._options
         if not images.holds_images(path):
             return stats_of_file(path, options.precision, options.extractor, self._ddof())
-        from fidfast.torch import load_extractor, moments_of_images
-        from fidfast.torch.extraction import usual_workers
+        from fidfast.torch import moments_of_images
 
+        moments, skipped = moments_of_images(
+            path,
+            moments_precision=options.precision,
+            checkpoint=checkpoint,
+            use_cache=not options.no_cache,
+            **self._of_the_network(),
+        )
+        if skipped:
+            self.skipped[path] = skipped
+        return moments.stats(self._ddof())
+
+    def sample(self, path: str) -> Features | GaussianStats:
+        """The features themselves, where they are to be had."""
+        if not images.holds_images(path):
+            content = formats.read(path)
+            if not isinstance(content, formats.Features):
+                return self.stats(path)
+            return replace(content, extractor=content.extractor or self._options.extractor)
+        from fidfast.torch import features_of_images
+
+        found = features_of_images(path, **self._of_the_network())
+        if found.skipped:
+            self.skipped[path] = found.skipped
+        return Features(found.features, found.extractor)
+
+    def _of_the_network(self) -> dict[str, Any]:
+        """Arguments of what makes features of images."""
+        from fidfast.torch import load_extractor
+        from fidfast.torch.run import usual_workers
+
+        options = self._options
         if self._extractor is None:
             sys.path.insert(0, "")  # as for `python -m`: the user's own modules lie in the folder where this is typed
             self._extractor = load_extractor(
                 options.extractor or "inception", weights=options.weights, like=options.like, resize=options.resize
             )
-        moments, skipped = moments_of_images(
-            path,
-            self._extractor,
-            batch_size=options.batch_size,
-            num_workers=usual_workers(options.device) if options.num_workers is None else options.num_workers,
-            device=options.device,
-            precision="bfloat16" if options.bfloat16 else None,
-            compile={"yes": True, "no": False}.get(options.compile, "auto"),
-            moments_precision=options.precision,
-            skip_broken=options.skip_broken,
-            checkpoint=checkpoint,
-            use_cache=not options.no_cache,
-            progress=not options.quiet,
-        )
-        if skipped:
-            self.skipped[path] = skipped
-        return moments.stats(self._ddof())
+        return {
+            "extractor": self._extractor,
+            "batch_size": options.batch_size,
+            "num_workers": usual_workers(options.device) if options.num_workers is None else options.num_workers,
+            "device": options.device,
+            "precision": "bfloat16" if options.bfloat16 else None,
+            "compile": {"yes": True, "no": False}.get(options.compile, "auto"),
+            "skip_broken": options.skip_broken,
+            "progress": not options.quiet,
+        }
 
     def _ddof(self) -> int:
         """What the tool that is to be matched subtracts from the number of samples."""
@@ -181,6 +214,9 @@ class _Sources:
 def _fid(options: argparse.Namespace) -> None:
     sources = _Sources(options)
     sources.require_images(options.a, options.b)
+    if options.estimate:
+        _print_estimate(options, sources)
+        return
     a, b = sources.stats(options.a), sources.stats(options.b)
     if a.dim != b.dim:
         raise ValueError(f"{options.a} has dim {a.dim}, but {options.b} has dim {b.dim}")
@@ -188,7 +224,7 @@ def _fid(options: argparse.Namespace) -> None:
         warnings.warn(f"one covariance was made with ddof {a.ddof}, the other with {b.ddof}", stacklevel=1)
     terms = frechet_terms(a, b)
     extractors = [stats.extractor for stats in (a, b)]
-    label = "FID" if all(map(is_inception, extractors)) else "Fréchet distance"
+    label = _label(*extractors)
     if options.json:
         known = {"label": label, **terms._asdict(), "dim": a.dim}
         known |= {
@@ -203,6 +239,28 @@ def _fid(options: argparse.Namespace) -> None:
     counts = " and ".join(_or_unknown(stats.num_samples) for stats in (a, b))
     names = " and ".join(dict.fromkeys(_or_unknown(name) for name in extractors))
     print(f"dim {a.dim}, num_samples {counts}, extractor {names}, rounding at most {terms.rounding:.1g}")
+    sources.report_skipped()
+
+
+def _label(*extractors: str | None) -> str:
+    return "FID" if all(map(is_inception, extractors)) else "Fréchet distance"
+
+
+def _print_estimate(options: argparse.Namespace, sources: _Sources) -> None:
+    if options.like is not None:
+        raise ValueError("--estimate is of the unbiased covariance; it does not go with --like")
+    a, b = sources.sample(options.a), sources.sample(options.b)
+    found = estimate(a, b, precision=options.precision)
+    label = _label(a.extractor, b.extractor)
+    if options.json:
+        known = {"label": label, **found.to_dict(), "files": [options.a, options.b], "skipped": sources.skipped}
+        print(json.dumps({**known, "fidfast_version": __version__}, ensure_ascii=False))
+        return
+    print(f"{label} {found}")
+    names = " and ".join(dict.fromkeys(_or_unknown(name) for name in (a.extractor, b.extractor)))
+    if found.note is None:
+        print(f"with the bias, as other tools report it: {found.value:.8g}")
+    print(f"extractor {names}, rounding at most {found.rounding:.1g}")
     sources.report_skipped()
 
 
@@ -235,8 +293,10 @@ def _description(path: str) -> dict[str, Any]:
     if isinstance(content, formats.Features):
         shape = list(content.features.shape)
         return known | {"shape": shape, "dtype": str(content.features.dtype), "extractor": content.extractor}
+    if isinstance(content, formats.State):
+        return known | {key: value.item() for key, value in content.entries.items() if value.ndim == 0}
     if isinstance(content, formats.Checkpoint):
-        moments = content.moments
+        moments = Moments._of_blocks(content.blocks, content.extractor)
         return known | {
             "dim": moments.dim,
             "num_samples": moments.num_samples,

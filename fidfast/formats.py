@@ -1,7 +1,7 @@
 """Files: statistics of this and the field's other tools, checkpoints of moments, arrays of features.
 
-A file is read into one of three plain records, `Stats`, `Checkpoint` or `Features`. Nothing here executes what a file
-says: arrays are loaded without pickle, and pickles by an unpickler that knows arrays and plain containers only.
+A file is read into one of four plain records, `Stats`, `Checkpoint`, `State` or `Features`. Nothing here executes what
+a file says: arrays are loaded without pickle, and pickles by an unpickler that knows arrays and plain containers only.
 """
 
 from __future__ import annotations
@@ -17,14 +17,27 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fidfast import _core
 
-__all__ = ["Checkpoint", "Features", "Progress", "Stats", "naming", "read", "write_checkpoint", "write_stats"]
+__all__ = [
+    "Checkpoint",
+    "Entries",
+    "Features",
+    "Progress",
+    "State",
+    "Stats",
+    "naming",
+    "read",
+    "read_state",
+    "write_checkpoint",
+    "write_state",
+    "write_stats",
+]
 
 #: Rows of features that are read from a file and handed on at a time.
 ROWS_AT_A_TIME = 8192
@@ -33,6 +46,12 @@ ROWS_AT_A_TIME = 8192
 FEATURE_KEYS = ("features", "feats", "activations", "arr_0")
 
 _CHECKPOINT_MARK = "fidfast_moments"
+_STATE_MARK = "fidfast_state"
+
+#: What an object is made of, by name.
+Entries = Mapping[str, NDArray[Any]]
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -62,13 +81,26 @@ class Progress:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A `Moments` as it was."""
+    """A `Moments` as it was, in its blocks."""
 
-    moments: _core.Moments
+    blocks: Sequence[_core.Moments]
     extractor: str | None = None
     progress: Progress | None = None
 
     what: ClassVar[str] = "a checkpoint of Moments"
+
+
+@dataclass(frozen=True)
+class State:
+    """Another object that collects a stream, as it was."""
+
+    #: Name of its class.
+    kind: str
+    entries: Entries
+
+    @property
+    def what(self) -> str:
+        return f"a checkpoint of {self.kind}"
 
 
 @dataclass(frozen=True)
@@ -81,7 +113,7 @@ class Features:
     what: ClassVar[str] = "features"
 
 
-Content = Stats | Checkpoint | Features
+Content = Stats | Checkpoint | State | Features
 
 
 # Reading ------------------------------------------------------------------------------------------------------------
@@ -107,6 +139,26 @@ def read(path: str | os.PathLike[str]) -> Content:
         return reader(path)
     except (zipfile.BadZipFile, zlib.error, EOFError, pickle.UnpicklingError, KeyError, IndexError) as error:
         raise ValueError(f"{path} is damaged or not a {path.suffix} file: {error}") from error
+
+
+def read_state(path: str | os.PathLike[str], kind: str, make: Callable[[Entries], _T]) -> _T:
+    """The object of this class that the file holds, made of its entries.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If the file is damaged or holds something else.
+    """
+    content = read(path)
+    if not isinstance(content, State) or content.kind != kind:
+        raise ValueError(f"{os.fspath(path)} holds {content.what}, not a checkpoint of {kind}")
+    with naming(path):
+        try:
+            return make(content.entries)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"the state of {kind} is damaged: {error}") from error
 
 
 @contextmanager
@@ -144,13 +196,20 @@ def _read_npz(path: Path) -> Content:
         pass
     with _numpy_reads(path), np.load(path, allow_pickle=False) as archive:
         entries = {key: archive[key] for key in archive}
+    if _STATE_MARK in entries:
+        return State(str(entries.pop(_STATE_MARK)), entries)
     if _CHECKPOINT_MARK not in entries:
         return _content_of(entries, path)
     extractor = _text(entries, "extractor")
     progress = Progress(**json.loads(str(entries.pop("progress")))) if "progress" in entries else None
-    state = {key: array.item() if array.ndim == 0 else array for key, array in entries.items()}
+    blocks: dict[str, dict[str, Any]] = {}
+    for key, array in entries.items():
+        block, _, name = key.rpartition("/")
+        blocks.setdefault(block, {})[name] = array.item() if array.ndim == 0 else array
+    states = [blocks[str(k)] for k in range(1, len(blocks))]
     with naming(path):
-        return Checkpoint(_core.Moments.from_state(state), extractor, progress)  # type: ignore[arg-type]  # checked there
+        # from_state checks what it is given.
+        return Checkpoint([_core.Moments.from_state(state) for state in (blocks[""], *states)], extractor, progress)  # type: ignore[arg-type]
 
 
 def _read_pickle(path: Path) -> Content:
@@ -293,12 +352,21 @@ def write_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> No
     """The whole state of a `Moments`."""
     entries = {
         _CHECKPOINT_MARK: _core.__version__,
-        **checkpoint.moments.state(),
+        **{
+            f"{k}/{key}" if k > 0 else key: value
+            for k, block in enumerate(checkpoint.blocks)
+            for key, value in block.state().items()
+        },
         "extractor": checkpoint.extractor or "",
     }
     if checkpoint.progress is not None:
         entries["progress"] = json.dumps(asdict(checkpoint.progress))
     _write_npz(path, entries)
+
+
+def write_state(path: str | os.PathLike[str], state: State) -> None:
+    """The whole state of another object that collects a stream; all entries are arrays of numbers or strings."""
+    _write_npz(path, {_STATE_MARK: state.kind, "fidfast_version": _core.__version__, **state.entries})
 
 
 def _write_npz(path: str | os.PathLike[str], entries: Mapping[str, Any]) -> None:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import warnings
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fidfast import _core, formats
+from fidfast import _core
 from fidfast.gaussian import GaussianStats
-from fidfast.moments import Moments
+from fidfast.sources import as_stats, require_same_dim, warn_of_extractors
 
 __all__ = ["FrechetTerms", "fid", "frechet_distance", "frechet_terms", "transport_map"]
 
@@ -64,8 +61,8 @@ def frechet_terms(stats1: GaussianStats, stats2: GaussianStats) -> FrechetTerms:
     the symmetric matrix ``F1^T sigma2 F1`` for a factor ``F1 F1^T = sigma1``, or of the singular values of
     ``F2^T F1`` where a covariance is singular or the rounding of the eigenvalues would show.
     """
-    _require_same_dim(stats1.dim, stats2.dim, "stats1", "stats2")
-    _warn_of_extractors(stats1, stats2, stacklevel=3)
+    require_same_dim(stats1.dim, stats2.dim, "stats1", "stats2")
+    warn_of_extractors(stats1, stats2, stacklevel=3)
     terms = _core.frechet_terms(stats1._core, stats2._core)
     return FrechetTerms(*(getattr(terms, field) for field in FrechetTerms._fields))
 
@@ -94,8 +91,8 @@ def frechet_distance(stats1: GaussianStats, stats2: GaussianStats) -> float:
     UserWarning
         If the statistics come from different extractors.
     """
-    _require_same_dim(stats1.dim, stats2.dim, "stats1", "stats2")
-    _warn_of_extractors(stats1, stats2, stacklevel=3)
+    require_same_dim(stats1.dim, stats2.dim, "stats1", "stats2")
+    warn_of_extractors(stats1, stats2, stacklevel=3)
     return _core.frechet_distance(stats1._core, stats2._core)
 
 
@@ -124,7 +121,7 @@ def transport_map(stats1: GaussianStats, stats2: GaussianStats) -> NDArray[np.fl
     -----
     Olkin & Pukelsheim (1982); Knott & Smith (1984).
     """
-    _require_same_dim(stats1.dim, stats2.dim, "stats1", "stats2")
+    require_same_dim(stats1.dim, stats2.dim, "stats1", "stats2")
     return _core.transport_map(stats1._core, stats2._core)
 
 
@@ -161,60 +158,6 @@ def fid(features_a: Any, features_b: Any, *, precision: str = "float32") -> floa
     """
     stats_a = as_stats(features_a, "features_a", precision)
     stats_b = as_stats(features_b, "features_b", precision)
-    _require_same_dim(stats_a.dim, stats_b.dim, "features_a", "features_b")
-    _warn_of_extractors(stats_a, stats_b, stacklevel=3)
+    require_same_dim(stats_a.dim, stats_b.dim, "features_a", "features_b")
+    warn_of_extractors(stats_a, stats_b, stacklevel=3)
     return _core.frechet_distance(stats_a._core, stats_b._core)
-
-
-def as_stats(source: Any, name: str, precision: str) -> GaussianStats:
-    """The statistics of anything that `fid` takes; errors name the argument."""
-    if isinstance(source, GaussianStats):
-        return source
-    try:
-        if isinstance(source, (str, os.PathLike)):
-            return stats_of_file(source, precision)
-        moments = source if isinstance(source, Moments) else Moments._of_features(source, precision)
-        return moments.stats()
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"{name}: {error}") from error
-
-
-def stats_of_file(
-    path: str | os.PathLike[str], precision: str, extractor: str | None = None, ddof: int = 1
-) -> GaussianStats:
-    """The statistics that a file holds, or those of the features in it; `extractor` where the file names none."""
-    content = formats.read(path)
-    known = content.extractor or extractor
-    with formats.naming(path):
-        if isinstance(content, formats.Stats):
-            return GaussianStats._of_file(replace(content, extractor=known))
-        if isinstance(content, formats.Checkpoint):
-            if content.progress is not None:
-                raise ValueError(f"a run that has not come to its end, after {content.progress.done} images")
-            return Moments._of_core(content.moments, known).stats(ddof)
-        return Moments._of_features(content.features, precision, known).stats(ddof)
-
-
-def _require_same_dim(dim1: int, dim2: int, name1: str, name2: str) -> None:
-    if dim1 != dim2:
-        raise ValueError(f"{name1} has dim {dim1}, but {name2} has dim {dim2}")
-
-
-def is_inception(extractor: str | None) -> bool:
-    """Whether this is the network whose Fréchet distance is called FID, whatever the resize before it."""
-    return extractor is not None and extractor.split("/")[0] in ("inception", "inception-2015-12-05")
-
-
-def _warn_of_extractors(
-    stats1: GaussianStats | formats.Features, stats2: GaussianStats | formats.Features, stacklevel: int
-) -> None:
-    one, two = stats1.extractor, stats2.extractor
-    if not one or not two or one == two:
-        return
-    if one.split("/")[0] != two.split("/")[0]:
-        why = "their distance says nothing about the data"
-    elif "/" in one and "/" in two:
-        why = "part of their distance is that between the resizes or arithmetics"
-    else:
-        return  # the same network, and one side does not say more
-    warnings.warn(f"the statistics come from different extractors, {one!r} and {two!r}: {why}", stacklevel=stacklevel)

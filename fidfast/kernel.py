@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import operator
-import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fidfast import _core, formats
-from fidfast.frechet import _warn_of_extractors
-from fidfast.gaussian import GaussianStats
-from fidfast.moments import Moments
+from fidfast import _core
+from fidfast.sources import as_features, warn_of_extractors
 
 __all__ = ["KernelDistance", "SubsetKernelDistance", "cmmd", "kid", "kid_subsets"]
 
@@ -261,8 +258,8 @@ def _in_turn(draw: Callable[[int], Any], n_first: int, n_second: int, subsets: i
 
 def _sides(features_a: Any, features_b: Any, caller: str) -> tuple[Any, Any]:
     """The two arrays of features of a function's arguments."""
-    a, b = _features_of(features_a, "features_a", caller), _features_of(features_b, "features_b", caller)
-    _warn_of_extractors(a, b, stacklevel=4)
+    a, b = as_features(features_a, "features_a", caller), as_features(features_b, "features_b", caller)
+    warn_of_extractors(a, b, stacklevel=4)
     return a.features, b.features
 
 
@@ -273,18 +270,3 @@ def _num_rows(features: Any, name: str) -> int:
             f"{name}: kid_subsets needs features as an array, tensor or path, got {type(features).__name__}"
         )
     return int(shape[0])
-
-
-def _features_of(source: Any, name: str, caller: str) -> formats.Features:
-    why = f"{caller} needs the features themselves, which mean and covariance do not determine"
-    if isinstance(source, (Moments, GaussianStats)):
-        raise TypeError(f"{name}: {why}, got {type(source).__name__}")
-    if not isinstance(source, (str, os.PathLike)):
-        return formats.Features(source)
-    try:
-        content = formats.read(source)
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from error
-    if not isinstance(content, formats.Features):
-        raise ValueError(f"{name}: {why}, but {os.fspath(source)} holds {content.what}")
-    return content

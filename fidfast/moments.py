@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from fidfast import _core, formats
@@ -28,11 +30,14 @@ class Moments:
         the distance by less than 3e-7 relative. Rows of float64 are always multiplied in float64.
     extractor : str, optional
         Name of the network that makes the features; passed on to the statistics.
+    blocks : int, default 1
+        In how many parts the moments are kept, each of them as large as the whole. From some 20, `estimate` tells the
+        error bar of a stream whose features are not kept. The rows of a batch are dealt out to all of them.
 
     Raises
     ------
     ValueError
-        If `dim` is below 1 or `precision` is neither of the two.
+        If `dim` or `blocks` is below 1 or `precision` is neither of the two.
 
     Notes
     -----
@@ -49,38 +54,54 @@ class Moments:
     Moments(dim=4, num_samples=10, precision='float32', extractor=None)
     """
 
-    __slots__ = ("_core", "_extractor")
+    __slots__ = ("_blocks", "_extractor")
 
-    def __init__(self, dim: int, precision: str = "float32", extractor: str | None = None) -> None:
-        self._core = _core.Moments(dim, precision)
+    def __init__(self, dim: int, precision: str = "float32", extractor: str | None = None, *, blocks: int = 1) -> None:
+        if operator.index(blocks) < 1:
+            raise ValueError(f"blocks must be at least 1, got {blocks}")
+        self._blocks = [_core.Moments(dim, precision) for _ in range(blocks)]
         self._extractor = extractor
 
     @classmethod
-    def _of_core(cls, core: _core.Moments, extractor: str | None) -> Moments:
+    def _of_blocks(cls, blocks: Sequence[_core.Moments], extractor: str | None) -> Moments:
         moments = cls.__new__(cls)
-        moments._core = core
+        moments._blocks = list(blocks)
         moments._extractor = extractor
         return moments
+
+    def _whole(self) -> _core.Moments:
+        """All blocks as one."""
+        if len(self._blocks) == 1:
+            return self._blocks[0]
+        whole = self._blocks[0].copy()
+        for block in self._blocks[1:]:
+            whole.merge(block)
+        return whole
 
     @property
     def dim(self) -> int:
         """Number of columns of the features."""
-        return self._core.dim
+        return self._blocks[0].dim
 
     @property
     def num_samples(self) -> int:
         """Number of rows seen."""
-        return self._core.num_samples
+        return sum(block.num_samples for block in self._blocks)
 
     @property
     def precision(self) -> str:
         """Arithmetic of the products of rows of float32 and narrower."""
-        return self._core.precision
+        return self._blocks[0].precision
 
     @property
     def extractor(self) -> str | None:
         """Name of the network that makes the features, or None where it is not known."""
         return self._extractor
+
+    @property
+    def blocks(self) -> tuple[Moments, ...]:
+        """The parts in which the moments are kept, which together are these moments."""
+        return tuple(Moments._of_blocks([block], self._extractor) for block in self._blocks)
 
     def update(self, features: Any) -> None:
         """Add a batch of features.
@@ -98,7 +119,16 @@ class Moments:
         ValueError
             If the shape does not fit, or a value is NaN or infinite. The moments stay as they were.
         """
-        self._core.update(features)
+        if len(self._blocks) == 1:
+            self._blocks[0].update(features)
+            return
+        n, _ = _core.require_finite(features)
+        each, more = divmod(n, len(self._blocks))
+        first = 0
+        for place, block in enumerate(sorted(self._blocks, key=lambda block: block.num_samples)):
+            end = first + each + (place < more)
+            block.update(features[first:end])  # the first of them raises where the columns do not fit
+            first = end
 
     def merge(self, other: Moments) -> None:
         """Add the rows that `other` has seen.
@@ -106,17 +136,28 @@ class Moments:
         Parameters
         ----------
         other : Moments
-            Of the same ``dim``; stays as it is.
+            Of the same ``dim``, and the same number of blocks where this has several; stays as it is.
 
         Raises
         ------
         ValueError
-            If the dims or the extractors differ.
+            If the dims, the blocks or the extractors differ.
         """
         if self._extractor and other._extractor and self._extractor != other._extractor:
             raise ValueError(f"cannot merge moments of the extractors {self._extractor!r} and {other._extractor!r}")
-        self._core.merge(other._core)
+        for mine, theirs in self._pairs(other, "merge"):
+            mine.merge(theirs)
         self._extractor = self._extractor or other._extractor
+
+    def _pairs(self, other: Moments, verb: str) -> list[tuple[_core.Moments, _core.Moments]]:
+        """Block by block; a single block takes all others."""
+        if len(self._blocks) == 1:
+            return [(self._blocks[0], other._whole())]
+        if len(self._blocks) != len(other._blocks):
+            raise ValueError(
+                f"cannot {verb} moments of {len(other._blocks)} blocks and moments of {len(self._blocks)} blocks"
+            )
+        return list(zip(self._blocks, other._blocks, strict=True))
 
     def unmerge(self, other: Moments) -> None:
         """Take out the rows that `other` has seen, the inverse of `merge`: sliding windows, leave-a-block-out.
@@ -124,18 +165,23 @@ class Moments:
         Parameters
         ----------
         other : Moments
-            Of rows that were added before; stays as it is.
+            Of rows that were added before, to the same blocks where there are several; stays as it is.
 
         Raises
         ------
         ValueError
-            If the dims differ, `other` has more samples, or its samples cannot have been part of these.
+            If the dims or blocks differ, `other` has more samples, or its samples cannot have been part of these.
         """
-        self._core.unmerge(other._core)
+        pairs = self._pairs(other, "unmerge")
+        rests = [mine.copy() for mine, _ in pairs] if len(pairs) > 1 else [pairs[0][0]]
+        for rest, (_, theirs) in zip(rests, pairs, strict=True):
+            rest.unmerge(theirs)
+        self._blocks = rests  # all of them, or the first that raises none
 
     def reset(self) -> None:
         """Forget every row."""
-        self._core.reset()
+        for block in self._blocks:
+            block.reset()
 
     def stats(self, ddof: int = 1) -> GaussianStats:
         """Mean and covariance of the rows seen so far. Changes nothing.
@@ -150,7 +196,7 @@ class Moments:
         ValueError
             If fewer than 2 rows were seen, or `ddof` is not below their number.
         """
-        return GaussianStats._of_core(self._core.stats(ddof), self._extractor, ddof)
+        return GaussianStats._of_core(self._whole().stats(ddof), self._extractor, ddof)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a checkpoint, from which `load` goes on with the same digits.
@@ -166,7 +212,7 @@ class Moments:
         OSError
             If the file cannot be written.
         """
-        formats.write_checkpoint(path, formats.Checkpoint(self._core, self._extractor))
+        formats.write_checkpoint(path, formats.Checkpoint(self._blocks, self._extractor))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Moments:
@@ -182,7 +228,7 @@ class Moments:
         content = formats.read(path)
         if not isinstance(content, formats.Checkpoint):
             raise ValueError(f"{os.fspath(path)} holds {content.what}, not a checkpoint of Moments")
-        return cls._of_core(content.moments, content.extractor)
+        return cls._of_blocks(content.blocks, content.extractor)
 
     @classmethod
     def _of_features(cls, features: Any, precision: str, extractor: str | None = None) -> Moments:
@@ -213,25 +259,28 @@ class Moments:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Moments):
             return NotImplemented
-        return self._extractor == other._extractor and self._core.equals(other._core)
+        if self._extractor != other._extractor or len(self._blocks) != len(other._blocks):
+            return False
+        return all(mine.equals(theirs) for mine, theirs in zip(self._blocks, other._blocks, strict=True))
 
     __hash__ = None  # type: ignore[assignment]  # mutable
 
     def __repr__(self) -> str:
+        blocks = f", blocks={len(self._blocks)}" if len(self._blocks) > 1 else ""
         return (
             f"Moments(dim={self.dim}, num_samples={self.num_samples}, precision={self.precision!r}, "
-            f"extractor={self.extractor!r})"
+            f"extractor={self.extractor!r}{blocks})"
         )
 
     def __copy__(self) -> Moments:
-        return Moments._of_core(self._core.copy(), self._extractor)
+        return Moments._of_blocks([block.copy() for block in self._blocks], self._extractor)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Moments:
         return self.__copy__()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _unpickle, (self._core.state(), self._extractor)
+        return _unpickle, ([block.state() for block in self._blocks], self._extractor)
 
 
-def _unpickle(state: _core.MomentsState, extractor: str | None) -> Moments:
-    return Moments._of_core(_core.Moments.from_state(state), extractor)
+def _unpickle(states: Sequence[_core.MomentsState], extractor: str | None) -> Moments:
+    return Moments._of_blocks([_core.Moments.from_state(state) for state in states], extractor)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 
 import mpmath
 import numpy as np
 import scipy.linalg
+import scipy.spatial
 import scipy.spatial.distance
 from numpy.typing import NDArray
 
@@ -55,6 +58,28 @@ def nuclear_norm(rows1: Array, rows2: Array) -> float:
     centred1 = (rows1 - rows1.mean(axis=0)) / math.sqrt(len(rows1) - 1)
     centred2 = (rows2 - rows2.mean(axis=0)) / math.sqrt(len(rows2) - 1)
     return float(np.linalg.svd(centred1 @ centred2.T, compute_uv=False).sum())
+
+
+def weighted_distance(rows: Array, weights: Array, mu1: Array, sigma1: Array) -> float:
+    """The distance of weighted rows to a Gaussian: reliability weights, symmetric root, singular values."""
+    total = weights.sum()
+    mean = weights @ rows / total
+    columns = (np.sqrt(weights) * (rows - mean).T) / math.sqrt(total - np.sum(weights**2) / total)
+    values, vectors = np.linalg.eigh(sigma1)
+    values[values < len(values) * np.finfo(float).eps * values[-1]] = 0
+    root = np.linalg.svd((vectors * np.sqrt(values)).T @ columns, compute_uv=False).sum()
+    return distance(mu1, sigma1, mean, columns @ columns.T, root)
+
+
+def differences(function: Callable[[Array], float], rows: Array, step: float = 1e-5) -> Array:
+    """The gradient of a function of rows, by central differences."""
+    result = np.empty_like(rows)
+    for place in np.ndindex(rows.shape):
+        ahead, behind = rows.copy(), rows.copy()
+        ahead[place] += step
+        behind[place] -= step
+        result[place] = (function(ahead) - function(behind)) / (2 * step)
+    return result
 
 
 def squared_distances(a: Array, b: Array) -> Array:
@@ -105,6 +130,31 @@ def spectrum(dim: int, condition: float, rng: np.random.Generator) -> Array:
     values[0] = 1.0
     values[-1] = 1.0 / condition
     return values
+
+
+def inception_score(probabilities: NDArray) -> float:
+    """The exponential of the rows' mean divergence (Kullback-Leibler) from their mean, in extended precision."""
+    rows = probabilities.astype(np.longdouble)
+    ratio = np.divide(rows, rows.mean(axis=0), out=np.ones_like(rows), where=rows > 0)
+    return float(np.exp((rows * np.log(ratio)).sum(axis=1).mean()))
+
+
+def softmax(logits: NDArray) -> NDArray:
+    """Of each row, in extended precision."""
+    rows = np.exp(logits.astype(np.longdouble) - logits.max(axis=1, keepdims=True))
+    return rows / rows.sum(axis=1, keepdims=True)
+
+
+def ngram_counts(texts: Iterable[Sequence[str]], n: int) -> Counter:
+    """Counts of the windows of n symbols; texts are str, or sequences of words."""
+    return Counter(text[i : i + n] for text in texts for i in range(len(text) - n + 1))
+
+
+def jensen_shannon(a: Counter, b: Counter) -> float:
+    """In bits, by SciPy, which gives the root."""
+    keys = list(a | b)
+    p, q = ([counts[key] for key in keys] for counts in (a, b))
+    return float(scipy.spatial.distance.jensenshannon(p, q, base=2) ** 2)
 
 
 def polynomial_kernel(a: Array, b: Array, degree: int = 3, gamma: float | None = None, coef0: float = 1.0) -> Array:

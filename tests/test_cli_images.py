@@ -11,8 +11,8 @@ from photographs import crops, write
 import fidfast
 import fidfast.torch as ft
 from fidfast import cli
-from fidfast.frechet import is_inception
-from fidfast.torch import extraction
+from fidfast.sources import is_inception
+from fidfast.torch import run as one_pass
 
 EFFICIENTNET = ("--extractor", "efficientnet-lite0")
 
@@ -121,7 +121,7 @@ def test_broken_images(capsys, folders):
 
 
 def test_an_interrupted_run_goes_on(capsys, monkeypatch, folders):
-    monkeypatch.setattr(extraction, "CHECKPOINT_EVERY", 0.0)
+    monkeypatch.setattr(one_pass, "CHECKPOINT_EVERY", 0.0)
     whole = ft.stats_of_images("a", "efficientnet-lite0", batch_size=2, device="cpu")
     calls = []
     original = ft.Extractor.__call__

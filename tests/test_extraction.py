@@ -13,7 +13,7 @@ import fidfast
 import fidfast.torch as ft
 from fidfast import cache
 from fidfast.images import BrokenImageError
-from fidfast.torch import extraction
+from fidfast.torch import run
 
 
 @pytest.fixture
@@ -184,8 +184,8 @@ def test_features_that_are_not_finite_name_the_extractor(images):
 )
 def test_workers_leave_the_cores_to_the_network(monkeypatch, cores, device, workers):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _process: range(cores), raising=False)
-    assert extraction.usual_workers(torch.device(device)) == workers
-    assert extraction.usual_workers(device) == workers
+    assert run.usual_workers(torch.device(device)) == workers
+    assert run.usual_workers(device) == workers
 
 
 # Broken images ------------------------------------------------------------------------------------------------------
@@ -298,7 +298,7 @@ def interrupted(network, after):
 
 @pytest.mark.parametrize(("num_workers", "every"), [(0, 0.0), (1, 0.0), (0, 1e9)])
 def test_an_interrupted_run_goes_on_where_it_was(monkeypatch, tmp_path, folder, num_workers, every):
-    monkeypatch.setattr(extraction, "CHECKPOINT_EVERY", every)
+    monkeypatch.setattr(run, "CHECKPOINT_EVERY", every)
     (folder / "0003.png").write_bytes(b"no image")
     options = {"checkpoint": tmp_path / "run.npz", "batch_size": 8, "num_workers": num_workers, "skip_broken": True}
     whole = ft.moments_of_images(folder, interrupted(Colours(), 10**6), **options)
@@ -318,7 +318,7 @@ def test_an_interrupted_run_goes_on_where_it_was(monkeypatch, tmp_path, folder, 
 
 
 def test_a_data_loader_goes_on_too(monkeypatch, tmp_path, images):
-    monkeypatch.setattr(extraction, "CHECKPOINT_EVERY", 0.0)
+    monkeypatch.setattr(run, "CHECKPOINT_EVERY", 0.0)
     loader = torch.utils.data.DataLoader(Listed([planes(image) for image in images]), batch_size=8)
     checkpoint = tmp_path / "run.npz"
     with pytest.raises(KeyboardInterrupt):
@@ -345,7 +345,7 @@ def test_a_stream_of_unknown_length(images):
 
 
 def test_a_checkpoint_of_another_run_is_refused(monkeypatch, tmp_path, folder):
-    monkeypatch.setattr(extraction, "CHECKPOINT_EVERY", 0.0)
+    monkeypatch.setattr(run, "CHECKPOINT_EVERY", 0.0)
     checkpoint = tmp_path / "run.npz"
     with pytest.raises(KeyboardInterrupt):
         ft.moments_of_images(folder, interrupted(Colours(), 20), checkpoint=checkpoint)

@@ -177,7 +177,7 @@ def test_every_bit_pattern_is_widened_exactly(dtype):
     patterns = np.arange(2**16, dtype=np.uint16).view(dtype)
     with np.errstate(invalid="ignore"):  # NaN patterns
         values = patterns[np.isfinite(patterns.astype(np.float64))]
-    kept = moments_of(values.reshape(1, -1))._core.state()["narrow_rows"]
+    kept = moments_of(values.reshape(1, -1))._whole().state()["narrow_rows"]
     np.testing.assert_array_equal(kept.ravel().view(np.uint32), values.astype(np.float32).view(np.uint32))
 
 

@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 import fidfast
 from benchmarks import peers
-
-
-@pytest.fixture(scope="module")
-def sets(features, dim):
-    """The two sets, or fewer rows of them where this is a trial."""
-    return tuple(rows[: 10_000 if dim >= 1024 else 1_500] for rows in features)
 
 
 @pytest.fixture(scope="module")
@@ -57,17 +47,3 @@ def test_subsets(benchmark, tool, sets):
     if tool != theirs:
         assert call(*sets) == pytest.approx(peers.SUBSET_KIDS[theirs](*sets), rel=1e-3)
     benchmark.pedantic(call, args=sets, rounds=2)
-
-
-@pytest.mark.benchmark(group="memory of two sets")
-@pytest.mark.parametrize("function", ["kid"])
-def test_memory(benchmark, function, sets, dim):
-    """The time is of no interest here; the peak, features and all, goes with the case's extra information."""
-    command = [sys.executable, str(Path(__file__).with_name("memory.py")), str(len(sets[0])), str(dim), function]
-
-    def run():
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
-
-    interpreter, peak = map(int, benchmark.pedantic(run, rounds=1).split())
-    benchmark.extra_info["megabytes_above_the_interpreter"] = (peak - interpreter) / 1e6
-    assert peak - interpreter < 1e9

@@ -1,20 +1,9 @@
 """From two sets of features to what their neighbours tell. Every case shows its answer first."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
 import fidfast
 from benchmarks import peers
-
-
-@pytest.fixture(scope="module")
-def sets(features, dim):
-    """Reference and generated; fewer rows where the dim says that it is a trial."""
-    rows = 10_000 if dim >= 2048 else 1_500
-    return tuple(side[:rows] for side in features)
 
 
 def ours_precision_recall(reference, generated, k):
@@ -54,17 +43,3 @@ def test_mifid(benchmark, tool, sets):
     if tool != "fidfast":
         assert calls[tool](*sets) == pytest.approx(ours_mifid(*sets), rel=1e-6)
     benchmark.pedantic(calls[tool], args=sets, rounds=5 if tool == "fidfast" else 1)
-
-
-@pytest.mark.benchmark(group="memory of two sets")
-@pytest.mark.parametrize("function", ["precision_recall"])
-def test_memory(benchmark, function, sets, dim):
-    """The time is of no interest here; the peak, features and all, goes with the case's extra information."""
-    command = [sys.executable, str(Path(__file__).with_name("memory.py")), str(len(sets[0])), str(dim), function]
-
-    def run():
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
-
-    interpreter, peak = map(int, benchmark.pedantic(run, rounds=1).split())
-    benchmark.extra_info["megabytes_above_the_interpreter"] = (peak - interpreter) / 1e6
-    assert peak - interpreter < 1e9

@@ -90,6 +90,27 @@ struct RowVerbs {
   static void add_scatter(const Matrix<Device, T>& centred, Index n, const Vector<Device>& r, double weight,
                           const Vector<Device>& d, Matrix<Device>& scatter, Matrix<Device, T>& product);
 
+  /// c[:m, :n] = a^T b for the first m columns of a (dim, >= m) and the first n of b (dim, >= n); c (>= m, >= n).
+  template <class T>
+  static void cross_products(const Matrix<Device, T>& a, Index m, const Matrix<Device, T>& b, Index n,
+                             Matrix<Device, T>& c);
+
+  // Leaving rows out ------------------------------------------------------------------------------------------
+  /// The numbers of a (m, n), rounded to T.
+  template <class T>
+  static Matrix<Device, T> rounded(const Matrix<Device>& a);
+  /// For the first n columns of centred (dim, >= n), each less r (dim,): their squared norms, and their products with
+  /// d (dim,), on the host and summed in float64.
+  template <class T>
+  static void deviations(const Matrix<Device, T>& centred, Index n, const Vector<Device>& r, const Vector<Device>& d,
+                         std::vector<double>& squares, std::vector<double>& products);
+  /// a[:, i] = (a[:, i] - shift)^2, element by element, for the first n columns of a (m, >= n); shift (m,).
+  template <class T>
+  static void square_deviations(Matrix<Device, T>& a, Index n, const Vector<Device, T>& shift);
+  /// The first n columns of a (m, >= n), one after the other, on the host.
+  template <class T>
+  static std::vector<double> on_host(const Matrix<Device, T>& a, Index n);
+
   /// Whether two column ranges of the same shape hold the same bits.
   template <class T>
   static bool same_columns(const Matrix<Device, T>& a, Index first_a, const Matrix<Device, T>& b, Index first_b,
@@ -109,14 +130,9 @@ struct RowVerbs {
   static void squared_distances(const Vector<Device>& x, const FeatureView<S>& features, const std::vector<Index>& rows,
                                 const std::vector<double>& scale, std::vector<double>& distances);
 
-  /// c[:m, :n] = a^T b for the first m columns of a (dim, >= m) and the first n of b (dim, >= n); c (>= m, >= n).
-  template <class T>
-  static void cross_products(const Matrix<Device, T>& a, Index m, const Matrix<Device, T>& b, Index n,
-                             Matrix<Device, T>& c);
-
   /// Whether this machine has the product of integers below, and it is faster than that of floats.
   static bool has_integer_products();
-  /// The same for integers, |a_i| and |b_j| below 2^15: exact, then rounded to float.
+  /// cross_products of integers, |a_i| and |b_j| below 2^15: exact, then rounded to float.
   static void cross_products(const Matrix<Device, std::int16_t>& a, Index m, const Matrix<Device, std::int16_t>& b,
                              Index n, Matrix<Device, float>& c);
 

@@ -13,6 +13,13 @@ namespace fidfast {
 /// of float64, are always float64.
 enum class Precision { kFloat32, kFloat64 };
 
+/// Whether they are. The rounding of float32 sums, 1e-6 of a variance, averages out over the units: the distance moves
+/// by about 3e-5 / dim relative, measured from dim 8 to 2048 and independent of n. In small dims float64 costs little.
+inline bool products_in_float(Precision precision, Index dim) {
+  constexpr Index kFloatDim = 512;
+  return precision == Precision::kFloat32 && dim >= kFloatDim;
+}
+
 /// Rows that wait, as the first `count` columns of a (dim, capacity) matrix.
 template <class Device, class T>
 struct WaitingRows {

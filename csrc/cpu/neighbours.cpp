@@ -97,7 +97,7 @@ std::vector<Range> pieces_of(Range whole, Index numbers) {
 
 /// To the nearest number of T.
 template <class T>
-inline T rounded(double value) {
+inline T nearest(double value) {
   if constexpr (std::is_integral_v<T>) {
     constexpr double kToIntegers = 0x1.8p52;  // doubles of this size have no fraction
     return static_cast<T>((value + kToIntegers) - kToIntegers);
@@ -129,7 +129,7 @@ void RowVerbs<Cpu>::approximate(const FeatureView<S>& features, const Vector<Cpu
         double misses[kLanes] = {};
         for_each_lane(features.dim, [&](Index j, Index lane) {
           const double value = factor * (static_cast<double>(row[j]) - from[j]);
-          const T number = rounded<T>(value);
+          const T number = nearest<T>(value);
           const double kept = static_cast<double>(number);
           column[j] = number;
           squares[lane] += kept * kept;

@@ -40,8 +40,13 @@ def all_reduce(moments: Moments, group: Any = None) -> None:
     if not (dist.is_available() and dist.is_initialized()):
         raise RuntimeError("all_reduce needs torch.distributed.init_process_group first")
     device = torch.device("cuda" if dist.get_backend(group) == "nccl" else "cpu")
-    state = moments._core.state()
-    folded, dim = state["count"], moments.dim
+    moments._blocks = [_reduced(block, device, group) for block in moments._blocks]
+
+
+def _reduced(mine: _core.Moments, device: torch.device, group: Any) -> _core.Moments:
+    """One block's rows of all processes."""
+    state = mine.state()
+    folded, dim = state["count"], state["dim"]
     # Folded rows stand for themselves by count, mean and scatter; those that wait are here.
     rows = np.concatenate([state["narrow_rows"].astype(np.float64), state["wide_rows"]])
     mean = state["mean"] if folded > 0 else np.zeros(dim)
@@ -52,7 +57,7 @@ def all_reduce(moments: Moments, group: Any = None) -> None:
     count_and_sum = _summed(count_and_sum, device, group)
     total = int(count_and_sum[0])
     if total == 0:
-        return
+        return mine
     # A common origin: the mean, to rounding. What is left of it comes with the second sum.
     origin = count_and_sum[1:] / total
     d, rest = (mean - origin) + mean_low, rows - origin
@@ -62,10 +67,10 @@ def all_reduce(moments: Moments, group: Any = None) -> None:
     left, scatter = about_origin[0] / total, about_origin[1:]
     whole = origin + left
 
-    moments._core = _core.Moments.from_state(
+    return _core.Moments.from_state(
         {
             "dim": dim,
-            "precision": moments.precision,
+            "precision": state["precision"],
             "count": total,
             "narrow_rows": np.empty((0, dim), np.float32),
             "wide_rows": np.empty((0, dim)),

@@ -27,7 +27,7 @@ from typing import Any
 
 import torch
 
-from fidfast.frechet import is_inception
+from fidfast.sources import is_inception
 from fidfast.torch.prepare import Prepared, has_hooks, prepare
 from fidfast.torch.resize import RESIZES
 

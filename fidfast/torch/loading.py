@@ -13,7 +13,7 @@ from fidfast.images import BrokenImageError, as_rgb
 from fidfast.torch.extractors import Extractor
 from fidfast.torch.resize import resize
 
-__all__ = ["Decoded", "Item", "as_pixels", "batches_of_loader", "pixels_of", "together"]
+__all__ = ["Batch", "Decoded", "Item", "as_pixels", "batches_of_loader", "pixels_of", "together"]
 
 
 class Item(NamedTuple):
@@ -85,21 +85,37 @@ def as_pixels(item: torch.Tensor) -> torch.Tensor:
     return item.float() * 255.0
 
 
-def together(items: Sequence[Item]) -> tuple[list[torch.Tensor], list[str]]:
+class Batch(NamedTuple):
+    """Images as the network takes them."""
+
+    #: Those of the same shape and type in one tensor.
+    stacks: list[torch.Tensor]
+    #: Where each of them stood among the images of the batch, stack after stack.
+    places: list[int]
+    #: Messages on the broken ones.
+    broken: list[str]
+    #: Number of images, with the broken ones.
+    size: int
+
+
+def together(items: Sequence[Item]) -> Batch:
     """The images of a batch, stacked with those of the same shape and type, and the broken ones."""
-    stacks: dict[Any, list[torch.Tensor]] = {}
-    for item in items:
+    stacks: dict[Any, list[int]] = {}
+    for place, item in enumerate(items):
         if item.pixels is not None:
-            stacks.setdefault((item.pixels.shape, item.pixels.dtype), []).append(item.pixels)
-    return [torch.stack(stack) for stack in stacks.values()], [item.broken for item in items if item.broken]
+            stacks.setdefault((item.pixels.shape, item.pixels.dtype), []).append(place)
+    return Batch(
+        [torch.stack([items[place].pixels for place in stack]) for stack in stacks.values()],
+        [place for stack in stacks.values() for place in stack],
+        [item.broken for item in items if item.broken],
+        len(items),
+    )
 
 
-def batches_of_loader(
-    loader: DataLoader[Any], extractor: Extractor, done: int
-) -> Iterator[tuple[list[torch.Tensor], list[str], int]]:
+def batches_of_loader(loader: DataLoader[Any], extractor: Extractor, done: int) -> Iterator[Batch]:
     for batch in map(_images_in, loader):
         rest = batch[done:]  # a run that goes on passes over what it has seen
         done = max(done - len(batch), 0)
         if len(rest) > 0:
             decoded = Decoded(rest, extractor)
-            yield *together([decoded[i] for i in range(len(rest))]), len(rest)
+            yield together([decoded[i] for i in range(len(rest))])

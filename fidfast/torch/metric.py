@@ -10,9 +10,10 @@ import torch
 import torch.distributed as dist
 
 from fidfast import _core
-from fidfast.frechet import as_stats, frechet_distance
+from fidfast.frechet import frechet_distance
 from fidfast.gaussian import GaussianStats
 from fidfast.moments import Moments
+from fidfast.sources import as_stats
 from fidfast.torch.distributed import all_reduce
 from fidfast.torch.extractors import Extractor, as_extractor
 from fidfast.torch.loading import as_pixels
@@ -146,7 +147,7 @@ class FrechetDistance(torch.nn.Module):
 
     def get_extra_state(self) -> dict[str, Any]:
         """The moments as tensors and plain values, which ``torch.load(weights_only=True)`` reads."""
-        state = self._moments._core.state()
+        state = self._moments._whole().state()
         return {
             key: torch.from_numpy(np.array(value)) if isinstance(value, np.ndarray) else value
             for key, value in state.items()
@@ -157,7 +158,7 @@ class FrechetDistance(torch.nn.Module):
         core = _core.Moments.from_state(plain)  # type: ignore[arg-type]  # checked there
         if core.dim != self._moments.dim:
             raise ValueError(f"the state has dim {core.dim}, but the reference has dim {self._moments.dim}")
-        self._moments = Moments._of_core(core, self._moments.extractor)
+        self._moments = Moments._of_blocks([core], self._moments.extractor)
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> FrechetDistance:
         super()._apply(fn, recurse)

@@ -1,8 +1,10 @@
 // The verbs on rows of features against plain loops, for every type they come in.
 #include <cstring>
+#include <string>
 #include <vector>
 
 #include "check.hpp"
+#include "core/gather.hpp"
 #include "oracle.hpp"
 
 using namespace fidfast;
@@ -333,4 +335,30 @@ TEST(columns_are_the_same_where_their_bits_are) {
   b.column(7)[3] = std::nextafter(b.column(7)[3], kInfinity);
   CHECK(Rows::same_columns(a, 0, b, 2, 5));
   CHECK(!Rows::same_columns(a, 0, b, 2, 6));
+}
+
+TEST(gathered_rows_are_the_rows_in_the_order_asked_for) {
+  for_each_type([](const auto& strided) {
+    using S = typename std::decay_t<decltype(strided.memory)>::value_type;
+    for (const FeatureView<S>& view : strided.views) {
+      const std::vector<Index> rows = view.n == 0 ? std::vector<Index>{} : std::vector<Index>{4, 0, 2, 2};
+      const Matrix<Cpu, Widened<S>> columns = gather<Cpu>(view, rows);
+      CHECK(columns.rows() == view.dim && columns.cols() == static_cast<Index>(rows.size()));
+      for (std::size_t k = 0; k < rows.size(); ++k) {
+        for (Index j = 0; j < view.dim; ++j) {
+          CHECK(static_cast<double>(columns.column(static_cast<Index>(k))[j]) == at(view, rows[k], j));
+        }
+      }
+      const std::string beyond = "row " + std::to_string(view.n) + " is not one of the " + std::to_string(view.n);
+      CHECK_THROWS(gather<Cpu>(view, {view.n}), InvalidInput, beyond);
+      CHECK_THROWS(gather<Cpu>(view, {-1}), InvalidInput, "row -1 is not one of the ");
+    }
+  });
+}
+
+TEST(rows_that_are_not_finite_are_named) {
+  const std::vector<float> rows = {1, 2, 3, static_cast<float>(kNan), static_cast<float>(kInfinity), 4};
+  require_finite<Cpu>(FeatureView<float>{rows.data(), 1, 2, 2, 1});
+  CHECK_THROWS(require_finite<Cpu>(FeatureView<float>{rows.data(), 3, 2, 2, 1}), InvalidInput,
+               "features hold NaN or infinity; the first such row is 1");
 }

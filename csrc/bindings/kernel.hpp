@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "bindings/bind.hpp"
+#include "bindings/arrays.hpp"
 #include "core/kernel.hpp"
 
 namespace fidfast::bindings {

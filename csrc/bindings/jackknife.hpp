@@ -1,0 +1,49 @@
+// The Python face of the jackknife, once for every device. No arithmetic.
+#pragma once
+
+#include <array>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "bindings/arrays.hpp"
+#include "core/jackknife.hpp"
+
+namespace fidfast::bindings {
+
+template <class Device>
+void bind_jackknife(py::module_& module, Prepare prepare) {
+  using G = Gaussian<Device>;
+  using J = Jackknife<Device>;
+  const auto side = [](bool second) { return second ? Side::kSecond : Side::kFirst; };
+  py::class_<J, std::shared_ptr<J>>(module, "Jackknife")
+      .def(py::init([prepare](const G& gaussian1, const G& gaussian2, bool sampled1, bool sampled2,
+                              const std::string& precision, bool with_rows) {
+             const Precision arithmetic = precision_of(precision);
+             return without_gil(prepare, [&] {
+               return std::make_shared<J>(gaussian1, gaussian2, std::array<bool, 2>{sampled1, sampled2}, arithmetic,
+                                          with_rows);
+             });
+           }),
+           py::arg("gaussian1"), py::arg("gaussian2"), py::arg("sampled1"), py::arg("sampled2"), py::arg("precision"),
+           py::arg("with_rows"))
+      .def_property_readonly("rank", &J::rank)
+      .def_property_readonly("distance", &J::distance)
+      .def_property_readonly("corrected", &J::corrected)
+      .def_property_readonly("second_order", &J::second_order)
+      .def(
+          "foretold_bias", [side](const J& self, bool second) { return self.foretold_bias(side(second)); },
+          py::arg("second"))
+      .def(
+          "without",
+          [prepare, side](J& self, bool second, const py::object& features) {
+            const Features borrowed = import_features(features);
+            const WithoutRow result = without_gil(prepare, [&] {
+              return std::visit([&](const auto& view) { return self.without(side(second), view); }, borrowed.view);
+            });
+            return py::make_tuple(array_of_numbers(result.distance), array_of_numbers(result.corrected));
+          },
+          py::arg("second"), py::arg("features"));
+}
+
+}  // namespace fidfast::bindings

@@ -1,0 +1,42 @@
+// Rows picked out of a batch of features, in the type in which they lie in memory while they wait.
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+#include "core/errors.hpp"
+#include "core/linalg.hpp"
+#include "core/matrix.hpp"
+
+namespace fidfast {
+
+/// The smallest of float and double that holds every S.
+template <class S>
+using Widened = std::conditional_t<std::is_same_v<S, double>, double, float>;
+
+/// Throws where a value of features (n, dim) is NaN or infinite.
+template <class Device, class S>
+void require_finite(const FeatureView<S>& features) {
+  const Index bad = RowVerbs<Device>::first_nonfinite_row(features);
+  if (bad >= 0) throw InvalidInput("features hold NaN or infinity; the first such row is " + std::to_string(bad));
+}
+
+/// The rows of features (n, dim) that `rows` names, in the order given, as the columns of (dim, rows).
+template <class Device, class S>
+Matrix<Device, Widened<S>> gather(const FeatureView<S>& features, const std::vector<Index>& rows) {
+  for (const Index row : rows) {
+    if (row < 0 || row >= features.n) {
+      throw InvalidInput("row " + std::to_string(row) + " is not one of the " + std::to_string(features.n) +
+                         " rows of features");
+    }
+  }
+  Matrix<Device, Widened<S>> columns(features.dim, static_cast<Index>(rows.size()));
+  for (std::size_t k = 0; k < rows.size(); ++k) {
+    RowVerbs<Device>::append(features.rows(rows[k], 1), columns, static_cast<Index>(k));
+  }
+  return columns;
+}
+
+}  // namespace fidfast

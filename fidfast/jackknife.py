@@ -1,0 +1,175 @@
+"""The distances that leave out rows, or blocks of rows, and what follows from them."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fidfast import _core, formats
+from fidfast.gaussian import GaussianStats
+from fidfast.moments import Moments
+from fidfast.sources import as_stats, require_same_dim, warn_of_extractors
+
+__all__ = ["Jackknife", "Replicates", "Sample"]
+
+Array = NDArray[np.float64]
+
+#: The expansion in dim / n holds from this many samples for each direction that varies on.
+SAMPLES_PER_DIRECTION = 2
+
+
+class Sample(NamedTuple):
+    """One side: its statistics, and the rows or blocks of rows that can be left out."""
+
+    stats: GaussianStats
+    rows: Any = None
+    blocks: tuple[Moments, ...] = ()
+
+    @classmethod
+    def of(cls, source: Any, name: str, precision: str) -> Sample:
+        try:
+            if isinstance(source, (str, os.PathLike)):
+                content = formats.read(source)
+                if isinstance(content, formats.Checkpoint):
+                    source = Moments._of_blocks(content.blocks, content.extractor)
+                elif isinstance(content, formats.Features):
+                    source = content
+            if isinstance(source, formats.Features):
+                moments = Moments._of_features(source.features, precision, source.extractor)
+                return cls(moments.stats(), rows=source.features)
+            if isinstance(source, Moments) and len(source.blocks) > 1:
+                return cls(source.stats(), blocks=source.blocks)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{name}: {error}") from error
+        if isinstance(source, (GaussianStats, Moments, str, os.PathLike)):
+            return cls(as_stats(source, name, precision))
+        return cls.of(formats.Features(source), name, precision)
+
+    @property
+    def sampled(self) -> bool:
+        return self.rows is not None or bool(self.blocks)
+
+    def whole(self) -> Moments:
+        """All blocks as one."""
+        first, *others = self.blocks
+        whole = Moments._of_blocks([first._whole().copy()], None)
+        for other in others:
+            whole.merge(other)
+        return whole
+
+    def slices(self) -> Iterator[Any]:
+        for first in range(0, len(self.rows), formats.ROWS_AT_A_TIME):
+            yield self.rows[first : first + formats.ROWS_AT_A_TIME]
+
+
+class Replicates(NamedTuple):
+    """The distance without each part of a sample: with all of the bias, and without that of Gaussian features."""
+
+    distance: Array
+    corrected: Array
+    #: Of the whole sample.
+    whole: tuple[float, float]
+    #: Number of rows in each part, and in all.
+    rows: Array
+    num_samples: int
+
+    def __sub__(self, other: Replicates) -> Replicates:
+        whole = (self.whole[0] - other.whole[0], self.whole[1] - other.whole[1])
+        return self._replace(
+            distance=self.distance - other.distance, corrected=self.corrected - other.corrected, whole=whole
+        )
+
+    def bias(self, without: Array, whole: float) -> float:
+        """Of parts of unequal size: Busing, Meijer & van der Leeden (1999), equation 9."""
+        return float(np.sum((1 - self.rows / self.num_samples) * (without - whole)))
+
+    @property
+    def variance(self) -> float:
+        """Of `corrected`: equation 10 there."""
+        h = self.num_samples / self.rows
+        excess = (h - 1) * (self.corrected - self.whole[1])
+        centred = excess - np.mean(excess * self.rows) * len(h) / self.num_samples
+        return float(np.mean(centred**2 / (h - 1)))
+
+
+class Jackknife:
+    """One distance, its replicates, and what follows from them."""
+
+    def __init__(self, ours: Sample, theirs: Sample, precision: str) -> None:
+        require_same_dim(ours.stats.dim, theirs.stats.dim, "features", "reference")
+        warn_of_extractors(ours.stats, theirs.stats, stacklevel=4)
+        self.sides = (ours, theirs)
+        self._precision = precision
+        if not (ours.sampled or theirs.sampled):
+            raise ValueError(
+                "features are statistics alone, which do not tell how their samples scatter: give the (n, dim) array "
+                "or file of features, or collect them in Moments(dim, blocks=20)"
+            )
+        self._core = self._jackknife((ours.stats, theirs.stats), any(side.rows is not None for side in self.sides))
+        self.distance, self.corrected = self._core.distance, self._core.corrected
+        #: By side, where it is a sample.
+        self.replicates = {k: self._replicates(k) for k in (0, 1) if self.sides[k].sampled}
+
+    def _jackknife(self, stats: tuple[GaussianStats, GaussianStats], with_rows: bool) -> _core.Jackknife:
+        ours, theirs = self.sides
+        return _core.Jackknife(stats[0]._core, stats[1]._core, ours.sampled, theirs.sampled, self._precision, with_rows)
+
+    def _replicates(self, k: int) -> Replicates:
+        side = self.sides[k]
+        n = side.stats.num_samples or 0
+        whole = (self.distance, self.corrected)
+        if side.rows is not None:
+            parts = [self._core.without(bool(k), rows) for rows in side.slices()]
+            distance, corrected = (np.concatenate(part) for part in zip(*parts, strict=True))
+            return Replicates(distance, corrected, whole, np.ones(n), n)
+        pairs, whole_of_blocks = [], side.whole()
+        for block in side.blocks:
+            rest = copy.copy(whole_of_blocks)
+            rest.unmerge(block)
+            both = (rest.stats(), self.sides[1].stats) if k == 0 else (self.sides[0].stats, rest.stats())
+            left = self._jackknife(both, False)
+            pairs.append((left.distance, left.corrected))
+        distance, corrected = np.array(pairs).T
+        return Replicates(distance, corrected, whole, np.array([b.num_samples for b in side.blocks], float), n)
+
+    def _kurtosis(self, k: int) -> float:
+        """The jackknife's bias of the root over what it would be for Gaussian features."""
+        replicates, stats = self.replicates[k], self.sides[k].stats
+        bias = replicates.bias(replicates.distance, self.distance)
+        of_root = (np.trace(stats.sigma) / replicates.num_samples - bias) / 2
+        foretold = self._core.foretold_bias(bool(k))
+        return float(of_root / foretold) if foretold < 0 else 1.0
+
+    def _second_order(self, sides: Sequence[int]) -> float:
+        """Variance of the distance's second order, of these sides' samples."""
+        weight = sum(self._kurtosis(k) / self.replicates[k].num_samples for k in sides)
+        means = sum(self.sides[k].stats.sigma / self.replicates[k].num_samples for k in sides)
+        return float(weight**2 * self._core.second_order + 2 * np.vdot(means, means))
+
+    def variance(self, sides: Sequence[int]) -> float:
+        """Of the unbiased distance, from these sides' samples."""
+        twice = sum(self.replicates[k].variance for k in sides)
+        # The jackknife counts the second order twice, so it is at most half of what the jackknife finds.
+        return twice - min(self._second_order(sides), twice / 2)
+
+    def note(self) -> str | None:
+        """Why the expansion does not hold, or None."""
+        for k, replicates in self.replicates.items():
+            needed = SAMPLES_PER_DIRECTION * self._core.rank + 1
+            if replicates.num_samples < needed:
+                name = ("features", "reference")[k]
+                return (
+                    f"{name} has {replicates.num_samples} samples, and {self._core.rank} directions that vary "
+                    f"need {needed}"
+                )
+        return None
+
+    @property
+    def unbiased(self) -> float:
+        """The distance without any bias."""
+        return self.corrected - sum(part.bias(part.corrected, self.corrected) for part in self.replicates.values())
