@@ -74,8 +74,8 @@ inline double biased(const KernelSums& sums) {
   return std::max(require_finite(value), 0.0);
 }
 
-/// Of one set of n rows, by averages over tuples of unlike rows, so that each is unbiased: 1 is the covariance of
-/// k(x, x') and k(x, x''), 2 the variance of k(x, x').
+/// Of one set of n rows, by averages over tuples of unlike rows, so that each is unbiased: of_rows is the covariance of
+/// k(x, x') and k(x, x''), of_pairs the variance of k(x, x').
 struct OwnVariance {
   double of_rows;
   double of_pairs;
@@ -100,9 +100,10 @@ inline double covariance_of_means(const std::vector<double>& own, const std::vec
   return 2 / n * (same / (n * (n - 1) * m) - mean_product);
 }
 
-/// An unbiased estimate of the variance of `unbiased`, of all orders in 1/n and for sets of different sizes:
-/// Hoeffding's (1948) decomposition of the three means, as Sutherland (2019), "Unbiased estimators for the variance of
-/// MMD estimators", has it for sets of equal size; the terms in 1/n are Sutherland et al. (2017), equation 5.
+/// An unbiased estimate of the variance of `unbiased`, of all orders in 1/n and for sets of different sizes, from
+/// Hoeffding's (1948) decomposition of the three means. The terms in 1/n are the asymptotic variance of Bounliphone et
+/// al. (2016) and Sutherland et al. (2017); Sutherland (2019), "Unbiased estimators for the variance of MMD
+/// estimators", has all of them for sets of equal size.
 inline double variance(const KernelSums& sums) {
   const auto n = static_cast<double>(sums.aa.size());
   const auto m = static_cast<double>(sums.bb.size());
