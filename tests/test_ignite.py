@@ -141,6 +141,84 @@ def test_a_reference_that_stays(train, test):
         again.compute()
 
 
+# A handler of the trainer -------------------------------------------------------------------------------------------
+
+
+class Generator(torch.nn.Module):
+    """Images whose brightness it learns; a submodule that stays in evaluation mode."""
+
+    def __init__(self):
+        super().__init__()
+        self.level = torch.nn.Parameter(torch.tensor(0.2))
+        self.frozen = torch.nn.Identity().eval()
+        self.modes = []
+
+    def forward(self, n):
+        self.modes.append((self.training, torch.is_grad_enabled()))
+        return (torch.rand(n, 3, 8, 8) * 0.1 + self.level).clamp(0, 1)
+
+
+class Pixels(torch.nn.Module):
+    name = "pixels"
+
+    def forward(self, images):
+        return images.mean(dim=3).flatten(1)
+
+
+def test_a_handler_measures_every_so_many_iterations(rng):
+    reference = ft.stats_of_images((rng.random((60, 8, 8, 3)) * 255).astype(np.uint8), Pixels())
+    generator = Generator()
+    handler = ours.FrechetDistanceHandler(
+        ft.FrechetDistance(Pixels(), reference), generator, lambda model, n: model(n), 50, every=3, batch_size=20
+    )
+
+    def step(engine, batch):
+        with torch.no_grad():
+            generator.level += 0.05
+        return float(torch.rand(()))
+
+    measured, noise = [], []
+    trainer = Engine(step)
+    handler.attach(trainer)
+    trainer.add_event_handler(
+        Events.ITERATION_COMPLETED(every=3), lambda engine: measured.append(engine.state.metrics["frechet_distance"])
+    )
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: noise.append(engine.state.output))
+    torch.manual_seed(5)
+    trainer.run(range(6))
+    assert len(measured) == 2
+    assert measured[1] < measured[0]  # it has come nearer to the reference's brightness
+    assert set(generator.modes) == {(False, False)}
+    assert generator.training
+    assert not generator.frozen.training
+    assert handler.measure() == measured[1]  # the same samples of the same model
+    # The training's own random numbers are those of a run without the handler.
+    generator.level.data.fill_(0.2)
+    torch.manual_seed(5)
+    alone = []
+    without = Engine(step)
+    without.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: alone.append(engine.state.output))
+    without.run(range(6))
+    assert noise == alone
+
+
+def test_what_the_handler_does_not_take(rng):
+    metric = ft.FrechetDistance(None, rng.standard_normal((20, 4)))
+    good = {"metric": metric, "model": Generator(), "sample": lambda model, n: model(n), "num_samples": 10, "every": 2}
+    for change, message in (
+        ({"metric": torch.nn.Identity()}, "metric must be a fidfast.torch.FrechetDistance, got Identity"),
+        ({"sample": "sample"}, "sample must be callable, got str"),
+        ({"num_samples": 1}, "num_samples must be at least 2, got 1"),
+        ({"every": 0}, "every must be at least 1, got 0"),
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=message):
+            ours.FrechetDistanceHandler(**{**good, **change})
+    short = ours.FrechetDistanceHandler(**{**good, "sample": lambda model, n: model(n - 1)})
+    with pytest.raises(ValueError, match="sample was asked for 10 images, but returned 9"):
+        short.measure()
+
+
 def test_ignite_stays_optional(monkeypatch):
     monkeypatch.setitem(sys.modules, "ignite.metrics", None)
     monkeypatch.delitem(sys.modules, "fidfast.torch.ignite")

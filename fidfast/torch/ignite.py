@@ -1,7 +1,7 @@
 """The Fréchet distance as metrics of ignite: attached to an engine, they fill ``engine.state.metrics``.
 
 `FID` takes the place of ``ignite.metrics.FID``: one import line changes. `FrechetDistance` compares with a reference
-that stays.
+that stays. `FrechetDistanceHandler` measures a model's samples every so many iterations of its trainer.
 """
 
 from __future__ import annotations
@@ -14,18 +14,20 @@ import torch
 
 from fidfast.frechet import frechet_distance
 from fidfast.moments import Moments
-from fidfast.torch import metric
 from fidfast.torch.distributed import all_reduce
+from fidfast.torch.metric import FrechetDistance as ReferenceMetric
 from fidfast.torch.packing import packed, unpacked
+from fidfast.torch.sampling import require_at_least, sampling, take_samples
 
 try:
     import ignite.distributed as idist
     import ignite.metrics
+    from ignite.engine import Engine, Events
     from ignite.exceptions import NotComputableError
 except ImportError as error:
     raise ImportError(f"fidfast.torch.ignite needs ignite: pip install pytorch-ignite ({error})") from error
 
-__all__ = ["FID", "FrechetDistance"]
+__all__ = ["FID", "FrechetDistance", "FrechetDistanceHandler"]
 
 
 def _same(output: Any) -> Any:
@@ -163,7 +165,7 @@ class FrechetDistance(ignite.metrics.Metric):
         ddof: int = 1,
         moments_precision: str = "float32",
     ) -> None:
-        self._metric = metric.FrechetDistance(extractor, reference, ddof=ddof, moments_precision=moments_precision)
+        self._metric = ReferenceMetric(extractor, reference, ddof=ddof, moments_precision=moments_precision)
         self._metric.to(device)
         super().__init__(output_transform, device)
 
@@ -203,3 +205,88 @@ class FrechetDistance(ignite.metrics.Metric):
 
     def _load_state_dict_per_rank(self, state_dict: Mapping[str, Any]) -> None:
         self._metric.set_extra_state(dict(state_dict))
+
+
+class FrechetDistanceHandler:
+    """Measures the distance of a model's samples to a reference every so many iterations of its trainer.
+
+    The value goes to ``engine.state.metrics``, where ignite's loggers find it, and to the engine's own log. The model
+    samples in evaluation mode and without gradients, and has its modes back afterwards, as torch's generators of random
+    numbers have their state. Batch i of the samples comes after ``torch.manual_seed(seed + i)``, at every measurement,
+    and processes deal the batches out among themselves.
+
+    Parameters
+    ----------
+    metric : fidfast.torch.FrechetDistance
+        The extractor and the reference. It is reset at every measurement.
+    model : torch.nn.Module
+        What samples.
+    sample : callable
+        ``sample(model, n)`` returns n images, (n, 3, height, width), uint8 or floats from 0 to 1 (what `metric` takes).
+    num_samples : int
+        How many images are generated, by all processes together.
+    every : int
+        Iterations from one measurement to the next.
+    batch_size : int, default 64
+        How many images are asked for at once; the last batch has what is left.
+    name : str, default "frechet_distance"
+        The value's place in ``engine.state.metrics``.
+    seed : int, default 0
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not usable.
+    """
+
+    def __init__(
+        self,
+        metric: ReferenceMetric,
+        model: torch.nn.Module,
+        sample: Callable[[Any, int], torch.Tensor],
+        num_samples: int,
+        *,
+        every: int,
+        batch_size: int = 64,
+        name: str = "frechet_distance",
+        seed: int = 0,
+    ) -> None:
+        if not isinstance(metric, ReferenceMetric):
+            raise TypeError(f"metric must be a fidfast.torch.FrechetDistance, got {type(metric).__name__}")
+        if not callable(sample):
+            raise TypeError(f"sample must be callable, got {type(sample).__name__}")
+        require_at_least(num_samples=(num_samples, 2), every=(every, 1), batch_size=(batch_size, 1))
+        self.metric = metric
+        self.model = model
+        self.sample = sample
+        self.num_samples = num_samples
+        self.every = every
+        self.batch_size = batch_size
+        self.name = name
+        self.seed = seed
+
+    def attach(self, engine: Engine) -> None:
+        """Measure after every `every` iterations of this engine; attach it before the loggers."""
+        engine.add_event_handler(Events.ITERATION_COMPLETED(every=self.every), self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Measure now. All processes have to call it."""
+        engine.state.metrics[self.name] = self.measure()
+        engine.logger.info(f"{self.name} {engine.state.metrics[self.name]:.6g} after {engine.state.iteration}")
+
+    def measure(self) -> float:
+        """The distance of samples of the model as it is now. All processes have to call it."""
+        self.metric.reset()
+        with sampling(self.model), torch.random.fork_rng():
+            take_samples(
+                self.metric,
+                lambda n: self.sample(self.model, n),
+                self.num_samples,
+                batch_size=self.batch_size,
+                seed=self.seed,
+                rank=idist.get_rank(),
+                world_size=idist.get_world_size(),
+            )
+        value = self.metric.compute()
+        self.metric.reset()
+        return value

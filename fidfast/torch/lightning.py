@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from fidfast.torch.metric import FrechetDistance
+from fidfast.torch.sampling import require_at_least, sampling, take_samples
 
 __all__ = ["FrechetDistanceCallback"]
 
@@ -90,14 +91,12 @@ class FrechetDistanceCallback(_Callback):
             raise TypeError(f"sample must be a callable or the name of a method, got {type(sample).__name__}")
         if (every_n_steps is None) == (every_n_epochs is None):
             raise ValueError(f"give one of every_n_steps and every_n_epochs, got {every_n_steps} and {every_n_epochs}")
-        for argument, value, least in (
-            ("num_samples", num_samples, 2),
-            ("every_n_steps", every_n_steps, 1),
-            ("every_n_epochs", every_n_epochs, 1),
-            ("batch_size", batch_size, 1),
-        ):
-            if value is not None and value < least:
-                raise ValueError(f"{argument} must be at least {least}, got {value}")
+        require_at_least(
+            num_samples=(num_samples, 2),
+            every_n_steps=(every_n_steps, 1),
+            every_n_epochs=(every_n_epochs, 1),
+            batch_size=(batch_size, 1),
+        )
         self.metric = metric
         self.sample = sample
         self.num_samples = num_samples
@@ -112,35 +111,23 @@ class FrechetDistanceCallback(_Callback):
     def measure(self, trainer: Any, pl_module: Any) -> float:
         """The distance of samples of the module as it is now. All processes have to call it."""
         self.metric.to(pl_module.device).reset()
-        modes = [(module, module.training) for module in pl_module.modules()]
-        pl_module.eval()
-        try:
-            with torch.no_grad(), _isolate_rng():
-                self._collect(trainer, pl_module)
-        finally:
-            for module, training in modes:
-                module.training = training
+        with sampling(pl_module), _isolate_rng():
+            take_samples(
+                self.metric,
+                lambda n: self._images(trainer, pl_module, n),
+                self.num_samples,
+                batch_size=self.batch_size,
+                seed=self.seed,
+                rank=trainer.global_rank,
+                world_size=trainer.world_size,
+            )
         value = self.metric.compute()
         self.metric.reset()
         return value
 
-    def _collect(self, trainer: Any, pl_module: Any) -> None:
-        starts = range(0, self.num_samples, self.batch_size)
-        # Every process samples as many batches as the others: where the module is sharded it needs them all. What is
-        # too much is left out.
-        for turn in range(0, len(starts), trainer.world_size):
-            batch = turn + trainer.global_rank
-            counts = batch < len(starts)
-            n = min(self.batch_size, self.num_samples - starts[batch]) if counts else 1
-            torch.manual_seed(self.seed + batch)
-            with trainer.precision_plugin.val_step_context():
-                images = (
-                    getattr(pl_module, self.sample)(n) if isinstance(self.sample, str) else self.sample(pl_module, n)
-                )
-            if len(images) != n:
-                raise ValueError(f"sample was asked for {n} images, but returned {len(images)}")
-            if counts:
-                self.metric.update(images)
+    def _images(self, trainer: Any, pl_module: Any, n: int) -> torch.Tensor:
+        with trainer.precision_plugin.val_step_context():
+            return getattr(pl_module, self.sample)(n) if isinstance(self.sample, str) else self.sample(pl_module, n)
 
     # Lightning's hooks ----------------------------------------------------------------------------------------------
 
