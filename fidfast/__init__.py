@@ -34,6 +34,7 @@ from fidfast.manifold import (
     precision_recall,
 )
 from fidfast.moments import Moments
+from fidfast.ngrams import NgramCounts, ngram_jsd
 from fidfast.report import HarmfulSample, Report, Trimmed, report
 from fidfast.uncertainty import Comparison, Estimate, compare, estimate, influence
 
@@ -54,6 +55,7 @@ __all__ = [
     "KernelDistance",
     "ManifoldMetrics",
     "Moments",
+    "NgramCounts",
     "PrecisionRecall",
     "Report",
     "SubsetKernelDistance",
@@ -74,6 +76,7 @@ __all__ = [
     "kid_subsets",
     "manifold_metrics",
     "mifid",
+    "ngram_jsd",
     "precision_recall",
     "report",
     "transport_map",

@@ -48,8 +48,9 @@ class ClassMoments(Mapping[Label, Moments]):
 
     Notes
     -----
-    A class of at most `dim` rows is kept as its rows, 4 bytes a number (8 of float64); a class of more rows as its
-    scatter, 8 dim^2 bytes, and about as much again or twice that for the products and the rows that wait.
+    A class of at most `dim` rows is kept as its rows, 4 bytes a number (8 of float64), up to twice that while they
+    grow; a class of more rows as its scatter, 8 dim^2 bytes, and about as much again for the products and the rows
+    that wait.
 
     Examples
     --------

@@ -294,7 +294,7 @@ def _description(path: str) -> dict[str, Any]:
         shape = list(content.features.shape)
         return known | {"shape": shape, "dtype": str(content.features.dtype), "extractor": content.extractor}
     if isinstance(content, formats.State):
-        return known
+        return known | {key: value.item() for key, value in content.entries.items() if value.ndim == 0}
     if isinstance(content, formats.Checkpoint):
         moments = Moments._of_blocks(content.blocks, content.extractor)
         return known | {

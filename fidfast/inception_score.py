@@ -353,7 +353,7 @@ def inception_score(
     Notes
     -----
     Salimans et al. (2016). All is computed in float64, as torch-fidelity does; torchmetrics computes in the type of
-    the predictions, which shows from the fifth digit on.
+    the predictions, which shows from the sixth digit on in float32.
     """
     n, num_classes = shape_of(predictions)
     if not 1 <= operator.index(splits) <= n:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -52,6 +53,14 @@ class Sample(NamedTuple):
     @property
     def sampled(self) -> bool:
         return self.rows is not None or bool(self.blocks)
+
+    def whole(self) -> Moments:
+        """All blocks as one."""
+        first, *others = self.blocks
+        whole = Moments._of_blocks([first._whole().copy()], None)
+        for other in others:
+            whole.merge(other)
+        return whole
 
     def slices(self) -> Iterator[Any]:
         for first in range(0, len(self.rows), formats.ROWS_AT_A_TIME):
@@ -118,9 +127,10 @@ class Jackknife:
             parts = [self._core.without(bool(k), rows) for rows in side.slices()]
             distance, corrected = (np.concatenate(part) for part in zip(*parts, strict=True))
             return Replicates(distance, corrected, whole, np.ones(n), n)
-        pairs = []
+        pairs, whole_of_blocks = [], side.whole()
         for block in side.blocks:
-            rest = sum((other for other in side.blocks if other is not block), Moments(side.stats.dim, self._precision))
+            rest = copy.copy(whole_of_blocks)
+            rest.unmerge(block)
             both = (rest.stats(), self.sides[1].stats) if k == 0 else (self.sides[0].stats, rest.stats())
             left = self._jackknife(both, False)
             pairs.append((left.distance, left.corrected))

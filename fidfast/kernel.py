@@ -66,8 +66,9 @@ def kid(
     degree, gamma, coef0 : int, float, float
         The kernel is ``(gamma x.y + coef0)^degree``; `gamma` is 1 / dim where it is not given.
     precision : {"float32", "float64"}, default "float32"
-        Arithmetic of the products ``x.y`` of rows of float32, float16 and bfloat16, after centring. All else, and the
-        products of rows of float64, is float64.
+        Arithmetic of the products ``x.y`` of rows of float32, float16 and bfloat16, after centring: with "float32" also
+        exact products of rows rounded to 16-bit integers, where the processor has them. Measured, that moves the value
+        by 5e-5 of its standard error at most. All else, and the products of rows of float64, is float64.
 
     Returns
     -------
@@ -90,10 +91,10 @@ def kid(
     Notes
     -----
     Bińkowski, Sutherland, Arbel & Gretton (2018), section 4, with all pairs in place of subsets. The standard error is
-    the root of the unbiased estimate of the variance of the estimate: Hoeffding's decomposition of the two-sample
-    U-statistic with all its terms, as in Sutherland (2019), "Unbiased estimators for the variance of MMD estimators",
-    for sets of any two sizes. It is 0 where that estimate is negative, as may happen where the two distributions are
-    the same and samples are few. Memory is two blocks of 2,048 rows and their products, whatever n.
+    the root of an unbiased estimate of the value's variance: Hoeffding's decomposition of the two-sample U-statistic
+    with all its terms, as Sutherland (2019), "Unbiased estimators for the variance of MMD estimators", has it for sets
+    of equal size. It is 0 where that estimate is negative, as may happen where the two distributions are the same.
+    Memory is two blocks of 2,048 rows and their products, whatever n.
 
     Examples
     --------
@@ -101,7 +102,7 @@ def kid(
     >>> rng = np.random.default_rng(0)
     >>> distance = kid(rng.normal(size=(500, 8)), rng.normal(size=(400, 8)) + 0.5)
     >>> round(distance.value, 2), round(distance.stderr, 2), distance.num_samples
-    (0.98, 0.11, (500, 400))
+    (1.29, 0.12, (500, 400))
     """
     sides = _sides(features_a, features_b, "kid")
     value, error, *num_samples = _core.kid(*sides, degree, gamma, coef0, precision)
@@ -169,7 +170,7 @@ def kid_subsets(
         if operator.index(number) < least:
             raise ValueError(f"{name} must be at least {least}, got {number}")
     sides = _sides(features_a, features_b, "kid_subsets")
-    n_a, n_b = (int(side.shape[0]) for side in sides)
+    n_a, n_b = _num_rows(sides[0], "features_a"), _num_rows(sides[1], "features_b")
     size = min(subset_size, n_a, n_b) if like == "clean-fid" else subset_size
     for name, n in (("features_a", n_a), ("features_b", n_b)):
         if n < size:
@@ -212,7 +213,7 @@ def cmmd(features_a: Any, features_b: Any, *, sigma: float = 10.0, precision: st
 
     Notes
     -----
-    Jayasumana et al. (2024), "Rethinking FID", section 4, and their code's scale. The estimate is too large by about
+    Jayasumana et al. (2024), "Rethinking FID", with the scale of their code. The estimate is too large by about
     ``1000 (1 - mean k) (1 / n + 1 / m)``: compare equal numbers of samples.
     """
     sides = _sides(features_a, features_b, "cmmd")
@@ -260,3 +261,12 @@ def _sides(features_a: Any, features_b: Any, caller: str) -> tuple[Any, Any]:
     a, b = as_features(features_a, "features_a", caller), as_features(features_b, "features_b", caller)
     warn_of_extractors(a, b, stacklevel=4)
     return a.features, b.features
+
+
+def _num_rows(features: Any, name: str) -> int:
+    shape = getattr(features, "shape", None)
+    if not shape:
+        raise TypeError(
+            f"{name}: kid_subsets needs features as an array, tensor or path, got {type(features).__name__}"
+        )
+    return int(shape[0])

@@ -123,10 +123,12 @@ class Moments:
             self._blocks[0].update(features)
             return
         n, _ = _core.require_finite(features)
-        emptiest_first = sorted(self._blocks, key=lambda block: block.num_samples)
-        ends = [n * k // len(emptiest_first) for k in range(len(emptiest_first), -1, -1)]
-        for block, end, first in zip(emptiest_first, ends, ends[1:], strict=False):
+        each, more = divmod(n, len(self._blocks))
+        first = 0
+        for place, block in enumerate(sorted(self._blocks, key=lambda block: block.num_samples)):
+            end = first + each + (place < more)
             block.update(features[first:end])  # the first of them raises where the columns do not fit
+            first = end
 
     def merge(self, other: Moments) -> None:
         """Add the rows that `other` has seen.

@@ -72,6 +72,22 @@ class Estimate:
         known = {**asdict(self), "unbiased": self.unbiased, "interval_95": self.interval()}
         return {key: _plain(number) for key, number in known.items()}
 
+    def table(self) -> str:
+        """All numbers, a line each."""
+        digits = _decimals(self.stderr)
+        low, high = self.interval()
+        counts = " and ".join("known" if n is None else f"{n:,}" for n in self.num_samples)
+        lines = {
+            "value": f"{self.value:.8g}",
+            "unbiased": self.note or f"{self.unbiased:.{digits}f} ± {self.stderr:.{digits}f}",
+            "95 % interval": self.note or f"{low:.{digits}f} to {high:.{digits}f}",
+            "bias": self.note or f"{self.bias:+.{digits}f}",
+            "num_samples": counts,
+            "rounding": f"at most {self.rounding:.1g}",
+            "extractor": self.extractor or "unknown",
+        }
+        return "\n".join(f"{name:15}{text}" for name, text in lines.items())
+
     def __str__(self) -> str:
         if self.note is not None:
             return f"{self.value:.6g}, without an error bar: {self.note}"
@@ -233,7 +249,7 @@ def compare(
 
 def _estimate(jackknife: Jackknife) -> Estimate:
     ours, theirs = jackknife.sides
-    terms = _core.frechet_terms(ours.stats._core, theirs.stats._core)  # of extractors the jackknife has warned
+    terms = _core.frechet_terms(ours.stats._core, theirs.stats._core)  # the jackknife has warned of the extractors
     note = jackknife.note()
     blocks = [len(side.blocks) for side in jackknife.sides if side.blocks]
     return Estimate(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 
 import mpmath
 import numpy as np
 import scipy.linalg
+import scipy.spatial
 import scipy.spatial.distance
 from numpy.typing import NDArray
 
@@ -54,6 +58,28 @@ def nuclear_norm(rows1: Array, rows2: Array) -> float:
     centred1 = (rows1 - rows1.mean(axis=0)) / math.sqrt(len(rows1) - 1)
     centred2 = (rows2 - rows2.mean(axis=0)) / math.sqrt(len(rows2) - 1)
     return float(np.linalg.svd(centred1 @ centred2.T, compute_uv=False).sum())
+
+
+def weighted_distance(rows: Array, weights: Array, mu1: Array, sigma1: Array) -> float:
+    """The distance of weighted rows to a Gaussian: reliability weights, symmetric root, singular values."""
+    total = weights.sum()
+    mean = weights @ rows / total
+    columns = (np.sqrt(weights) * (rows - mean).T) / math.sqrt(total - np.sum(weights**2) / total)
+    values, vectors = np.linalg.eigh(sigma1)
+    values[values < len(values) * np.finfo(float).eps * values[-1]] = 0
+    root = np.linalg.svd((vectors * np.sqrt(values)).T @ columns, compute_uv=False).sum()
+    return distance(mu1, sigma1, mean, columns @ columns.T, root)
+
+
+def differences(function: Callable[[Array], float], rows: Array, step: float = 1e-5) -> Array:
+    """The gradient of a function of rows, by central differences."""
+    result = np.empty_like(rows)
+    for place in np.ndindex(rows.shape):
+        ahead, behind = rows.copy(), rows.copy()
+        ahead[place] += step
+        behind[place] -= step
+        result[place] = (function(ahead) - function(behind)) / (2 * step)
+    return result
 
 
 def squared_distances(a: Array, b: Array) -> Array:
@@ -117,3 +143,56 @@ def softmax(logits: NDArray) -> NDArray:
     """Of each row, in extended precision."""
     rows = np.exp(logits.astype(np.longdouble) - logits.max(axis=1, keepdims=True))
     return rows / rows.sum(axis=1, keepdims=True)
+
+
+def ngram_counts(texts: Iterable[Sequence[str]], n: int) -> Counter:
+    """Counts of the windows of n symbols; texts are str, or sequences of words."""
+    return Counter(text[i : i + n] for text in texts for i in range(len(text) - n + 1))
+
+
+def jensen_shannon(a: Counter, b: Counter) -> float:
+    """In bits, by SciPy, which gives the root."""
+    keys = list(a | b)
+    p, q = ([counts[key] for key in keys] for counts in (a, b))
+    return float(scipy.spatial.distance.jensenshannon(p, q, base=2) ** 2)
+
+
+def polynomial_kernel(a: Array, b: Array, degree: int = 3, gamma: float | None = None, coef0: float = 1.0) -> Array:
+    return ((1 / a.shape[1] if gamma is None else gamma) * (a @ b.T) + coef0) ** degree
+
+
+def gaussian_kernel(a: Array, b: Array, sigma: float) -> Array:
+    squares = np.sum((a[:, None, :] - b[None, :, :]) ** 2, axis=2)
+    return np.exp(-squares / (2 * sigma**2))
+
+
+def unbiased_mmd(xx: Array, yy: Array, xy: Array) -> float:
+    n, m = xy.shape
+    own = (xx.sum() - np.trace(xx)) / (n * (n - 1)) + (yy.sum() - np.trace(yy)) / (m * (m - 1))
+    return float(own - 2 * xy.mean())
+
+
+def variance_of_unbiased_mmd(xx: Array, yy: Array, xy: Array) -> float:
+    """Var = E[T^2] - E[T]^2 term by term, each expectation a mean over all tuples of unlike rows, by brute force."""
+
+    def mean(rows: int, columns: int, value) -> float:
+        n, m = xy.shape
+        tuples = itertools.product(itertools.permutations(range(n), rows), itertools.permutations(range(m), columns))
+        return float(np.mean([value(*i, *j) for i, j in tuples]))
+
+    def of_own(k: Array) -> float:
+        n = len(k)
+        one = np.mean([k[i, j] * k[i, q] for i, j, q in itertools.permutations(range(n), 3)])
+        none = np.mean([k[i, j] * k[p, q] for i, j, p, q in itertools.permutations(range(n), 4)])
+        both = np.mean([k[i, j] ** 2 for i, j in itertools.permutations(range(n), 2)])
+        return float((4 * (n - 2) * (one - none) + 2 * (both - none)) / (n * (n - 1)))
+
+    n, m = xy.shape
+    none = mean(2, 2, lambda i, p, j, q: xy[i, j] * xy[p, q])
+    of_rows = mean(1, 2, lambda i, j, q: xy[i, j] * xy[i, q]) - none
+    of_columns = mean(2, 1, lambda i, p, j: xy[i, j] * xy[p, j]) - none
+    of_pairs = mean(1, 1, lambda i, j: xy[i, j] ** 2) - none
+    cross = ((m - 1) * of_rows + (n - 1) * of_columns + of_pairs) / (n * m)
+    with_x = mean(2, 1, lambda i, p, j: xx[i, p] * xy[i, j]) - mean(3, 1, lambda i, p, q, j: xx[i, p] * xy[q, j])
+    with_y = mean(1, 2, lambda i, j, q: yy[j, q] * xy[i, j]) - mean(1, 3, lambda i, j, p, q: yy[j, p] * xy[i, q])
+    return of_own(xx) + of_own(yy) + 4 * cross - 4 * (2 / n * with_x + 2 / m * with_y)

@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fidfast
-from fidfast import ClassMoments, class_distances
+from fidfast import ClassMoments
+from fidfast.cli import main
 
 #: Sums of some thousand products of relative error eps each, whatever their order.
 CLOSE = 1e-11
@@ -90,23 +91,6 @@ def test_the_total_is_the_moments_of_all_rows(stream):
     ours, theirs = total.stats(), expected.stats()
     np.testing.assert_allclose(ours.sigma, theirs.sigma, rtol=0, atol=CLOSE * np.trace(theirs.sigma))
     np.testing.assert_allclose(ours.mu, theirs.mu, rtol=0, atol=CLOSE * np.abs(theirs.mu).max())
-
-
-@pytest.mark.parametrize("dim", [6, 80])
-def test_distances_are_those_of_each_class_alone(rng, dim):
-    a, b = rng.standard_normal((300, dim)), rng.standard_normal((200, dim)) * 1.2
-    labels_a, labels_b = rng.integers(0, 4, 300), rng.integers(0, 4, 200)
-    result = class_distances(moments_of((a, labels_a)), moments_of((b, labels_b)))
-    expected = {label: fidfast.fid(a[labels_a == label], b[labels_b == label]) for label in range(4)}
-    assert result.distances == pytest.approx(expected, rel=1e-10)
-    assert result.mean == pytest.approx(np.mean(list(expected.values())), rel=1e-10)
-    assert result.num_samples == {k: (np.sum(labels_a == k), np.sum(labels_b == k)) for k in range(4)}
-    assert result.skipped == ()
-
-
-def test_classes_of_the_same_rows_are_at_no_distance(rng):
-    moments = moments_of((rng.standard_normal((100, 5)), rng.integers(0, 3, 100)))
-    assert class_distances(moments, moments).mean == pytest.approx(0, abs=1e-12)
 
 
 LABELS = [3, 1, 3, -2, 1, 3]
@@ -291,60 +275,6 @@ def test_merging_itself_doubles_every_class(rng):
     assert {label: moments[label].num_samples for label in moments} == {k: 2 * n for k, n in before.items()}
 
 
-# Distances ----------------------------------------------------------------------------------------------------------
-
-
-def test_classes_with_too_few_rows_are_named_or_left_out(rng):
-    a = moments_of((rng.standard_normal((9, 3)), [0, 0, 0, 1, 1, 2, 3, 3, 3]))
-    b = moments_of((rng.standard_normal((8, 3)), [0, 0, 1, 2, 2, 3, 3, 7]))
-    with pytest.raises(ValueError) as caught:
-        class_distances(a, b)
-    assert str(caught.value) == (
-        "3 of 5 classes have fewer than 2 rows in moments_a or moments_b: 1 (2 and 1), 2 (1 and 2), 7 (0 and 1); "
-        "skip_incomplete=True leaves them out"
-    )
-    result = class_distances(a, b, skip_incomplete=True)
-    assert result.skipped == (1, 2, 7)
-    assert list(result.distances) == [0, 3]
-    assert result.mean == sum(result.distances.values()) / 2
-    assert result.num_samples == {0: (3, 2), 1: (2, 1), 2: (1, 2), 3: (3, 2), 7: (0, 1)}
-
-
-def test_classes_that_were_told_of_are_missed(rng):
-    rows = rng.standard_normal((4, 3))
-    told, seen = moments_of((rows, [0, 0, 1, 1]), num_classes=3), moments_of((rows, [0, 0, 1, 1]))
-    assert class_distances(seen, seen).skipped == ()
-    for pair in ((told, seen), (seen, told), (told, told)):
-        with pytest.raises(ValueError, match=r"1 of 3 classes have fewer than 2 rows .*: 2 \(0 and 0\)"):
-            class_distances(*pair)
-        assert class_distances(*pair, skip_incomplete=True).skipped == (2,)
-
-
-def test_many_missing_classes_are_counted(rng):
-    a = moments_of((rng.standard_normal((100, 2)), np.arange(100) // 2))
-    b = moments_of((rng.standard_normal((2, 2)), [0, 0]))
-    with pytest.raises(ValueError, match=r"49 of 50 classes .*: 1 \(2 and 0\), .*, 20 \(2 and 0\) and 29 more; skip"):
-        class_distances(a, b)
-
-
-def test_distances_that_cannot_be(rng):
-    rows = rng.standard_normal((4, 3))
-    a = moments_of((rows, 0), extractor="one")
-    with pytest.raises(ValueError, match="moments_a has dim 3, but moments_b has dim 2"):
-        class_distances(a, ClassMoments(2))
-    with pytest.raises(ValueError, match=r"^1 of 1 classes have fewer than 2 rows .*: 0 \(4 and 0\)$"):
-        class_distances(a, ClassMoments(3), skip_incomplete=True)
-    with pytest.raises(ValueError, match="moments_a and moments_b hold no classes"):
-        class_distances(ClassMoments(3), ClassMoments(3))
-    with pytest.raises(TypeError, match="labels must be all integers or all strings, got 0 and 'cat'"):
-        class_distances(a, moments_of((rows, "cat")))
-    with pytest.raises(TypeError, match="moments_b must be ClassMoments or a path, got ndarray"):
-        class_distances(a, rows)
-    with pytest.warns(UserWarning, match="different extractors, 'one' and 'two'") as caught:
-        class_distances(a, moments_of((rows, 0), extractor="two"))
-    assert caught[0].filename == __file__
-
-
 # Files and copies ---------------------------------------------------------------------------------------------------
 
 
@@ -392,21 +322,6 @@ def test_equality_is_of_rows_labels_and_options(rng):
         hash(base)
 
 
-def test_distances_of_files(rng, tmp_path):
-    a = moments_of((rng.standard_normal((30, 3)), rng.integers(0, 2, 30)))
-    b = moments_of((rng.standard_normal((30, 3)), rng.integers(0, 2, 30)))
-    a.save(tmp_path / "a.npz")
-    b.save(tmp_path / "b.npz")
-    assert class_distances(tmp_path / "a.npz", str(tmp_path / "b.npz")) == class_distances(a, b)
-    with pytest.raises(FileNotFoundError, match=r"no such file: .*gone\.npz"):
-        class_distances(tmp_path / "gone.npz", b)
-    np.save(tmp_path / "rows.npy", np.zeros((3, 3)))
-    with pytest.raises(ValueError, match=r"moments_b: .*holds features, not a checkpoint of ClassMoments"):
-        class_distances(a, tmp_path / "rows.npy")
-    with pytest.raises(ValueError, match=r"features_b: .*holds a checkpoint of ClassMoments, not statistics or featur"):
-        fidfast.fid(np.zeros((3, 3)), tmp_path / "a.npz")
-
-
 def test_a_file_holds_arrays_only_and_a_damaged_one_is_named(rng, tmp_path):
     path = tmp_path / "a.npz"
     moments_of((rng.standard_normal((30, 3)), rng.integers(0, 2, 30))).save(path)
@@ -425,6 +340,12 @@ def test_a_file_holds_arrays_only_and_a_damaged_one_is_named(rng, tmp_path):
     path.write_bytes(path.read_bytes()[:300])
     with pytest.raises(ValueError, match=r"a\.npz is damaged or not a \.npz file"):
         ClassMoments.load(path)
+
+
+def test_the_command_line_says_what_the_file_is(tmp_path, capsys):
+    ClassMoments(3).save(tmp_path / "a.npz")
+    main(["info", str(tmp_path / "a.npz")])
+    assert re.search(r"^holds +a checkpoint of ClassMoments$", capsys.readouterr().out, re.MULTILINE)
 
 
 def test_threads_on_one_object_lose_no_row(rng):

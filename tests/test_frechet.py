@@ -190,6 +190,9 @@ def test_translation_rotation_and_scale(pair, shift, scale):
     # Turning the rows rounds them by eps of their size, which the bounds of the singular cases cover many times.
     size = base.mean_term + base.trace1 + base.trace2
     tolerance = base.rounding + moved.rounding / scale**2 + 1e-13 * size
+    # Shifted, they are rounded by eps of the shift: either side, and with it the distance's root, moves by no more.
+    step = np.finfo(float).eps * abs(shift) * math.sqrt(rows1.shape[1])
+    tolerance += 2 * step * (2 * math.sqrt(size) + 2 * step)
     assert abs(moved.distance / scale**2 - base.distance) <= tolerance
 
 

@@ -137,6 +137,11 @@ def test_import_loads_numpy_and_the_core_and_nothing_else():
     assert {name for name in foreign if not name.startswith("_")} == set()
 
 
+def test_training_frameworks_are_loaded_by_their_adapters_only():
+    loaded = {name.split(".")[0] for name in modules_after("import fidfast.torch")}
+    assert not loaded & {"torchmetrics", "lightning", "pytorch_lightning", "ignite"}
+
+
 def test_an_uncompiled_tree_says_what_to_do(tmp_path):
     (tmp_path / "fidfast").mkdir()
     (tmp_path / "fidfast" / "__init__.py").write_text((PACKAGE / "__init__.py").read_text(encoding="utf-8"))

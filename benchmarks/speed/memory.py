@@ -1,4 +1,7 @@
-"""Prints the peak memory, in bytes, of an interpreter with NumPy, and of a stream of so many rows to a distance."""
+"""Prints the peak memory, in bytes, of an interpreter with NumPy, and of a stream of so many rows to a distance.
+
+With the name of a function as third argument: of two sets of so many rows, and that function of them.
+"""
 
 import re
 import resource
@@ -16,11 +19,17 @@ def peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-rows, dim = map(int, sys.argv[1:])
-batch = np.random.default_rng(0).standard_normal((1000, dim), dtype=np.float32)
+rows, dim = map(int, sys.argv[1:3])
+rng = np.random.default_rng(0)
+batch = rng.standard_normal((1000, dim), dtype=np.float32)
 interpreter = peak()
 
 import fidfast  # noqa: E402
+
+for function in sys.argv[3:]:
+    getattr(fidfast, function)(*(rng.standard_normal((rows, dim), dtype=np.float32) for _ in range(2)))
+    print(interpreter, peak())
+    sys.exit()
 
 moments = fidfast.Moments(dim)
 for _ in range(rows // len(batch)):

@@ -1,9 +1,5 @@
 """A stream of small batches: time of an update, and memory that does not grow."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -46,20 +42,3 @@ def test_updates(benchmark, tool, features, dim):
         mine = ((metric.real_features_cov_sum - n * torch.outer(mean, mean)) / (n - 1)).numpy()
     np.testing.assert_allclose(mine, sigma, atol=3e-6 * sigma.diagonal().max())
     benchmark.pedantic(updates, rounds=5)
-
-
-@pytest.mark.benchmark(group="memory of a stream")
-@pytest.mark.parametrize("rows", [10_000, 1_000_000])
-def test_memory(benchmark, rows, dim):
-    """The time is of no interest here; the peak goes with the case's extra information."""
-    if benchmark.disabled:
-        rows = min(rows, 20_000)
-    script = Path(__file__).with_name("memory.py")
-    command = [sys.executable, str(script), str(rows), str(dim)]
-
-    def run():
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
-
-    interpreter, peak = map(int, benchmark.pedantic(run, rounds=1).split())
-    benchmark.extra_info["megabytes_above_the_interpreter"] = (peak - interpreter) / 1e6
-    assert peak - interpreter < 250e6

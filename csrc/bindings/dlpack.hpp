@@ -169,4 +169,15 @@ inline Features import_features(const py::object& array) {
                        py::cast<std::string>(py::type::of(array).attr("__name__")));
 }
 
+/// import_features, whose errors name the argument.
+inline Features import_named(const py::object& array, const std::string& name) {
+  try {
+    return import_features(array);
+  } catch (const py::type_error& error) {
+    throw py::type_error(name + ": " + error.what());
+  } catch (const py::value_error& error) {
+    throw py::value_error(name + ": " + error.what());
+  }
+}
+
 }  // namespace fidfast::bindings

@@ -111,6 +111,13 @@ class Gaussian {
     return factor_;
   }
 
+  /// F (dim, rank) with F F^T = sigma, every unit in its own place; the rows of dead units are zero.
+  Matrix<Device> factor_of_all_units() const {
+    const std::shared_ptr<const Factor<Device>> kept = factor(alive_units());
+    const std::vector<double> ones(kept->units.size(), 1.0);
+    return Linalg<Device>::scatter_rows(kept->f, dim(), kept->units, ones);
+  }
+
   /// The units that vary on their own.
   std::vector<Index> alive_units() const {
     std::vector<Index> units;

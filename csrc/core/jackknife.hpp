@@ -154,7 +154,8 @@ class Jackknife {
     if (samples_[k] == 0 || !with_rows_) throw InvalidInput("this side was said to have no rows to leave out");
     const std::lock_guard<std::mutex> lock(mutex_);
     if constexpr (!std::is_same_v<S, double>) {
-      if (products_in_float(precision_, dim_)) return without_in<float>(k, features);
+      // Few rows have directions of their own, where 1 - s vanishes and float would leave none of it.
+      if (samples_[k] > dim_ && products_in_float(precision_, dim_)) return without_in<float>(k, features);
     }
     return without_in<double>(k, features);
   }
@@ -255,16 +256,17 @@ class Jackknife {
   Projection<T>& projection(std::size_t k) {
     auto& kept = std::get<Projections<T>>(projections_)[k];
     if (!kept) {
-      kept.emplace();
-      kept->whitening = RowVerbs<Device>::template rounded<T>(whitening_[k]);
-      kept->resolvents = RowVerbs<Device>::template rounded<T>(resolvents());
-      kept->centred = Matrix<Device, T>(dim_, kBlock);
-      kept->whitened = Matrix<Device, T>(rank(), kBlock);
-      kept->sums = Matrix<Device, T>(kept->resolvents.cols(), kBlock);
-      kept->origin = Vector<Device, T>(dim_);
-      kept->largest = Vector<Device, T>(dim_);
-      kept->remainder = Vector<Device>(dim_);
-      kept->shift = Vector<Device, T>(rank());
+      Projection<T> made;  // whole, or not kept where memory runs out
+      made.whitening = RowVerbs<Device>::template rounded<T>(whitening_[k]);
+      made.resolvents = RowVerbs<Device>::template rounded<T>(resolvents());
+      made.centred = Matrix<Device, T>(dim_, kBlock);
+      made.whitened = Matrix<Device, T>(rank(), kBlock);
+      made.sums = Matrix<Device, T>(made.resolvents.cols(), kBlock);
+      made.origin = Vector<Device, T>(dim_);
+      made.largest = Vector<Device, T>(dim_);
+      made.remainder = Vector<Device>(dim_);
+      made.shift = Vector<Device, T>(rank());
+      kept = std::move(made);
     }
     return *kept;
   }

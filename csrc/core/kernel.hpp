@@ -29,28 +29,17 @@ struct KernelDistance {
 
 namespace kernel {
 
-template <class Device>
-void require_usable(const KernelRows& rows, Index least) {
-  if (rows.n() < least) {
-    throw InvalidInput(std::string(rows.name) + ": a kernel distance needs at least " + std::to_string(least) +
-                       (least == 1 ? " sample, got " : " samples, got ") + std::to_string(rows.n()));
-  }
-  const Index bad =
-      std::visit([](const auto& view) { return RowVerbs<Device>::first_nonfinite_row(view); }, rows.features);
-  if (bad >= 0) {
-    throw InvalidInput(std::string(rows.name) + ": features hold NaN or infinity; the first such row is " +
-                       std::to_string(bad));
-  }
-}
-
-template <class Device>
-void require_usable(const KernelRows& a, const KernelRows& b, Index least) {
+inline void require_usable(const KernelRows& a, const KernelRows& b, Index least) {
   if (a.dim() != b.dim()) {
     throw InvalidInput(std::string(a.name) + " has dim " + std::to_string(a.dim()) + ", but " + b.name + " has dim " +
                        std::to_string(b.dim()));
   }
-  require_usable<Device>(a, least);
-  require_usable<Device>(b, least);
+  for (const KernelRows* const rows : {&a, &b}) {
+    if (rows->n() < least) {
+      throw InvalidInput(std::string(rows->name) + ": a kernel distance needs at least " + std::to_string(least) +
+                         (least == 1 ? " sample, got " : " samples, got ") + std::to_string(rows->n()));
+    }
+  }
 }
 
 inline double sum(const std::vector<double>& values) {
@@ -85,8 +74,8 @@ inline double biased(const KernelSums& sums) {
   return std::max(require_finite(value), 0.0);
 }
 
-/// Of one set of n rows, by averages over tuples of unlike rows, so that each is unbiased: 1 is the covariance of
-/// k(x, x') and k(x, x''), 2 the variance of k(x, x').
+/// Of one set of n rows, by averages over tuples of unlike rows, so that each is unbiased: of_rows is the covariance of
+/// k(x, x') and k(x, x''), of_pairs the variance of k(x, x').
 struct OwnVariance {
   double of_rows;
   double of_pairs;
@@ -111,9 +100,10 @@ inline double covariance_of_means(const std::vector<double>& own, const std::vec
   return 2 / n * (same / (n * (n - 1) * m) - mean_product);
 }
 
-/// An unbiased estimate of the variance of `unbiased`, of all orders in 1/n and for sets of different sizes:
-/// Hoeffding's (1948) decomposition of the three means, as Sutherland (2019), "Unbiased estimators for the variance of
-/// MMD estimators", has it for sets of equal size; the terms in 1/n are Sutherland et al. (2017), equation 5.
+/// An unbiased estimate of the variance of `unbiased`, of all orders in 1/n and for sets of different sizes, from
+/// Hoeffding's (1948) decomposition of the three means. The terms in 1/n are the asymptotic variance of Bounliphone et
+/// al. (2016) and Sutherland et al. (2017); Sutherland (2019), "Unbiased estimators for the variance of MMD
+/// estimators", has all of them for sets of equal size.
 inline double variance(const KernelSums& sums) {
   const auto n = static_cast<double>(sums.aa.size());
   const auto m = static_cast<double>(sums.bb.size());
@@ -135,11 +125,11 @@ inline double variance(const KernelSums& sums) {
 /// The unbiased squared discrepancy of the whole sets, and its standard error: NaN below 4 rows, 0 where the estimate
 /// of the variance is negative.
 template <class Device>
-KernelDistance kid(const PolynomialKernel& polynomial, const AnyFeatures& features_a, const AnyFeatures& features_b,
+KernelDistance kid(const PolynomialOptions& polynomial, const AnyFeatures& features_a, const AnyFeatures& features_b,
                    Precision precision) {
   const KernelRows a{features_a, "features_a"};
   const KernelRows b{features_b, "features_b"};
-  kernel::require_usable<Device>(a, b, 2);
+  kernel::require_usable(a, b, 2);
   const KernelSums sums = kernel::sums<Device>(polynomial.checked(a.dim()), a, b, precision);
   const double value = kernel::unbiased(sums);
   const bool enough = std::min(a.n(), b.n()) >= 4;  // the estimate takes tuples of four rows
@@ -199,14 +189,16 @@ class Gathered {
 
 /// The unbiased squared discrepancy of each pair of subsets.
 template <class Device>
-std::vector<double> kid_of_subsets(const PolynomialKernel& polynomial, const AnyFeatures& features_a,
+std::vector<double> kid_of_subsets(const PolynomialOptions& polynomial, const AnyFeatures& features_a,
                                    const AnyFeatures& features_b, const Subsets& subsets_a, const Subsets& subsets_b,
                                    Precision precision) {
   const KernelRows a{features_a, "features_a"};
   const KernelRows b{features_b, "features_b"};
-  kernel::require_usable<Device>(a, b, 2);
+  kernel::require_usable(a, b, 2);
   const Index least = std::min(subsets_a.size, subsets_b.size);
   if (least < 2) throw InvalidInput("subset_size must be at least 2, got " + std::to_string(least));
+  kernel::require_finite_rows<Device>(a);
+  kernel::require_finite_rows<Device>(b);
   const PolynomialKernel checked = polynomial.checked(a.dim());
   kernel::Gathered<Device> of_a(a, subsets_a);
   kernel::Gathered<Device> of_b(b, subsets_b);
@@ -223,7 +215,7 @@ double gaussian_mmd(const GaussianKernel& gaussian, const AnyFeatures& features_
                     Precision precision) {
   const KernelRows a{features_a, "features_a"};
   const KernelRows b{features_b, "features_b"};
-  kernel::require_usable<Device>(a, b, 1);
+  kernel::require_usable(a, b, 1);
   return kernel::biased(kernel::sums<Device>(gaussian.checked(a.dim()), a, b, precision));
 }
 

@@ -27,30 +27,19 @@
 
 namespace fidfast {
 
-/// (gamma x.y + coef0)^degree; gamma is 1 / dim where it is not given.
+/// (gamma x.y + coef0)^degree.
 struct PolynomialKernel {
-  Index degree = 3;
-  std::optional<double> gamma;
-  double coef0 = 1;
+  Index degree;
+  double gamma;
+  double coef0;
 
-  /// What was asked for, with gamma filled in. Throws where it is no positive definite kernel.
-  PolynomialKernel checked(Index dim) const {
-    if (degree < 1) throw InvalidInput("degree must be at least 1, got " + std::to_string(degree));
-    if (gamma && !(*gamma > 0 && std::isfinite(*gamma))) {
-      throw InvalidInput("gamma must be positive, got " + std::to_string(*gamma));
-    }
-    if (!(coef0 >= 0 && std::isfinite(coef0))) {
-      throw InvalidInput("coef0 must not be negative, got " + std::to_string(coef0));
-    }
-    return {degree, gamma.value_or(1.0 / static_cast<double>(dim)), coef0};
-  }
-  double weight() const { return *gamma; }
+  double weight() const { return gamma; }
   /// x.y = c.c + c.(x - c) + c.(y - c) + (x - c).(y - c).
-  double term(double product_with_centre, double /*squared_norm*/) const { return *gamma * product_with_centre; }
+  double term(double product_with_centre, double /*squared_norm*/) const { return gamma * product_with_centre; }
   static constexpr bool kTermsOfNorms = false;
   /// (s + e)^degree - s^degree with s = gamma c.c + coef0.
   Polynomial function(double squared_centre) const {
-    const double s = *gamma * squared_centre + coef0;
+    const double s = gamma * squared_centre + coef0;
     std::vector<double> coefficients(static_cast<std::size_t>(degree));
     double coefficient = 1;  // of e^q: the binomial coefficient times s^(degree - q)
     for (Index q = degree; q >= 1; --q) {
@@ -61,6 +50,26 @@ struct PolynomialKernel {
   }
   /// The slope of the function at 0, where the linear part is to be summed apart.
   double linear(double squared_centre, double /*farthest*/) const { return function(squared_centre).coefficients[0]; }
+};
+
+/// The kernel as it is asked for; gamma is 1 / dim where it is not given.
+struct PolynomialOptions {
+  Index degree = 3;
+  std::optional<double> gamma;
+  double coef0 = 1;
+
+  /// Throws where it is no positive definite kernel.
+  PolynomialKernel checked(Index dim) const {
+    const double factor = gamma.value_or(1.0 / static_cast<double>(dim));
+    if (degree < 1) throw InvalidInput("degree must be at least 1, got " + std::to_string(degree));
+    if (!(factor > 0 && std::isfinite(factor))) {
+      throw InvalidInput("gamma must be positive, got " + std::to_string(factor));
+    }
+    if (!(coef0 >= 0 && std::isfinite(coef0))) {
+      throw InvalidInput("coef0 must not be negative, got " + std::to_string(coef0));
+    }
+    return {degree, factor, coef0};
+  }
 };
 
 /// exp(-|x - y|^2 / (2 sigma^2)).
@@ -132,6 +141,15 @@ std::vector<double> host_of(const Vector<Device>& vector) {
   return result;
 }
 
+template <class Device>
+void require_finite_rows(const KernelRows& rows) {
+  const auto find = [](const auto& view) { return RowVerbs<Device>::first_nonfinite_row(view); };
+  const Index bad = std::visit(find, rows.features);
+  if (bad < 0) return;
+  throw InvalidInput(std::string(rows.name) + ": features hold NaN or infinity; the first such row is " +
+                     std::to_string(bad));
+}
+
 /// Both sets about a centre midway between their means.
 template <class Device>
 struct Pair {
@@ -167,14 +185,17 @@ struct Pair {
         total += square;
       }
     }
-    if (!(farthest < std::numeric_limits<double>::max() / 16) || !std::isfinite(squared_centre)) {
-      throw InvalidInput("the squares of the features leave the range of float64");
-    }
+    if (!(farthest < std::numeric_limits<double>::max() / 16) || !std::isfinite(squared_centre)) reject();
     farthest = std::sqrt(farthest);
     typical = std::sqrt(total / static_cast<double>(a.n() + b.n()));
   }
 
  private:
+  [[noreturn]] void reject() const {
+    for (const Side<Device>& side : sides) require_finite_rows<Device>(*side.rows);
+    throw InvalidInput("the squares of the features leave the range of float64");
+  }
+
   void measure(Side<Device>& side, const Vector<Device>& other_sum) {
     const Index dim = centre.size();
     Matrix<Device> vectors(dim, 3);
@@ -355,8 +376,8 @@ KernelSums sums(const Kernel& kernel, const KernelRows& a, const KernelRows& b, 
   if (precision == Precision::kFloat64 || a.hold_doubles() || b.hold_doubles()) {
     return Tiles<Device, double, Kernel>(kernel, pair).sums();
   }
-  // Integers have a unit for all rows, of which a typical row must have enough. 8 leave it 12 bits less 3, as rounding
-  // in the plane of the row and another takes them, and what is left of the error is of second order.
+  // Integers have one unit for all rows: with 2,048 columns it leaves the longest row 10 bits a number, a typical one
+  // fewer by what it is shorter. Beyond three bits less, floats are better.
   constexpr double kMostUneven = 8;
   const bool even = pair.farthest <= kMostUneven * pair.typical;
   if (RowVerbs<Device>::has_integer_products() && even && kernel.linear(pair.squared_centre, pair.farthest) != 0) {

@@ -6,6 +6,7 @@
 
 #include "core/frechet.hpp"
 #include "core/gaussian.hpp"
+#include "core/kernel.hpp"
 #include "core/linalg.hpp"
 #include "core/manifold.hpp"
 #include "core/moments.hpp"

@@ -42,9 +42,12 @@ void in_threads(Index n, const Work& work) {
   };
   std::vector<std::thread> others;
   const Index more = std::min(num_threads(), n) - 1;
-  try {
-    for (Index thread = 0; thread < more; ++thread) others.emplace_back(pieces);
-  } catch (const std::system_error&) {  // no further thread to be had: those that there are do the work
+  for (Index thread = 0; thread < more; ++thread) {
+    try {
+      others.emplace_back(pieces);
+    } catch (const std::system_error&) {
+      break;  // no further thread to be had: those that there are do the work
+    }
   }
   pieces();
   for (std::thread& thread : others) thread.join();

@@ -19,24 +19,30 @@ from fidfast.torch.extraction import (
     stats_of_images,
 )
 from fidfast.torch.extractors import Extractor, as_extractor, at_layer
+from fidfast.torch.loss import FrechetLoss, frechet_loss
 from fidfast.torch.metric import FrechetDistance
 from fidfast.torch.named import LIKE, Convention, load_extractor
 from fidfast.torch.prepare import prepare
 from fidfast.torch.resize import RESIZES, resize
+from fidfast.torch.running import FeatureQueue, MovingMoments
 
 __all__ = [
     "LIKE",
     "RESIZES",
     "Convention",
     "Extractor",
+    "FeatureQueue",
     "FrechetDistance",
+    "FrechetLoss",
     "ImageFeatures",
     "ImageMoments",
+    "MovingMoments",
     "all_reduce",
     "as_extractor",
     "at_layer",
     "features_of_images",
     "fid_of_images",
+    "frechet_loss",
     "load_extractor",
     "moments_of_images",
     "prepare",

@@ -20,7 +20,15 @@ import torch
 from fidfast.torch.extractors import Extractor
 from fidfast.torch.named import Convention
 
-__all__ = ["CACHED_NAMES", "WEIGHTS_SHA256", "WEIGHTS_URL", "inception", "trunk"]
+__all__ = [
+    "CACHED_NAMES",
+    "WEIGHTS_SHA256",
+    "WEIGHTS_URL",
+    "inception",
+    "require_plain_weights",
+    "trunk",
+    "weights_and_name",
+]
 
 WEIGHTS_URL = (
     "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
@@ -54,18 +62,7 @@ def inception(weights: str | os.PathLike[str] | None, convention: Convention) ->
         If the weights are others than those of 2015-12-05; the extractor's name then says so, and its distance is
         not called FID.
     """
-    path = Path(weights) if weights is not None else _cached_or_downloaded()
-    if not path.exists():
-        raise FileNotFoundError(f"no such file of weights: {path}")
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    name = "inception"
-    if digest != WEIGHTS_SHA256:
-        name = f"inception-weights-{digest[:8]}"
-        warnings.warn(
-            f"{path} holds other weights than those of 2015-12-05 (SHA-256 {digest}, not {WEIGHTS_SHA256}): "
-            "the distance is not an FID",
-            stacklevel=3,
-        )
+    path, name = weights_and_name(weights, stacklevel=4)
     return Extractor(
         trunk(path),
         name=name,
@@ -79,14 +76,38 @@ def inception(weights: str | os.PathLike[str] | None, convention: Convention) ->
     )
 
 
+def weights_and_name(weights: str | os.PathLike[str] | None, stacklevel: int) -> tuple[Path, str]:
+    """The file of the weights, as of `inception`, and the name of the network that has them.
+
+    Raises and warns as `inception` does; `stacklevel` is the warning's.
+    """
+    path = Path(weights) if weights is not None else _cached_or_downloaded()
+    if not path.exists():
+        raise FileNotFoundError(f"no such file of weights: {path}")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if digest == WEIGHTS_SHA256:
+        return path, "inception"
+    warnings.warn(
+        f"{path} holds other weights than those of 2015-12-05 (SHA-256 {digest}, not {WEIGHTS_SHA256}): "
+        "the distance is not an FID",
+        stacklevel=stacklevel,
+    )
+    return path, f"inception-weights-{digest[:8]}"
+
+
+def require_plain_weights(weights: Path) -> None:
+    """Raises a ValueError for a file that is damaged, or a pickle of more: torch-fidelity itself would execute it."""
+    try:
+        torch.load(weights, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ValueError(f"{weights} is damaged or holds more than weights: {error}") from error
+
+
 def trunk(weights: Path) -> torch.nn.Module:
     """From images (n, 3, 299, 299) about -1 to 1 to features (n, 2048)."""
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-    try:
-        torch.load(weights, map_location="cpu", weights_only=True)  # torch-fidelity itself would execute a pickle
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ValueError(f"{weights} is damaged or holds more than weights: {error}") from error
+    require_plain_weights(weights)
     network = FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=str(weights))
     return torch.nn.Sequential(*_layers(network), torch.nn.Flatten(1)).eval()
 

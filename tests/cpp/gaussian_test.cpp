@@ -118,6 +118,19 @@ TEST(units_without_variance_are_dead_and_no_factor_holds_them) {
   CHECK_CLOSE(difference(product_of(*factor, 6), sigma), 0, 8 * kEpsilon * oracle::largest(sigma));
 }
 
+TEST(the_factor_of_all_units_has_each_in_its_own_place) {
+  Random random(13);
+  M sigma = covariance(random.spectrum(6, 10), random.rotation(6));
+  for (Index i = 0; i < 6; ++i) sigma.column(2)[i] = sigma.column(i)[2] = 0;
+  const M f = gaussian(sigma).factor_of_all_units();
+  CHECK(f.rows() == 6 && f.cols() == 5);
+  CHECK_CLOSE(difference(oracle::product(f, transposed(f)), sigma), 0, 8 * kEpsilon * oracle::largest(sigma));
+  const M columns = random.matrix(9, 3);
+  CHECK(difference(CpuGaussian::from_factor(V::zeros(9), columns, 4).factor_of_all_units(), columns) == 0);
+  const M none = gaussian(M::zeros(3, 3)).factor_of_all_units();
+  CHECK(none.rows() == 3 && none.cols() == 0);
+}
+
 TEST(a_gaussian_without_any_variance_has_a_factor_of_rank_zero) {
   const CpuGaussian g = gaussian(M::zeros(3, 3));
   CHECK(g.trace() == 0 && g.alive_units().empty());

@@ -1,12 +1,17 @@
 // Out of memory at every place where memory is asked for: nothing changes, and the next try goes through. This program
 // replaces the global operator new by one that fails on demand.
 #include <cstdlib>
+#include <functional>
 #include <memory>
 #include <new>
+#include <random>
+#include <string>
 #include <vector>
 
 #include "check.hpp"
+#include "core/jackknife.hpp"
 #include "streams.hpp"
+#include "texts.hpp"
 
 namespace {
 
@@ -190,5 +195,51 @@ TEST(a_distance_short_of_memory_can_be_asked_for_again) {
       CHECK(frechet_terms(a, b).distance() == distance);
       CHECK(difference(transport_map(a, b), map) == 0);
     }
+  }
+}
+
+TEST(counting_and_merging_ngrams_short_of_memory_changes_nothing) {
+  std::mt19937_64 random(9);
+  std::vector<std::string> first;
+  std::vector<std::u32string> second;  // needs a wider layout, new words and larger tables
+  for (int i = 0; i < 4; ++i) {
+    first.push_back(random_text<std::string>(random, 300, ' ', 20));
+    second.push_back(random_text<std::u32string>(random, 300, 0x1f600, 100));
+    for (std::size_t j = 0; j < 300; j += 3) second.back()[j] = U' ';
+  }
+  for (const NgramLevel level : {NgramLevel::kChar, NgramLevel::kWord}) {
+    const NgramCounts before(tally_of(4, level, first));
+    const NgramCounts other(tally_of(4, level, second));
+    NgramCounts after(before);
+    after.merge(other);
+    const auto check = [&](const std::function<void(NgramCounts&)>& change) {
+      for (long k = 1;; ++k) {
+        NgramCounts counts(before);
+        const bool done = succeeds_within(k, [&] { change(counts); });
+        CHECK(counts.equals(done ? after : before));
+        if (!done) change(counts);
+        CHECK(counts.equals(after));
+        if (done) return k - 1;
+      }
+    };
+    CHECK(check([&](NgramCounts& counts) { counts.merge(other); }) > 10);
+    CHECK(check([&](NgramCounts& counts) { counts.add(tally_of(4, level, second), 1); }) > 10);
+  }
+}
+
+TEST(rows_left_out_short_of_memory_can_be_left_out_again) {
+  Random random(7);
+  const M rows = random.rows(16, 200);
+  const Gaussian<Cpu> a = moments_of(rows).stats(1);
+  const Gaussian<Cpu> b = moments_of(random.rows(16, 300)).stats(1);
+  const auto made = [&] { return Jackknife<Cpu>(a, b, {true, false}, Precision::kFloat32, true); };
+  const double distance = made().distance();
+  check_recovers([&] { made(); }, [&] { return made().distance() == distance; });
+  const std::vector<double> expected = made().without(Side::kFirst, view(rows)).distance;
+  for (long k = 1;; ++k) {
+    Jackknife<Cpu> jackknife = made();
+    const bool done = succeeds_within(k, [&] { jackknife.without(Side::kFirst, view(rows)); });
+    CHECK(jackknife.without(Side::kFirst, view(rows)).distance == expected);
+    if (done) break;
   }
 }

@@ -8,24 +8,13 @@
 #include <tuple>
 #include <vector>
 
-#include "bindings/dlpack.hpp"
+#include "bindings/arrays.hpp"
 #include "core/manifold.hpp"
 
 namespace fidfast::bindings {
 
-/// import_features, whose errors name the argument.
-inline Features import_named(const py::object& array, const std::string& name) {
-  try {
-    return import_features(array);
-  } catch (const py::type_error& error) {
-    throw py::type_error(name + ": " + error.what());
-  } catch (const py::value_error& error) {
-    throw py::value_error(name + ": " + error.what());
-  }
-}
-
 template <class Device>
-void bind_manifold(py::module_& module, void (*prepare)()) {
+void bind_manifold(py::module_& module, Prepare prepare) {
   using Rule = std::tuple<Index, bool, bool>;
   using Shares = std::tuple<double, double, double, double>;
   module.def(

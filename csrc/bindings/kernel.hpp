@@ -7,22 +7,10 @@
 #include <string>
 #include <vector>
 
-#include "bindings/bind.hpp"
+#include "bindings/arrays.hpp"
 #include "core/kernel.hpp"
 
 namespace fidfast::bindings {
-
-/// Borrows an argument; errors name it.
-inline Features import_features(const py::object& array, const char* name) {
-  const auto named = [name](const std::exception& error) { return std::string(name) + ": " + error.what(); };
-  try {
-    return import_features(array);
-  } catch (const py::type_error& error) {
-    throw py::type_error(named(error));
-  } catch (const py::value_error& error) {
-    throw py::value_error(named(error));
-  }
-}
 
 inline Subsets subsets_of(const Array<Index>& rows, const char* name) {
   if (rows.ndim() != 2) {
@@ -38,11 +26,11 @@ void bind_kernel(py::module_& module, Prepare prepare) {
       "kid",
       [prepare](const py::object& features_a, const py::object& features_b, Index degree, std::optional<double> gamma,
                 double coef0, const std::string& precision) {
-        const Features a = import_features(features_a, "features_a");
-        const Features b = import_features(features_b, "features_b");
+        const Features a = import_named(features_a, "features_a");
+        const Features b = import_named(features_b, "features_b");
         const Precision of_products = precision_of(precision);
         const KernelDistance result = without_gil(
-            prepare, [&] { return kid<Device>(PolynomialKernel{degree, gamma, coef0}, a.view, b.view, of_products); });
+            prepare, [&] { return kid<Device>(PolynomialOptions{degree, gamma, coef0}, a.view, b.view, of_products); });
         return std::make_tuple(result.value, result.standard_error, result.num_a, result.num_b);
       },
       py::arg("features_a"), py::arg("features_b"), py::arg("degree"), py::arg("gamma"), py::arg("coef0"),
@@ -52,13 +40,13 @@ void bind_kernel(py::module_& module, Prepare prepare) {
       [prepare](const py::object& features_a, const py::object& features_b, const Array<Index>& rows_a,
                 const Array<Index>& rows_b, Index degree, std::optional<double> gamma, double coef0,
                 const std::string& precision) {
-        const Features a = import_features(features_a, "features_a");
-        const Features b = import_features(features_b, "features_b");
+        const Features a = import_named(features_a, "features_a");
+        const Features b = import_named(features_b, "features_b");
         const Precision of_products = precision_of(precision);
         const Subsets subsets_a = subsets_of(rows_a, "rows_a");
         const Subsets subsets_b = subsets_of(rows_b, "rows_b");
         return without_gil(prepare, [&] {
-          return kid_of_subsets<Device>(PolynomialKernel{degree, gamma, coef0}, a.view, b.view, subsets_a, subsets_b,
+          return kid_of_subsets<Device>(PolynomialOptions{degree, gamma, coef0}, a.view, b.view, subsets_a, subsets_b,
                                         of_products);
         });
       },
@@ -68,8 +56,8 @@ void bind_kernel(py::module_& module, Prepare prepare) {
       "gaussian_mmd",
       [prepare](const py::object& features_a, const py::object& features_b, double sigma,
                 const std::string& precision) {
-        const Features a = import_features(features_a, "features_a");
-        const Features b = import_features(features_b, "features_b");
+        const Features a = import_named(features_a, "features_a");
+        const Features b = import_named(features_b, "features_b");
         const Precision of_products = precision_of(precision);
         return without_gil(prepare,
                            [&] { return gaussian_mmd<Device>(GaussianKernel{sigma}, a.view, b.view, of_products); });

@@ -1,4 +1,4 @@
-// The Python face of the jackknife. No arithmetic.
+// The Python face of the jackknife, once for every device. No arithmetic.
 #pragma once
 
 #include <array>
@@ -6,14 +6,10 @@
 #include <utility>
 #include <vector>
 
-#include "bindings/bind.hpp"
+#include "bindings/arrays.hpp"
 #include "core/jackknife.hpp"
 
 namespace fidfast::bindings {
-
-inline py::array_t<double> array_of_numbers(const std::vector<double>& numbers) {
-  return py::array_t<double>(static_cast<py::ssize_t>(numbers.size()), numbers.data());
-}
 
 template <class Device>
 void bind_jackknife(py::module_& module, Prepare prepare) {

@@ -1,0 +1,74 @@
+// Arrays between Python and the core, and the lock of the interpreter around its work.
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "bindings/dlpack.hpp"
+#include "core/matrix.hpp"
+#include "core/moments_state.hpp"
+
+namespace fidfast::bindings {
+
+/// Row-major arrays, converted to T where they are not.
+template <class T>
+using Array = py::array_t<T, py::array::c_style | py::array::forcecast>;
+
+/// What a device needs before its first verb; called with the GIL held.
+using Prepare = void (*)();
+
+/// Runs work() without the GIL.
+template <class Work>
+auto without_gil(Prepare prepare, Work work) {
+  prepare();
+  const py::gil_scoped_release release;
+  return work();
+}
+
+/// A row-major (n, m) array as the column-major (m, n) matrix of the same bytes.
+template <class Device, class T>
+Matrix<Device, T> matrix_of(const Array<T>& array) {
+  Matrix<Device, T> result(array.ndim() > 1 ? array.shape(1) : array.shape(0), array.ndim() > 1 ? array.shape(0) : 1);
+  Device::copy(result.data(), array.data(), static_cast<std::size_t>(result.size()) * sizeof(T));
+  return result;
+}
+
+template <class Device>
+Vector<Device> vector_of(const Array<double>& array) {
+  Vector<Device> result;
+  result.Matrix<Device>::operator=(matrix_of<Device, double>(array));
+  return result;
+}
+
+/// The bytes of a matrix as a row-major array of this shape.
+template <class Device, class T>
+py::array array_of(const Matrix<Device, T>& matrix, std::vector<Index> shape) {
+  Array<T> result(std::move(shape));
+  Device::copy(result.mutable_data(), matrix.data(), static_cast<std::size_t>(result.nbytes()));
+  return std::move(result);
+}
+
+/// A read-only array that looks at memory which `owner` holds.
+inline py::array look_at(const double* data, std::vector<Index> shape, const py::handle& owner) {
+  py::array_t<double> result(std::move(shape), data, owner);
+  result.attr("setflags")(py::arg("write") = false);
+  return std::move(result);
+}
+
+inline Precision precision_of(const std::string& name) {
+  if (name == "float32") return Precision::kFloat32;
+  if (name == "float64") return Precision::kFloat64;
+  throw py::value_error("precision must be 'float32' or 'float64', got '" + name + "'");
+}
+
+inline const char* name_of(Precision precision) { return precision == Precision::kFloat32 ? "float32" : "float64"; }
+
+inline py::array_t<double> array_of_numbers(const std::vector<double>& numbers) {
+  return py::array_t<double>(static_cast<py::ssize_t>(numbers.size()), numbers.data());
+}
+
+}  // namespace fidfast::bindings

@@ -1,0 +1,150 @@
+// The Python face of Moments, once for every device. No arithmetic.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "bindings/arrays.hpp"
+#include "core/gather.hpp"
+#include "core/gaussian.hpp"
+#include "core/moments.hpp"
+
+namespace fidfast::bindings {
+
+/// The state as plain data: what pickles and checkpoints hold.
+template <class Device>
+py::dict dict_of(const MomentsState<Device>& state) {
+  py::dict result;
+  result["dim"] = state.dim;
+  result["precision"] = name_of(state.precision);
+  result["count"] = state.count;
+  result["narrow_rows"] = array_of(state.narrow.columns, {state.narrow.count, state.dim});
+  result["wide_rows"] = array_of(state.wide.columns, {state.wide.count, state.dim});
+  const Index folded = state.count > 0 ? state.dim : 0;
+  result["mean"] = array_of(state.mean.high, {folded});
+  result["mean_low"] = array_of(state.mean.low, {folded});
+  result["scatter"] = array_of(state.scatter, {folded, folded});
+  return result;
+}
+
+inline py::object entry(const py::dict& state, const char* name) {
+  if (!state.contains(name)) throw py::value_error(std::string("the state of Moments lacks '") + name + "'");
+  return state[name];
+}
+
+/// An entry as an array of this shape; -1 fits any length.
+template <class T>
+Array<T> array_entry(const py::dict& state, const char* name, const std::vector<Index>& shape) {
+  const Array<T> array = py::cast<Array<T>>(entry(state, name));
+  bool fits = array.ndim() == static_cast<py::ssize_t>(shape.size());
+  for (std::size_t i = 0; fits && i < shape.size(); ++i) {
+    fits = shape[i] < 0 || array.shape(static_cast<py::ssize_t>(i)) == shape[i];
+  }
+  if (!fits) {
+    throw py::value_error(std::string("'") + name + "' in the state of Moments has shape " +
+                          shape_text(array.shape(), array.ndim()));
+  }
+  return array;
+}
+
+template <class Device, class T>
+WaitingRows<Device, T> waiting_of(const py::dict& state, const char* name, Index dim) {
+  const Array<T> rows = array_entry<T>(state, name, {-1, dim});
+  return {matrix_of<Device, T>(rows), rows.shape(0)};
+}
+
+template <class Device>
+MomentsState<Device> state_of(const py::dict& dict) {
+  MomentsState<Device> state;
+  state.dim = py::cast<Index>(entry(dict, "dim"));
+  state.precision = precision_of(py::cast<std::string>(entry(dict, "precision")));
+  state.count = py::cast<Index>(entry(dict, "count"));
+  if (state.dim < 1 || state.count < 0) throw py::value_error("the state of Moments has no valid dim and count");
+  state.narrow = waiting_of<Device, float>(dict, "narrow_rows", state.dim);
+  state.wide = waiting_of<Device, double>(dict, "wide_rows", state.dim);
+  if (state.count == 0) return state;
+  state.mean.high = vector_of<Device>(array_entry<double>(dict, "mean", {state.dim}));
+  state.mean.low = vector_of<Device>(array_entry<double>(dict, "mean_low", {state.dim}));
+  state.scatter = matrix_of<Device, double>(array_entry<double>(dict, "scatter", {state.dim, state.dim}));
+  return state;
+}
+
+template <class Device>
+void bind_moments(py::module_& module, Prepare prepare) {
+  using M = Moments<Device>;
+  py::class_<M, std::shared_ptr<M>>(module, "Moments")
+      .def(py::init([](Index dim, const std::string& precision) {
+             return std::make_shared<M>(dim, precision_of(precision));
+           }),
+           py::arg("dim"), py::arg("precision"))
+      .def_property_readonly("dim", &M::dim)
+      .def_property_readonly("precision", [](const M& self) { return name_of(self.precision()); })
+      .def_property_readonly("num_samples",
+                             [](const M& self) { return without_gil([] {}, [&] { return self.num_samples(); }); })
+      .def(
+          "update",
+          [prepare](M& self, const py::object& features) {
+            const Features borrowed = import_features(features);
+            without_gil(prepare, [&] { std::visit([&](const auto& view) { self.update(view); }, borrowed.view); });
+          },
+          py::arg("features"))
+      .def(
+          "merge", [prepare](M& self, const M& other) { without_gil(prepare, [&] { self.merge(other); }); },
+          py::arg("other"))
+      .def(
+          "unmerge", [prepare](M& self, const M& other) { without_gil(prepare, [&] { self.unmerge(other); }); },
+          py::arg("other"))
+      .def("reset", &M::reset, py::call_guard<py::gil_scoped_release>())
+      .def(
+          "stats",
+          [prepare](const M& self, Index ddof) {
+            return without_gil(prepare, [&] { return std::make_shared<Gaussian<Device>>(self.stats(ddof)); });
+          },
+          py::arg("ddof"))
+      .def(
+          "copy", [](const M& self) { return std::make_shared<M>(self); }, py::call_guard<py::gil_scoped_release>())
+      .def("state", [](const M& self) { return dict_of(without_gil([] {}, [&] { return self.state(); })); })
+      .def_static(
+          "from_state", [](const py::dict& state) { return std::make_shared<M>(state_of<Device>(state)); },
+          py::arg("state"))
+      .def(
+          "equals", [](const M& self, const M& other) { return self.state() == other.state(); }, py::arg("other"),
+          py::call_guard<py::gil_scoped_release>());
+}
+
+template <class Device>
+void bind_gather(py::module_& module) {
+  // The shape of features all of whose values are finite; throws for everything else.
+  module.def(
+      "require_finite",
+      [](const py::object& features) {
+        const Features borrowed = import_features(features);
+        return std::visit(
+            [](const auto& view) {
+              without_gil([] {}, [&] { require_finite<Device>(view); });
+              return py::make_tuple(view.n, view.dim);
+            },
+            borrowed.view);
+      },
+      py::arg("features"));
+  module.def(
+      "gather",
+      [](const py::object& features, const Array<Index>& rows) {
+        const Features borrowed = import_features(features);
+        const std::vector<Index> wanted(rows.data(), rows.data() + rows.size());
+        return std::visit(
+            [&](const auto& view) {
+              const auto columns = without_gil([] {}, [&] { return gather<Device>(view, wanted); });
+              return array_of(columns, {columns.cols(), columns.rows()});
+            },
+            borrowed.view);
+      },
+      py::arg("features"), py::arg("rows"));
+}
+
+}  // namespace fidfast::bindings

@@ -1,0 +1,375 @@
+// The distances that leave a row out, against the distance of the other rows worked out anew; and what is made of them.
+#include "core/jackknife.hpp"
+
+#include <array>
+#include <thread>
+#include <vector>
+
+#include "check.hpp"
+#include "streams.hpp"
+
+using namespace fidfast;
+using namespace fidfast::oracle;
+using CpuGaussian = Gaussian<Cpu>;
+using CpuJackknife = Jackknife<Cpu>;
+
+namespace {
+
+constexpr std::array<bool, 2> kBoth = {true, true};
+constexpr std::array<bool, 2> kNone = {false, false};
+
+/// Each root errs by 3e-9 of itself in the quadrature, times a phase that turns 2 pi times as fast as its logarithm;
+/// some such roots change with a row.
+constexpr double kQuadrature = 1e-7;
+/// Where a row alone has a direction, 1 - s is cut off at 1e-12, below which lies sqrt(1e-12) of the integral, times
+/// the logarithm of what is cut off.
+constexpr double kAlone = 1e-5;
+/// The products' 6e-8 times the condition of the whitening, some 100 here.
+constexpr double kFloatProducts = 1e-5;
+
+M without_row(const M& rows, Index i) { return joined(columns(rows, 0, i), columns(rows, i + 1, rows.cols() - i - 1)); }
+
+CpuJackknife jackknife(const CpuGaussian& a, const CpuGaussian& b, std::array<bool, 2> sampled = kBoth) {
+  return {a, b, sampled, Precision::kFloat32, true};
+}
+
+/// Two samples, as the columns of two matrices.
+struct Samples {
+  M rows1;
+  M rows2;
+
+  CpuGaussian a() const { return moments_of(rows1).stats(1); }
+  CpuGaussian b() const { return moments_of(rows2).stats(1); }
+  const M& of(Side side) const { return side == Side::kFirst ? rows1 : rows2; }
+  Samples without(Side side, Index i) const {
+    return side == Side::kFirst ? Samples{without_row(rows1, i), rows2} : Samples{rows1, without_row(rows2, i)};
+  }
+  /// What one row weighs: the error of its distances is counted in this.
+  double share(Side side) const {
+    const FrechetTerms terms = frechet_terms(a(), b());
+    return (terms.mean_term + terms.trace1 + terms.trace2) / as_double(of(side).cols());
+  }
+};
+
+/// Rows of samples that leave none alone in a direction when one is taken out.
+bool alone(const Samples& samples, Side side) { return samples.of(side).cols() <= samples.of(side).rows() + 1; }
+
+/// Both numbers of every `step`-th row against those of the other rows, `error` of its share.
+void check_rows(const Samples& samples, Side side, const WithoutRow& found, double error, Index step = 1) {
+  for (Index i = 0; i < samples.of(side).cols(); i += step) {
+    const Samples rest = samples.without(side, i);
+    const FrechetTerms terms = frechet_terms(rest.a(), rest.b());
+    const double tolerance = error * samples.share(side) + terms.rounding;
+    CHECK_CLOSE(found.distance[static_cast<std::size_t>(i)], terms.distance(), tolerance);
+    // Fewer than 2 degrees of freedom for a direction are outside of what the correction is for.
+    if (rest.of(side).cols() < 3 || rest.rows1.cols() <= 2 * rest.rows1.rows() ||
+        rest.rows2.cols() <= 2 * rest.rows2.rows()) {
+      continue;
+    }
+    const CpuJackknife anew(rest.a(), rest.b(), kBoth, Precision::kFloat32, false);
+    CHECK_CLOSE(found.corrected[static_cast<std::size_t>(i)], anew.corrected(), tolerance);
+  }
+}
+
+void check_against_brute_force(const Samples& samples) {
+  CpuJackknife all = jackknife(samples.a(), samples.b());
+  for (const Side side : {Side::kFirst, Side::kSecond}) {
+    check_rows(samples, side, all.without(side, view(samples.of(side))), alone(samples, side) ? kAlone : kQuadrature);
+  }
+}
+
+/// int_0^x dy / sqrt((1 - a y)(1 - b y)) by Simpson's rule.
+double integral(double x, double a, double b) {
+  constexpr int kSteps = 20000;
+  const double h = x / kSteps;
+  double sum = 0;
+  for (int i = 0; i <= kSteps; ++i) {
+    const double y = h * i;
+    const double weight = i == 0 || i == kSteps ? 1 : (i % 2 == 1 ? 4 : 2);
+    sum += weight / std::sqrt((1 - a * y) * (1 - b * y));
+  }
+  return sum * h / 3;
+}
+
+CpuGaussian diagonal(const std::vector<double>& values, Index num_samples) {
+  const auto dim = static_cast<Index>(values.size());
+  M sigma = M::zeros(dim, dim);
+  for (Index j = 0; j < dim; ++j) sigma.column(j)[j] = values[static_cast<std::size_t>(j)];
+  return CpuGaussian::checked(V::zeros(dim), sigma, num_samples);
+}
+
+}  // namespace
+
+// Without a row -------------------------------------------------------------------------------------------------------
+
+TEST(distances_without_a_row_are_those_of_the_other_rows) {
+  Random random(1);
+  for (const Index dim : {1, 2, 5, 12}) {
+    for (const Index n1 : {Index{3}, dim, dim + 1, dim + 2, 2 * dim + 3, Index{40}}) {
+      for (const Index n2 : {Index{3}, dim + 1, Index{40}}) {
+        if (n1 >= 3 && n2 >= 3) check_against_brute_force({random.rows(dim, n1, 0.5), random.rows(dim, n2)});
+      }
+    }
+  }
+}
+
+TEST(dead_units_change_nothing_of_that) {
+  Random random(2);
+  for (const Index n1 : {4, 10, 40}) {
+    for (const Index n2 : {5, 40}) {
+      Samples samples{random.rows(8, n1, 0.5), random.rows(8, n2)};
+      for (Index i = 0; i < n1; ++i) samples.rows1.column(i)[1] = 0.7;
+      for (Index i = 0; i < n2; ++i) samples.rows2.column(i)[2] = samples.rows2.column(i)[5] = -1;
+      for (Index i = 0; i < n1; ++i) samples.rows1.column(i)[5] = 0;
+      check_against_brute_force(samples);
+    }
+  }
+}
+
+TEST(a_unit_that_one_row_alone_has_is_dead_without_it) {
+  Random random(3);
+  Samples samples{random.rows(6, 40, 0.5), random.rows(6, 50)};
+  for (Index i = 0; i < 40; ++i) samples.rows1.column(i)[2] = i == 17 ? 3 : 0;
+  CpuJackknife all = jackknife(samples.a(), samples.b());
+  check_rows(samples, Side::kFirst, all.without(Side::kFirst, view(samples.rows1)), kAlone);
+  check_rows(samples, Side::kSecond, all.without(Side::kSecond, view(samples.rows2)), kQuadrature);
+}
+
+TEST(the_same_sample_on_both_sides_is_no_distance_but_without_a_row) {
+  Random random(4);
+  for (const Index n : {5, 9, 40}) {
+    const M rows = random.rows(8, n, 1);
+    check_against_brute_force({rows, rows});
+  }
+}
+
+TEST(samples_without_variance_leave_the_means) {
+  M rows(3, 5);
+  for (Index i = 0; i < 5; ++i) std::copy_n(vector_of({1, 2, 3}).data(), 3, rows.column(i));
+  Random random(5);
+  const Samples samples{rows, random.rows(3, 20)};
+  CpuJackknife all = jackknife(samples.a(), samples.b());
+  CHECK(all.rank() == 0 && all.second_order() == 0);
+  check_rows(samples, Side::kFirst, all.without(Side::kFirst, view(rows)), 16 * kEpsilon);
+  check_rows(samples, Side::kSecond, all.without(Side::kSecond, view(samples.rows2)), 16 * kEpsilon);
+}
+
+TEST(blocks_strides_and_offsets_do_not_show) {
+  Random random(6);
+  const Samples samples{random.rows(4, 2100, 1e4), random.rows(4, 60, 1e4)};
+  CpuJackknife all = jackknife(samples.a(), samples.b());
+  const WithoutRow whole = all.without(Side::kFirst, view(samples.rows1));
+  check_rows(samples, Side::kFirst, whole, kQuadrature, 299);
+  const M across = transposed(samples.rows1);  // a column of which is a unit
+  const WithoutRow strided = all.without(Side::kFirst, FeatureView<double>{across.data(), 2100, 4, 1, 2100});
+  CHECK(strided.distance == whole.distance && strided.corrected == whole.corrected);
+  const WithoutRow last = all.without(Side::kFirst, columns_as_features(samples.rows1, 2000, 100));
+  for (std::size_t i = 0; i < 100; ++i) {
+    // Other numbers of rows may be multiplied in another order.
+    CHECK_CLOSE(last.distance[i], whole.distance[2000 + i], 1e-12 * whole.distance[2000 + i]);
+  }
+  CHECK(all.without(Side::kFirst, columns_as_features(samples.rows1, 0, 0)).distance.empty());
+}
+
+TEST(float_rows_are_multiplied_in_float_where_there_are_many) {
+  Random random(7);
+  constexpr Index kDim = 512;
+  const auto rows = [&](Index n) {
+    M result = random.matrix(kDim, n);
+    for (Index i = 0; i < n; ++i) {
+      for (Index j = 0; j < kDim; ++j) result.column(i)[j] *= std::pow(10.0, -as_double(j) / kDim);
+    }
+    return narrowed(result);
+  };
+  const Matrix<Cpu, float> many = rows(1100);
+  const Matrix<Cpu, float> few = rows(20);
+  const Matrix<Cpu, float> other = rows(600);
+  for (const Matrix<Cpu, float>* const mine : {&many, &few}) {
+    const Samples samples{widened(*mine), widened(other)};
+    CpuJackknife all = jackknife(samples.a(), samples.b());
+    const WithoutRow in_float = all.without(Side::kFirst, view(*mine));
+    const WithoutRow in_double = all.without(Side::kFirst, view(samples.rows1));
+    check_rows(samples, Side::kFirst, in_double, kAlone, mine->cols() / 2);
+    const double tolerance = kFloatProducts * samples.share(Side::kFirst);
+    for (std::size_t i = 0; i < in_float.distance.size(); ++i) {
+      CHECK_CLOSE(in_float.distance[i], in_double.distance[i], tolerance);
+      CHECK_CLOSE(in_float.corrected[i], in_double.corrected[i], tolerance);
+    }
+    CHECK((in_float.distance == in_double.distance) == (mine == &few));
+  }
+}
+
+TEST(both_orders_of_the_sides_give_the_same) {
+  Random random(8);
+  for (const Index n1 : {6, 30}) {
+    const Samples samples{random.rows(8, n1, 0.5), random.rows(8, 40)};
+    CpuJackknife forth = jackknife(samples.a(), samples.b());
+    CpuJackknife back = jackknife(samples.b(), samples.a());
+    CHECK(forth.second_order() == back.second_order());
+    CHECK(forth.foretold_bias(Side::kFirst) == back.foretold_bias(Side::kSecond));
+    const WithoutRow mine = forth.without(Side::kFirst, view(samples.rows1));
+    const WithoutRow theirs = back.without(Side::kSecond, view(samples.rows1));
+    for (std::size_t i = 0; i < mine.distance.size(); ++i) {
+      // The same sums, but for the order of the two traces.
+      CHECK_CLOSE(mine.distance[i], theirs.distance[i], 1e-13 * mine.distance[i]);
+      CHECK_CLOSE(mine.corrected[i], theirs.corrected[i], 1e-13 * mine.distance[i]);
+    }
+  }
+}
+
+// What is made of the eigenvalues -------------------------------------------------------------------------------------
+
+TEST(psi_is_its_integral) {
+  for (const double a : {0.0, 1e-9, 0.01, 0.3, 0.5}) {
+    for (const double b : {0.0, 1e-9, 0.02, 0.3}) {
+      for (const double x : {0.0, 1e-6, 0.1, 1.0, 1.9}) {
+        // Simpson's error is h^4 times the fourth derivative, some 1e6 at the end of the worst of these.
+        CHECK_CLOSE(detail::psi(x, a, b), integral(x, a, b), 1e-10 * (1 + x));
+        CHECK_CLOSE(detail::psi(x, a, b), detail::psi(x, b, a), 8 * kEpsilon * (1 + x));
+      }
+    }
+  }
+}
+
+TEST(psi_has_closed_limits) {
+  for (const double x : {0.0, 0.3, 5.0}) {
+    CHECK(detail::psi(x, 0, 0) == x);
+    for (const double a : {1e-6, 0.1, 0.19}) {
+      CHECK_CLOSE(detail::psi(x, a, a), -std::log1p(-a * x) / a, 16 * kEpsilon * (1 + x) / (1 - a * x));
+      const double one_sided = 2 * x / (1 + std::sqrt(1 - a * x));
+      CHECK_CLOSE(detail::psi(x, a, 0), one_sided, 8 * kEpsilon * (1 + x));
+      CHECK_CLOSE(detail::psi(x, a, 1e-30), one_sided, 8 * kEpsilon * (1 + x));
+    }
+  }
+  // Beyond all degrees of freedom it stays a number.
+  CHECK(std::isfinite(detail::psi(3, 0.5, 0.5)) && std::isfinite(detail::psi(3, 0.5, 0)));
+}
+
+TEST(known_sides_and_endless_samples_need_no_correction) {
+  Random random(9);
+  const Samples samples{random.rows(8, 30, 0.5), random.rows(8, 40)};
+  const CpuJackknife known(samples.a(), samples.b(), kNone, Precision::kFloat64, false);
+  CHECK(known.corrected() == known.distance());
+  CHECK(known.foretold_bias(Side::kFirst) == 0);
+  const FrechetTerms terms = frechet_terms(samples.a(), samples.b());
+  CHECK_CLOSE(known.distance(), terms.distance(), terms.rounding);
+  constexpr Index kEndless = Index{1} << 40;
+  const CpuGaussian endless = CpuGaussian::checked(samples.a().mu(), samples.a().sigma(), kEndless);
+  const CpuJackknife corrected(endless, samples.b(), {true, false}, Precision::kFloat64, false);
+  // dim of its n degrees of freedom are lost, each worth a share of the traces.
+  const double share = 8 * (terms.trace1 + terms.trace2) / as_double(kEndless);
+  CHECK_CLOSE(corrected.corrected(), terms.distance(), share + terms.rounding);
+  CHECK(corrected.corrected() < corrected.distance());
+}
+
+TEST(one_direction_has_its_correction_in_closed_form) {
+  // Both sides of m degrees of freedom: x(t) = l/(l + t), Psi = -m log(1 - x/m), and
+  // 1/pi int t^(-1/2) log((t + l)/(t + (1 - 1/m) l)) dt = 2 sqrt(l) (1 - sqrt(1 - 1/m)).
+  for (const Index n : {3, 4, 11, 1000}) {
+    for (const double variance : {1e-8, 1.0, 3e5}) {
+      const CpuJackknife one(diagonal({variance}, n), diagonal({4 * variance}, n), kBoth, Precision::kFloat64, false);
+      const double m = as_double(n - 1);
+      const double root = 2 * variance * 2 * m * (1 - std::sqrt(1 - 1 / m));
+      const double exact = 5 * variance * (1 - 1 / as_double(n)) - 2 * root;
+      CHECK_CLOSE(one.corrected(), exact, kQuadrature * variance);
+    }
+  }
+}
+
+TEST(second_order_and_foretold_bias_have_closed_forms_in_the_eigenvalues) {
+  Random random(10);
+  const std::vector<double> values = random.spectrum(12, 1e4);
+  const std::vector<double> others = random.spectrum(12, 1e2);
+  constexpr Index kMany = Index{1} << 26;  // more would lose the bias's digits beside those of 1
+  const CpuJackknife many(diagonal(values, kMany), diagonal(others, kMany), kBoth, Precision::kFloat64, false);
+  double second_order = 0;
+  double bias = 0;
+  for (std::size_t j = 0; j < 12; ++j) {
+    for (std::size_t k = 0; k < 12; ++k) {
+      const double root_j = std::sqrt(values[j] * others[j]);
+      const double root_k = std::sqrt(values[k] * others[k]);
+      const double h = root_j * root_k / (root_j + root_k);
+      second_order += h * h;
+      bias -= h / 4 / as_double(kMany - 1);  // of the integral of t^(-1/2) x(t)^2, by parts
+    }
+  }
+  CHECK_CLOSE(many.second_order(), second_order, 1e-13 * second_order);
+  // The next order is x / n of it, and x is at most 12.
+  const double tolerance = (kQuadrature + 12 / as_double(kMany)) * std::abs(bias);
+  CHECK_CLOSE(many.foretold_bias(Side::kFirst), bias, tolerance);
+  CHECK_CLOSE(many.foretold_bias(Side::kSecond), bias, tolerance);
+}
+
+TEST(the_foretold_bias_of_few_rows_is_its_integral_by_parts) {
+  Random random(14);
+  const std::vector<double> values = random.spectrum(12, 1e4);
+  for (const Index n : {20, 40}) {
+    const CpuJackknife found(diagonal(values, n), diagonal(values, n), {true, false}, Precision::kFloat64, false);
+    const double a = 1 / as_double(n - 1);
+    constexpr double kStep = 0.05;
+    double sum = 0;
+    for (double u = -40; u < 40; u += kStep) {  // t^(-1/2) dt = e^(u/2) du
+      double x = 0;
+      for (const double value : values) x += value * value / (value * value + std::exp(u));
+      sum -= kStep * std::exp(u / 2) * (-x - std::log1p(-a * x) / a);
+    }
+    const double bias = sum / (2 * 3.141592653589793);
+    // Here the poles are threefold: (2 pi)^2 / 2 times the 3e-9 of a simple one, at both ends of the strip.
+    CHECK_CLOSE(found.foretold_bias(Side::kFirst), bias, 1e-6 * std::abs(bias));
+    CHECK(found.foretold_bias(Side::kSecond) == 0);
+  }
+}
+
+TEST(extreme_scales_change_no_digit) {
+  Random random(11);
+  const Samples samples{random.rows(6, 20, 0.5), random.rows(6, 30)};
+  CpuJackknife base = jackknife(samples.a(), samples.b());
+  const WithoutRow expected = base.without(Side::kFirst, view(samples.rows1));
+  for (const double scale : {0x1p-200, 0x1p-60, 0x1p60, 0x1p200}) {
+    const auto scaled = [&](const M& rows) { return map(rows, [&](double value) { return scale * value; }); };
+    const Samples same{scaled(samples.rows1), scaled(samples.rows2)};
+    CpuJackknife all = jackknife(same.a(), same.b());
+    const WithoutRow found = all.without(Side::kFirst, view(same.rows1));
+    for (std::size_t i = 0; i < found.distance.size(); ++i) {
+      CHECK_CLOSE(found.distance[i] / scale / scale, expected.distance[i], 1e-12 * expected.distance[i]);
+      CHECK_CLOSE(found.corrected[i] / scale / scale, expected.corrected[i], 1e-12 * expected.distance[i]);
+    }
+  }
+}
+
+// As a user meets it --------------------------------------------------------------------------------------------------
+
+TEST(what_cannot_be_left_out_is_refused) {
+  Random random(12);
+  const Samples samples{random.rows(4, 10), random.rows(4, 2)};
+  CHECK_THROWS(jackknife(samples.a(), samples.b()), InvalidInput, "leaving a row out needs at least 3 samples, got 2");
+  CHECK_THROWS(jackknife(samples.a(), CpuGaussian::checked(V::zeros(4), M::zeros(4, 4), 0)), InvalidInput,
+               "at least 3 samples, got 0");
+  CpuJackknife first = jackknife(samples.a(), samples.b(), {true, false});
+  CHECK_THROWS(first.without(Side::kSecond, view(samples.rows2)), InvalidInput, "said to have no rows");
+  CHECK_THROWS(first.without(Side::kFirst, view(random.matrix(5, 10))), InvalidInput,
+               "features have 5 columns, but the Gaussians have dim 4");
+  CpuJackknife values(samples.a(), samples.b(), {true, false}, Precision::kFloat32, false);
+  CHECK_THROWS(values.without(Side::kFirst, view(samples.rows1)), InvalidInput, "said to have no rows");
+  const CpuGaussian wide = moments_of(random.matrix(5, 10)).stats(1);
+  CHECK_THROWS(jackknife(samples.a(), wide), InvalidInput, "the first Gaussian has dim 4, the second 5");
+}
+
+TEST(two_threads_may_leave_rows_out_at_once) {
+  Random random(13);
+  const Samples samples{random.rows(16, 300, 1), random.rows(16, 200)};
+  CpuJackknife all = jackknife(samples.a(), samples.b());
+  CpuJackknife fresh = jackknife(samples.a(), samples.b());
+  const std::array<WithoutRow, 2> expected = {all.without(Side::kFirst, view(samples.rows1)),
+                                              all.without(Side::kSecond, view(samples.rows2))};
+  std::array<WithoutRow, 4> found;
+  std::vector<std::thread> threads;
+  for (std::size_t k = 0; k < found.size(); ++k) {
+    threads.emplace_back([&, k] {
+      const Side side = k % 2 == 0 ? Side::kFirst : Side::kSecond;
+      found[k] = fresh.without(side, view(samples.of(side)));
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (std::size_t k = 0; k < found.size(); ++k) CHECK(found[k].distance == expected[k % 2].distance);
+}

@@ -1,0 +1,48 @@
+"""What the tests of the loss share: references, batches, what went before them, and gradients."""
+
+import numpy as np
+import reference
+import torch
+
+import fidfast.torch as ft
+
+DIM = 7
+EPS = np.finfo(float).eps
+
+#: The side that stays: regular, known by fewer rows than columns, with dead units, and with all of its variance in a
+#: subspace.
+REFERENCES = ("full", "few rows", "dead units", "low rank")
+
+
+def reference_rows(kind, rng, dim=DIM):
+    rows = rng.standard_normal((4 if kind == "few rows" else 60, dim)) @ rng.standard_normal((dim, dim)) + 0.5
+    if kind == "dead units":
+        rows[:, [1, 4]] = 0
+    if kind == "low rank":
+        rows = rows @ reference.rotation(dim, rng)[:, : dim // 2] @ rng.standard_normal((dim // 2, dim))
+    return rows
+
+
+def batch_of(n, rng, dim=DIM):
+    return rng.standard_normal((n, dim)) @ rng.standard_normal((dim, dim)) - 0.2
+
+
+def gradient_of(loss, rows):
+    features = torch.as_tensor(rows).detach().clone().requires_grad_()
+    loss(features).backward()
+    return features.grad
+
+
+def moments_of(kind):
+    """Moments, and the weights that they give to the rows of batches of the given sizes."""
+    if kind == "short queue":  # of fewer rows than columns
+        return ft.FeatureQueue(6, DIM, dtype=torch.float64), lambda sizes: np.arange(sum(sizes)) >= sum(sizes) - 6
+    if kind == "long queue":
+        return ft.FeatureQueue(17, DIM, dtype=torch.float64), lambda sizes: np.arange(sum(sizes)) >= sum(sizes) - 17
+    decay = {"average": 0.8, "all alike": 1.0, "batch alone": 0.0}[kind]
+    return ft.MovingMoments(DIM, decay), lambda sizes: np.concatenate(
+        [np.full(size, decay ** (len(sizes) - 1 - i)) for i, size in enumerate(sizes)]
+    )
+
+
+MOMENTS = ("short queue", "long queue", "average", "all alike", "batch alone")
