@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 
 from fidfast import _core
 from fidfast.extrapolation import Extrapolation, fid_infinity
-from fidfast.frechet import frechet_distance, frechet_terms
+from fidfast.frechet import frechet_distance
 from fidfast.gaussian import GaussianStats
-from fidfast.images import BrokenImageError
+from fidfast.images import BrokenImageError, open_images
 from fidfast.jackknife import Jackknife, Sample
 from fidfast.kernel import KernelDistance, cmmd, kid
 from fidfast.manifold import DensityCoverage, PrecisionRecall, density_coverage, manifold_metrics, precision_recall
 from fidfast.moments import Moments
 from fidfast.report_result import K_DENSITY_COVERAGE, K_PRECISION_RECALL, HarmfulSample, Report, Row, Trimmed
-from fidfast.sources import require_same_dim
+from fidfast.sources import require_same_dim, warn_of_extractors
 from fidfast.uncertainty import Estimate, _estimate
 
 __all__ = ["HarmfulSample", "Report", "Row", "Trimmed", "report"]
@@ -39,7 +39,7 @@ def report(
     reference: Any,
     *,
     names: Sequence[str] | None = None,
-    images: Sequence[NDArray[np.uint8]] | None = None,
+    images: Any = None,
     titles: tuple[str, str] | None = None,
     most_harmful: int = 12,
     all_pairs: bool = True,
@@ -55,9 +55,9 @@ def report(
         As `features`.
     names : sequence of str, optional
         A name for each row of `features`; its number unless given.
-    images : sequence of (height, width, 3) uint8 arrays, optional
-        What each row of `features` was made of, `fidfast.images.open_images` of a folder say. Only those of the most
-        harmful samples are read.
+    images : path, (n, height, width, 3) uint8 array or sequence of (height, width, 3) uint8 arrays, optional
+        What each row of `features` was made of. A folder or archive is read in the order of its sorted names, which
+        are then those of the rows unless `names` are given. Only the images of the most harmful samples are read.
     titles : (str, str), optional
         What the two sides are called; the paths, or "features" and "reference", unless given.
     most_harmful : int, default 12
@@ -94,6 +94,9 @@ def report(
         raise ValueError(f"most_harmful must be at least 0, got {most_harmful}")
     ours, theirs = Sample.of(features, "features", precision), Sample.of(reference, "reference", precision)
     require_same_dim(ours.stats.dim, theirs.stats.dim, "features", "reference")
+    if isinstance(images, (str, os.PathLike, np.ndarray)):
+        images = open_images(images)
+        names = images.names if names is None else names
     for what, given in (("names", names), ("images", images)):
         if given is not None and ours.rows is None:
             raise ValueError(f"{what} are those of rows, and features are statistics alone")
@@ -107,7 +110,8 @@ def report(
         estimate = _estimate(analysis)
     else:
         analysis = None
-        terms = frechet_terms(ours.stats, theirs.stats)
+        warn_of_extractors(ours.stats, theirs.stats, stacklevel=3)
+        terms = _core.frechet_terms(ours.stats._core, theirs.stats._core)
         extractor = ours.stats.extractor or theirs.stats.extractor
         estimate = Estimate(
             terms.distance, math.nan, math.nan, (None, None), terms.rounding, extractor=extractor, note=why
@@ -212,12 +216,14 @@ class _Questions(NamedTuple):
             return None
         for name, side in (("features", self.ours), ("reference", self.theirs)):
             if side.stats.extractor is not None and "clip" not in side.stats.extractor.lower():
-                self.reasons["cmmd"] = f"it is defined for CLIP's features, and {name} come from another network"
+                self.reasons["cmmd"] = f"it is defined for CLIP's features; {name}: {side.stats.extractor}"
                 return None
             for rows in side.slices():
                 norms = np.linalg.norm(_core.gather(rows, np.arange(len(rows))), axis=1)
                 if not np.all(np.abs(norms - 1) < UNIT_NORM):
-                    self.reasons["cmmd"] = f"it is defined for rows of unit norm, as CLIP's; {name} has others"
+                    self.reasons["cmmd"] = (
+                        f"it is defined for rows of unit norm, as CLIP's are; those of {name} are not"
+                    )
                     return None
         return cmmd(self.ours.rows, self.theirs.rows, precision=self.precision)
 
@@ -253,6 +259,10 @@ def _worst(
             image = None if images is None else np.asarray(images[row])
         except BrokenImageError:  # a picture less
             image = None
+        if image is not None and (image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3):
+            raise TypeError(
+                f"images must be (height, width, 3) uint8 arrays, got shape {image.shape} and dtype {image.dtype}"
+            )
         worst.append(HarmfulSample(row, name, float(influence[row]), image))
     return tuple(worst)
 

@@ -26,6 +26,7 @@ body { margin: 0 auto; padding: 1rem; max-width: 72rem; background: var(--ground
   font: 1rem/1.4 system-ui, sans-serif; overflow-wrap: anywhere; }
 h1 { margin: 0.5rem 0 1rem; font-size: 1.6rem; }
 h2 { margin: 2rem 0 0.5rem; font-size: 1.2rem; }
+h2, p { break-after: avoid; }
 table { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: 0.35rem 0.75rem 0.35rem 0; border-bottom: 1px solid var(--line); text-align: left;
   vertical-align: baseline; }
@@ -45,7 +46,7 @@ footer { margin-top: 2rem; }
 @media (max-width: 40rem) { td.note { display: block; padding-top: 0; } tr { display: grid; border-bottom: 1px solid
   var(--line); grid-template-columns: 1fr auto; } th, td { border: 0; } td.note { grid-column: 1 / -1; }
   thead { display: none; } }
-@media print { body { max-width: none; padding: 0; } .plots { grid-template-columns: 1fr 1fr; } }
+@media print { body { max-width: none; padding: 0; } .plots { grid-template-columns: repeat(3, 1fr); } }
 """
 
 
@@ -83,7 +84,7 @@ def _table(report: Report) -> str:
             f'<tr><th scope="row"{part}>{name}</th><td class="value">{value}</td>'
             f'<td class="note">{escape(row.note)}</td></tr>'
         )
-    head = '<tr><th scope="col">of</th><th scope="col">value</th><th scope="col">note</th></tr>'
+    head = '<tr><th scope="col">what</th><th scope="col">value</th><th scope="col">note</th></tr>'
     return f"<table>\n<thead>{head}</thead>\n<tbody>\n" + "\n".join(rows) + "\n</tbody>\n</table>"
 
 

@@ -25,9 +25,9 @@ _STYLE = {
     "axes.spines.right": False,
     "axes.spines.top": False,
     "figure.constrained_layout.use": True,
-    "font.size": 10,
+    "font.size": 9,
     "legend.frameon": False,
-    "legend.fontsize": 9,
+    "legend.fontsize": 8.5,
     "svg.fonttype": "path",
     "svg.hashsalt": "fidfast",
     "text.color": _INK,
@@ -54,7 +54,7 @@ def plots(report: Report) -> Iterator[Plot]:
         If matplotlib is not installed.
     """
     yield Plot(
-        _drawn(lambda axes: _distances(axes, report), height=2.6),
+        _drawn(lambda axes: _distances(axes, report)),
         "The distance as it is and without the bias of the samples; thick bars are one standard error, thin ones 95 %.",
     )
     if report.growth is not None:
@@ -102,17 +102,17 @@ def _growth(axes: Any, report: Report) -> None:
     inverse = 1 / growth.num_samples
     axes.plot(inverse, growth.distances, "o", color=_FEATURES, fillstyle="none", label="growing parts")
     ends = np.array([0.0, inverse.max()])
-    axes.plot(ends, growth.value + growth.slope * ends, color=_FAINT, linewidth=1, zorder=1, label="line through them")
+    axes.plot(ends, growth.value + growth.slope * ends, color=_FAINT, linewidth=1, zorder=1, label="their line")
     if known.note is None:
         low, high = known.interval()
         _bar(axes.vlines, 0.0, low, high, known.unbiased, known.stderr)
         axes.plot(0.0, known.unbiased, "o", color=_REFERENCE, clip_on=False, label="unbiased, 95 %")
-    axes.set_xlim(0, 1.04 * inverse.max())
+    axes.set_xlim(-0.05 * inverse.max(), 1.04 * inverse.max())
     sizes = _spaced([(0.0, "∞"), *((1 / n, f"{n:,}") for n in growth.num_samples.tolist())], 0.13 * inverse.max())
     axes.set_xticks([place for place, _ in sizes], [text for _, text in sizes])
     axes.set_xlabel("number of samples n, at 1/n")
     axes.set_ylabel(report.label)
-    axes.legend()
+    _legend(axes)
 
 
 def _spectra(axes: Any, report: Report) -> None:
@@ -127,7 +127,12 @@ def _spectra(axes: Any, report: Report) -> None:
         )  # fmt: skip
     axes.set_xlabel("principal direction")
     axes.set_ylabel("variance along it")
-    axes.legend()
+    _legend(axes)
+
+
+def _legend(axes: Any) -> None:
+    """Above the axes, where no point can lie."""
+    axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1), ncols=3, columnspacing=1.2, handlelength=1.4, borderpad=0)
 
 
 def _bar(lines: Callable[..., Any], place: float, low: float, high: float, middle: float, stderr: float) -> None:
@@ -155,12 +160,12 @@ def _style() -> Iterator[None]:
         yield
 
 
-def _drawn(draw: Callable[[Any], None], height: float = 3.6) -> str:
+def _drawn(draw: Callable[[Any], None]) -> str:
     """One figure as SVG; no state of pyplot is touched."""
     with _style():
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(5.6, height))
+        figure = Figure(figsize=(4.4, 3.2))
         draw(figure.add_subplot())
         text = io.StringIO()
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})

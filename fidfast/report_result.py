@@ -162,6 +162,8 @@ class Report:
             yield Row("  extrapolated", "", self.reasons["growth"])
         else:
             note = f"to 1/n = 0, through {len(self.growth.distances)} growing parts of the features"
+            if self.growth.num_samples[0] < 2 * min(self.ranks):
+                note += "; those below twice the rank need not lie on a line"
             yield Row("  extrapolated", f"{self.growth.value:.6g}", note)
         if self.trimmed is None:
             yield Row("  without the worst 1 %", "", self.reasons["most_harmful"])

@@ -139,6 +139,8 @@ class ImageFeatures(NamedTuple):
     skipped: list[str]
     #: Name of the extractor, with resize and arithmetic.
     extractor: str
+    #: Numbers of the images behind the rows, where broken ones were left out.
+    places: list[int]
 
 
 def features_of_images(
@@ -171,7 +173,7 @@ def features_of_images(
     features = np.concatenate(run.collected().rows)
     known = images.names if isinstance(images, Images) else None
     names = [str(number) if known is None else known[number] for number in run.places]
-    return ImageFeatures(features, names, run.skipped, extractor.full_name)
+    return ImageFeatures(features, names, run.skipped, extractor.full_name, run.places)
 
 
 class _Rows:
