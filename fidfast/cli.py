@@ -93,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     info.set_defaults(run=_info)
 
     demo = commands.add_parser("demo", help="show on real images how the distance answers to disturbances")
-    demo.add_argument("--out", metavar="FILE", default="fidfast-demo.png", help="the plot (default: %(default)s)")
+    demo.add_argument("--out", metavar="FILE", default="fidfast-demo.png", help="the first plot (default: %(default)s)")
     demo.add_argument("--quiet", action="store_true", help="no progress bar")
     demo.set_defaults(run=_demo)
     return parser
@@ -239,8 +239,11 @@ def _demo(options: argparse.Namespace) -> None:
     print(f"Fréchet distance of {result.num_samples} handwritten digits to their disturbed copies")
     print(f"(features of {result.extractor}; between two halves of the data it is {result.halves:.2f})\n")
     print(demo.table(result))
-    demo.plot(result, Path(options.out))
-    print(f"\nplot: {options.out}")
+    out = Path(options.out)
+    growth = out.with_name(f"{out.stem}-growth{out.suffix}")
+    demo.plot(result, out)
+    demo.plot_growth(result, growth)
+    print(f"\nplots: {out} and {growth}")
 
 
 def _or_unknown(value: object) -> str:

@@ -10,15 +10,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fidfast.frechet import frechet_distance
-from fidfast.gaussian import GaussianStats
+from fidfast.moments import Moments
+from fidfast.uncertainty import Estimate, estimate
 
-__all__ = ["DISTURBANCES", "STRENGTHS", "Demo", "digits", "plot", "run"]
+__all__ = ["DISTURBANCES", "STRENGTHS", "Demo", "Growth", "digits", "plot", "plot_growth", "run", "table"]
 
 Images = NDArray[np.float64]  # (n, SIDE, SIDE), from 0 (black) to 1
 
@@ -30,6 +31,23 @@ SIDE = 96
 STRENGTHS = (1, 2, 3, 4)
 
 
+#: The growing sample is of this disturbance, at strength 1.
+GROWING = "blurred"
+
+
+class Growth(NamedTuple):
+    """What the distance of a growing sample is, and how sure."""
+
+    #: Directions that are left of the features, so that there are enough samples for an error bar.
+    num_directions: int
+    dim: int
+    #: Digits of the reference, none of which is in the sample.
+    num_reference: int
+    #: Sizes of samples that contain one another, the smallest first.
+    num_samples: list[int]
+    estimates: list[Estimate]
+
+
 class Demo(NamedTuple):
     """What `run` measured."""
 
@@ -39,6 +57,7 @@ class Demo(NamedTuple):
     halves: float
     #: From the data to its disturbed copy, by disturbance, in the order of `STRENGTHS`.
     distances: dict[str, list[float]]
+    growth: Growth
 
 
 def digits(num_samples: int = 1000) -> Images:
@@ -120,7 +139,7 @@ def run(num_samples: int = 1000, *, progress: bool = True) -> Demo:
         import sklearn  # noqa: F401
         from tqdm import tqdm
 
-        from fidfast.torch import moments_of_images
+        from fidfast.torch import features_of_images
         from fidfast.torch.efficientnet import efficientnet_lite0
     except ImportError as error:
         raise ImportError(f"the demonstration needs more packages: pip install 'fidfast[demo]' ({error})") from error
@@ -131,17 +150,40 @@ def run(num_samples: int = 1000, *, progress: bool = True) -> Demo:
     distances: dict[str, list[float]] = {name: [] for name in DISTURBANCES}
     with tqdm(total=total, unit=" images", disable=not (progress and sys.stderr.isatty())) as bar:
 
-        def moments(some: Images) -> Any:
-            found = moments_of_images(_as_uint8(some), extractor, num_workers=0).moments
+        def features(some: Images) -> NDArray[np.float32]:
+            found = features_of_images(_as_uint8(some), extractor, num_workers=0).features
             bar.update(len(some))
             return found
 
         # Every other image, since the digits come in the order of their writers.
-        one, two = moments(images[::2]), moments(images[1::2])
-        reference: GaussianStats = (one + two).stats()
-        for name, _, copy in disturbed(images):
-            distances[name].append(frechet_distance(reference, moments(copy).stats()))
-    return Demo(len(images), extractor.full_name, frechet_distance(one.stats(), two.stats()), distances)
+        one, two = features(images[::2]), features(images[1::2])
+        halves = [Moments._of_features(half, "float32") for half in (one, two)]
+        reference = (halves[0] + halves[1]).stats()
+        for name, strength, copy in disturbed(images):
+            rows = features(copy)
+            distances[name].append(frechet_distance(reference, Moments._of_features(rows, "float32").stats()))
+            if (name, strength) == (GROWING, 1):
+                grown = growth(rows[1::2], one)
+    between = frechet_distance(halves[0].stats(), halves[1].stats())
+    return Demo(len(images), extractor.full_name, between, distances, grown)
+
+
+def growth(sample: NDArray[np.float32], reference: NDArray[np.float32]) -> Growth:
+    """Estimates of a growing sample's distance to the reference, which is taken as known.
+
+    An error bar needs twice as many samples as there are directions, so the features are projected on the reference's
+    first principal directions.
+    """
+    n = len(sample)
+    mean = reference.mean(axis=0, dtype=np.float64)
+    directions = np.linalg.svd(reference - mean, full_matrices=False)[2][: min(32, n // 8)].T
+    projected, known = (sample - mean) @ directions, (reference - mean) @ directions
+    projected = np.random.default_rng(0).permutation(projected)  # the digits come in the order of their writers
+    first = max(2 * directions.shape[1] + 1, 3 * n // 20)
+    stats = Moments._of_features(known, "float64").stats()
+    sizes = np.geomspace(first, n, 8).astype(int).tolist()
+    estimates = [estimate(projected[:size], stats) for size in sizes]
+    return Growth(directions.shape[1], reference.shape[1], len(reference), sizes, estimates)
 
 
 def _as_uint8(images: Images) -> NDArray[np.uint8]:
@@ -188,5 +230,35 @@ def plot(demo: Demo, path: Path) -> None:
         "two halves of the data", (4.5, demo.halves), xytext=(0, 3), textcoords="offset points", ha="right", color="0.4"
     )
     figure.suptitle(f"{demo.num_samples} handwritten digits, features of {demo.extractor}", fontsize=10)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def plot_growth(demo: Demo, path: Path) -> None:
+    """The distance of a growing sample as it is, and without bias and with its error bar."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    grown = demo.growth
+    sizes = grown.num_samples
+    unbiased = [known.unbiased for known in grown.estimates]
+    errors = np.abs(np.transpose([known.interval() for known in grown.estimates]) - unbiased)
+    figure, axes = plt.subplots(figsize=(8, 4.2), layout="constrained")
+    axes.plot(
+        sizes, [known.value for known in grown.estimates], marker="o", color="0.6", label="as other tools have it"
+    )
+    axes.errorbar(sizes, unbiased, errors, fmt="o", capsize=3, label="without the bias of the sample, 95 %")
+    axes.set_xlim(0, 1.04 * sizes[-1])
+    axes.set_xlabel("number of samples")
+    axes.set_ylabel(f"Fréchet distance to {grown.num_reference} other digits")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    axes.set_title(
+        f"{sizes[-1]} {GROWING} handwritten digits, features of {demo.extractor}\n"
+        f"(their first {grown.num_directions} principal directions: for all {grown.dim:,} these are too few samples)",
+        fontsize=10,
+    )
     figure.savefig(path, dpi=150)
     plt.close(figure)

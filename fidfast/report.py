@@ -97,7 +97,7 @@ def report(
     if isinstance(images, (str, os.PathLike, np.ndarray)):
         images = open_images(images)
         names = images.names if names is None else names
-    for what, given in (("names", names), ("images", images)):
+    for what, given in (("images", images), ("names", names)):
         if given is not None and ours.rows is None:
             raise ValueError(f"{what} are those of rows, and features are statistics alone")
         if given is not None and len(given) != len(ours.rows):
