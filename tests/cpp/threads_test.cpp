@@ -164,7 +164,6 @@ TEST(sigma_of_few_rows_is_made_once) {
   for (const M* sigma : sigmas) CHECK(sigma == sigmas.front());
 }
 
-<<<<<<< HEAD
 TEST(neighbours_are_looked_for_by_several_threads_at_once) {
   Random random(8);
   // Enough numbers for several pieces of every verb.
@@ -182,7 +181,9 @@ TEST(neighbours_are_looked_for_by_several_threads_at_once) {
   for (const ManifoldMetrics& each : found) {
     CHECK(each.precision == expected.precision && each.recall == expected.recall);
     CHECK(each.density == expected.density && each.coverage == expected.coverage);
-=======
+  }
+}
+
 TEST(rows_may_be_left_out_by_several_threads_at_once) {
   Random random(8);
   const std::array<M, 2> rows = {random.rows(16, 300, 1), random.rows(16, 200)};
@@ -200,6 +201,5 @@ TEST(rows_may_be_left_out_by_several_threads_at_once) {
   for (std::size_t k = 0; k < found.size(); ++k) {
     const WithoutRow expected = alone.without(k % 2 == 0 ? Side::kFirst : Side::kSecond, view(rows[k % 2]));
     CHECK(found[k].distance == expected.distance && found[k].corrected == expected.corrected);
->>>>>>> uncertainty
   }
 }
