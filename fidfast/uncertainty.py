@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fidfast.frechet import frechet_terms
+from fidfast import _core
 from fidfast.jackknife import Jackknife, Sample
 
 __all__ = ["Comparison", "Estimate", "compare", "estimate", "influence"]
@@ -249,7 +249,7 @@ def compare(
 
 def _estimate(jackknife: Jackknife) -> Estimate:
     ours, theirs = jackknife.sides
-    terms = frechet_terms(ours.stats, theirs.stats)
+    terms = _core.frechet_terms(ours.stats._core, theirs.stats._core)  # of extractors the jackknife has warned
     note = jackknife.note()
     blocks = [len(side.blocks) for side in jackknife.sides if side.blocks]
     return Estimate(
