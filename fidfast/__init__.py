@@ -35,6 +35,7 @@ from fidfast.manifold import (
 )
 from fidfast.moments import Moments
 from fidfast.ngrams import NgramCounts, ngram_jsd
+from fidfast.report import HarmfulSample, Report, Trimmed, report
 from fidfast.uncertainty import Comparison, Estimate, compare, estimate, influence
 
 __version__: str = _core.__version__
@@ -48,6 +49,7 @@ __all__ = [
     "Extrapolation",
     "FrechetTerms",
     "GaussianStats",
+    "HarmfulSample",
     "InceptionScore",
     "InceptionScoreResult",
     "KernelDistance",
@@ -55,7 +57,9 @@ __all__ = [
     "Moments",
     "NgramCounts",
     "PrecisionRecall",
+    "Report",
     "SubsetKernelDistance",
+    "Trimmed",
     "__version__",
     "class_distances",
     "cmmd",
@@ -74,5 +78,6 @@ __all__ = [
     "mifid",
     "ngram_jsd",
     "precision_recall",
+    "report",
     "transport_map",
 ]

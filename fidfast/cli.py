@@ -1,4 +1,4 @@
-"""The command line: ``fidfast fid | stats | info | demo``."""
+"""The command line: ``fidfast fid | report | stats | info | demo``."""
 
 from __future__ import annotations
 
@@ -8,20 +8,16 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fidfast import __version__, formats, images
-from fidfast.formats import Features
+from fidfast import __version__, formats
+from fidfast.cli_sources import Sources, add_image_options
 from fidfast.frechet import frechet_terms
 from fidfast.gaussian import GaussianStats
 from fidfast.moments import Moments
-from fidfast.sources import is_inception, stats_of_file
+from fidfast.sources import is_inception
 from fidfast.uncertainty import estimate
-
-#: Options that say something of images only.
-IMAGE_OPTIONS = ("weights", "resize", "bfloat16", "batch_size", "num_workers", "device", "skip_broken")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -63,19 +59,29 @@ def _parser() -> argparse.ArgumentParser:
     fid.add_argument("--json", action="store_true", help="print everything that is known as one JSON object")
     fid.set_defaults(run=_fid)
 
+    report = commands.add_parser("report", help="tell all that features tell: distances, error bars, the worst samples")
+    report.add_argument("a", metavar="A", help=f"the generated samples: {sources}")
+    report.add_argument("b", metavar="B", help="the reference: the same")
+    report.add_argument("--html", metavar="FILE", help="write a page with plots, and the worst images, as well")
+    report.add_argument("--json", action="store_true", help="print everything that is known as one JSON object")
+    report.add_argument(
+        "--no-pairs", action="store_true", help="leave out what takes time as the square of the number of samples"
+    )
+    report.set_defaults(run=_report)
+
     stats = commands.add_parser("stats", help="write the statistics of images or features; an interrupted run goes on")
     stats.add_argument("source", metavar="A", help=sources)
     stats.add_argument("out", help="the .npz to write; every tool of the field reads it")
     stats.set_defaults(run=_stats)
 
-    for command in (fid, stats):
+    for command in (fid, report, stats):
         command.add_argument(
             "--precision",
             choices=("float32", "float64"),
             default="float32",
             help="arithmetic of the products of float32 and narrower features (default: %(default)s)",
         )
-        _add_image_options(command)
+        add_image_options(command)
 
     info = commands.add_parser("info", help="say what a file holds")
     info.add_argument("file", help=f"{files}, or a checkpoint of Moments")
@@ -89,130 +95,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_image_options(command: argparse.ArgumentParser) -> None:
-    group = command.add_argument_group("images")
-    group.add_argument(
-        "--extractor",
-        metavar="NAME",
-        help="the network: inception (default), efficientnet-lite0, or package.module:factory; "
-        "of features, the name of the network that made them",
-    )
-    group.add_argument("--weights", metavar="FILE", help="of inception, instead of a download")
-    group.add_argument(
-        "--like",
-        metavar="TOOL",
-        help="the number of pytorch-fid, torch-fidelity, clean-fid, torchmetrics or stylegan3",
-    )
-    group.add_argument("--resize", metavar="METHOD", help="how images come to the network's size")
-    group.add_argument("--bfloat16", action="store_true", help="run the network in bfloat16: faster, other by 1-2 %%")
-    group.add_argument(
-        "--compile", choices=("auto", "yes", "no"), default="auto", help="compile the network (default: %(default)s)"
-    )
-    group.add_argument("--batch-size", type=_positive, metavar="N")
-    group.add_argument("--num-workers", type=int, metavar="N", help="processes that decode and resize")
-    group.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: cuda where there is one)")
-    group.add_argument("--skip-broken", action="store_true", help="leave out images that cannot be read, and list them")
-    group.add_argument(
-        "--no-cache", action="store_true", help="neither look for the same images' statistics nor keep them"
-    )
-    group.add_argument("--quiet", action="store_true", help="no progress bar")
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
-    return number
-
-
-class _Sources:
-    """What the arguments name, as statistics; the network is loaded at the first images, once."""
-
-    def __init__(self, options: argparse.Namespace) -> None:
-        self._options = options
-        self._extractor: Any = None
-        #: Messages on images that were left out, by argument.
-        self.skipped: dict[str, list[str]] = {}
-
-    def stats(self, path: str, checkpoint: str | None = None) -> GaussianStats:
-        options = self._options
-        if not images.holds_images(path):
-            return stats_of_file(path, options.precision, options.extractor, self._ddof())
-        from fidfast.torch import moments_of_images
-
-        moments, skipped = moments_of_images(
-            path,
-            moments_precision=options.precision,
-            checkpoint=checkpoint,
-            use_cache=not options.no_cache,
-            **self._of_the_network(),
-        )
-        if skipped:
-            self.skipped[path] = skipped
-        return moments.stats(self._ddof())
-
-    def sample(self, path: str) -> Features | GaussianStats:
-        """The features themselves, where they are to be had."""
-        if not images.holds_images(path):
-            content = formats.read(path)
-            if not isinstance(content, formats.Features):
-                return self.stats(path)
-            return replace(content, extractor=content.extractor or self._options.extractor)
-        from fidfast.torch import features_of_images
-
-        found = features_of_images(path, **self._of_the_network())
-        if found.skipped:
-            self.skipped[path] = found.skipped
-        return Features(found.features, found.extractor)
-
-    def _of_the_network(self) -> dict[str, Any]:
-        """Arguments of what makes features of images."""
-        from fidfast.torch import load_extractor
-        from fidfast.torch.run import usual_workers
-
-        options = self._options
-        if self._extractor is None:
-            sys.path.insert(0, "")  # as for `python -m`: the user's own modules lie in the folder where this is typed
-            self._extractor = load_extractor(
-                options.extractor or "inception", weights=options.weights, like=options.like, resize=options.resize
-            )
-        return {
-            "extractor": self._extractor,
-            "batch_size": options.batch_size,
-            "num_workers": usual_workers(options.device) if options.num_workers is None else options.num_workers,
-            "device": options.device,
-            "precision": "bfloat16" if options.bfloat16 else None,
-            "compile": {"yes": True, "no": False}.get(options.compile, "auto"),
-            "skip_broken": options.skip_broken,
-            "progress": not options.quiet,
-        }
-
-    def _ddof(self) -> int:
-        """What the tool that is to be matched subtracts from the number of samples."""
-        if self._options.like is None:
-            return 1
-        from fidfast.torch import LIKE
-
-        if self._options.like not in LIKE:
-            raise ValueError(f"unknown tool {self._options.like!r}; known are {', '.join(LIKE)}")
-        return LIKE[self._options.like].ddof
-
-    def require_images(self, *paths: str) -> None:
-        """Options of images are refused where there are none, instead of being passed over."""
-        given = [name for name in IMAGE_OPTIONS if getattr(self._options, name) not in (None, False)]
-        if given and not any(map(images.holds_images, paths)):
-            option = "--" + given[0].replace("_", "-")
-            raise ValueError(f"{option} is an option of images, and there are none in {' or '.join(paths)}")
-
-    def report_skipped(self) -> None:
-        for path, messages in self.skipped.items():
-            print(f"{path}: {len(messages)} broken images left out")
-            for message in messages:
-                print(f"  {message}")
-
-
 def _fid(options: argparse.Namespace) -> None:
-    sources = _Sources(options)
+    sources = Sources(options)
     sources.require_images(options.a, options.b)
     if options.estimate:
         _print_estimate(options, sources)
@@ -246,10 +130,10 @@ def _label(*extractors: str | None) -> str:
     return "FID" if all(map(is_inception, extractors)) else "Fréchet distance"
 
 
-def _print_estimate(options: argparse.Namespace, sources: _Sources) -> None:
+def _print_estimate(options: argparse.Namespace, sources: Sources) -> None:
     if options.like is not None:
         raise ValueError("--estimate is of the unbiased covariance; it does not go with --like")
-    a, b = sources.sample(options.a), sources.sample(options.b)
+    a, b = sources.sample(options.a).source, sources.sample(options.b).source
     found = estimate(a, b, precision=options.precision)
     label = _label(a.extractor, b.extractor)
     if options.json:
@@ -264,12 +148,47 @@ def _print_estimate(options: argparse.Namespace, sources: _Sources) -> None:
     sources.report_skipped()
 
 
+def _report(options: argparse.Namespace) -> None:
+    from fidfast.report import report
+
+    sources = Sources(options)
+    sources.require_images(options.a, options.b)
+    if options.like is not None:
+        raise ValueError("a report is of the unbiased covariance; it does not go with --like")
+    if options.html is not None:
+        _require_folder_of(options.html)
+    a, b = sources.sample(options.a), sources.sample(options.b)
+    found = report(
+        a.source,
+        b.source,
+        names=a.names,
+        images=a.images,
+        titles=(options.a, options.b),
+        all_pairs=not options.no_pairs,
+        precision=options.precision,
+    )
+    if options.html is not None:
+        found.write_html(options.html)
+    if options.json:
+        known = {**found.to_dict(), "files": [options.a, options.b], "skipped": sources.skipped}
+        print(json.dumps({**known, "fidfast_version": __version__}, ensure_ascii=False))
+        return
+    print(found.table())
+    sources.report_skipped()
+    if options.html is not None:
+        print(f"page: {options.html}")
+
+
+def _require_folder_of(path: str) -> None:
+    if not Path(path).parent.is_dir():
+        raise FileNotFoundError(f"no such folder to write to: {Path(path).parent}")
+
+
 def _stats(options: argparse.Namespace) -> None:
-    sources = _Sources(options)
+    sources = Sources(options)
     sources.require_images(options.source)
     out = options.out.removesuffix(".npz")
-    if not Path(out).parent.is_dir():
-        raise FileNotFoundError(f"no such folder to write to: {Path(out).parent}")
+    _require_folder_of(out)
     stats = sources.stats(options.source, f"{out}.partial.npz")
     stats.save(options.out)
     known = f"dim {stats.dim}, num_samples {_or_unknown(stats.num_samples)}, extractor {_or_unknown(stats.extractor)}"

@@ -1,0 +1,170 @@
+"""What the arguments of a command name: options of images, and the way from a path to statistics or features."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fidfast import formats, images
+from fidfast.formats import Features
+from fidfast.gaussian import GaussianStats
+from fidfast.sources import stats_of_file
+
+__all__ = ["Sources", "add_image_options"]
+
+#: Options that say something of images only.
+IMAGE_OPTIONS = ("weights", "resize", "bfloat16", "batch_size", "num_workers", "device", "skip_broken")
+
+
+def add_image_options(command: argparse.ArgumentParser) -> None:
+    """Those of everything that may read images."""
+    group = command.add_argument_group("images")
+    group.add_argument(
+        "--extractor",
+        metavar="NAME",
+        help="the network: inception (default), efficientnet-lite0, or package.module:factory; "
+        "of features, the name of the network that made them",
+    )
+    group.add_argument("--weights", metavar="FILE", help="of inception, instead of a download")
+    group.add_argument(
+        "--like",
+        metavar="TOOL",
+        help="the number of pytorch-fid, torch-fidelity, clean-fid, torchmetrics or stylegan3",
+    )
+    group.add_argument("--resize", metavar="METHOD", help="how images come to the network's size")
+    group.add_argument("--bfloat16", action="store_true", help="run the network in bfloat16: faster, other by 1-2 %%")
+    group.add_argument(
+        "--compile", choices=("auto", "yes", "no"), default="auto", help="compile the network (default: %(default)s)"
+    )
+    group.add_argument("--batch-size", type=_positive, metavar="N")
+    group.add_argument("--num-workers", type=int, metavar="N", help="processes that decode and resize")
+    group.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: cuda where there is one)")
+    group.add_argument("--skip-broken", action="store_true", help="leave out images that cannot be read, and list them")
+    group.add_argument(
+        "--no-cache", action="store_true", help="neither look for the same images' statistics nor keep them"
+    )
+    group.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
+    return number
+
+
+class Sample(NamedTuple):
+    """One side: its features where they are to be had, with the images behind them."""
+
+    source: Features | GaussianStats
+    #: By row; None without images.
+    names: list[str] | None = None
+    images: Sequence[NDArray[np.uint8]] | None = None
+
+
+class Picked(Sequence[NDArray[np.uint8]]):
+    """Images by the row of their features, where broken ones were left out; read when they are asked for."""
+
+    def __init__(self, all_images: images.Images, names: list[str]) -> None:
+        numbers = {name: number for number, name in enumerate(all_images.names)}
+        self._images = all_images
+        self._numbers = [numbers[name] for name in names]
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, row: Any) -> Any:
+        return self._images[self._numbers[row]]
+
+
+class Sources:
+    """What the arguments name, as statistics or features; the network is loaded at the first images, once."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._options = options
+        self._extractor: Any = None
+        #: Messages on images that were left out, by argument.
+        self.skipped: dict[str, list[str]] = {}
+
+    def stats(self, path: str, checkpoint: str | None = None) -> GaussianStats:
+        options = self._options
+        if not images.holds_images(path):
+            return stats_of_file(path, options.precision, options.extractor, self._ddof())
+        from fidfast.torch import moments_of_images
+
+        moments, skipped = moments_of_images(
+            path,
+            moments_precision=options.precision,
+            checkpoint=checkpoint,
+            use_cache=not options.no_cache,
+            **self._of_the_network(),
+        )
+        if skipped:
+            self.skipped[path] = skipped
+        return moments.stats(self._ddof())
+
+    def sample(self, path: str) -> Sample:
+        """The features themselves, where they are to be had."""
+        if not images.holds_images(path):
+            content = formats.read(path)
+            if not isinstance(content, formats.Features):
+                return Sample(self.stats(path))
+            return Sample(replace(content, extractor=content.extractor or self._options.extractor))
+        from fidfast.torch import features_of_images
+
+        found = features_of_images(path, **self._of_the_network())
+        if found.skipped:
+            self.skipped[path] = found.skipped
+        picked = Picked(images.open_images(path), found.names)
+        return Sample(Features(found.features, found.extractor), found.names, picked)
+
+    def _of_the_network(self) -> dict[str, Any]:
+        """Arguments of what makes features of images."""
+        from fidfast.torch import load_extractor
+        from fidfast.torch.run import usual_workers
+
+        options = self._options
+        if self._extractor is None:
+            sys.path.insert(0, "")  # as for `python -m`: the user's own modules lie in the folder where this is typed
+            self._extractor = load_extractor(
+                options.extractor or "inception", weights=options.weights, like=options.like, resize=options.resize
+            )
+        return {
+            "extractor": self._extractor,
+            "batch_size": options.batch_size,
+            "num_workers": usual_workers(options.device) if options.num_workers is None else options.num_workers,
+            "device": options.device,
+            "precision": "bfloat16" if options.bfloat16 else None,
+            "compile": {"yes": True, "no": False}.get(options.compile, "auto"),
+            "skip_broken": options.skip_broken,
+            "progress": not options.quiet,
+        }
+
+    def _ddof(self) -> int:
+        """What the tool that is to be matched subtracts from the number of samples."""
+        if self._options.like is None:
+            return 1
+        from fidfast.torch import LIKE
+
+        if self._options.like not in LIKE:
+            raise ValueError(f"unknown tool {self._options.like!r}; known are {', '.join(LIKE)}")
+        return LIKE[self._options.like].ddof
+
+    def require_images(self, *paths: str) -> None:
+        """Options of images are refused where there are none, instead of being passed over."""
+        given = [name for name in IMAGE_OPTIONS if getattr(self._options, name) not in (None, False)]
+        if given and not any(map(images.holds_images, paths)):
+            option = "--" + given[0].replace("_", "-")
+            raise ValueError(f"{option} is an option of images, and there are none in {' or '.join(paths)}")
+
+    def report_skipped(self) -> None:
+        for path, messages in self.skipped.items():
+            print(f"{path}: {len(messages)} broken images left out")
+            for message in messages:
+                print(f"  {message}")
