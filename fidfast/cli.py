@@ -151,10 +151,12 @@ class _Sources:
             self.skipped[path] = skipped
         return moments.stats(self._ddof())
 
-    def sample(self, path: str) -> Features | GaussianStats:
-        """The features themselves, where they are to be had."""
+    def sample(self, path: str) -> Features | Moments | GaussianStats:
+        """The features themselves, or blocks of them, where they are to be had."""
         if not images.holds_images(path):
             content = formats.read(path)
+            if isinstance(content, formats.Checkpoint) and content.progress is None:
+                return Moments._of_blocks(content.blocks, content.extractor or self._options.extractor)
             if not isinstance(content, formats.Features):
                 return self.stats(path)
             return replace(content, extractor=content.extractor or self._options.extractor)
