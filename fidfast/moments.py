@@ -124,9 +124,12 @@ class Moments:
             return
         n, _ = _core.require_finite(features)
         emptiest_first = sorted(self._blocks, key=lambda block: block.num_samples)
-        ends = [n * k // len(emptiest_first) for k in range(len(emptiest_first), -1, -1)]
-        for block, end, first in zip(emptiest_first, ends, ends[1:], strict=False):
+        each, rest = divmod(n, len(emptiest_first))
+        first = 0
+        for k, block in enumerate(emptiest_first):
+            end = first + each + (k < rest)
             block.update(features[first:end])  # the first of them raises where the columns do not fit
+            first = end
 
     def merge(self, other: Moments) -> None:
         """Add the rows that `other` has seen.
