@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from fidfast import formats, images
 from fidfast.formats import Features
 from fidfast.gaussian import GaussianStats
+from fidfast.moments import Moments
 from fidfast.sources import stats_of_file
 
 __all__ = ["Sources", "add_image_options"]
@@ -62,7 +63,7 @@ def _positive(text: str) -> int:
 class Sample(NamedTuple):
     """One side: its features where they are to be had, with the images behind them."""
 
-    source: Features | GaussianStats
+    source: Features | Moments | GaussianStats
     #: By row; None without images.
     names: list[str] | None = None
     images: Sequence[NDArray[np.uint8]] | None = None
@@ -110,9 +111,11 @@ class Sources:
         return moments.stats(self._ddof())
 
     def sample(self, path: str) -> Sample:
-        """The features themselves, where they are to be had."""
+        """The features themselves, or blocks of them, where they are to be had."""
         if not images.holds_images(path):
             content = formats.read(path)
+            if isinstance(content, formats.Checkpoint) and content.progress is None:
+                return Sample(Moments._of_blocks(content.blocks, content.extractor or self._options.extractor))
             if not isinstance(content, formats.Features):
                 return Sample(self.stats(path))
             return Sample(replace(content, extractor=content.extractor or self._options.extractor))
