@@ -86,7 +86,7 @@ def test_moments_without_blocks_are_a_known_reference(rows):
 
 @pytest.mark.parametrize("call", [fidfast.estimate, fidfast.influence])
 def test_errors_name_the_argument(call, rows, tmp_path):
-    with pytest.raises(TypeError, match="features: .*int"):
+    with pytest.raises(TypeError, match=r"features: .*int"):
         call(rows.astype(int), KNOWN)
     with pytest.raises(ValueError, match="reference: "):
         call(rows, np.zeros((0, 4)))
@@ -96,13 +96,13 @@ def test_errors_name_the_argument(call, rows, tmp_path):
         call(rows[0], KNOWN)
     bad = rows.copy()
     bad[7, 2] = np.inf
-    with pytest.raises(ValueError, match="features: .*NaN or infinity; the first such row is 7"):
+    with pytest.raises(ValueError, match=r"features: .*NaN or infinity; the first such row is 7"):
         call(bad, KNOWN)
     with pytest.raises(ValueError, match="features has 2 samples, too few to leave any out"):
         call(rows[:2], KNOWN)
-    with pytest.raises(ValueError, match="features: .*at least 2"):
+    with pytest.raises(ValueError, match=r"features: .*at least 2"):
         call(rows[:1], KNOWN)
-    with pytest.raises(FileNotFoundError, match="no such file: .*none.npy"):
+    with pytest.raises(FileNotFoundError, match=r"no such file: .*none.npy"):
         call(tmp_path / "none.npy", KNOWN)
     with pytest.raises(ValueError, match="float16"):
         call(rows, KNOWN, precision="float16")
