@@ -172,8 +172,8 @@ def _report(options: argparse.Namespace) -> None:
     if options.html is not None:
         found.write_html(options.html)
     if options.json:
-        known = {**found.to_dict(), "skipped": sources.skipped, "fidfast_version": __version__}
-        print(json.dumps(known, ensure_ascii=False))
+        known = {**found.to_dict(), "files": [options.a, options.b], "skipped": sources.skipped}
+        print(json.dumps({**known, "fidfast_version": __version__}, ensure_ascii=False))
         return
     print(found.table())
     if options.html is not None:

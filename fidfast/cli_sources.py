@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from fidfast import formats, images
 from fidfast.formats import Features
 from fidfast.gaussian import GaussianStats
+from fidfast.moments import Moments
 from fidfast.sources import stats_of_file
 
 __all__ = ["Sample", "Sources", "add_image_options"]
@@ -62,14 +63,14 @@ def _positive(text: str) -> int:
 class Sample(NamedTuple):
     """One side: the features where they are to be had, and what is known of the images behind them."""
 
-    source: Features | GaussianStats
+    source: Features | Moments | GaussianStats
     #: By row; None where there are no images.
     names: Sequence[str] | None = None
     images: Sequence[NDArray[np.uint8]] | None = None
 
 
 class Sources:
-    """What the arguments name, as statistics; the network is loaded at the first images, once."""
+    """What the arguments name, as statistics or features; the network is loaded at the first images, once."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self._options = options
@@ -95,12 +96,17 @@ class Sources:
         return moments.stats(self._ddof())
 
     def sample(self, path: str, images_behind: str | None = None) -> Sample:
-        """The features themselves, where they are to be had; `images_behind` are those that features were made of."""
+        """The features themselves, or blocks of them, where they are to be had.
+
+        `images_behind` are those that features were made of.
+        """
         if not images.holds_images(path):
             content = formats.read(path)
             if not isinstance(content, Features):
                 if images_behind is not None:
                     raise ValueError(f"--images are those behind features, and {path} holds {content.what}")
+                if isinstance(content, formats.Checkpoint) and content.progress is None:
+                    return Sample(Moments._of_blocks(content.blocks, content.extractor or self._options.extractor))
                 return Sample(self.stats(path))
             known = replace(content, extractor=content.extractor or self._options.extractor)
             if images_behind is None:

@@ -26,6 +26,8 @@ SAMPLES_PER_DIRECTION = 2
 class Sample(NamedTuple):
     """One side: its statistics, and the rows or blocks of rows that can be left out."""
 
+    #: Of the argument.
+    name: str
     stats: GaussianStats
     rows: Any = None
     blocks: tuple[Moments, ...] = ()
@@ -35,24 +37,29 @@ class Sample(NamedTuple):
         try:
             if isinstance(source, (str, os.PathLike)):
                 content = formats.read(source)
-                if isinstance(content, formats.Checkpoint):
+                if isinstance(content, formats.Checkpoint) and content.progress is None:
                     source = Moments._of_blocks(content.blocks, content.extractor)
                 elif isinstance(content, formats.Features):
                     source = content
             if isinstance(source, formats.Features):
                 moments = Moments._of_features(source.features, precision, source.extractor)
-                return cls(moments.stats(), rows=source.features)
-            if isinstance(source, Moments) and len(source.blocks) > 1:
-                return cls(source.stats(), blocks=source.blocks)
+                return cls(name, moments.stats(), rows=source.features)
+            if isinstance(source, Moments):
+                blocks = tuple(block for block in source.blocks if block.num_samples > 0)
+                return cls(name, source.stats(), blocks=blocks if len(blocks) > 1 else ())
         except (TypeError, ValueError) as error:
             raise type(error)(f"{name}: {error}") from error
-        if isinstance(source, (GaussianStats, Moments, str, os.PathLike)):
-            return cls(as_stats(source, name, precision))
+        if isinstance(source, (GaussianStats, str, os.PathLike)):
+            return cls(name, as_stats(source, name, precision))
         return cls.of(formats.Features(source), name, precision)
 
     @property
     def sampled(self) -> bool:
         return self.rows is not None or bool(self.blocks)
+
+    @property
+    def num_samples(self) -> int:
+        return self.stats.num_samples or 0
 
     def whole(self) -> Moments:
         """All blocks as one."""
@@ -63,7 +70,10 @@ class Sample(NamedTuple):
         return whole
 
     def slices(self) -> Iterator[Any]:
-        for first in range(0, len(self.rows), formats.ROWS_AT_A_TIME):
+        if self.num_samples <= formats.ROWS_AT_A_TIME:
+            yield self.rows  # which need not be sliceable
+            return
+        for first in range(0, self.num_samples, formats.ROWS_AT_A_TIME):
             yield self.rows[first : first + formats.ROWS_AT_A_TIME]
 
 
@@ -101,15 +111,19 @@ class Jackknife:
     """One distance, its replicates, and what follows from them."""
 
     def __init__(self, ours: Sample, theirs: Sample, precision: str) -> None:
-        require_same_dim(ours.stats.dim, theirs.stats.dim, "features", "reference")
+        require_same_dim(ours.stats.dim, theirs.stats.dim, ours.name, theirs.name)
         warn_of_extractors(ours.stats, theirs.stats, stacklevel=4)
         self.sides = (ours, theirs)
         self._precision = precision
         if not (ours.sampled or theirs.sampled):
             raise ValueError(
-                "features are statistics alone, which do not tell how their samples scatter: give the (n, dim) array "
-                "or file of features, or collect them in Moments(dim, blocks=20)"
+                f"{ours.name} are statistics alone, which do not tell how their samples scatter: give the (n, dim) "
+                "array or file of features, or collect them in Moments(dim, blocks=20)"
             )
+        for side in self.sides:
+            # With blocks, what is left has to have a covariance.
+            if side.sampled and side.num_samples - max((block.num_samples for block in side.blocks), default=1) < 2:
+                raise ValueError(f"{side.name} has {side.num_samples} samples, too few to leave any out")
         self._core = self._jackknife((ours.stats, theirs.stats), any(side.rows is not None for side in self.sides))
         self.distance, self.corrected = self._core.distance, self._core.corrected
         #: By side, where it is a sample.
@@ -121,7 +135,7 @@ class Jackknife:
 
     def _replicates(self, k: int) -> Replicates:
         side = self.sides[k]
-        n = side.stats.num_samples or 0
+        n = side.num_samples
         whole = (self.distance, self.corrected)
         if side.rows is not None:
             parts = [self._core.without(bool(k), rows) for rows in side.slices()]
@@ -160,12 +174,12 @@ class Jackknife:
     def note(self) -> str | None:
         """Why the expansion does not hold, or None."""
         for k, replicates in self.replicates.items():
-            needed = SAMPLES_PER_DIRECTION * self._core.rank + 1
+            # As many must be left where the largest part has been taken out.
+            needed = SAMPLES_PER_DIRECTION * self._core.rank + int(replicates.rows.max())
             if replicates.num_samples < needed:
-                name = ("features", "reference")[k]
                 return (
-                    f"{name} has {replicates.num_samples} samples, and {self._core.rank} directions that vary "
-                    f"need {needed}"
+                    f"{self.sides[k].name} has {replicates.num_samples} samples, and {self._core.rank} directions that "
+                    f"vary need {needed}"
                 )
         return None
 

@@ -20,6 +20,9 @@ __all__ = ["Comparison", "Estimate", "compare", "estimate", "influence"]
 
 Array = NDArray[np.float64]
 
+#: As many degrees of freedom as make Student's distribution the normal one.
+_NORMAL = 1e9
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -64,7 +67,7 @@ class Estimate:
             raise ValueError(f"level must be between 0 and 1, got {level}")
         from scipy.special import stdtrit
 
-        half = float(stdtrit(min(self.degrees_of_freedom, 1e9), (1 + level) / 2)) * self.stderr
+        half = float(stdtrit(min(self.degrees_of_freedom, _NORMAL), (1 + level) / 2)) * self.stderr
         return self.unbiased - half, self.unbiased + half
 
     def to_dict(self) -> dict[str, Any]:
@@ -224,14 +227,15 @@ def compare(
     As in `estimate`; the second order is left in where rows are shared, so that the error is, if anything, too large.
     """
     sides = [Sample.of(features_a, "features_a", precision), Sample.of(features_b, "features_b", precision)]
-    for name, side in zip(("features_a", "features_b"), sides, strict=True):
+    for side in sides:
         if side.rows is None:
-            raise ValueError(f"{name} must be an (n, dim) array or a file of features: statistics have no rows")
-    counts = [side.stats.num_samples for side in sides]
+            raise ValueError(f"{side.name} must be an (n, dim) array or a file of features: statistics have no rows")
+    counts = [side.num_samples for side in sides]
     if paired and counts[0] != counts[1]:
         raise ValueError(f"features_a has {counts[0]} rows, but features_b has {counts[1]}: they cannot be paired")
     common = Sample.of(reference, "reference", precision)
-    one, two = (Jackknife(side, common, precision) for side in sides)
+    one = Jackknife(sides[0], common, precision)
+    two = Jackknife(sides[1], common, precision)
     a, b = _estimate(one), _estimate(two)
     variance = 0.0
     if common.sampled:
@@ -243,8 +247,17 @@ def compare(
     usable = a.note is None and b.note is None
     stderr = math.sqrt(variance) if usable else math.nan
     difference = a.unbiased - b.unbiased
-    p_value = math.erfc(abs(difference) / (stderr * math.sqrt(2))) if stderr > 0 else math.nan
-    return Comparison(difference, stderr, p_value, a, b)
+    degrees_of_freedom = min(a.degrees_of_freedom, b.degrees_of_freedom)
+    return Comparison(difference, stderr, _p_value(difference, stderr, degrees_of_freedom), a, b)
+
+
+def _p_value(difference: float, stderr: float, degrees_of_freedom: float) -> float:
+    """Student's, two-sided."""
+    if stderr == 0:  # the same rows twice
+        return float(difference == 0)
+    from scipy.special import stdtr
+
+    return 2 * float(stdtr(min(degrees_of_freedom, _NORMAL), -abs(difference) / stderr))
 
 
 def _estimate(jackknife: Jackknife) -> Estimate:

@@ -51,7 +51,8 @@ def test_json_and_page(capsys, files):
     assert (code, err) == (0, "")
     known = json.loads(out)
     wanted = fidfast.report("a.npy", "b.npy", all_pairs=False).to_dict()
-    assert known == {**wanted, "skipped": {}, "fidfast_version": fidfast.__version__}
+    beside = {"files": ["a.npy", "b.npy"], "skipped": {}, "fidfast_version": fidfast.__version__}
+    assert known == {**wanted, **beside}
     page = (files / "page.html").read_text(encoding="utf-8")
     assert page == fidfast.report("a.npy", "b.npy", all_pairs=False).html()
     _, out, _ = run(capsys, "report", "a.npy", "b.npy", "--html", "other.html", "--extractor", "dino")
@@ -59,10 +60,18 @@ def test_json_and_page(capsys, files):
     assert "a.npy; extractor dino; rank 4" in out
 
 
-def test_statistics_on_one_side(capsys):
+def test_statistics_and_blocks(capsys):
     run(capsys, "stats", "b.npy", "b.npz")
     _, out, _ = run(capsys, "report", "a.npy", "b.npz")
     assert "reference is given by statistics" in out
+    moments = fidfast.Moments(4, blocks=20)
+    moments.update(np.load("a.npy"))
+    moments.save("run.npz")
+    _, out, _ = run(capsys, "report", "run.npz", "b.npz", "--json")
+    known = json.loads(out)
+    assert known["stderr"] > 0
+    assert known["degrees_of_freedom"] == 19
+    assert "features are statistics alone, without rows to leave out" in known["reasons"]["most_harmful"]
 
 
 def test_folders_of_images(capsys, folders):

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 import fidfast
 from benchmarks import machine, peers
+from benchmarks.accuracy import uncertainty
 from fidfast import GaussianStats
 
 #: Real Inception features, where they lie beside the checkout.
@@ -131,7 +132,10 @@ def main() -> None:
             print("error of the distance, relative to the sum of the traces")
             print(f"{'':38}" + "".join(f"{key:>18}" for key in list(rows[0])[1:]))
         print(f"{case.name:38}" + "".join(f"{value:>18}" for value in list(rows[-1].values())[1:]), flush=True)
-    if not quick:
+    if quick:
+        print()
+        uncertainty.run(quick=True)
+    else:
         path = machine.RESULTS / f"accuracy-{machine.name()}.json"
         path.write_text(json.dumps({"machine": machine.description(), "errors": rows}, indent=1) + "\n")
 

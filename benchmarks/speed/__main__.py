@@ -1,4 +1,7 @@
-"""Run every timing, print the table of ratios, write ``benchmarks/results/<machine>.json``."""
+"""Run every timing, print the table of ratios, write ``benchmarks/results/<machine>.json``.
+
+With ``-k`` a part of them: groups that were not run stay as they are in the file. A ratio is between cases of one run.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,8 @@ import pytest
 from benchmarks import machine
 from benchmarks.speed import claims
 
-#: Options with which figures are not kept: they are a trial's, or a part of all.
-PARTIAL = ("--dim", "--images", "-k")
+#: Options with which figures are a trial's, and are not kept.
+TRIAL = ("--dim", "--images")
 
 
 def measured(folder: Path, arguments: list[str]) -> list[dict[str, Any]]:
@@ -54,16 +57,20 @@ def main() -> None:
         print(f"{work}: {note}")
     for work, megabytes in memory.items():
         print(f"peak memory of {work}: {megabytes} MB above the interpreter's")
-    if any(argument.startswith(PARTIAL) for argument in sys.argv[1:]):
+    if any(argument.startswith(TRIAL) for argument in sys.argv[1:]):
         return
+    path = machine.RESULTS / f"{machine.name()}.json"
+    before = json.loads(path.read_text()) if path.exists() else {"cases": []}
+    groups = {group for group, _ in times}
+    kept = [case for case in before["cases"] if case["group"] not in groups]
+    cases = kept + [{"group": group, "tool": tool, **found} for (group, tool), found in times.items()]
     results = {
         "machine": machine.description(),
-        "ratios": table,
-        "notes": notes,
-        "memory_mb": memory,
-        "cases": [{"group": group, "tool": tool, **found} for (group, tool), found in times.items()],
+        "ratios": claims.lines({(case["group"], case["tool"]): case["seconds"] for case in cases}),
+        "notes": before.get("notes", {}) | notes,
+        "memory_mb": before.get("memory_mb", {}) | memory,
+        "cases": cases,
     }
-    path = machine.RESULTS / f"{machine.name()}.json"
     path.write_text(json.dumps(results, indent=1) + "\n")
     print(f"written to {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}")
 

@@ -66,7 +66,8 @@ struct Quadrature {
     if (values.empty()) return;
     const double first = std::log(values.front()) - 34;
     const double last = std::log(values.back()) + 14;
-    for (double u = first; u < last; u += 1) {
+    for (int k = 0; first + k < last; ++k) {
+      const double u = first + k;
       t.push_back(std::exp(u));
       weight.push_back(std::exp(u / 2));
     }

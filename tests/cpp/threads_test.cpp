@@ -1,5 +1,6 @@
 // Several threads at one object: no row is lost, nothing waits forever, and the thread sanitizer has something to
 // watch.
+#include <array>
 #include <atomic>
 #include <functional>
 #include <memory>
@@ -7,6 +8,7 @@
 #include <vector>
 
 #include "check.hpp"
+#include "core/jackknife.hpp"
 #include "streams.hpp"
 
 using namespace fidfast;
@@ -179,5 +181,25 @@ TEST(neighbours_are_looked_for_by_several_threads_at_once) {
   for (const ManifoldMetrics& each : found) {
     CHECK(each.precision == expected.precision && each.recall == expected.recall);
     CHECK(each.density == expected.density && each.coverage == expected.coverage);
+  }
+}
+
+TEST(rows_may_be_left_out_by_several_threads_at_once) {
+  Random random(8);
+  const std::array<M, 2> rows = {random.rows(16, 300, 1), random.rows(16, 200)};
+  const Gaussian<Cpu> a = moments_of(rows[0]).stats(1);
+  const Gaussian<Cpu> b = moments_of(rows[1]).stats(1);
+  Jackknife<Cpu> alone(a, b, {true, true}, Precision::kFloat32, true);
+  Jackknife<Cpu> shared(a, b, {true, true}, Precision::kFloat32, true);
+  std::array<WithoutRow, kThreads> found;
+  std::vector<std::function<void()>> work;
+  for (std::size_t k = 0; k < found.size(); ++k) {
+    work.emplace_back(
+        [&, k] { found[k] = shared.without(k % 2 == 0 ? Side::kFirst : Side::kSecond, view(rows[k % 2])); });
+  }
+  at_once(work);
+  for (std::size_t k = 0; k < found.size(); ++k) {
+    const WithoutRow expected = alone.without(k % 2 == 0 ? Side::kFirst : Side::kSecond, view(rows[k % 2]));
+    CHECK(found[k].distance == expected.distance && found[k].corrected == expected.corrected);
   }
 }
