@@ -92,7 +92,7 @@ def report(
     """
     if most_harmful < 0:
         raise ValueError(f"most_harmful must be at least 0, got {most_harmful}")
-    ours, theirs = _sample(features, "features", precision), _sample(reference, "reference", precision)
+    ours, theirs = Sample.of(features, "features", precision), Sample.of(reference, "reference", precision)
     require_same_dim(ours.stats.dim, theirs.stats.dim, "features", "reference")
     if isinstance(images, (str, os.PathLike, np.ndarray)):
         images = open_images(images)
@@ -247,13 +247,6 @@ class _Questions(NamedTuple):
             None if both[0] else precision_recall(reference, generated, K_PRECISION_RECALL),
             None if both[1] else density_coverage(reference, generated, K_DENSITY_COVERAGE),
         )
-
-
-def _sample(source: Any, name: str, precision: str) -> Sample:
-    side = Sample.of(source, name, precision)
-    if side.rows is None or hasattr(side.rows, "shape"):
-        return side
-    return side._replace(rows=_core.gather(side.rows, np.arange(side.num_samples)))  # knows DLPack and nothing else
 
 
 def _worst(

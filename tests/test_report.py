@@ -91,23 +91,6 @@ def test_tensors(sides, found):
     assert again.to_dict() == found.to_dict()
 
 
-class Bare:
-    """Knows DLPack and nothing else."""
-
-    def __init__(self, array):
-        self._array = array
-
-    def __dlpack__(self, **options):
-        return self._array.__dlpack__(**options)
-
-    def __dlpack_device__(self):
-        return self._array.__dlpack_device__()
-
-
-def test_what_knows_dlpack_alone(sides, found):
-    assert fidfast.report(*map(Bare, sides)).to_dict() == found.to_dict()
-
-
 # What cannot be told ------------------------------------------------------------------------------------------------
 
 
