@@ -127,7 +127,7 @@ def disturbed(images: Images) -> Iterator[tuple[str, int, Images]]:
 
 
 def run(num_samples: int = 1000, *, progress: bool = True) -> Demo:
-    """Measure all distances: 17 passes of the network over the images, about half a minute on 2 cores.
+    """Measure all distances: 17 passes of the network over the images, about a minute on 2 cores.
 
     Raises
     ------
@@ -251,13 +251,14 @@ def plot_growth(demo: Demo, path: Path) -> None:
     )
     axes.errorbar(sizes, unbiased, errors, fmt="o", capsize=3, label="without the bias of the sample, 95 %")
     axes.set_xlim(0, 1.04 * sizes[-1])
+    axes.set_ylim(min(0, axes.get_ylim()[0]))
     axes.set_xlabel("number of samples")
     axes.set_ylabel(f"Fréchet distance to {grown.num_reference} other digits")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
     axes.set_title(
         f"{sizes[-1]} {GROWING} handwritten digits, features of {demo.extractor}\n"
-        f"(their first {grown.num_directions} principal directions: for all {grown.dim:,} these are too few samples)",
+        f"(on the reference's first {grown.num_directions} principal directions: too few samples for {grown.dim:,})",
         fontsize=10,
     )
     figure.savefig(path, dpi=150)
