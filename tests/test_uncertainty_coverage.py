@@ -1,7 +1,8 @@
 """What `estimate` says of its own error, held against many draws from laws whose distance is known exactly.
 
-Seeds are fixed. Each bound says how far it is from what is expected, in standard errors of the Monte Carlo, so that
-another seed would miss it with a probability of less than a thousandth.
+Seeds are fixed. Each bound is the range that is asked for, and three standard errors of the Monte Carlo: a law inside
+of the range misses it with a probability of about a thousandth. In small dims and with few rows the interval is too
+short (docs/uncertainty.md), and laws are not inside; hence dim 32.
 """
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import fidfast
 from fidfast import GaussianStats
 
-DIM, DRAWS = 16, 150
+DIM, DRAWS = 32, 300
 
 
 def gaussian(equal: bool):
@@ -70,12 +71,12 @@ def test_the_interval_holds_and_the_error_is_the_spread(law, sampled, equal):
     exact, found, _ = draws(law, 5, equal=equal, sampled=sampled)
     ends = np.array([each.interval() for each in found])
     coverage = np.mean((ends[:, 0] <= exact) & (exact <= ends[:, 1]))
-    # 92 % or more, less three standard errors of a share of 150 draws, 0.022 each. All of 150 may hold.
-    assert 0.92 - 0.066 <= coverage <= 1
+    # 92 % or more, less three standard errors of a share of 300 draws, 0.0157 each. All of them may hold.
+    assert 0.92 - 0.047 <= coverage <= 1
     unbiased = np.array([each.unbiased for each in found])
     stderr = np.sqrt(np.mean([each.stderr**2 for each in found]))
-    # Within 15 %, and three standard errors of a spread, 1 / sqrt(2 * 150) = 6 % each.
-    assert abs(stderr / unbiased.std(ddof=1) - 1) <= 0.15 + 0.18
+    # Within 15 %, and three standard errors of a spread, 1 / sqrt(2 * 300) = 4 % each.
+    assert abs(stderr / unbiased.std(ddof=1) - 1) <= 0.15 + 0.12
 
 
 @pytest.mark.parametrize(("law", "rows_per_dim"), [("Gaussian", 2), ("rectified", 2), ("scale mixture", 5)])
