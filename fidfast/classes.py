@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from fidfast import _core, formats
 from fidfast.gaussian import GaussianStats
+from fidfast.merging import Mergeable
 from fidfast.moments import Moments
 
 __all__ = ["ClassMoments", "Label"]
@@ -23,7 +24,7 @@ Label = int | str
 _ROWS_AT_A_TIME = 1024
 
 
-class ClassMoments(Mapping[Label, Moments]):
+class ClassMoments(Mergeable, Mapping[Label, Moments]):
     """Moments of features for each class, in one pass over a labelled stream.
 
     A mapping from labels to `Moments`, in the order of the labels. As with `Moments`, batches may come in any size,
@@ -276,19 +277,6 @@ class ClassMoments(Mapping[Label, Moments]):
     def __len__(self) -> int:
         return len(self._classes)
 
-    def __add__(self, other: ClassMoments) -> ClassMoments:
-        if not isinstance(other, ClassMoments):
-            return NotImplemented
-        total = self.__copy__()
-        total.merge(other)
-        return total
-
-    def __iadd__(self, other: ClassMoments) -> ClassMoments:
-        if not isinstance(other, ClassMoments):
-            return NotImplemented
-        self.merge(other)
-        return self
-
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ClassMoments):
             return NotImplemented
@@ -307,9 +295,6 @@ class ClassMoments(Mapping[Label, Moments]):
         moments = ClassMoments(self.dim, self._num_classes, self.precision, self.extractor)
         moments._classes = {label: copy.copy(of_class) for label, of_class in list(self._classes.items())}
         return moments
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> ClassMoments:
-        return self.__copy__()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _of_state, (self._state(),)

@@ -9,11 +9,12 @@ from typing import Any
 
 from fidfast import _core, formats
 from fidfast.gaussian import GaussianStats
+from fidfast.merging import Mergeable
 
 __all__ = ["Moments"]
 
 
-class Moments:
+class Moments(Mergeable):
     """Count, mean and scatter of a stream of features, in memory that does not grow with the stream.
 
     Batches may come in any size, order and floating-point type, from several threads; moments of parts of the data
@@ -243,19 +244,6 @@ class Moments:
                 moments.update(features[first : first + formats.ROWS_AT_A_TIME])
         return moments
 
-    def __add__(self, other: Moments) -> Moments:
-        if not isinstance(other, Moments):
-            return NotImplemented
-        total = self.__copy__()
-        total.merge(other)
-        return total
-
-    def __iadd__(self, other: Moments) -> Moments:
-        if not isinstance(other, Moments):
-            return NotImplemented
-        self.merge(other)
-        return self
-
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Moments):
             return NotImplemented
@@ -274,9 +262,6 @@ class Moments:
 
     def __copy__(self) -> Moments:
         return Moments._of_blocks([block.copy() for block in self._blocks], self._extractor)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Moments:
-        return self.__copy__()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _unpickle, ([block.state() for block in self._blocks], self._extractor)

@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fidfast import _core, formats
+from fidfast.merging import Mergeable
 
 __all__ = ["NgramCounts", "ngram_jsd"]
 
 Texts = str | Iterable[str] | Iterable[Sequence[str]]
 
 
-class NgramCounts:
+class NgramCounts(Mergeable):
     """Counts of the n-grams of texts: exact, mergeable, from a stream.
 
     Texts may come in any order and any batches, from several threads; counts of parts of the data merge to the counts
@@ -182,19 +183,6 @@ class NgramCounts:
         """
         return formats.read_state(path, "NgramCounts", _of_entries)
 
-    def __add__(self, other: NgramCounts) -> NgramCounts:
-        if not isinstance(other, NgramCounts):
-            return NotImplemented
-        total = self.__copy__()
-        total.merge(other)
-        return total
-
-    def __iadd__(self, other: NgramCounts) -> NgramCounts:
-        if not isinstance(other, NgramCounts):
-            return NotImplemented
-        self.merge(other)
-        return self
-
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, NgramCounts):
             return NotImplemented
@@ -210,9 +198,6 @@ class NgramCounts:
 
     def __copy__(self) -> NgramCounts:
         return NgramCounts._of_core(self._core.copy())
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> NgramCounts:
-        return self.__copy__()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _unpickle, (self.n, self.level, *self._core.state())

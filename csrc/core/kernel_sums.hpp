@@ -24,6 +24,7 @@
 #include "core/linalg.hpp"
 #include "core/matrix.hpp"
 #include "core/moments_state.hpp"
+#include "core/product_scale.hpp"
 
 namespace fidfast {
 
@@ -225,7 +226,7 @@ template <class Device, class T, class Kernel>
 class Tiles {
  public:
   Tiles(const Kernel& kernel, Pair<Device>& pair)
-      : kernel_(kernel), pair_(pair), unit_(unit_of(pair.centre.size(), pair.farthest)) {
+      : kernel_(kernel), pair_(pair), unit_(product_scale<T>(pair.centre.size(), pair.farthest)) {
     Index rows = 0;
     for (int side = 0; side < 2; ++side) {
       const Index n = pair.sides[side].n();
@@ -281,17 +282,6 @@ class Tiles {
     Index first = 0;
     Index n = 0;
   };
-
-  /// So that products stay within T's range, and are exact for integers: every partial sum is below 2^30.
-  static double unit_of(Index dim, double farthest) {
-    if (farthest == 0) return 1.0;
-    if constexpr (std::is_integral_v<T>) {
-      const double rounding = std::sqrt(static_cast<double>(dim)) / 2 + 1;
-      return (std::numeric_limits<T>::max() - rounding) / farthest;
-    } else {
-      return std::ldexp(1.0, -std::clamp(std::ilogb(farthest), -500, 500));
-    }
-  }
 
   /// The block of this side that begins with row `first`, read where it is not at hand; `kept` stays.
   const Slot& fetch(int side, Index first, const Slot* kept) {

@@ -19,6 +19,7 @@
 #include "core/errors.hpp"
 #include "core/linalg.hpp"
 #include "core/matrix.hpp"
+#include "core/product_scale.hpp"
 
 namespace fidfast {
 
@@ -133,7 +134,7 @@ class Screen {
   enum class About { kRows, kColumns };
 
   /// For rows of this dim that are at most `farthest` from the origin, in sets of at most n rows.
-  Screen(Index dim, double farthest, Index n) : unit_(unit_of(dim, farthest)) {
+  Screen(Index dim, double farthest, Index n) : unit_(product_scale<T>(dim, farthest)) {
     constexpr Index kElements = Index{1} << 21;  // of a block of columns: 1,024 rows at dim 2,048
     while (column_block_ > 64 && column_block_ * dim > kElements) column_block_ /= 2;
     row_block_ = 4 * column_block_;
@@ -184,17 +185,6 @@ class Screen {
   }
 
  private:
-  /// So that products stay within T's range, and are exact for integers: every partial sum is below 2^30.
-  static double unit_of(Index dim, double farthest) {
-    if (farthest == 0) return 1.0;
-    if constexpr (std::is_integral_v<T>) {
-      const double rounding = std::sqrt(static_cast<double>(dim)) / 2 + 1;
-      return (std::numeric_limits<T>::max() - rounding) / farthest;
-    } else {
-      return std::ldexp(1.0, -std::clamp(std::ilogb(farthest), -500, 500));
-    }
-  }
-
   void load(Side& side, const RowSet<Device>& set, Range rows) {
     side.rows = rows;
     set.approximate(rows, unit_, side.columns, side.squared_norms, side.errors);
