@@ -234,14 +234,15 @@ class Moments(Mergeable):
     @classmethod
     def _of_features(cls, features: Any, precision: str, extractor: str | None = None) -> Moments:
         """The moments of one array or tensor, read in slices so that a memory map is never in memory whole."""
-        shape = getattr(features, "shape", None)
-        dim = int(shape[1]) if shape is not None and len(shape) == 2 else 1
+        shape = getattr(features, "shape", ())
+        # Where there is no (n, dim) to be seen the core looks, and raises for what is no such array.
+        n, dim = map(int, shape) if len(shape) == 2 else _core.require_finite(features)
         moments = cls(max(dim, 1), precision, extractor)
-        if shape is None or len(shape) != 2 or shape[0] <= formats.ROWS_AT_A_TIME:
-            moments.update(features)  # raises for what is no (n, dim) array
-        else:
-            for first in range(0, shape[0], formats.ROWS_AT_A_TIME):
-                moments.update(features[first : first + formats.ROWS_AT_A_TIME])
+        if n <= formats.ROWS_AT_A_TIME:
+            moments.update(features)  # whole: it need not be sliceable
+            return moments
+        for first in range(0, n, formats.ROWS_AT_A_TIME):
+            moments.update(features[first : first + formats.ROWS_AT_A_TIME])
         return moments
 
     def __eq__(self, other: object) -> bool:

@@ -70,7 +70,9 @@ def test_anything_with_dlpack(rows):
     class Shaped(Foreign):
         shape = rows.shape
 
-    assert fidfast.estimate(Shaped(), KNOWN) == fidfast.estimate(rows, KNOWN)
+    for foreign in (Shaped(), Foreign()):
+        assert fidfast.estimate(foreign, KNOWN) == fidfast.estimate(rows, KNOWN)
+        assert fidfast.fid(foreign, KNOWN) == fidfast.fid(rows, KNOWN)
 
 
 def test_moments_without_blocks_are_a_known_reference(rows):
