@@ -67,8 +67,8 @@ def kid(
         The kernel is ``(gamma x.y + coef0)^degree``; `gamma` is 1 / dim where it is not given.
     precision : {"float32", "float64"}, default "float32"
         Arithmetic of the products ``x.y`` of rows of float32, float16 and bfloat16, after centring: with "float32" also
-        exact products of rows rounded to 16-bit integers, where the processor has them. Measured, that moves the value
-        by 5e-5 of its standard error at most. All else, and the products of rows of float64, is float64.
+        exact products of rows rounded to integers, where the processor has them. Measured, that moves the value by
+        3e-4 of its standard error at most. All else, and the products of rows of float64, is float64.
 
     Returns
     -------

@@ -134,7 +134,7 @@ def main() -> None:
         print(f"{case.name:38}" + "".join(f"{value:>18}" for value in list(rows[-1].values())[1:]), flush=True)
     if quick:
         print()
-        uncertainty.run(quick=True)
+        uncertainty.run(uncertainty.cells(quick=True), keep=False)
     else:
         path = machine.RESULTS / f"accuracy-{machine.name()}.json"
         path.write_text(json.dumps({"machine": machine.description(), "errors": rows}, indent=1) + "\n")

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 import fidfast
 from benchmarks import machine
@@ -128,7 +129,7 @@ LAWS: dict[str, Callable[..., Law]] = {"Gaussian": gaussian, "rectified": rectif
 def cells(quick: bool) -> Iterator[Cell]:
     """All lines of the table, in its order."""
     laws = [name for name in LAWS if name != "real" or REAL.exists()]
-    for dim, draws in ((16, 100),) if quick else ((64, 500), (256, 100), (512, 40), (2048, 20)):
+    for dim, draws in ((16, 100),) if quick else ((64, 500), (256, 200), (512, 100), (2048, 40)):
         for law in laws:
             for rows_per_dim in (2, 5, 10) if dim < 2048 else (2, 5):
                 for reference in ("known", "sampled") if dim <= 256 else ("known",):
@@ -198,29 +199,49 @@ def text(line: dict[str, Any]) -> str:
     return shown
 
 
+def path() -> Path:
+    """Where the table of this machine is kept."""
+    return machine.RESULTS / f"uncertainty-{machine.name()}.json"
+
+
+def place(line: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(line[key] for key in ("dim", "law", "rows_per_dim", "reference"))
+
+
 def write(lines: list[dict[str, Any]]) -> None:
-    """To the results, with what they were computed on."""
-    path = machine.RESULTS / f"uncertainty-{machine.name()}.json"
-    path.write_text(json.dumps({"machine": machine.description(), "lines": lines}, indent=1) + "\n")
+    """Into the table, in place of the same lines of an earlier run."""
+    kept = json.loads(path().read_text())["lines"] if path().exists() else []
+    table = {place(line): line for line in (*kept, *lines)}
+    ordered = [table[key] for key in (place(cell._asdict()) for cell in cells(False)) if key in table]
+    path().write_text(json.dumps({"machine": machine.description(), "lines": ordered}, indent=1) + "\n")
 
 
-def run(quick: bool) -> None:
-    """Print the table; write it unless it is the quick one."""
+def run(chosen: Iterable[Cell], keep: bool) -> None:
+    """Print these lines of the table, and write them if they are to be kept."""
     print("the 95 % interval of `estimate`: how often it holds; its stderr over the spread of `unbiased`; the share of")
     print("the bias that it removes; what is left, in spreads; the same of fid_infinity, in its spreads; over ours")
     print(HEAD)
-    lines = []
-    for cell in cells(quick):
+    for cell in chosen:
         law = law_of(cell)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), threadpool_limits(1 if cell.dim < 1024 else None, user_api="blas"):
             warnings.simplefilter("error")
-            lines.append(summary(cell, law.exact, [draw(law, cell, seed) for seed in range(cell.draws)]))
-        print(text(lines[-1]), flush=True)
-    if not quick:
-        write(lines)
+            line = summary(cell, law.exact, [draw(law, cell, seed) for seed in range(cell.draws)])
+        print(text(line), flush=True)
+        if keep:
+            write([line])
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy.uncertainty")
     parser.add_argument("--quick", action="store_true", help="dim 16 only; write nothing")
-    run(parser.parse_args().quick)
+    parser.add_argument("--dim", type=int, nargs="*", help="these dims only")
+    parser.add_argument("--law", nargs="*", help="these laws only")
+    options = parser.parse_args()
+    run(
+        (
+            cell
+            for cell in cells(options.quick)
+            if (not options.dim or cell.dim in options.dim) and (not options.law or cell.law in options.law)
+        ),
+        keep=not options.quick,
+    )

@@ -53,6 +53,18 @@ struct TileSide {
   Range rows;                   // those of the tile
 };
 
+/// Sums over a tile.
+struct TileSquares {
+  double of_function = 0;  // sum_ij f(e_ij)^2
+  double of_terms = 0;     // sum_ij e_ij^2
+
+  TileSquares& operator+=(const TileSquares& other) {
+    of_function += other.of_function;
+    of_terms += other.of_terms;
+    return *this;
+  }
+};
+
 /// sum_q coefficients[q] e^(q + 1).
 struct Polynomial {
   std::vector<double> coefficients;
@@ -117,7 +129,7 @@ struct RowVerbs {
                            Index count);
 
   // Neighbours ------------------------------------------------------------------------------------------------
-  /// columns[:, i] = scale[i] (features[i] - origin), rounded to T, which may also be std::int16_t. On the host, in
+  /// columns[:, i] = scale[i] (features[i] - origin), rounded to T, which may also be an integer. On the host, in
   /// float64: squared_norms[i] of the columns as they stand, and errors[i] = |what the rounding took|.
   template <class S, class T>
   static void approximate(const FeatureView<S>& features, const Vector<Device>& origin,
@@ -130,10 +142,12 @@ struct RowVerbs {
   static void squared_distances(const Vector<Device>& x, const FeatureView<S>& features, const std::vector<Index>& rows,
                                 const std::vector<double>& scale, std::vector<double>& distances);
 
-  /// Whether this machine has the product of integers below, and it is faster than that of floats.
+  /// Whether this machine has the products of integers below, and they are faster than those of floats.
   static bool has_integer_products();
-  /// cross_products of integers, |a_i| and |b_j| below 2^15: exact, then rounded to float.
+  /// cross_products of integers whose sums stay below 2^31: exact, then rounded to float.
   static void cross_products(const Matrix<Device, std::int16_t>& a, Index m, const Matrix<Device, std::int16_t>& b,
+                             Index n, Matrix<Device, float>& c);
+  static void cross_products(const Matrix<Device, std::int8_t>& a, Index m, const Matrix<Device, std::int8_t>& b,
                              Index n, Matrix<Device, float>& c);
 
   /// Appends the elements of sign * c for which sign * c_ij - row_limit[i] > column_limit[j], within the ranges.
@@ -151,13 +165,19 @@ struct RowVerbs {
   template <class T>
   static void own_products(const Matrix<Device, T>& a, Index n, Matrix<Device, T>& c);
   static void own_products(const Matrix<Device, std::int16_t>& a, Index n, Matrix<Device, float>& c);
+  static void own_products(const Matrix<Device, std::int8_t>& a, Index n, Matrix<Device, float>& c);
+
+  /// The largest |features[i, j] - origin[j]|, in float64.
+  template <class S>
+  static double largest_deviation(const FeatureView<S>& features, const Vector<Device>& origin);
 
   /// With e_ij = rows.terms[i] + columns.terms[j] + weight products[i, j] in float64, for the whole tile or what lies
   /// below its diagonal, and g(e) = f(e) - linear e: adds sum_j g(e_ij) to rows.sums[i] and sum_i g(e_ij) to
-  /// columns.sums[j], and returns sum_ij f(e_ij)^2. Both sides may be the same. linear is 0 or the slope of f at 0.
+  /// columns.sums[j], and returns the sums of squares. Both sides may be the same. linear is 0 or the slope of f at 0.
   template <class Function, class T>
-  static double add_function_sums(const Function& f, double linear, double weight, const Matrix<Device, T>& products,
-                                  const TileSide<Device>& rows, const TileSide<Device>& columns, bool below_diagonal);
+  static TileSquares add_function_sums(const Function& f, double linear, double weight,
+                                       const Matrix<Device, T>& products, const TileSide<Device>& rows,
+                                       const TileSide<Device>& columns, bool below_diagonal);
 };
 
 template <class Device>
@@ -186,6 +206,8 @@ struct Linalg {
   static std::vector<bool> nonzero_columns(const Matrix<Device>& a);
   /// |A|_F^2 of a (m, n).
   static double squared_norm(const Matrix<Device>& a);
+  /// tr(a b) of symmetric a and b (n, n), from their lower triangles.
+  static double trace_of_product(const Matrix<Device>& a, const Matrix<Device>& b);
   /// The largest |a_ij| in the lower triangle of a (n, n).
   static double largest(const Matrix<Device>& a);
   /// alpha a[units][:, units] in the order given: full (n, n) -> (units, units).

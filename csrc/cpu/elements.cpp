@@ -124,6 +124,19 @@ double Linalg<Cpu>::squared_norm(const M& a) {
 }
 
 template <>
+double Linalg<Cpu>::trace_of_product(const M& a, const M& b) {
+  double sum = 0;
+  for (Index j = 0; j < a.cols(); ++j) {
+    const double* const of_a = a.column(j);
+    const double* const of_b = b.column(j);
+    double below = 0;
+    for (Index i = j + 1; i < a.rows(); ++i) below += of_a[i] * of_b[i];
+    sum += of_a[j] * of_b[j] + 2 * below;
+  }
+  return sum;
+}
+
+template <>
 double Linalg<Cpu>::largest(const M& a) {
   double result = 0;
   for (Index j = 0; j < a.cols(); ++j) {

@@ -1,6 +1,6 @@
-// Products of matrices of 16-bit integers, summed exactly in 32 bits. An AVX-512 VNNI instruction multiplies and adds
-// 32 pairs at once, twice as many as one for floats, and knows no rounding: what the integers lost when they were
-// made is known for each row, and so is the error of every product.
+// Products of matrices of 16-bit or 8-bit integers, summed exactly in 32 bits. An AVX-512 VNNI instruction multiplies
+// and adds 32 or 64 pairs at once, twice or four times as many as one for floats, and knows no rounding: what the
+// integers lost when they were made is known for each row, and so is the error of every product.
 #include <algorithm>
 #include <cstring>
 #include <vector>
@@ -12,12 +12,14 @@ namespace fidfast {
 
 namespace {
 
-using Integers = Matrix<Cpu, std::int16_t>;
+template <class T>
+using Integers = Matrix<Cpu, T>;
 
 /// Which part of c is asked for; more of it may be written.
 enum class Part { kWhole, kLower };
 
-void plain_product(const Integers& a, Index m, const Integers& b, Index n, Matrix<Cpu, float>& c, Part part) {
+template <class T>
+void plain_product(const Integers<T>& a, Index m, const Integers<T>& b, Index n, Matrix<Cpu, float>& c, Part part) {
   for (Index j = 0; j < n; ++j) {
     for (Index i = part == Part::kLower ? j : 0; i < m; ++i) {
       std::int32_t sum = 0;
@@ -34,33 +36,49 @@ bool has_vnni() { return __builtin_cpu_supports("avx512f") && __builtin_cpu_supp
 constexpr Index kRows = 32;     // of c in registers: two vectors of 16
 constexpr Index kColumns = 12;  // of c in registers; 24 sums, and the rest for what is multiplied
 
-/// Two neighbouring numbers of a column, as the instruction takes them.
-using Pair = std::int32_t;
+/// Neighbouring numbers of a column, as the instruction takes them: two of 16 bits, or four of 8.
+using Word = std::int32_t;
 
-Index pairs_of(Index dim) { return (dim + 1) / 2; }
+template <class T>
+constexpr Index kPerWord = sizeof(Word) / sizeof(T);
 
-/// The columns [first, first + width) pair after pair, those of all columns side by side; zeros where there is none.
-template <Index width>
-void pack(const Integers& columns, Index first, Index count, Pair* packed) {
+template <class T>
+Index words_of(Index dim) {
+  return (dim + kPerWord<T> - 1) / kPerWord<T>;
+}
+
+/// The columns [first, first + width) word after word, those of all columns side by side; zeros where there is none.
+template <Index width, class T>
+void pack(const Integers<T>& columns, Index first, Index count, Word* packed) {
   const Index dim = columns.rows();
-  const Index whole = dim / 2;
-  if (count < width || whole < pairs_of(dim)) std::fill_n(packed, pairs_of(dim) * width, 0);
+  const Index whole = dim / kPerWord<T>;
+  const Index words = words_of<T>(dim);
+  if (count < width || whole < words) std::fill_n(packed, words * width, 0);
   // A few lines of the cache of every column at a time, so that the packed side is written line by line.
   constexpr Index kAtOnce = 16;
   for (Index begin = 0; begin < whole; begin += kAtOnce) {
     const Index end = std::min(begin + kAtOnce, whole);
     for (Index c = 0; c < count; ++c) {
-      const std::int16_t* const column = columns.column(first + c);
-      for (Index pair = begin; pair < end; ++pair) {
-        std::memcpy(packed + pair * width + c, column + 2 * pair, sizeof(Pair));
+      const T* const column = columns.column(first + c);
+      for (Index word = begin; word < end; ++word) {
+        std::memcpy(packed + word * width + c, column + kPerWord<T> * word, sizeof(Word));
       }
     }
   }
-  if (whole < pairs_of(dim)) {
+  if (whole < words) {
+    const auto rest = static_cast<std::size_t>(dim - kPerWord<T> * whole) * sizeof(T);
     for (Index c = 0; c < count; ++c) {
-      std::memcpy(packed + whole * width + c, columns.column(first + c) + 2 * whole, sizeof(std::int16_t));
+      std::memcpy(packed + whole * width + c, columns.column(first + c) + kPerWord<T> * whole, rest);
     }
   }
+}
+
+/// The instruction for bytes takes those of a without sign: each is raised by this, and the sums begin with what that
+/// adds to them, taken away. Sums may wrap around on the way; the last one fits.
+constexpr std::int32_t kRaise = 128;
+
+void raise(Word* packed, Index count) {
+  for (Index i = 0; i < count; ++i) packed[i] ^= static_cast<Word>(0x80808080U);
 }
 
 #pragma GCC push_options
@@ -69,18 +87,27 @@ void pack(const Integers& columns, Index first, Index count, Pair* packed) {
 using Lanes = std::int32_t __attribute__((vector_size(64), aligned(4), may_alias));
 using Floats = float __attribute__((vector_size(64), aligned(4), may_alias));
 
-/// c (kRows, kColumns), columns ldc apart, = a^T b for packed a and b.
-void multiply(Index pairs, const Pair* a, const Pair* b, float* c, Index ldc) {
-  Lanes upper[kColumns] = {};
-  Lanes lower[kColumns] = {};
-  for (Index pair = 0; pair < pairs; ++pair) {
-    const Lanes a0 = *reinterpret_cast<const Lanes*>(a + pair * kRows);
-    const Lanes a1 = *reinterpret_cast<const Lanes*>(a + pair * kRows + kRows / 2);
+template <class T>
+[[gnu::always_inline]] inline Lanes add_products(Lanes sum, Lanes a, Lanes b) {
+  if constexpr (sizeof(T) == 2) return __builtin_ia32_vpdpwssd_v16si(sum, a, b);
+  if constexpr (sizeof(T) == 1) return __builtin_ia32_vpdpbusd_v16si(sum, a, b);
+}
+
+/// c (kRows, kColumns), columns ldc apart, = a^T b for packed a and b; the sums of column j begin with start[j].
+template <class T>
+void multiply(Index words, const Word* a, const Word* b, const std::int32_t* start, float* c, Index ldc) {
+  Lanes upper[kColumns];
+  Lanes lower[kColumns];
+#pragma GCC unroll 12
+  for (Index j = 0; j < kColumns; ++j) upper[j] = lower[j] = start[j] - Lanes{};
+  for (Index word = 0; word < words; ++word) {
+    const Lanes a0 = *reinterpret_cast<const Lanes*>(a + word * kRows);
+    const Lanes a1 = *reinterpret_cast<const Lanes*>(a + word * kRows + kRows / 2);
 #pragma GCC unroll 12
     for (Index j = 0; j < kColumns; ++j) {
-      const Lanes both = b[pair * kColumns + j] - Lanes{};
-      upper[j] = __builtin_ia32_vpdpwssd_v16si(upper[j], a0, both);
-      lower[j] = __builtin_ia32_vpdpwssd_v16si(lower[j], a1, both);
+      const Lanes all = b[word * kColumns + j] - Lanes{};
+      upper[j] = add_products<T>(upper[j], a0, all);
+      lower[j] = add_products<T>(lower[j], a1, all);
     }
   }
 #pragma GCC unroll 12
@@ -92,29 +119,40 @@ void multiply(Index pairs, const Pair* a, const Pair* b, float* c, Index ldc) {
 
 #pragma GCC pop_options
 
-void product_by_vnni(const Integers& a, Index m, const Integers& b, Index n, Matrix<Cpu, float>& c, Part part) {
-  const Index pairs = pairs_of(a.rows());
+template <class T>
+void product_by_vnni(const Integers<T>& a, Index m, const Integers<T>& b, Index n, Matrix<Cpu, float>& c, Part part) {
+  constexpr bool kBytes = sizeof(T) == 1;
+  const Index words = words_of<T>(a.rows());
   const Index panels = (n + kColumns - 1) / kColumns;
-  Matrix<Cpu, Pair> packed_b(pairs * kColumns, panels);
+  Matrix<Cpu, Word> packed_b(words * kColumns, panels);
+  std::vector<std::int32_t> starts(static_cast<std::size_t>(panels * kColumns), 0);
   in_threads(panels, [&](Index panel) {
     const Index first = panel * kColumns;
-    pack<kColumns>(b, first, std::min(kColumns, n - first), packed_b.column(panel));
+    const Index columns = std::min(kColumns, n - first);
+    pack<kColumns>(b, first, columns, packed_b.column(panel));
+    for (Index j = first; kBytes && j < first + columns; ++j) {
+      std::int32_t sum = 0;
+      for (Index k = 0; k < b.rows(); ++k) sum += b.column(j)[k];
+      starts[static_cast<std::size_t>(j)] = -kRaise * sum;
+    }
   });
   in_threads((m + kRows - 1) / kRows, [&](Index piece) {
     const Index i = piece * kRows;
     const Index rows = std::min(kRows, m - i);
-    Matrix<Cpu, Pair> packed_a(pairs * kRows, 1);
+    Matrix<Cpu, Word> packed_a(words * kRows, 1);
     pack<kRows>(a, i, rows, packed_a.data());
+    if constexpr (kBytes) raise(packed_a.data(), packed_a.size());
     for (Index panel = 0; panel < panels; ++panel) {
       const Index j = panel * kColumns;
       if (part == Part::kLower && j >= i + rows) break;
       const Index columns = std::min(kColumns, n - j);
+      const std::int32_t* const start = starts.data() + j;
       if (rows == kRows && columns == kColumns) {
-        multiply(pairs, packed_a.data(), packed_b.column(panel), c.column(j) + i, c.rows());
+        multiply<T>(words, packed_a.data(), packed_b.column(panel), start, c.column(j) + i, c.rows());
         continue;
       }
       float corner[kRows * kColumns];
-      multiply(pairs, packed_a.data(), packed_b.column(panel), corner, kRows);
+      multiply<T>(words, packed_a.data(), packed_b.column(panel), start, corner, kRows);
       for (Index column = 0; column < columns; ++column) {
         std::copy_n(corner + column * kRows, rows, c.column(j + column) + i);
       }
@@ -126,13 +164,15 @@ void product_by_vnni(const Integers& a, Index m, const Integers& b, Index n, Mat
 
 bool has_vnni() { return false; }
 
-void product_by_vnni(const Integers& a, Index m, const Integers& b, Index n, Matrix<Cpu, float>& c, Part part) {
+template <class T>
+void product_by_vnni(const Integers<T>& a, Index m, const Integers<T>& b, Index n, Matrix<Cpu, float>& c, Part part) {
   plain_product(a, m, b, n, c, part);
 }
 
 #endif
 
-void product(const Integers& a, Index m, const Integers& b, Index n, Matrix<Cpu, float>& c, Part part) {
+template <class T>
+void product(const Integers<T>& a, Index m, const Integers<T>& b, Index n, Matrix<Cpu, float>& c, Part part) {
   static const bool fast = has_vnni();
   if (fast) {
     product_by_vnni(a, m, b, n, c, part);
@@ -149,14 +189,18 @@ bool RowVerbs<Cpu>::has_integer_products() {
   return result;
 }
 
-template <>
-void RowVerbs<Cpu>::cross_products(const Integers& a, Index m, const Integers& b, Index n, Matrix<Cpu, float>& c) {
-  product(a, m, b, n, c, Part::kWhole);
-}
+#define FIDFAST_INTEGER(T)                                                                         \
+  template <>                                                                                      \
+  void RowVerbs<Cpu>::cross_products(const Integers<T>& a, Index m, const Integers<T>& b, Index n, \
+                                     Matrix<Cpu, float>& c) {                                      \
+    product(a, m, b, n, c, Part::kWhole);                                                          \
+  }                                                                                                \
+  template <>                                                                                      \
+  void RowVerbs<Cpu>::own_products(const Integers<T>& a, Index n, Matrix<Cpu, float>& c) {         \
+    product(a, n, a, n, c, Part::kLower);                                                          \
+  }
 
-template <>
-void RowVerbs<Cpu>::own_products(const Integers& a, Index n, Matrix<Cpu, float>& c) {
-  product(a, n, a, n, c, Part::kLower);
-}
+FIDFAST_INTEGER(std::int8_t)
+FIDFAST_INTEGER(std::int16_t)
 
 }  // namespace fidfast

@@ -90,28 +90,30 @@ struct Tile {
 
 /// What add_function_sums adds, for the rows [top, last) of a tile.
 template <class Function, class T>
-FIDFAST_INLINE double sum_rows(const Function& f, double linear, const Tile<T>& tile, Index top, Index last) {
+FIDFAST_INLINE TileSquares sum_rows(const Function& f, double linear, const Tile<T>& tile, Index top, Index last) {
   const double weight = tile.weight;
   const double* const row_terms = tile.row_terms;
   double* const row_sums = tile.row_sums;
-  double squares = 0;
+  TileSquares squares;
   for (Index j = 0; j < tile.n; ++j) {
     const Index first = tile.below_diagonal ? std::max(top, j + 1) : top;
     const T* const column = tile.products + j * tile.stride;
     const double of_column = tile.column_terms[j];
     double sum = 0;
-    double square = 0;
-#pragma omp simd reduction(+ : sum, square)
+    double of_function = 0;
+    double of_terms = 0;
+#pragma omp simd reduction(+ : sum, of_function, of_terms)
     for (Index i = first; i < last; ++i) {
       const double e = row_terms[i] + of_column + weight * static_cast<double>(column[i]);
       const double value = f(e);
       const double whole = value + linear * e;
       row_sums[i] += value;
       sum += value;
-      square += whole * whole;
+      of_function += whole * whole;
+      of_terms += e * e;
     }
     tile.column_sums[j] += sum;
-    squares += square;
+    squares += {of_function, of_terms};
   }
   return squares;
 }
@@ -135,11 +137,11 @@ FIDFAST_INLINE void dots(const double* a, const Matrix<Cpu>& vectors, double* re
 #define FIDFAST_256 [[gnu::target("avx2,fma")]]
 
 template <class Function, class T>
-FIDFAST_512 double sum_rows_512(const Function& f, double linear, const Tile<T>& tile, Index top, Index last) {
+FIDFAST_512 TileSquares sum_rows_512(const Function& f, double linear, const Tile<T>& tile, Index top, Index last) {
   return sum_rows(f, linear, tile, top, last);
 }
 template <class Function, class T>
-FIDFAST_256 double sum_rows_256(const Function& f, double linear, const Tile<T>& tile, Index top, Index last) {
+FIDFAST_256 TileSquares sum_rows_256(const Function& f, double linear, const Tile<T>& tile, Index top, Index last) {
   return sum_rows(f, linear, tile, top, last);
 }
 FIDFAST_512 void dots_512(const double* a, const Matrix<Cpu>& vectors, double* results) { dots(a, vectors, results); }
@@ -157,7 +159,7 @@ bool has_256() {
 #endif
 
 template <class Function, class T>
-double sum_rows_here(const Function& f, double linear, const Tile<T>& tile, Index top, Index last) {
+TileSquares sum_rows_here(const Function& f, double linear, const Tile<T>& tile, Index top, Index last) {
 #ifdef FIDFAST_WIDTHS
   if (has_512()) return sum_rows_512(f, linear, tile, top, last);
   if (has_256()) return sum_rows_256(f, linear, tile, top, last);
@@ -176,17 +178,17 @@ void dots_here(const double* a, const Matrix<Cpu>& vectors, double* results) {
 constexpr Index kRows = 512;  // of a piece: their terms and sums stay in the first cache
 
 template <class Function, class T>
-double sum_tile(const Function& f, double linear, const Tile<T>& tile) {
+TileSquares sum_tile(const Function& f, double linear, const Tile<T>& tile) {
   const Index pieces = (tile.m + kRows - 1) / kRows;
   Matrix<Cpu> column_sums = Matrix<Cpu>::zeros(tile.n, pieces);
-  std::vector<double> squares(static_cast<std::size_t>(pieces));
+  std::vector<TileSquares> squares(static_cast<std::size_t>(pieces));
   in_threads(pieces, [&](Index piece) {
     Tile<T> own = tile;
     own.column_sums = column_sums.column(piece);
     const Index top = piece * kRows;
     squares[static_cast<std::size_t>(piece)] = sum_rows_here(f, linear, own, top, std::min(top + kRows, tile.m));
   });
-  double total = 0;
+  TileSquares total;
   for (Index piece = 0; piece < pieces; ++piece) {
     const double* const of_piece = column_sums.column(piece);
     for (Index j = 0; j < tile.n; ++j) tile.column_sums[j] += of_piece[j];
@@ -196,7 +198,7 @@ double sum_tile(const Function& f, double linear, const Tile<T>& tile) {
 }
 
 template <class T>
-double sum_with(const Polynomial& f, double linear, const Tile<T>& tile) {
+TileSquares sum_with(const Polynomial& f, double linear, const Tile<T>& tile) {
   std::vector<double> c = f.coefficients;
   c[0] -= linear;
   if (c.size() > 3) return sum_tile(AnyDegree{c.data(), c.size()}, linear, tile);
@@ -206,7 +208,7 @@ double sum_with(const Polynomial& f, double linear, const Tile<T>& tile) {
 }
 
 template <class T>
-double sum_with(const ExponentialLessOne&, double linear, const Tile<T>& tile) {
+TileSquares sum_with(const ExponentialLessOne&, double linear, const Tile<T>& tile) {
   return sum_tile(ExpMinusOne{linear, linear == 0 ? 0.0 : 1.0}, linear, tile);
 }
 
@@ -231,8 +233,9 @@ void RowVerbs<Cpu>::inner_products(const FeatureView<S>& features, const Vector<
 
 template <>
 template <class Function, class T>
-double RowVerbs<Cpu>::add_function_sums(const Function& f, double linear, double weight, const Matrix<Cpu, T>& products,
-                                        const TileSide<Cpu>& rows, const TileSide<Cpu>& columns, bool below_diagonal) {
+TileSquares RowVerbs<Cpu>::add_function_sums(const Function& f, double linear, double weight,
+                                             const Matrix<Cpu, T>& products, const TileSide<Cpu>& rows,
+                                             const TileSide<Cpu>& columns, bool below_diagonal) {
   const Tile<T> tile{products.data(),
                      products.rows(),
                      rows.rows.last - rows.rows.first,
@@ -249,11 +252,12 @@ double RowVerbs<Cpu>::add_function_sums(const Function& f, double linear, double
 #define FIDFAST_SOURCE(S)                                                                                    \
   template void RowVerbs<Cpu>::inner_products(const FeatureView<S>&, const Vector<Cpu>&, const Matrix<Cpu>&, \
                                               Matrix<Cpu>&);
-#define FIDFAST_TARGET(T)                                                                                            \
-  template double RowVerbs<Cpu>::add_function_sums(const Polynomial&, double, double, const Matrix<Cpu, T>&,         \
-                                                   const TileSide<Cpu>&, const TileSide<Cpu>&, bool);                \
-  template double RowVerbs<Cpu>::add_function_sums(const ExponentialLessOne&, double, double, const Matrix<Cpu, T>&, \
-                                                   const TileSide<Cpu>&, const TileSide<Cpu>&, bool);
+#define FIDFAST_TARGET(T)                                                                                         \
+  template TileSquares RowVerbs<Cpu>::add_function_sums(const Polynomial&, double, double, const Matrix<Cpu, T>&, \
+                                                        const TileSide<Cpu>&, const TileSide<Cpu>&, bool);        \
+  template TileSquares RowVerbs<Cpu>::add_function_sums(const ExponentialLessOne&, double, double,                \
+                                                        const Matrix<Cpu, T>&, const TileSide<Cpu>&,              \
+                                                        const TileSide<Cpu>&, bool);
 
 FIDFAST_SOURCE(Float16)
 FIDFAST_SOURCE(BFloat16)

@@ -144,6 +144,29 @@ void RowVerbs<Cpu>::approximate(const FeatureView<S>& features, const Vector<Cpu
 
 template <>
 template <class S>
+double RowVerbs<Cpu>::largest_deviation(const FeatureView<S>& features, const Vector<Cpu>& origin) {
+  const std::vector<Range> pieces = pieces_of({0, features.n}, features.dim);
+  std::vector<double> largest(pieces.size(), 0.0);
+  in_threads(static_cast<Index>(pieces.size()), [&](Index piece) {
+    std::vector<Wide<S>> memory;
+    const Range rows = pieces[static_cast<std::size_t>(piece)];
+    in_widest_vectors([&] {
+      const double* const from = origin.data();
+      double peaks[kLanes] = {};
+      for (Index i = rows.first; i < rows.last; ++i) {
+        const auto* const row = contiguous(features, i, memory);
+        for_each_lane(features.dim, [&](Index j, Index lane) {
+          peaks[lane] = std::max(peaks[lane], std::abs(static_cast<double>(row[j]) - from[j]));
+        });
+      }
+      largest[static_cast<std::size_t>(piece)] = *std::max_element(peaks, peaks + kLanes);
+    });
+  });
+  return largest.empty() ? 0.0 : *std::max_element(largest.begin(), largest.end());
+}
+
+template <>
+template <class S>
 void RowVerbs<Cpu>::squared_distances(const Vector<Cpu>& x, const FeatureView<S>& features,
                                       const std::vector<Index>& rows, const std::vector<double>& scale,
                                       std::vector<double>& distances) {
@@ -209,11 +232,14 @@ void RowVerbs<Cpu>::select(const Matrix<Cpu, T>& c, Range rows, Range columns, T
 
 #define FIDFAST_SOURCE(S)                                                                                              \
   template void RowVerbs<Cpu>::approximate(const FeatureView<S>&, const Vector<Cpu>&, const std::vector<double>&,      \
+                                           Matrix<Cpu, std::int8_t>&, std::vector<double>&, std::vector<double>&);     \
+  template void RowVerbs<Cpu>::approximate(const FeatureView<S>&, const Vector<Cpu>&, const std::vector<double>&,      \
                                            Matrix<Cpu, std::int16_t>&, std::vector<double>&, std::vector<double>&);    \
   template void RowVerbs<Cpu>::approximate(const FeatureView<S>&, const Vector<Cpu>&, const std::vector<double>&,      \
                                            Matrix<Cpu, float>&, std::vector<double>&, std::vector<double>&);           \
   template void RowVerbs<Cpu>::approximate(const FeatureView<S>&, const Vector<Cpu>&, const std::vector<double>&,      \
                                            Matrix<Cpu>&, std::vector<double>&, std::vector<double>&);                  \
+  template double RowVerbs<Cpu>::largest_deviation(const FeatureView<S>&, const Vector<Cpu>&);                         \
   template void RowVerbs<Cpu>::squared_distances(const Vector<Cpu>&, const FeatureView<S>&, const std::vector<Index>&, \
                                                  const std::vector<double>&, std::vector<double>&);
 FIDFAST_SOURCE(Float16)

@@ -51,6 +51,7 @@ void check_sums(const Function& f, double linear, Index m, Index n, bool below_d
   std::vector<double> expected_rows(row_sums.data(), row_sums.data() + row_sums.size());
   std::vector<double> expected_columns(column_sums.data(), column_sums.data() + column_sums.size());
   double expected_squares = 0;
+  double expected_of_terms = 0;
   const double weight = 0.5;
   for (Index j = 0; j < n; ++j) {
     for (Index i = below_diagonal ? j + 1 : 0; i < m; ++i) {
@@ -58,13 +59,14 @@ void check_sums(const Function& f, double linear, Index m, Index n, bool below_d
                        weight * static_cast<double>(products.column(j)[i]);
       const double value = value_of(f, e, linear);
       expected_squares += value * value;
+      expected_of_terms += e * e;
       expected_rows[static_cast<std::size_t>(before + i)] += value - linear * e;
       (same ? expected_rows : expected_columns)[static_cast<std::size_t>(before + j)] += value - linear * e;
     }
   }
   const TileSide<Cpu> rows{row_terms, row_sums, {before, before + m}};
   const TileSide<Cpu> columns{same ? row_terms : column_terms, same ? row_sums : column_sums, {before, before + n}};
-  const double squares = Rows::add_function_sums(f, linear, weight, products, rows, columns, below_diagonal);
+  const TileSquares squares = Rows::add_function_sums(f, linear, weight, products, rows, columns, below_diagonal);
   // Sums of max(m, n) values of the order of 10, and of m n squares.
   const double tolerance = kEpsilon * as_double(std::max(m, n)) * 20;
   for (Index i = 0; i < row_sums.size(); ++i) {
@@ -73,7 +75,8 @@ void check_sums(const Function& f, double linear, Index m, Index n, bool below_d
   for (Index j = 0; !same && j < column_sums.size(); ++j) {
     CHECK_CLOSE(column_sums.data()[j], expected_columns[static_cast<std::size_t>(j)], tolerance);
   }
-  CHECK_CLOSE(squares, expected_squares, kEpsilon * as_double(m * n) * 20 + 1e-13 * expected_squares);
+  CHECK_CLOSE(squares.of_function, expected_squares, kEpsilon * as_double(m * n) * 20 + 1e-13 * expected_squares);
+  CHECK_CLOSE(squares.of_terms, expected_of_terms, kEpsilon * as_double(m * n) * 20);
 }
 
 /// What the tile's function makes of one number.
@@ -162,20 +165,28 @@ TEST(own_products_are_the_lower_triangle_of_the_products) {
       for (Index i = 0; i < a.size(); ++i) a.data()[i] = std::round(300 * random.normal());
       Matrix<Cpu, float> narrow = narrowed(a);
       Matrix<Cpu, std::int16_t> integers(dim, n + 2);
+      Matrix<Cpu, std::int8_t> bytes(dim, n + 2);
+      const M small = map(a, [](double v) { return std::round(v / 12); });  // at most 5 deviations of 25
+      std::transform(small.data(), small.data() + a.size(), bytes.data(),
+                     [](double v) { return static_cast<std::int8_t>(v); });
       std::transform(a.data(), a.data() + a.size(), integers.data(),
                      [](double v) { return static_cast<std::int16_t>(v); });
       M wide_result(n + 1, n);
       Matrix<Cpu, float> narrow_result(n + 1, n);
       Matrix<Cpu, float> integer_result(n + 1, n);
+      Matrix<Cpu, float> byte_result(n + 1, n);
       Rows::own_products(a, n, wide_result);
       Rows::own_products(narrow, n, narrow_result);
       Rows::own_products(integers, n, integer_result);
+      Rows::own_products(bytes, n, byte_result);
+      const M of_small = product(transposed(columns(small, 0, n)), columns(small, 0, n));
       const M expected = product(transposed(columns(a, 0, n)), columns(a, 0, n));
       for (Index j = 0; j < n; ++j) {
         for (Index i = j; i < n; ++i) {
           const double exact = expected.column(j)[i];
           CHECK(wide_result.column(j)[i] == exact);  // sums of integers
           CHECK(integer_result.column(j)[i] == static_cast<float>(exact));
+          CHECK(byte_result.column(j)[i] == static_cast<float>(of_small.column(j)[i]));
           // dim sums of products of at most 1500^2.
           CHECK_CLOSE(static_cast<double>(narrow_result.column(j)[i]), exact,
                       6e-8 * as_double(dim) * as_double(dim) * 1500 * 1500);
@@ -214,6 +225,55 @@ TEST(inner_products_are_those_of_a_plain_loop) {
       }
     }
   }
+}
+
+TEST(the_largest_deviation_is_that_of_a_plain_loop) {
+  Random random(12);
+  for (const Index n : {1, 700}) {
+    const M rows = random.rows(400, n, 3);
+    const V origin = vector_of(random.numbers(400));
+    double expected = 0;
+    for (Index i = 0; i < n; ++i) {
+      for (Index j = 0; j < 400; ++j) {
+        expected = std::max(expected, std::abs(rows.column(i)[j] - origin.data()[j]));
+      }
+    }
+    CHECK(Rows::largest_deviation(view(rows), origin) == expected);
+  }
+}
+
+TEST(squared_terms_are_those_of_a_plain_loop) {
+  Random random(13);
+  const Matrix<Cpu, float> a = narrowed(map(random.matrix(6, 50), [](double v) { return v + 0.5; }));
+  const Matrix<Cpu, float> b = narrowed(map(random.matrix(6, 4100), [](double v) { return v + 0.7; }));
+  const KernelRows sides[] = {{view(a), "a"}, {view(b), "b"}};
+  const kernel::Pair<Cpu> pair(sides[0], sides[1]);
+  const PolynomialKernel function = PolynomialOptions{}.checked(6);
+  const auto found = kernel::squared_terms(function, pair);
+  CHECK(found.has_value());
+  const M rows[] = {widened(a), widened(b)};
+  const auto sum = [&](int k, int l) {
+    double total = 0;
+    for (Index i = 0; i < rows[k].cols(); ++i) {
+      for (Index j = 0; j < rows[l].cols(); ++j) {
+        if (k == l && i == j) continue;
+        double inner = 0;
+        for (Index d = 0; d < 6; ++d) inner += rows[k].column(i)[d] * rows[l].column(j)[d];
+        const double e = function.gamma * (inner - pair.squared_centre);
+        total += e * e;
+      }
+    }
+    return total;
+  };
+  // Sums of products in float32, of at most 2,048 rows.
+  const auto close = [](double number, double exact) { CHECK_CLOSE(number, exact, 1e-6 * exact); };
+  close(found->own[0], sum(0, 0));
+  close(found->own[1], sum(1, 1));
+  close(found->cross, sum(0, 1));
+  // Where float32 is too narrow there are none.
+  const Matrix<Cpu, float> huge = narrowed(map(widened(a), [](double v) { return v * 1e30; }));
+  const KernelRows far[] = {{view(huge), "a"}, {view(huge), "b"}};
+  CHECK(!kernel::squared_terms(function, kernel::Pair<Cpu>(far[0], far[1])).has_value());
 }
 
 TEST(the_distance_is_the_plain_formula_in_every_arithmetic) {

@@ -95,6 +95,20 @@ TEST(scale_multiplies_every_element) {
   CHECK(difference(result, map(a, [](double value) { return -0.3 * value; })) == 0);
 }
 
+TEST(the_trace_of_a_product_needs_lower_triangles_alone) {
+  Random random(21);
+  for (const Index n : {1, 7, 40}) {
+    const M one = random.matrix(n, n);
+    const M other = random.matrix(n, n);
+    const M a = product(one, transposed(one));
+    const M b = product(other, transposed(other));
+    double expected = 0;
+    for (Index i = 0; i < a.size(); ++i) expected += a.data()[i] * b.data()[i];
+    const double found = L::trace_of_product(with_upper(a, kNan), with_upper(b, kNan));
+    CHECK_CLOSE(found, expected, kEpsilon * as_double(n * n) * L::squared_norm(a));
+  }
+}
+
 TEST(symmetrize_takes_the_middle_and_tells_where_the_difference_is_largest) {
   Random random(4);
   for (const Index n : kSizes) {

@@ -138,7 +138,10 @@ void check_cross_products(Index dim, Index m, Index n) {
   Matrix<Cpu, T> a(dim, m + 2);
   Matrix<Cpu, T> b(dim, n + 3);
   for (Matrix<Cpu, T>* const matrix : {&a, &b}) {
-    for (Index i = 0; i < matrix->size(); ++i) matrix->data()[i] = static_cast<T>(random.normal() * 100);
+    constexpr double kMost = sizeof(T) == 1 ? 127 : 30000;
+    for (Index i = 0; i < matrix->size(); ++i) {
+      matrix->data()[i] = static_cast<T>(std::clamp(random.normal() * 100, -kMost, kMost));
+    }
   }
   Matrix<Cpu, Product> c(m + 1, n + 1);
   const Product mark = 12345;
@@ -207,6 +210,7 @@ TEST(cross_products_are_those_of_a_plain_loop) {
         check_cross_products<float, float>(dim, m, n);
         check_cross_products<double, double>(dim, m, n);
         check_cross_products<std::int16_t, float>(dim, m, n);
+        check_cross_products<std::int8_t, float>(dim, m, n);
       }
     }
   }
@@ -224,6 +228,21 @@ TEST(products_of_the_largest_integers_do_not_overflow) {
     const auto square = static_cast<float>(as_double(dim) * number * number);
     CHECK(c.column(0)[0] == square && c.column(1)[1] == square);
     CHECK(c.column(0)[1] == -square && c.column(1)[0] == -square);
+  }
+}
+
+TEST(products_of_the_largest_bytes_are_exact) {
+  for (const Index dim : {1, 3, 4, 2050}) {
+    Matrix<Cpu, std::int8_t> a(dim, 3);
+    const std::int8_t numbers[] = {127, -127, -128};
+    for (Index i = 0; i < 3; ++i) std::fill_n(a.column(i), dim, numbers[i]);
+    Matrix<Cpu, float> c(3, 3);
+    Rows::cross_products(a, 3, a, 3, c);
+    for (Index j = 0; j < 3; ++j) {
+      for (Index i = 0; i < 3; ++i) {
+        CHECK(c.column(j)[i] == static_cast<float>(dim * Index{numbers[i]} * Index{numbers[j]}));
+      }
+    }
   }
 }
 
