@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,12 +16,15 @@ from fidfast.gaussian import GaussianStats
 from fidfast.moments import Moments
 from fidfast.sources import as_stats, require_same_dim, warn_of_extractors
 
-__all__ = ["Jackknife", "Replicates", "Sample"]
+__all__ = ["Jackknife", "Replicates", "Sample", "degrees_of_freedom"]
 
 Array = NDArray[np.float64]
 
 #: The expansion in dim / n holds from this many samples for each direction that varies on.
 SAMPLES_PER_DIRECTION = 2
+
+#: Where a network's units are mostly zero, samples smaller than this lack rare rows, and do not show that they do.
+FEW_SAMPLES = 500
 
 
 class Sample(NamedTuple):
@@ -87,6 +91,8 @@ class Replicates(NamedTuple):
     #: Number of rows in each part, and in all.
     rows: Array
     num_samples: int
+    #: Whether the parts are blocks of rows, and not each a row.
+    in_blocks: bool = False
 
     def __sub__(self, other: Replicates) -> Replicates:
         whole = (self.whole[0] - other.whole[0], self.whole[1] - other.whole[1])
@@ -101,10 +107,31 @@ class Replicates(NamedTuple):
     @property
     def variance(self) -> float:
         """Of `corrected`: equation 10 there."""
+        return float(np.mean(self._squares()))
+
+    @property
+    def uncertainty(self) -> float:
+        """Variance of `variance` over its square: by the kurtosis of what each row adds, and as if the blocks' were
+        normal, of which there are too few to tell.
+        """
+        if self.in_blocks:
+            return 2 / (len(self.rows) - 1)
+        squares = self._squares()
+        mean = float(np.mean(squares))
+        return (float(np.mean(squares**2)) / mean**2 - 1) / self.num_samples if mean**2 > 0 else 0.0
+
+    def _squares(self) -> Array:
         h = self.num_samples / self.rows
         excess = (h - 1) * (self.corrected - self.whole[1])
         centred = excess - np.mean(excess * self.rows) * len(h) / self.num_samples
-        return float(np.mean(centred**2 / (h - 1)))
+        return np.asarray(centred**2 / (h - 1))
+
+
+def degrees_of_freedom(parts: Iterable[Replicates]) -> float:
+    """Of the sum of their variances: those of the chi-squared variable that varies as much (Satterthwaite, 1946)."""
+    known = [(part.variance, part.uncertainty) for part in parts]
+    varies = sum(variance**2 * uncertainty for variance, uncertainty in known)
+    return 2 * sum(variance for variance, _ in known) ** 2 / varies if varies > 0 else math.inf
 
 
 class Jackknife:
@@ -149,7 +176,7 @@ class Jackknife:
             left = self._jackknife(both, False)
             pairs.append((left.distance, left.corrected))
         distance, corrected = np.array(pairs).T
-        return Replicates(distance, corrected, whole, np.array([b.num_samples for b in side.blocks], float), n)
+        return Replicates(distance, corrected, whole, np.array([b.num_samples for b in side.blocks], float), n, True)
 
     def _kurtosis(self, k: int) -> float:
         """The jackknife's bias of the root over what it would be for Gaussian features."""
@@ -170,6 +197,16 @@ class Jackknife:
         twice = sum(self.replicates[k].variance for k in sides)
         # The jackknife counts the second order twice, so it is at most half of what the jackknife finds.
         return twice - min(self._second_order(sides), twice / 2)
+
+    def caution(self) -> str | None:
+        """Why the error bar may be too short, or None."""
+        for k, replicates in self.replicates.items():
+            if replicates.num_samples < FEW_SAMPLES:
+                return (
+                    f"{self.sides[k].name} has {replicates.num_samples} samples, and below {FEW_SAMPLES} the interval "
+                    "is too short where rare samples matter"
+                )
+        return None
 
     def note(self) -> str | None:
         """Why the expansion does not hold, or None."""

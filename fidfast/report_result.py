@@ -151,6 +151,7 @@ class Report:
             digits = _decimals(known.stderr)
             low, high = known.interval()
             note = f"of infinitely many samples, 95 % between {low:.{digits}f} and {high:.{digits}f}"
+            note += "" if known.caution is None else f"; {known.caution}"
             yield Row(f"{label}, unbiased", _with_error(known.unbiased, known.stderr), note)
             note = f"with the bias of the samples, {known.bias:+.{digits}f}; rounding at most {known.rounding:.1g}"
         else:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fidfast import _core
-from fidfast.jackknife import Jackknife, Sample
+from fidfast.jackknife import Jackknife, Sample, degrees_of_freedom
 
 __all__ = ["Comparison", "Estimate", "compare", "estimate", "influence"]
 
@@ -38,12 +38,14 @@ class Estimate:
     num_samples: tuple[int | None, int | None]
     #: Bound on the rounding error of `value`.
     rounding: float
-    #: Degrees of freedom of `stderr`: infinite from rows, the number of blocks less one from blocks.
+    #: Degrees of freedom of `stderr`: fewer the more of it comes from few rows; of blocks their number less one.
     degrees_of_freedom: float = math.inf
     #: Name of the network that made the features, or None where it is not known.
     extractor: str | None = None
     #: Why there is no error bar, or None.
     note: str | None = None
+    #: Why it may be too short, or None.
+    caution: str | None = None
 
     @property
     def unbiased(self) -> float:
@@ -85,6 +87,7 @@ class Estimate:
             "unbiased": self.note or f"{self.unbiased:.{digits}f} ± {self.stderr:.{digits}f}",
             "95 % interval": self.note or f"{low:.{digits}f} to {high:.{digits}f}",
             "bias": self.note or f"{self.bias:+.{digits}f}",
+            **({} if self.caution is None else {"caution": self.caution}),
             "num_samples": counts,
             "rounding": f"at most {self.rounding:.1g}",
             "extractor": self.extractor or "unknown",
@@ -99,7 +102,7 @@ class Estimate:
         sampled = " and ".join(f"{n:,}" for n in self.num_samples if n is not None)
         return (
             f"{self.unbiased:.{digits}f} ± {self.stderr:.{digits}f} (95 % {low:.{digits}f} to {high:.{digits}f}), "
-            f"bias of {sampled} samples {self.bias:+.{digits}f}"
+            f"bias of {sampled} samples {self.bias:+.{digits}f}" + ("" if self.caution is None else f"; {self.caution}")
         )
 
 
@@ -146,7 +149,8 @@ def estimate(features: Any, reference: Any, *, precision: str = "float32") -> Es
     The jackknife, exact at every row, of the distance without the spread of a sample's eigenvalues (Tiomoko & Couillet,
     2019). Its mean takes away what the features' fourth moments add to the bias (Quenouille, 1956). Its variance counts
     the second order twice (Efron & Stein, 1981), which is taken away once, and which is all there is of it where the
-    distributions are equal: there too the error bar holds.
+    distributions are equal: there too the error bar holds. The interval is Student's, with the degrees of freedom that
+    the kurtosis of what the rows add leaves to the variance (Satterthwaite, 1946).
 
     Rows are taken to be independent. Time is about three times that of `fid`; memory does not grow with n but for two
     numbers a row.
@@ -195,6 +199,8 @@ class Comparison(NamedTuple):
     p_value: float
     a: Estimate
     b: Estimate
+    #: Of `stderr`, as in `Estimate`.
+    degrees_of_freedom: float = math.inf
 
     def __str__(self) -> str:
         digits = _decimals(self.stderr)
@@ -237,18 +243,20 @@ def compare(
     one = Jackknife(sides[0], common, precision)
     two = Jackknife(sides[1], common, precision)
     a, b = _estimate(one), _estimate(two)
-    variance = 0.0
+    parts = []
     if common.sampled:
-        variance += (one.replicates[1] - two.replicates[1]).variance
+        parts.append(one.replicates[1] - two.replicates[1])
     if paired:
-        variance += (one.replicates[0] - two.replicates[0]).variance
-    else:
+        parts.append(one.replicates[0] - two.replicates[0])
+    variance = sum(part.variance for part in parts)
+    if not paired:
+        parts += [one.replicates[0], two.replicates[0]]
         variance += one.variance([0]) + two.variance([0])
     usable = a.note is None and b.note is None
     stderr = math.sqrt(variance) if usable else math.nan
     difference = a.unbiased - b.unbiased
-    degrees_of_freedom = min(a.degrees_of_freedom, b.degrees_of_freedom)
-    return Comparison(difference, stderr, _p_value(difference, stderr, degrees_of_freedom), a, b)
+    degrees = degrees_of_freedom(parts)
+    return Comparison(difference, stderr, _p_value(difference, stderr, degrees), a, b, degrees)
 
 
 def _p_value(difference: float, stderr: float, degrees_of_freedom: float) -> float:
@@ -264,7 +272,6 @@ def _estimate(jackknife: Jackknife) -> Estimate:
     ours, theirs = jackknife.sides
     terms = _core.frechet_terms(ours.stats._core, theirs.stats._core)  # the jackknife has warned of the extractors
     note = jackknife.note()
-    blocks = [len(side.blocks) for side in jackknife.sides if side.blocks]
     return Estimate(
         value=terms.distance,
         stderr=math.sqrt(jackknife.variance(list(jackknife.replicates))) if note is None else math.nan,
@@ -274,7 +281,8 @@ def _estimate(jackknife: Jackknife) -> Estimate:
             theirs.stats.num_samples if theirs.sampled else None,
         ),
         rounding=terms.rounding,
-        degrees_of_freedom=min(blocks) - 1 if blocks else math.inf,
+        degrees_of_freedom=degrees_of_freedom(jackknife.replicates.values()),
         extractor=ours.stats.extractor or theirs.stats.extractor,
         note=note,
+        caution=jackknife.caution() if note is None else None,
     )

@@ -216,8 +216,10 @@ def corrected_distance(mu1: Array, sigma1: Array, n1: int | None, mu2: Array, si
     return distance(mu1, sigma1, mu2, sigma2, root) - float(means)
 
 
-def estimate(rows1: Array, rows2: Array | None, mu2: Array, sigma2: Array) -> tuple[float, float]:
-    """The unbiased distance and its error: every row left out in turn, and everything worked out anew.
+def estimate(rows1: Array, rows2: Array | None, mu2: Array, sigma2: Array) -> tuple[float, float, float]:
+    """The unbiased distance, its error and the error's degrees of freedom, by Satterthwaite's formula.
+
+    Every row is left out in turn, and everything worked out anew.
 
     rows2 may be None where mu2 and sigma2 are known.
     """
@@ -231,7 +233,7 @@ def estimate(rows1: Array, rows2: Array | None, mu2: Array, sigma2: Array) -> tu
         return distance(*first, *second, trace_of_root_sqrtm(first[1], second[1]))
 
     whole = corrected(rows1, rows2)
-    unbiased, variance, weight, means = whole, 0.0, 0.0, np.zeros_like(sigma2)
+    unbiased, variance, varies, weight, means = whole, 0.0, 0.0, 0.0, np.zeros_like(sigma2)
     for k, rows in enumerate((rows1, rows2)):
         if rows is None:
             continue
@@ -239,7 +241,9 @@ def estimate(rows1: Array, rows2: Array | None, mu2: Array, sigma2: Array) -> tu
         pairs = [(rest, rows2) if k == 0 else (rows1, rest) for rest in without]
         corrected_without = np.array([corrected(*pair) for pair in pairs])
         unbiased -= (n - 1) * float(np.mean(corrected_without) - whole)
-        variance += (n - 1) / n * float(np.sum((corrected_without - corrected_without.mean()) ** 2))
+        of_rows = (n - 1) * (corrected_without - corrected_without.mean()) ** 2
+        variance += float(np.mean(of_rows))
+        varies += float(np.var(of_rows)) / n
         bias = (n - 1) * (np.mean([plain(*pair) for pair in pairs]) - plain(rows1, rows2))
         sigma = moments(rows)[1]
         weight += (np.trace(sigma) / n - bias) / 2 / _foretold(rows1, rows2, sigma2, n) / n
@@ -248,7 +252,7 @@ def estimate(rows1: Array, rows2: Array | None, mu2: Array, sigma2: Array) -> tu
     roots = np.sqrt(scipy.linalg.eigvals(sigmas[0] @ sigmas[1]).real)
     h = np.outer(roots, roots) / np.add.outer(roots, roots)
     second_order = weight**2 * np.sum(h**2) + 2 * np.sum(means**2)
-    return unbiased, math.sqrt(variance - min(second_order, variance / 2))
+    return unbiased, math.sqrt(variance - min(second_order, variance / 2)), 2 * variance**2 / varies
 
 
 def _foretold(rows1: Array, rows2: Array | None, sigma2: Array, n: int) -> float:

@@ -144,7 +144,7 @@ def test_an_estimate_from_blocks_is_near_that_from_rows():
     rows = rng.standard_normal((2000, 4)) * 1.2
     of_rows, of_blocks = fidfast.estimate(rows, KNOWN), fidfast.estimate(of(rows), KNOWN)
     assert of_blocks.value == pytest.approx(of_rows.value, rel=1e-12)
-    assert of_blocks.degrees_of_freedom == 19
+    assert of_blocks.degrees_of_freedom == pytest.approx(19)
     assert of_blocks.num_samples == (2000, None)
     assert abs(math.log(of_blocks.stderr / of_rows.stderr)) < 4.5 * 0.16
     assert abs(of_blocks.bias - of_rows.bias) < of_rows.stderr
@@ -178,7 +178,7 @@ def test_both_sides_in_blocks_or_one_in_rows(rng):
     for pair in ((of(rows), of(others)), (rows, of(others)), (of(rows), others)):
         found = fidfast.estimate(*pair)
         assert found.num_samples == (400, 300)
-        assert found.degrees_of_freedom == 19
+        assert found.degrees_of_freedom >= 19  # that of a sum is more than of its parts
         assert found.note is None
         assert found.stderr == pytest.approx(fidfast.estimate(rows, others).stderr, rel=0.7)
 
@@ -186,7 +186,7 @@ def test_both_sides_in_blocks_or_one_in_rows(rng):
 def test_empty_blocks_are_none(rng):
     few = of(rng.standard_normal((12, 2)), 20)
     known = GaussianStats(np.zeros(2), np.eye(2))
-    assert fidfast.estimate(few, known).degrees_of_freedom == 11
+    assert fidfast.estimate(few, known).degrees_of_freedom == pytest.approx(11)
     one = of(np.zeros((0, 2)), 20)
     one.merge(Moments._of_blocks([of(rng.standard_normal((50, 2)), 1)._blocks[0], *[Moments(2)._blocks[0]] * 19], None))
     with pytest.raises(ValueError, match="features are statistics alone"):

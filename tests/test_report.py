@@ -270,6 +270,6 @@ def test_json_holds_every_number(sides, found):
     less = json.loads(json.dumps(fidfast.report(*map(stats_of, sides)).to_dict(), allow_nan=False))
     assert set(less) == set(known)
     assert [key for key in known if less[key] is None and known[key] is not None] == [
-        "stderr", "bias", "unbiased", "growth", "trimmed", "most_harmful", "kid", "precision", "recall", "density",
-        "coverage",
+        "stderr", "bias", "degrees_of_freedom", "caution", "unbiased", "growth", "trimmed", "most_harmful", "kid",
+        "precision", "recall", "density", "coverage",
     ]  # fmt: skip

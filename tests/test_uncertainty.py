@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import reference
+import scipy.stats
 from reference import rotation
 
 import fidfast
@@ -119,12 +120,13 @@ def test_without_the_most_harmful_rows_the_distance_is_what_influence_foretold(r
 def test_estimate_is_the_jackknife_by_brute_force(rng, both):
     rows, others = samples(rng, dim=4, n=25, others=31)
     known = reference.moments(others)
-    unbiased, stderr = reference.estimate(rows, others if both else None, *known)
+    unbiased, stderr, degrees_of_freedom = reference.estimate(rows, others if both else None, *known)
     found = fidfast.estimate(rows, others if both else GaussianStats(*known))
     # n - 1 times a mean of differences, each of them off by 1e-7 of a row's share.
     assert found.unbiased == pytest.approx(unbiased, abs=2 * 31 * QUADRATURE * share(rows, others))
     # The kurtosis' poles are threefold, which costs 1e-6 of the second order.
     assert found.stderr == pytest.approx(stderr, rel=1e-5)
+    assert found.degrees_of_freedom == pytest.approx(degrees_of_freedom, rel=1e-5)
 
 
 def test_value_is_that_of_fid_and_unbiased_is_without_the_bias(rng):
@@ -134,7 +136,6 @@ def test_value_is_that_of_fid_and_unbiased_is_without_the_bias(rng):
     assert found.unbiased == found.value - found.bias
     assert found.rounding == fidfast.frechet_terms(stats_of(rows), stats_of(others)).rounding
     assert found.num_samples == (60, 90)
-    assert found.degrees_of_freedom == math.inf
     assert found.bias > 0
 
 
@@ -214,7 +215,7 @@ def test_interval(rng):
     found = fidfast.estimate(*samples(rng))
     low, high = found.interval()
     assert (low + high) / 2 == pytest.approx(found.unbiased)
-    assert high - low == pytest.approx(2 * 1.959963985 * found.stderr, rel=1e-6)
+    assert high - low == pytest.approx(2 * scipy.stats.t(found.degrees_of_freedom).ppf(0.975) * found.stderr)
     wide = found.interval(0.99)
     assert wide[0] < low < high < wide[1]
     few = fidfast.Estimate(1.0, 0.1, 0.0, (100, None), 0.0, degrees_of_freedom=19)
@@ -232,10 +233,34 @@ def test_as_a_dictionary_for_json(rng):
     assert known["unbiased"] == found.unbiased
     assert known["interval_95"] == list(found.interval())
     assert known["num_samples"] == [60, 90]
-    assert known["degrees_of_freedom"] is None
+    assert known["degrees_of_freedom"] == found.degrees_of_freedom
     few = json.loads(json.dumps(fidfast.estimate(rows[:7], others).to_dict(), allow_nan=False))
     assert (few["stderr"], few["bias"], few["unbiased"], few["interval_95"]) == (None, None, None, [None, None])
     assert few["note"] == "features has 7 samples, and 6 directions that vary need 13"
+
+
+def test_few_samples_are_cautioned_of(rng):
+    known = stats_of(rng.standard_normal((600, 4)))
+    rows = rng.standard_normal((500, 4))
+    assert fidfast.estimate(rows, known).caution is None
+    found = fidfast.estimate(rows[:-1], known)
+    why = "features has 499 samples, and below 500 the interval is too short where rare samples matter"
+    assert found.caution == why
+    assert str(found).endswith(f"; {why}")
+    assert f"\ncaution        {why}\n" in found.table()
+    back = fidfast.estimate(rng.standard_normal((600, 4)), rows[:9])
+    assert back.caution == why.replace("features", "reference").replace("499", "9")
+    assert fidfast.estimate(rows[:8], known).caution is None  # there is no bar
+
+
+def test_an_error_that_comes_from_few_rows_has_few_degrees_of_freedom(rng):
+    known = stats_of(rng.standard_normal((600, 4)))
+    rows = rng.standard_normal((1000, 4))
+    even = fidfast.estimate(rows, known).degrees_of_freedom
+    rows[0] *= 40
+    # One row is nearly all of the variance: 2 n over n - 1, a chi-squared variable of 2.
+    assert fidfast.estimate(rows, known).degrees_of_freedom == pytest.approx(2, rel=0.1)
+    assert even > 50
 
 
 def test_as_text():
