@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "core/errors.hpp"
+#include "core/kernel_functions.hpp"
 #include "core/linalg.hpp"
 #include "core/matrix.hpp"
 
@@ -44,7 +45,6 @@ struct Side {
   std::vector<double> with_centre;     // (n,) (x_i - c) . c
   std::vector<double> with_own_sum;    // (n,) (x_i - c) . sum
   std::vector<double> with_other_sum;  // (n,) (x_i - c) . sum of the other side
-  std::vector<double> terms;           // (n,) u_i
 
   Index n() const { return rows->n(); }
 };
@@ -74,7 +74,7 @@ struct Pair {
   double farthest = 0;  // the largest |x - c|
   double typical = 0;   // the root of the mean of their squares
 
-  Pair(const KernelRows& a, const KernelRows& b) : sides{{&a, {}, {}, {}, {}, {}, {}}, {&b, {}, {}, {}, {}, {}, {}}} {
+  Pair(const KernelRows& a, const KernelRows& b) : sides{{&a, {}, {}, {}, {}, {}}, {&b, {}, {}, {}, {}, {}}} {
     const Index dim = a.dim();
     Mean<Device> means[2] = {Mean<Device>::zeros(dim), Mean<Device>::zeros(dim)};
     for (int k = 0; k < 2; ++k) {
@@ -177,14 +177,15 @@ Matrix<Device> scatter_about_centre(const Side<Device>& side, const Vector<Devic
 
 /// Sums of e_ij^2 over the pairs of two sets, and over the pairs of unlike rows of each.
 struct SquaredTerms {
+  double coefficient = 0;  // of e^2 in the kernel's function
   double own[2] = {0, 0};
   double cross = 0;
 };
 
 /// With e_ij = u_i + v_j + w p_ij. What is of second order in the products p_ij is the trace of a product of scatters:
 /// sum_ij (x_i . y_j)^2 = tr(sum_i x_i x_i^T sum_j y_j y_j^T). Nothing where float32 is too narrow for these.
-template <class Device, class Kernel>
-std::optional<SquaredTerms> squared_terms(const Kernel& kernel, const Pair<Device>& pair) {
+template <class Device>
+std::optional<SquaredTerms> squared_terms(const PolynomialKernel& kernel, const Pair<Device>& pair) {
   const double w = kernel.weight();
   Matrix<Device> scatters[2];            // (dim, dim), lower triangles
   double sums[2] = {0, 0};               // sum_i u_i
@@ -211,7 +212,7 @@ std::optional<SquaredTerms> squared_terms(const Kernel& kernel, const Pair<Devic
     return (m * squares[k] + n * squares[l] + 2 * sums[k] * sums[l]) + 2 * w * (with[k][l] + with[l][k]) +
            w * w * Linalg<Device>::trace_of_product(scatters[k], scatters[l]);
   };
-  return SquaredTerms{{of(0, 0) - like[0], of(1, 1) - like[1]}, of(0, 1)};
+  return SquaredTerms{kernel.quadratic(pair.squared_centre), {of(0, 0) - like[0], of(1, 1) - like[1]}, of(0, 1)};
 }
 
 }  // namespace kernel

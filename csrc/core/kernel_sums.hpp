@@ -89,10 +89,11 @@ class Tiles {
                       host_of(cross_[1]),       2 * squares[0].of_function, 2 * squares[1].of_function,
                       cross_squares.of_function};
     if (exact) {
-      add_quadratic(exact->own[0] - 2 * squares[0].of_terms, result.aa);
-      add_quadratic(exact->own[1] - 2 * squares[1].of_terms, result.bb);
-      add_quadratic(exact->cross - cross_squares.of_terms, result.ab);
-      add_quadratic(exact->cross - cross_squares.of_terms, result.ba);
+      const double c = exact->coefficient;
+      add_evenly(c * (exact->own[0] - 2 * squares[0].of_terms), result.aa);
+      add_evenly(c * (exact->own[1] - 2 * squares[1].of_terms), result.bb);
+      add_evenly(c * (exact->cross - cross_squares.of_terms), result.ab);
+      add_evenly(c * (exact->cross - cross_squares.of_terms), result.ba);
     }
     add_linear(linear, 0, result.aa, result.ab);
     add_linear(linear, 1, result.bb, result.ba);
@@ -158,12 +159,9 @@ class Tiles {
                                                below_diagonal);
   }
 
-  /// What the sum of all e_ij^2 is short of, in equal parts: a single row's share of it stays approximate.
-  void add_quadratic(double missing, std::vector<double>& sums) const {
-    if constexpr (std::is_same_v<Kernel, PolynomialKernel>) {
-      const double part = kernel_.quadratic(pair_.squared_centre) * missing / static_cast<double>(sums.size());
-      for (double& sum : sums) sum += part;
-    }
+  /// What the sum of all is short of, in equal parts: what a single one is short of is not known.
+  static void add_evenly(double missing, std::vector<double>& sums) {
+    for (double& sum : sums) sum += missing / static_cast<double>(sums.size());
   }
 
   /// What is linear in e, from the sums of the rows in float64.
