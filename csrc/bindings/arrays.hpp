@@ -18,22 +18,42 @@ namespace fidfast::bindings {
 template <class T>
 using Array = py::array_t<T, py::array::c_style | py::array::forcecast>;
 
-/// What a device needs before its first verb; called with the GIL held.
-using Prepare = void (*)();
+// A door is where a device meets Python, a type with
+//   Device
+//   prepare()                            what the device needs before its first verb; called with the GIL held
+//   Session(place)                       while it lives, this thread works at that place
+//   place_of(number), number_of(place)   places as Python counts them
+//   Features(array, place, stream)       features in: borrowed where they can be, `view()` while it lives; done() when
+//                                        all work that reads them was given to the device
+//   look(matrix, shape, owner)           a read-only array of numbers that `owner` holds
 
 /// Runs work() without the GIL.
 template <class Work>
-auto without_gil(Prepare prepare, Work work) {
+auto without_gil(void (*prepare)(), Work work) {
   prepare();
   const py::gil_scoped_release release;
   return work();
+}
+
+template <class Door, class Work>
+auto at_place(const typename Door::Device::Place& place, Work work) {
+  const typename Door::Session session(place);
+  return without_gil(&Door::prepare, work);
+}
+
+template <class Door, class Thing>
+void require_same_place(const Thing& one, const Thing& other) {
+  if (Door::number_of(one.place()) != Door::number_of(other.place())) {
+    throw py::value_error("they lie on the devices " + std::to_string(Door::number_of(one.place())) + " and " +
+                          std::to_string(Door::number_of(other.place())));
+  }
 }
 
 /// A row-major (n, m) array as the column-major (m, n) matrix of the same bytes.
 template <class Device, class T>
 Matrix<Device, T> matrix_of(const Array<T>& array) {
   Matrix<Device, T> result(array.ndim() > 1 ? array.shape(1) : array.shape(0), array.ndim() > 1 ? array.shape(0) : 1);
-  Device::copy(result.data(), array.data(), static_cast<std::size_t>(result.size()) * sizeof(T));
+  Device::from_host(result.data(), array.data(), static_cast<std::size_t>(result.size()) * sizeof(T));
   return result;
 }
 
@@ -48,7 +68,7 @@ Vector<Device> vector_of(const Array<double>& array) {
 template <class Device, class T>
 py::array array_of(const Matrix<Device, T>& matrix, std::vector<Index> shape) {
   Array<T> result(std::move(shape));
-  Device::copy(result.mutable_data(), matrix.data(), static_cast<std::size_t>(result.nbytes()));
+  Device::to_host(result.mutable_data(), matrix.data(), static_cast<std::size_t>(result.nbytes()));
   return std::move(result);
 }
 

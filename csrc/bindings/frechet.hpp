@@ -12,11 +12,13 @@
 
 namespace fidfast::bindings {
 
-template <class Device>
-void bind_gaussian(py::module_& module, Prepare prepare) {
+template <class Door>
+void bind_gaussian(py::module_& module) {
+  using Device = typename Door::Device;
+  using Session = typename Door::Session;
   using G = Gaussian<Device>;
   py::class_<G, std::shared_ptr<G>>(module, "Gaussian")
-      .def(py::init([prepare](const Array<double>& mu, const Array<double>& sigma, Index num_samples) {
+      .def(py::init([](const Array<double>& mu, const Array<double>& sigma, Index num_samples, int device) {
              if (mu.ndim() != 1) {
                throw py::value_error("mu must be 1-D (dim,), got shape " + shape_text(mu.shape(), mu.ndim()));
              }
@@ -24,51 +26,59 @@ void bind_gaussian(py::module_& module, Prepare prepare) {
                throw py::value_error("sigma must be 2-D (dim, dim), got shape " +
                                      shape_text(sigma.shape(), sigma.ndim()));
              }
+             const Session session(Door::place_of(device));
              Vector<Device> mean = vector_of<Device>(mu);
              Matrix<Device> covariance = matrix_of<Device, double>(sigma);
-             return without_gil(prepare, [&] {
+             return without_gil(&Door::prepare, [&] {
                return std::make_shared<G>(G::checked(std::move(mean), std::move(covariance), num_samples));
              });
            }),
-           py::arg("mu"), py::arg("sigma"), py::arg("num_samples"))
+           py::arg("mu"), py::arg("sigma"), py::arg("num_samples"), py::arg("device") = 0)
       .def_static(
           "from_columns",
-          [](const Array<double>& mu, const Array<double>& columns, Index num_samples) {
+          [](const Array<double>& mu, const Array<double>& columns, Index num_samples, int device) {
+            const Session session(Door::place_of(device));
             return std::make_shared<G>(
                 G::from_factor(vector_of<Device>(mu), matrix_of<Device, double>(columns), num_samples));
           },
-          py::arg("mu"), py::arg("columns"), py::arg("num_samples"))
+          py::arg("mu"), py::arg("columns"), py::arg("num_samples"), py::arg("device") = 0)
       .def_property_readonly("dim", &G::dim)
+      .def_property_readonly("device", [](const G& self) { return Door::number_of(self.place()); })
       .def_property_readonly("num_samples", &G::num_samples)
       .def_property_readonly("columns",
                              [](const py::object& self) -> py::object {
                                const G& gaussian = py::cast<const G&>(self);
                                if (!gaussian.low_rank()) return py::none();
+                               const Session session(gaussian.place());
                                const Matrix<Device>& columns = gaussian.columns();
-                               return look_at(columns.data(), {columns.cols(), columns.rows()}, self);
+                               return Door::look(columns, {columns.cols(), columns.rows()}, self);
                              })
       .def_property_readonly("factor",
-                             [prepare](const G& self) {
+                             [](const G& self) {
+                               const Session session(self.place());
                                const Matrix<Device> f =
-                                   without_gil(prepare, [&] { return self.factor_of_all_units(); });
+                                   without_gil(&Door::prepare, [&] { return self.factor_of_all_units(); });
                                return array_of(f, {f.cols(), f.rows()});
                              })
       .def_property_readonly("mu",
                              [](const py::object& self) {
                                const G& gaussian = py::cast<const G&>(self);
-                               return look_at(gaussian.mu().data(), {gaussian.dim()}, self);
+                               const Session session(gaussian.place());
+                               return Door::look(gaussian.mu(), {gaussian.dim()}, self);
                              })
-      .def_property_readonly("sigma", [prepare](const py::object& self) {
+      .def_property_readonly("sigma", [](const py::object& self) {
         const G& gaussian = py::cast<const G&>(self);
-        const double* const data = without_gil(prepare, [&] { return gaussian.sigma().data(); });
-        return look_at(data, {gaussian.dim(), gaussian.dim()}, self);
+        const Session session(gaussian.place());
+        without_gil(&Door::prepare, [&] { gaussian.sigma(); });  // worked out where only columns tell it
+        return Door::look(gaussian.sigma(), {gaussian.dim(), gaussian.dim()}, self);
       });
 }
 
-template <class Device>
-void bind_frechet(py::module_& module, Prepare prepare) {
+template <class Door>
+void bind_frechet(py::module_& module) {
+  using Device = typename Door::Device;
   using G = Gaussian<Device>;
-  py::class_<FrechetTerms>(module, "FrechetTerms")
+  py::class_<FrechetTerms>(module, "FrechetTerms", py::module_local())  // of each extension
       .def_readonly("mean_term", &FrechetTerms::mean_term)
       .def_readonly("trace1", &FrechetTerms::trace1)
       .def_readonly("trace2", &FrechetTerms::trace2)
@@ -78,16 +88,24 @@ void bind_frechet(py::module_& module, Prepare prepare) {
       .def_property_readonly("distance", &FrechetTerms::distance);
   module.def(
       "frechet_terms",
-      [prepare](const G& a, const G& b) { return without_gil(prepare, [&] { return frechet_terms(a, b); }); },
+      [](const G& a, const G& b) {
+        require_same_place<Door>(a, b);
+        return at_place<Door>(a.place(), [&] { return frechet_terms(a, b); });
+      },
       py::arg("gaussian1"), py::arg("gaussian2"));
   module.def(
       "frechet_distance",
-      [prepare](const G& a, const G& b) { return without_gil(prepare, [&] { return frechet_distance(a, b); }); },
+      [](const G& a, const G& b) {
+        require_same_place<Door>(a, b);
+        return at_place<Door>(a.place(), [&] { return frechet_distance(a, b); });
+      },
       py::arg("gaussian1"), py::arg("gaussian2"));
   module.def(
       "transport_map",
-      [prepare](const G& a, const G& b) {
-        const Matrix<Device> map = without_gil(prepare, [&] { return transport_map(a, b); });
+      [](const G& a, const G& b) {
+        require_same_place<Door>(a, b);
+        const typename Door::Session session(a.place());
+        const Matrix<Device> map = without_gil(&Door::prepare, [&] { return transport_map(a, b); });
         return array_of(map, {map.rows(), map.cols()});
       },
       py::arg("gaussian1"), py::arg("gaussian2"));

@@ -11,16 +11,18 @@
 
 namespace fidfast::bindings {
 
-template <class Device>
-void bind_jackknife(py::module_& module, Prepare prepare) {
+template <class Door>
+void bind_jackknife(py::module_& module) {
+  using Device = typename Door::Device;
   using G = Gaussian<Device>;
   using J = Jackknife<Device>;
   const auto side = [](bool second) { return second ? Side::kSecond : Side::kFirst; };
   py::class_<J, std::shared_ptr<J>>(module, "Jackknife")
-      .def(py::init([prepare](const G& gaussian1, const G& gaussian2, bool sampled1, bool sampled2,
-                              const std::string& precision, bool with_rows) {
+      .def(py::init([](const G& gaussian1, const G& gaussian2, bool sampled1, bool sampled2,
+                       const std::string& precision, bool with_rows) {
              const Precision arithmetic = precision_of(precision);
-             return without_gil(prepare, [&] {
+             require_same_place<Door>(gaussian1, gaussian2);
+             return at_place<Door>(gaussian1.place(), [&] {
                return std::make_shared<J>(gaussian1, gaussian2, std::array<bool, 2>{sampled1, sampled2}, arithmetic,
                                           with_rows);
              });
@@ -36,14 +38,16 @@ void bind_jackknife(py::module_& module, Prepare prepare) {
           py::arg("second"))
       .def(
           "without",
-          [prepare, side](J& self, bool second, const py::object& features) {
-            const Features borrowed = import_features(features);
-            const WithoutRow result = without_gil(prepare, [&] {
-              return std::visit([&](const auto& view) { return self.without(side(second), view); }, borrowed.view);
+          [side](J& self, bool second, const py::object& features, const py::object& stream) {
+            const typename Door::Session session(self.place());
+            typename Door::Features borrowed(features, self.place(), stream);
+            const WithoutRow result = without_gil(&Door::prepare, [&] {
+              return std::visit([&](const auto& view) { return self.without(side(second), view); }, borrowed.view());
             });
+            borrowed.done();
             return py::make_tuple(array_of_numbers(result.distance), array_of_numbers(result.corrected));
           },
-          py::arg("second"), py::arg("features"));
+          py::arg("second"), py::arg("features"), py::arg("stream") = py::none());
 }
 
 }  // namespace fidfast::bindings

@@ -21,7 +21,7 @@ inline Subsets subsets_of(const Array<Index>& rows, const char* name) {
 }
 
 template <class Device>
-void bind_kernel(py::module_& module, Prepare prepare) {
+void bind_kernel(py::module_& module, void (*prepare)()) {
   module.def(
       "kid",
       [prepare](const py::object& features_a, const py::object& features_b, Index degree, std::optional<double> gamma,

@@ -14,7 +14,7 @@
 namespace fidfast::bindings {
 
 template <class Device>
-void bind_manifold(py::module_& module, Prepare prepare) {
+void bind_manifold(py::module_& module, void (*prepare)()) {
   using Rule = std::tuple<Index, bool, bool>;
   using Shares = std::tuple<double, double, double, double>;
   module.def(

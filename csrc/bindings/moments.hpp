@@ -10,7 +10,6 @@
 #include <vector>
 
 #include "bindings/arrays.hpp"
-#include "core/gather.hpp"
 #include "core/gaussian.hpp"
 #include "core/moments.hpp"
 
@@ -74,77 +73,83 @@ MomentsState<Device> state_of(const py::dict& dict) {
   return state;
 }
 
-template <class Device>
-void bind_moments(py::module_& module, Prepare prepare) {
+template <class Door>
+void bind_moments(py::module_& module) {
+  using Device = typename Door::Device;
+  using Session = typename Door::Session;
   using M = Moments<Device>;
   py::class_<M, std::shared_ptr<M>>(module, "Moments")
-      .def(py::init([](Index dim, const std::string& precision) {
-             return std::make_shared<M>(dim, precision_of(precision));
+      .def(py::init([](Index dim, const std::string& precision, int device) {
+             const Precision arithmetic = precision_of(precision);
+             const Session session(Door::place_of(device));
+             return std::make_shared<M>(dim, arithmetic);
            }),
-           py::arg("dim"), py::arg("precision"))
+           py::arg("dim"), py::arg("precision"), py::arg("device") = 0)
       .def_property_readonly("dim", &M::dim)
+      .def_property_readonly("device", [](const M& self) { return Door::number_of(self.place()); })
       .def_property_readonly("precision", [](const M& self) { return name_of(self.precision()); })
       .def_property_readonly("num_samples",
                              [](const M& self) { return without_gil([] {}, [&] { return self.num_samples(); }); })
       .def(
           "update",
-          [prepare](M& self, const py::object& features) {
-            const Features borrowed = import_features(features);
-            without_gil(prepare, [&] { std::visit([&](const auto& view) { self.update(view); }, borrowed.view); });
+          [](M& self, const py::object& features, const py::object& stream) {
+            const Session session(self.place());
+            typename Door::Features borrowed(features, self.place(), stream);
+            without_gil(&Door::prepare,
+                        [&] { std::visit([&](const auto& view) { self.update(view); }, borrowed.view()); });
+            borrowed.done();
           },
-          py::arg("features"))
+          py::arg("features"), py::arg("stream") = py::none())
       .def(
-          "merge", [prepare](M& self, const M& other) { without_gil(prepare, [&] { self.merge(other); }); },
+          "merge",
+          [](M& self, const M& other) {
+            require_same_place<Door>(self, other);
+            at_place<Door>(self.place(), [&] { self.merge(other); });
+          },
           py::arg("other"))
       .def(
-          "unmerge", [prepare](M& self, const M& other) { without_gil(prepare, [&] { self.unmerge(other); }); },
+          "unmerge",
+          [](M& self, const M& other) {
+            require_same_place<Door>(self, other);
+            at_place<Door>(self.place(), [&] { self.unmerge(other); });
+          },
           py::arg("other"))
-      .def("reset", &M::reset, py::call_guard<py::gil_scoped_release>())
+      .def("reset",
+           [](M& self) {
+             const Session session(self.place());
+             without_gil([] {}, [&] { self.reset(); });
+           })
       .def(
           "stats",
-          [prepare](const M& self, Index ddof) {
-            return without_gil(prepare, [&] { return std::make_shared<Gaussian<Device>>(self.stats(ddof)); });
+          [](const M& self, Index ddof) {
+            return at_place<Door>(self.place(), [&] { return std::make_shared<Gaussian<Device>>(self.stats(ddof)); });
           },
           py::arg("ddof"))
-      .def(
-          "copy", [](const M& self) { return std::make_shared<M>(self); }, py::call_guard<py::gil_scoped_release>())
-      .def("state", [](const M& self) { return dict_of(without_gil([] {}, [&] { return self.state(); })); })
+      .def("copy",
+           [](const M& self) {
+             const Session session(self.place());
+             return without_gil([] {}, [&] { return std::make_shared<M>(self); });
+           })
+      .def("state",
+           [](const M& self) {
+             const Session session(self.place());
+             return dict_of(without_gil([] {}, [&] { return self.state(); }));
+           })
       .def_static(
-          "from_state", [](const py::dict& state) { return std::make_shared<M>(state_of<Device>(state)); },
-          py::arg("state"))
+          "from_state",
+          [](const py::dict& state, int device) {
+            const Session session(Door::place_of(device));
+            return std::make_shared<M>(state_of<Device>(state));
+          },
+          py::arg("state"), py::arg("device") = 0)
       .def(
-          "equals", [](const M& self, const M& other) { return self.state() == other.state(); }, py::arg("other"),
-          py::call_guard<py::gil_scoped_release>());
-}
-
-template <class Device>
-void bind_gather(py::module_& module) {
-  // The shape of features all of whose values are finite; throws for everything else.
-  module.def(
-      "require_finite",
-      [](const py::object& features) {
-        const Features borrowed = import_features(features);
-        return std::visit(
-            [](const auto& view) {
-              without_gil([] {}, [&] { require_finite<Device>(view); });
-              return py::make_tuple(view.n, view.dim);
-            },
-            borrowed.view);
-      },
-      py::arg("features"));
-  module.def(
-      "gather",
-      [](const py::object& features, const Array<Index>& rows) {
-        const Features borrowed = import_features(features);
-        const std::vector<Index> wanted(rows.data(), rows.data() + rows.size());
-        return std::visit(
-            [&](const auto& view) {
-              const auto columns = without_gil([] {}, [&] { return gather<Device>(view, wanted); });
-              return array_of(columns, {columns.cols(), columns.rows()});
-            },
-            borrowed.view);
-      },
-      py::arg("features"), py::arg("rows"));
+          "equals",
+          [](const M& self, const M& other) {
+            require_same_place<Door>(self, other);
+            const Session session(self.place());
+            return without_gil([] {}, [&] { return self.state() == other.state(); });
+          },
+          py::arg("other"));
 }
 
 }  // namespace fidfast::bindings

@@ -72,7 +72,8 @@ class Gaussian {
   }
 
   Gaussian(Gaussian&& other) noexcept
-      : mu_(std::move(other.mu_)),
+      : place_(other.place_),
+        mu_(std::move(other.mu_)),
         num_samples_(other.num_samples_),
         trace_(other.trace_),
         columns_(std::move(other.columns_)),
@@ -82,6 +83,7 @@ class Gaussian {
         factor_(std::move(other.factor_)),
         factor_units_(std::move(other.factor_units_)) {}
 
+  typename Device::Place place() const { return place_; }
   Index dim() const { return mu_.rows(); }
   Index num_samples() const { return num_samples_; }
   double trace() const { return trace_; }
@@ -258,6 +260,7 @@ class Gaussian {
     result.known_inverse = kept.empty() ? 0 : 1.0 / (kept.front() * kept.front());
   }
 
+  typename Device::Place place_ = Device::here();
   Vector<Device> mu_;
   Index num_samples_ = 0;
   double trace_ = 0;

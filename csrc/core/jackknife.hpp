@@ -111,6 +111,7 @@ class Jackknife {
   }
 
   Index rank() const { return static_cast<Index>(values_.size()); }
+  typename Device::Place place() const { return place_; }
   double distance() const { return distance_of(mean_term_, traces_, unit_ * root_); }
   /// Without the bias of the samples, but for what the features' distribution adds to that of a Gaussian's.
   double corrected() const {
@@ -154,7 +155,7 @@ class Jackknife {
     const std::size_t k = index(side);
     if (samples_[k] == 0 || !with_rows_) throw InvalidInput("this side was said to have no rows to leave out");
     const std::lock_guard<std::mutex> lock(mutex_);
-    if constexpr (!std::is_same_v<S, double>) {
+    if constexpr (!std::is_same_v<S, double> && Device::kFloatProducts) {
       // Few rows have directions of their own, where 1 - s vanishes and float would leave none of it.
       if (samples_[k] > dim_ && products_in_float(precision_, dim_)) return without_in<float>(k, features);
     }
@@ -249,7 +250,7 @@ class Jackknife {
     }
     for (const double value : values_) columns.push_back(std::sqrt(value) / 2);
     Matrix<Device> result(rank(), 2 * nodes + 1);
-    Device::copy(result.data(), columns.data(), columns.size() * sizeof(double));
+    Device::from_host(result.data(), columns.data(), columns.size() * sizeof(double));
     return result;
   }
 
@@ -329,6 +330,7 @@ class Jackknife {
     result.corrected.push_back(distance_of(unbiased, traces, unit * (root + correct / kPi)));
   }
 
+  typename Device::Place place_ = Device::here();
   Index dim_;
   Precision precision_;
   bool with_rows_;

@@ -88,6 +88,13 @@ struct RowVerbs {
   template <class S>
   static void mean(const FeatureView<S>& features, Mean<Device>& mean);
 
+  /// mean and centre below, in as few passes as the device needs: the origin is near the mean, or is *near, the mean of
+  /// earlier rows, where that is not null.
+  template <class S, class T>
+  static bool stage(const FeatureView<S>& features, const Mean<Device>* near, Mean<Device>& mean,
+                    Vector<Device, T>& origin, Vector<Device>& remainder, Vector<Device, T>& largest,
+                    Matrix<Device, T>& centred);
+
   /// origin (dim,) = mean rounded to T; remainder (dim,) = mean - origin;
   /// centred[:, i] = features[i] - origin in T's arithmetic; largest (dim,) = max_i |centred[:, i]|.
   /// Returns whether T's range holds the sums of squares of every unit to T's accuracy: false where numbers are so
@@ -198,8 +205,8 @@ struct Linalg {
   static void scale(Matrix<Device>& a, double alpha);
   /// a <- (a + a^T) / 2, full (n, n); returns the largest |a_ij - a_ji| and where it was.
   static Asymmetry symmetrize(Matrix<Device>& a);
-  /// Copies the lower triangle of a (n, n) to its upper one.
-  static void mirror(Matrix<Device>& a);
+  /// a <- alpha a, its lower triangle (n, n) copied to the upper one.
+  static void finish(Matrix<Device>& a, double alpha);
   /// The diagonal of a (n, n), on the host.
   static std::vector<double> diagonal(const Matrix<Device>& a);
   /// Which columns of a (m, n) hold anything but zeros, on the host.

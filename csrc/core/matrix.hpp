@@ -20,6 +20,14 @@ struct BFloat16 {
   std::uint16_t bits;
 };
 
+// A device is a type with these members, besides the verbs of core/linalg.hpp:
+//   allocate, release, copy, clear    its memory; from_host, to_host: copies that are done when they return
+//   Place, here()                     which of several devices of its kind, and that at which new memory is taken
+//   kAsynchronous                     whether it works behind the host's back: then no update of Moments may allocate,
+//                                     or wait, and every call may fail
+//   kFloatProducts                    whether rows of float32 and narrower may be multiplied in float32
+//   Watch                             what keeps NaN and infinity out of Moments, see core/moments.hpp
+
 /// Column-major (rows, cols) numbers that this object owns in the memory of `Device`.
 template <class Device, class T = double>
 class Matrix {

@@ -4,6 +4,14 @@
 // the mean kept in twice the digits of a double. Rows wait until a block of them is worth one symmetric rank-k
 // update. While there are no more rows than columns the rows themselves are the statistics: their covariance has
 // no more than n - 1 eigenvalues, and the rows know them to full accuracy where the matrix does not.
+//
+// Device::Watch keeps NaN and infinity out:
+//   inspect(features, state)   before the rows are taken, and alive until they are. A host throws InvalidInput here. A
+//                              device that works behind the host's back makes the batch, and all that follows, void.
+//   settle(state)              before the state is read. Throws what such a device has found since, sets the counts
+//   back
+//                              to those before the batch, and is at peace again.
+//   forget()                   as settle, without throwing.
 #pragma once
 
 #include <algorithm>
@@ -19,6 +27,7 @@
 #include "core/linalg.hpp"
 #include "core/matrix.hpp"
 #include "core/moments_state.hpp"
+#include "core/moments_workspace.hpp"
 
 namespace fidfast {
 
@@ -32,30 +41,37 @@ class Moments {
     if (dim < 1) throw InvalidInput("dim must be at least 1, got " + std::to_string(dim));
     clear();
   }
-  explicit Moments(State state) : dim_(state.dim), precision_(state.precision), state_(std::move(state)) {}
+  explicit Moments(State state) : dim_(state.dim), precision_(state.precision), state_(std::move(state)) {
+    if constexpr (Device::kAsynchronous) reserve_all();
+  }
   Moments(const Moments& other) : Moments(other.state()) {}
 
   Index dim() const { return dim_; }
   Precision precision() const { return precision_; }
+  typename Device::Place place() const { return place_; }
   Index num_samples() const {
     return locked([&] { return state_.num_samples(); });
   }
   State state() const {
-    return locked([&] { return state_; });
+    return locked([&] {
+      watch_.settle(state_);
+      return state_;
+    });
   }
 
-  /// Adds the rows of features (n, dim). Throws, and changes nothing, where a value is NaN or infinite.
+  /// Adds the rows of features (n, dim). Throws, and changes nothing, where a value is NaN or infinite; a device that
+  /// works behind the host's back throws so later (see Watch).
   template <class S>
   void update(const FeatureView<S>& features) {
     if (features.dim != dim()) {
       throw InvalidInput("features have " + std::to_string(features.dim) +
                          " columns, but Moments was created with dim=" + std::to_string(dim()));
     }
-    require_finite<Device>(features);
     locked([&] {
+      const auto watched = watch_.inspect(features, state_);
       const bool keep = rows_suffice(features.n);
       prepare<S>(features.n, keep);
-      take(features, keep);
+      all_or_nothing(folds<S>(features.n, keep), [&] { take(features, keep); });
     });
   }
 
@@ -64,17 +80,24 @@ class Moments {
     if (&other == this) return merge(Moments(other));
     require_same_dim(other, "merge");
     const std::scoped_lock both(mutex_, other.mutex_);
+    watch_.settle(state_);
+    other.watch_.settle(other.state_);
     const State& theirs = other.state_;
     const bool keep = theirs.count == 0 && rows_suffice(theirs.num_samples());
-    // All the memory first: after it nothing can fail, so a failed merge changes nothing.
+    // All the memory first: after it nothing on a host can fail, so a failed merge changes nothing.
     prepare<float>(theirs.narrow.count, keep);
     prepare<double>(theirs.wide.count, keep);
-    if (theirs.count > 0) {
-      make_foldable();
-      merge_folded(theirs);
+    if (theirs.count > 0) make_foldable();
+    State before;
+    if constexpr (Device::kAsynchronous) before = state_;
+    try {
+      if (theirs.count > 0) merge_folded(theirs);
+      take(theirs.narrow.features(0, theirs.narrow.count), keep);
+      take(theirs.wide.features(0, theirs.wide.count), keep);
+    } catch (...) {
+      if constexpr (Device::kAsynchronous) state_ = std::move(before);
+      throw;
     }
-    take(theirs.narrow.features(0, theirs.narrow.count), keep);
-    take(theirs.wide.features(0, theirs.wide.count), keep);
   }
 
   /// Takes out the rows that `other` has seen, the inverse of merge: sliding windows, leave-a-block-out.
@@ -82,6 +105,8 @@ class Moments {
     if (&other == this) return reset();
     require_same_dim(other, "unmerge");
     const std::scoped_lock both(mutex_, other.mutex_);
+    watch_.settle(state_);
+    other.watch_.settle(other.state_);
     const Index n = state_.num_samples();
     const Index gone = other.state_.num_samples();
     if (gone > n) {
@@ -110,6 +135,7 @@ class Moments {
   /// The Gaussian with the stream's mean and scatter / (num_samples - ddof). Does not change the moments.
   Gaussian<Device> stats(Index ddof) const {
     return locked([&] {
+      watch_.settle(state_);
       const Index n = state_.num_samples();
       if (n < 2) throw InvalidInput("a covariance needs at least 2 samples, got " + std::to_string(n));
       if (ddof < 0 || ddof >= n) {
@@ -119,39 +145,14 @@ class Moments {
       const double divisor = static_cast<double>(n - ddof);
       if (state_.count == 0 && n <= dim()) return stats_of_rows(n, divisor);
       State all = folded(state_);
-      Linalg<Device>::scale(all.scatter, 1.0 / divisor);
-      Linalg<Device>::mirror(all.scatter);
+      Linalg<Device>::finish(all.scatter, 1.0 / divisor);
       return Gaussian<Device>(std::move(all.mean.high), std::move(all.scatter), n);
     });
   }
 
  private:
-  /// Rows a block holds: enough that the products dwarf the passes over the scatter, few enough for float32 sums.
-  static constexpr Index kBlock = 1024;
-
-  /// Memory of the products in T.
-  template <class T>
-  struct BlockWorkspace {
-    Matrix<Device, T> centred;  // (dim, kBlock)
-    Vector<Device, T> origin;   // (dim,)
-    Vector<Device, T> largest;  // (dim,)
-    Matrix<Device, T> product;  // (dim, dim), empty for double, whose products go to the scatter directly
-  };
-
-  /// Memory that folding needs; never copied, and kept from one block to the next.
-  struct Workspace {
-    BlockWorkspace<float> float32;
-    BlockWorkspace<double> float64;
-    Mean<Device> block_mean;   // (dim,)
-    Vector<Device> remainder;  // (dim,)
-    Vector<Device> d;          // (dim,)
-
-    template <class T>
-    BlockWorkspace<T>& in() {
-      if constexpr (std::is_same_v<T, float>) return float32;
-      if constexpr (std::is_same_v<T, double>) return float64;
-    }
-  };
+  static constexpr Index kBlock = kMomentsBlock;
+  using Workspace = MomentsWorkspace<Device>;
 
   template <class Work>
   auto locked(Work work) const {
@@ -167,42 +168,61 @@ class Moments {
 
   bool rows_suffice(Index more) const { return state_.count == 0 && state_.num_samples() + more <= dim(); }
 
-  /// Gets all the memory that taking n rows of S may need, so that take() cannot fail.
+  /// Whether taking n rows of S folds a block.
+  template <class S>
+  bool folds(Index n, bool keep) {
+    return !keep && std::max({waiting<S>().count + n, state_.narrow.count, state_.wide.count}) >= kBlock;
+  }
+
+  /// Gets all the memory that taking n rows of S may need, so that a host's take() cannot fail.
   template <class S>
   void prepare(Index n, bool keep) {
     auto& rows = waiting<S>();
     const Index total = rows.count + n;
-    if (keep) return rows.reserve(dim(), total);
-    rows.reserve(dim(), std::max(rows.count, std::min(total, kBlock)));
-    if (std::max({total, state_.narrow.count, state_.wide.count}) >= kBlock) make_foldable();
+    rows.reserve(dim(), keep ? total : std::max(rows.count, std::min(total, kBlock)));
+    if (folds<S>(n, keep)) make_foldable();
   }
 
-  void make_foldable() { allocate(state_, work_, narrow_is_float(state_)); }
+  /// What is ever needed, so that no update has to wait for memory.
+  void reserve_all() {
+    state_.narrow.reserve(dim(), std::max(dim(), kBlock));
+    state_.wide.reserve(dim(), std::max(dim(), kBlock));
+    make_foldable();
+    work_.make_spare(dim());
+  }
 
-  static bool narrow_is_float(const State& state) { return products_in_float(state.precision, state.dim); }
+  /// work(), and the state as it was where that throws. With its memory there a host's work cannot fail, but any call
+  /// to a GPU may: so the folded part is advanced in a copy, and rows that wait are overwritten by the very last call
+  /// only.
+  template <class Work>
+  void all_or_nothing(bool folds, Work work) {
+    if constexpr (!Device::kAsynchronous) {
+      work();
+    } else {
+      const RowCounts before = state_.counts();
+      const auto exchange = [&] {
+        std::swap(state_.mean, work_.spare_mean);
+        std::swap(state_.scatter, work_.spare_scatter);
+      };
+      if (folds) {
+        work_.spare_mean.copy_numbers(state_.mean);
+        work_.spare_scatter.copy_numbers(state_.scatter);
+        exchange();
+      }
+      try {
+        work();
+      } catch (...) {
+        if (folds) exchange();
+        state_.set_counts(before);
+        throw;
+      }
+    }
+  }
 
-  static void allocate(State& state, Workspace& work, bool floats) {
-    const Index dim = state.dim;
-    if (state.scatter.empty()) {
-      state.mean = Mean<Device>::zeros(dim);
-      state.scatter = Matrix<Device>::zeros(dim, dim);  // last: it tells the next try that both are there
-    }
-    if (work.d.empty()) {
-      work.block_mean = Mean<Device>::zeros(dim);
-      work.remainder = Vector<Device>(dim);
-      work.d = Vector<Device>(dim);
-    }
-    if (floats && work.float32.centred.empty()) {
-      work.float32.origin = Vector<Device, float>(dim);
-      work.float32.largest = Vector<Device, float>(dim);
-      work.float32.product = Matrix<Device, float>(dim, dim);
-      work.float32.centred = Matrix<Device, float>(dim, kBlock);
-    }
-    if (work.float64.centred.empty()) {
-      work.float64.origin = Vector<Device>(dim);
-      work.float64.largest = Vector<Device>(dim);
-      work.float64.centred = Matrix<Device>(dim, kBlock);
-    }
+  void make_foldable() { work_.make_foldable(state_, narrow_is_float(state_)); }
+
+  static bool narrow_is_float(const State& state) {
+    return Device::kFloatProducts && products_in_float(state.precision, state.dim);
   }
 
   /// Adds rows after prepare(): they wait, or are folded straight from where they lie.
@@ -238,7 +258,7 @@ class Moments {
 
   template <class S>
   static void fold(State& state, Workspace& work, const FeatureView<S>& block) {
-    if constexpr (!std::is_same_v<S, double>) {
+    if constexpr (!std::is_same_v<S, double> && Device::kFloatProducts) {
       if (narrow_is_float(state) && fold_in<float>(state, work, block)) return;
     }
     fold_in<double>(state, work, block);
@@ -248,12 +268,11 @@ class Moments {
   /// them, false, and nothing has changed: the squares of float32 numbers may leave float32, but never float64.
   template <class T, class S>
   static bool fold_in(State& state, Workspace& work, const FeatureView<S>& block) {
-    BlockWorkspace<T>& mine = work.template in<T>();
-    RowVerbs<Device>::mean(block, work.block_mean);
-    const bool fits =
-        RowVerbs<Device>::centre(block, work.block_mean, mine.origin, work.remainder, mine.largest, mine.centred);
-    if (!fits && std::is_same_v<T, float>) return false;
+    auto& mine = work.template in<T>();
     const bool first = state.count == 0;
+    const bool fits = RowVerbs<Device>::stage(block, first ? nullptr : &state.mean, work.block_mean, mine.origin,
+                                              work.remainder, mine.largest, mine.centred);
+    if (!fits && std::is_same_v<T, float>) return false;
     if (first) std::swap(state.mean, work.block_mean);
     Linalg<Device>::difference(first ? state.mean : work.block_mean, state.mean, work.d);
     const double n = static_cast<double>(block.n);
@@ -280,7 +299,7 @@ class Moments {
   State folded(const State& state) const {
     State all = state;
     if (all.narrow.count + all.wide.count == 0) return all;
-    allocate(all, work_, narrow_is_float(all));
+    work_.make_foldable(all, narrow_is_float(all));
     fold_waiting(all, work_, all.narrow);
     fold_waiting(all, work_, all.wide);
     return all;
@@ -332,15 +351,23 @@ class Moments {
   }
 
   void clear() {
+    watch_.forget();
+    if (Device::kAsynchronous && !state_.scatter.empty()) {  // its memory stays for the updates to come
+      Device::clear(state_.scatter.data(), static_cast<std::size_t>(state_.scatter.size()) * sizeof(double));
+      return state_.set_counts({});
+    }
     State empty;
     empty.dim = dim_;
     empty.precision = precision_;
     state_ = std::move(empty);
+    if constexpr (Device::kAsynchronous) reserve_all();
   }
 
   const Index dim_;  // not read from the state, which another thread may be replacing
   const Precision precision_;
-  State state_;
+  const typename Device::Place place_ = Device::here();
+  mutable typename Device::Watch watch_;
+  mutable State state_;  // what a watch finds out late was so before
   mutable Workspace work_;
   mutable std::mutex mutex_;
 };

@@ -53,11 +53,19 @@ struct WaitingRows {
   /// A copy in which the rows [first, first + n) are left out.
   WaitingRows without(Index first, Index n) const {
     WaitingRows rest;
-    rest.reserve(columns.rows(), count - n);
+    // A device that must not allocate later keeps what it has.
+    rest.reserve(columns.rows(), Device::kAsynchronous ? columns.cols() : count - n);
     rest.append(features(0, first));
     rest.append(features(first + n, count - first - n));
     return rest;
   }
+};
+
+/// How many rows are folded, and how many wait.
+struct RowCounts {
+  Index folded = 0;
+  Index narrow = 0;
+  Index wide = 0;
 };
 
 /// All that the moments of a stream are. The rows seen are `count` folded ones and those that wait.
@@ -72,6 +80,12 @@ struct MomentsState {
   WaitingRows<Device, double> wide;
 
   Index num_samples() const { return count + narrow.count + wide.count; }
+  RowCounts counts() const { return {count, narrow.count, wide.count}; }
+  void set_counts(const RowCounts& counts) {
+    count = counts.folded;
+    narrow.count = counts.narrow;
+    wide.count = counts.wide;
+  }
 
   bool operator==(const MomentsState& other) const {
     const auto same = [](const auto& a, const auto& b, Index columns) {

@@ -14,11 +14,33 @@
 namespace fidfast {
 
 struct Cpu {
+  struct Place {};
+  static Place here() { return {}; }
+
+  static constexpr bool kAsynchronous = false;
+  static constexpr bool kFloatProducts = true;
+
   /// Throws std::bad_alloc. Aligned for the widest vectors.
   static void* allocate(std::size_t bytes);
   static void release(void* memory) noexcept;
   static void copy(void* to, const void* from, std::size_t bytes);
   static void clear(void* to, std::size_t bytes);
+  static void from_host(void* to, const void* from, std::size_t bytes) { copy(to, from, bytes); }
+  static void to_host(void* to, const void* from, std::size_t bytes) { copy(to, from, bytes); }
+
+  /// A host looks at a batch before it takes it.
+  struct Watch {
+    struct Watched {
+      ~Watched() {}
+    };
+    template <class S>
+    Watched inspect(const FeatureView<S>& features, const MomentsState<Cpu>&) {
+      require_finite<Cpu>(features);
+      return {};
+    }
+    void settle(const MomentsState<Cpu>&) {}
+    void forget() {}
+  };
 };
 
 }  // namespace fidfast

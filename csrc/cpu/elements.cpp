@@ -91,7 +91,8 @@ Asymmetry Linalg<Cpu>::symmetrize(M& a) {
 }
 
 template <>
-void Linalg<Cpu>::mirror(M& a) {
+void Linalg<Cpu>::finish(M& a, double alpha) {
+  if (alpha != 1) scale(a, alpha);
   for_each_below_diagonal(a.rows(), [&](Index i, Index j) { a.column(i)[j] = a.column(j)[i]; });
 }
 

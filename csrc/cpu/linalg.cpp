@@ -147,7 +147,7 @@ template <>
 M Linalg<Cpu>::outer_product(const M& a) {
   M c = M::zeros(a.rows(), a.rows());
   rank_update(1.0, a, 0.0, c);
-  mirror(c);
+  finish(c, 1.0);
   return c;
 }
 

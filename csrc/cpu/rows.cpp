@@ -168,6 +168,14 @@ bool RowVerbs<Cpu>::centre(const FeatureView<S>& features, const Mean<Cpu>& mean
 }
 
 template <>
+template <class S, class T>
+bool RowVerbs<Cpu>::stage(const FeatureView<S>& features, const Mean<Cpu>*, Mean<Cpu>& mean, Vector<Cpu, T>& origin,
+                          Vector<Cpu>& remainder, Vector<Cpu, T>& largest, Matrix<Cpu, T>& centred) {
+  RowVerbs::mean(features, mean);
+  return centre(features, mean, origin, remainder, largest, centred);
+}
+
+template <>
 template <class T>
 void RowVerbs<Cpu>::add_scatter(const Matrix<Cpu, T>& centred, Index n, const Vector<Cpu>& r, double weight,
                                 const Vector<Cpu>& d, Matrix<Cpu>& scatter, Matrix<Cpu, T>& product) {
@@ -224,6 +232,9 @@ void RowVerbs<Cpu>::cross_products(const Matrix<Cpu, T>& a, Index m, const Matri
   template void RowVerbs<Cpu>::append(const FeatureView<S>&, Matrix<Cpu, double>&, Index);                 \
   template bool RowVerbs<Cpu>::centre(const FeatureView<S>&, const Mean<Cpu>&, Vector<Cpu>&, Vector<Cpu>&, \
                                       Vector<Cpu>&, Matrix<Cpu>&);
+#define FIDFAST_STAGE(S, T)                                                                                \
+  template bool RowVerbs<Cpu>::stage(const FeatureView<S>&, const Mean<Cpu>*, Mean<Cpu>&, Vector<Cpu, T>&, \
+                                     Vector<Cpu>&, Vector<Cpu, T>&, Matrix<Cpu, T>&);
 #define FIDFAST_NARROW(S)                                                                                         \
   template void RowVerbs<Cpu>::append(const FeatureView<S>&, Matrix<Cpu, float>&, Index);                         \
   template bool RowVerbs<Cpu>::centre(const FeatureView<S>&, const Mean<Cpu>&, Vector<Cpu, float>&, Vector<Cpu>&, \
@@ -236,6 +247,13 @@ void RowVerbs<Cpu>::cross_products(const Matrix<Cpu, T>& a, Index m, const Matri
                                               Matrix<Cpu, T>&);                                                 \
   template void RowVerbs<Cpu>::own_products(const Matrix<Cpu, T>&, Index, Matrix<Cpu, T>&);
 
+FIDFAST_STAGE(Float16, float)
+FIDFAST_STAGE(Float16, double)
+FIDFAST_STAGE(BFloat16, float)
+FIDFAST_STAGE(BFloat16, double)
+FIDFAST_STAGE(float, float)
+FIDFAST_STAGE(float, double)
+FIDFAST_STAGE(double, double)
 FIDFAST_SOURCE(Float16)
 FIDFAST_SOURCE(BFloat16)
 FIDFAST_SOURCE(float)

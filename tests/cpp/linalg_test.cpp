@@ -125,13 +125,15 @@ TEST(symmetrize_takes_the_middle_and_tells_where_the_difference_is_largest) {
   }
 }
 
-TEST(mirror_copies_the_lower_triangle) {
+TEST(finish_scales_and_copies_the_lower_triangle) {
   Random random(5);
   for (const Index n : kSizes) {
     const M a = random.matrix(n, n);
     M result = with_upper(a, kNan);
-    L::mirror(result);
+    L::finish(result, 1.0);
     CHECK(difference(result, symmetric(a)) == 0);
+    L::finish(result, 0.5);
+    CHECK(difference(result, map(symmetric(a), [](double value) { return value / 2; })) == 0);
   }
 }
 

@@ -1,0 +1,72 @@
+// The memory that folding a block of rows needs; never copied, and kept from one block to the next.
+#pragma once
+
+#include <type_traits>
+
+#include "core/linalg.hpp"
+#include "core/matrix.hpp"
+#include "core/moments_state.hpp"
+
+namespace fidfast {
+
+/// Rows a block holds: enough that the products dwarf the passes over the scatter, few enough for float32 sums.
+constexpr Index kMomentsBlock = 1024;
+
+template <class Device>
+struct MomentsWorkspace {
+  /// Memory of the products in T.
+  template <class T>
+  struct OfBlock {
+    Matrix<Device, T> centred;  // (dim, kMomentsBlock)
+    Vector<Device, T> origin;   // (dim,)
+    Vector<Device, T> largest;  // (dim,)
+    Matrix<Device, T> product;  // (dim, dim), empty for double, whose products go to the scatter directly
+  };
+
+  OfBlock<float> float32;
+  OfBlock<double> float64;
+  Mean<Device> block_mean;       // (dim,)
+  Vector<Device> remainder;      // (dim,)
+  Vector<Device> d;              // (dim,)
+  Mean<Device> spare_mean;       // (dim,), of a device whose calls may fail
+  Matrix<Device> spare_scatter;  // (dim, dim), likewise
+
+  template <class T>
+  OfBlock<T>& in() {
+    if constexpr (std::is_same_v<T, float>) return float32;
+    if constexpr (std::is_same_v<T, double>) return float64;
+  }
+
+  /// What is not there yet of mean and scatter, and of the memory in which they grow; `floats` where products may be
+  /// float32.
+  void make_foldable(MomentsState<Device>& state, bool floats) {
+    const Index dim = state.dim;
+    if (state.scatter.empty()) {
+      state.mean = Mean<Device>::zeros(dim);
+      state.scatter = Matrix<Device>::zeros(dim, dim);  // last: it tells the next try that both are there
+    }
+    if (d.empty()) {
+      block_mean = Mean<Device>::zeros(dim);
+      remainder = Vector<Device>(dim);
+      d = Vector<Device>(dim);
+    }
+    if (floats && float32.centred.empty()) {
+      float32.origin = Vector<Device, float>(dim);
+      float32.largest = Vector<Device, float>(dim);
+      float32.product = Matrix<Device, float>(dim, dim);
+      float32.centred = Matrix<Device, float>(dim, kMomentsBlock);
+    }
+    if (float64.centred.empty()) {
+      float64.origin = Vector<Device>(dim);
+      float64.largest = Vector<Device>(dim);
+      float64.centred = Matrix<Device>(dim, kMomentsBlock);
+    }
+  }
+
+  void make_spare(Index dim) {
+    spare_mean = Mean<Device>::zeros(dim);
+    spare_scatter = Matrix<Device>(dim, dim);
+  }
+};
+
+}  // namespace fidfast
