@@ -57,7 +57,9 @@ struct ManagedTensorVersioned {
 };
 
 constexpr std::int32_t kCpu = 1;
+constexpr std::int32_t kCuda = 2;
 constexpr std::int32_t kCudaHost = 3;
+constexpr std::int32_t kCudaManaged = 13;
 constexpr std::uint8_t kFloat = 2;
 constexpr std::uint8_t kBFloat = 4;
 
@@ -132,20 +134,23 @@ inline std::string dtype_text(const dlpack::DataType& dtype) {
   return dtype.code == 6 ? kind : kind + std::to_string(dtype.bits);
 }
 
-inline Features features_of_dlpack(py::object array) {
-  // Autograd libraries refuse to export what needs a gradient; the metric needs none.
-  if (py::cast<bool>(py::bool_(py::getattr(array, "requires_grad", py::bool_(false))))) array = array.attr("detach")();
-  const auto device = py::cast<std::pair<int, int>>(array.attr("__dlpack_device__")());
-  if (device.first != dlpack::kCpu && device.first != dlpack::kCudaHost) {
-    throw py::value_error("features must be in the host's memory, got DLPack device type " +
-                          std::to_string(device.first) + " (2 is CUDA); move them with .cpu()");
-  }
+/// The array itself, or where it is part of a gradient's graph what autograd libraries agree to export: the metric
+/// needs no gradient.
+inline py::object exportable(const py::object& array) {
+  const bool differentiable = py::cast<bool>(py::bool_(py::getattr(array, "requires_grad", py::bool_(false))));
+  return differentiable ? py::object(array.attr("detach")()) : array;
+}
+
+/// Borrows a tensor by the standard; stream as the standard counts them, or None for the host's memory.
+inline Features borrow_by_dlpack(const py::object& array, const py::object& stream) {
+  py::dict options;
+  if (!stream.is_none()) options["stream"] = stream;
   py::object capsule;
   try {
-    capsule = array.attr("__dlpack__")(py::arg("max_version") = py::make_tuple(1, 0));
+    capsule = array.attr("__dlpack__")(py::arg("max_version") = py::make_tuple(1, 0), **options);
   } catch (py::error_already_set& error) {  // an exporter from before version 1
     if (!error.matches(PyExc_TypeError)) throw;
-    capsule = array.attr("__dlpack__")();
+    capsule = array.attr("__dlpack__")(**options);
   }
   const auto [tensor, owner] =
       PyCapsule_IsValid(capsule.ptr(), "dltensor_versioned") != 0
@@ -156,6 +161,15 @@ inline Features features_of_dlpack(py::object array) {
   return {checked_view(data, kind, tensor->dtype.bits, dtype_text(tensor->dtype), tensor->shape, tensor->strides,
                        tensor->ndim),
           owner};
+}
+
+inline Features features_of_dlpack(const py::object& array) {
+  const auto device = py::cast<std::pair<int, int>>(array.attr("__dlpack_device__")());
+  if (device.first != dlpack::kCpu && device.first != dlpack::kCudaHost) {
+    throw py::value_error("features must be in the host's memory, got DLPack device type " +
+                          std::to_string(device.first) + " (2 is CUDA); move them with .cpu()");
+  }
+  return borrow_by_dlpack(exportable(array), py::none());
 }
 
 /// Borrows an array of features, (n, dim). Throws TypeError or ValueError for what is none.

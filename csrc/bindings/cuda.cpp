@@ -1,0 +1,161 @@
+// The extension module fidfast._cuda: moments and distances of features that lie on a GPU.
+#include <cuda_runtime_api.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "bindings/bind.hpp"
+#include "bindings/dlpack.hpp"
+#include "cuda/context.hpp"
+#include "cuda/device.hpp"
+
+namespace fidfast::bindings {
+
+namespace {
+
+struct CudaDoor {
+  using Device = Cuda;
+
+  static void prepare() {}
+  static Cuda::Place place_of(int number) { return {number}; }
+  static int number_of(const Cuda::Place& place) { return place.device; }
+
+  class Session {
+   public:
+    explicit Session(const Cuda::Place& place) {
+      const py::gil_scoped_release release;  // the first of a process loads libraries
+      session_.emplace(place.device);
+    }
+
+   private:
+    std::optional<cuda::Session> session_;
+  };
+
+  /// Features on the device, borrowed; or a copy there of features in the host's memory.
+  class Features {
+   public:
+    Features(const py::object& array, const Cuda::Place& place, const py::object& stream) {
+      if (!stream.is_none()) stream_ = py::cast<std::uintptr_t>(stream);
+      const std::optional<int> device = cuda_device_of(array);
+      if (!device) {
+        upload(import_features(array).view);
+        return;
+      }
+      if (*device != place.device) {
+        throw py::value_error("features are on CUDA device " + std::to_string(*device) +
+                              ", but the work is on device " + std::to_string(place.device));
+      }
+      // By the standard, the exporter makes this stream wait for what writes the features.
+      const auto own = reinterpret_cast<std::uintptr_t>(cuda::current().stream());
+      bindings::Features borrowed = borrow_by_dlpack(exportable(array), py::int_(own));
+      view_ = borrowed.view;
+      owner_ = std::move(borrowed.owner);
+    }
+
+    const AnyFeatures& view() const { return view_; }
+
+    /// The stream of the features goes on when they have been read; where it is not known, the host waits.
+    void done() {
+      if (!owner_) return;  // a copy
+      if (stream_) {
+        try {
+          return cuda::current().hold_up(reinterpret_cast<cudaStream_t>(*stream_));
+        } catch (const cuda::Error&) {  // then the host waits: what was asked for is already on its way
+        }
+      }
+      const py::gil_scoped_release release;
+      try {
+        cuda::current().synchronize();
+      } catch (const cuda::Error&) {  // comes back from the next call that reads
+      }
+    }
+
+   private:
+    static std::optional<int> cuda_device_of(const py::object& array) {
+      if (!py::hasattr(array, "__dlpack_device__")) return std::nullopt;
+      const auto device = py::cast<std::pair<int, int>>(array.attr("__dlpack_device__")());
+      if (device.first != dlpack::kCuda && device.first != dlpack::kCudaManaged) return std::nullopt;
+      return device.second;
+    }
+
+    void upload(const AnyFeatures& on_host) {
+      std::visit(
+          [&](const auto& features) {
+            using S = std::decay_t<decltype(*features.data)>;
+            std::vector<S> rows(static_cast<std::size_t>(features.n * features.dim));
+            for (Index i = 0; i < features.n; ++i) {
+              for (Index j = 0; j < features.dim; ++j) {
+                rows[static_cast<std::size_t>(i * features.dim + j)] = features.row(i)[j * features.column_stride];
+              }
+            }
+            auto copy = std::make_shared<Matrix<Cuda, S>>(features.dim, features.n);
+            Cuda::from_host(copy->data(), rows.data(), rows.size() * sizeof(S));
+            view_ = FeatureView<S>{copy->data(), features.n, features.dim, features.dim, 1};
+            copy_ = std::move(copy);
+          },
+          on_host);
+    }
+
+    AnyFeatures view_;
+    py::object owner_;
+    std::shared_ptr<void> copy_;
+    std::optional<std::uintptr_t> stream_;
+  };
+
+  /// A copy, since Python cannot look at the memory of a GPU.
+  static py::array look(const Matrix<Cuda>& matrix, std::vector<Index> shape, const py::handle&) {
+    py::array result = array_of(matrix, std::move(shape));
+    result.attr("setflags")(py::arg("write") = false);
+    return result;
+  }
+};
+
+py::tuple device_count() {
+  std::string why;
+  const int count = cuda::device_count(&why);
+  return py::make_tuple(count, why);
+}
+
+py::dict describe(int device) {
+  const CudaDoor::Session session({device});
+  cudaDeviceProp properties{};
+  cuda::check(cudaGetDeviceProperties(&properties, device), "cudaGetDeviceProperties");
+  int driver = 0;
+  int runtime = 0;
+  cuda::check(cudaDriverGetVersion(&driver), "cudaDriverGetVersion");
+  cuda::check(cudaRuntimeGetVersion(&runtime), "cudaRuntimeGetVersion");
+  const cuda::Libraries& libraries = cuda::libraries();
+  int cublas = 0;
+  int cusolver = 0;
+  cuda::current().with_blas(
+      [&](auto blas) { cuda::check_library(libraries.cublasGetVersion_v2(blas, &cublas), "cublasGetVersion"); });
+  cuda::check_library(libraries.cusolverGetVersion(&cusolver), "cusolverGetVersion");
+  py::dict result;
+  result["name"] = std::string(properties.name);
+  result["compute_capability"] = py::make_tuple(properties.major, properties.minor);
+  result["memory"] = properties.totalGlobalMem;
+  result["multiprocessors"] = properties.multiProcessorCount;
+  result["driver"] = driver;
+  result["runtime"] = runtime;
+  result["cublas"] = py::make_tuple(cublas, libraries.cublas_path);
+  result["cusolver"] = py::make_tuple(cusolver, libraries.cusolver_path);
+  return result;
+}
+
+}  // namespace
+
+}  // namespace fidfast::bindings
+
+PYBIND11_MODULE(_cuda, module) {
+  using namespace fidfast::bindings;
+  module.doc() = "The part of the compiled core that works on GPUs.";
+  module.attr("__version__") = FIDFAST_VERSION;
+  module.attr("architectures") = FIDFAST_CUDA_ARCHITECTURES;
+  bind<CudaDoor>(module);
+  module.def("device_count", &device_count);
+  module.def("describe", &describe, py::arg("device"));
+}

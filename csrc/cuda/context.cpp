@@ -1,0 +1,131 @@
+#include "cuda/context.hpp"
+
+#include <map>
+#include <memory>
+
+namespace fidfast::cuda {
+
+thread_local const int* skip_flag = nullptr;
+
+namespace {
+
+thread_local Context* context_of_thread = nullptr;
+
+std::string version_text(int version) {
+  return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
+}
+
+}  // namespace
+
+void check(cudaError_t status, const char* what) {
+  if (status == cudaSuccess) return;
+  (void)cudaGetLastError();  // or it would come back from a later call
+  const std::string text = std::string(what) + ": " + cudaGetErrorName(status) + ": " + cudaGetErrorString(status);
+  if (status == cudaErrorMemoryAllocation) throw OutOfMemory(text);
+  throw Error(text);
+}
+
+void check_library(int status, const char* what) {
+  if (status != kSuccess) throw Error(std::string(what) + " failed with status " + std::to_string(status));
+}
+
+int device_count(std::string* why) {
+  int count = 0;
+  const cudaError_t status = cudaGetDeviceCount(&count);
+  if (status == cudaSuccess && count > 0) return count;
+  (void)cudaGetLastError();
+  if (why == nullptr) return 0;
+  int driver = 0;
+  int runtime = 0;
+  (void)cudaDriverGetVersion(&driver);
+  (void)cudaRuntimeGetVersion(&runtime);
+  if (status == cudaErrorInsufficientDriver && driver == 0) {
+    *why = "no driver";
+  } else if (status == cudaErrorInsufficientDriver) {
+    *why = "driver too old: it serves CUDA " + version_text(driver) + ", and this build needs " + version_text(runtime);
+  } else if (status == cudaSuccess || status == cudaErrorNoDevice) {
+    *why = "the driver finds none";
+  } else {
+    *why = cudaGetErrorString(status);
+  }
+  return 0;
+}
+
+Context& Context::of(int device) {
+  static std::mutex mutex;
+  // Never destroyed: at the end of the process the driver may be gone before they are.
+  static auto& contexts = *new std::map<int, std::unique_ptr<Context>>;
+  const std::lock_guard<std::mutex> lock(mutex);
+  std::unique_ptr<Context>& kept = contexts[device];
+  if (!kept) {
+    std::unique_ptr<Context> made(new Context(device));
+    try {
+      made->open();
+    } catch (...) {
+      made->close();
+      throw;
+    }
+    kept = std::move(made);
+  }
+  return *kept;
+}
+
+void Context::open() {
+  const Libraries& library = libraries();
+  check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreate");
+  check(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), "cudaEventCreate");
+  check_library(library.cublasCreate_v2(&blas_), "cublasCreate");
+  check_library(library.cublasSetStream_v2(blas_, stream_), "cublasSetStream");
+  check_library(library.cusolverDnCreate(&solver_), "cusolverDnCreate");
+  check_library(library.cusolverDnSetStream(solver_, stream_), "cusolverDnSetStream");
+  check_library(library.cusolverDnCreateParams(&params_), "cusolverDnCreateParams");
+}
+
+void Context::close() noexcept {
+  if (params_ != nullptr) (void)libraries().cusolverDnDestroyParams(params_);
+  if (solver_ != nullptr) (void)libraries().cusolverDnDestroy(solver_);
+  if (blas_ != nullptr) (void)libraries().cublasDestroy_v2(blas_);
+  if (event_ != nullptr) (void)cudaEventDestroy(event_);
+  if (stream_ != nullptr) (void)cudaStreamDestroy(stream_);
+}
+
+void Context::synchronize() { check(cudaStreamSynchronize(stream_), "cudaStreamSynchronize"); }
+
+void Context::hold_up(cudaStream_t stream) {
+  const std::lock_guard<std::mutex> lock(event_mutex_);
+  check(cudaEventRecord(event_, stream_), "cudaEventRecord");
+  check(cudaStreamWaitEvent(stream, event_, 0), "cudaStreamWaitEvent");
+}
+
+Session::Session(int device) : before_(context_of_thread) {
+  std::string why;
+  const int count = device_count(&why);
+  if (count == 0) throw Error("no CUDA device: " + why);
+  if (device < 0 || device >= count) {
+    throw Error("no CUDA device " + std::to_string(device) + ": there are " + std::to_string(count));
+  }
+  int current_device = 0;
+  check(cudaGetDevice(&current_device), "cudaGetDevice");
+  if (current_device != device) {
+    check(cudaSetDevice(device), "cudaSetDevice");
+    device_before_ = current_device;
+  }
+  try {
+    context_of_thread = &Context::of(device);
+  } catch (...) {
+    if (device_before_ >= 0) (void)cudaSetDevice(device_before_);
+    throw;
+  }
+}
+
+Session::~Session() {
+  context_of_thread = before_;
+  if (device_before_ >= 0) (void)cudaSetDevice(device_before_);
+}
+
+Context& current() {
+  if (context_of_thread == nullptr) throw Error("work on a GPU outside of a session");
+  return *context_of_thread;
+}
+
+}  // namespace fidfast::cuda

@@ -1,0 +1,37 @@
+// A GPU as a device: its memory. The verbs of core/linalg.hpp are specialised for it in the .cu files and linalg.cpp.
+#pragma once
+
+#include <cstddef>
+
+#include "core/frechet.hpp"
+#include "core/gaussian.hpp"
+#include "core/jackknife.hpp"
+#include "core/linalg.hpp"
+#include "core/moments.hpp"
+#include "cuda/watch.hpp"
+
+namespace fidfast {
+
+/// All of it within a cuda::Session, but for release.
+struct Cuda {
+  struct Place {
+    int device = 0;
+  };
+  /// The device of this thread's session.
+  static Place here();
+
+  static constexpr bool kAsynchronous = true;
+  static constexpr bool kFloatProducts = false;
+
+  /// Throws cuda::OutOfMemory.
+  static void* allocate(std::size_t bytes);
+  static void release(void* memory) noexcept;
+  static void copy(void* to, const void* from, std::size_t bytes);
+  static void clear(void* to, std::size_t bytes);
+  static void from_host(void* to, const void* from, std::size_t bytes);
+  static void to_host(void* to, const void* from, std::size_t bytes);
+
+  using Watch = cuda::Watch;
+};
+
+}  // namespace fidfast

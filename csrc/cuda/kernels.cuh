@@ -1,0 +1,200 @@
+// The shapes of the kernels: what to do at each element, each unit or each row comes as a function. Sums run in an
+// order that depends on the sizes alone, so that equal calls give equal bits; nothing is atomic.
+#pragma once
+
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "core/matrix.hpp"
+#include "cuda/context.hpp"
+#include "cuda/device.hpp"
+
+namespace fidfast::cuda {
+
+/// Blocks of the device's threads that cover `size`.
+inline unsigned blocks_for(Index size, Index of_block, Index most) {
+  return static_cast<unsigned>(std::min((size + of_block - 1) / of_block, most));
+}
+
+template <class... Parameters>
+void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, Parameters... arguments) {
+  void* pointers[] = {&arguments...};
+  check(cudaLaunchKernel(reinterpret_cast<const void*>(kernel), grid, block, pointers, 0, current().stream()),
+        "kernel launch");
+}
+
+/// Read once by every thread of a kernel that must do nothing once its watch has found something.
+struct Skip {
+  const int* flag;
+  __device__ bool operator()() const { return flag != nullptr && *flag != 0; }
+};
+inline Skip skip_of_thread() { return {skip_flag}; }
+
+// Numbers -----------------------------------------------------------------------------------------------------
+
+__device__ inline float widen(Float16 value) { return __half2float(__ushort_as_half(value.bits)); }
+__device__ inline float widen(BFloat16 value) { return __uint_as_float(static_cast<unsigned>(value.bits) << 16); }
+__device__ inline float widen(float value) { return value; }
+__device__ inline double widen(double value) { return value; }
+
+/// Row i, column j.
+template <class S>
+__device__ auto at(const FeatureView<S>& features, Index i, Index j) {
+  return widen(features.data[i * features.row_stride + j * features.column_stride]);
+}
+
+/// sum = high + low exactly (Knuth); written so that the compiler cannot fuse or reorder it.
+__device__ inline void two_sum(double a, double b, double& high, double& low) {
+  high = __dadd_rn(a, b);
+  const double shadow = __dsub_rn(high, a);
+  low = __dadd_rn(__dsub_rn(a, __dsub_rn(high, shadow)), __dsub_rn(b, shadow));
+}
+
+// Elements ----------------------------------------------------------------------------------------------------
+
+constexpr int kTileRows = 32;
+constexpr int kTileColumns = 8;
+constexpr Index kMostBlocks = 65535;
+
+template <class Work>
+__global__ void elements_kernel(Index rows, Index columns, Work work) {
+  const Index i = static_cast<Index>(blockIdx.x) * kTileRows + threadIdx.x;
+  if (i >= rows) return;
+  const Index step = static_cast<Index>(gridDim.y) * kTileColumns;
+  for (Index j = static_cast<Index>(blockIdx.y) * kTileColumns + threadIdx.y; j < columns; j += step) work(i, j);
+}
+
+/// work(i, j) for every element of a column-major (rows, columns).
+template <class Work>
+void for_each_element(Index rows, Index columns, Work work) {
+  if (rows == 0 || columns == 0) return;
+  const dim3 grid(static_cast<unsigned>((rows + kTileRows - 1) / kTileRows),
+                  blocks_for(columns, kTileColumns, kMostBlocks));
+  launch(elements_kernel<Work>, grid, dim3(kTileRows, kTileColumns), rows, columns, work);
+}
+
+// Sums over rows, one for each unit ---------------------------------------------------------------------------
+
+constexpr int kUnits = 32;  // side by side, so that rows are read in whole lines
+constexpr int kLanes = 8;   // rows at a time
+
+template <class Value, class Finish>
+__global__ void unit_sums_kernel(Index units, Index n, Value value, Finish finish) {
+  __shared__ double parts[kLanes][kUnits];
+  const Index j = static_cast<Index>(blockIdx.x) * kUnits + threadIdx.x;
+  double sum = 0;
+  if (j < units) {
+    for (Index i = threadIdx.y; i < n; i += kLanes) sum += value(j, i);
+  }
+  parts[threadIdx.y][threadIdx.x] = sum;
+  __syncthreads();
+  for (int half = kLanes / 2; half > 0; half /= 2) {
+    if (threadIdx.y < half) parts[threadIdx.y][threadIdx.x] += parts[threadIdx.y + half][threadIdx.x];
+    __syncthreads();
+  }
+  if (threadIdx.y == 0 && j < units) finish(j, parts[0][threadIdx.x]);
+}
+
+/// finish(j, sum_i value(j, i)) for every unit j, i < n.
+template <class Value, class Finish>
+void for_each_unit_sum(Index units, Index n, Value value, Finish finish) {
+  if (units == 0) return;
+  const dim3 grid(static_cast<unsigned>((units + kUnits - 1) / kUnits));
+  launch(unit_sums_kernel<Value, Finish>, grid, dim3(kUnits, kLanes), units, n, value, finish);
+}
+
+// Reductions --------------------------------------------------------------------------------------------------
+
+constexpr int kThreads = 256;
+
+struct Sum {
+  template <class T>
+  __device__ T operator()(T a, T b) const {
+    return a + b;
+  }
+};
+
+/// NaN is the largest of all.
+struct Largest {
+  template <class T>
+  __device__ T operator()(T a, T b) const {
+    return a > b || a != a ? a : b;
+  }
+};
+
+struct Smallest {
+  template <class T>
+  __device__ T operator()(T a, T b) const {
+    return a < b ? a : b;
+  }
+};
+
+/// combine over the block's threads; the result is the first thread's. `parts` is in shared memory.
+template <class T, class Combine>
+__device__ T reduce_block(T mine, T* parts, Combine combine) {
+  parts[threadIdx.x] = mine;
+  __syncthreads();
+  for (int half = kThreads / 2; half > 0; half /= 2) {
+    if (threadIdx.x < half) parts[threadIdx.x] = combine(parts[threadIdx.x], parts[threadIdx.x + half]);
+    __syncthreads();
+  }
+  return parts[0];
+}
+
+/// Block k: finish(k, combine over i < count of value(k, i)).
+template <class T, class Value, class Combine, class Finish>
+__global__ void items_kernel(Index items, Index count, T neutral, Value value, Combine combine, Finish finish) {
+  __shared__ T parts[kThreads];
+  for (Index k = blockIdx.x; k < items; k += gridDim.x) {
+    T mine = neutral;
+    for (Index i = threadIdx.x; i < count; i += kThreads) mine = combine(mine, value(k, i));
+    const T all = reduce_block(mine, parts, combine);
+    if (threadIdx.x == 0) finish(k, all);
+    __syncthreads();  // parts are free again
+  }
+}
+
+template <class T, class Value, class Combine, class Finish>
+void for_each_item(Index items, Index count, T neutral, Value value, Combine combine, Finish finish) {
+  if (items == 0) return;
+  launch(items_kernel<T, Value, Combine, Finish>, dim3(blocks_for(items, 1, kMostBlocks)), dim3(kThreads), items, count,
+         neutral, value, combine, finish);
+}
+
+/// combine over k < items, i < count of value(k, i), on the host.
+template <class T, class Value, class Combine>
+T reduce(Index items, Index count, T neutral, Value value, Combine combine) {
+  if (items == 0 || count == 0) return neutral;
+  Matrix<Cuda, T> of_items(items, 1);
+  Matrix<Cuda, T> result(1, 1);
+  T* const parts = of_items.data();
+  T* const all = result.data();
+  for_each_item(items, count, neutral, value, combine, [=] __device__(Index k, const T& part) { parts[k] = part; });
+  for_each_item(
+      1, items, neutral, [=] __device__(Index, Index k) { return parts[k]; }, combine,
+      [=] __device__(Index, const T& part) { *all = part; });
+  T on_host;
+  Cuda::to_host(&on_host, all, sizeof(T));
+  return on_host;
+}
+
+// Between host and device -------------------------------------------------------------------------------------
+
+template <class T>
+Matrix<Cuda, T> on_device(const std::vector<T>& numbers) {
+  Matrix<Cuda, T> result(static_cast<Index>(numbers.size()), 1);
+  Cuda::from_host(result.data(), numbers.data(), numbers.size() * sizeof(T));
+  return result;
+}
+
+template <class T>
+std::vector<T> on_host(const Matrix<Cuda, T>& matrix, Index columns) {
+  std::vector<T> result(static_cast<std::size_t>(matrix.rows() * columns));
+  Cuda::to_host(result.data(), matrix.data(), result.size() * sizeof(T));
+  return result;
+}
+
+}  // namespace fidfast::cuda
