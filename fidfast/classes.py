@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fidfast import _core, formats
+from fidfast import _core, devices, formats
 from fidfast.gaussian import GaussianStats
 from fidfast.merging import Mergeable
 from fidfast.moments import Moments
@@ -117,6 +117,7 @@ class ClassMoments(Mergeable, Mapping[Label, Moments]):
             If a shape does not fit, a value is NaN or infinite, or a label is not below `num_classes`. All moments
             stay as they were.
         """
+        features = devices.on_host(features)
         if not hasattr(features, "__dlpack__") and hasattr(features, "__array__"):
             features = np.asarray(features)  # once, and not for each of the slices below
         n, dim = _core.require_finite(features)

@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fidfast import _core
-from fidfast.gaussian import GaussianStats
+from fidfast.gaussian import GaussianStats, together
 from fidfast.sources import as_stats, require_same_dim, warn_of_extractors
 
 __all__ = ["FrechetTerms", "fid", "frechet_distance", "frechet_terms", "transport_map"]
@@ -63,7 +62,8 @@ def frechet_terms(stats1: GaussianStats, stats2: GaussianStats) -> FrechetTerms:
     """
     require_same_dim(stats1.dim, stats2.dim, "stats1", "stats2")
     warn_of_extractors(stats1, stats2, stacklevel=3)
-    terms = _core.frechet_terms(stats1._core, stats2._core)
+    module, gaussians, _ = together(stats1, stats2)
+    terms = module.frechet_terms(*gaussians)
     return FrechetTerms(*(getattr(terms, field) for field in FrechetTerms._fields))
 
 
@@ -93,7 +93,7 @@ def frechet_distance(stats1: GaussianStats, stats2: GaussianStats) -> float:
     """
     require_same_dim(stats1.dim, stats2.dim, "stats1", "stats2")
     warn_of_extractors(stats1, stats2, stacklevel=3)
-    return _core.frechet_distance(stats1._core, stats2._core)
+    return distance_between(stats1, stats2)
 
 
 def transport_map(stats1: GaussianStats, stats2: GaussianStats) -> NDArray[np.float64]:
@@ -122,7 +122,9 @@ def transport_map(stats1: GaussianStats, stats2: GaussianStats) -> NDArray[np.fl
     Olkin & Pukelsheim (1982); Knott & Smith (1984).
     """
     require_same_dim(stats1.dim, stats2.dim, "stats1", "stats2")
-    return _core.transport_map(stats1._core, stats2._core)
+    module, gaussians, _ = together(stats1, stats2)
+    transport: NDArray[np.float64] = module.transport_map(*gaussians)
+    return transport
 
 
 def fid(features_a: Any, features_b: Any, *, precision: str = "float32") -> float:
@@ -160,4 +162,10 @@ def fid(features_a: Any, features_b: Any, *, precision: str = "float32") -> floa
     stats_b = as_stats(features_b, "features_b", precision)
     require_same_dim(stats_a.dim, stats_b.dim, "features_a", "features_b")
     warn_of_extractors(stats_a, stats_b, stacklevel=3)
-    return _core.frechet_distance(stats_a._core, stats_b._core)
+    return distance_between(stats_a, stats_b)
+
+
+def distance_between(stats1: GaussianStats, stats2: GaussianStats) -> float:
+    """`frechet_distance` of what is known to fit."""
+    module, gaussians, _ = together(stats1, stats2)
+    return float(module.frechet_distance(*gaussians))

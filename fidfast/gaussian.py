@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import operator
 import os
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fidfast import _core, formats
+from fidfast import _core, devices, formats
 
 __all__ = ["GaussianStats"]
 
@@ -46,7 +47,7 @@ class GaussianStats:
     GaussianStats(dim=3, num_samples=100, extractor=None)
     """
 
-    __slots__ = ("_core", "_ddof", "_extractor")
+    __slots__ = ("_core", "_ddof", "_elsewhere", "_extractor")
 
     def __init__(
         self,
@@ -64,6 +65,7 @@ class GaussianStats:
 
     def _set(self, core: _core.Gaussian, extractor: str | None, ddof: int | None) -> None:
         self._core = core
+        self._elsewhere: dict[int | None, _core.Gaussian] = {}  # copies on other devices, by device
         self._extractor = extractor
         self._ddof = ddof
 
@@ -72,6 +74,17 @@ class GaussianStats:
         stats = cls.__new__(cls)
         stats._set(core, extractor, ddof)
         return stats
+
+    def _at(self, device: int | None) -> _core.Gaussian:
+        """The same Gaussian on this device; kept, with the factor it comes to have there."""
+        if devices.device_of_core(self._core) == device:
+            return self._core
+        if device not in self._elsewhere:
+            made = devices.core_at(device).Gaussian
+            columns = self._core.columns
+            numbers = (self._core.mu, self._core.sigma if columns is None else columns, self._core.num_samples)
+            self._elsewhere[device] = (made if columns is None else made.from_columns)(*numbers, device or 0)
+        return self._elsewhere[device]
 
     @property
     def dim(self) -> int:
@@ -169,6 +182,15 @@ class GaussianStats:
         matrix = self.sigma if columns is None else columns
         state = (np.array(self.mu), np.array(matrix), columns is not None, self._core.num_samples)
         return _unpickle, (*state, self._extractor, self._ddof)
+
+
+def together(
+    stats1: GaussianStats, stats2: GaussianStats
+) -> tuple[ModuleType, tuple[_core.Gaussian, _core.Gaussian], int | None]:
+    """The module to work with, both Gaussians in one place, and which: a GPU where either of them lies on one."""
+    places = [devices.device_of_core(stats._core) for stats in (stats1, stats2)]
+    place = next((device for device in places if device is not None), None)
+    return devices.core_at(place), (stats1._at(place), stats2._at(place)), place
 
 
 def _unpickle(

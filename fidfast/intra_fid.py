@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
-from fidfast import _core
 from fidfast.classes import ClassMoments, Label
+from fidfast.frechet import distance_between
 from fidfast.sources import require_same_dim, warn_of_extractors
 
 __all__ = ["ClassDistances", "class_distances"]
@@ -86,11 +86,7 @@ def class_distances(
         )
     if not labels:
         raise ValueError("moments_a and moments_b hold no classes")
-    distances = {
-        label: _core.frechet_distance(a.stats(label)._core, b.stats(label)._core)
-        for label in labels
-        if label not in skipped
-    }
+    distances = {label: distance_between(a.stats(label), b.stats(label)) for label in labels if label not in skipped}
     return ClassDistances(sum(distances.values()) / len(distances), distances, num_samples, tuple(skipped))
 
 

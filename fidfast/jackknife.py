@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fidfast import _core, formats
-from fidfast.gaussian import GaussianStats
+from fidfast import _core, devices, formats
+from fidfast.gaussian import GaussianStats, together
 from fidfast.moments import Moments
 from fidfast.sources import as_stats, require_same_dim, warn_of_extractors
 
@@ -158,14 +158,20 @@ class Jackknife:
 
     def _jackknife(self, stats: tuple[GaussianStats, GaussianStats], with_rows: bool) -> _core.Jackknife:
         ours, theirs = self.sides
-        return _core.Jackknife(stats[0]._core, stats[1]._core, ours.sampled, theirs.sampled, self._precision, with_rows)
+        module, gaussians, self._place = together(*stats)
+        made: _core.Jackknife = module.Jackknife(*gaussians, ours.sampled, theirs.sampled, self._precision, with_rows)
+        return made
 
     def _replicates(self, k: int) -> Replicates:
         side = self.sides[k]
         n = side.num_samples
         whole = (self.distance, self.corrected)
         if side.rows is not None:
-            parts = [self._core.without(bool(k), rows) for rows in side.slices()]
+            parts = [
+                self._core.without(bool(k), rows, stream)
+                for part in side.slices()
+                for rows, stream in devices.presented(part, self._place, None)
+            ]
             distance, corrected = (np.concatenate(part) for part in zip(*parts, strict=True))
             return Replicates(distance, corrected, whole, np.ones(n), n)
         pairs, whole_of_blocks = [], side.whole()

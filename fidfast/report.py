@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fidfast import _core
+from fidfast import _core, devices
 from fidfast.extrapolation import Extrapolation, fid_infinity
 from fidfast.frechet import frechet_distance
-from fidfast.gaussian import GaussianStats
+from fidfast.gaussian import GaussianStats, together
 from fidfast.images import BrokenImageError, open_images
 from fidfast.jackknife import Jackknife, Sample
 from fidfast.kernel import KernelDistance, cmmd, kid
@@ -92,6 +92,7 @@ def report(
     """
     if most_harmful < 0:
         raise ValueError(f"most_harmful must be at least 0, got {most_harmful}")
+    features, reference = devices.on_host(features), devices.on_host(reference)
     ours, theirs = Sample.of(features, "features", precision), Sample.of(reference, "reference", precision)
     require_same_dim(ours.stats.dim, theirs.stats.dim, "features", "reference")
     if isinstance(images, (str, os.PathLike, np.ndarray)):
@@ -111,7 +112,8 @@ def report(
     else:
         analysis = None
         warn_of_extractors(ours.stats, theirs.stats, stacklevel=3)
-        terms = _core.frechet_terms(ours.stats._core, theirs.stats._core)
+        module, gaussians, _ = together(ours.stats, theirs.stats)
+        terms = module.frechet_terms(*gaussians)
         extractor = ours.stats.extractor or theirs.stats.extractor
         estimate = Estimate(
             terms.distance, math.nan, math.nan, (None, None), terms.rounding, extractor=extractor, note=why

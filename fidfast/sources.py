@@ -7,7 +7,7 @@ import warnings
 from dataclasses import replace
 from typing import Any, Protocol
 
-from fidfast import formats
+from fidfast import devices, formats
 from fidfast.gaussian import GaussianStats
 from fidfast.moments import Moments
 
@@ -58,7 +58,7 @@ def as_features(source: Any, name: str, caller: str) -> formats.Features:
     if isinstance(source, (Moments, GaussianStats)):
         raise TypeError(f"{name}: {why}, got {type(source).__name__}")
     if not isinstance(source, (str, os.PathLike)):
-        return formats.Features(source)
+        return formats.Features(devices.on_host(source))
     try:
         content = formats.read(source)
     except ValueError as error:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fidfast import _core
+from fidfast.gaussian import together
 from fidfast.jackknife import Jackknife, Sample, degrees_of_freedom
 
 __all__ = ["Comparison", "Estimate", "compare", "estimate", "influence"]
@@ -270,7 +270,8 @@ def _p_value(difference: float, stderr: float, degrees_of_freedom: float) -> flo
 
 def _estimate(jackknife: Jackknife) -> Estimate:
     ours, theirs = jackknife.sides
-    terms = _core.frechet_terms(ours.stats._core, theirs.stats._core)  # the jackknife has warned of the extractors
+    module, gaussians, _ = together(ours.stats, theirs.stats)
+    terms = module.frechet_terms(*gaussians)  # the jackknife has warned of the extractors
     note = jackknife.note()
     return Estimate(
         value=terms.distance,

@@ -43,10 +43,10 @@ def poisoned():
 
 
 class OnAnotherDevice:
-    """Looks like a tensor in a GPU's memory."""
+    """Looks like a tensor in the memory of Metal."""
 
     def __dlpack_device__(self):
-        return (2, 0)
+        return (8, 0)
 
     def __dlpack__(self, **_):
         raise AssertionError("must not be asked for")

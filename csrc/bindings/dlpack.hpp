@@ -166,8 +166,8 @@ inline Features borrow_by_dlpack(const py::object& array, const py::object& stre
 inline Features features_of_dlpack(const py::object& array) {
   const auto device = py::cast<std::pair<int, int>>(array.attr("__dlpack_device__")());
   if (device.first != dlpack::kCpu && device.first != dlpack::kCudaHost) {
-    throw py::value_error("features must be in the host's memory, got DLPack device type " +
-                          std::to_string(device.first) + " (2 is CUDA); move them with .cpu()");
+    throw py::value_error("features must be in the host's memory or a CUDA GPU's, got DLPack device type " +
+                          std::to_string(device.first) + "; move them with .cpu()");
   }
   return borrow_by_dlpack(exportable(array), py::none());
 }

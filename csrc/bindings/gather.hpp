@@ -1,4 +1,4 @@
-// The Python face of what looks at features on the host, and picks rows. No arithmetic.
+// The Python face of picking rows on the host. No arithmetic.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -13,19 +13,6 @@
 namespace fidfast::bindings {
 
 inline void bind_gather(py::module_& module) {
-  // The shape of features all of whose values are finite; throws for everything else.
-  module.def(
-      "require_finite",
-      [](const py::object& features) {
-        const Features borrowed = import_features(features);
-        return std::visit(
-            [](const auto& view) {
-              without_gil([] {}, [&] { require_finite<Cpu>(view); });
-              return py::make_tuple(view.n, view.dim);
-            },
-            borrowed.view);
-      },
-      py::arg("features"));
   module.def(
       "gather",
       [](const py::object& features, const Array<Index>& rows) {

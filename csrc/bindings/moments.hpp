@@ -150,6 +150,26 @@ void bind_moments(py::module_& module) {
             return without_gil([] {}, [&] { return self.state() == other.state(); });
           },
           py::arg("other"));
+  // The shape of features all of whose values are finite; throws for everything else.
+  module.def(
+      "require_finite",
+      [](const py::object& features, int device, const py::object& stream) {
+        const typename Device::Place place = Door::place_of(device);
+        const Session session(place);
+        typename Door::Features borrowed(features, place, stream);
+        const std::pair<Index, Index> shape = without_gil([] {},
+                                                          [&] {
+                                                            return std::visit(
+                                                                [](const auto& view) {
+                                                                  require_finite<Device>(view);
+                                                                  return std::make_pair(view.n, view.dim);
+                                                                },
+                                                                borrowed.view());
+                                                          });
+        borrowed.done();
+        return shape;
+      },
+      py::arg("features"), py::arg("device") = 0, py::arg("stream") = py::none());
 }
 
 }  // namespace fidfast::bindings

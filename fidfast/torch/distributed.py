@@ -67,7 +67,7 @@ def _reduced(mine: _core.Moments, device: torch.device, group: Any) -> _core.Mom
     left, scatter = about_origin[0] / total, about_origin[1:]
     whole = origin + left
 
-    return _core.Moments.from_state(
+    return type(mine).from_state(
         {
             "dim": dim,
             "precision": state["precision"],
@@ -77,7 +77,8 @@ def _reduced(mine: _core.Moments, device: torch.device, group: Any) -> _core.Mom
             "mean": whole,
             "mean_low": left - (whole - origin),
             "scatter": scatter - total * np.outer(left, left),
-        }
+        },
+        mine.device,
     )
 
 

@@ -114,7 +114,8 @@ class FrechetDistance(torch.nn.Module):
 
     def update_features(self, features: torch.Tensor) -> None:
         """Add a batch of features (n, dim), of any float type and on any device; their gradient is not followed."""
-        self._moments.update(features.detach().cpu())
+        features = features.detach()
+        self._moments.update(features if features.is_cuda else features.cpu())
 
     def forward(self, images: torch.Tensor) -> None:
         """The same as `update`."""

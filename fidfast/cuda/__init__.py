@@ -1,0 +1,110 @@
+"""Whether fidfast can work on this machine's GPUs, and whether what it computes there is right.
+
+Features that lie on a GPU stay there: `Moments`, the distance, the transport map and `estimate` work where they find
+them. Where that is not possible, or a first small problem comes out otherwise than on the CPU, features are copied to
+the host, and the answer is the same.
+
+``python -m fidfast.cuda`` tests it all and prints a report that can be pasted into an issue.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from types import ModuleType
+from typing import Any
+
+from fidfast import _core
+
+__all__ = ["available", "info"]
+
+_lock = threading.Lock()
+#: By device: why it is not used, or None where it is.
+_verdicts: dict[int, str | None] = {}
+
+
+def _load() -> tuple[ModuleType | None, str]:
+    """The extension, or why it is not there."""
+    try:
+        from fidfast import _cuda
+    except ImportError as error:
+        missing = "fidfast was built without a CUDA compiler" if "_cuda" in str(error) else str(error)
+        return None, missing
+    return _cuda, ""
+
+
+def available() -> bool:
+    """Whether there is a GPU, and fidfast is compiled for it."""
+    extension, _ = _load()
+    return extension is not None and extension.device_count()[0] > 0
+
+
+def info() -> dict[str, Any]:
+    """What there is, in plain values.
+
+    Returns
+    -------
+    dict
+        ``available``; ``reason``, why not, or None; ``architectures``, what the extension was compiled for;
+        ``devices``, a list of dicts with name, compute capability, memory in bytes, number of multiprocessors, and the
+        versions and files of the driver, the runtime, cuBLAS and cuSOLVER.
+    """
+    extension, reason = _load()
+    if extension is None:
+        return {"available": False, "reason": reason, "architectures": None, "devices": []}
+    count, why = extension.device_count()
+    return {
+        "available": count > 0,
+        "reason": f"no CUDA device: {why}" if count == 0 else None,
+        "architectures": extension.architectures,
+        "devices": [extension.describe(device) for device in range(count)],
+    }
+
+
+def extension(device: int) -> ModuleType | None:
+    """The module that works on this device, or None where it cannot be used; the first call tries it out."""
+    module, _ = _load()
+    if module is None:
+        return None
+    with _lock:
+        if device not in _verdicts:
+            _verdicts[device] = _first_look(module, device)
+        return module if _verdicts[device] is None else None
+
+
+def why_not(device: int) -> str | None:
+    """Why `extension` gives None."""
+    module, reason = _load()
+    return reason if module is None else _verdicts.get(device)
+
+
+def _first_look(module: ModuleType, device: int) -> str | None:
+    """Why not to use it, or None."""
+    count, why = module.device_count()
+    if count == 0:
+        return f"no CUDA device: {why}"
+    if not 0 <= device < count:
+        return f"there are {count} CUDA devices"
+    from fidfast.cuda.check import first_problem
+
+    try:
+        there, here = first_problem(module, device), first_problem(_core, 0)
+    except (RuntimeError, MemoryError) as error:
+        reason = f"it fails: {error}"
+    else:
+        different = {name: (there[name], here[name]) for name in here if not _agree(there[name], here[name])}
+        if not different:
+            return None
+        numbers = "; ".join(f"{name} {theirs!r} there, {ours!r} here" for name, (theirs, ours) in different.items())
+        reason = f"it does not agree with the CPU: {numbers}"
+    warnings.warn(
+        f"CUDA device {device} is not used, and the CPU does its work, since {reason}. Please report this with the "
+        "output of `python -m fidfast.cuda`",
+        stacklevel=2,
+    )
+    return reason
+
+
+def _agree(there: float, here: float) -> bool:
+    """Far from rounding, which is some 1e-14 here, and from any real fault."""
+    return abs(there - here) <= 1e-9 * abs(here)
