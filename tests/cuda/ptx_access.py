@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from ptx_decoder import Modifiers
+from ptx_forms import Modifiers
 from ptx_memory import LOCAL_WINDOW, SHARED_WINDOW, WINDOW_BYTES
 from ptx_program import TYPE_BYTES, Fault, Instruction, split_operands
 from ptx_registers import DTYPES, Operands, Violation
@@ -15,9 +15,8 @@ _SPACES = ("global", "shared", "shared::cta", "local")
 # All plain accesses here: races are reported whatever order the hardware promises.
 _ORDERS = ("weak", "volatile", "relaxed")
 _SCOPES = ("cta", "gpu", "sys")
-_CACHE_HINTS = ("ca", "cg", "cs", "lu", "cv", "wb", "wt") + tuple(
-    f"L1::{hint}" for hint in ("evict_normal", "evict_unchanged", "evict_first", "evict_last", "no_allocate")
-)
+_EVICTION_HINTS = ("evict_normal", "evict_unchanged", "evict_first", "evict_last", "no_allocate")
+_CACHE_HINTS = ("ca", "cg", "cs", "lu", "cv", "wb", "wt", *(f"L1::{hint}" for hint in _EVICTION_HINTS))
 _PREFETCH_HINTS = ("L2::64B", "L2::128B", "L2::256B")
 
 
@@ -94,10 +93,8 @@ def _load_parameter(locate: Callable, writes: list[Callable], dtype: np.dtype) -
         if (addresses % np.uint64(width)).any() or (addresses + np.uint64(width * len(writes)) > len(parameters)).any():
             raise Violation("misaligned or beyond the parameters")
         for place, write in enumerate(writes):
-            bytes_of_each = np.atleast_1d(addresses)[:, None] + np.arange(width * place, width * (place + 1)).astype(
-                "u8"
-            )
-            values = parameters[bytes_of_each.astype(np.int64)].view(dtype)[:, 0]
+            offsets = np.arange(width * place, width * (place + 1))
+            values = parameters[np.atleast_1d(addresses).astype(np.int64)[:, None] + offsets].view(dtype)[:, 0]
             write(threads, lanes, values.copy() if addresses.ndim else values[0])
 
     return execute
