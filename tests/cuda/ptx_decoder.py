@@ -16,38 +16,10 @@ from ptx_conversions import (
     float32_to_bfloat16,
     float64_to_bfloat16,
 )
+from ptx_forms import Modifiers, apply, expect
 from ptx_memory import LOCAL_WINDOW, SHARED_WINDOW
 from ptx_program import TYPE_BYTES, Fault, Instruction, split_operands
 from ptx_registers import DTYPES, Operands, Violation
-
-
-class Modifiers:
-    """The modifiers of one instruction, taken one by one; what nobody takes is unknown."""
-
-    def __init__(self, instruction: Instruction):
-        self._left = list(instruction.modifiers)
-
-    def take(self, *choices: str) -> str | None:
-        for choice in choices:
-            if choice in self._left:
-                self._left.remove(choice)
-                return choice
-        return None
-
-    def take_all(self) -> set[str]:
-        taken, self._left = set(self._left), []
-        return taken
-
-    def take_type(self, allowed: str) -> str:
-        """The last modifier, one of the types in `allowed` (written `u16 s32 ...`)."""
-        if not self._left or self._left[-1] not in allowed.split():
-            raise Fault(f"unknown type: .{self._left[-1] if self._left else ''}")
-        return self._left.pop()
-
-    def finish(self) -> None:
-        if self._left:
-            raise Fault(f"unknown modifier: .{self._left[0]}")
-
 
 _INTEGERS = "u16 s16 u32 s32 u64 s64"
 _FLOATS = "f16 bf16 f32 f64"
@@ -61,26 +33,6 @@ def decode(operands: Operands, instruction: Instruction) -> Callable:
     if maker is None:
         raise Fault(f"unknown opcode: {instruction.opcode}")
     return maker(operands, instruction, Modifiers(instruction))
-
-
-def _expect(instruction: Instruction, number: int) -> tuple[str, ...]:
-    if len(instruction.operands) != number:
-        raise Fault(f"{number} operands expected")
-    return instruction.operands
-
-
-def _apply(operands: Operands, instruction: Instruction, function: Callable, result: str, *arguments: str) -> Callable:
-    """`result = function(arguments)`, with the types of all of them."""
-    target, *sources = _expect(instruction, 1 + len(arguments))
-    write = operands.writer(target, result)
-    reads = [operands.reader(source, ptx_type) for source, ptx_type in zip(sources, arguments, strict=True)]
-    if len(reads) == 1:
-        (first,) = reads
-        return lambda threads, lanes: write(threads, lanes, function(first(threads, lanes)))
-    if len(reads) == 2:
-        first, second = reads
-        return lambda threads, lanes: write(threads, lanes, function(first(threads, lanes), second(threads, lanes)))
-    return lambda threads, lanes: write(threads, lanes, function(*(read(threads, lanes) for read in reads)))
 
 
 def _floating(function: Callable, ptx_type: str, flushes: bool = False) -> Callable:
@@ -104,7 +56,7 @@ def _same_type(function: Callable, number: int, types: str, roundings: tuple[str
                 raise Fault("only the correctly rounded form is known")
             compute = _floating(function, ptx_type, modifiers.take("ftz") is not None)
         modifiers.finish()
-        return _apply(operands, instruction, compute, *[ptx_type] * (number + 1))
+        return apply(operands, instruction, compute, *[ptx_type] * (number + 1))
 
     return make
 
@@ -124,8 +76,8 @@ def _multiply(operands, instruction, modifiers):
         result = f"{ptx_type[0]}{2 * int(ptx_type[1:])}" if half == "wide" else ptx_type
     modifiers.finish()
     if not adds:
-        return _apply(operands, instruction, compute, result, ptx_type, ptx_type)
-    return _apply(operands, instruction, lambda a, b, c: compute(a, b) + c, result, ptx_type, ptx_type, result)
+        return apply(operands, instruction, compute, result, ptx_type, ptx_type)
+    return apply(operands, instruction, lambda a, b, c: compute(a, b) + c, result, ptx_type, ptx_type, result)
 
 
 def _fused(operands, instruction, modifiers):
@@ -137,7 +89,7 @@ def _fused(operands, instruction, modifiers):
     else:
         compute = _floating(arithmetic.fused_multiply_add, ptx_type, modifiers.take("ftz") is not None)
     modifiers.finish()
-    return _apply(operands, instruction, compute, *[ptx_type] * 4)
+    return apply(operands, instruction, compute, *[ptx_type] * 4)
 
 
 def _fused_bfloat16(a, b, c):
@@ -172,7 +124,7 @@ def _shift(operands, instruction, modifiers):
     ptx_type = modifiers.take_type("b16 b32 b64" if left else f"b16 b32 b64 {_INTEGERS}")
     modifiers.finish()
     function = arithmetic.shift_left if left else arithmetic.shift_right
-    return _apply(operands, instruction, function, ptx_type, ptx_type, "u32")
+    return apply(operands, instruction, function, ptx_type, ptx_type, "u32")
 
 
 def _funnel_shift(operands, instruction, modifiers):
@@ -183,7 +135,7 @@ def _funnel_shift(operands, instruction, modifiers):
     def compute(low, high, amount):
         return arithmetic.funnel_shift(low, high, amount, left, wrap)
 
-    return _apply(operands, instruction, compute, *["b32"] * 3, "u32")
+    return apply(operands, instruction, compute, *["b32"] * 3, "u32")
 
 
 def _bit_field(operands, instruction, modifiers):
@@ -194,20 +146,20 @@ def _bit_field(operands, instruction, modifiers):
         ptx_type = modifiers.take_type("b32 b64")
         function, arguments = arithmetic.insert_bits, [ptx_type, ptx_type, "u32", "u32"]
     modifiers.finish()
-    return _apply(operands, instruction, function, ptx_type, *arguments)
+    return apply(operands, instruction, function, ptx_type, *arguments)
 
 
 def _table_logic(operands, instruction, modifiers):
     modifiers.take_type("b32")
     modifiers.finish()
-    return _apply(operands, instruction, arithmetic.logic_by_table, *["b32"] * 5)
+    return apply(operands, instruction, arithmetic.logic_by_table, *["b32"] * 5)
 
 
 def _count(function):
     def make(operands, instruction, modifiers):
         ptx_type = modifiers.take_type("b32 b64")
         modifiers.finish()
-        return _apply(operands, instruction, function, "u32", ptx_type)
+        return apply(operands, instruction, function, "u32", ptx_type)
 
     return make
 
@@ -244,7 +196,7 @@ def _set_predicate(operands, instruction, modifiers):
         raise Fault("unknown form of setp")
     compare = _comparison(name, ptx_type)
     prepare = bfloat16_to_float32 if ptx_type == "bf16" else arithmetic.flush if flushes else None
-    targets, *sources = _expect(instruction, 4 if combination else 3)
+    targets, *sources = expect(instruction, 4 if combination else 3)
     first, second = (operands.reader(source, ptx_type) for source in sources[:2])
     target, _, opposite = targets.partition("|")
     write = operands.writer(target.strip(), "pred")
@@ -267,7 +219,7 @@ def _set_predicate(operands, instruction, modifiers):
 def _select(operands, instruction, modifiers):
     ptx_type = modifiers.take_type(_EVERY_TYPE)
     modifiers.finish()
-    target, when_true, when_false, condition = _expect(instruction, 4)
+    target, when_true, when_false, condition = expect(instruction, 4)
     write, choose = operands.writer(target, ptx_type), operands.predicate_reader(condition)
     first, second = operands.reader(when_true, ptx_type), operands.reader(when_false, ptx_type)
 
@@ -280,9 +232,9 @@ def _select(operands, instruction, modifiers):
 def _move(operands, instruction, modifiers):
     ptx_type = modifiers.take_type(_EVERY_TYPE)
     modifiers.finish()
-    target, source = _expect(instruction, 2)
+    target, source = expect(instruction, 2)
     if not (target.startswith("{") or source.startswith("{")):
-        return _apply(operands, instruction, lambda value: value, ptx_type, ptx_type)
+        return apply(operands, instruction, lambda value: value, ptx_type, ptx_type)
     whole = f"b{8 * TYPE_BYTES[ptx_type]}"
     parts = split_operands((target if target.startswith("{") else source)[1:-1])
     bits = 8 * TYPE_BYTES[ptx_type] // len(parts)
@@ -325,13 +277,13 @@ def _convert(operands, instruction, modifiers):
             high, low = (convert(value).view(np.uint16).astype(np.uint32) for value in (high, low))
             return high << np.uint32(16) | low
 
-        return _apply(operands, instruction, compute, "b32", source, source)
+        return apply(operands, instruction, compute, "b32", source, source)
     target = modifiers.take_type(_EVERY_TYPE.replace("pred ", ""))
     left = modifiers.take_all()
     convert = conversion(target, source, left)
     if left:
         raise Fault(f"unknown modifier: .{left.pop()}")
-    return _apply(operands, instruction, convert, target, source)
+    return apply(operands, instruction, convert, target, source)
 
 
 def _convert_address(operands, instruction, modifiers):
@@ -344,7 +296,7 @@ def _convert_address(operands, instruction, modifiers):
         raise Fault("unknown space of an address")
     start = np.uint64({"shared": SHARED_WINDOW, "shared::cta": SHARED_WINDOW, "local": LOCAL_WINDOW}.get(space, 0))
     move = np.subtract if to_space else np.add
-    return _apply(operands, instruction, lambda address: move(address, start), "u64", "u64")
+    return apply(operands, instruction, lambda address: move(address, start), "u64", "u64")
 
 
 def _test_property(operands, instruction, modifiers):
@@ -360,7 +312,7 @@ def _test_property(operands, instruction, modifiers):
     modifiers.finish()
     if test is None:
         raise Fault("unknown property")
-    return _apply(operands, instruction, test, "pred", ptx_type)
+    return apply(operands, instruction, test, "pred", ptx_type)
 
 
 _MAKERS = {

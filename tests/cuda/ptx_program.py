@@ -112,7 +112,8 @@ def _kernels_of(module: str) -> Iterator[Kernel]:
     target = 0
     shared: dict[str, Variable] = {}  # declared outside of any kernel
     position = 0
-    while position := _skip_blanks(module, position):
+    while match := re.compile(r"\s*(?=\S)").match(module, position):
+        position = match.end()
         rest = module[position : position + 4096]
         if match := _ENTRY.match(module, position):
             opening = match.end()
@@ -137,17 +138,6 @@ def _kernels_of(module: str) -> Iterator[Kernel]:
             position = _closing_brace(module, module.index("{", position)) + 1
         else:
             raise Fault(f"unknown directive: {rest.splitlines()[0].strip()}")
-
-
-def _skip_blanks(text: str, position: int) -> int:
-    """The next position that holds something, or 0 at the end (a module starts with `.version`, at 0 only once)."""
-    match = re.compile(r"\s*").match(text, position)
-    if match.end() == len(text):
-        return 0
-    if match.end() == 0:
-        version = re.match(r"\.version\s+\S+\s*", text)
-        return version.end()
-    return match.end()
 
 
 def _closing_brace(text: str, opening: int) -> int:

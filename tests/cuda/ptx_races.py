@@ -65,9 +65,8 @@ def _describe(earlier: int, now: int) -> str:
     if earlier == _SEVERAL_BLOCKS:
         return "several blocks"
     block, thread, warp = (earlier >> _BLOCK) - 1, int(_thread(np.int64(earlier))), int(_warp(np.int64(earlier)))
-    who = (
-        f"thread {thread}" if thread < _SEVERAL_OF_WARP else f"threads of warp {warp}" if warp >= 0 else "many threads"
-    )
+    several = f"threads of warp {warp}" if warp >= 0 else "threads of several warps"
+    who = f"thread {thread}" if thread < _SEVERAL_OF_WARP else several
     return f"{who} of block {block}" if block != (now >> _BLOCK) - 1 else f"{who} of this block"
 
 
@@ -90,9 +89,8 @@ class AccessHistory:
                 if conflicts.any():
                     self._report("loads", "stored to", conflicts, stored, stamps, width)
             if read_only and stored.any():
-                raise Violation(
-                    "reads through the read-only cache what this launch has written", np.argmax(stored != 0)
-                )
+                reason = "reads through the read-only cache what this launch has written"
+                raise Violation(reason, np.argmax(stored != 0) * self._granule // width)
         merged = stamps
         while True:  # several lanes of one instruction may load from one granule; each pass merges one more of them
             loaded = self._loads[granules]

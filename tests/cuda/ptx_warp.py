@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from ptx_access import load_words
 from ptx_conversions import bfloat16_to_float32
-from ptx_decoder import Modifiers
+from ptx_forms import Modifiers
 from ptx_program import Fault, Instruction, split_operands
 from ptx_registers import DTYPES, Operands, Violation
 
