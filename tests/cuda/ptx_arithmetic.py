@@ -208,8 +208,8 @@ def fused_multiply_add(a, b, c):
     inexact = np.flatnonzero((error != 0) & np.isfinite(a) & np.isfinite(b) & np.isfinite(c))
     if inexact.size:
         result[inexact] = _round_product_sum(a[inexact], b[inexact], c[inexact], product[inexact], error[inexact])
-    zero_product = np.flatnonzero((product == 0) & (a != 0) & (b != 0))  # underflowed, and its error with it
-    for place in zero_product:
+    underflowed = (np.abs(product) < 2.0**-900) & (a != 0) & (b != 0)  # the error of the product is lost there
+    for place in np.flatnonzero(underflowed):
         result[place] = _libm.fma(a[place], b[place], c[place])
     return result
 
