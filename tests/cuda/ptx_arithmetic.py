@@ -205,7 +205,7 @@ def fused_multiply_add(a, b, c):
     a, b, c = (np.atleast_1d(value) for value in np.broadcast_arrays(a, b, c))
     product, error = _two_product(a, b)
     result = product + c  # right where the product is exact, infinite or NaN
-    inexact = np.flatnonzero((error != 0) & np.isfinite(a) & np.isfinite(b) & np.isfinite(c))
+    inexact = np.flatnonzero((error != 0) & np.isfinite(a) & np.isfinite(b))
     if inexact.size:
         result[inexact] = _round_product_sum(a[inexact], b[inexact], c[inexact], product[inexact], error[inexact])
     underflowed = (np.abs(product) < 2.0**-900) & (a != 0) & (b != 0)  # the error of the product is lost there

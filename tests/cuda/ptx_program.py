@@ -70,6 +70,15 @@ class Kernel:
     def parameter_sizes(self) -> list[int]:
         return [parameter.size for parameter in self.parameters]
 
+    @property
+    def static_shared_bytes(self) -> int:
+        """What the `.shared` arrays of a fixed size take, one after the other."""
+        end = 0
+        for variable in self.variables.values():
+            if variable.space == "shared" and variable.size is not None:
+                end = -(-end // variable.alignment) * variable.alignment + variable.size
+        return end
+
 
 class Program:
     """The kernels of one or several PTX modules; of two with the same name, that for the newer target."""
@@ -156,7 +165,8 @@ def _kernel(entry: re.Match, target: int, shared: dict[str, Variable], body: str
         numbers = tuple(int(value) for value in re.findall(r"\d+", values))
         if directive in ("maxntid", "reqntid"):
             kernel.most_threads = int(np.prod(numbers))
-            kernel.required_block = (*numbers, 1, 1)[:3] if directive == "reqntid" else None
+            if directive == "reqntid":
+                kernel.required_block = (*numbers, 1, 1)[:3]
         elif directive not in ("minnctapersm", "maxnreg"):
             raise Fault(f"{name}: unknown directive: .{directive}")
     _read_body(kernel, body)
@@ -196,8 +206,8 @@ def _read_body(kernel: Kernel, body: str) -> None:
         if body[position] == "{":
             scopes += 1
             renamings.append(dict(renamings[-1]))
-            for name in re.findall(r"\.reg\s+\.\w+\s+([^;]*);", body[position : _closing_brace(body, position)]):
-                renamings[-1] |= {word: f"{word}@{scopes}" for word in re.findall(r"[%\w$]+", name)}
+            for names in re.findall(r"\.reg\s+\.\w+\s+([^;]*);", body[position : _closing_brace(body, position)]):
+                renamings[-1] |= {name: f"{name}@{scopes}" for name in _register_names(names)}
             position += 1
         elif body[position] == "}":
             renamings.pop()
@@ -207,15 +217,16 @@ def _read_body(kernel: Kernel, body: str) -> None:
             if targets := re.compile(r"\s*\.branchtargets\s+([^;]*);").match(body, position):
                 kernel.branch_targets[match[1]] = [label.strip() for label in targets[1].split(",")]
                 position = targets.end()
+            elif match[1] in kernel.labels:
+                raise Fault(f"{kernel.name}: label {match[1]} is defined twice")
             else:
                 kernel.labels[match[1]] = len(kernel.instructions)
+        elif match := re.compile(r"\.loc\b[^\n]*").match(body, position):
+            position = match.end()
         else:
             end = body.find(";", position)
             if end < 0:
                 raise Fault(f"{kernel.name}: no ; after: {body[position:].strip()}")
-            if loc := re.compile(r"\.loc\b[^\n]*").match(body, position):
-                position = loc.end()
-                continue
             _read_statement(kernel, " ".join(body[position:end].split()), renamings[-1])
             position = end + 1
 
@@ -227,10 +238,8 @@ def _read_statement(kernel: Kernel, text: str, renaming: dict[str, str]) -> None
         match = re.match(r"\.reg\s+\.(\w+)\s+(.*)$", text)
         if match is None or match[1] not in TYPE_BYTES:
             raise Fault(f"{kernel.name}: unknown register type: {text}")
-        for name in re.split(r"\s*,\s*", match[2]):
-            family = re.match(r"([%\w$]+)<(\d+)>$", name)
-            names = [f"{family[1]}{i}" for i in range(int(family[2]))] if family else [renaming.get(name, name)]
-            kernel.registers |= dict.fromkeys(names, match[1])
+        for name in _register_names(match[2]):
+            kernel.registers[renaming.get(name, name)] = match[1]
         return
     if text.startswith((".shared", ".local")):
         variable = _variable(text)
@@ -254,6 +263,13 @@ def _read_statement(kernel: Kernel, text: str, renaming: dict[str, str]) -> None
             text,
         )
     )
+
+
+def _register_names(text: str) -> Iterator[str]:
+    """`%a, %b<2>` declares %a, %b0 and %b1."""
+    for name in text.split(","):
+        family = re.match(r"([%\w$]+)<(\d+)>$", name.strip())
+        yield from (f"{family[1]}{i}" for i in range(int(family[2]))) if family else [name.strip()]
 
 
 def split_operands(text: str) -> list[str]:

@@ -267,6 +267,40 @@ def test_fused_multiply_add_of_half_precision_rounds_once(rng):
     assert float64_to_bfloat16(ties).tolist() == [0x3F80, 0x3F81, 0x3F81, 0xBF81]
 
 
+def bit(value: int, place: int) -> int:
+    return int(value) >> place & 1
+
+
+@pytest.mark.parametrize("dtype", [np.uint32, np.int32, np.uint64, np.int64])
+def test_bit_fields_are_as_the_manual_spells_them(rng, dtype):
+    n, width = 400, np.iinfo(dtype).bits
+    a, other = (rng.integers(0, 2**64 - 1, n, np.uint64).astype(dtype) for _ in range(2))
+    position, length = (rng.choice([0, 1, 5, 31, 32, 40, 63, 64, 200, 255, 256], n).astype(np.uint32) for _ in range(2))
+    extracted = ptx_arithmetic.extract_bits(a, position, length)
+    unsigned = np.dtype(f"u{width // 8}")
+    inserted = ptx_arithmetic.insert_bits(a.view(unsigned), other.view(unsigned), position, length)
+    for x, y, p, count, taken, put in zip(a, other, position & 255, length & 255, extracted, inserted, strict=True):
+        p, count = int(p), int(count)
+        sign = bit(x, min(p + count - 1, width - 1)) if np.iinfo(dtype).min < 0 and count else 0
+        inside = [i < count and p + i < width for i in range(width)]
+        assert [bit(taken, i) for i in range(width)] == [bit(x, p + i) if inside[i] else sign for i in range(width)]
+        field = [bit(x, i - p) if p <= i < p + count else bit(y, i) for i in range(width)]
+        assert [bit(put, i) for i in range(width)] == field
+
+
+def test_bytes_permuted_with_signs_and_logic_by_table(rng):
+    a, b, c = rng.integers(0, 2**32, (3, 100), np.uint32)
+    permuted = ptx_arithmetic.permute_bytes(a, b, c)
+    for x, y, selector, result in zip(*(v.tolist() for v in (a, b, c, permuted)), strict=True):
+        bytes_of = struct.pack("<II", x, y)
+        nibbles = [selector >> 4 * place & 15 for place in range(4)]
+        chosen = [bytes_of[n & 7] if n < 8 else 255 * (bytes_of[n & 7] >> 7) for n in nibbles]
+        assert struct.pack("<I", result) == bytes(chosen)
+    tables = {0xF0: a, 0xCC: b, 0xAA: c, 0x96: a ^ b ^ c, 0xE8: a & b | a & c | b & c}
+    for table, expected in tables.items():
+        assert np.array_equal(ptx_arithmetic.logic_by_table(a, b, c, np.uint32(table)), expected)
+
+
 def test_comparisons_of_nan_and_zeros(kernels):
     values = [0.0, -0.0, 1.0, -1.0, math.inf, -math.inf, math.nan]
     a, b = (grid.ravel() for grid in np.meshgrid(values, values))
