@@ -1,7 +1,8 @@
 // Kernels for test_ptx.py, whose results NumPy can give exactly. Never run on a GPU, only compiled to PTX.
-#include <cstdint>
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
+
+#include <cstdint>
 
 using bfloat16 = __nv_bfloat16;
 using half = __half;
@@ -19,10 +20,10 @@ __device__ inline void widen(const T* x, int64_t row_stride, int64_t column_stri
   const int64_t row = i / columns, column = i % columns;
   y[i] = to_double(x[row * row_stride + column * column_stride]);
 }
-#define WIDEN(name, T)                                                                                      \
-  extern "C" __global__ void widen_##name(const T* x, int64_t row_stride, int64_t column_stride, int rows,  \
-                                          int columns, double* y) {                                         \
-    widen(x, row_stride, column_stride, rows, columns, y);                                                  \
+#define WIDEN(name, T)                                                                                     \
+  extern "C" __global__ void widen_##name(const T* x, int64_t row_stride, int64_t column_stride, int rows, \
+                                          int columns, double* y) {                                        \
+    widen(x, row_stride, column_stride, rows, columns, y);                                                 \
   }
 WIDEN(float16, half)
 WIDEN(bfloat16, bfloat16)
@@ -120,23 +121,23 @@ extern "C" __global__ void transpose_64(const double* x, int rows, int columns, 
 }
 
 // d (16, 8) = a (16, k) b (k, 8), one warp for each of many products; a is row-major, b column-major.
-#define MULTIPLY(name, type)                                                                                         \
-  extern "C" __global__ void multiply_##name(const uint32_t* a, const uint32_t* b, int k, float* d) {                \
-    const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;                                                   \
-    const int warp = blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32, words = k / 2;                               \
-    a += warp * 16 * words;                                                                                          \
-    b += warp * 8 * words;                                                                                           \
-    float c[4] = {0, 0, 0, 0};                                                                                       \
-    for (int j = 0; j < words; j += 8) {                                                                             \
-      const uint32_t a0 = a[g * words + j + t], a1 = a[(g + 8) * words + j + t];                                     \
-      const uint32_t a2 = a[g * words + j + t + 4], a3 = a[(g + 8) * words + j + t + 4];                             \
-      const uint32_t b0 = b[g * words + j + t], b1 = b[g * words + j + t + 4];                                       \
-      asm volatile("mma.sync.aligned.m16n8k16.row.col.f32." type "." type                                            \
-                   ".f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"                            \
-                   : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])                                                  \
-                   : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));                                          \
-    }                                                                                                                \
-    for (int q = 0; q < 4; ++q) d[warp * 128 + (g + 8 * (q / 2)) * 8 + 2 * t + q % 2] = c[q];                         \
+#define MULTIPLY(name, type)                                                                          \
+  extern "C" __global__ void multiply_##name(const uint32_t* a, const uint32_t* b, int k, float* d) { \
+    const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;                                    \
+    const int warp = blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32, words = k / 2;                \
+    a += warp * 16 * words;                                                                           \
+    b += warp * 8 * words;                                                                            \
+    float c[4] = {0, 0, 0, 0};                                                                        \
+    for (int j = 0; j < words; j += 8) {                                                              \
+      const uint32_t a0 = a[g * words + j + t], a1 = a[(g + 8) * words + j + t];                      \
+      const uint32_t a2 = a[g * words + j + t + 4], a3 = a[(g + 8) * words + j + t + 4];              \
+      const uint32_t b0 = b[g * words + j + t], b1 = b[g * words + j + t + 4];                        \
+      asm volatile("mma.sync.aligned.m16n8k16.row.col.f32." type "." type                             \
+                   ".f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"             \
+                   : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])                                   \
+                   : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));                           \
+    }                                                                                                 \
+    for (int q = 0; q < 4; ++q) d[warp * 128 + (g + 8 * (q / 2)) * 8 + 2 * t + q % 2] = c[q];         \
   }
 MULTIPLY(bfloat16, "bf16")
 MULTIPLY(float16, "f16")
@@ -158,7 +159,8 @@ extern "C" __global__ void multiply_by_ldmatrix(const uint16_t* a, const uint16_
                : "=r"(y[0]), "=r"(y[1])
                : "r"(row(b_tile + lane % 16 * 8)));
   asm volatile(
-      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, "
+      "%3};"
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
       : "r"(x[0]), "r"(x[1]), "r"(x[2]), "r"(x[3]), "r"(y[0]), "r"(y[1]));
   for (int q = 0; q < 4; ++q) d[(g + 8 * (q / 2)) * 8 + 2 * t + q % 2] = c[q];
@@ -225,15 +227,32 @@ extern "C" __global__ void choose(const int* which, int n, float* out) {
   if (i >= n) return;
   float v = out[i];
   switch (which[i]) {
-    case 0: v = v + 1; break;
-    case 1: v = v * v; break;
-    case 2: v = sqrtf(v); break;
-    case 3: v = 1 / v; break;
-    case 4: v = v / 3; break;
-    case 5: v = -v; break;
-    case 6: v = copysignf(v, -1.f); break;
-    case 7: v = fabsf(v - 100); break;
-    default: v = 0;
+    case 0:
+      v = v + 1;
+      break;
+    case 1:
+      v = v * v;
+      break;
+    case 2:
+      v = sqrtf(v);
+      break;
+    case 3:
+      v = 1 / v;
+      break;
+    case 4:
+      v = v / 3;
+      break;
+    case 5:
+      v = -v;
+      break;
+    case 6:
+      v = copysignf(v, -1.f);
+      break;
+    case 7:
+      v = fabsf(v - 100);
+      break;
+    default:
+      v = 0;
   }
   out[i] = v;
 }
@@ -288,7 +307,7 @@ extern "C" __global__ void vectors(const float4* x, const double2* y, float4* u,
 extern "C" __global__ void shuffles(const int* x, int* y, unsigned* votes) {
   const int i = threadIdx.x;
   y += 5 * i;
-  y[0] = __shfl_up_sync(0xffffffffu, x[i], 3);
+  y[0] = __shfl_up_sync(0xffffffffu, x[i], 3, 8);
   y[1] = __shfl_xor_sync(0xffffffffu, x[i], 5);
   y[2] = __shfl_sync(0xffffffffu, x[i], i * 7, 8);
   y[3] = __shfl_down_sync(0xffffffffu, x[i], 2, 16);

@@ -236,6 +236,11 @@ def test_fused_multiply_add_rounds_once(kernels, rng):
     c[: n // 2] = -a[: n // 2] * b[: n // 2] * (1 + 2.0 ** -rng.integers(20, 60, n // 2))  # most of it cancels
     af, bf, cf = (rng.normal(size=(3, n)) * 2.0 ** rng.integers(-40, 40, (3, n))).astype(np.float32)
     cf[: n // 2] = -af[: n // 2] * bf[: n // 2]
+    # Just below the middle between two numbers: rounding in between, to that middle, would go astray.
+    places, odd = 2.0 ** -rng.integers(27, 50, 99), 2.0 * rng.integers(0, 99, 99)
+    a[:99], b[:99], c[:99] = 1 + places, 1 - places, 2.0**53 + odd
+    places = 2.0 ** -rng.integers(12, 24, 99)
+    af[:99], bf[:99], cf[:99] = 1 + places, 1 - places, 2.0**24 + odd
     d, df = np.zeros(n), np.zeros(n, np.float32)
     launch(kernels["fused"], blocks_for(n, 256), 256, a, b, c, af, bf, cf, n, d, df)
     exact = [Fraction(x) * Fraction(y) + Fraction(z) for x, y, z in zip(a, b, c, strict=True)]
@@ -359,7 +364,7 @@ def test_shuffles_and_votes(kernels, rng):
     i = np.arange(64)
     lane, warp = i % 32, i // 32 * 32
     down = np.where(lane % 16 < 14, i + 2, i)
-    sources = [np.where(lane < 3, i, i - 3), i ^ 5, i // 8 * 8 + i * 7 % 8, down, warp + np.where(i % 2, 1, 2)]
+    sources = [np.where(lane % 8 < 3, i, i - 3), i ^ 5, i // 8 * 8 + i * 7 % 8, down, warp + np.where(i % 2, 1, 2)]
     assert np.array_equal(y, x[np.stack(sources, axis=1)])
     for start in 0, 32:
         mine = x[start : start + 32]

@@ -61,6 +61,17 @@ KERNEL shared_one_beyond(const float* x, float* y) {
   __syncthreads();
   y[threadIdx.x] = cells[threadIdx.x ^ 1];
 }
+KERNEL shared_into_the_next_array(const float* x, float* y) {
+  __shared__ float cells[32], more[32];
+  cells[threadIdx.x] = x[threadIdx.x];
+  more[threadIdx.x] = -x[threadIdx.x];
+  __syncthreads();
+  y[threadIdx.x] = (threadIdx.x % 2 ? cells : more)[threadIdx.x + int(x[0])];
+}
+KERNEL half_beyond(const float2* x, float2* y) { y[threadIdx.x] = x[threadIdx.x]; }
+KERNEL one_of_two(const float* x, const float* y, float* z) {
+  z[threadIdx.x] = (threadIdx.x % 2 ? x : y)[threadIdx.x];
+}
 KERNEL dynamic_shared_too_small(const float* x, float* y) {
   extern __shared__ float dynamic[];
   dynamic[threadIdx.x] = x[threadIdx.x];
@@ -167,6 +178,9 @@ CASES = {
     "one_beyond": (2, 32, [ones(50, float), 50, result(50, float)], r"block \(1, 0, 0\), thread \(18, .*out of bounds"),
     "one_before": (2, 32, [ones(50), 50, result(50)], r"block \(0, 0, 0\), thread \(0, 0, 0\): .*out of bounds"),
     "shared_one_beyond": (1, 32, [ones(32), result(32)], r"thread \(31, .*out of bounds: no shared memory"),
+    "shared_into_the_next_array": (1, 32, [ones(32), result(32)], r"thread \(31, .*out of bounds: no shared memory"),
+    "half_beyond": (1, 16, [ones(31), ones(32)], r"thread \(15, .*out of bounds: 8 bytes"),
+    "one_of_two": (1, 32, [result(32), ones(32), ones(32)], r"thread \(1, .*never written"),
     "dynamic_shared_too_small": (1, 32, [ones(32), result(32)], r"thread \(25, .*out of bounds: no shared memory"),
     "reads_unwritten_global": (1, 32, [result(32, float)], "reads memory that was never written"),
     "reads_unwritten_shared": (1, 32, [ones(32), result(32)], r"thread \(0, .*reads memory that was never written"),
@@ -275,6 +289,27 @@ def test_a_register_written_by_some_threads_only():
     lines = ("mov.u32 %r1, %tid.x", "setp.lt.u32 %p1, %r1, 5", "@%p1 mov.u32 %r2, 1", "add.u32 %r3, %r2, 1", "ret")
     with pytest.raises(Fault, match=r"thread \(5, 0, 0\): `add.u32 %r3, %r2, 1`: reads a register that this thread"):
         run(program(*lines))
+
+
+def test_a_copy_of_a_register_is_a_copy():
+    lines = ("mov.u32 %r1, %tid.x", "mov.u32 %r2, %r1", "setp.lt.u32 %p1, %r1, 5", "@%p1 mov.u32 %r2, 9")
+    store = ("mul.wide.u32 %rd3, %r1, 8", "add.s64 %rd4, %rd2, %rd3", "cvt.u64.u32 %rd5, %r1")
+    out = run(program(*ADDRESS, *lines, *store, "st.global.u64 [%rd4], %rd5", "ret"))
+    assert out[:32].view(np.uint64).tolist() == list(range(32))
+
+
+def test_a_barrier_of_half_a_warp_orders_nothing_of_the_other_half():
+    cell = (".shared .align 4 .b8 cells[128]", "mov.u32 %r1, %tid.x", "shl.b32 %r2, %r1, 2", "mov.u32 %r3, cells")
+    store = ("add.u32 %r4, %r3, %r2", "st.shared.u32 [%r4], %r1", "setp.lt.u32 %p1, %r1, 16")
+    lines = (*cell, *store, "@%p1 bar.warp.sync 65535", "@%p1 ld.shared.u32 %r5, [%r4+64]", "ret")
+    with pytest.raises(Fault, match="race: loads an address that thread 16 of this block stored to"):
+        run(program(*lines))
+
+
+def test_lanes_of_a_shuffle_must_agree_on_the_mask():
+    lines = ("mov.u32 %r1, %tid.x", "setp.eq.u32 %p1, %r1, 0", "selp.b32 %r2, 3, 2, %p1")
+    with pytest.raises(Fault, match="lanes of one mask name different masks"):
+        run(program(*lines, "shfl.sync.idx.b32 %r3, %r1, 0, 31, %r2", "ret"), block=2)
 
 
 def test_threads_that_have_ended_are_not_missed_at_a_barrier():
