@@ -1,0 +1,56 @@
+"""CUDA C++ to kernels that the interpreter runs, and arrays of this process as their memory; for the tests of it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import ptx_machine
+from ptx_memory import Allocation
+from ptx_program import Kernel, Program
+
+
+def compiler() -> str | None:
+    return shutil.which("nvcc")
+
+
+def compile_kernels(source: str, architecture: int, folder: Path) -> dict[str, Kernel]:
+    """The kernels of `source` by their own names: they are declared `extern "C"`."""
+    text, ptx = folder / f"kernels_{architecture}.cu", folder / f"kernels_{architecture}.ptx"
+    text.write_text(source)
+    command = [compiler(), "-std=c++17", "-O3", f"-arch=compute_{architecture}", "-ptx", str(text), "-o", str(ptx)]
+    subprocess.run(command, check=True, capture_output=True)
+    return Program(ptx.read_text()).kernels
+
+
+class ArrayMemory:
+    """Arrays that kernels may touch; those in `unwritten` count as never written."""
+
+    def __init__(self, arrays, unwritten=()):
+        self.allocations = []
+        for array in arrays:
+            data = array.reshape(-1).view(np.uint8)  # a view: the arrays are contiguous
+            known = not any(array is other for other in unwritten)
+            self.allocations.append(Allocation(array.ctypes.data, data, np.full(data.size, known)))
+
+    def find(self, address: int) -> Allocation | None:
+        for allocation in self.allocations:
+            if allocation.base <= address < allocation.base + len(allocation.bytes):
+                return allocation
+        return None
+
+
+def launch(kernel: Kernel, grid, block, *arguments, unwritten=(), dynamic_shared_bytes=0, step_limit=1_000_000):
+    """Launch with arrays for pointers, numbers, and bytes for structs; arrays in `unwritten` have no values yet."""
+    memory = ArrayMemory([argument for argument in arguments if isinstance(argument, np.ndarray)], unwritten)
+    given = []
+    for parameter, argument in zip(kernel.parameters, arguments, strict=True):
+        if isinstance(argument, np.ndarray):
+            argument = argument.ctypes.data
+        given.append(
+            argument if isinstance(argument, bytes) else np.array(argument).astype(parameter.dtype).tobytes(),
+        )
+    grid, block = ((extents,) if isinstance(extents, int) else extents for extents in (grid, block))
+    return ptx_machine.launch(kernel, memory, grid, block, given, dynamic_shared_bytes, step_limit)
