@@ -73,6 +73,7 @@ class Standin:
         self._libraries = [ctypes.CDLL(str(folder / name), mode=ctypes.RTLD_GLOBAL) for name in standin_build.SONAMES]
         self._library = self._libraries[0]
         self._kernels: dict[str, object] = {}
+        self._making_streams: dict[int, int] = {}
         for name in ("standin_calls", "standin_reasons", "cudaGetErrorName"):
             getattr(self._library, name).restype = c_char_p
         for name in ("standin_live", "standin_pending"):
@@ -266,7 +267,7 @@ class Standin:
     def synchronize(self, stream: int | None = None, device: int = 0) -> None:
         """Runs what waits in one stream, or on one device."""
         if stream is None:
-            with self._on(device):
+            with self.on_device(device):
                 self.call("cudaDeviceSynchronize")
         else:
             self.call("cudaStreamSynchronize", c_void_p(stream))
@@ -274,7 +275,7 @@ class Standin:
     def wait_for(self, waiting: int, stream: int, device: int = 0) -> None:
         """Makes the work that `waiting` gets from now on wait for what `stream` has now; both are the device's."""
         event = self._created("cudaEventCreate", device)
-        with self._on(device):
+        with self.on_device(device):
             self.call("cudaEventRecord", c_void_p(event), c_void_p(stream))
             self.call("cudaStreamWaitEvent", c_void_p(waiting), c_void_p(event), c_uint(0))
         self.call("cudaEventDestroy", c_void_p(event))
@@ -286,6 +287,17 @@ class Standin:
     def free(self, address: int) -> None:
         """Runs what waits on its device first, as cudaFree does."""
         self.call("cudaFree", c_void_p(address))
+
+    def give_up(self, address: int, device: int, stream: int) -> None:
+        """Frees memory in the order of a stream, without waiting: work of other streams that needs it still fails."""
+        if not self._library.standin_give_up(c_void_p(address), device, c_size_t(stream)):
+            raise CudaError(self.reasons()[-1])
+
+    def making_stream(self, device: int) -> int:
+        """A stream for the tests' own work, which nothing of the extension's waits for."""
+        if device not in self._making_streams:
+            self._making_streams[device] = self.new_stream(device)
+        return self._making_streams[device]
 
     def write(self, address: int, data: bytes) -> None:
         """Writes device memory at once, whatever is queued."""
@@ -303,7 +315,7 @@ class Standin:
         return bool(self._library.standin_is_written(c_void_p(address), c_size_t(size)))
 
     @contextlib.contextmanager
-    def _on(self, device: int):
+    def on_device(self, device: int):
         before = self.current_device
         self.current_device = device
         try:
@@ -313,7 +325,7 @@ class Standin:
 
     def _created(self, name: str, device: int, *arguments) -> int:
         handle = c_void_p()
-        with self._on(device):
+        with self.on_device(device):
             self.call(name, ctypes.byref(handle), *arguments)
         return handle.value or 0
 

@@ -32,6 +32,11 @@ FLAGS = (
     "-Werror",
 )
 
+
+class Unavailable(RuntimeError):
+    """Something that the stand-in needs is not here; the message says what."""
+
+
 _CUOBJDUMP = "nvidia-cuda-cuobjdump==13.2.86 nvidia-cuda-nvdisasm==13.2.86"
 
 
@@ -40,8 +45,10 @@ def build() -> Path:
 
     Raises
     ------
+    Unavailable
+        If there is no C++ compiler or no header of CUDA.
     RuntimeError
-        If there is no C++ compiler or no header of CUDA, or the compiler fails.
+        If the compiler fails.
     """
     compiler = _compiler()
     headers = cuda_headers()
@@ -71,24 +78,26 @@ def _build_in(workshop: Path, finished: Path, compiler: str, headers: Path) -> N
     names = [name for parts in _PARTS.values() for name in parts]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         objects = dict(zip(names, pool.map(compiled, names), strict=True))
-    first = SONAMES[0]
+    runtime = SONAMES[0]
     for soname in SONAMES:
-        needed = [f"-Wl,--version-script={SOURCES / 'libcudart.map'}"] if soname == first else [finished / first]
-        _run(compiler, "-shared", f"-Wl,-soname,{soname}", "-Wl,-rpath,$ORIGIN", *(objects[name] for name in _PARTS[soname]), *needed, "-o",
-             finished / soname)  # fmt: skip
+        script = f"-Wl,--version-script={SOURCES / 'libcudart.map'}"
+        needed = [script] if soname == runtime else [finished / runtime]
+        parts = [objects[name] for name in _PARTS[soname]]
+        shared = "-shared", f"-Wl,-soname,{soname}", "-Wl,-rpath,$ORIGIN"
+        _run(compiler, *shared, *parts, *needed, "-o", finished / soname)
 
 
 def _run(*command) -> None:
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise RuntimeError(f"building the stand-in for CUDA failed:\n{done.stderr}")
+        raise Unavailable(f"building the stand-in for CUDA failed:\n{done.stderr}")
 
 
 def _compiler() -> str:
     for name in (os.environ.get("CXX"), "c++", "g++", "clang++"):
         if name and (path := shutil.which(name)):
             return path
-    raise RuntimeError("the stand-in for CUDA needs a C++ compiler")
+    raise Unavailable("the stand-in for CUDA needs a C++ compiler")
 
 
 def cuda_headers() -> Path:
@@ -102,7 +111,7 @@ def cuda_headers() -> Path:
     for folder in candidates:
         if (Path(folder) / "cuda_runtime_api.h").is_file():
             return Path(folder).resolve()
-    raise RuntimeError("the stand-in for CUDA needs the headers that come with nvcc: put nvcc on PATH or set CUDA_HOME")
+    raise Unavailable("the stand-in for CUDA needs the headers that come with nvcc: put nvcc on PATH or set CUDA_HOME")
 
 
 def ptx_of(extension: str | Path) -> str:
@@ -110,8 +119,10 @@ def ptx_of(extension: str | Path) -> str:
 
     Raises
     ------
+    Unavailable
+        If cuobjdump is missing.
     RuntimeError
-        If cuobjdump is missing or fails, or the extension has no PTX.
+        If it fails, or the extension has no PTX.
     """
     done = subprocess.run(
         [_cuobjdump(), "-ptx", str(extension)],

@@ -94,7 +94,12 @@ void fail_call(long count, int status) {
 bool failure_is_waiting() { return calls_until_failure > 0; }
 void leave_out_calls(int change) { calls_left_out += change; }
 cudaError_t& last_error() { return last_error_of_thread; }
-void count_live(const std::string& kind, int change) { live[kind] += change; }
+
+void count_live(const std::string& kind, int change) {
+  if (calls_left_out == 0) live[kind] += change;
+}
+
+bool calls_are_left_out() { return calls_left_out != 0; }
 long live_objects(const std::string& kind) { return live[kind]; }
 
 }  // namespace standin

@@ -106,10 +106,11 @@ void fail_call(long count, int status);
 bool failure_is_waiting();
 // The harness's own calls are neither logged nor counted nor made to fail.
 void leave_out_calls(int change);
+bool calls_are_left_out();
 
 cudaError_t& last_error();  // of this thread
 
-// How many objects of a kind are alive, for tests of leaks.
+// How many objects of a kind are alive, for tests of leaks; those of calls that are left out do not count.
 void count_live(const std::string& kind, int change);
 long live_objects(const std::string& kind);
 

@@ -113,6 +113,29 @@ int standin_is_written(const void* address, std::size_t bytes) {
   return std::memchr(found->written.data() + start, 0, bytes) == nullptr ? 1 : 0;
 }
 
+// The owner of an array has dropped it: its memory goes in the order of `stream`, and as early as that allows, so that
+// work of other streams that still needs it fails.
+int standin_give_up(void* address, int id, std::uintptr_t stream) {
+  return succeeds([&] {
+    Allocation* found = find(address);
+    if (found == nullptr) throw Misuse("no device memory");
+    if (context_error(found->device) != cudaSuccess) return release(*found);
+    const int before = current_device();
+    set_current_device(id);
+    std::shared_ptr<Stream> queue = stream_of(nullptr);
+    try {
+      queue = stream_of(reinterpret_cast<cudaStream_t>(stream));
+    } catch (const Misuse&) {
+      // The stream was destroyed; whatever it still does comes before the default stream's work, or not at all.
+    }
+    set_current_device(before);
+    found->leaving = true;
+    run_at_next_wait(enqueue(queue, "give up", [allocation = found->id] {
+      if (Allocation* leaving = find(allocation)) release(*leaving);
+    }));
+  });
+}
+
 // Calls and what came of them
 
 void standin_fail_call(long count, int status) {

@@ -36,6 +36,10 @@ std::size_t rounded_up(std::size_t bytes, std::size_t step) { return (bytes + st
 
 const char* kind_of(const Allocation& allocation) { return allocation.pinned ? "pinned memory" : "device memory"; }
 
+void count(const Allocation& allocation, int change) {
+  if (allocation.counted) count_live(allocation.pinned ? "pinned allocation" : "allocation", change);
+}
+
 Allocation* map_between_guards(std::size_t bytes, bool pinned, int device) {
   const std::size_t page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
   const std::size_t aligned = rounded_up(bytes, kAlignment);
@@ -56,7 +60,8 @@ Allocation* map_between_guards(std::size_t bytes, bool pinned, int device) {
   mprotect(allocation->mapping + page, usable, PROT_READ | PROT_WRITE);
   std::memset(allocation->mapping + page, kNaNByte, usable);
   if (!pinned) mprotect(allocation->mapping + page, usable, PROT_NONE);
-  count_live(pinned ? "pinned allocation" : "allocation", +1);
+  allocation->counted = !calls_are_left_out();
+  count(*allocation, +1);
   Allocation* result = allocation.get();
   allocations[number(allocation->data)] = std::move(allocation);
   return result;
@@ -98,7 +103,7 @@ void release(Allocation& allocation) {
     released.pop_front();
   }
   if (!allocation.pinned) device(allocation.device).used -= allocation.bytes;
-  count_live(allocation.pinned ? "pinned allocation" : "allocation", -1);
+  count(allocation, -1);
   allocations.erase(begin);
 }
 

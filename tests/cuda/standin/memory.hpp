@@ -20,6 +20,7 @@ struct Allocation {
   bool exists = true;                  // false until the queued allocation of cudaMallocAsync has run
   bool leaving = false;                // cudaFreeAsync was called
   bool open = false;                   // the host may touch it now
+  bool counted = true;                 // made by the code under test
   std::vector<unsigned char> written;  // (bytes,)
 };
 

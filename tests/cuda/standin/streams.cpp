@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <map>
+#include <utility>
 
 #include "calls.hpp"
 #include "devices.hpp"
@@ -26,6 +27,7 @@ Handles<Event>& event_handles() {
   return handles;
 }
 
+std::vector<Point> points_at_next_wait;
 std::vector<std::shared_ptr<Stream>> streams;  // destroyed ones as well while they have work
 std::map<int, std::shared_ptr<Stream>> legacy_streams;
 std::map<std::pair<std::uintptr_t, int>, std::shared_ptr<Stream>> thread_streams;
@@ -88,6 +90,10 @@ void run_queue(const Point& point) {
     if (context_error(stream.device) == cudaSuccess) run_work(stream, work);
     stream.completed = std::max(stream.completed, work.ticket);
   }
+}
+
+void run_points_at_next_wait() {
+  for (const Point& point : std::exchange(points_at_next_wait, {})) run_queue(point);
 }
 
 void forget_finished_streams() {
@@ -158,6 +164,7 @@ long pending_work() {
 }
 
 cudaError_t run_until(const Point& point) {
+  run_points_at_next_wait();
   if (!point.stream) return cudaSuccess;
   run_queue(point);
   forget_finished_streams();
@@ -171,6 +178,7 @@ cudaError_t run_stream(const std::shared_ptr<Stream>& stream) {
 }
 
 cudaError_t run_device(int device) {
+  run_points_at_next_wait();
   // The youngest first: work that counts on the order of calls, where nothing promises it, then fails.
   const std::vector<std::shared_ptr<Stream>> all(streams.rbegin(), streams.rend());
   for (const auto& stream : all)
@@ -179,7 +187,10 @@ cudaError_t run_device(int device) {
   return context_error(device);
 }
 
+void run_at_next_wait(const Point& point) { points_at_next_wait.push_back(point); }
+
 void drop_all_work() {
+  points_at_next_wait.clear();
   for (const auto& stream : streams) {
     stream->queue.clear();
     stream->completed = stream->issued;

@@ -61,6 +61,8 @@ long pending_work();                          // in all streams
 cudaError_t run_until(const Point& point);
 cudaError_t run_stream(const std::shared_ptr<Stream>& stream);
 cudaError_t run_device(int device);
+// Before whatever the next waiting call runs.
+void run_at_next_wait(const Point& point);
 void drop_all_work();
 
 cudaEvent_t create_event();
