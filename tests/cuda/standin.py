@@ -34,6 +34,7 @@ from typing import NamedTuple
 
 import numpy as np
 import standin_build
+from standin_build import UnavailableError
 
 #: Objects whose number `Standin.live` tells.
 KINDS = (
@@ -361,13 +362,13 @@ def load() -> Standin:
 
     Raises
     ------
-    RuntimeError
+    UnavailableError
         If this process has the real libraries already, or what is needed to build these is missing.
     """
     maps = Path("/proc/self/maps").read_text(encoding="utf-8")
     loaded = [name for name in standin_build.SONAMES if name in maps]
     if loaded:
-        raise RuntimeError(
+        raise UnavailableError(
             f"this process has loaded {', '.join(loaded)} (by importing torch?), so nothing can replace it"
         )
     return Standin(standin_build.build())

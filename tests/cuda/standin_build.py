@@ -33,7 +33,7 @@ FLAGS = (
 )
 
 
-class Unavailable(RuntimeError):
+class UnavailableError(RuntimeError):
     """Something that the stand-in needs is not here; the message says what."""
 
 
@@ -45,7 +45,7 @@ def build() -> Path:
 
     Raises
     ------
-    Unavailable
+    UnavailableError
         If there is no C++ compiler or no header of CUDA.
     RuntimeError
         If the compiler fails.
@@ -90,14 +90,14 @@ def _build_in(workshop: Path, finished: Path, compiler: str, headers: Path) -> N
 def _run(*command) -> None:
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise Unavailable(f"building the stand-in for CUDA failed:\n{done.stderr}")
+        raise UnavailableError(f"building the stand-in for CUDA failed:\n{done.stderr}")
 
 
 def _compiler() -> str:
     for name in (os.environ.get("CXX"), "c++", "g++", "clang++"):
         if name and (path := shutil.which(name)):
             return path
-    raise Unavailable("the stand-in for CUDA needs a C++ compiler")
+    raise UnavailableError("the stand-in for CUDA needs a C++ compiler")
 
 
 def cuda_headers() -> Path:
@@ -111,7 +111,9 @@ def cuda_headers() -> Path:
     for folder in candidates:
         if (Path(folder) / "cuda_runtime_api.h").is_file():
             return Path(folder).resolve()
-    raise Unavailable("the stand-in for CUDA needs the headers that come with nvcc: put nvcc on PATH or set CUDA_HOME")
+    raise UnavailableError(
+        "the stand-in for CUDA needs the headers that come with nvcc: put nvcc on PATH or set CUDA_HOME"
+    )
 
 
 def ptx_of(extension: str | Path) -> str:
@@ -119,7 +121,7 @@ def ptx_of(extension: str | Path) -> str:
 
     Raises
     ------
-    Unavailable
+    UnavailableError
         If cuobjdump is missing.
     RuntimeError
         If it fails, or the extension has no PTX.
