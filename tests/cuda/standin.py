@@ -98,6 +98,9 @@ class Standin:
 
         self._kernels.update(Program(text).kernels)
 
+    def forget_kernels(self) -> None:
+        self._kernels.clear()
+
     def _parameter_sizes(self, name: bytes, sizes, capacity: int) -> int:
         kernel = self._kernels.get(name.decode())
         if kernel is None:
