@@ -1,6 +1,7 @@
 """The stand-in for CUDA, fresh for each test; these tests need a process without a CUDA build of torch."""
 
 import sys
+from ctypes import c_void_p
 
 import pytest
 import standin
@@ -20,3 +21,17 @@ def cuda():
     yield loaded
     loaded.reset()
     assert loaded.live() == before, "the test leaks"
+
+
+@pytest.fixture
+def streams(cuda):
+    """Makes streams that go when the test ends."""
+    made = []
+
+    def new(device=0, **options):
+        made.append(cuda.new_stream(device, **options))
+        return made[-1]
+
+    yield new
+    for stream in made:
+        cuda.status_of("cudaStreamDestroy", c_void_p(stream))

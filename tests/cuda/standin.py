@@ -220,7 +220,7 @@ class Standin:
         """The `count`-th call from now returns `status` and does nothing; 1 is the next one, 0 takes it back.
 
         Without a status: out of memory for what allocates, unknown for the rest of the runtime, an internal error in
-        the libraries. What destroys and frees returns the status and does its work.
+        the libraries. What destroys and frees returns the status and does its work; what waits loses what is queued.
         """
         self._library.standin_fail_call(c_long(count), -1 if status is None else status)
 

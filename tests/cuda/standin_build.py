@@ -90,7 +90,7 @@ def _build_in(workshop: Path, finished: Path, compiler: str, headers: Path) -> N
 def _run(*command) -> None:
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise UnavailableError(f"building the stand-in for CUDA failed:\n{done.stderr}")
+        raise RuntimeError(f"building the stand-in for CUDA failed:\n{done.stderr}")
 
 
 def _compiler() -> str:
@@ -148,6 +148,6 @@ def _cuobjdump() -> str:
     for folder in (package.submodule_search_locations or ()) if package else ():
         if found := shutil.which("cuobjdump", path=f"{folder}/cu13/bin"):
             return found
-    raise RuntimeError(
+    raise UnavailableError(
         f"cuobjdump is missing, on PATH and beside the nvidia packages: pip install --no-deps {_CUOBJDUMP}"
     )

@@ -1,8 +1,6 @@
 // Kernels for the tests of the stand-in, each with a function that launches it as a program would.
 #include <cuda_runtime.h>
 
-namespace {
-
 __global__ void scale(const double* from, double* to, int n, double factor) {
   const int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
   if (i < n) to[i] = factor * from[i];
@@ -25,8 +23,6 @@ __global__ void sum(Row row, float* result) {
   }
   if (i == 0) *result = partial[0];
 }
-
-}  // namespace
 
 extern "C" {
 

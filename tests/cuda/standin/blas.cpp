@@ -22,8 +22,9 @@ constexpr int kDeviceScalars = 1;
 constexpr int kHighestMathMode = 31;  // all the flags together
 
 LibraryHandles& handles() {
-  static LibraryHandles all(Library::kBlas, "cublas handle");
-  return all;
+  static auto* all =
+      new LibraryHandles(Library::kBlas, "cublas handle");  // outlives the destructors of whoever still holds a handle
+  return *all;
 }
 
 void check_enum(int value, int highest, const char* name) {

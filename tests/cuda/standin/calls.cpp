@@ -4,6 +4,7 @@
 #include <mutex>
 
 #include "devices.hpp"
+#include "streams.hpp"
 
 namespace standin {
 namespace {
@@ -58,7 +59,12 @@ void set_python_lock(const PythonLock& functions) { python_lock = functions; }
 int begin_call(Library library, const Call& call) {
   if (calls_left_out == 0) {
     log += text(call.name, ' ', current_device(), ' ', reinterpret_cast<std::uintptr_t>(call.stream), '\n');
-    if (calls_until_failure > 0 && --calls_until_failure == 0) return injected_status(library, call.kind);
+    if (calls_until_failure == 1) {
+      calls_until_failure = 0;
+      if (call.kind == Kind::kWaits) drop_work(current_device());
+      return injected_status(library, call.kind);
+    }
+    if (calls_until_failure > 1) --calls_until_failure;
   }
   if (call.kind == Kind::kNoDriver) return 0;
   if (const cudaError_t error = driver_error(); error != cudaSuccess)

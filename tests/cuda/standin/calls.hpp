@@ -58,6 +58,7 @@ enum class Kind {
   kOrdinary,
   kAllocates,  // fails with "out of memory" when a test makes it fail
   kReleases,   // releases even when a test makes it fail, or its device is lost
+  kWaits,      // made to fail by a test, it loses what is queued on the current device, as a real failure does
   kNoContext,  // works although the current device is lost
   kNoDriver,   // works although there is no driver
 };

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <numeric>
 
@@ -126,7 +127,7 @@ Eigen symmetric_eigen(Dense matrix) {
   }
   std::vector<double> diagonal(count);
   for (std::int64_t i = 0; i < size; ++i) diagonal[static_cast<std::size_t>(i)] = matrix(i, i);
-  const auto order = order_of(diagonal, std::less<double>());
+  const auto order = order_of(diagonal, std::less<>());
   Eigen result{std::vector<double>(count), Dense(size, size)};
   for (std::int64_t j = 0; j < size; ++j) {
     const std::int64_t from = order[static_cast<std::size_t>(j)];
@@ -159,7 +160,7 @@ Singular singular_values(Dense matrix) {
   }
   std::vector<double> lengths(count);
   for (std::int64_t j = 0; j < size; ++j) lengths[static_cast<std::size_t>(j)] = std::sqrt(dot(matrix, j, j));
-  const auto order = order_of(lengths, std::greater<double>());
+  const auto order = order_of(lengths, std::greater<>());
   Singular result{std::vector<double>(count), Dense(rows, rows, 0.0), Dense(size, size)};
   std::int64_t rank = 0;
   for (std::int64_t j = 0; j < size; ++j) {

@@ -26,6 +26,12 @@ void check_device(int id) {
 
 Device& device(int id) { return devices[id]; }
 
+std::vector<int> known_devices() {
+  std::vector<int> ids;
+  for (const auto& [id, device] : devices) ids.push_back(id);
+  return ids;
+}
+
 void forget_lost_contexts() {
   for (auto& [id, device] : devices) device.lost = cudaSuccess;
 }

@@ -4,6 +4,7 @@
 #include <cuda_runtime_api.h>
 
 #include <cstddef>
+#include <vector>
 
 namespace standin {
 
@@ -21,6 +22,7 @@ int device_count();
 void set_device_count(int count);
 void check_device(int id);  // throws Misuse where there is no such device
 Device& device(int id);
+std::vector<int> known_devices();  // those that were ever asked for, be there fewer now or not
 void forget_lost_contexts();
 
 int current_device();  // of this thread

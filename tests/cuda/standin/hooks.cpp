@@ -122,11 +122,11 @@ int standin_give_up(void* address, int id, std::uintptr_t stream) {
     if (context_error(found->device) != cudaSuccess) return release(*found);
     const int before = current_device();
     set_current_device(id);
-    std::shared_ptr<Stream> queue = stream_of(nullptr);
+    std::shared_ptr<Stream> queue;
     try {
       queue = stream_of(reinterpret_cast<cudaStream_t>(stream));
     } catch (const Misuse&) {
-      // The stream was destroyed; whatever it still does comes before the default stream's work, or not at all.
+      queue = stream_of(nullptr);  // that stream was destroyed
     }
     set_current_device(before);
     found->leaving = true;
@@ -188,7 +188,7 @@ int standin_is_pending(std::uintptr_t stream) {
 // As after loading, but for the objects that are alive: their owners still hold them.
 void standin_reset() {
   const Lock lock;
-  drop_all_work();
+  for (const int id : known_devices()) drop_work(id);
   forget_lost_contexts();
   set_driver(cudaSuccess, -1);
   fail_call(0, -1);

@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <deque>
 #include <map>
 #include <memory>
 
@@ -27,7 +26,7 @@ struct ReleasedRange {
   char* mapping;
   std::size_t mapping_bytes;
 };
-std::deque<ReleasedRange> released;
+std::vector<ReleasedRange> released;
 std::uint64_t last_id = 0;
 std::vector<std::uint64_t> opened;
 
@@ -100,16 +99,17 @@ void release(Allocation& allocation) {
   released.push_back({begin, begin + allocation.bytes, allocation.mapping, allocation.mapping_bytes});
   if (released.size() > kReleasedKept) {
     munmap(released.front().mapping, released.front().mapping_bytes);
-    released.pop_front();
+    released.erase(released.begin());
   }
   if (!allocation.pinned) device(allocation.device).used -= allocation.bytes;
   count(allocation, -1);
   allocations.erase(begin);
 }
 
-void settle_allocations() {
+void settle_allocations(int device_id) {
   std::vector<Allocation*> leaving;
   for (const auto& [address, allocation] : allocations) {
+    if (allocation->device != device_id) continue;
     allocation->exists = true;
     if (allocation->leaving) leaving.push_back(allocation.get());
   }

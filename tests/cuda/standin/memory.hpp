@@ -39,7 +39,7 @@ Allocation* allocate(std::size_t bytes, int device);
 Allocation* allocate_pinned(std::size_t bytes);
 void release(Allocation& allocation);
 // What the queued halves of cudaMallocAsync and cudaFreeAsync would have done, where their work is dropped.
-void settle_allocations();
+void settle_allocations(int device);
 
 Allocation* find(const void* address);  // nullptr: neither device nor pinned memory
 Allocation* find(std::uint64_t id);

@@ -119,7 +119,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int id) {
 }
 
 cudaError_t cudaDeviceSynchronize() {
-  return runtime_call({__func__}, [] { return run_device(current_device()); });
+  return runtime_call({__func__, Kind::kWaits}, [] { return run_device(current_device()); });
 }
 
 // Errors
@@ -173,7 +173,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 }
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
-  return runtime_call({__func__, Kind::kOrdinary, stream}, [&] { return run_stream(stream_of(stream)); });
+  return runtime_call({__func__, Kind::kWaits, stream}, [&] { return run_stream(stream_of(stream)); });
 }
 
 cudaError_t cudaStreamQuery(cudaStream_t stream) {
@@ -226,7 +226,7 @@ cudaError_t cudaEventQuery(cudaEvent_t event) {
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
-  return runtime_call({__func__}, [&] { return run_until(event_of(event)->point); });
+  return runtime_call({__func__, Kind::kWaits}, [&] { return run_until(event_of(event)->point); });
 }
 
 cudaError_t cudaEventDestroy(cudaEvent_t event) {

@@ -210,7 +210,7 @@ cudaError_t cudaFreeHost(void* data) {
 // What the documentation promises, and no more: of device memory to device memory, nothing waits; pageable memory has
 // been read when the call returns, but may not have arrived; all other copies are complete.
 cudaError_t cudaMemcpy(void* destination, const void* source, std::size_t bytes, cudaMemcpyKind kind) {
-  return runtime_call({__func__}, [&] {
+  return runtime_call({__func__, Kind::kWaits}, [&] {
     if (bytes == 0) return cudaSuccess;
     const Copy copy = checked_copy(destination, bytes, source, bytes, bytes, 1, kind);
     const auto stream = stream_of(nullptr);

@@ -24,14 +24,16 @@ constexpr int kNoVectors = 0, kVectors = 1;
 constexpr int kBefore = 0xa5, kAfter = 0x5a;
 
 LibraryHandles& handles() {
-  static LibraryHandles all(Library::kSolver, "cusolver handle");
-  return all;
+  static auto* all = new LibraryHandles(Library::kSolver,
+                                        "cusolver handle");  // outlives the destructors of whoever still holds a handle
+  return *all;
 }
 
 struct Params {};
 Handles<Params>& params() {
-  static Handles<Params> all("cusolver params");
-  return all;
+  static auto* all =
+      new Handles<Params>("cusolver params");  // outlives the destructors of whoever still holds a handle
+  return *all;
 }
 
 Part part_of(int uplo) {
@@ -85,7 +87,7 @@ using Matrix = DeviceMatrix<double>;
 class Routine {
  public:
   Routine(const char* name, const LibraryHandle& handle, const Workspace& given, Sizes needed, int* info,
-          std::vector<Matrix> operands)
+          const std::vector<Matrix>& operands)
       : name_(name), queue_(handle.queue()) {
     if (given.device_bytes < needed.device || given.host_bytes < needed.host)
       throw Misuse(text("a workspace of ", given.device_bytes, " bytes on the device and ", given.host_bytes,

@@ -19,12 +19,12 @@ constexpr std::uintptr_t kPerThreadHandle = 2;
 constexpr std::uintptr_t kFirstHandle = std::uintptr_t{0x00f0} << 48;
 
 Handles<Stream>& stream_handles() {
-  static Handles<Stream> handles("stream");
-  return handles;
+  static auto* all = new Handles<Stream>("stream");  // outlives the destructors of whoever still holds a handle
+  return *all;
 }
 Handles<Event>& event_handles() {
-  static Handles<Event> handles("event");
-  return handles;
+  static auto* all = new Handles<Event>("event");  // outlives the destructors of whoever still holds a handle
+  return *all;
 }
 
 std::vector<Point> points_at_next_wait;
@@ -60,12 +60,7 @@ std::shared_ptr<Stream>& legacy_stream(int device) {
 void lose_device(int id, const std::string& reason) {
   keep_reason(reason);
   device(id).lost = cudaErrorLaunchFailure;
-  for (const auto& stream : streams) {
-    if (stream->device != id) continue;
-    stream->queue.clear();
-    stream->completed = stream->issued;
-  }
-  settle_allocations();
+  drop_work(id);
 }
 
 void run_work(const Stream& stream, const Work& work) {
@@ -189,14 +184,13 @@ cudaError_t run_device(int device) {
 
 void run_at_next_wait(const Point& point) { points_at_next_wait.push_back(point); }
 
-void drop_all_work() {
-  points_at_next_wait.clear();
+void drop_work(int device) {
   for (const auto& stream : streams) {
+    if (stream->device != device) continue;
     stream->queue.clear();
     stream->completed = stream->issued;
   }
-  settle_allocations();
-  forget_finished_streams();
+  settle_allocations(device);
 }
 
 cudaEvent_t create_event() {

@@ -63,7 +63,8 @@ cudaError_t run_stream(const std::shared_ptr<Stream>& stream);
 cudaError_t run_device(int device);
 // Before whatever the next waiting call runs.
 void run_at_next_wait(const Point& point);
-void drop_all_work();
+// What is queued on a device never runs.
+void drop_work(int device);
 
 cudaEvent_t create_event();
 void destroy_event(cudaEvent_t handle);
