@@ -1,0 +1,30 @@
+// Textbook factorisations of small matrices in float64, to a few units in the last place.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "dense.hpp"
+
+namespace standin {
+
+// The Cholesky factor L of a symmetric matrix, in the lower triangle of which alone `matrix` is read. Returns 0, or
+// the order of the leading minor that is not positive, as LAPACK does.
+int cholesky(Dense& matrix);
+
+struct Eigen {
+  std::vector<double> values;  // ascending
+  Dense vectors;               // in columns
+};
+// By Jacobi's rotations; NaN for a matrix that has any.
+Eigen symmetric_eigen(Dense matrix);
+
+struct Singular {
+  std::vector<double> values;  // (n,), descending
+  Dense left;                  // (m, m), orthogonal
+  Dense right;                 // (n, n), orthogonal: matrix = left[:, :n] diag(values) right^T
+};
+// By one-sided rotations (Hestenes); m >= n. NaN for a matrix that has any.
+Singular singular_values(Dense matrix);
+
+}  // namespace standin
