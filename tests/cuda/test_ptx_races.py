@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from ptx_races import AccessHistory, stamp
 from ptx_registers import Violation
 
-BASE, SIZE = 1006, 26  # neither a multiple of 4 nor of 8
+BASE, SIZE = 1006, 18  # neither a multiple of 4 nor of 8
 THREADS = [(block, thread) for block in (0, 1) for thread in (0, 1, 31, 32, 70)]
 
 
@@ -48,6 +48,7 @@ block_barrier = st.tuples(st.just("block"), st.sampled_from([0, 1]))
 warp_barrier = st.tuples(st.just("warp"), st.sampled_from([(block, warp) for block in (0, 1) for warp in (0, 1, 2)]))
 
 
+@settings(max_examples=300)
 @given(st.lists(st.one_of(access, access, block_barrier, warp_barrier), max_size=14))
 def test_conflicts_are_those_of_all_pairs_of_accesses(events):
     history, past = AccessHistory(BASE, SIZE), []
@@ -80,6 +81,29 @@ def test_conflicts_are_those_of_all_pairs_of_accesses(events):
         if found:
             return
         past += now
+
+
+def test_all_of_many_loads_at_once_count():
+    threads = np.arange(70)
+    for storing in 0, 40, 69:
+        history = AccessHistory(0, 8)
+        history.load(np.zeros(70, np.uint64), 8, stamp(0, 0, 0, threads), False)
+        with pytest.raises(Violation, match="stores to an address that threads of several warps of this block loaded"):
+            history.store(np.zeros(1, np.uint64), 8, stamp(0, 0, 0, threads[storing : storing + 1]))
+    for storing in 0, 1:
+        history = AccessHistory(0, 8)
+        history.load(np.zeros(2, np.uint64), 8, stamp(0, 0, 0, threads[:2]), False)
+        with pytest.raises(Violation, match="threads of warp 0 of this block loaded"):
+            history.store(np.zeros(1, np.uint64), 8, stamp(0, 0, 0, threads[storing : storing + 1]))
+
+
+def test_a_history_that_starts_between_granules_stays_in_place():
+    history = AccessHistory(1004, 12)  # not a multiple of 8: the first granule of 8 starts before it
+    history.store(np.array([1008], np.uint64), 8, np.array([stamp(0, 0, 0, 0)]))
+    history.store(np.array([1004], np.uint64), 4, np.array([stamp(0, 0, 0, 1)]))
+    for address in 1008, 1012:
+        with pytest.raises(Violation, match="thread 0 of this block"):
+            history.load(np.array([address], np.uint64), 4, np.array([stamp(0, 0, 0, 2)]), False)
 
 
 def test_the_lane_and_its_adversary_are_named():
