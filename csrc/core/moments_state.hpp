@@ -26,6 +26,17 @@ struct WaitingRows {
   Matrix<Device, T> columns;
   Index count = 0;
 
+  WaitingRows() = default;
+  WaitingRows(Matrix<Device, T> rows, Index number) : columns(std::move(rows)), count(number) {}
+  /// As much memory; of what is in it, the rows that wait.
+  WaitingRows(const WaitingRows& other) : columns(other.columns.rows(), other.columns.cols()), count(other.count) {
+    Device::copy(columns.data(), other.columns.data(), static_cast<std::size_t>(columns.rows() * count) * sizeof(T));
+  }
+  WaitingRows(WaitingRows&&) noexcept = default;
+  WaitingRows& operator=(const WaitingRows& other) { return *this = WaitingRows(other); }
+  WaitingRows& operator=(WaitingRows&&) noexcept = default;
+  ~WaitingRows() = default;
+
   FeatureView<T> features(Index first, Index n) const { return columns_as_features(columns, first, n); }
 
   void reserve(Index dim, Index needed) {

@@ -144,4 +144,11 @@ cudaError_t __cudaLaunchKernel(cudaKernel_t handle, dim3 grid, dim3 block, void*
   });
 }
 
+cudaError_t cudaLaunchKernel(const void* on_host, dim3 grid, dim3 block, void** arguments, std::size_t shared_bytes,
+                             cudaStream_t stream) {
+  cudaKernel_t kernel = nullptr;
+  (void)__cudaGetKernel(&kernel, on_host);
+  return __cudaLaunchKernel(kernel, grid, block, arguments, shared_bytes, stream);
+}
+
 }  // extern "C"
