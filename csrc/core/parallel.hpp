@@ -5,6 +5,7 @@
 #include <atomic>
 #include <exception>
 #include <mutex>
+#include <numeric>
 #include <system_error>
 #include <thread>
 #include <vector>
@@ -44,6 +45,39 @@ void parallel_for(Index count, Index threads, const Work& work) {
   take_pieces();
   for (std::thread& helper : helpers) helper.join();
   if (failure) std::rethrow_exception(failure);
+}
+
+/// Returns once condition() holds, which another thread sees to soon. Where there are more threads than processors that
+/// other one may need this processor.
+template <class Condition>
+void wait_until(const Condition& condition) {
+  constexpr int kLooks = 1000;
+  for (int looks = 0; !condition(); ++looks) {
+    if (looks >= kLooks) {
+      std::this_thread::yield();
+      continue;
+    }
+#if defined(__x86_64__) && defined(__GNUC__)
+    __builtin_ia32_pause();
+#endif
+  }
+}
+
+/// work(phase, i) for every i below counts[phase], phase by phase: none begins before the last of the phase before has
+/// ended. The threads stay from phase to phase, which may be too short to start them anew. work must not throw.
+template <class Work>
+void parallel_phases(const std::vector<Index>& counts, Index threads, const Work& work) {
+  std::vector<Index> ends(counts.size());
+  std::partial_sum(counts.begin(), counts.end(), ends.begin());
+  std::atomic<Index> done{0};
+  // Pieces are taken in their order, so those that a thread waits for are with threads that run.
+  parallel_for(ends.empty() ? 0 : ends.back(), threads, [&](Index piece) noexcept {
+    const auto end = std::upper_bound(ends.begin(), ends.end(), piece);
+    const Index first = end == ends.begin() ? 0 : *(end - 1);
+    wait_until([&] { return done.load(std::memory_order_acquire) >= first; });
+    work(static_cast<Index>(end - ends.begin()), piece - first);
+    done.fetch_add(1, std::memory_order_release);
+  });
 }
 
 }  // namespace fidfast
