@@ -116,7 +116,7 @@ class BandReduction {
  public:
   BandReduction(const M& a, Index threads) : a_(a), threads_(threads) {}
 
-  M run();
+  Band run();
 
  private:
   using Tiles = Vector<Cpu>;
@@ -159,7 +159,7 @@ class BandReduction {
 /// tiles (k, k + 1), (k, k + 2) and so on. It loses what stands below the band by Q = I - V T V^T, which then acts on
 /// the rest A of the matrix from both sides: with W0 = A V T and W = W0 - V (T^T V^T W0) / 2,
 /// Q^T A Q = A - V W^T - W V^T.
-M BandReduction::run() {
+Band BandReduction::run() {
   const Index panels = tiles_ - 1;
   std::vector<Index> counts = {tiles_, 1};
   for (Index k = 0; k < panels; ++k) {
@@ -187,7 +187,7 @@ M BandReduction::run() {
         if (i == 0) factor(k + 1);
     }
   });
-  return band();
+  return {band(), scale_};
 }
 
 void BandReduction::copy_row(Index row) {
@@ -208,7 +208,6 @@ void BandReduction::copy_row(Index row) {
   largest_[static_cast<std::size_t>(row)] = largest;
 }
 
-/// Squares of what comes out are within the range of numbers.
 void BandReduction::scale() {
   const double largest = *std::max_element(largest_.begin(), largest_.end());
   if (largest == 0 || (largest > 0x1p-300 && largest < 0x1p300)) return;
@@ -278,7 +277,7 @@ M BandReduction::band() {
   M result = M::zeros(kBandHeight, n + 2 * kBand);
   for (Index j = 0; j < n; ++j) {
     for (Index i = j; i < std::min(j + kBand + 1, n); ++i) {
-      result.column(j)[i - j] = tile(j / kBand, i / kBand)[j % kBand * kBand + i % kBand] / scale_;
+      result.column(j)[i - j] = tile(j / kBand, i / kBand)[j % kBand * kBand + i % kBand];
     }
   }
   return result;
@@ -286,7 +285,7 @@ M BandReduction::band() {
 
 }  // namespace
 
-M reduce_to_band(const M& a, Index threads) { return BandReduction(a, threads).run(); }
+Band reduce_to_band(const M& a, Index threads) { return BandReduction(a, threads).run(); }
 
 }  // namespace fidfast
 

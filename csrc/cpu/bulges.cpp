@@ -146,7 +146,8 @@ constexpr Index kAllSteps = std::numeric_limits<Index>::max();
 // beginning has column j, which is of step 0. So it may be done once step s + 1 of sweep j - 1 has been. As that waited
 // for the sweep j - 2, and so on, this is all that it needs, and every number comes out as if the sweeps had run one
 // after the other.
-void chase_bulges(double* band, Index n, Index threads) {
+void chase_bulges(Matrix<Cpu>& band, Index threads) {
+  const Index n = band.cols() - 2 * kBand;
   const Index sweeps = std::max<Index>(0, n - 2);
   const Index groups = (sweeps + kGroup - 1) / kGroup;
   // The steps that the last sweep of each group has done, and with it all before.
@@ -166,7 +167,7 @@ void chase_bulges(double* band, Index n, Index threads) {
       wait_for_step(time + 1);
       any = time + 1 < size;
       for (Index k = 0; k < std::min(size, time + 1); ++k) {
-        if (k == time) running[k] = Sweep(band, n, first + k);
+        if (k == time) running[k] = Sweep(band.data(), n, first + k);
         if (!running[k].goes_on()) continue;
         running[k].step();
         any = true;

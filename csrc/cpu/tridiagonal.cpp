@@ -34,11 +34,12 @@ void tridiagonalize_by_lapack(const Library& lib, M& a, double* diagonal, double
 
 void tridiagonalize_in_two_stages(const M& a, double* diagonal, double* below, Index threads) {
   const Index n = a.rows();
-  M band = reduce_to_band(a, threads);
-  chase_bulges(band.data(), n, threads);
+  Band band = reduce_to_band(a, threads);
+  chase_bulges(band.columns, threads);
   for (Index j = 0; j < n; ++j) {
-    diagonal[j] = band.column(j)[0];
-    if (j + 1 < n) below[j] = band.column(j)[1];
+    const double* const column = band.columns.column(j);
+    diagonal[j] = column[0] / band.scale;
+    if (j + 1 < n) below[j] = column[1] / band.scale;
   }
 }
 
