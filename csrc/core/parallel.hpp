@@ -67,16 +67,22 @@ void wait_until(const Condition& condition) {
 /// ended. The threads stay from phase to phase, which may be too short to start them anew. work must not throw.
 template <class Work>
 void parallel_phases(const std::vector<Index>& counts, Index threads, const Work& work) {
-  std::vector<Index> ends(counts.size());
-  std::partial_sum(counts.begin(), counts.end(), ends.begin());
+  const Index pieces = std::accumulate(counts.begin(), counts.end(), Index{0});
+  std::atomic<Index> next{0};
   std::atomic<Index> done{0};
-  // Pieces are taken in their order, so those that a thread waits for are with threads that run.
-  parallel_for(ends.empty() ? 0 : ends.back(), threads, [&](Index piece) noexcept {
-    const auto end = std::upper_bound(ends.begin(), ends.end(), piece);
-    const Index first = end == ends.begin() ? 0 : *(end - 1);
-    wait_until([&] { return done.load(std::memory_order_acquire) >= first; });
-    work(static_cast<Index>(end - ends.begin()), piece - first);
-    done.fetch_add(1, std::memory_order_release);
+  parallel_for(std::min(threads, pieces), threads, [&](Index) noexcept {
+    Index first = 0;
+    for (std::size_t phase = 0; phase < counts.size(); ++phase) {
+      const Index last = first + counts[phase];
+      // No piece is taken before it may begin: the others need not wait for a thread that has no processor just then.
+      wait_until([&] { return done.load(std::memory_order_acquire) >= first; });
+      for (Index piece = next; piece < last; piece = next) {
+        if (!next.compare_exchange_strong(piece, piece + 1)) continue;
+        work(static_cast<Index>(phase), piece - first);
+        done.fetch_add(1, std::memory_order_release);
+      }
+      first = last;
+    }
   });
 }
 
