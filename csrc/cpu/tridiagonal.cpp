@@ -1,8 +1,8 @@
 // LAPACK's dsytrd spends half of its work in products of the matrix with one vector, which wait for memory. In two
 // stages (Bischof, Lang & Sun, "A framework for symmetric band reduction", 2000) nearly all is products of matrices:
 // first to a band of kBand diagonals by block reflectors, then along the band, in cache, to three diagonals. The loops
-// below pay with vectors of 64 bytes: at dim 2048 on two cores they take two thirds of dsytrd's time or less. With
-// narrower ones dsytrd is as fast, and does the work.
+// below pay with vectors of 64 bytes: at dim 2048 on two cores they take half of dsytrd's time or less. With narrower
+// ones dsytrd is as fast, and does the work.
 #include "cpu/tridiagonal.hpp"
 
 #include "cpu/band.hpp"
@@ -47,13 +47,17 @@ void tridiagonalize_in_two_stages(const M& a, double* diagonal, double* below, I
 
 /// Smaller problems fit the cache, where dsytrd does not wait.
 constexpr Index kTwoStages = 640;
+/// Smaller ones end before BLAS's own threads, which spin for a tenth of a second after the product before, let others
+/// have the cores.
+constexpr Index kThreads = 1536;
 
 }  // namespace
 
 void tridiagonalize(M& a, double* diagonal, double* below, Index threads) {
 #ifdef FIDFAST_WIDE
   static const bool wide = has_wide_vectors();
-  if (wide && a.rows() >= kTwoStages) return tridiagonalize_in_two_stages(a, diagonal, below, threads);
+  const Index useful = a.rows() >= kThreads ? threads : 1;
+  if (wide && a.rows() >= kTwoStages) return tridiagonalize_in_two_stages(a, diagonal, below, useful);
 #endif
   lapack::with([&](const auto& lib) { tridiagonalize_by_lapack(lib, a, diagonal, below); });
 }
