@@ -5,6 +5,7 @@
 #include <atomic>
 #include <exception>
 #include <mutex>
+#include <numeric>
 #include <system_error>
 #include <thread>
 #include <vector>
@@ -44,6 +45,45 @@ void parallel_for(Index count, Index threads, const Work& work) {
   take_pieces();
   for (std::thread& helper : helpers) helper.join();
   if (failure) std::rethrow_exception(failure);
+}
+
+/// Returns once condition() holds, which another thread sees to soon. Where there are more threads than processors that
+/// other one may need this processor.
+template <class Condition>
+void wait_until(const Condition& condition) {
+  constexpr int kLooks = 1000;
+  for (int looks = 0; !condition(); ++looks) {
+    if (looks >= kLooks) {
+      std::this_thread::yield();
+      continue;
+    }
+#if defined(__x86_64__) && defined(__GNUC__)
+    __builtin_ia32_pause();
+#endif
+  }
+}
+
+/// work(phase, i) for every i below counts[phase], phase by phase: none begins before the last of the phase before has
+/// ended. The threads stay from phase to phase, which may be too short to start them anew. work must not throw.
+template <class Work>
+void parallel_phases(const std::vector<Index>& counts, Index threads, const Work& work) {
+  const Index pieces = std::accumulate(counts.begin(), counts.end(), Index{0});
+  std::atomic<Index> next{0};
+  std::atomic<Index> done{0};
+  parallel_for(std::min(threads, pieces), threads, [&](Index) noexcept {
+    Index first = 0;
+    for (std::size_t phase = 0; phase < counts.size(); ++phase) {
+      const Index last = first + counts[phase];
+      // No piece is taken before it may begin: the others need not wait for a thread that has no processor just then.
+      wait_until([&] { return done.load(std::memory_order_acquire) >= first; });
+      for (Index piece = next; piece < last; piece = next) {
+        if (!next.compare_exchange_strong(piece, piece + 1)) continue;
+        work(static_cast<Index>(phase), piece - first);
+        done.fetch_add(1, std::memory_order_release);
+      }
+      first = last;
+    }
+  });
 }
 
 }  // namespace fidfast

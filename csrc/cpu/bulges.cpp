@@ -1,0 +1,183 @@
+// From a band to three diagonals: the second stage of two.
+#include "cpu/wide_blocks.hpp"
+
+#ifdef FIDFAST_WIDE
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "core/parallel.hpp"
+#include "cpu/band.hpp"
+
+namespace fidfast {
+
+namespace {
+
+FIDFAST_WIDE_BEGIN
+
+constexpr Index kStride = kBandHeight - 1;  // between the columns of a block of the matrix
+
+/// I - tau v v^T, v[0] = 1.
+struct Reflector {
+  Block v;
+  double values[kBand];  // v again, number by number
+  double tau = 0;
+};
+
+/// The reflector that carries x (kBand) to (beta, 0, ..., 0), which replaces it.
+inline Reflector reflect(double* x) {
+  Reflector result;
+  const double alpha = x[0];
+  x[0] = 0;
+  const Block tail = Block::load(x);
+  const double squares = tail.dot(tail);
+  const double beta = -std::copysign(std::sqrt(alpha * alpha + squares), alpha);
+  const double scale = squares == 0 ? 0 : 1.0 / (alpha - beta);
+  result.tau = squares == 0 ? 0 : (beta - alpha) / beta;
+  result.v = tail.times(scale);
+  result.v.a[0] = 1.0;
+  result.v.store(result.values);
+  Block::zero().store(x);
+  x[0] = squares == 0 ? alpha : beta;
+  return result;
+}
+
+/// Row c is 1 from column c on, 0 before: what of a column belongs to the lower triangle.
+struct LowerTriangle {
+  double rows[kBand][kBand];
+};
+constexpr LowerTriangle lower_triangle() {
+  LowerTriangle result{};
+  for (Index c = 0; c < kBand; ++c) {
+    for (Index r = 0; r < kBand; ++r) result.rows[c][r] = r < c ? 0.0 : 1.0;
+  }
+  return result;
+}
+constexpr LowerTriangle kLower = lower_triangle();
+
+/// d <- H d H for the lower triangle of a diagonal block; columns lie `stride` apart. What stands in memory where the
+/// upper triangle would be belongs to other columns of the band: it is read as zero, and written as it was.
+inline void reflect_both_sides(double* d, Index stride, const Reflector& h) {
+  Block w = Block::zero();
+  double of_rows[kBand];
+  for (Index c = 0; c < kBand; ++c) {
+    const Block column = Block::load(d + c * stride).times(Block::load(kLower.rows[c]));
+    of_rows[c] = column.dot(h.v) - d[c + c * stride] * h.values[c];
+    w.add(h.values[c], column);
+  }
+  w.add(1.0, Block::load(of_rows));
+  // H d H = d - v w^T - w v^T with this w.
+  w.add(-0.5 * h.tau * w.dot(h.v), h.v);
+  w = w.times(h.tau);
+  double ws[kBand];
+  w.store(ws);
+  for (Index c = 0; c < kBand; ++c) {
+    Block change = h.v.times(ws[c]);
+    change.add(h.values[c], w);
+    Block column = Block::load(d + c * stride);
+    column.add(-1.0, change.times(Block::load(kLower.rows[c])));
+    column.store(d + c * stride);
+  }
+}
+
+/// b <- G b H for the block below the diagonal, with G the reflector that clears its first column; returns G.
+inline Reflector chase(double* b, Index stride, const Reflector& h) {
+  Block even = Block::zero();
+  Block odd = Block::zero();
+  for (Index c = 0; c < kBand; c += 2) {
+    even.add(h.values[c], Block::load(b + c * stride));
+    odd.add(h.values[c + 1], Block::load(b + (c + 1) * stride));
+  }
+  Block w = even;
+  w.add(1.0, odd);
+  w = w.times(h.tau);
+  Block first = Block::load(b);
+  first.add(-1.0, w);
+  first.store(b);
+  const Reflector g = reflect(b);
+  for (Index c = 1; c < kBand; ++c) {
+    Block column = Block::load(b + c * stride);
+    column.add(-h.values[c], w);
+    column.add(-g.tau * column.dot(g.v), g.v);
+    column.store(b + c * stride);
+  }
+  return g;
+}
+
+/// One sweep: column j loses what stands below its second element, and the bulge that this leaves is chased along the
+/// band, a block at each step.
+class Sweep {
+ public:
+  Sweep() = default;
+  Sweep(double* band, Index n, Index j) : band_(band), n_(n), row_(j + 1), h_(reflect(band + 1 + j * kBandHeight)) {}
+
+  /// Whether a bulge is left: not where nothing was cleared, or the matrix ends.
+  bool goes_on() const { return row_ < n_ && h_.tau != 0; }
+
+  /// Reads and writes the columns [row, row + kBand) of the band, and no others.
+  void step() {
+    double* const block = band_ + row_ * kBandHeight;
+    reflect_both_sides(block, kStride, h_);
+    h_ = chase(block + kBand, kStride, h_);
+    row_ += kBand;
+  }
+
+ private:
+  double* band_ = nullptr;
+  Index n_ = 0;
+  Index row_ = 0;
+  Reflector h_;
+};
+
+FIDFAST_WIDE_END
+
+/// Sweeps that one thread runs side by side, each a step behind the one before: the columns that one has left are the
+/// next one's, and still in the cache.
+constexpr Index kGroup = 8;
+constexpr Index kAllSteps = std::numeric_limits<Index>::max();
+
+}  // namespace
+
+// Step s of sweep j has the columns [c, c + kBand) with c = j + 1 + s kBand, in which it reads and writes. Of the sweep
+// before it these are columns of the steps s and s + 1, whose first are c - 1 and c - 1 + kBand; reflect() at its
+// beginning has column j, which is of step 0. So it may be done once step s + 1 of sweep j - 1 has been. As that waited
+// for the sweep j - 2, and so on, this is all that it needs, and every number comes out as if the sweeps had run one
+// after the other.
+void chase_bulges(Matrix<Cpu>& band, Index threads) {
+  const Index n = band.cols() - 2 * kBand;
+  const Index sweeps = std::max<Index>(0, n - 2);
+  const Index groups = (sweeps + kGroup - 1) / kGroup;
+  // The steps that the last sweep of each group has done, and with it all before.
+  std::vector<std::atomic<Index>> done(static_cast<std::size_t>(groups));
+  parallel_for(groups, threads, [&](Index group) noexcept {
+    const Index first = group * kGroup;
+    const Index size = std::min(kGroup, sweeps - first);
+    const auto wait_for_step = [&](Index step) {
+      if (group == 0) return;
+      const std::atomic<Index>& before = done[static_cast<std::size_t>(group - 1)];
+      wait_until([&] { return before.load(std::memory_order_acquire) > step; });
+    };
+    std::atomic<Index>& mine = done[static_cast<std::size_t>(group)];
+    Sweep running[kGroup];
+    bool any = true;
+    for (Index time = 0; any; ++time) {  // at which the sweep k of the group does step time - k
+      wait_for_step(time + 1);
+      any = time + 1 < size;
+      for (Index k = 0; k < std::min(size, time + 1); ++k) {
+        if (k == time) running[k] = Sweep(band.data(), n, first + k);
+        if (!running[k].goes_on()) continue;
+        running[k].step();
+        any = true;
+      }
+      if (time + 1 >= size) mine.store(time - size + 2, std::memory_order_release);
+    }
+    mine.store(kAllSteps, std::memory_order_release);
+  });
+}
+
+}  // namespace fidfast
+
+#endif
