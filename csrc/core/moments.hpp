@@ -68,7 +68,7 @@ class Moments {
                          " columns, but Moments was created with dim=" + std::to_string(dim()));
     }
     locked([&] {
-      const auto watched = watch_.inspect(features, state_);
+      [[maybe_unused]] const auto watched = watch_.inspect(features, state_);
       const bool keep = rows_suffice(features.n);
       prepare<S>(features.n, keep);
       all_or_nothing(folds<S>(features.n, keep), [&] { take(features, keep); });

@@ -30,9 +30,7 @@ struct Cpu {
 
   /// A host looks at a batch before it takes it.
   struct Watch {
-    struct Watched {
-      ~Watched() {}
-    };
+    struct Watched {};
     template <class S>
     Watched inspect(const FeatureView<S>& features, const MomentsState<Cpu>&) {
       require_finite<Cpu>(features);
