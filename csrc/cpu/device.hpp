@@ -19,6 +19,7 @@ struct Cpu {
 
   static constexpr bool kAsynchronous = false;
   static constexpr bool kFloatProducts = true;
+  static bool multiplies_in_float(bool) { return true; }
 
   /// Throws std::bad_alloc. Aligned for the widest vectors.
   static void* allocate(std::size_t bytes);
