@@ -91,7 +91,7 @@ class Standin:
 
     def load_kernels(self, extension: str | Path) -> None:
         """Makes the kernels known whose PTX lies in the extension, which must be done before they are launched."""
-        self.load_ptx(standin_build.ptx_of(extension))
+        self._kernels.update(_kernels_of(str(extension)))
 
     def load_ptx(self, text: str) -> None:
         from ptx_program import Program
@@ -357,6 +357,13 @@ class _KernelMemory:
             np.ctypeslib.as_array(array.from_address(base.value)),
             np.ctypeslib.as_array(array.from_address(written.value)).view(bool),
         )
+
+
+@functools.cache
+def _kernels_of(extension: str) -> dict[str, object]:
+    from ptx_program import Program
+
+    return dict(Program(standin_build.ptx_of(extension)).kernels)
 
 
 @functools.cache
