@@ -81,6 +81,7 @@ bool stage(const FeatureView<S>& features, const Mean<Cuda>* near, Mean<Cuda>& m
       },
       Sum(),
       [=] __device__(Index j, double sum) {
+        if (skip()) return;  // of rows that were left out, the memory may never have been written
         rest[j] = sum / n;
         two_sum(origin(j), sum / n, high[j], low[j]);
       });

@@ -26,6 +26,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import gc
 import importlib.util
 import sys
 from ctypes import POINTER, c_char, c_char_p, c_int, c_long, c_size_t, c_ubyte, c_uint, c_uint64, c_void_p
@@ -91,7 +92,7 @@ class Standin:
 
     def load_kernels(self, extension: str | Path) -> None:
         """Makes the kernels known whose PTX lies in the extension, which must be done before they are launched."""
-        self.load_ptx(standin_build.ptx_of(extension))
+        self._kernels.update(_kernels_of(str(extension)))
 
     def load_ptx(self, text: str) -> None:
         from ptx_program import Program
@@ -112,6 +113,9 @@ class Standin:
     def _run_kernel(self, name: bytes, dimensions, shared_bytes: int, arguments, message, message_bytes: int) -> int:
         import ptx_machine
 
+        # An object that is found to be garbage in the middle of a kernel would free its memory, and so run what waits.
+        collects = gc.isenabled()
+        gc.disable()
         try:
             kernel = self._kernels[name.decode()]
             ends = np.cumsum(kernel.parameter_sizes, dtype=int)
@@ -126,6 +130,9 @@ class Standin:
             text = f"{type(error).__name__}: {error}".replace("\n", "; ").encode()[: message_bytes - 1]
             ctypes.memmove(message, text + b"\0", len(text) + 1)
             return 1
+        finally:
+            if collects:
+                gc.enable()
         return 0
 
     # The world
@@ -357,6 +364,13 @@ class _KernelMemory:
             np.ctypeslib.as_array(array.from_address(base.value)),
             np.ctypeslib.as_array(array.from_address(written.value)).view(bool),
         )
+
+
+@functools.cache
+def _kernels_of(extension: str) -> dict[str, object]:
+    from ptx_program import Program
+
+    return dict(Program(standin_build.ptx_of(extension)).kernels)
 
 
 @functools.cache

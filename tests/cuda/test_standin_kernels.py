@@ -1,6 +1,7 @@
 """Kernels that nvcc has compiled, launched through the stand-in into the interpreter of their PTX."""
 
 import ctypes
+import gc
 import shutil
 import subprocess
 import threading
@@ -163,6 +164,21 @@ def test_a_launch_can_be_made_to_fail(cuda, kernels, stream):
         assert scale(kernels, source, target, 8, 1.0, stream) == UNKNOWN
         assert happened()
     assert cuda.pending() == 0
+
+
+def test_no_garbage_is_collected_while_a_kernel_runs(cuda, kernels, stream, monkeypatch):
+    """It may be an object of the extension, which frees its memory, for which all that waits would run first."""
+    import ptx_machine
+
+    launch, seen = ptx_machine.launch, []
+    monkeypatch.setattr(
+        ptx_machine, "launch", lambda *given, **options: (seen.append(gc.isenabled()), launch(*given, **options))
+    )
+    source, target = DeviceArray(np.ones(8)), DeviceArray((8,))
+    assert scale(kernels, source, target, 8, 1.0, stream) == 0
+    assert synchronize(cuda, stream) == 0
+    assert seen == [False]
+    assert gc.isenabled()
 
 
 def test_a_thread_with_pythons_lock_does_not_stop_a_kernel(cuda, kernels, stream):
