@@ -15,6 +15,7 @@ add_library(
   csrc/cuda/libraries.cpp
   csrc/cuda/linalg.cu
   csrc/cuda/pivoted_cholesky.cu
+  csrc/cuda/rank_update.cu
   csrc/cuda/rows.cu
   csrc/cuda/watch.cu)
 target_include_directories(fidfast_cuda PUBLIC csrc)

@@ -3,6 +3,7 @@
 import ast
 import inspect
 import json
+import os
 import re
 import subprocess
 import sys
@@ -138,6 +139,22 @@ def test_import_loads_numpy_and_the_core_and_nothing_else():
     foreign = {name.split(".")[0] for name in extra} - sys.stdlib_module_names - {"fidfast", "numpy"}
     # What an editable install puts into sys.modules is the install's.
     assert {name for name in foreign if not name.startswith("_")} == set()
+
+
+def test_idle_threads_of_blas_sleep_where_nobody_says_otherwise():
+    look = "import os, sys, numpy as np\nclass Look:\n"
+    look += " def find_spec(self, name, path=None, target=None):\n"
+    look += "  if name == 'scipy.linalg': print(os.environ.get('OPENBLAS_THREAD_TIMEOUT'))\n"
+    look += "sys.meta_path.insert(0, Look())\n"
+    run = "import fidfast; fidfast.fid(np.eye(3), np.eye(3)); print(os.environ.get('OPENBLAS_THREAD_TIMEOUT'))"
+    for first, seen in (("", ["20", "None"]), ("import scipy.linalg\n", ["None", "None"])):
+        code = look + first + run
+        environment = {key: value for key, value in os.environ.items() if key != "OPENBLAS_THREAD_TIMEOUT"}
+        for given, expected in ((environment, seen), ({**environment, "OPENBLAS_THREAD_TIMEOUT": "25"}, ["25", "25"])):
+            done = subprocess.run(
+                [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/", env=given
+            )
+            assert done.stdout.split() == expected
 
 
 def test_training_frameworks_are_loaded_by_their_adapters_only():

@@ -61,13 +61,13 @@ struct CudaDoor {
     /// The stream of the features goes on when they have been read; where it is not known, the host waits.
     void done() {
       if (!owner_) return;  // a copy
+      const py::gil_scoped_release release;
       if (stream_) {
         try {
           return cuda::current().hold_up(reinterpret_cast<cudaStream_t>(*stream_));
         } catch (const cuda::Error&) {  // then the host waits: what was asked for is already on its way
         }
       }
-      const py::gil_scoped_release release;
       try {
         cuda::current().synchronize();
       } catch (const cuda::Error&) {  // comes back from the next call that reads

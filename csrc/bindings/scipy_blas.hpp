@@ -25,10 +25,33 @@ inline lapack::IntegerWidth integer_width() {
   throw py::import_error("this SciPy's dpotrf has the unknown signature " + signature);
 }
 
+/// While it lives, OpenBLAS that is loaded has its idle threads sleep after 2^20 cycles, some 0.3 ms. By default they
+/// spin for a tenth of a second, and hold the cores that our own threads need between two calls: a distance at dim 2048
+/// takes a quarter longer. Nothing changes where the user has set the variable, or has loaded SciPy before.
+class IdleThreadsSleep {
+ public:
+  IdleThreadsSleep() : environment_(py::module_::import("os").attr("environ")) {
+    const py::object modules = py::module_::import("sys").attr("modules");
+    set_ = !modules.contains("scipy.linalg") && !environment_.contains(kTimeout);
+    if (set_) environment_[kTimeout] = "20";
+  }
+  ~IdleThreadsSleep() {
+    if (set_) environment_.attr("pop")(kTimeout, py::none());
+  }
+  IdleThreadsSleep(const IdleThreadsSleep&) = delete;
+  IdleThreadsSleep& operator=(const IdleThreadsSleep&) = delete;
+
+ private:
+  static constexpr const char* kTimeout = "OPENBLAS_THREAD_TIMEOUT";
+  py::object environment_;
+  bool set_ = false;
+};
+
 /// Looks SciPy up at first use, so that importing the package does not. Call with the GIL held.
 inline void require_blas() {
   static bool loaded = false;
   if (loaded) return;
+  const IdleThreadsSleep sleep;
   lapack::load(
       [](const char* module, const char* name) {
         const py::object capsule = routine_capsule(module, name);

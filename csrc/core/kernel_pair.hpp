@@ -160,7 +160,7 @@ Matrix<Device> scatter_about_centre(const Side<Device>& side, const Vector<Devic
       for (Index first = 0; first < view.n; first += kBlock) {
         const auto block = view.rows(first, std::min(kBlock, view.n - first));
         if (!RowVerbs<Device>::centre(block, from, origin, remainder, largest, centred)) return false;
-        RowVerbs<Device>::add_scatter(centred, block.n, nothing, 0.0, nothing, scatter, product);
+        RowVerbs<Device>::add_scatter(centred, largest, block.n, nothing, 0.0, nothing, scatter, product);
       }
       return true;
     }

@@ -104,10 +104,12 @@ struct RowVerbs {
                      Vector<Device>& remainder, Vector<Device, T>& largest, Matrix<Device, T>& centred);
 
   /// scatter (dim, dim) += X X^T - n r r^T + weight d d^T, with X the first n columns of centred (dim, >= n),
-  /// r and d (dim,). product is (dim, dim) scratch where T is float, and may be empty where T is double.
+  /// r and d (dim,), and largest as centre or stage left it (where a device may have noted more of the units, for
+  /// this). product is (dim, dim) scratch of devices with kFloatProducts where T is float, else empty.
   template <class T>
-  static void add_scatter(const Matrix<Device, T>& centred, Index n, const Vector<Device>& r, double weight,
-                          const Vector<Device>& d, Matrix<Device>& scatter, Matrix<Device, T>& product);
+  static void add_scatter(const Matrix<Device, T>& centred, const Vector<Device, T>& largest, Index n,
+                          const Vector<Device>& r, double weight, const Vector<Device>& d, Matrix<Device>& scatter,
+                          Matrix<Device, T>& product);
 
   /// c[:m, :n] = a^T b for the first m columns of a (dim, >= m) and the first n of b (dim, >= n); c (>= m, >= n).
   template <class T>

@@ -25,7 +25,8 @@ struct BFloat16 {
 //   Place, here()                     which of several devices of its kind, and that at which new memory is taken
 //   kAsynchronous                     whether it works behind the host's back: then no update of Moments may allocate,
 //                                     or wait, and every call may fail
-//   kFloatProducts                    whether rows of float32 and narrower may be multiplied in float32
+//   kFloatProducts                    whether its library multiplies rows of float32 and narrower in float32
+//   multiplies_in_float(halves)       whether moments may be made of such products, halves: all rows came as 16 bits
 //   Watch                             what keeps NaN and infinity out of Moments, see core/moments.hpp
 
 /// Column-major (rows, cols) numbers that this object owns in the memory of `Device`.

@@ -68,7 +68,7 @@ class Moments {
                          " columns, but Moments was created with dim=" + std::to_string(dim()));
     }
     locked([&] {
-      const auto watched = watch_.inspect(features, state_);
+      [[maybe_unused]] const auto watched = watch_.inspect(features, state_);
       const bool keep = rows_suffice(features.n);
       prepare<S>(features.n, keep);
       all_or_nothing(folds<S>(features.n, keep), [&] { take(features, keep); });
@@ -219,10 +219,11 @@ class Moments {
     }
   }
 
-  void make_foldable() { work_.make_foldable(state_, narrow_is_float(state_)); }
+  void make_foldable() { work_.make_foldable(state_, narrow_is_float(state_, true)); }
 
-  static bool narrow_is_float(const State& state) {
-    return Device::kFloatProducts && products_in_float(state.precision, state.dim);
+  /// Whether a block of float32 and narrower may be multiplied in float32; halves: all of it came as 16 bits.
+  static bool narrow_is_float(const State& state, bool halves) {
+    return products_in_float(state.precision, state.dim) && Device::multiplies_in_float(halves);
   }
 
   /// Adds rows after prepare(): they wait, or are folded straight from where they lie.
@@ -234,7 +235,7 @@ class Moments {
     for (Index first = 0; first < features.n;) {
       const Index n = std::min(kBlock - rows.count, features.n - first);
       if (n == kBlock) {
-        fold(state_, work_, features.rows(first, n));
+        fold(state_, work_, features.rows(first, n), sizeof(S) == 2);
       } else {
         rows.append(features.rows(first, n));
         fold_full_blocks();
@@ -251,15 +252,15 @@ class Moments {
   template <class T>
   static void fold_waiting(State& state, Workspace& work, WaitingRows<Device, T>& rows) {
     for (Index first = 0; first < rows.count; first += kBlock) {
-      fold(state, work, rows.features(first, std::min(kBlock, rows.count - first)));
+      fold(state, work, rows.features(first, std::min(kBlock, rows.count - first)), rows.halves);
     }
     rows.count = 0;
   }
 
   template <class S>
-  static void fold(State& state, Workspace& work, const FeatureView<S>& block) {
-    if constexpr (!std::is_same_v<S, double> && Device::kFloatProducts) {
-      if (narrow_is_float(state) && fold_in<float>(state, work, block)) return;
+  static void fold(State& state, Workspace& work, const FeatureView<S>& block, bool halves) {
+    if constexpr (!std::is_same_v<S, double>) {
+      if (narrow_is_float(state, halves) && fold_in<float>(state, work, block)) return;
     }
     fold_in<double>(state, work, block);
   }
@@ -277,8 +278,8 @@ class Moments {
     Linalg<Device>::difference(first ? state.mean : work.block_mean, state.mean, work.d);
     const double n = static_cast<double>(block.n);
     const double share = n / (static_cast<double>(state.count) + n);
-    RowVerbs<Device>::add_scatter(mine.centred, block.n, work.remainder, static_cast<double>(state.count) * share,
-                                  work.d, state.scatter, mine.product);
+    RowVerbs<Device>::add_scatter(mine.centred, mine.largest, block.n, work.remainder,
+                                  static_cast<double>(state.count) * share, work.d, state.scatter, mine.product);
     Linalg<Device>::advance(state.mean, share, work.d);
     state.count += block.n;
     return true;
@@ -299,7 +300,7 @@ class Moments {
   State folded(const State& state) const {
     State all = state;
     if (all.narrow.count + all.wide.count == 0) return all;
-    work_.make_foldable(all, narrow_is_float(all));
+    work_.make_foldable(all, narrow_is_float(all, true));
     fold_waiting(all, work_, all.narrow);
     fold_waiting(all, work_, all.wide);
     return all;

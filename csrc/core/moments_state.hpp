@@ -25,11 +25,13 @@ template <class Device, class T>
 struct WaitingRows {
   Matrix<Device, T> columns;
   Index count = 0;
+  bool halves = false;  // whether all of them came as numbers of 16 bits
 
   WaitingRows() = default;
   WaitingRows(Matrix<Device, T> rows, Index number) : columns(std::move(rows)), count(number) {}
   /// As much memory; of what is in it, the rows that wait.
-  WaitingRows(const WaitingRows& other) : columns(other.columns.rows(), other.columns.cols()), count(other.count) {
+  WaitingRows(const WaitingRows& other)
+      : columns(other.columns.rows(), other.columns.cols()), count(other.count), halves(other.halves) {
     Device::copy(columns.data(), other.columns.data(), static_cast<std::size_t>(columns.rows() * count) * sizeof(T));
   }
   WaitingRows(WaitingRows&&) noexcept = default;
@@ -50,6 +52,7 @@ struct WaitingRows {
   void append(const FeatureView<S>& rows) {  // after reserve
     if (rows.n == 0) return;
     RowVerbs<Device>::append(rows, columns, count);
+    halves = (count == 0 || halves) && sizeof(S) == 2;
     count += rows.n;
   }
 

@@ -20,7 +20,7 @@ struct MomentsWorkspace {
     Matrix<Device, T> centred;  // (dim, kMomentsBlock)
     Vector<Device, T> origin;   // (dim,)
     Vector<Device, T> largest;  // (dim,)
-    Matrix<Device, T> product;  // (dim, dim), empty for double, whose products go to the scatter directly
+    Matrix<Device, T> product;  // (dim, dim), empty where products go to the scatter directly: those of double, say
   };
 
   OfBlock<float> float32;
@@ -53,7 +53,7 @@ struct MomentsWorkspace {
     if (floats && float32.centred.empty()) {
       float32.origin = Vector<Device, float>(dim);
       float32.largest = Vector<Device, float>(dim);
-      float32.product = Matrix<Device, float>(dim, dim);
+      if (Device::kFloatProducts) float32.product = Matrix<Device, float>(dim, dim);
       float32.centred = Matrix<Device, float>(dim, kMomentsBlock);
     }
     if (float64.centred.empty()) {

@@ -19,6 +19,7 @@ struct Cpu {
 
   static constexpr bool kAsynchronous = false;
   static constexpr bool kFloatProducts = true;
+  static bool multiplies_in_float(bool) { return true; }
 
   /// Throws std::bad_alloc. Aligned for the widest vectors.
   static void* allocate(std::size_t bytes);
@@ -30,9 +31,7 @@ struct Cpu {
 
   /// A host looks at a batch before it takes it.
   struct Watch {
-    struct Watched {
-      ~Watched() {}
-    };
+    struct Watched {};
     template <class S>
     Watched inspect(const FeatureView<S>& features, const MomentsState<Cpu>&) {
       require_finite<Cpu>(features);

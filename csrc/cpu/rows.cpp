@@ -177,8 +177,8 @@ bool RowVerbs<Cpu>::stage(const FeatureView<S>& features, const Mean<Cpu>*, Mean
 
 template <>
 template <class T>
-void RowVerbs<Cpu>::add_scatter(const Matrix<Cpu, T>& centred, Index n, const Vector<Cpu>& r, double weight,
-                                const Vector<Cpu>& d, Matrix<Cpu>& scatter, Matrix<Cpu, T>& product) {
+void RowVerbs<Cpu>::add_scatter(const Matrix<Cpu, T>& centred, const Vector<Cpu, T>&, Index n, const Vector<Cpu>& r,
+                                double weight, const Vector<Cpu>& d, Matrix<Cpu>& scatter, Matrix<Cpu, T>& product) {
   symmetric_product(centred, n, scatter, product);
   const Index dim = scatter.rows();
   const double* const rs = r.data();
@@ -239,12 +239,12 @@ void RowVerbs<Cpu>::cross_products(const Matrix<Cpu, T>& a, Index m, const Matri
   template void RowVerbs<Cpu>::append(const FeatureView<S>&, Matrix<Cpu, float>&, Index);                         \
   template bool RowVerbs<Cpu>::centre(const FeatureView<S>&, const Mean<Cpu>&, Vector<Cpu, float>&, Vector<Cpu>&, \
                                       Vector<Cpu, float>&, Matrix<Cpu, float>&);
-#define FIDFAST_TARGET(T)                                                                                       \
-  template void RowVerbs<Cpu>::add_scatter(const Matrix<Cpu, T>&, Index, const Vector<Cpu>&, double,            \
-                                           const Vector<Cpu>&, Matrix<Cpu>&, Matrix<Cpu, T>&);                  \
-  template bool RowVerbs<Cpu>::same_columns(const Matrix<Cpu, T>&, Index, const Matrix<Cpu, T>&, Index, Index); \
-  template void RowVerbs<Cpu>::cross_products(const Matrix<Cpu, T>&, Index, const Matrix<Cpu, T>&, Index,       \
-                                              Matrix<Cpu, T>&);                                                 \
+#define FIDFAST_TARGET(T)                                                                                           \
+  template void RowVerbs<Cpu>::add_scatter(const Matrix<Cpu, T>&, const Vector<Cpu, T>&, Index, const Vector<Cpu>&, \
+                                           double, const Vector<Cpu>&, Matrix<Cpu>&, Matrix<Cpu, T>&);              \
+  template bool RowVerbs<Cpu>::same_columns(const Matrix<Cpu, T>&, Index, const Matrix<Cpu, T>&, Index, Index);     \
+  template void RowVerbs<Cpu>::cross_products(const Matrix<Cpu, T>&, Index, const Matrix<Cpu, T>&, Index,           \
+                                              Matrix<Cpu, T>&);                                                     \
   template void RowVerbs<Cpu>::own_products(const Matrix<Cpu, T>&, Index, Matrix<Cpu, T>&);
 
 FIDFAST_STAGE(Float16, float)

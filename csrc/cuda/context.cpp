@@ -72,6 +72,8 @@ Context& Context::of(int device) {
 
 void Context::open() {
   const Libraries& library = libraries();
+  check(cudaDeviceGetAttribute(&single_to_double_, cudaDevAttrSingleToDoublePrecisionPerfRatio, device_),
+        "cudaDeviceGetAttribute");
   check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreate");
   check(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), "cudaEventCreate");
   check_library(library.cublasCreate_v2(&blas_), "cublasCreate");

@@ -45,6 +45,8 @@ class Context {
 
   int device() const { return device_; }
   cudaStream_t stream() const { return stream_; }
+  /// Whether float64 is at least 16 times slower than float32: cards for graphics, and some of the latest.
+  bool is_slow_in_double() const { return single_to_double_ >= 16; }
 
   /// work(handle), one thread at a time: a handle serves one, and an eigenproblem must not hold up an update.
   template <class Work>
@@ -72,6 +74,7 @@ class Context {
   void close() noexcept;
 
   int device_;
+  int single_to_double_ = 0;
   cudaStream_t stream_ = nullptr;
   cudaEvent_t event_ = nullptr;
   BlasHandle blas_ = nullptr;

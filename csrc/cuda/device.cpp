@@ -11,6 +11,8 @@ using cuda::current;
 
 Cuda::Place Cuda::here() { return {current().device()}; }
 
+bool Cuda::multiplies_in_float(bool halves) { return halves && current().is_slow_in_double(); }
+
 void* Cuda::allocate(std::size_t bytes) {
   if (bytes == 0) return nullptr;
   void* memory = nullptr;

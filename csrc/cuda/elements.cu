@@ -8,7 +8,7 @@ namespace fidfast {
 
 using cuda::for_each_element;
 using cuda::for_each_item;
-using cuda::for_each_unit_sum;
+using cuda::for_each_unit;
 using cuda::on_device;
 using cuda::reduce;
 using cuda::two_sum;
@@ -236,14 +236,14 @@ M Linalg<Cuda>::drop_mean_direction(M rows, const Mean<Cuda>& mean) {
   V shift(dim);
   double* const shifts = shift.data();
   // The Householder reflection that carries (1, ..., 1) / sqrt(n) to -(1, 0, ..., 0), as on the host.
-  for_each_unit_sum(
-      dim, n,
+  for_each_unit(
+      dim, n, 0.0,
       [=] __device__(Index j, Index i) {
         double& number = numbers[j + i * dim];
         number = (number - high[j]) - low[j];
         return number;
       },
-      [=] __device__(Index j, double sum) { shifts[j] = (sum / root + numbers[j]) / (1.0 + root); });
+      cuda::Sum(), [=] __device__(Index j, double sum) { shifts[j] = (sum / root + numbers[j]) / (1.0 + root); });
   M result(dim, n - 1);
   double* const to = result.data();
   for_each_element(dim, n - 1,

@@ -76,39 +76,7 @@ void for_each_element(Index rows, Index columns, Work work) {
   launch(elements_kernel<Work>, grid, dim3(kTileRows, kTileColumns), rows, columns, work);
 }
 
-// Sums over rows, one for each unit ---------------------------------------------------------------------------
-
-constexpr int kUnits = 32;  // side by side, so that rows are read in whole lines
-constexpr int kLanes = 8;   // rows at a time
-
-template <class Value, class Finish>
-__global__ void unit_sums_kernel(Index units, Index n, Value value, Finish finish) {
-  __shared__ double parts[kLanes][kUnits];
-  const Index j = static_cast<Index>(blockIdx.x) * kUnits + threadIdx.x;
-  double sum = 0;
-  if (j < units) {
-    for (Index i = threadIdx.y; i < n; i += kLanes) sum += value(j, i);
-  }
-  parts[threadIdx.y][threadIdx.x] = sum;
-  __syncthreads();
-  for (int half = kLanes / 2; half > 0; half /= 2) {
-    if (threadIdx.y < half) parts[threadIdx.y][threadIdx.x] += parts[threadIdx.y + half][threadIdx.x];
-    __syncthreads();
-  }
-  if (threadIdx.y == 0 && j < units) finish(j, parts[0][threadIdx.x]);
-}
-
-/// finish(j, sum_i value(j, i)) for every unit j, i < n.
-template <class Value, class Finish>
-void for_each_unit_sum(Index units, Index n, Value value, Finish finish) {
-  if (units == 0) return;
-  const dim3 grid(static_cast<unsigned>((units + kUnits - 1) / kUnits));
-  launch(unit_sums_kernel<Value, Finish>, grid, dim3(kUnits, kLanes), units, n, value, finish);
-}
-
-// Reductions --------------------------------------------------------------------------------------------------
-
-constexpr int kThreads = 256;
+// Combinations --------------------------------------------------------------------------------------------------
 
 struct Sum {
   template <class T>
@@ -131,6 +99,44 @@ struct Smallest {
     return a < b ? a : b;
   }
 };
+
+// Over rows, for each unit ---------------------------------------------------------------------------
+
+constexpr int kUnits = 32;  // side by side, so that rows are read in whole lines
+constexpr int kLanes = 8;   // rows at a time
+
+template <class T, class Value, class Combine, class Finish>
+__global__ void units_kernel(Index units, Index n, T neutral, Value value, Combine combine, Finish finish) {
+  __shared__ T parts[kLanes][kUnits];
+  const Index j = static_cast<Index>(blockIdx.x) * kUnits + threadIdx.x;
+  T mine = neutral;
+  if (j < units) {
+    for (Index i = threadIdx.y; i < n; i += kLanes) mine = combine(mine, value(j, i));
+  }
+  parts[threadIdx.y][threadIdx.x] = mine;
+  __syncthreads();
+  for (int half = kLanes / 2; half > 0; half /= 2) {
+    if (threadIdx.y < half) {
+      parts[threadIdx.y][threadIdx.x] =
+          combine(parts[threadIdx.y][threadIdx.x], parts[threadIdx.y + half][threadIdx.x]);
+    }
+    __syncthreads();
+  }
+  if (threadIdx.y == 0 && j < units) finish(j, parts[0][threadIdx.x]);
+}
+
+/// finish(j, combine over i < n of value(j, i)) for every unit j.
+template <class T, class Value, class Combine, class Finish>
+void for_each_unit(Index units, Index n, T neutral, Value value, Combine combine, Finish finish) {
+  if (units == 0) return;
+  const dim3 grid(static_cast<unsigned>((units + kUnits - 1) / kUnits));
+  launch(units_kernel<T, Value, Combine, Finish>, grid, dim3(kUnits, kLanes), units, n, neutral, value, combine,
+         finish);
+}
+
+// Reductions --------------------------------------------------------------------------------------------------
+
+constexpr int kThreads = 256;
 
 /// combine over the block's threads; the result is the first thread's. `parts` is in shared memory.
 template <class T, class Combine>

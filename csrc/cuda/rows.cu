@@ -1,7 +1,10 @@
 // The verbs on rows of features.
+#include <cmath>
+#include <type_traits>
 #include <vector>
 
 #include "cuda/kernels.cuh"
+#include "cuda/rank_update.hpp"
 
 namespace fidfast {
 
@@ -34,12 +37,12 @@ void mean(const FeatureView<S>& features, Mean<Cuda>& mean) {
   double* const high = mean.high.data();
   double* const low = mean.low.data();
   const double n = static_cast<double>(features.n);
-  for_each_unit_sum(
-      features.dim, features.n,
+  for_each_unit(
+      features.dim, features.n, 0.0,
       [=] __device__(Index j, Index i) {
         return static_cast<double>(at(features, i, j)) - static_cast<double>(at(features, 0, j));
       },
-      [=] __device__(Index j, double sum) { two_sum(at(features, 0, j), sum / n, high[j], low[j]); });
+      Sum(), [=] __device__(Index j, double sum) { two_sum(at(features, 0, j), sum / n, high[j], low[j]); });
 }
 
 template <class S>
@@ -69,17 +72,81 @@ bool stage(const FeatureView<S>& features, const Mean<Cuda>* near, Mean<Cuda>& m
   const auto origin = [=] __device__(Index j) {
     return known != nullptr ? known[j] : static_cast<double>(at(features, 0, j));
   };
-  for_each_unit_sum(
-      dim, features.n,
+  for_each_unit(
+      dim, features.n, 0.0,
       [=] __device__(Index j, Index i) {
         const double value = skip() ? 0.0 : static_cast<double>(at(features, i, j)) - origin(j);
         to[j + i * dim] = value;
         return value;
       },
+      Sum(),
       [=] __device__(Index j, double sum) {
         if (skip()) return;  // of rows that were left out, the memory may never have been written
         rest[j] = sum / n;
         two_sum(origin(j), sum / n, high[j], low[j]);
+      });
+  return true;
+}
+
+/// What is noted of a unit's values, most of it about an origin.
+struct Notes {
+  double sum;
+  double squares;
+  float largest;   // magnitude
+  float smallest;  // but for zeros
+  unsigned marks;  // those of rank_update.hpp that hold for all values by themselves
+};
+
+struct BothNotes {
+  __device__ Notes operator()(const Notes& a, const Notes& b) const {
+    return {a.sum + b.sum, a.squares + b.squares, fmaxf(a.largest, b.largest), fminf(a.smallest, b.smallest),
+            a.marks & b.marks};
+  }
+};
+
+__device__ inline unsigned formats_of(float value) {
+  const bool brain = (__float_as_uint(value) & 0xffffU) == 0;
+  const bool half = __half2float(__float2half_rn(value)) == value;
+  return (brain ? kBFloat16 : 0) | (half ? kFloat16 : 0);
+}
+
+/// For products on tensor cores: the rows as they are, about the origin 0, and in `marks` what the units allow.
+template <class S>
+bool stage_halves(const FeatureView<S>& features, const Mean<Cuda>* near, Mean<Cuda>& mean, Vector<Cuda>& remainder,
+                  Vector<Cuda, float>& marks, Matrix<Cuda, float>& rows) {
+  const double* const known = near != nullptr ? near->high.data() : nullptr;
+  double* const high = mean.high.data();
+  double* const low = mean.low.data();
+  double* const rest = remainder.data();
+  float* const noted = marks.data();
+  float* const to = rows.data();
+  const Index dim = features.dim;
+  const double n = static_cast<double>(features.n);
+  const auto origin = [=] __device__(Index j) {
+    return known != nullptr ? known[j] : static_cast<double>(at(features, 0, j));
+  };
+  for_each_unit(
+      dim, features.n, Notes{0, 0, 0, INFINITY, ~0U},
+      [=] __device__(Index j, Index i) {
+        const float value = at(features, i, j);
+        to[j + i * dim] = value;
+        const double deviation = value - origin(j);
+        const unsigned constant = value == at(features, 0, j) ? kConstant : 0;
+        return Notes{deviation, deviation * deviation, fabsf(value), value == 0 ? INFINITY : fabsf(value),
+                     formats_of(value) | constant};
+      },
+      BothNotes(),
+      [=] __device__(Index j, const Notes& notes) {
+        const double step = notes.sum / n;
+        two_sum(origin(j), step, high[j], low[j]);
+        rest[j] = high[j];
+        const double spread = notes.squares - notes.sum * step;
+        // 64 products of such numbers, and each of them, are normal numbers of float32.
+        const bool in_range = notes.largest <= 0x1p60F && notes.smallest >= 0x1p-60F;
+        const bool near_origin = n * high[j] * high[j] <= 16 * spread;
+        const bool constant = (notes.marks & kConstant) != 0;
+        noted[j] = static_cast<float>((notes.marks & (kBFloat16 | kFloat16 | kConstant)) |
+                                      (constant || (in_range && near_origin) ? kNear : 0));
       });
   return true;
 }
@@ -200,15 +267,25 @@ bool RowVerbs<Cuda>::centre(const FeatureView<S>& features, const Mean<Cuda>& me
 template <>
 template <class S, class T>
 bool RowVerbs<Cuda>::stage(const FeatureView<S>& features, const Mean<Cuda>* near, Mean<Cuda>& mean, Vector<Cuda, T>&,
-                           Vector<Cuda>& remainder, Vector<Cuda, T>&, Matrix<Cuda, T>& centred) {
-  return cuda::rows::stage(features, near, mean, remainder, centred);
+                           Vector<Cuda>& remainder, [[maybe_unused]] Vector<Cuda, T>& largest,
+                           Matrix<Cuda, T>& centred) {
+  if constexpr (std::is_same_v<T, float>) {
+    return cuda::rows::stage_halves(features, near, mean, remainder, largest, centred);
+  } else {
+    return cuda::rows::stage(features, near, mean, remainder, centred);
+  }
 }
 
 template <>
 template <class T>
-void RowVerbs<Cuda>::add_scatter(const Matrix<Cuda, T>& centred, Index n, const Vector<Cuda>& r, double weight,
-                                 const Vector<Cuda>& d, Matrix<Cuda>& scatter, Matrix<Cuda, T>&) {
-  return cuda::rows::add_scatter(centred, n, r, weight, d, scatter);
+void RowVerbs<Cuda>::add_scatter(const Matrix<Cuda, T>& centred, [[maybe_unused]] const Vector<Cuda, T>& largest,
+                                 Index n, const Vector<Cuda>& r, double weight, const Vector<Cuda>& d,
+                                 Matrix<Cuda>& scatter, Matrix<Cuda, T>&) {
+  if constexpr (std::is_same_v<T, float>) {
+    cuda::rank_update(centred, n, largest, r, weight, d, scatter);
+  } else {
+    cuda::rows::add_scatter(centred, n, r, weight, d, scatter);
+  }
 }
 
 template <>
@@ -258,7 +335,10 @@ std::vector<double> RowVerbs<Cuda>::on_host(const Matrix<Cuda, T>& a, Index n) {
                                        Vector<Cuda>&, Matrix<Cuda>&);                                          \
   template bool RowVerbs<Cuda>::stage(const FeatureView<S>&, const Mean<Cuda>*, Mean<Cuda>&, Vector<Cuda>&,    \
                                       Vector<Cuda>&, Vector<Cuda>&, Matrix<Cuda>&);
-#define FIDFAST_NARROW(S) template void RowVerbs<Cuda>::append(const FeatureView<S>&, Matrix<Cuda, float>&, Index);
+#define FIDFAST_NARROW(S)                                                                                          \
+  template void RowVerbs<Cuda>::append(const FeatureView<S>&, Matrix<Cuda, float>&, Index);                        \
+  template bool RowVerbs<Cuda>::stage(const FeatureView<S>&, const Mean<Cuda>*, Mean<Cuda>&, Vector<Cuda, float>&, \
+                                      Vector<Cuda>&, Vector<Cuda, float>&, Matrix<Cuda, float>&);
 #define FIDFAST_COLUMNS(T) \
   template bool RowVerbs<Cuda>::same_columns(const Matrix<Cuda, T>&, Index, const Matrix<Cuda, T>&, Index, Index);
 
@@ -271,8 +351,11 @@ FIDFAST_NARROW(BFloat16)
 FIDFAST_NARROW(float)
 FIDFAST_COLUMNS(float)
 FIDFAST_COLUMNS(double)
-template void RowVerbs<Cuda>::add_scatter(const Matrix<Cuda>&, Index, const Vector<Cuda>&, double, const Vector<Cuda>&,
-                                          Matrix<Cuda>&, Matrix<Cuda>&);
+template void RowVerbs<Cuda>::add_scatter(const Matrix<Cuda>&, const Vector<Cuda>&, Index, const Vector<Cuda>&, double,
+                                          const Vector<Cuda>&, Matrix<Cuda>&, Matrix<Cuda>&);
+template void RowVerbs<Cuda>::add_scatter(const Matrix<Cuda, float>&, const Vector<Cuda, float>&, Index,
+                                          const Vector<Cuda>&, double, const Vector<Cuda>&, Matrix<Cuda>&,
+                                          Matrix<Cuda, float>&);
 template void RowVerbs<Cuda>::cross_products(const Matrix<Cuda>&, Index, const Matrix<Cuda>&, Index, Matrix<Cuda>&);
 template Matrix<Cuda> RowVerbs<Cuda>::rounded(const Matrix<Cuda>&);
 template void RowVerbs<Cuda>::deviations(const Matrix<Cuda>&, Index, const Vector<Cuda>&, const Vector<Cuda>&,

@@ -172,7 +172,7 @@ void check_add_scatter(Index dim, Index n, bool scratch) {
   M scatter = with_upper(before, kNan);
   Matrix<Cpu, T> product;
   if (scratch) product = Matrix<Cpu, T>(dim, dim);
-  Rows::add_scatter(centred, n, r, weight, d, scatter, product);
+  Rows::add_scatter(centred, Vector<Cpu, T>(dim), n, r, weight, d, scatter, product);
 
   M expected = plus(1.0, oracle::product(exact, transposed(exact)), before);
   expected = plus(-static_cast<double>(n), oracle::product(r, transposed(r)), expected);

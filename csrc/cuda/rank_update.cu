@@ -1,0 +1,221 @@
+// A block of threads makes a tile of 64 x 64 of the scatter, each of its four warps a quarter. Rows come to shared
+// memory 64 at a time, two of them in a word, in the places where the tensor cores' fragments want them (PTX ISA,
+// "Matrix Fragments for mma.m16n8k16"). Float32 sums of 64 exact products lose 2^-24 of themselves a few times; sums of
+// these are float64, so that what is lost does not grow with the stream.
+#include <cuda_bf16.h>
+
+#include "cuda/kernels.cuh"
+#include "cuda/rank_update.hpp"
+
+namespace fidfast::cuda {
+
+namespace {
+
+constexpr int kTile = 64;                   // units on each side
+constexpr int kRows = 64;                   // at a time
+constexpr int kWords = kRows / 2;           // two rows in each
+constexpr int kStride = kWords + 4;         // so that no two threads of a warp want one bank of shared memory
+constexpr int kRowsOfDoubles = 16;          // at a time, where all is float64
+constexpr int kStrideOfFloats = kTile + 1;  // likewise
+constexpr int kThreadsOfTile = 128;
+
+/// What the kernel is given.
+struct Update {
+  const float* rows;   // (dim, n)
+  const float* marks;  // (dim,)
+  const double* r;     // (dim,)
+  const double* d;     // (dim,)
+  double* scatter;     // (dim, dim)
+  Index dim;
+  Index n;
+  double weight;
+};
+
+/// Where the 32 numbers of a thread lie in its tile, as in the fragment C of the products: 4 rows, 8 columns.
+struct Place {
+  int row;     // the first of its rows; the others 8, 16 and 24 below it
+  int column;  // the first of its columns; the others 1, 8, 9, 16, 17, 24 and 25 beside it
+
+  __device__ Place() {
+    const int warp = static_cast<int>(threadIdx.x) / 32;
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    row = warp / 2 * 32 + lane / 4;
+    column = warp % 2 * 32 + lane % 4 * 2;
+  }
+  __device__ int row_of(int k) const { return row + 8 * k; }
+  __device__ int column_of(int k) const { return column + k / 2 * 8 + k % 2; }
+};
+
+/// c += a b on a warp's tensor cores: (16, 16), (16, 8) -> (16, 8).
+template <bool brain>
+__device__ void multiply_add(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
+  if constexpr (brain) {
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+  } else {
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+  }
+}
+
+/// Exact, since the unit's mark says so.
+template <bool brain>
+__device__ unsigned short half_bits(float value) {
+  if constexpr (brain) return static_cast<unsigned short>(__float_as_uint(value) >> 16);
+  return __half_as_ushort(__float2half_rn(value));
+}
+
+/// The rows [first, first + kRows) of the units from `unit` on, zeros where there are none.
+template <bool brain>
+__device__ void load_halves(const Update& u, Index unit, Index first, unsigned* panel) {
+  for (int k = threadIdx.x; k < kTile * kWords; k += kThreadsOfTile) {
+    const int j = k % kTile;
+    const int word = k / kTile;
+    const Index row = first + 2 * word;
+    const bool inside = unit + j < u.dim;
+    const float* const at_row = u.rows + unit + j + row * u.dim;
+    const unsigned low = inside && row < u.n ? half_bits<brain>(at_row[0]) : 0;
+    const unsigned high = inside && row + 1 < u.n ? half_bits<brain>(at_row[u.dim]) : 0;
+    panel[j * kStride + word] = low | high << 16;
+  }
+}
+
+/// sums[k][l] = sum over all rows of the product of the units at row_of(k) and column_of(l).
+template <bool brain>
+__device__ void multiply_halves(const Update& u, Index left, Index right, unsigned* shared, double (&sums)[4][8]) {
+  unsigned* const panel_left = shared;
+  unsigned* const panel_right = shared + kTile * kStride;
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int group = lane / 4;
+  const int of_group = lane % 4;
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+  const unsigned* const rows_of_a = panel_left + (warp / 2 * 32 + group) * kStride + of_group;
+  const unsigned* const columns_of_b = panel_right + (warp % 2 * 32 + group) * kStride + of_group;
+  for (Index first = 0; first < u.n; first += kRows) {
+    load_halves<brain>(u, left, first, panel_left);
+    load_halves<brain>(u, right, first, panel_right);
+    __syncthreads();
+    float c[2][4][4] = {};
+#pragma unroll
+    for (int word = 0; word < kWords; word += 8) {
+      unsigned b[4][2];
+#pragma unroll
+      for (int q = 0; q < 4; ++q) {
+        b[q][0] = columns_of_b[q * 8 * kStride + word];
+        b[q][1] = columns_of_b[q * 8 * kStride + word + 4];
+      }
+#pragma unroll
+      for (int p = 0; p < 2; ++p) {
+        const unsigned a[4] = {rows_of_a[p * 16 * kStride + word], rows_of_a[(p * 16 + 8) * kStride + word],
+                               rows_of_a[p * 16 * kStride + word + 4], rows_of_a[(p * 16 + 8) * kStride + word + 4]};
+#pragma unroll
+        for (int q = 0; q < 4; ++q) multiply_add<brain>(c[p][q], a, b[q]);
+      }
+    }
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+#pragma unroll
+      for (int l = 0; l < 8; ++l) sums[k][l] += static_cast<double>(c[k / 2][l / 2][k % 2 * 2 + l % 2]);
+    }
+    __syncthreads();  // before the panels are filled anew
+  }
+}
+
+/// The same sums about r, in float64.
+__device__ void multiply_doubles(const Update& u, Index left, Index right, const Place& place, float* shared,
+                                 double (&sums)[4][8]) {
+  float* const panel_left = shared;
+  float* const panel_right = shared + kRowsOfDoubles * kStrideOfFloats;
+  double origin_left[4];
+  double origin_right[8];
+#pragma unroll
+  for (int k = 0; k < 4; ++k) origin_left[k] = left + place.row_of(k) < u.dim ? u.r[left + place.row_of(k)] : 0;
+#pragma unroll
+  for (int l = 0; l < 8; ++l)
+    origin_right[l] = right + place.column_of(l) < u.dim ? u.r[right + place.column_of(l)] : 0;
+  for (Index first = 0; first < u.n; first += kRowsOfDoubles) {
+    const int count = static_cast<int>(min(u.n - first, static_cast<Index>(kRowsOfDoubles)));
+    for (int k = threadIdx.x; k < kTile * count; k += kThreadsOfTile) {
+      const int j = k % kTile;
+      const int row = k / kTile;
+      const float* const at_row = u.rows + j + (first + row) * u.dim;
+      panel_left[row * kStrideOfFloats + j] = left + j < u.dim ? at_row[left] : 0.0F;
+      panel_right[row * kStrideOfFloats + j] = right + j < u.dim ? at_row[right] : 0.0F;
+    }
+    __syncthreads();
+    for (int row = 0; row < count; ++row) {
+      double x[4];
+#pragma unroll
+      for (int k = 0; k < 4; ++k) x[k] = panel_left[row * kStrideOfFloats + place.row_of(k)] - origin_left[k];
+#pragma unroll
+      for (int l = 0; l < 8; ++l) {
+        const double y = panel_right[row * kStrideOfFloats + place.column_of(l)] - origin_right[l];
+#pragma unroll
+        for (int k = 0; k < 4; ++k) sums[k][l] += x[k] * y;
+      }
+    }
+    __syncthreads();  // before the panels are filled anew
+  }
+}
+
+/// What all units of both sides of the tile have in common.
+__device__ unsigned common_marks(const Update& u, Index left, Index right) {
+  __shared__ unsigned marks[kThreadsOfTile];
+  static_assert(kThreadsOfTile == 2 * kTile);
+  const int place = static_cast<int>(threadIdx.x);
+  const Index unit = place < kTile ? left + place : right + place - kTile;
+  marks[place] = unit < u.dim ? static_cast<unsigned>(u.marks[unit]) : ~0U;
+  __syncthreads();
+  for (int half = kTile; half > 0; half /= 2) {
+    if (place < half) marks[place] &= marks[place + half];
+    __syncthreads();
+  }
+  return marks[0];
+}
+
+__global__ void __launch_bounds__(kThreadsOfTile) rank_update_kernel(Update u, Skip skip) {
+  __shared__ unsigned shared[2 * kTile * kStride];
+  static_assert(2 * kRowsOfDoubles * kStrideOfFloats <= 2 * kTile * kStride);
+  const Index left = static_cast<Index>(blockIdx.x) * kTile;
+  const Index right = static_cast<Index>(blockIdx.y) * kTile;
+  if (right > left || skip()) return;  // the whole block
+  const unsigned marks = common_marks(u, left, right);
+  const Place place;
+  double sums[4][8] = {};
+  const bool halves = (marks & kNear) != 0 && (marks & (kBFloat16 | kFloat16)) != 0;
+  if (halves && (marks & kBFloat16) != 0) {
+    multiply_halves<true>(u, left, right, shared, sums);
+  } else if (halves) {
+    multiply_halves<false>(u, left, right, shared, sums);
+  } else {
+    multiply_doubles(u, left, right, place, reinterpret_cast<float*>(shared), sums);
+  }
+  const double about_origin = halves ? static_cast<double>(u.n) : 0.0;
+#pragma unroll
+  for (int l = 0; l < 8; ++l) {
+    const Index j = right + place.column_of(l);
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+      const Index i = left + place.row_of(k);
+      if (i >= u.dim || j > i) continue;
+      // A unit that does not vary has no products, whatever rounding makes of the difference.
+      const bool constant = ((static_cast<unsigned>(u.marks[i]) | static_cast<unsigned>(u.marks[j])) & kConstant) != 0;
+      const double products = constant ? 0.0 : sums[k][l] - about_origin * u.r[i] * u.r[j];
+      u.scatter[i + j * u.dim] += products + u.weight * u.d[i] * u.d[j];
+    }
+  }
+}
+
+}  // namespace
+
+void rank_update(const Matrix<Cuda, float>& rows, Index n, const Vector<Cuda, float>& marks, const Vector<Cuda>& r,
+                 double weight, const Vector<Cuda>& d, Matrix<Cuda>& scatter) {
+  const Index dim = scatter.rows();
+  const auto tiles = static_cast<unsigned>((dim + kTile - 1) / kTile);
+  const Update update{rows.data(), marks.data(), r.data(), d.data(), scatter.data(), dim, n, weight};
+  launch(rank_update_kernel, dim3(tiles, tiles), dim3(kThreadsOfTile), update, skip_of_thread());
+}
+
+}  // namespace fidfast::cuda
