@@ -57,3 +57,24 @@ def nvidia_folder(inside: str) -> Path:
         for found in sorted(Path(folder).glob(f"*/{inside}")):
             return found.parent
     pytest.skip(f"no package of NVIDIA's holds {inside}: pip install nvidia-cublas nvidia-cusolver")
+
+
+def machine_code_in(listing: str) -> dict[tuple[str, str], list[str]]:
+    """The instructions of each kernel, by architecture and name, in what ``cuobjdump -sass`` prints."""
+    code = {}
+    for part in re.split(r"^\tcode for ", listing, flags=re.MULTILINE)[1:]:
+        architecture = part.split("\n", 1)[0]
+        for function in re.split(r"^\t\tFunction : ", part, flags=re.MULTILINE)[1:]:
+            name, text = function.split("\n", 1)
+            place_and_guard = r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+ )?"
+            code[architecture, name] = re.findall(place_and_guard + r"([A-Z][\w.]*)", text, re.MULTILINE)
+    return code
+
+
+def local_memory_in(instructions: list[str]) -> list[str]:
+    """Those that load and store what a thread has no registers for."""
+    return [each for each in instructions if re.match(r"(LDL|STL)\b", each)]
+
+
+def atomics_in(instructions: list[str]) -> list[str]:
+    return [each for each in instructions if re.match(r"(ATOM[SG]?|REDG?|ATOMGS?)\b", each)]
