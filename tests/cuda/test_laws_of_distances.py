@@ -159,7 +159,9 @@ def test_covariances_indefinite_by_rounding(rng, device):
     exact = reference.nuclear_norm(rows1, rows2)
     assert terms.trace_root == pytest.approx(exact, rel=1e-3)
     assert abs(terms.trace_root - exact) <= terms.rounding / 2 + 1e-6 * exact
-    assert_agree(terms, fidfast.frechet_terms(gaussian(HOST, a), gaussian(HOST, b)), 1e-9)  # sqrt of a rounding's rounding
+    assert_agree(
+        terms, fidfast.frechet_terms(gaussian(HOST, a), gaussian(HOST, b)), 1e-9
+    )  # sqrt of a rounding's rounding
 
 
 @pytest.mark.parametrize("name", ["both full", "one full, one of few rows", "few rows on both sides", "dead units"])
