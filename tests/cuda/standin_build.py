@@ -127,7 +127,7 @@ def ptx_of(extension: str | Path) -> str:
         If it fails, or the extension has no PTX.
     """
     done = subprocess.run(
-        [_cuobjdump(), "-ptx", str(extension)],
+        [cuobjdump(), "-ptx", str(extension)],
         capture_output=True,
         text=True,
         check=False,
@@ -141,7 +141,7 @@ def ptx_of(extension: str | Path) -> str:
     return done.stdout
 
 
-def _cuobjdump() -> str:
+def cuobjdump() -> str:
     if found := shutil.which("cuobjdump"):
         return found
     package = importlib.util.find_spec("nvidia")

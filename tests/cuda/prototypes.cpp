@@ -1,0 +1,67 @@
+// Proof at compile time that the prototypes and constants of csrc/cuda/libraries.hpp are NVIDIA's. It is never run: the
+// compiler refuses it, and names what differs.
+#include <cublas_v2.h>
+#include <cusolverDn.h>
+
+#include <type_traits>
+
+#include "cuda/libraries.hpp"
+
+namespace {
+
+using namespace fidfast::cuda;
+
+/// What T is to the caller of a function: libraries.hpp has handles as pointers to void, and enumerations as int.
+template <class T, class = void>
+struct Passed {
+  using Type = T;
+};
+template <class T>
+struct Passed<T, std::enable_if_t<std::is_enum_v<T>>> {
+  static_assert(sizeof(T) == sizeof(int), "an enumeration does not travel as int");
+  using Type = int;
+};
+template <>
+struct Passed<cudaDataType> {  // of the runtime's headers, which libraries.hpp includes
+  using Type = cudaDataType;
+};
+template <>
+struct Passed<cublasHandle_t> {
+  using Type = BlasHandle;
+};
+template <>
+struct Passed<cusolverDnHandle_t> {
+  using Type = SolverHandle;
+};
+template <>
+struct Passed<cusolverDnParams_t> {
+  using Type = SolverParams;
+};
+template <class T>
+struct Passed<T*> {
+  using Type = typename Passed<T>::Type*;
+};
+template <class Result, class... Parameters>
+struct Passed<Result(Parameters...)> {
+  using Type = typename Passed<Result>::Type(typename Passed<Parameters>::Type...);
+};
+
+#define PROTOTYPE(name, type) \
+  static_assert(std::is_same_v<Passed<decltype(::name)>::Type, type>, #name " differs from NVIDIA's header");
+FIDFAST_CUBLAS(PROTOTYPE)
+FIDFAST_CUSOLVER(PROTOTYPE)
+
+#define CONSTANT(name, theirs) \
+  static_assert(name == static_cast<int>(theirs), #name " differs from " #theirs " in NVIDIA's header");
+CONSTANT(kFillLower, CUBLAS_FILL_MODE_LOWER)
+CONSTANT(kNoTranspose, CUBLAS_OP_N)
+CONSTANT(kTranspose, CUBLAS_OP_T)
+CONSTANT(kSideLeft, CUBLAS_SIDE_LEFT)
+CONSTANT(kSideRight, CUBLAS_SIDE_RIGHT)
+CONSTANT(kNonUnitDiagonal, CUBLAS_DIAG_NON_UNIT)
+CONSTANT(kValuesOnly, CUSOLVER_EIG_MODE_NOVECTOR)
+CONSTANT(kValuesAndVectors, CUSOLVER_EIG_MODE_VECTOR)
+CONSTANT(kSuccess, CUBLAS_STATUS_SUCCESS)
+CONSTANT(kSuccess, CUSOLVER_STATUS_SUCCESS)
+
+}  // namespace

@@ -1,0 +1,108 @@
+"""Tests for those who have a GPU: ``pytest tests/gpu``. Nobody who has none sees more than a sentence of them.
+
+``pytest tests/gpu --standin`` states all but the timings of the stand-in of tests/cuda, in small dims.
+"""
+
+import functools
+import importlib.util
+from pathlib import Path
+
+import pytest
+from gpus import StandinGpu, TorchGpu
+
+HERE = Path(__file__).parent
+
+
+def pytest_addoption(parser):
+    parser.addoption("--standin", action="store_true", help="test these tests themselves, on the stand-in for CUDA")
+
+
+def on_standin(config):
+    return config.getoption("--standin", False)
+
+
+@functools.cache
+def why_not():
+    """Why there is nothing to test here, or None."""
+    if importlib.util.find_spec("torch") is None:
+        return "torch is not installed"
+    import torch
+
+    if not torch.cuda.is_available():
+        return "torch finds none"
+    import fidfast.cuda
+
+    if not fidfast.cuda.available():
+        return f"fidfast cannot use it: {fidfast.cuda.info()['reason']}"
+    return None
+
+
+def pytest_ignore_collect(collection_path, config):
+    """A plain ``pytest`` leaves these files out where there is no GPU."""
+    asked_for = any(HERE in (path := Path(str(name).split("::")[0]).resolve()).parents or path == HERE
+                    for name in config.args)  # fmt: skip
+    return True if not asked_for and why_not() is not None else None
+
+
+def pytest_report_header(config):
+    if on_standin(config) or why_not() is not None:
+        return []
+    import torch
+
+    import fidfast.cuda
+
+    known = fidfast.cuda.info()
+    lines = [f"torch {torch.__version__}, fidfast compiled for {known['architectures']}"]
+    for number, device in enumerate(known["devices"]):
+        major, minor = device["compute_capability"]
+        lines.append(
+            f"cuda:{number}: {device['name']}, compute capability {major}.{minor}, {device['memory'] / 2**30:.0f} GiB, "
+            f"{device['multiprocessors']} multiprocessors, driver {device['driver']}, runtime {device['runtime']}, "
+            f"cuBLAS {device['cublas'][0]}, cuSOLVER {device['cusolver'][0]}"
+        )
+    return lines
+
+
+def pytest_runtest_setup(item):
+    if not on_standin(item.config) and (reason := why_not()) is not None:
+        pytest.skip(f"no GPU to test: {reason}")
+
+
+@pytest.fixture(scope="session")
+def gpu(request):
+    if not on_standin(request.config):
+        yield TorchGpu()
+        return
+    import standin
+
+    cuda = standin.load()  # before the extension loads the real library
+    from fidfast import _cuda
+
+    cuda.load_kernels(_cuda.__file__)
+    yield StandinGpu("cuda:0", cuda)
+    assert cuda.reasons() == []
+
+
+@pytest.fixture(params=range(3), ids=lambda place: f"dim{TorchGpu.dims[place]}")
+def dim(request, gpu):
+    """Each of the GPU's dims; the slow ones last."""
+    if request.param >= len(gpu.dims):
+        pytest.skip("the stand-in is slow")
+    return gpu.dims[request.param]
+
+
+_timings = pytest.StashKey()
+
+
+@pytest.fixture
+def print_timing(request):
+    """Prints a line when all tests have run."""
+    lines = request.config.stash.setdefault(_timings, [])
+    return lines.append
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if lines := config.stash.get(_timings, []):
+        terminalreporter.section("timings")
+        for line in lines:
+            terminalreporter.write_line(line)
