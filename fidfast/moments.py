@@ -51,7 +51,7 @@ class Moments(Mergeable):
     (8 dim^2 bytes), once more as much or half as much for the products, and a block of rows. While there are no more
     rows than columns, the rows themselves are kept: their statistics have full accuracy at low rank.
 
-    On a GPU all products are float64, all memory (40 dim^2 bytes or so) is taken at once, and no update waits: the
+    On a GPU all products are float64, all memory (34 dim^2 bytes or so) is taken at once, and no update waits: the
     device itself leaves out a batch that holds NaN or infinity, and all that come after it, and the error is raised by
     the next call that finds out.
 

@@ -24,7 +24,8 @@ using Array = py::array_t<T, py::array::c_style | py::array::forcecast>;
 //   Session(place)                       while it lives, this thread works at that place
 //   place_of(number), number_of(place)   places as Python counts them
 //   Features(array, place, stream)       features in: borrowed where they can be, `view()` while it lives; done() when
-//                                        all work that reads them was given to the device
+//                                        all work that reads them was given to the device, without the GIL. Where it
+//                                        throws, that work is lost
 //   look(matrix, shape, owner)           a read-only array of numbers that `owner` holds
 
 /// Runs work() without the GIL.

@@ -58,20 +58,17 @@ struct CudaDoor {
 
     const AnyFeatures& view() const { return view_; }
 
-    /// The stream of the features goes on when they have been read; where it is not known, the host waits.
+    /// The stream of the features goes on when they have been read; where it is not known, the host waits. A device
+    /// that fails a wait has lost what it was to do, so this throws.
     void done() {
       if (!owner_) return;  // a copy
-      const py::gil_scoped_release release;
       if (stream_) {
         try {
           return cuda::current().hold_up(reinterpret_cast<cudaStream_t>(*stream_));
-        } catch (const cuda::Error&) {  // then the host waits: what was asked for is already on its way
+        } catch (const cuda::Error&) {  // then the host waits
         }
       }
-      try {
-        cuda::current().synchronize();
-      } catch (const cuda::Error&) {  // comes back from the next call that reads
-      }
+      cuda::current().synchronize();
     }
 
    private:

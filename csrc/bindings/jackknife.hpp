@@ -41,10 +41,9 @@ void bind_jackknife(py::module_& module) {
           [side](J& self, bool second, const py::object& features, const py::object& stream) {
             const typename Door::Session session(self.place());
             typename Door::Features borrowed(features, self.place(), stream);
-            const WithoutRow result = without_gil(&Door::prepare, [&] {
+            const WithoutRow result = without_gil(&Door::prepare, [&] {  // its numbers are there when all is read
               return std::visit([&](const auto& view) { return self.without(side(second), view); }, borrowed.view());
             });
-            borrowed.done();
             return py::make_tuple(array_of_numbers(result.distance), array_of_numbers(result.corrected));
           },
           py::arg("second"), py::arg("features"), py::arg("stream") = py::none());

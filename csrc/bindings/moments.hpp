@@ -95,9 +95,9 @@ void bind_moments(py::module_& module) {
           [](M& self, const py::object& features, const py::object& stream) {
             const Session session(self.place());
             typename Door::Features borrowed(features, self.place(), stream);
-            without_gil(&Door::prepare,
-                        [&] { std::visit([&](const auto& view) { self.update(view); }, borrowed.view()); });
-            borrowed.done();
+            without_gil(&Door::prepare, [&] {
+              std::visit([&](const auto& view) { self.update(view, [&] { borrowed.done(); }); }, borrowed.view());
+            });
           },
           py::arg("features"), py::arg("stream") = py::none())
       .def(
@@ -159,14 +159,13 @@ void bind_moments(py::module_& module) {
         typename Door::Features borrowed(features, place, stream);
         const std::pair<Index, Index> shape = without_gil([] {},
                                                           [&] {
-                                                            return std::visit(
+                                                            return std::visit(  // has its answer, so has read them
                                                                 [](const auto& view) {
                                                                   require_finite<Device>(view);
                                                                   return std::make_pair(view.n, view.dim);
                                                                 },
                                                                 borrowed.view());
                                                           });
-        borrowed.done();
         return shape;
       },
       py::arg("features"), py::arg("device") = 0, py::arg("stream") = py::none());

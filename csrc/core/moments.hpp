@@ -11,7 +11,7 @@
 //   settle(state)              before the state is read. Throws what such a device has found since, sets the counts
 //   back
 //                              to those before the batch, and is at peace again.
-//   forget()                   as settle, without throwing.
+//   forget(state)              as settle, and throws nothing of what was found.
 #pragma once
 
 #include <algorithm>
@@ -63,6 +63,11 @@ class Moments {
   /// works behind the host's back throws so later (see Watch).
   template <class S>
   void update(const FeatureView<S>& features) {
+    update(features, [] {});
+  }
+  /// given() is called once the device has all work that reads the features. Where it throws, all of that is lost.
+  template <class S, class Given>
+  void update(const FeatureView<S>& features, Given given) {
     if (features.dim != dim()) {
       throw InvalidInput("features have " + std::to_string(features.dim) +
                          " columns, but Moments was created with dim=" + std::to_string(dim()));
@@ -71,7 +76,10 @@ class Moments {
       [[maybe_unused]] const auto watched = watch_.inspect(features, state_);
       const bool keep = rows_suffice(features.n);
       prepare<S>(features.n, keep);
-      all_or_nothing(folds<S>(features.n, keep), [&] { take(features, keep); });
+      all_or_nothing(folds<S>(features.n, keep), [&] {
+        take(features, keep);
+        given();
+      });
     });
   }
 
@@ -352,7 +360,7 @@ class Moments {
   }
 
   void clear() {
-    watch_.forget();
+    watch_.forget(state_);  // and the rows before what it found are still there where the rest throws
     if (Device::kAsynchronous && !state_.scatter.empty()) {  // its memory stays for the updates to come
       Device::clear(state_.scatter.data(), static_cast<std::size_t>(state_.scatter.size()) * sizeof(double));
       return state_.set_counts({});

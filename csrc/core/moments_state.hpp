@@ -75,11 +75,12 @@ struct WaitingRows {
   }
 };
 
-/// How many rows are folded, and how many wait.
+/// How many rows are folded, and how many wait: by these, rows that came last are taken out again.
 struct RowCounts {
   Index folded = 0;
   Index narrow = 0;
   Index wide = 0;
+  bool halves = false;  // of the narrow ones
 };
 
 /// All that the moments of a stream are. The rows seen are `count` folded ones and those that wait.
@@ -94,11 +95,12 @@ struct MomentsState {
   WaitingRows<Device, double> wide;
 
   Index num_samples() const { return count + narrow.count + wide.count; }
-  RowCounts counts() const { return {count, narrow.count, wide.count}; }
+  RowCounts counts() const { return {count, narrow.count, wide.count, narrow.halves}; }
   void set_counts(const RowCounts& counts) {
     count = counts.folded;
     narrow.count = counts.narrow;
     wide.count = counts.wide;
+    narrow.halves = counts.halves;
   }
 
   bool operator==(const MomentsState& other) const {

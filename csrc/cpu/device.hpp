@@ -38,7 +38,7 @@ struct Cpu {
       return {};
     }
     void settle(const MomentsState<Cpu>&) {}
-    void forget() {}
+    void forget(MomentsState<Cpu>&) {}
   };
 };
 

@@ -145,14 +145,14 @@ std::vector<double> svd(M& a, bool vectors, M& u, M& vt) {
   current().with_solver([&](auto solver, auto params) {
     check_library(libraries().cusolverDnXgesvd_bufferSize(
                       solver, params, job, job, m, n, CUDA_R_64F, a.data(), m, CUDA_R_64F, values.data(), CUDA_R_64F,
-                      u.data(), u.rows(), CUDA_R_64F, vt.data(), vt.rows(), CUDA_R_64F, &work.on_device, &work.on_host),
+                      u.data(), m, CUDA_R_64F, vt.data(), n, CUDA_R_64F, &work.on_device, &work.on_host),
                   "cusolverDnXgesvd_bufferSize");
     work.allocate();
-    check_library(libraries().cusolverDnXgesvd(solver, params, job, job, m, n, CUDA_R_64F, a.data(), m, CUDA_R_64F,
-                                               values.data(), CUDA_R_64F, u.data(), u.rows(), CUDA_R_64F, vt.data(),
-                                               vt.rows(), CUDA_R_64F, work.device.data(), work.on_device,
-                                               work.host.data(), work.on_host, work.info.data()),
-                  "cusolverDnXgesvd");
+    check_library(
+        libraries().cusolverDnXgesvd(solver, params, job, job, m, n, CUDA_R_64F, a.data(), m, CUDA_R_64F, values.data(),
+                                     CUDA_R_64F, u.data(), m, CUDA_R_64F, vt.data(), n, CUDA_R_64F, work.device.data(),
+                                     work.on_device, work.host.data(), work.on_host, work.info.data()),
+        "cusolverDnXgesvd");
   });
   require_success(work.outcome(), "cusolverDnXgesvd");
   return cuda::on_host(values, 1);

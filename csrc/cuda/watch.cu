@@ -64,9 +64,10 @@ void Watch::settle(MomentsState<Cuda>& state) {
   open_ = false;
 }
 
-void Watch::forget() {
+void Watch::forget(MomentsState<Cuda>& state) {
   if (!open_) return;
   current().synchronize();
+  if (finding_->found != 0) state.set_counts(finding_->before);
   Cuda::clear(flag_.data(), sizeof(int));
   *finding_ = Finding();
   open_ = false;
@@ -74,9 +75,8 @@ void Watch::forget() {
 
 void Watch::raise(MomentsState<Cuda>& state) {
   const Finding found = *finding_;
-  state.set_counts(found.before);
   const Index later = batches_ - found.batch;
-  forget();
+  forget(state);
   std::string message = "features hold NaN or infinity; the first such row is " + std::to_string(found.row);
   if (later > 0) {
     message += " of the batch before the last " + std::to_string(later) + ", which were left out with it";

@@ -40,7 +40,7 @@ class Watch {
   template <class S>
   Watched inspect(const FeatureView<S>& features, MomentsState<Cuda>& state);
   void settle(MomentsState<Cuda>& state);
-  void forget();
+  void forget(MomentsState<Cuda>& state);
 
  private:
   /// One for each of the blocks that look for rows that are not finite.

@@ -9,6 +9,7 @@ the host, and the answer is the same.
 
 from __future__ import annotations
 
+import importlib.util
 import threading
 import warnings
 from types import ModuleType
@@ -25,11 +26,12 @@ _verdicts: dict[int, str | None] = {}
 
 def _load() -> tuple[ModuleType | None, str]:
     """The extension, or why it is not there."""
+    if importlib.util.find_spec("fidfast._cuda") is None:
+        return None, "fidfast was built without a CUDA compiler"
     try:
         from fidfast import _cuda
-    except ImportError as error:
-        missing = "fidfast was built without a CUDA compiler" if "_cuda" in str(error) else str(error)
-        return None, missing
+    except ImportError as error:  # without the CUDA runtime
+        return None, str(error)
     return _cuda, ""
 
 

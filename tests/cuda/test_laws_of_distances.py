@@ -159,7 +159,9 @@ def test_covariances_indefinite_by_rounding(rng, device):
     exact = reference.nuclear_norm(rows1, rows2)
     assert terms.trace_root == pytest.approx(exact, rel=1e-3)
     assert abs(terms.trace_root - exact) <= terms.rounding / 2 + 1e-6 * exact
-    assert_agree(terms, fidfast.frechet_terms(gaussian(HOST, a), gaussian(HOST, b)), 1e-9)  # sqrt of a rounding's rounding
+    assert_agree(
+        terms, fidfast.frechet_terms(gaussian(HOST, a), gaussian(HOST, b)), 1e-9
+    )  # sqrt of a rounding's rounding
 
 
 @pytest.mark.parametrize("name", ["both full", "one full, one of few rows", "few rows on both sides", "dead units"])
@@ -205,7 +207,7 @@ def test_dims_that_differ_are_named(rng, device):
 def test_influence_is_the_distance_less_that_without_the_row(rng, device, n, others):
     rows, reference_rows = rng.standard_normal((n, 5)), 1.3 * rng.standard_normal((others, 5)) + 0.3
     found = fidfast.influence(device.array(rows), device.array(reference_rows))
-    # n - 1 times some eps of the distance; and where a row has a direction of its own, 1 - s(t) falls to rounding, which
+    # n - 1 times some eps of the distance; and where a row has a direction of its own, 1 - s(t) falls to rounding, and
     # enters by its root: sqrt(eps) of what the row weighs.
     share = 20 / n
     tolerance = 1e-10 if n > 6 else 1.5e-8 * share

@@ -125,7 +125,10 @@ def test_distances_between_places(rng, n):
 
 
 def test_a_gaussian_is_taken_to_a_device_once(rng, cuda):
-    reference, generated = GaussianStats(np.zeros(5), np.eye(5)), moments_of(FIRST, rng.standard_normal((40, 5))).stats()
+    reference, generated = (
+        GaussianStats(np.zeros(5), np.eye(5)),
+        moments_of(FIRST, rng.standard_normal((40, 5))).stats(),
+    )
     values = {fidfast.frechet_distance(reference, generated)}
     cuda.clear_calls()
     values.add(fidfast.frechet_distance(reference, generated))
