@@ -151,7 +151,7 @@ HOST = [
     # The binding -----------------------------------------------------------------------------------------------
     Mutant("the producer's stream does not wait for the reading", BINDING,
            "return cuda::current().hold_up(reinterpret_cast<cudaStream_t>(*stream_));", "return;"),
-    Mutant("the host does not wait where the stream is not known", BINDING, "        cuda::current().synchronize();\n", ""),
+    Mutant("the host does not wait where the stream is not known", BINDING, "      cuda::current().synchronize();\n    }\n\n   private:", "    }\n\n   private:"),
     Mutant("fidfast's stream does not wait for the producer's", BINDING, "borrow_by_dlpack(exportable(array), py::int_(own));",
            "borrow_by_dlpack(exportable(array), py::int_(-1)), (void)own;"),
     Mutant("features of another device are taken as this one's", BINDING, "if (*device != place.device) {", "if (*device < 0) {"),

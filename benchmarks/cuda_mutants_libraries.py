@@ -47,7 +47,7 @@ LIBRARIES = [
     Mutant("syevd: its status is ignored", LINALG, "check_library(libraries().cusolverDnXsyevd(", "check_library(0 * libraries().cusolverDnXsyevd("),
     Mutant("gesvd: all of U", LINALG, "const signed char job = vectors ? 'S' : 'N';", "const signed char job = vectors ? 'A' : 'N';"),
     Mutant("gesvd: no vectors", LINALG, "const signed char job = vectors ? 'S' : 'N';", "const signed char job = 'N';"),
-    Mutant("gesvd: leading dimension of U", LINALG, "values.data(), CUDA_R_64F, u.data(), u.rows(), CUDA_R_64F, vt.data(),", "values.data(), CUDA_R_64F, u.data(), vt.rows(), CUDA_R_64F, vt.data(),"),
+    Mutant("gesvd: leading dimension of U", LINALG, "CUDA_R_64F, u.data(), m, CUDA_R_64F, vt.data(), n, CUDA_R_64F, work.device.data(),", "CUDA_R_64F, u.data(), n, CUDA_R_64F, vt.data(), n, CUDA_R_64F, work.device.data(),"),
     Mutant("a triangle is not transposed", LINALG, "multiply_by_triangle(kSideLeft, kTranspose, l, b);\n  return b;", "multiply_by_triangle(kSideLeft, kNoTranspose, l, b);\n  return b;"),
     Mutant("the congruence takes half of the matrix for all", LINALG, "  finish(s, 1.0);\n  multiply_by_triangle(kSideLeft", "  multiply_by_triangle(kSideLeft"),
     Mutant("the congruence lacks its right side", LINALG, "  multiply_by_triangle(kSideRight, kNoTranspose, l, s);\n", ""),

@@ -37,12 +37,14 @@ WORKSHOP = ROOT / "build/cuda-mutations"
 SECONDS = 400
 
 #: Tests that need the extension, in this order; those that know most of the mutated file come before them.
-TESTS = ("updates", "rank_update", "kernel_shapes", "laws_of_distances", "laws", "values", "faults", "availability")
+TESTS = ("updates", "rank_update", "halves", "laws_of_distances", "laws", "values", "faults", "faults_of_distances")
+TESTS += ("availability",)
 FIRST = {
-    "core/": ("updates", "faults"),
-    "bindings/": ("updates", "availability"),
-    "cuda/context": ("updates", "availability", "faults"),
-    "cuda/device": ("updates", "faults"),
+    "core/": ("faults", "updates"),
+    "bindings/": ("updates", "faults"),
+    "cuda/kernels": ("kernel_shapes", "laws", "laws_of_distances"),
+    "cuda/context": ("faults", "availability", "updates"),
+    "cuda/device": ("faults", "updates"),
     "cuda/libraries": ("availability",),
     "cuda/watch": ("updates",),
     "cuda/rows": ("laws", "updates"),
@@ -157,6 +159,7 @@ def tests_for(file: str) -> list[str]:
 def run_tests(folder: Path, file: str, prefix: list[str]) -> dict[str, str]:
     """Whether a test fails on the package in a folder; which, and why."""
     environment = {**os.environ, "PYTHONPATH": str(folder), "COLUMNS": "300", "PYTHONDONTWRITEBYTECODE": "1"}
+    environment["FIDFAST_CSRC"] = str(folder / "csrc" if file else SOURCE)
     where = "import fidfast._core, importlib.util as u; print(u.find_spec('fidfast._cuda').origin)"
     found = subprocess.run([sys.executable, "-c", where], capture_output=True, text=True, env=environment, cwd="/",
                            check=True)  # fmt: skip
@@ -180,7 +183,7 @@ def run_tests(folder: Path, file: str, prefix: list[str]) -> dict[str, str]:
 
 def cause(output: str) -> dict[str, str]:
     """Which test has failed in pytest's output, and its reason in a line."""
-    failed = re.search(r"^(?:FAILED|ERROR) tests/cuda/(\S+::\S+)", output, re.MULTILINE)
+    failed = re.search(r"^(?:FAILED|ERROR) tests/cuda/(.+?)(?: - |$)", output, re.MULTILINE)
     if failed:
         errors = re.findall(r"^E +(?!\+)(.*\S)", output, re.MULTILINE)
         telling = [line for line in errors if re.search(r"\w*(Error|Fault|Warning)\b", line)] or errors
@@ -244,9 +247,8 @@ def report(everything: list[Mutant], results: Results) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--only", default="", help="those whose name or file holds this, whether they have a result or not"
-    )
+    parser.add_argument("--only", default="", help="those whose name or file holds this")
+    parser.add_argument("--again", action="store_true", help="those that have a result too")
     parser.add_argument("--survivors", action="store_true", help="those that have survived, once more")
     parser.add_argument("--report", action="store_true", help="write the report of what is known, and run nothing")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="at a time")
@@ -258,7 +260,7 @@ def main() -> int:
     chosen = [mutant for mutant in everything if options.only in mutant.name or options.only in mutant.file]
     if options.survivors:
         chosen = [mutant for mutant in chosen if results.by_name.get(mutant.name, {}).get("outcome") == "survived"]
-    elif not options.only:
+    elif not options.again:
         chosen = [mutant for mutant in chosen if not results.has(mutant)]
     if not options.report:
         builder = Builder(shlex.split(options.prefix))
@@ -284,8 +286,11 @@ def judge_all(chosen: list[Mutant], builder: Builder, results: Results, jobs: in
             )
         return result
 
-    if (unmutated := judge(None))["outcome"] != "survived":
-        raise RuntimeError(f"the tests fail without a fault: {unmutated}")
+    sound = builder.base / "sound"  # goes when the sources change
+    if not sound.is_file():
+        if (unmutated := judge(None))["outcome"] != "survived":
+            raise RuntimeError(f"the tests fail without a fault: {unmutated}")
+        sound.touch()
     with ThreadPoolExecutor(jobs) as pool:
         list(pool.map(judge, chosen))
 
