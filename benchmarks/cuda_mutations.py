@@ -37,7 +37,18 @@ WORKSHOP = ROOT / "build/cuda-mutations"
 SECONDS = 400
 
 #: Tests that need the extension, in this order; those that know most of the mutated file come before them.
-TESTS = ("updates", "rank_update", "halves", "digits", "laws_of_distances", "laws", "values", "faults", "faults_of_distances")
+TESTS = (
+    "updates",
+    "rank_update",
+    "halves",
+    "digits",
+    "what_is_rejected",
+    "laws_of_distances",
+    "laws",
+    "values",
+    "faults",
+    "faults_of_distances",
+)
 TESTS += ("availability",)
 FIRST = {
     "core/": ("faults", "updates"),
@@ -46,7 +57,7 @@ FIRST = {
     "cuda/context": ("faults", "availability", "updates"),
     "cuda/device": ("faults", "updates"),
     "cuda/libraries": ("availability",),
-    "cuda/watch": ("updates",),
+    "cuda/watch": ("what_is_rejected", "updates"),
     "cuda/rows": ("laws", "digits", "updates"),
     "cuda/elements": ("digits", "laws_of_distances", "laws"),
     "cuda/linalg": ("laws_of_distances",),
