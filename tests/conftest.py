@@ -11,6 +11,16 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """The tests of the CUDA half need a process without torch, which `test_cuda.py` gives them, or who names them."""
+    alone = Path(__file__).with_name("cuda")
+    named = [Path(argument.split("::")[0]).resolve() for argument in config.args]
+    if collection_path == alone and not any(alone in (path, *path.parents) for path in named):
+        return True
+    return None
+
+
 settings.register_profile("laws", deadline=None, max_examples=60, derandomize=True)
 settings.load_profile("laws")
 

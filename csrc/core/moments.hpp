@@ -8,9 +8,8 @@
 // Device::Watch keeps NaN and infinity out:
 //   inspect(features, state)   before the rows are taken, and alive until they are. A host throws InvalidInput here. A
 //                              device that works behind the host's back makes the batch, and all that follows, void.
-//   settle(state)              before the state is read. Throws what such a device has found since, sets the counts
-//   back
-//                              to those before the batch, and is at peace again.
+//   settle(state)              before the state is read. Throws what such a device has found since; the counts are then
+//                              those before the batch, and all is at peace again.
 //   forget(state)              as settle, and throws nothing of what was found.
 #pragma once
 
