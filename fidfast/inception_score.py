@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fidfast import _core, formats
+from fidfast import _core, devices, formats
 from fidfast.predictions import of_logits, of_probabilities, shape_of, sum_p_log_p
 from fidfast.splits import edges, split_of_rows
 
@@ -143,6 +143,7 @@ class InceptionScore:
             If the shape does not fit, a value is NaN or infinite, rows that should be probabilities are none, or more
             rows come than `length` told. The score stays as it was.
         """
+        predictions = devices.on_host(predictions)
         n, num_classes = shape_of(predictions)
         if num_classes != self.num_classes:
             raise ValueError(
@@ -355,6 +356,7 @@ def inception_score(
     Salimans et al. (2016). All is computed in float64, as torch-fidelity does; torchmetrics computes in the type of
     the predictions, which shows from the sixth digit on in float32.
     """
+    predictions = devices.on_host(predictions)
     n, num_classes = shape_of(predictions)
     if not 1 <= operator.index(splits) <= n:
         raise ValueError(f"splits must be from 1 to the number of rows = {n}, got {splits}")

@@ -7,7 +7,7 @@ import os
 import warnings
 from typing import Any, NamedTuple
 
-from fidfast import _core, formats
+from fidfast import _core, devices, formats
 from fidfast.frechet import frechet_distance
 from fidfast.gaussian import GaussianStats
 from fidfast.moments import Moments
@@ -263,7 +263,7 @@ def _read(source: Any, name: str) -> formats.Features:
     if isinstance(source, (Moments, GaussianStats)):
         raise TypeError(f"{name}: {type(source).__name__} do not hold the features, which neighbours are found among")
     if not isinstance(source, (str, os.PathLike)):
-        return formats.Features(source)
+        return formats.Features(devices.on_host(source))
     try:
         content = formats.read(source)
     except ValueError as error:

@@ -119,7 +119,7 @@ def _compared(module: Any, device: int, name: str, solve: Callable[[Any, int], A
     try:
         solve(module, device)  # the first call pays for libraries and kernels that are loaded
         there, there_seconds = _timed(solve, module, device)
-    except (RuntimeError, MemoryError) as error:
+    except Exception as error:  # wrong numbers may end in any
         print(f"  {name:38}fails: {error}")
         return False
     here, here_seconds = _timed(solve, _core, 0)
