@@ -1,0 +1,385 @@
+"""Whether there is a GPU to work on, what is told where there is none, and the first look at one."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import test_house
+from device_arrays import DeviceArray
+
+import fidfast
+from fidfast import Moments, _core, devices
+from fidfast.cuda import check
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture
+def unseen(extension, monkeypatch):
+    """The extension, where no device has had its first look."""
+    monkeypatch.setattr(fidfast.cuda, "_verdicts", {})
+    return extension
+
+
+@pytest.fixture
+def not_built(extension, monkeypatch):
+    """As where there was no CUDA compiler."""
+    monkeypatch.setitem(sys.modules, "fidfast._cuda", None)
+    monkeypatch.delattr(fidfast, "_cuda")
+
+
+# No device ----------------------------------------------------------------------------------------------------------
+
+STATES = {
+    "none": "no driver",
+    "old": r"driver too old: it serves CUDA 12\.4, and this build needs 1\d\.\d",
+    "no device": "the driver finds none",
+    "present": "the driver finds none",
+}
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_no_device(cuda, unseen, state):
+    cuda.set_driver(state)
+    if state == "present":
+        cuda.set_device_count(0)
+    assert not fidfast.cuda.available()
+    known = fidfast.cuda.info()
+    assert (known["available"], known["devices"]) == (False, [])
+    assert known["architectures"] == unseen.architectures
+    with pytest.raises(RuntimeError, match=f"^cuda:0 cannot be used: no CUDA device: {STATES[state]}$"):
+        Moments(3, device="cuda:0")
+    with pytest.raises(RuntimeError, match=f"^no CUDA device: {STATES[state]}$"):
+        unseen.Moments(3, "float64", 0)
+    with pytest.raises(RuntimeError, match=f"^{known['reason']}$"):
+        unseen.describe(0)
+
+
+def test_a_driver_that_comes_later_is_found(cuda, unseen):
+    """What there is may change while a process lives: a driver is loaded, or CUDA_VISIBLE_DEVICES is set late."""
+    cuda.set_driver("none")
+    assert not fidfast.cuda.available()
+    cuda.set_driver("present")
+    assert fidfast.cuda.available()
+    assert Moments(3, device="cuda:1").device == "cuda:1"
+
+
+@pytest.mark.parametrize("number", [2, 17])
+def test_a_device_that_is_not_there(unseen, number):
+    with pytest.raises(RuntimeError, match=f"^cuda:{number} cannot be used: there are 2 CUDA devices$"):
+        Moments(3, device=f"cuda:{number}")
+    with pytest.raises(RuntimeError, match=f"^no CUDA device {number}: there are 2$"):
+        unseen.Moments(3, "float64", number)
+    with pytest.raises(RuntimeError, match=r"^no CUDA device -1: there are 2$"):
+        unseen.require_finite(np.eye(2), -1)
+
+
+def test_what_there_is(extension):
+    known = fidfast.cuda.info()
+    assert fidfast.cuda.available()
+    assert (known["available"], known["reason"]) == (True, None)
+    assert [device["name"] for device in known["devices"]] == ["Stand-in 0", "Stand-in 1"]
+    device = known["devices"][0]
+    assert device["compute_capability"] == (8, 0)
+    assert device["memory"] == 1 << 30
+    assert device["cublas"][1].endswith("libcublas.so.13")
+    assert device["cusolver"][1].endswith("libcusolver.so.12")
+    json.dumps(known)  # plain values
+
+
+def test_without_the_extension(not_built):
+    assert not fidfast.cuda.available()
+    reason = "fidfast was built without a CUDA compiler"
+    assert fidfast.cuda.info() == {"available": False, "reason": reason, "architectures": None, "devices": []}
+    with pytest.raises(RuntimeError, match=f"^cuda:0 cannot be used: {reason}$"):
+        Moments(3, device="cuda")
+
+
+def test_an_extension_that_cannot_be_loaded_says_why(extension, monkeypatch):
+    """A library is missing, say, whose name is not to be lost."""
+
+    class Broken:
+        def find_spec(self, name, path=None, target=None):
+            if name == "fidfast._cuda":
+                raise ImportError("/x/_cuda.so: undefined symbol: cudaLaunchKernel")
+
+    monkeypatch.delitem(sys.modules, "fidfast._cuda")
+    monkeypatch.delattr(fidfast, "_cuda")
+    monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
+    monkeypatch.setattr(fidfast.cuda.importlib.util, "find_spec", lambda name: object())
+    assert fidfast.cuda.info()["reason"] == "/x/_cuda.so: undefined symbol: cudaLaunchKernel"
+
+
+LIBRARIES_MISSING = """
+import ctypes, json, sys, warnings
+for name in ("libcublas.so.13", "libcublas.so.12"):
+    try:
+        ctypes.CDLL(name)
+    except OSError:
+        continue
+    print(json.dumps("there"))
+    raise SystemExit
+import numpy as np
+import standin, standin_build
+standin_build.SONAMES = standin_build.SONAMES[:1]
+cuda = standin.load()
+import fidfast
+fidfast._cuda = standin.import_extension("fidfast._cuda", sys.argv[1])
+from device_arrays import DeviceArray
+rows = np.random.default_rng(1).standard_normal((9, 3))
+moments, expected = fidfast.Moments(3), fidfast.Moments(3)
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    moments.update(DeviceArray(rows))
+    moments.update(DeviceArray(rows))
+    try:
+        fidfast.Moments(3, device="cuda:1")
+    except RuntimeError as error:
+        said = str(error)
+for _ in range(2):
+    expected.update(rows)
+assert moments.device == "cpu" and moments == expected
+assert set(cuda.live().values()) == {0}, cuda.live()
+print(json.dumps([[str(warning.message) for warning in caught], said]))
+"""
+
+
+def test_libraries_that_are_missing_are_named(extension, tmp_path):
+    """A copy of the extension, beside which no packages of NVIDIA's lie, in a process without cuBLAS."""
+    copied = tmp_path / Path(extension.__file__).name
+    copied.write_bytes(Path(extension.__file__).read_bytes())
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", LIBRARIES_MISSING, str(copied)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=HERE,
+    )
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    if said == "there":
+        pytest.skip("the system has cuBLAS where every process finds it")
+    (warning, _), error = said
+    told = "install the packages nvidia-cublas and nvidia-cusolver, or a CUDA toolkit"
+    assert (
+        "CUDA device 0 is not used, and the CPU does its work, since it fails: cannot load libcublas.so.13" in warning
+    )
+    assert told in warning
+    assert "python -m fidfast.cuda" in warning
+    assert error.startswith("cuda:1 cannot be used: it fails: cannot load libcublas.so.13")
+    assert told in error
+
+
+# The first look -----------------------------------------------------------------------------------------------------
+
+
+def test_the_first_look_is_short_and_taken_once(cuda, unseen):
+    cuda.clear_calls()
+    assert fidfast.cuda.extension(0) is unseen
+    calls = cuda.calls()
+    # Some 5 microseconds each on a GPU: 3 milliseconds.
+    assert 50 < len(calls) < 600
+    assert fidfast.cuda.extension(0) is unseen
+    assert cuda.calls() == calls
+    assert fidfast.cuda.why_not(0) is None
+
+
+def rows_on_device(rng):
+    return DeviceArray(rng.standard_normal((9, 3)))
+
+
+def assert_the_cpu_does_the_work(rows, match):
+    """With one warning, and the same answer."""
+    moments, expected = Moments(3), Moments(3)
+    with pytest.warns(UserWarning, match=match) as caught:
+        moments.update(rows)
+    assert len(caught) == 1
+    moments.update(rows)  # told once
+    for _ in range(2):
+        expected.update(rows.to_numpy())
+    assert moments.device == "cpu"
+    assert moments == expected
+    with pytest.raises(RuntimeError, match=r"^cuda:0 cannot be used: it "):
+        Moments(3, device="cuda:0")
+
+
+def test_a_device_that_gives_another_answer_is_not_used(rng, unseen, monkeypatch):
+    first_problem = check.first_problem
+
+    def lies(module, device):
+        numbers = first_problem(module, device)
+        return {**numbers, "distance": 1.0} if module is unseen else {**numbers, "distance": 1.0 + 2e-9}
+
+    monkeypatch.setattr(check, "first_problem", lies)
+    match = (
+        "^CUDA device 0 is not used, and the CPU does its work, since it does not agree with the CPU: "
+        r"distance 1\.0 there, 1\.000000002 here\. Please report this with the output of `python -m fidfast\.cuda`$"
+    )
+    assert_the_cpu_does_the_work(rows_on_device(rng), match)
+
+
+def test_not_a_number_is_another_answer(unseen, monkeypatch):
+    numbers = {unseen: {"distance": float("nan")}, _core: {"distance": 1.0}}
+    monkeypatch.setattr(check, "first_problem", lambda module, device: numbers[module])
+    with pytest.warns(UserWarning, match="distance nan there, 1.0 here"):
+        assert fidfast.cuda.extension(0) is None
+
+
+@pytest.mark.parametrize("error", [RuntimeError, ValueError, MemoryError, ZeroDivisionError])
+def test_a_first_look_that_fails(rng, unseen, monkeypatch, error):
+    """Wrong numbers may end in any error: features that hold NaN, a covariance that is none."""
+
+    def fails(module, device):
+        if module is unseen:
+            raise error("as if broken")
+
+    monkeypatch.setattr(check, "first_problem", fails)
+    assert_the_cpu_does_the_work(rows_on_device(rng), "since it fails: as if broken. Please report")
+
+
+@pytest.mark.parametrize("count", [2, 40, 120, 200])
+def test_a_call_that_fails_in_the_first_look(rng, cuda, unseen, count):
+    rows = rows_on_device(rng)
+    cuda.fail_call(count)
+    assert_the_cpu_does_the_work(rows, "since it fails: ")
+
+
+# Copies to the host -------------------------------------------------------------------------------------------------
+
+
+def test_features_are_copied_to_the_host_where_there_is_no_extension(rng, not_built, monkeypatch):
+    """In blocks of rows, so that the host never holds more."""
+    monkeypatch.setattr(devices, "_ROWS_AT_A_TIME", 7)
+    rows, others = rng.standard_normal((30, 4)), rng.standard_normal((25, 4)) + 0.5
+    there = DeviceArray(rows), DeviceArray(others)
+    seen = []
+    on_host = devices.on_host
+    monkeypatch.setattr(devices, "on_host", lambda features: (seen.append(len(features)), on_host(features))[1])
+    moments, expected = Moments(4, "float64"), Moments(4, "float64")
+    moments.update(there[0])
+    assert seen == [7, 7, 7, 7, 2]
+    expected.update(rows)
+    assert moments == expected
+    in_blocks, kept = Moments(4, "float64", blocks=3), Moments(4, "float64", blocks=3)
+    in_blocks.update(there[0])
+    for first in range(0, 30, 7):
+        kept.update(rows[first : first + 7])
+    assert in_blocks == kept
+    assert fidfast.fid(*there) == pytest.approx(fidfast.fid(rows, others), rel=1e-12)  # in other blocks
+    estimates = fidfast.estimate(*there), fidfast.estimate(rows, others)
+    assert estimates[0].stderr == pytest.approx(estimates[1].stderr, rel=1e-10)  # of differences
+    np.testing.assert_allclose(fidfast.influence(*there), fidfast.influence(rows, others), rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("built", [True, False])
+def test_what_works_on_the_host_alone_takes_features_of_a_gpu(rng, request, extension, built):
+    if not built:
+        request.getfixturevalue("not_built")
+    rows, others = rng.standard_normal((40, 4)), rng.standard_normal((30, 4)) + 0.5
+    there = DeviceArray(rows), DeviceArray(others)
+    assert fidfast.kid(*there) == fidfast.kid(rows, others)
+    assert fidfast.precision_recall(*there) == fidfast.precision_recall(rows, others)
+    assert fidfast.mifid(*there) == fidfast.mifid(rows, others)
+    assert fidfast.density_coverage(*there) == fidfast.density_coverage(rows, others)
+    assert fidfast.cmmd(*there) == fidfast.cmmd(rows, others)
+    assert fidfast.inception_score(there[0]) == fidfast.inception_score(rows)
+    labels = np.arange(40) % 3
+    classes, expected = fidfast.ClassMoments(4), fidfast.ClassMoments(4)
+    classes.update(there[0], labels)
+    expected.update(rows, labels)
+    assert classes == expected
+    reports = [fidfast.report(*pair) for pair in (there, (rows, others))]
+    assert str(reports[0]) == str(reports[1])
+
+
+# The report ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_report_as_a_user_runs_it(cuda, extension, monkeypatch, capsys):
+    import runpy
+
+    cuda.set_device_count(1)
+    monkeypatch.setattr(sys, "argv", ["fidfast.cuda", "--dim", "8"])
+    monkeypatch.delitem(sys.modules, "fidfast.cuda.__main__", raising=False)
+    with pytest.raises(SystemExit) as left:
+        runpy.run_module("fidfast.cuda", run_name="__main__")
+    said = capsys.readouterr().out
+    assert left.value.code == 0, said
+    assert said.endswith("\nall agree\n")
+    assert f"compiled for {extension.architectures}\n" in said
+    assert "CUDA device 0\n  name                Stand-in 0\n" in said
+    problems = [name for name, _ in check.problems(8)]
+    assert len(problems) >= 9
+    for name in problems:
+        assert said.count(f"  {name} ") == 1
+
+
+def test_the_report_of_a_device_that_does_not_agree(cuda, extension, monkeypatch, capsys):
+    cuda.set_device_count(1)
+
+    def fails(module, device):
+        if module is extension:
+            raise ValueError("as if broken")
+        return np.ones(1)
+
+    problems = {
+        "right": lambda module, device: np.ones(1),
+        "wrong": lambda module, device: np.array([1.0, 2.0 + 3e-11 * (module is extension)]),
+        "not a number": lambda module, device: np.array([np.nan if module is extension else 1.0]),
+        "failing": fails,
+    }
+    monkeypatch.setattr(check, "problems", lambda dim: problems.items())
+    assert check.main(["--dim", "8"]) == 1
+    lines = {line[2:40].strip(): line[40:] for line in capsys.readouterr().out.splitlines()}
+    assert "TOO LARGE" not in lines["right"]
+    assert "1.5e-11" in lines["wrong"]
+    assert "TOO LARGE" in lines["wrong"]
+    assert "TOO LARGE" in lines["not a number"]
+    assert lines["failing"] == "fails: as if broken"
+
+
+@pytest.mark.parametrize("built", [True, False])
+def test_the_report_without_a_gpu(cuda, request, extension, capsys, built):
+    if not built:
+        request.getfixturevalue("not_built")
+    cuda.set_driver("none")
+    assert check.main([]) == 0
+    reason = "no CUDA device: no driver" if built else "fidfast was built without a CUDA compiler"
+    said = capsys.readouterr().out
+    assert said.endswith(f"compiled for {extension.architectures if built else 'no GPU'}\n{reason}\n")
+
+
+# The stub -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_stub_is_the_module(extension):
+    """What it has of `_core`'s has the same members and arguments there; the rest is as in the stub."""
+    import ast
+
+    tree = ast.parse((test_house.PACKAGE / "_cuda.pyi").read_text(encoding="utf-8"))
+    shared = {
+        alias.asname
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom) and node.module == "fidfast._core"
+        for alias in node.names
+    }
+    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    variables = {node.target.id for node in tree.body if isinstance(node, ast.AnnAssign)}
+    assert test_house.public(vars(extension)) == test_house.public(shared | set(functions) | variables)
+    for name, node in functions.items():
+        assert test_house.arguments(node) == test_house.arguments_of_doc(getattr(extension, name)), name
+    for name in shared:
+        ours, theirs = getattr(extension, name), getattr(_core, name)
+        if not isinstance(ours, type):
+            assert test_house.arguments_of_doc(ours) == test_house.arguments_of_doc(theirs), name
+            continue
+        members = {key for key in vars(ours) if not key.startswith("_")}
+        assert members == {key for key in vars(theirs) if not key.startswith("_")}, name
+        for key in members:
+            if not isinstance(vars(ours)[key], property):
+                same = [test_house.arguments_of_doc(getattr(side, key)) for side in (ours, theirs)]
+                assert same[0] == same[1], f"{name}.{key}"
+    assert extension.__version__ == _core.__version__
