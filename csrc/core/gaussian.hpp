@@ -95,7 +95,11 @@ class Gaussian {
   /// sigma (dim, dim), full.
   const Matrix<Device>& sigma() const {
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (sigma_.empty()) sigma_ = Linalg<Device>::outer_product(columns_);
+    if (sigma_.empty()) {
+      Matrix<Device> product = Linalg<Device>::outer_product(columns_);
+      Device::finish();
+      sigma_ = std::move(product);
+    }
     return sigma_;
   }
 
@@ -107,7 +111,10 @@ class Gaussian {
   std::shared_ptr<const Factor<Device>> factor(const std::vector<Index>& units) const {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (!factor_ || factor_units_ != units) {
-      factor_ = std::make_shared<const Factor<Device>>(low_rank() ? factor_of_columns(units) : factor_of_sigma(units));
+      auto made =
+          std::make_shared<const Factor<Device>>(low_rank() ? factor_of_columns(units) : factor_of_sigma(units));
+      Device::finish();
+      factor_ = std::move(made);
       factor_units_ = units;
     }
     return factor_;

@@ -22,6 +22,7 @@ struct BFloat16 {
 
 // A device is a type with these members, besides the verbs of core/linalg.hpp:
 //   allocate, release, copy, clear    its memory; from_host, to_host: copies that are done when they return
+//   finish()                          waits for all that it was given: for what is kept, and must be there
 //   Place, here()                     which of several devices of its kind, and that at which new memory is taken
 //   kAsynchronous                     whether it works behind the host's back: then no update of Moments may allocate,
 //                                     or wait, and every call may fail

@@ -28,6 +28,7 @@ struct Cpu {
   static void clear(void* to, std::size_t bytes);
   static void from_host(void* to, const void* from, std::size_t bytes) { copy(to, from, bytes); }
   static void to_host(void* to, const void* from, std::size_t bytes) { copy(to, from, bytes); }
+  static void finish() {}
 
   /// A host looks at a batch before it takes it.
   struct Watch {

@@ -57,4 +57,6 @@ void Cuda::to_host(void* to, const void* from, std::size_t bytes) {
   current().synchronize();
 }
 
+void Cuda::finish() { current().synchronize(); }
+
 }  // namespace fidfast

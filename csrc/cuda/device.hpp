@@ -32,6 +32,7 @@ struct Cuda {
   static void clear(void* to, std::size_t bytes);
   static void from_host(void* to, const void* from, std::size_t bytes);
   static void to_host(void* to, const void* from, std::size_t bytes);
+  static void finish();
 
   using Watch = cuda::Watch;
 };

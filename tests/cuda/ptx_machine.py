@@ -59,13 +59,9 @@ def launch(
     """
     grid, block = ((*(int(extent) for extent in extents), 1, 1)[:3] for extents in (grid, block))
     parameters = _check_launch(kernel, grid, block, arguments)
-    layouts = tuple(
-        Layout(space, [v for v in kernel.variables.values() if v.space == space], dynamic_shared_bytes)
-        for space in ("shared", "local")
-    )
-    symbols = layouts[0].symbols | layouts[1].symbols | _parameter_offsets(kernel)
-    operands = Operands(kernel, symbols)
-    steps = [_decoded(kernel, operands, instruction) for instruction in kernel.instructions]
+    if dynamic_shared_bytes not in kernel.decoded:
+        kernel.decoded[dynamic_shared_bytes] = _decoded_kernel(kernel, dynamic_shared_bytes)
+    layouts, operands, steps = kernel.decoded[dynamic_shared_bytes]
     statistics = Statistics()
     global_memory = GlobalMemory(memory)
     per_block = -(-math.prod(block) // 32) * 32
@@ -96,6 +92,17 @@ def _check_launch(kernel: Kernel, grid, block, arguments: list[bytes]) -> np.nda
         start = offsets[parameter.name]
         parameters[start : start + parameter.size] = np.frombuffer(bytes(argument), np.uint8)
     return parameters
+
+
+def _decoded_kernel(kernel: Kernel, dynamic_shared_bytes: int) -> tuple[tuple[Layout, ...], Operands, list[_Step]]:
+    """Takes as long as a small launch, so it is done once."""
+    layouts = tuple(
+        Layout(space, [v for v in kernel.variables.values() if v.space == space], dynamic_shared_bytes)
+        for space in ("shared", "local")
+    )
+    symbols = layouts[0].symbols | layouts[1].symbols | _parameter_offsets(kernel)
+    operands = Operands(kernel, symbols)
+    return layouts, operands, [_decoded(kernel, operands, instruction) for instruction in kernel.instructions]
 
 
 def _parameter_offsets(kernel: Kernel) -> dict[str, int]:

@@ -65,6 +65,7 @@ class Kernel:
     branch_targets: dict[str, list[str]] = field(default_factory=dict)  # of `brx.idx`
     most_threads: int = 1024
     required_block: tuple[int, ...] | None = None
+    decoded: dict = field(default_factory=dict, compare=False, repr=False)  # what ptx_machine made of it
 
     @property
     def parameter_sizes(self) -> list[int]:
