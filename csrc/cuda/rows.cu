@@ -122,12 +122,15 @@ bool stage_halves(const FeatureView<S>& features, const Mean<Cuda>* near, Mean<C
   float* const to = rows.data();
   const Index dim = features.dim;
   const double n = static_cast<double>(features.n);
+  const Notes nothing{0, 0, 0, INFINITY, ~0U};
+  const auto skip = skip_of_thread();
   const auto origin = [=] __device__(Index j) {
     return known != nullptr ? known[j] : static_cast<double>(at(features, 0, j));
   };
   for_each_unit(
-      dim, features.n, Notes{0, 0, 0, INFINITY, ~0U},
+      dim, features.n, nothing,
       [=] __device__(Index j, Index i) {
+        if (skip()) return nothing;
         const float value = at(features, i, j);
         to[j + i * dim] = value;
         const double deviation = value - origin(j);
@@ -137,6 +140,7 @@ bool stage_halves(const FeatureView<S>& features, const Mean<Cuda>* near, Mean<C
       },
       BothNotes(),
       [=] __device__(Index j, const Notes& notes) {
+        if (skip()) return;  // as in stage
         const double step = notes.sum / n;
         two_sum(origin(j), step, high[j], low[j]);
         rest[j] = high[j];
