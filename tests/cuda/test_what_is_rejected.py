@@ -43,6 +43,15 @@ def test_an_asymmetry_of_rounding_is_halved(extension, sigma, rng):
     assert np.array_equal(there, there.T)
 
 
+def test_an_asymmetry_is_measured_by_the_largest_number_which_may_be_on_the_diagonal(extension):
+    sigma = np.diag(np.arange(1.0, DIM + 1))
+    sigma[3, 1] = 1e-18
+    there, here = (module.Gaussian(np.zeros(DIM), sigma, 40, 0).sigma for module in (extension, _core))
+    assert np.array_equal(there, here)
+    sigma[3, 1] = 1e-3
+    assert complaint_of(extension, np.zeros(DIM), sigma, 40) == complaint_of(_core, np.zeros(DIM), sigma, 40)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_numbers_that_are_not_finite(extension, sigma, value):
     for place in ((0, 0), (DIM - 1, DIM - 1), (3, 1)):
