@@ -25,6 +25,7 @@ import sys
 import sysconfig
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from importlib import metadata
 from pathlib import Path
 
 from benchmarks.cuda_mutants import Mutant, mutants
@@ -96,7 +97,10 @@ class Builder:
             command = ["nvcc", "--extended-lambda", "--expt-relaxed-constexpr", architecture, host]
         else:
             folders = [option for folder in (self.headers, *self.includes) for option in ("-isystem", folder)]
-            defined = ['-DFIDFAST_VERSION="0"', '-DFIDFAST_CUDA_ARCHITECTURES="mutated"']
+            defined = [
+                f'-DFIDFAST_VERSION="{metadata.version("fidfast")}"',
+                '-DFIDFAST_CUDA_ARCHITECTURES="80-virtual"',
+            ]
             command = ["g++", "-fPIC", "-fvisibility=hidden", *folders, *defined]
         self.run(*command, *language, "-c", source / unit, "-o", target)
 
@@ -254,7 +258,8 @@ def report(everything: list[Mutant], results: Results) -> str:
         "|---|---|---|---|",
     ]
     for mutant, result in killed:
-        cells = [f"`{mutant.file}`", mutant.name, f"`{result['by']}`" if result["by"] else "", result["reason"]]
+        by = "the package's own first look" if "and the CPU does its work" in result["reason"] else f"`{result['by']}`"
+        cells = [f"`{mutant.file}`", mutant.name, by if result["by"] else "", result["reason"]]
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -269,6 +274,8 @@ def main() -> int:
     parser.add_argument("--prefix", default="", help="what commands start with: 'nice -n 19', say")
     options = parser.parse_args()
     everything, results = mutants(), Results()
+    # `python -m` puts the source tree first, where the package is not compiled.
+    sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT]
     for mutant in everything:
         mutated(mutant)
     chosen = [mutant for mutant in everything if options.only in mutant.name or options.only in mutant.file]

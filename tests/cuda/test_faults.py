@@ -68,6 +68,7 @@ UPDATES = {
     "rows wait": (40, 5),
     "a block folds": (1020, 10),
     "a block folds, and it is the first": (0, 1024),
+    "a block folds, and it is the second": (2040, 10),
     "several blocks": (1020, 1030),
 }
 
