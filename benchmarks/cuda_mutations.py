@@ -44,6 +44,7 @@ TESTS = (
     "halves",
     "digits",
     "what_is_rejected",
+    "nothing_left_behind",
     "laws_of_distances",
     "laws",
     "values",
@@ -55,8 +56,8 @@ FIRST = {
     "core/": ("faults", "updates"),
     "bindings/": ("what_is_rejected", "updates", "faults"),
     "cuda/kernels": ("kernel_shapes", "laws", "laws_of_distances"),
-    "cuda/context": ("faults", "availability", "updates"),
-    "cuda/device": ("faults", "updates"),
+    "cuda/context": ("nothing_left_behind", "availability", "updates", "faults"),
+    "cuda/device": ("nothing_left_behind", "updates", "faults"),
     "cuda/libraries": ("availability",),
     "cuda/watch": ("what_is_rejected", "updates"),
     "cuda/rows": ("laws", "digits", "updates"),
@@ -274,8 +275,6 @@ def main() -> int:
     parser.add_argument("--prefix", default="", help="what commands start with: 'nice -n 19', say")
     options = parser.parse_args()
     everything, results = mutants(), Results()
-    # `python -m` puts the source tree first, where the package is not compiled.
-    sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT]
     for mutant in everything:
         mutated(mutant)
     chosen = [mutant for mutant in everything if options.only in mutant.name or options.only in mutant.file]
