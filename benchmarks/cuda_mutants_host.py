@@ -117,7 +117,7 @@ HOST = [
            "return cuda::current().hold_up(reinterpret_cast<cudaStream_t>(*stream_));", "return;"),
     Mutant("the host does not wait where the stream is not known", BINDING, "      cuda::current().synchronize();\n    }\n\n   private:", "    }\n\n   private:"),
     Mutant("fidfast's stream does not wait for the producer's", BINDING, "borrow_by_dlpack(exportable(array), py::int_(own));",
-           "borrow_by_dlpack(exportable(array), py::int_(-1)), (void)own;"),
+           "borrow_by_dlpack(exportable(array), py::int_(own == 0 ? 1 : -1));"),
     Mutant("features of another device are taken as this one's", BINDING, "if (*device != place.device) {", "if (*device < 0) {"),
     Mutant("rows from the host lose their strides", BINDING, "features.row(i)[j * features.column_stride];", "features.row(i)[j];"),
     Mutant("the caller's stream is not kept", BINDING, "if (!stream.is_none()) stream_ =", "if (stream.is_none()) stream_ ="),

@@ -1,5 +1,8 @@
 """What others in the process would meet of fidfast's: errors that were reported, memory taken late, streams held up."""
 
+from ctypes import byref, c_double, c_size_t, c_uint, c_void_p
+
+import numpy as np
 import pytest
 from device_arrays import DeviceArray
 from runtime_calls import OUT_OF_MEMORY, fill, scratch
@@ -24,6 +27,16 @@ def test_an_error_that_was_reported_is_no_later_calls(cuda, name):
     place = index_of(cuda, name, lambda: Moments(3, device="cuda:0"))
     with cuda.failing(place), pytest.raises((RuntimeError, MemoryError)):
         Moments(3, device="cuda:0")
+    assert cuda.status_of("cudaGetLastError") == 0
+
+
+def test_memory_that_cannot_be_freed_leaves_no_error(cuda):
+    moments = Moments(3, device="cuda:0")
+    cuda.clear_calls()
+    with cuda.failing(1) as happened:
+        del moments
+        assert happened()
+    assert cuda.calls()[0].name in ("cudaFree", "cudaFreeHost")
     assert cuda.status_of("cudaGetLastError") == 0
 
 
@@ -55,6 +68,24 @@ def test_the_default_stream_and_ours_do_not_wait_for_each_other(rng, cuda, strea
     cuda.synchronize(LEGACY)
     assert (theirs.to_numpy() == 0x07070707).all()
     assert cuda.pending() == waiting
+
+
+def test_what_is_copied_from_pinned_memory_may_be_overwritten(rng, cuda, extension):
+    """Of pinned memory a copy is made later, when the host's call has returned long ago."""
+    values = rng.standard_normal((3, 3))
+    size = values.nbytes
+    place = c_void_p()
+    cuda.call("cudaHostAlloc", byref(place), c_size_t(size), c_uint(0))
+    pinned = np.ctypeslib.as_array((c_double * 9).from_address(place.value)).reshape(3, 3)
+    empty = extension.Moments(3, "float64", 0).state()
+    pinned[:] = values @ values.T
+    expected = pinned.copy()
+    state = {**empty, "count": 40, "mean": np.zeros(3), "mean_low": np.zeros(3), "scatter": pinned}
+    moments = extension.Moments.from_state(state, 0)
+    pinned[:] = 7.0
+    assert np.array_equal(moments.state()["scatter"], expected)
+    del pinned, state
+    cuda.call("cudaFreeHost", place)
 
 
 @pytest.mark.parametrize("n", [3, 1500])

@@ -25,6 +25,7 @@ std::string log;
 std::map<std::string, long> live;
 long calls_until_failure = 0;
 int failure_status = -1;
+std::atomic<long> pause{0};
 thread_local int calls_left_out = 0;
 thread_local cudaError_t last_error_of_thread = cudaSuccess;
 
@@ -99,6 +100,7 @@ void fail_call(long count, int status) {
 
 bool failure_is_waiting() { return calls_until_failure > 0; }
 void leave_out_calls(int change) { calls_left_out += change; }
+std::atomic<long>& library_pause() { return pause; }
 cudaError_t& last_error() { return last_error_of_thread; }
 
 void count_live(const std::string& kind, int change) {

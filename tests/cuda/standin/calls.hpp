@@ -4,6 +4,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include <atomic>
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -108,6 +109,9 @@ bool failure_is_waiting();
 // The harness's own calls are neither logged nor counted nor made to fail.
 void leave_out_calls(int change);
 bool calls_are_left_out();
+
+// Microseconds that a call of the libraries takes at least, so that threads meet in them.
+std::atomic<long>& library_pause();
 
 cudaError_t& last_error();  // of this thread
 

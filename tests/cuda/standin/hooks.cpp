@@ -185,6 +185,8 @@ int standin_is_pending(std::uintptr_t stream) {
   }
 }
 
+void standin_set_library_pause(long microseconds) { library_pause() = microseconds; }
+
 // As after loading, but for the objects that are alive: their owners still hold them.
 void standin_reset() {
   const Lock lock;
@@ -196,6 +198,7 @@ void standin_reset() {
   clear_log();
   clear_reasons();
   last_error() = cudaSuccess;
+  library_pause() = 0;
 }
 
 }  // extern "C"

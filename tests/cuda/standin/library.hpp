@@ -3,8 +3,12 @@
 
 #include <cuda_runtime_api.h>
 
+#include <chrono>
+#include <map>
 #include <memory>
+#include <mutex>
 #include <string>
+#include <thread>
 
 #include "calls.hpp"
 #include "devices.hpp"
@@ -20,6 +24,35 @@ struct LibraryHandle {
 
   // The stream at the time of the call, which must still be alive.
   std::shared_ptr<Stream> queue() const { return stream_of(stream); }
+};
+
+// How many threads are in a call with a handle, of which the libraries allow one.
+struct Users {
+  std::mutex mutex;
+  std::map<void*, int> of_handle;
+};
+
+class Use {
+ public:
+  Use(Users& users, void* handle) : users_(users), handle_(handle) {
+    shared_ = change(+1) > 1;
+    std::this_thread::sleep_for(std::chrono::microseconds(library_pause()));
+  }
+  ~Use() { change(-1); }
+  Use(const Use&) = delete;
+  Use& operator=(const Use&) = delete;
+
+  bool is_shared() const { return shared_; }
+
+ private:
+  int change(int by) {
+    const std::lock_guard<std::mutex> lock(users_.mutex);
+    return users_.of_handle[handle_] += by;
+  }
+
+  Users& users_;
+  void* handle_;
+  bool shared_ = false;
 };
 
 class LibraryHandles {
@@ -53,7 +86,9 @@ class LibraryHandles {
   // `body` takes the handle and returns a status; the handle's device must be current.
   template <class Body>
   int call(const char* name, void* handle, const Body& body) {
+    const Use use(users_, handle);
     return guarded(library_, {name, Kind::kOrdinary, stream_for_log(handle)}, [&] {
+      if (use.is_shared()) throw Misuse("the handle is in use by another thread");
       const auto found = handles_.get(handle);
       if (found->device != current_device())
         throw Misuse(text("a handle of device ", found->device, " while device ", current_device(), " is current"));
@@ -73,6 +108,7 @@ class LibraryHandles {
 
   Library library_;
   Handles<LibraryHandle> handles_;
+  Users users_;
 };
 
 }  // namespace standin
