@@ -41,6 +41,7 @@ SECONDS = 900
 TESTS = (
     "updates",
     "rank_update",
+    "threads",
     "halves",
     "digits",
     "what_is_rejected",
@@ -56,7 +57,7 @@ FIRST = {
     "core/": ("faults", "updates"),
     "bindings/": ("what_is_rejected", "updates", "faults"),
     "cuda/kernels": ("kernel_shapes", "laws", "laws_of_distances"),
-    "cuda/context": ("nothing_left_behind", "availability", "updates", "faults"),
+    "cuda/context": ("threads", "nothing_left_behind", "availability", "updates", "faults"),
     "cuda/device": ("nothing_left_behind", "updates", "faults"),
     "cuda/libraries": ("availability",),
     "cuda/watch": ("what_is_rejected", "updates"),
@@ -312,7 +313,9 @@ def judge_all(chosen: list[Mutant], builder: Builder, results: Results, jobs: in
             raise RuntimeError(f"the tests fail without a fault: {unmutated}")
         sound.touch()
     with ThreadPoolExecutor(jobs) as pool:
-        list(pool.map(judge, chosen))
+        waiting = [pool.submit(judge, mutant) for mutant in chosen]
+    for failure in filter(None, (each.exception() for each in waiting)):  # one that does not compile, say
+        raise failure
 
 
 if __name__ == "__main__":
