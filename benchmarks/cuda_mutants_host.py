@@ -33,8 +33,6 @@ HOST = [
            '  check(cudaStreamWaitEvent(stream, event_, 0), "cudaStreamWaitEvent");\n', "  (void)stream;\n"),
     Mutant("the caller's stream waits for an old event", CONTEXT,
            '  check(cudaEventRecord(event_, stream_), "cudaEventRecord");\n', ""),
-    Mutant("two threads use one event at once", CONTEXT,
-           "  const std::lock_guard<std::mutex> lock(event_mutex_);\n", ""),
     Mutant("the thread's device is not set back", CONTEXT,
            "  context_of_thread = before_;\n  if (device_before_ >= 0) (void)cudaSetDevice(device_before_);\n",
            "  context_of_thread = before_;\n"),

@@ -136,6 +136,7 @@ py::dict describe(int device) {
   result["compute_capability"] = py::make_tuple(properties.major, properties.minor);
   result["memory"] = properties.totalGlobalMem;
   result["multiprocessors"] = properties.multiProcessorCount;
+  result["tensor_cores"] = cuda::current().is_slow_in_double();
   result["driver"] = driver;
   result["runtime"] = runtime;
   result["cublas"] = py::make_tuple(cublas, libraries.cublas_path);

@@ -93,8 +93,8 @@ void Context::close() noexcept {
 
 void Context::synchronize() { check(cudaStreamSynchronize(stream_), "cudaStreamSynchronize"); }
 
+// Threads may share the event: what another has recorded meanwhile is later work of the same stream.
 void Context::hold_up(cudaStream_t stream) {
-  const std::lock_guard<std::mutex> lock(event_mutex_);
   check(cudaEventRecord(event_, stream_), "cudaEventRecord");
   check(cudaStreamWaitEvent(stream, event_, 0), "cudaStreamWaitEvent");
 }

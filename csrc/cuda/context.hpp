@@ -82,7 +82,6 @@ class Context {
   SolverParams params_ = nullptr;
   std::mutex blas_mutex_;
   std::mutex solver_mutex_;
-  std::mutex event_mutex_;
 };
 
 /// While it lives, this thread works on one device; afterwards the thread's own device is current again.

@@ -48,8 +48,9 @@ def info() -> dict[str, Any]:
     -------
     dict
         ``available``; ``reason``, why not, or None; ``architectures``, what the extension was compiled for;
-        ``devices``, a list of dicts with name, compute capability, memory in bytes, number of multiprocessors, and the
-        versions and files of the driver, the runtime, cuBLAS and cuSOLVER.
+        ``devices``, a list of dicts with name, compute capability, memory in bytes, number of multiprocessors, whether
+        rows of 16 bits are multiplied on tensor cores, and the versions and files of the driver, the runtime, cuBLAS
+        and cuSOLVER.
     """
     extension, reason = _load()
     if extension is None:
@@ -90,7 +91,8 @@ def _first_look(module: ModuleType, device: int) -> str | None:
     from fidfast.cuda.check import first_problem
 
     try:
-        there, here = first_problem(module, device), first_problem(_core, 0)
+        tensor_cores = module.describe(device)["tensor_cores"]
+        there, here = first_problem(module, device, tensor_cores), first_problem(_core, 0, tensor_cores)
     except Exception as error:  # wrong numbers may end in any
         reason = f"it fails: {error}"
     else:

@@ -18,29 +18,50 @@ __all__ = ["first_problem", "main", "problems"]
 #: Largest relative difference between the two answers to a problem: rounding, in another order.
 TOLERANCE = 1e-11
 
+Answer = NDArray[np.float64]
 
-def first_problem(module: Any, device: int) -> dict[str, float]:
-    """Numbers that need every way of the extension, of 40 and 7 rows in dim 6; milliseconds."""
+
+def first_problem(module: Any, device: int, tensor_cores: bool) -> dict[str, float]:
+    """Numbers that need the ways a device takes; milliseconds.
+
+    Those of moments, distance and transport map, of 40 and 7 rows in dim 6; and where it multiplies on tensor cores, of
+    rows of 16 bits in the smallest dim for which it does.
+    """
     rng = np.random.default_rng(1)
     many, few = rng.standard_normal((40, 6)), rng.standard_normal((7, 6)) + 1
     first = _stats(module, device, many.astype(np.float32))
     second = _stats(module, device, few)
     jackknife = module.Jackknife(first, second, True, False, "float64", True)
-    return {
+    numbers = {
         "distance": module.frechet_distance(first, second),
         "trace of the transport map": float(np.trace(module.transport_map(first, second))),
         "distance without row 0": float(jackknife.without(False, many.astype(np.float32))[0][0]),
     }
+    if tensor_cores:
+        sigma = _covariance_of_halves(module, device, 512)
+        weights = rng.standard_normal(512) / np.sqrt(np.diag(sigma))
+        numbers["variance of 16-bit rows in a direction"] = float(weights @ sigma @ weights)
+    return numbers
 
 
-def _stats(module: Any, device: int, *batches: Any) -> Any:
-    moments = module.Moments(batches[0].shape[1], "float64", device)
+def _covariance_of_halves(module: Any, device: int, dim: int) -> Answer:
+    """Of float16 rows whose products have one right answer: float32 sums of 64 integers that small are exact.
+
+    Half of the units are bfloat16 numbers too, others are not, and some are too far from the origin for products of 16
+    bits: each goes another way on tensor cores.
+    """
+    rows = np.random.default_rng(3).integers(-3, 4, (dim + 16, dim))
+    rows[:, dim // 2 :] *= 101  # 303 has nine bits
+    rows[:, -dim // 16 :] += 1000
+    precision = "float64" if module is _core else "float32"  # the CPU is to be right
+    return np.asarray(_stats(module, device, rows.astype(np.float16), precision=precision).sigma)
+
+
+def _stats(module: Any, device: int, *batches: Any, precision: str = "float64") -> Any:
+    moments = module.Moments(batches[0].shape[1], precision, device)
     for batch in batches:
         moments.update(batch)
     return moments.stats(1)
-
-
-Answer = NDArray[np.float64]
 
 
 def problems(dim: int) -> Iterator[tuple[str, Callable[[Any, int], Answer]]]:
@@ -56,6 +77,8 @@ def problems(dim: int) -> Iterator[tuple[str, Callable[[Any, int], Answer]]]:
 
     for dtype in sides:
         yield f"covariance of {dtype} rows in batches", moments_of(dtype)
+
+    yield "covariance of float16 rows in float32", lambda *where: _covariance_of_halves(*where, dim)
 
     def merged(module: Any, device: int) -> Answer:
         parts = [module.Moments(dim, "float64", device) for _ in range(2)]

@@ -50,7 +50,7 @@ def build() -> Path:
     RuntimeError
         If the compiler fails.
     """
-    compiler = _compiler()
+    compiler = cxx_compiler()
     headers = cuda_headers()
     digest = hashlib.sha256(repr((compiler, str(headers), FLAGS, _PARTS)).encode())
     for source in sorted(SOURCES.iterdir()):
@@ -93,7 +93,7 @@ def _run(*command) -> None:
         raise RuntimeError(f"building the stand-in for CUDA failed:\n{done.stderr}")
 
 
-def _compiler() -> str:
+def cxx_compiler() -> str:
     for name in (os.environ.get("CXX"), "c++", "g++", "clang++"):
         if name and (path := shutil.which(name)):
             return path

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import test_house
 from device_arrays import DeviceArray
+from standin_build import cxx_compiler
 
 import fidfast
 from fidfast import Moments, _core, devices
@@ -64,7 +65,7 @@ def test_a_driver_that_comes_later_is_found(cuda, unseen):
     assert not fidfast.cuda.available()
     cuda.set_driver("present")
     assert fidfast.cuda.available()
-    assert Moments(3, device="cuda:1").device == "cuda:1"
+    assert Moments(3, device="cuda:0").device == "cuda:0"
 
 
 @pytest.mark.parametrize("number", [2, 17])
@@ -113,7 +114,7 @@ def test_an_extension_that_cannot_be_loaded_says_why(extension, monkeypatch):
     assert fidfast.cuda.info()["reason"] == "/x/_cuda.so: undefined symbol: cudaLaunchKernel"
 
 
-LIBRARIES_MISSING = """
+WITHOUT_LIBRARIES = """
 import ctypes, json, sys, warnings
 for name in ("libcublas.so.13", "libcublas.so.12"):
     try:
@@ -126,6 +127,8 @@ import numpy as np
 import standin, standin_build
 standin_build.SONAMES = standin_build.SONAMES[:1]
 cuda = standin.load()
+for name in sys.argv[2:]:
+    ctypes.CDLL(name)
 import fidfast
 fidfast._cuda = standin.import_extension("fidfast._cuda", sys.argv[1])
 from device_arrays import DeviceArray
@@ -147,12 +150,12 @@ print(json.dumps([[str(warning.message) for warning in caught], said]))
 """
 
 
-def test_libraries_that_are_missing_are_named(extension, tmp_path):
-    """A copy of the extension, beside which no packages of NVIDIA's lie, in a process without cuBLAS."""
-    copied = tmp_path / Path(extension.__file__).name
+def said_without_libraries(extension, folder, *loaded):
+    """Warning and error of a copy of the extension, beside which no packages of NVIDIA's lie, with these."""
+    copied = folder / Path(extension.__file__).name
     copied.write_bytes(Path(extension.__file__).read_bytes())
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", LIBRARIES_MISSING, str(copied)],
+        [sys.executable, "-W", "error", "-c", WITHOUT_LIBRARIES, *map(str, [copied, *loaded])],
         capture_output=True,
         text=True,
         check=False,
@@ -163,6 +166,11 @@ def test_libraries_that_are_missing_are_named(extension, tmp_path):
     if said == "there":
         pytest.skip("the system has cuBLAS where every process finds it")
     (warning, _), error = said
+    return warning, error
+
+
+def test_libraries_that_are_missing_are_named(extension, tmp_path):
+    warning, error = said_without_libraries(extension, tmp_path)
     told = "install the packages nvidia-cublas and nvidia-cusolver, or a CUDA toolkit"
     assert (
         "CUDA device 0 is not used, and the CPU does its work, since it fails: cannot load libcublas.so.13" in warning
@@ -171,6 +179,22 @@ def test_libraries_that_are_missing_are_named(extension, tmp_path):
     assert "python -m fidfast.cuda" in warning
     assert error.startswith("cuda:1 cannot be used: it fails: cannot load libcublas.so.13")
     assert told in error
+
+
+def test_a_function_that_a_library_lacks_is_named(extension, tmp_path):
+    """Libraries of another version, say, are no crash at the first call of what they lack."""
+    source = tmp_path / "old.cpp"
+    source.write_text(
+        'extern "C" int cublasCreate_v2() { return 1; }\nextern "C" int cusolverDnCreate() { return 1; }\n'
+    )
+    libraries = [tmp_path / name for name in ("libcublas.so.13", "libcusolver.so.12")]
+    for library in libraries:
+        command = [cxx_compiler(), "-shared", "-fPIC", f"-Wl,-soname,{library.name}", source, "-o", library]
+        subprocess.run(command, check=True)
+    warning, error = said_without_libraries(extension, tmp_path, *libraries)
+    reason = "it fails: the CUDA libraries of this process have no cublasDestroy_v2"
+    assert reason in warning
+    assert error == f"cuda:1 cannot be used: {reason}"
 
 
 # The first look -----------------------------------------------------------------------------------------------------
@@ -185,6 +209,24 @@ def test_the_first_look_is_short_and_taken_once(cuda, unseen):
     assert fidfast.cuda.extension(0) is unseen
     assert cuda.calls() == calls
     assert fidfast.cuda.why_not(0) is None
+
+
+def test_tensor_cores_have_their_first_look_where_they_are_used(unseen, monkeypatch):
+    asked = []
+    monkeypatch.setattr(check, "first_problem", lambda *where: (asked.append(where), {})[1])
+    for device in range(2):
+        assert fidfast.cuda.extension(device) is unseen
+    assert asked == [(unseen, 0, False), (_core, 0, False), (unseen, 1, True), (_core, 0, True)]
+    assert [device["tensor_cores"] for device in fidfast.cuda.info()["devices"]] == [False, True]
+
+
+def test_the_first_look_at_tensor_cores(cuda, unseen):
+    """All sums of products are exact there; what is left is the rounding of weights and of means."""
+    cuda.clear_calls()
+    found = check.first_problem(unseen, 1, True)
+    assert any("rank_update" in call.name for call in cuda.calls())
+    assert found == pytest.approx(check.first_problem(_core, 0, True), rel=1e-13)
+    assert len(found) == 4
 
 
 def rows_on_device(rng):
@@ -209,8 +251,9 @@ def assert_the_cpu_does_the_work(rows, match):
 def test_a_device_that_gives_another_answer_is_not_used(rng, unseen, monkeypatch):
     first_problem = check.first_problem
 
-    def lies(module, device):
-        numbers = first_problem(module, device)
+    def lies(*where):
+        module = where[0]
+        numbers = first_problem(*where)
         return {**numbers, "distance": 1.0} if module is unseen else {**numbers, "distance": 1.0 + 2e-9}
 
     monkeypatch.setattr(check, "first_problem", lies)
@@ -223,7 +266,7 @@ def test_a_device_that_gives_another_answer_is_not_used(rng, unseen, monkeypatch
 
 def test_not_a_number_is_another_answer(unseen, monkeypatch):
     numbers = {unseen: {"distance": float("nan")}, _core: {"distance": 1.0}}
-    monkeypatch.setattr(check, "first_problem", lambda module, device: numbers[module])
+    monkeypatch.setattr(check, "first_problem", lambda module, device, tensor_cores: numbers[module])
     with pytest.warns(UserWarning, match="distance nan there, 1.0 here"):
         assert fidfast.cuda.extension(0) is None
 
@@ -232,7 +275,7 @@ def test_not_a_number_is_another_answer(unseen, monkeypatch):
 def test_a_first_look_that_fails(rng, unseen, monkeypatch, error):
     """Wrong numbers may end in any error: features that hold NaN, a covariance that is none."""
 
-    def fails(module, device):
+    def fails(module, device, tensor_cores):
         if module is unseen:
             raise error("as if broken")
 
