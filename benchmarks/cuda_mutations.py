@@ -51,6 +51,7 @@ TESTS = (
     "values",
     "faults",
     "availability",
+    "libraries",
     "faults_of_distances",
 )
 FIRST = {
@@ -59,7 +60,7 @@ FIRST = {
     "cuda/kernels": ("kernel_shapes", "laws", "laws_of_distances"),
     "cuda/context": ("threads", "nothing_left_behind", "availability", "updates", "faults"),
     "cuda/device": ("nothing_left_behind", "updates", "faults"),
-    "cuda/libraries": ("availability",),
+    "cuda/libraries": ("libraries", "availability"),
     "cuda/watch": ("what_is_rejected", "updates"),
     "cuda/rows": ("laws", "digits", "updates"),
     "cuda/elements": ("digits", "laws_of_distances", "laws"),

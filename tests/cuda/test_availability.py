@@ -1,21 +1,16 @@
 """Whether there is a GPU to work on, what is told where there is none, and the first look at one."""
 
 import json
-import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import test_house
 from device_arrays import DeviceArray
-from standin_build import cxx_compiler
 
 import fidfast
 from fidfast import Moments, _core, devices
 from fidfast.cuda import check
-
-HERE = Path(__file__).parent
 
 
 @pytest.fixture
@@ -112,89 +107,6 @@ def test_an_extension_that_cannot_be_loaded_says_why(extension, monkeypatch):
     monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
     monkeypatch.setattr(fidfast.cuda.importlib.util, "find_spec", lambda name: object())
     assert fidfast.cuda.info()["reason"] == "/x/_cuda.so: undefined symbol: cudaLaunchKernel"
-
-
-WITHOUT_LIBRARIES = """
-import ctypes, json, sys, warnings
-for name in ("libcublas.so.13", "libcublas.so.12"):
-    try:
-        ctypes.CDLL(name)
-    except OSError:
-        continue
-    print(json.dumps("there"))
-    raise SystemExit
-import numpy as np
-import standin, standin_build
-standin_build.SONAMES = standin_build.SONAMES[:1]
-cuda = standin.load()
-for name in sys.argv[2:]:
-    ctypes.CDLL(name)
-import fidfast
-fidfast._cuda = standin.import_extension("fidfast._cuda", sys.argv[1])
-from device_arrays import DeviceArray
-rows = np.random.default_rng(1).standard_normal((9, 3))
-moments, expected = fidfast.Moments(3), fidfast.Moments(3)
-with warnings.catch_warnings(record=True) as caught:
-    warnings.simplefilter("always")
-    moments.update(DeviceArray(rows))
-    moments.update(DeviceArray(rows))
-    try:
-        fidfast.Moments(3, device="cuda:1")
-    except RuntimeError as error:
-        said = str(error)
-for _ in range(2):
-    expected.update(rows)
-assert moments.device == "cpu" and moments == expected
-assert set(cuda.live().values()) == {0}, cuda.live()
-print(json.dumps([[str(warning.message) for warning in caught], said]))
-"""
-
-
-def said_without_libraries(extension, folder, *loaded):
-    """Warning and error of a copy of the extension, beside which no packages of NVIDIA's lie, with these."""
-    copied = folder / Path(extension.__file__).name
-    copied.write_bytes(Path(extension.__file__).read_bytes())
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", WITHOUT_LIBRARIES, *map(str, [copied, *loaded])],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=HERE,
-    )
-    assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout)
-    if said == "there":
-        pytest.skip("the system has cuBLAS where every process finds it")
-    (warning, _), error = said
-    return warning, error
-
-
-def test_libraries_that_are_missing_are_named(extension, tmp_path):
-    warning, error = said_without_libraries(extension, tmp_path)
-    told = "install the packages nvidia-cublas and nvidia-cusolver, or a CUDA toolkit"
-    assert (
-        "CUDA device 0 is not used, and the CPU does its work, since it fails: cannot load libcublas.so.13" in warning
-    )
-    assert told in warning
-    assert "python -m fidfast.cuda" in warning
-    assert error.startswith("cuda:1 cannot be used: it fails: cannot load libcublas.so.13")
-    assert told in error
-
-
-def test_a_function_that_a_library_lacks_is_named(extension, tmp_path):
-    """Libraries of another version, say, are no crash at the first call of what they lack."""
-    source = tmp_path / "old.cpp"
-    source.write_text(
-        'extern "C" int cublasCreate_v2() { return 1; }\nextern "C" int cusolverDnCreate() { return 1; }\n'
-    )
-    libraries = [tmp_path / name for name in ("libcublas.so.13", "libcusolver.so.12")]
-    for library in libraries:
-        command = [cxx_compiler(), "-shared", "-fPIC", f"-Wl,-soname,{library.name}", source, "-o", library]
-        subprocess.run(command, check=True)
-    warning, error = said_without_libraries(extension, tmp_path, *libraries)
-    reason = "it fails: the CUDA libraries of this process have no cublasDestroy_v2"
-    assert reason in warning
-    assert error == f"cuda:1 cannot be used: {reason}"
 
 
 # The first look -----------------------------------------------------------------------------------------------------
