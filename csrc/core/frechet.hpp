@@ -79,7 +79,7 @@ struct Pair {
     return s2;
   }
 
-  /// F2^T F1.
+  /// F2^T F1, (rank of F2, rank of F1).
   Matrix<Device> cross_product() const {
     const Matrix<Device> f1_in_order = Linalg<Device>::gather_rows(f1->f, places_in_f1());
     if (f2->triangular) return Linalg<Device>::triangular_product(f2->f, f1_in_order);

@@ -264,7 +264,7 @@ struct Linalg {
   static std::vector<double> eigenvalues(Matrix<Device>& a);
   /// The same, with the eigenvectors as the columns of a.
   static std::vector<double> eigenvectors(Matrix<Device>& a);
-  /// Singular values of a (m, n), descending, on the host; a is destroyed.
+  /// Singular values of a (m, n), m >= n, descending, on the host; a is destroyed.
   static std::vector<double> singular_values(Matrix<Device>& a);
   /// The same, with the right singular vectors as the columns of `right` (n, min(m, n)); a is destroyed.
   static std::vector<double> right_singular_vectors(Matrix<Device>& a, Matrix<Device>& right);

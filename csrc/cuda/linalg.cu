@@ -277,7 +277,6 @@ std::vector<double> Linalg<Cuda>::eigenvectors(M& a) {
 
 template <>
 std::vector<double> Linalg<Cuda>::singular_values(M& a) {
-  if (a.rows() < a.cols()) a = transposed(a);
   M u;
   M vt;
   return svd(a, false, u, vt);

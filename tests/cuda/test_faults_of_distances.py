@@ -119,6 +119,19 @@ def test_require_finite(rng, cuda, extension):
     fail_each_call(cuda, tuple, lambda: extension.require_finite(features), lambda shape: tuple(shape) == (5, 3))
 
 
+@pytest.mark.parametrize("routine", ["cusolverDnXsyevd", "cusolverDnXgesvd"])
+def test_a_decomposition_that_does_not_converge(cuda, extension, routine):
+    """It says so in its `info` alone, and what it leaves behind are no numbers."""
+    sides = [gaussian_of(extension, MU, FULL), gaussian_of(extension, MU + 1, 2 * FULL)]
+    if routine == "cusolverDnXgesvd":
+        sides = [extension.Gaussian.from_columns(mu, COLUMNS, 2) for mu in (MU, MU + 1)]
+    expected = extension.frechet_distance(*sides)  # and the factors are known
+    cuda.set_solver_info(3)
+    with pytest.raises(RuntimeError, match=f"^{routine} did not converge: info = 3$"):
+        extension.frechet_distance(*sides)
+    assert extension.frechet_distance(*sides) == expected
+
+
 def test_a_description(cuda, extension):
     expected = extension.describe(0)
     fail_each_call(cuda, tuple, lambda: extension.describe(0), lambda found: found == expected)

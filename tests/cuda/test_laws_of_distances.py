@@ -120,6 +120,18 @@ def test_full_rank_against_sixty_digits(rng, device, condition):
         assert float(abs(terms.trace_root - exact)) <= (1e-12 if condition <= 1e3 else 1e-9) * exact
 
 
+@pytest.mark.parametrize("dim", [3, 4, 5, 6])
+def test_the_bound_of_ill_conditioned_covariances(rng, device, dim):
+    """It rests on the norm of an inverse, which the host estimates: of matrices this small without error."""
+    for _ in range(5):
+        sigmas = [covariance(spectrum(dim, 1e6, rng), rotation(dim, rng)) for _ in range(2)]
+        on_host, there = (
+            fidfast.frechet_terms(*(gaussian(place, sigma) for sigma in sigmas)) for place in (HOST, device)
+        )
+        # The inverse of a matrix of condition 1e6 is known to 1e6 eps; with room for the sum of entries.
+        assert there.rounding == pytest.approx(on_host.rounding, rel=1e-8)
+
+
 @pytest.mark.parametrize("order", [1, -1])
 def test_commuting_covariances(rng, device, order):
     basis = rotation(8, rng)
