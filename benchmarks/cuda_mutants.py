@@ -14,7 +14,7 @@ class Mutant(NamedTuple):
     file: str  # under csrc/
     old: str
     new: str
-    equivalent: str = ""  # of one that survives: why nobody could tell, or why no test does
+    equivalent: str = ""  # of one that survives: why what is computed stays right
 
 
 def mutants() -> list[Mutant]:

@@ -236,25 +236,36 @@ class Results:
             RESULTS.write_text(json.dumps(self.by_name, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+def _percent(part: int, whole: int) -> str:
+    return f"{100 * part / max(whole, 1):.1f} %"
+
+
 def report(everything: list[Mutant], results: Results) -> str:
     done = [(mutant, results.by_name[mutant.name]) for mutant in everything if mutant.name in results.by_name]
     killed = [(mutant, result) for mutant, result in done if result["outcome"] == "killed"]
     survived = [mutant for mutant, result in done if result["outcome"] == "survived"]
+    harmless = [mutant for mutant in survived if mutant.equivalent]
+    missed = [mutant for mutant in survived if not mutant.equivalent]
+    left = len(everything) - len(done)
+    faults = len(done) - len(harmless)
     lines = [
         "# Seeded faults in the CUDA half",
         "",
         "`python -m benchmarks.cuda_mutations` seeds one fault at a time, and runs the tests of `tests/cuda` that need",
         "the extension on what comes out, until one fails.",
         "",
-        f"Of {len(everything)} faults that are listed {len(done)} were run so far, "
-        f"and **{len(killed)} of those noticed**.",
+        f"{len(done)} edits were tried{f', {left} more are listed' if left else ''}. {len(harmless)} of them "
+        f"proved to be no faults, since what is computed stays right. Of the other {faults} **{len(killed)} were "
+        f"noticed** ({_percent(len(killed), faults)}; of all edits {_percent(len(killed), len(done))}).",
         "",
         "## Not noticed",
         "",
     ]
-    lines += [f"- `{mutant.file}`: {mutant.name}. {mutant.equivalent or '**Not explained.**'}" for mutant in survived]
+    lines += [*(f"- `{mutant.file}`: {mutant.name}" for mutant in missed)] or ["None."]
+    lines += ["", "## No faults", ""]
+    lines += [*(f"- `{mutant.file}`: {mutant.name}. {mutant.equivalent}" for mutant in harmless)] or ["None."]
     lines += [
-        "" if survived else "None.\n",
+        "",
         "## Noticed",
         "",
         "| file | fault | test | what it says |",

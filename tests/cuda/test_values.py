@@ -46,6 +46,16 @@ def test_copies_pickles_and_checkpoints_go_on_with_the_same_digits(rng, tmp_path
         assert other.stats() == original.stats()
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_equal_moments_have_equal_bits(dtype):
+    rows = np.zeros((3, 5), dtype)
+    other = rows.copy()
+    other[1, 2] = -0.0
+    for place in (HOST, FIRST):
+        assert moments_of(place, rows) == moments_of(place, rows.copy())
+        assert moments_of(place, rows) != moments_of(place, other)
+
+
 def test_the_text_of_moments_names_the_device(rng):
     rows = rng.standard_normal((4, 5))
     for place, told in ((HOST, ""), (FIRST, ", device='cuda:0'"), (SECOND, ", device='cuda:1'")):
