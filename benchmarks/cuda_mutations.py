@@ -39,6 +39,7 @@ SECONDS = 900
 
 #: Tests that need the extension, in this order; those that know most of the mutated file come before them.
 TESTS = (
+    "streams",
     "updates",
     "rank_update",
     "threads",
@@ -55,11 +56,11 @@ TESTS = (
     "faults_of_distances",
 )
 FIRST = {
-    "core/": ("faults", "updates"),
-    "bindings/": ("what_is_rejected", "updates", "faults"),
+    "core/": ("faults", "updates", "streams"),
+    "bindings/": ("streams", "what_is_rejected", "updates", "faults"),
     "cuda/kernels": ("kernel_shapes", "laws", "laws_of_distances"),
-    "cuda/context": ("threads", "nothing_left_behind", "availability", "updates", "faults"),
-    "cuda/device": ("nothing_left_behind", "updates", "faults"),
+    "cuda/context": ("threads", "nothing_left_behind", "availability", "streams", "faults"),
+    "cuda/device": ("nothing_left_behind", "streams", "faults"),
     "cuda/libraries": ("libraries", "availability"),
     "cuda/watch": ("what_is_rejected", "updates"),
     "cuda/rows": ("laws", "digits", "updates"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType
 from typing import Any
 
@@ -70,6 +71,15 @@ def stream_of(features: Any) -> int | None:
     return None
 
 
+def _made_current(features: Any) -> AbstractContextManager[Any]:
+    """While it lasts, torch's current device is that of its features, of which alone it exports."""
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(features, torch.Tensor) and features.is_cuda:
+        device: AbstractContextManager[Any] = torch.cuda.device(features.device)
+        return device
+    return nullcontext()
+
+
 def on_host(features: Any) -> Any:
     """Features that a GPU holds, in the host's memory; others as they are."""
     if cuda_device_of(features) is None:
@@ -77,6 +87,8 @@ def on_host(features: Any) -> Any:
     for copy in ("cpu", "get"):  # torch's name for it, and CuPy's
         if hasattr(features, copy):
             return getattr(features, copy)()
+    if hasattr(features, "__array__"):  # JAX's
+        return np.asarray(features)
     return np.from_dlpack(features, device="cpu", copy=True)
 
 
@@ -84,7 +96,8 @@ def presented(features: Any, device: int | None, stream: int | None) -> Iterator
     """Features as the core on this device takes them, in parts where they must be copied, and the stream to obey."""
     here = cuda_device_of(features)
     if here is None or here == device:
-        yield features, None if here is None else stream_of(features) if stream is None else stream
+        with _made_current(features):
+            yield features, None if here is None else stream_of(features) if stream is None else stream
         return
     for first in range(0, max(len(features), 1), _ROWS_AT_A_TIME):
         yield on_host(features[first : first + _ROWS_AT_A_TIME]), None

@@ -52,6 +52,8 @@ struct CudaDoor {
       // By the standard, the exporter makes this stream wait for what writes the features.
       const auto own = reinterpret_cast<std::uintptr_t>(cuda::current().stream());
       bindings::Features borrowed = borrow_by_dlpack(exportable(array), py::int_(own));
+      // What the exporter takes for that is its current stream, which may be another than the one that was named.
+      if (stream_) cuda::current().wait_for(reinterpret_cast<cudaStream_t>(*stream_));
       view_ = borrowed.view;
       owner_ = std::move(borrowed.owner);
     }
@@ -117,30 +119,41 @@ py::tuple device_count() {
   return py::make_tuple(count, why);
 }
 
+/// Without making anything on the device.
 py::dict describe(int device) {
-  const CudaDoor::Session session({device});
+  cuda::require_device(device);
   cudaDeviceProp properties{};
   cuda::check(cudaGetDeviceProperties(&properties, device), "cudaGetDeviceProperties");
-  int driver = 0;
-  int runtime = 0;
-  cuda::check(cudaDriverGetVersion(&driver), "cudaDriverGetVersion");
-  cuda::check(cudaRuntimeGetVersion(&runtime), "cudaRuntimeGetVersion");
-  const cuda::Libraries& libraries = cuda::libraries();
-  int cublas = 0;
-  int cusolver = 0;
-  cuda::current().with_blas(
-      [&](auto blas) { cuda::check_library(libraries.cublasGetVersion_v2(blas, &cublas), "cublasGetVersion"); });
-  cuda::check_library(libraries.cusolverGetVersion(&cusolver), "cusolverGetVersion");
   py::dict result;
   result["name"] = std::string(properties.name);
   result["compute_capability"] = py::make_tuple(properties.major, properties.minor);
   result["memory"] = properties.totalGlobalMem;
   result["multiprocessors"] = properties.multiProcessorCount;
-  result["tensor_cores"] = cuda::current().is_slow_in_double();
+  result["tensor_cores"] = cuda::is_slow_in_double(device);
+  return result;
+}
+
+/// Of the driver and the libraries, which are loaded for this.
+py::dict versions() {
+  int driver = 0;
+  int runtime = 0;
+  cuda::check(cudaDriverGetVersion(&driver), "cudaDriverGetVersion");
+  cuda::check(cudaRuntimeGetVersion(&runtime), "cudaRuntimeGetVersion");
+  const cuda::Libraries& libraries = cuda::libraries();
+  const auto property = [&](libraryPropertyType type) {
+    int value = 0;
+    cuda::check_blas(libraries.cublasGetProperty(type, &value), "cublasGetProperty");
+    return std::to_string(value);
+  };
+  int cusolver = 0;
+  cuda::check_solver(libraries.cusolverGetVersion(&cusolver), "cusolverGetVersion");
+  py::dict result;
   result["driver"] = driver;
   result["runtime"] = runtime;
-  result["cublas"] = py::make_tuple(cublas, libraries.cublas_path);
-  result["cusolver"] = py::make_tuple(cusolver, libraries.cusolver_path);
+  result["cublas"] = property(MAJOR_VERSION) + "." + property(MINOR_VERSION) + "." + property(PATCH_LEVEL);
+  result["cublas_path"] = libraries.cublas_path;
+  result["cusolver"] = cusolver;
+  result["cusolver_path"] = libraries.cusolver_path;
   return result;
 }
 
@@ -156,4 +169,5 @@ PYBIND11_MODULE(_cuda, module) {
   bind<CudaDoor>(module);
   module.def("device_count", &device_count);
   module.def("describe", &describe, py::arg("device"));
+  module.def("versions", &versions);
 }

@@ -25,9 +25,19 @@ void check(cudaError_t status, const char* what) {
   throw Error(text);
 }
 
-void check_library(int status, const char* what) {
-  if (status != kSuccess) throw Error(std::string(what) + " failed with status " + std::to_string(status));
+namespace {
+
+void check_library(int status, int out_of_memory, const char* what) {
+  if (status == kSuccess) return;
+  const std::string text = std::string(what) + " failed with status " + std::to_string(status);
+  if (status == out_of_memory) throw OutOfMemory(text + ", which means that the GPU has no more memory");
+  throw Error(text);
 }
+
+}  // namespace
+
+void check_blas(int status, const char* what) { check_library(status, kBlasOutOfMemory, what); }
+void check_solver(int status, const char* what) { check_library(status, kSolverOutOfMemory, what); }
 
 int device_count(std::string* why) {
   int count = 0;
@@ -51,6 +61,22 @@ int device_count(std::string* why) {
   return 0;
 }
 
+void require_device(int device) {
+  std::string why;
+  const int count = device_count(&why);
+  if (count == 0) throw Error("no CUDA device: " + why);
+  if (device < 0 || device >= count) {
+    throw Error("no CUDA device " + std::to_string(device) + ": there are " + std::to_string(count));
+  }
+}
+
+bool is_slow_in_double(int device) {
+  int single_to_double = 0;
+  check(cudaDeviceGetAttribute(&single_to_double, cudaDevAttrSingleToDoublePrecisionPerfRatio, device),
+        "cudaDeviceGetAttribute");
+  return single_to_double >= 16;
+}
+
 Context& Context::of(int device) {
   static std::mutex mutex;
   // Never destroyed: at the end of the process the driver may be gone before they are.
@@ -72,22 +98,23 @@ Context& Context::of(int device) {
 
 void Context::open() {
   const Libraries& library = libraries();
-  check(cudaDeviceGetAttribute(&single_to_double_, cudaDevAttrSingleToDoublePrecisionPerfRatio, device_),
-        "cudaDeviceGetAttribute");
+  slow_in_double_ = cuda::is_slow_in_double(device_);
   check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreate");
-  check(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), "cudaEventCreate");
-  check_library(library.cublasCreate_v2(&blas_), "cublasCreate");
-  check_library(library.cublasSetStream_v2(blas_, stream_), "cublasSetStream");
-  check_library(library.cusolverDnCreate(&solver_), "cusolverDnCreate");
-  check_library(library.cusolverDnSetStream(solver_, stream_), "cusolverDnSetStream");
-  check_library(library.cusolverDnCreateParams(&params_), "cusolverDnCreateParams");
+  check(cudaEventCreateWithFlags(&done_, cudaEventDisableTiming), "cudaEventCreate");
+  check(cudaEventCreateWithFlags(&written_, cudaEventDisableTiming), "cudaEventCreate");
+  check_blas(library.cublasCreate_v2(&blas_), "cublasCreate");
+  check_blas(library.cublasSetStream_v2(blas_, stream_), "cublasSetStream");
+  check_solver(library.cusolverDnCreate(&solver_), "cusolverDnCreate");
+  check_solver(library.cusolverDnSetStream(solver_, stream_), "cusolverDnSetStream");
+  check_solver(library.cusolverDnCreateParams(&params_), "cusolverDnCreateParams");
 }
 
 void Context::close() noexcept {
   if (params_ != nullptr) (void)libraries().cusolverDnDestroyParams(params_);
   if (solver_ != nullptr) (void)libraries().cusolverDnDestroy(solver_);
   if (blas_ != nullptr) (void)libraries().cublasDestroy_v2(blas_);
-  if (event_ != nullptr) (void)cudaEventDestroy(event_);
+  if (written_ != nullptr) (void)cudaEventDestroy(written_);
+  if (done_ != nullptr) (void)cudaEventDestroy(done_);
   if (stream_ != nullptr) (void)cudaStreamDestroy(stream_);
 }
 
@@ -95,17 +122,18 @@ void Context::synchronize() { check(cudaStreamSynchronize(stream_), "cudaStreamS
 
 // Threads may share the event: what another has recorded meanwhile is later work of the same stream.
 void Context::hold_up(cudaStream_t stream) {
-  check(cudaEventRecord(event_, stream_), "cudaEventRecord");
-  check(cudaStreamWaitEvent(stream, event_, 0), "cudaStreamWaitEvent");
+  check(cudaEventRecord(done_, stream_), "cudaEventRecord");
+  check(cudaStreamWaitEvent(stream, done_, 0), "cudaStreamWaitEvent");
+}
+
+void Context::wait_for(cudaStream_t stream) {
+  const std::lock_guard<std::mutex> lock(written_mutex_);  // or another thread's stream would be waited for
+  check(cudaEventRecord(written_, stream), "cudaEventRecord");
+  check(cudaStreamWaitEvent(stream_, written_, 0), "cudaStreamWaitEvent");
 }
 
 Session::Session(int device) : before_(context_of_thread) {
-  std::string why;
-  const int count = device_count(&why);
-  if (count == 0) throw Error("no CUDA device: " + why);
-  if (device < 0 || device >= count) {
-    throw Error("no CUDA device " + std::to_string(device) + ": there are " + std::to_string(count));
-  }
+  require_device(device);
   int current_device = 0;
   check(cudaGetDevice(&current_device), "cudaGetDevice");
   if (current_device != device) {
@@ -122,7 +150,7 @@ Session::Session(int device) : before_(context_of_thread) {
 
 Session::~Session() {
   context_of_thread = before_;
-  if (device_before_ >= 0) (void)cudaSetDevice(device_before_);
+  if (device_before_ >= 0 && cudaSetDevice(device_before_) != cudaSuccess) (void)cudaGetLastError();
 }
 
 Context& current() {

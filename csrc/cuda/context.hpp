@@ -30,12 +30,19 @@ class OutOfMemory : public std::bad_alloc {
   std::string message_;
 };
 
-/// Throws Error where a status is none of success; `what` was being done.
+/// Throw Error, or OutOfMemory, where a status is none of success; `what` was being done.
 void check(cudaError_t status, const char* what);
-void check_library(int status, const char* what);
+void check_blas(int status, const char* what);
+void check_solver(int status, const char* what);
 
 /// How many devices there are; 0, and why, where there is none. Never throws.
 int device_count(std::string* why = nullptr);
+
+/// Throws Error where there is no such device.
+void require_device(int device);
+
+/// Whether a device's float64 is at least 16 times slower than float32: cards for graphics, and some of the latest.
+bool is_slow_in_double(int device);
 
 /// Of one device; made at its first use, and left to the end of the process.
 class Context {
@@ -45,10 +52,10 @@ class Context {
 
   int device() const { return device_; }
   cudaStream_t stream() const { return stream_; }
-  /// Whether float64 is at least 16 times slower than float32: cards for graphics, and some of the latest.
-  bool is_slow_in_double() const { return single_to_double_ >= 16; }
+  bool is_slow_in_double() const { return slow_in_double_; }
 
-  /// work(handle), one thread at a time: a handle serves one, and an eigenproblem must not hold up an update.
+  /// work(handle), one thread at a time, since a handle serves one. Of two kinds, so that the thread of an update need
+  /// not wait for that of an eigenproblem; on the device their work is one after the other.
   template <class Work>
   void with_blas(Work work) {
     const std::lock_guard<std::mutex> lock(blas_mutex_);
@@ -64,6 +71,8 @@ class Context {
   void synchronize();
   /// `stream` waits for it.
   void hold_up(cudaStream_t stream);
+  /// What is given from now on waits for all work given to `stream` so far.
+  void wait_for(cudaStream_t stream);
 
   Context(const Context&) = delete;
   Context& operator=(const Context&) = delete;
@@ -74,14 +83,16 @@ class Context {
   void close() noexcept;
 
   int device_;
-  int single_to_double_ = 0;
+  bool slow_in_double_ = false;
   cudaStream_t stream_ = nullptr;
-  cudaEvent_t event_ = nullptr;
+  cudaEvent_t done_ = nullptr;     // recorded in our stream
+  cudaEvent_t written_ = nullptr;  // recorded in others
   BlasHandle blas_ = nullptr;
   SolverHandle solver_ = nullptr;
   SolverParams params_ = nullptr;
   std::mutex blas_mutex_;
   std::mutex solver_mutex_;
+  std::mutex written_mutex_;
 };
 
 /// While it lives, this thread works on one device; afterwards the thread's own device is current again.

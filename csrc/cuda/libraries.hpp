@@ -25,12 +25,14 @@ constexpr int kNonUnitDiagonal = 0;
 constexpr int kValuesOnly = 0;
 constexpr int kValuesAndVectors = 1;
 constexpr int kSuccess = 0;
+constexpr int kBlasOutOfMemory = 3;
+constexpr int kSolverOutOfMemory = 2;
 
 #define FIDFAST_CUBLAS(X)                                                                                             \
   X(cublasCreate_v2, int(BlasHandle*))                                                                                \
   X(cublasDestroy_v2, int(BlasHandle))                                                                                \
   X(cublasSetStream_v2, int(BlasHandle, cudaStream_t))                                                                \
-  X(cublasGetVersion_v2, int(BlasHandle, int*))                                                                       \
+  X(cublasGetProperty, int(libraryPropertyType, int*))                                                                \
   X(cublasDgemm_v2, int(BlasHandle, int, int, int, int, int, const double*, const double*, int, const double*, int,   \
                         const double*, double*, int))                                                                 \
   X(cublasDsyrk_v2,                                                                                                   \

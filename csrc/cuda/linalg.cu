@@ -10,7 +10,8 @@
 
 namespace fidfast {
 
-using cuda::check_library;
+using cuda::check_blas;
+using cuda::check_solver;
 using cuda::current;
 using cuda::for_each_element;
 using cuda::for_each_item;
@@ -44,9 +45,9 @@ M multiply(int op_a, const M& a, int op_b, const M& b) {
   M c(rows, cols);
   if (c.empty()) return c;
   current().with_blas([&](auto blas) {
-    check_library(libraries().cublasDgemm_v2(blas, op_a, op_b, size(rows), size(cols), size(inner), &kOne, a.data(),
-                                             size(a.rows()), b.data(), size(b.rows()), &kZero, c.data(), size(rows)),
-                  "cublasDgemm");
+    check_blas(libraries().cublasDgemm_v2(blas, op_a, op_b, size(rows), size(cols), size(inner), &kOne, a.data(),
+                                          size(a.rows()), b.data(), size(b.rows()), &kZero, c.data(), size(rows)),
+               "cublasDgemm");
   });
   return c;
 }
@@ -55,7 +56,7 @@ M multiply(int op_a, const M& a, int op_b, const M& b) {
 void rank_update(int op, double alpha, const M& a, double beta, M& c) {
   if (c.empty()) return;
   current().with_blas([&](auto blas) {
-    check_library(
+    check_blas(
         libraries().cublasDsyrk_v2(blas, kFillLower, op, size(c.rows()), size(op == kNoTranspose ? a.cols() : a.rows()),
                                    &alpha, a.data(), size(a.rows()), &beta, c.data(), size(c.rows())),
         "cublasDsyrk");
@@ -66,7 +67,7 @@ void rank_update(int op, double alpha, const M& a, double beta, M& c) {
 void multiply_by_triangle(int side, int op, const M& l, M& b) {
   if (b.empty()) return;
   current().with_blas([&](auto blas) {
-    check_library(
+    check_blas(
         libraries().cublasDtrmm_v2(blas, side, kFillLower, op, kNonUnitDiagonal, size(b.rows()), size(b.cols()), &kOne,
                                    l.data(), size(l.rows()), b.data(), size(b.rows()), b.data(), size(b.rows())),
         "cublasDtrmm");
@@ -77,7 +78,7 @@ M transposed(const M& a) {
   M result(a.cols(), a.rows());
   if (a.empty()) return result;
   current().with_blas([&](auto blas) {
-    check_library(
+    check_blas(
         libraries().cublasDgeam(blas, kTranspose, kNoTranspose, size(a.cols()), size(a.rows()), &kOne, a.data(),
                                 size(a.rows()), &kZero, result.data(), size(a.cols()), result.data(), size(a.cols())),
         "cublasDgeam");
@@ -118,15 +119,15 @@ std::vector<double> eigenproblem(int job, M& a) {
   Vector<Cuda> values(n);
   Workspace work;
   current().with_solver([&](auto solver, auto params) {
-    check_library(
+    check_solver(
         libraries().cusolverDnXsyevd_bufferSize(solver, params, job, kFillLower, n, CUDA_R_64F, a.data(), n, CUDA_R_64F,
                                                 values.data(), CUDA_R_64F, &work.on_device, &work.on_host),
         "cusolverDnXsyevd_bufferSize");
     work.allocate();
-    check_library(libraries().cusolverDnXsyevd(solver, params, job, kFillLower, n, CUDA_R_64F, a.data(), n, CUDA_R_64F,
-                                               values.data(), CUDA_R_64F, work.device.data(), work.on_device,
-                                               work.host.data(), work.on_host, work.info.data()),
-                  "cusolverDnXsyevd");
+    check_solver(libraries().cusolverDnXsyevd(solver, params, job, kFillLower, n, CUDA_R_64F, a.data(), n, CUDA_R_64F,
+                                              values.data(), CUDA_R_64F, work.device.data(), work.on_device,
+                                              work.host.data(), work.on_host, work.info.data()),
+                 "cusolverDnXsyevd");
   });
   require_success(work.outcome(), "cusolverDnXsyevd");
   return cuda::on_host(values, 1);
@@ -143,12 +144,12 @@ std::vector<double> svd(M& a, bool vectors, M& u, M& vt) {
   vt = M(vectors ? n : 1, vectors ? n : 1);
   Workspace work;
   current().with_solver([&](auto solver, auto params) {
-    check_library(libraries().cusolverDnXgesvd_bufferSize(
-                      solver, params, job, job, m, n, CUDA_R_64F, a.data(), m, CUDA_R_64F, values.data(), CUDA_R_64F,
-                      u.data(), m, CUDA_R_64F, vt.data(), n, CUDA_R_64F, &work.on_device, &work.on_host),
-                  "cusolverDnXgesvd_bufferSize");
+    check_solver(libraries().cusolverDnXgesvd_bufferSize(solver, params, job, job, m, n, CUDA_R_64F, a.data(), m,
+                                                         CUDA_R_64F, values.data(), CUDA_R_64F, u.data(), m, CUDA_R_64F,
+                                                         vt.data(), n, CUDA_R_64F, &work.on_device, &work.on_host),
+                 "cusolverDnXgesvd_bufferSize");
     work.allocate();
-    check_library(
+    check_solver(
         libraries().cusolverDnXgesvd(solver, params, job, job, m, n, CUDA_R_64F, a.data(), m, CUDA_R_64F, values.data(),
                                      CUDA_R_64F, u.data(), m, CUDA_R_64F, vt.data(), n, CUDA_R_64F, work.device.data(),
                                      work.on_device, work.host.data(), work.on_host, work.info.data()),
@@ -204,10 +205,9 @@ M Linalg<Cuda>::quadratic_form(const M& s, const M& f) {
   M sf(f.rows(), f.cols());
   if (sf.empty()) return M(f.cols(), f.cols());
   current().with_blas([&](auto blas) {
-    check_library(
-        libraries().cublasDsymm_v2(blas, kSideLeft, kFillLower, size(f.rows()), size(f.cols()), &kOne, s.data(),
-                                   size(s.rows()), f.data(), size(f.rows()), &kZero, sf.data(), size(f.rows())),
-        "cublasDsymm");
+    check_blas(libraries().cublasDsymm_v2(blas, kSideLeft, kFillLower, size(f.rows()), size(f.cols()), &kOne, s.data(),
+                                          size(s.rows()), f.data(), size(f.rows()), &kZero, sf.data(), size(f.rows())),
+               "cublasDsymm");
   });
   return transposed_product(f, sf);
 }
@@ -219,14 +219,14 @@ bool Linalg<Cuda>::cholesky(M& a) {
   const Index n = a.rows();
   Workspace work;
   current().with_solver([&](auto solver, auto params) {
-    check_library(libraries().cusolverDnXpotrf_bufferSize(solver, params, kFillLower, n, CUDA_R_64F, a.data(), n,
-                                                          CUDA_R_64F, &work.on_device, &work.on_host),
-                  "cusolverDnXpotrf_bufferSize");
+    check_solver(libraries().cusolverDnXpotrf_bufferSize(solver, params, kFillLower, n, CUDA_R_64F, a.data(), n,
+                                                         CUDA_R_64F, &work.on_device, &work.on_host),
+                 "cusolverDnXpotrf_bufferSize");
     work.allocate();
-    check_library(libraries().cusolverDnXpotrf(solver, params, kFillLower, n, CUDA_R_64F, a.data(), n, CUDA_R_64F,
-                                               work.device.data(), work.on_device, work.host.data(), work.on_host,
-                                               work.info.data()),
-                  "cusolverDnXpotrf");
+    check_solver(libraries().cusolverDnXpotrf(solver, params, kFillLower, n, CUDA_R_64F, a.data(), n, CUDA_R_64F,
+                                              work.device.data(), work.on_device, work.host.data(), work.on_host,
+                                              work.info.data()),
+                 "cusolverDnXpotrf");
   });
   const bool definite = work.outcome() == 0;
   clear_upper(a);
@@ -248,9 +248,9 @@ double Linalg<Cuda>::inverse_norm(const M& l, Index rank) {
   double* const to = inverse.data();
   for_each_element(rank, rank, [=] __device__(Index i, Index j) { to[i + j * rank] = i == j ? 1.0 : 0.0; });
   current().with_blas([&](auto blas) {
-    check_library(libraries().cublasDtrsm_v2(blas, kSideLeft, kFillLower, kNoTranspose, kNonUnitDiagonal, size(rank),
-                                             size(rank), &kOne, l.data(), size(l.rows()), inverse.data(), size(rank)),
-                  "cublasDtrsm");
+    check_blas(libraries().cublasDtrsm_v2(blas, kSideLeft, kFillLower, kNoTranspose, kNonUnitDiagonal, size(rank),
+                                          size(rank), &kOne, l.data(), size(l.rows()), inverse.data(), size(rank)),
+               "cublasDtrsm");
   });
   M whole(rank, rank);
   rank_update(kTranspose, 1.0, inverse, 0.0, whole);

@@ -160,10 +160,10 @@ void add_scatter(const Matrix<Cuda>& centred, Index n, const Vector<Cuda>& r, do
   const Index dim = scatter.rows();
   current().with_blas([&](auto blas) {
     const double one = 1.0;
-    check_library(cuda::libraries().cublasDsyrk_v2(blas, cuda::kFillLower, cuda::kNoTranspose, static_cast<int>(dim),
-                                                   static_cast<int>(n), &one, centred.data(), static_cast<int>(dim),
-                                                   &one, scatter.data(), static_cast<int>(dim)),
-                  "cublasDsyrk");
+    check_blas(cuda::libraries().cublasDsyrk_v2(blas, cuda::kFillLower, cuda::kNoTranspose, static_cast<int>(dim),
+                                                static_cast<int>(n), &one, centred.data(), static_cast<int>(dim), &one,
+                                                scatter.data(), static_cast<int>(dim)),
+               "cublasDsyrk");
   });
   double* const to = scatter.data();
   const double* const rs = r.data();
@@ -182,10 +182,10 @@ void cross_products(const Matrix<Cuda>& a, Index m, const Matrix<Cuda>& b, Index
     const double one = 1.0;
     const double zero = 0.0;
     const int dim = static_cast<int>(a.rows());
-    check_library(cuda::libraries().cublasDgemm_v2(blas, cuda::kTranspose, cuda::kNoTranspose, static_cast<int>(m),
-                                                   static_cast<int>(n), dim, &one, a.data(), dim, b.data(), dim, &zero,
-                                                   c.data(), static_cast<int>(c.rows())),
-                  "cublasDgemm");
+    check_blas(cuda::libraries().cublasDgemm_v2(blas, cuda::kTranspose, cuda::kNoTranspose, static_cast<int>(m),
+                                                static_cast<int>(n), dim, &one, a.data(), dim, b.data(), dim, &zero,
+                                                c.data(), static_cast<int>(c.rows())),
+               "cublasDgemm");
   });
 }
 

@@ -36,36 +36,67 @@ def _load() -> tuple[ModuleType | None, str]:
 
 
 def available() -> bool:
-    """Whether there is a GPU, and fidfast is compiled for it."""
+    """Whether there is a GPU that fidfast is compiled for."""
     extension, _ = _load()
-    return extension is not None and extension.device_count()[0] > 0
+    return extension is not None and any(device["usable"] for device in _devices(extension))
 
 
 def info() -> dict[str, Any]:
-    """What there is, in plain values.
+    """What there is, in plain values. Takes no memory of any GPU.
 
     Returns
     -------
     dict
         ``available``; ``reason``, why not, or None; ``architectures``, what the extension was compiled for;
-        ``devices``, a list of dicts with name, compute capability, memory in bytes, number of multiprocessors, whether
-        rows of 16 bits are multiplied on tensor cores, and the versions and files of the driver, the runtime, cuBLAS
-        and cuSOLVER.
+        ``devices``, a list of dicts with ``name``, ``compute_capability``, ``memory`` in bytes, number of
+        ``multiprocessors``, ``tensor_cores`` (whether rows of 16 bits are multiplied on them) and ``usable`` (whether
+        fidfast is compiled for it); ``libraries``, the versions of the driver and the runtime, and versions and files
+        of cuBLAS and cuSOLVER, or the ``error`` in finding them.
     """
     extension, reason = _load()
     if extension is None:
-        return {"available": False, "reason": reason, "architectures": None, "devices": []}
-    count, why = extension.device_count()
+        return {"available": False, "reason": reason, "architectures": None, "devices": [], "libraries": {}}
+    devices = _devices(extension)
+    if not devices:
+        reason = f"no CUDA device: {extension.device_count()[1]}"
+    elif not any(device["usable"] for device in devices):
+        reason = "; ".join(f"CUDA device {number}: {_too_old(device)}" for number, device in enumerate(devices))
     return {
-        "available": count > 0,
-        "reason": f"no CUDA device: {why}" if count == 0 else None,
+        "available": not reason,
+        "reason": reason or None,
         "architectures": extension.architectures,
-        "devices": [extension.describe(device) for device in range(count)],
+        "devices": devices,
+        "libraries": _libraries(extension) if devices else {},
     }
 
 
+def _devices(extension: ModuleType) -> list[dict[str, Any]]:
+    described = [extension.describe(device) for device in range(extension.device_count()[0])]
+    return [{**device, "usable": _too_old(device) is None} for device in described]
+
+
+def _too_old(described: dict[str, Any]) -> str | None:
+    """What keeps a device from running any of what is compiled, or None."""
+    major, minor = described["compute_capability"]
+    return f"its compute capability is {major}.{minor}, and fidfast needs 8.0" if major < 8 else None
+
+
+def _libraries(extension: ModuleType) -> dict[str, Any]:
+    try:
+        versions: dict[str, Any] = extension.versions()
+    except RuntimeError as error:  # it has to be told, not met
+        return {"error": str(error)}
+    return versions
+
+
 def extension(device: int) -> ModuleType | None:
-    """The module that works on this device, or None where it cannot be used; the first call tries it out."""
+    """The module that works on this device, or None where it cannot be used; the first call tries it out.
+
+    Raises
+    ------
+    MemoryError
+        If the GPU has no memory left for that; another time it may have some.
+    """
     module, _ = _load()
     if module is None:
         return None
@@ -88,11 +119,16 @@ def _first_look(module: ModuleType, device: int) -> str | None:
         return f"no CUDA device: {why}"
     if not 0 <= device < count:
         return f"there are {count} CUDA devices"
+    described = module.describe(device)
+    if (too_old := _too_old(described)) is not None:
+        return too_old
     from fidfast.cuda.check import first_problem
 
+    tensor_cores = described["tensor_cores"]
     try:
-        tensor_cores = module.describe(device)["tensor_cores"]
         there, here = first_problem(module, device, tensor_cores), first_problem(_core, 0, tensor_cores)
+    except MemoryError:
+        raise
     except Exception as error:  # wrong numbers may end in any
         reason = f"it fails: {error}"
     else:

@@ -124,6 +124,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     known = cuda.info()
     print(f"fidfast {_core.__version__}, Python {platform.python_version()}, {platform.platform()}")
     print(f"compiled for {known['architectures'] or 'no GPU'}")
+    for name, value in known["libraries"].items():
+        print(f"{name:22}{value}")
     if not known["available"]:
         print(known["reason"])
         return 0
@@ -131,6 +133,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     failures = 0
     for device, properties in enumerate(known["devices"]):
+        if not properties["usable"]:
+            continue
         print(f"\nCUDA device {device}")
         for name, value in properties.items():
             print(f"  {name:20}{value}")

@@ -89,6 +89,15 @@ def extension(first_look, cuda):
     assert cuda.reasons() == []
 
 
+@pytest.fixture
+def not_built(extension, monkeypatch):
+    """As where there was no CUDA compiler."""
+    import fidfast
+
+    monkeypatch.setitem(sys.modules, "fidfast._cuda", None)
+    monkeypatch.delattr(fidfast, "_cuda")
+
+
 @pytest.fixture(params=["cpu", "cuda:0"])
 def device(request):
     """Where the laws are stated: on the host, and on the stand-in or a real GPU."""

@@ -26,6 +26,10 @@ struct Passed<cudaDataType> {  // of the runtime's headers, which libraries.hpp 
   using Type = cudaDataType;
 };
 template <>
+struct Passed<libraryPropertyType> {  // likewise
+  using Type = libraryPropertyType;
+};
+template <>
 struct Passed<cublasHandle_t> {
   using Type = BlasHandle;
 };
@@ -63,5 +67,7 @@ CONSTANT(kValuesOnly, CUSOLVER_EIG_MODE_NOVECTOR)
 CONSTANT(kValuesAndVectors, CUSOLVER_EIG_MODE_VECTOR)
 CONSTANT(kSuccess, CUBLAS_STATUS_SUCCESS)
 CONSTANT(kSuccess, CUSOLVER_STATUS_SUCCESS)
+CONSTANT(kBlasOutOfMemory, CUBLAS_STATUS_ALLOC_FAILED)
+CONSTANT(kSolverOutOfMemory, CUSOLVER_STATUS_ALLOC_FAILED)
 
 }  // namespace

@@ -25,3 +25,19 @@ def synchronize(cuda, stream):
 
 def scratch(**options):
     return DeviceArray((4,), np.int32, **options)
+
+
+#: What an update may call besides kernels: none of it allocates, frees or waits.
+QUIET = {
+    "cudaGetDeviceCount",
+    "cudaGetDevice",
+    "cudaSetDevice",
+    "cudaMemcpyAsync",
+    "cudaEventRecord",
+    "cudaStreamWaitEvent",
+    "cublasDsyrk_v2",
+}
+
+
+def assert_quiet(calls):
+    assert {call.name for call in calls if not call.name.startswith("_Z")} <= QUIET

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import test_house
 from device_arrays import DeviceArray
+from runtime_calls import LAUNCH_FAILURE, OUT_OF_MEMORY
 
 import fidfast
-from fidfast import Moments, _core, devices
+from fidfast import Moments, _core
 from fidfast.cuda import check
 
 
@@ -18,13 +19,6 @@ def unseen(extension, monkeypatch):
     """The extension, where no device has had its first look."""
     monkeypatch.setattr(fidfast.cuda, "_verdicts", {})
     return extension
-
-
-@pytest.fixture
-def not_built(extension, monkeypatch):
-    """As where there was no CUDA compiler."""
-    monkeypatch.setitem(sys.modules, "fidfast._cuda", None)
-    monkeypatch.delattr(fidfast, "_cuda")
 
 
 # No device ----------------------------------------------------------------------------------------------------------
@@ -81,15 +75,41 @@ def test_what_there_is(extension):
     device = known["devices"][0]
     assert device["compute_capability"] == (8, 0)
     assert device["memory"] == 1 << 30
-    assert device["cublas"][1].endswith("libcublas.so.13")
-    assert device["cusolver"][1].endswith("libcusolver.so.12")
+    assert device["usable"]
+    assert known["libraries"]["cublas_path"].endswith("libcublas.so.13")
+    assert known["libraries"]["cusolver_path"].endswith("libcusolver.so.12")
     json.dumps(known)  # plain values
+
+
+def test_telling_what_there_is_takes_nothing_of_any_device(cuda, extension):
+    """Other processes may have all of its memory, or keep it to themselves."""
+    cuda.clear_calls()
+    fidfast.cuda.info()
+    fidfast.cuda.available()
+    allowed = ("cudaGetDevice", "cudaDeviceGetAttribute", "cudaDriverGet", "cudaRuntimeGet", "cublasGet", "cusolverGet")
+    assert all(call.name.startswith(allowed) for call in cuda.calls())
+
+
+def test_a_device_that_is_too_old(rng, cuda, unseen):
+    cuda.set_device(0, compute_capability=(7, 5))
+    reason = "its compute capability is 7.5, and fidfast needs 8.0"
+    assert [device["usable"] for device in fidfast.cuda.info()["devices"]] == [False, True]
+    assert fidfast.cuda.available()
+    moments = Moments(3)
+    moments.update(rows_on_device(rng))  # on the CPU, and no reason to warn
+    assert moments.device == "cpu"
+    with pytest.raises(RuntimeError, match=f"^cuda:0 cannot be used: {reason}$"):
+        Moments(3, device="cuda:0")
+    cuda.set_device_count(1)
+    assert not fidfast.cuda.available()
+    assert fidfast.cuda.info()["reason"] == f"CUDA device 0: {reason}"
 
 
 def test_without_the_extension(not_built):
     assert not fidfast.cuda.available()
     reason = "fidfast was built without a CUDA compiler"
-    assert fidfast.cuda.info() == {"available": False, "reason": reason, "architectures": None, "devices": []}
+    nothing = {"available": False, "reason": reason, "architectures": None, "devices": [], "libraries": {}}
+    assert fidfast.cuda.info() == nothing
     with pytest.raises(RuntimeError, match=f"^cuda:0 cannot be used: {reason}$"):
         Moments(3, device="cuda")
 
@@ -123,8 +143,9 @@ def test_the_first_look_is_short_and_taken_once(cuda, unseen):
     assert fidfast.cuda.why_not(0) is None
 
 
-def test_tensor_cores_have_their_first_look_where_they_are_used(unseen, monkeypatch):
+def test_tensor_cores_have_their_first_look_where_they_are_used(cuda, unseen, monkeypatch):
     asked = []
+    cuda.set_device(1, single_to_double_ratio=64)
     monkeypatch.setattr(check, "first_problem", lambda *where: (asked.append(where), {})[1])
     for device in range(2):
         assert fidfast.cuda.extension(device) is unseen
@@ -183,7 +204,7 @@ def test_not_a_number_is_another_answer(unseen, monkeypatch):
         assert fidfast.cuda.extension(0) is None
 
 
-@pytest.mark.parametrize("error", [RuntimeError, ValueError, MemoryError, ZeroDivisionError])
+@pytest.mark.parametrize("error", [RuntimeError, ValueError, ZeroDivisionError])
 def test_a_first_look_that_fails(rng, unseen, monkeypatch, error):
     """Wrong numbers may end in any error: features that hold NaN, a covariance that is none."""
 
@@ -195,59 +216,36 @@ def test_a_first_look_that_fails(rng, unseen, monkeypatch, error):
     assert_the_cpu_does_the_work(rows_on_device(rng), "since it fails: as if broken. Please report")
 
 
-@pytest.mark.parametrize("count", [2, 40, 120, 200])
+@pytest.mark.parametrize("name", ["cudaMalloc", "cublasDsyrk_v2", "cusolverDnXpotrf"])
+def test_a_first_look_without_memory_is_taken_another_time(rng, cuda, unseen, name):
+    """Others may give some back."""
+    rows = rows_on_device(rng)
+    cuda.clear_calls()
+    check.first_problem(unseen, 0, False)
+    place = [call.name for call in cuda.calls()].index(name) + 1
+    status = {"cudaMalloc": OUT_OF_MEMORY, "cublasDsyrk_v2": 3, "cusolverDnXpotrf": 2}[name]
+    described = len(calls_of(cuda, lambda: unseen.describe(0), unseen.device_count))
+    moments = Moments(3)
+    with cuda.failing(place + described, status) as happened, pytest.raises(MemoryError):
+        moments.update(rows)
+    assert happened()
+    assert (moments.num_samples, moments.device) == (0, "cpu")
+    moments.update(rows)
+    assert (moments.num_samples, moments.device) == (9, "cuda:0")
+
+
+def calls_of(cuda, *works):
+    cuda.clear_calls()
+    for work in works:
+        work()
+    return cuda.calls()
+
+
+@pytest.mark.parametrize("count", [5, 40, 120])
 def test_a_call_that_fails_in_the_first_look(rng, cuda, unseen, count):
     rows = rows_on_device(rng)
-    cuda.fail_call(count)
+    cuda.fail_call(count, LAUNCH_FAILURE)
     assert_the_cpu_does_the_work(rows, "since it fails: ")
-
-
-# Copies to the host -------------------------------------------------------------------------------------------------
-
-
-def test_features_are_copied_to_the_host_where_there_is_no_extension(rng, not_built, monkeypatch):
-    """In blocks of rows, so that the host never holds more."""
-    monkeypatch.setattr(devices, "_ROWS_AT_A_TIME", 7)
-    rows, others = rng.standard_normal((30, 4)), rng.standard_normal((25, 4)) + 0.5
-    there = DeviceArray(rows), DeviceArray(others)
-    seen = []
-    on_host = devices.on_host
-    monkeypatch.setattr(devices, "on_host", lambda features: (seen.append(len(features)), on_host(features))[1])
-    moments, expected = Moments(4, "float64"), Moments(4, "float64")
-    moments.update(there[0])
-    assert seen == [7, 7, 7, 7, 2]
-    expected.update(rows)
-    assert moments == expected
-    in_blocks, kept = Moments(4, "float64", blocks=3), Moments(4, "float64", blocks=3)
-    in_blocks.update(there[0])
-    for first in range(0, 30, 7):
-        kept.update(rows[first : first + 7])
-    assert in_blocks == kept
-    assert fidfast.fid(*there) == pytest.approx(fidfast.fid(rows, others), rel=1e-12)  # in other blocks
-    estimates = fidfast.estimate(*there), fidfast.estimate(rows, others)
-    assert estimates[0].stderr == pytest.approx(estimates[1].stderr, rel=1e-10)  # of differences
-    np.testing.assert_allclose(fidfast.influence(*there), fidfast.influence(rows, others), rtol=0, atol=1e-10)
-
-
-@pytest.mark.parametrize("built", [True, False])
-def test_what_works_on_the_host_alone_takes_features_of_a_gpu(rng, request, extension, built):
-    if not built:
-        request.getfixturevalue("not_built")
-    rows, others = rng.standard_normal((40, 4)), rng.standard_normal((30, 4)) + 0.5
-    there = DeviceArray(rows), DeviceArray(others)
-    assert fidfast.kid(*there) == fidfast.kid(rows, others)
-    assert fidfast.precision_recall(*there) == fidfast.precision_recall(rows, others)
-    assert fidfast.mifid(*there) == fidfast.mifid(rows, others)
-    assert fidfast.density_coverage(*there) == fidfast.density_coverage(rows, others)
-    assert fidfast.cmmd(*there) == fidfast.cmmd(rows, others)
-    assert fidfast.inception_score(there[0]) == fidfast.inception_score(rows)
-    labels = np.arange(40) % 3
-    classes, expected = fidfast.ClassMoments(4), fidfast.ClassMoments(4)
-    classes.update(there[0], labels)
-    expected.update(rows, labels)
-    assert classes == expected
-    reports = [fidfast.report(*pair) for pair in (there, (rows, others))]
-    assert str(reports[0]) == str(reports[1])
 
 
 # The report ---------------------------------------------------------------------------------------------------------

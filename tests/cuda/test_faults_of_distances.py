@@ -135,6 +135,8 @@ def test_a_decomposition_that_does_not_converge(cuda, extension, routine):
 def test_a_description(cuda, extension):
     expected = extension.describe(0)
     fail_each_call(cuda, tuple, lambda: extension.describe(0), lambda found: found == expected)
+    versions = extension.versions()
+    fail_each_call(cuda, tuple, extension.versions, lambda found: found == versions)
 
 
 FIRST_SESSION = """
@@ -188,5 +190,5 @@ def test_the_first_session_of_a_process():
         assert nothing_left == (name != "cudaMalloc" or device in opened), (device, name)
         if name == "cudaMalloc":
             opened.add(device)
-    each = {"stream": 2, "event": 2, "cublas handle": 2, "cusolver handle": 2, "cusolver params": 2}
+    each = {"stream": 2, "event": 4, "cublas handle": 2, "cusolver handle": 2, "cusolver params": 2}
     assert live == {"allocation": 0, "pinned allocation": 0, **each}

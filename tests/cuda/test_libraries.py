@@ -42,6 +42,8 @@ for _ in range(2):
     expected.update(rows)
 assert moments.device == "cpu" and moments == expected
 assert set(cuda.live().values()) == {0}, cuda.live()
+known = fidfast.cuda.info()
+assert known["available"] and known["libraries"] == {"error": said.split(": it fails: ")[1]}, known
 print(json.dumps([[str(warning.message) for warning in caught], said]))
 """
 

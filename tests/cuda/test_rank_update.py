@@ -6,14 +6,16 @@ from device_arrays import DeviceArray
 
 from fidfast import _core
 
-DIM, N = 513, 560  # a tile that is nearly empty; rows that fill no whole number of products
+DIM, N = 513, 561  # a tile that is nearly empty; rows that fill no whole number of products, or of words
+FAR, SMALL = 20, 200  # units of two tiles, which make all products of these float64
+DEAD = [5, 6, 100]  # beside the first of these, and in a tile of products of halves
 
 
 def rows_of(dtype, rng):
     rows = rng.standard_normal((N, DIM)) + np.linspace(0, 3, DIM)
-    rows[:, 5], rows[:, 6] = 0, 1.75  # dead
-    rows[:, 20] = 1000 + 8 * rng.integers(0, 3, N)  # too far from the origin: 100 deviations
-    rows[:, 21] *= 1e-25 if dtype == ml_dtypes.bfloat16 else 1  # products too small for float32
+    rows[:, DEAD] = 0, 1.75, 1.7
+    rows[:, FAR] = 1000 + 8 * rng.integers(0, 3, N)  # too far from the origin: 100 deviations
+    rows[:, SMALL] *= 1e-25 if dtype == ml_dtypes.bfloat16 else 1  # products too small for float32
     return rows.astype(dtype)
 
 
@@ -42,11 +44,11 @@ def test_products_of_halves_lose_what_sums_of_64_in_float32_lose(cuda, extension
         assert error.max() < 17 * 64 * 2.0**-24
         assert np.median(error) < 2.0**-24
         # In float64: whatever lies far away, or is small.
-        for unit in (20, 21):
+        for unit in (FAR, SMALL):
             place = np.flatnonzero(np.flatnonzero(alive) == unit)
-            assert (unit == 21 and dtype == np.float16) or error[place].max() < 1e-12
-        assert not found[[5, 6]].any()
-        assert not found[:, [5, 6]].any()
+            assert (unit == SMALL and dtype == np.float16) or error[place].max() < 1e-12
+        assert not found[DEAD].any()
+        assert not found[:, DEAD].any()
 
 
 def test_float32_rows_and_the_precision_float64_take_dsyrk(cuda, extension, rng):
@@ -59,3 +61,15 @@ def test_float32_rows_and_the_precision_float64_take_dsyrk(cuda, extension, rng)
         # Float64 throughout: N products of relative error 2^-53 each.
         scale = np.sqrt(np.diag(expected))
         assert np.all(np.abs(found - expected) <= 1e-12 * np.outer(scale, scale))
+
+
+def test_units_of_two_formats_are_multiplied_in_float64(cuda, extension, rng):
+    """Numbers of bfloat16 that float16 has not, and the other way round, in one block."""
+    small = (2.0**-18 * rng.standard_normal((N // 2, DIM))).astype(ml_dtypes.bfloat16)
+    fine = rng.standard_normal((N, DIM)).astype(np.float16)
+    expected = covariance(_core, 0, "float64", small, fine)
+    cuda.clear_calls()
+    found = covariance(extension, 1, "float32", DeviceArray(small, device=1), DeviceArray(fine, device=1))
+    assert any("rank_update" in call.name for call in cuda.calls())
+    scale = np.sqrt(np.diag(expected))
+    assert np.all(np.abs(found - expected) <= 1e-12 * np.outer(scale, scale))

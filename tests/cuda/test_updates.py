@@ -1,7 +1,6 @@
-"""Updates on a device: what they call, what waits for what, and features that are not finite."""
+"""Updates on a device with features that are not finite, or for which there is no memory."""
 
 import copy
-import threading
 from ctypes import byref, c_size_t
 
 import ml_dtypes
@@ -9,164 +8,14 @@ import numpy as np
 import pytest
 from device_arrays import DeviceArray
 from places import Host
-from runtime_calls import fill
+from runtime_calls import assert_quiet
 
 from fidfast import Moments
 
 pytestmark = pytest.mark.usefixtures("extension")
 
 HOST = Host()
-LEGACY = 1  # the default stream that waits for all others, as DLPack counts it
-#: What an update may call besides kernels: none of it allocates, frees or waits.
-QUIET = {
-    "cudaGetDeviceCount",
-    "cudaGetDevice",
-    "cudaSetDevice",
-    "cudaMemcpyAsync",
-    "cudaEventRecord",
-    "cudaStreamWaitEvent",
-    "cublasDsyrk_v2",
-}
-
-
-def moments_on_host(*batches, dim=4):
-    moments = Moments(dim, "float64")
-    for batch in batches:
-        moments.update(batch)
-    return moments
-
-
-def assert_same(moments, expected):
-    assert moments.num_samples == expected.num_samples
-    ours, theirs = moments.stats(), expected.stats()
-    # Sums of n products in another order: eps sqrt(n) of the variances, which are 1 here.
-    np.testing.assert_allclose(ours.sigma, theirs.sigma, rtol=0, atol=1e-12)
-    np.testing.assert_allclose(ours.mu, theirs.mu, rtol=0, atol=1e-12)
-
-
-def assert_quiet(calls):
-    assert {call.name for call in calls if not call.name.startswith("_Z")} <= QUIET
-
-
-# What waits for what ------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float32, np.float64])
-def test_an_update_allocates_nothing_frees_nothing_and_waits_for_nothing(rng, cuda, streams, dtype):
-    """Over several borders of blocks; and nothing at all has run before something waits."""
-    rows = rng.standard_normal((3600, 4)).astype(dtype)
-    moments = Moments(4, device="cuda:0")
-    stream = streams()
-    batches = [DeviceArray(part, stream=stream) for part in np.split(rows, [2, 3, 800, 1100, 3300])]
-    cuda.synchronize()
-    cuda.clear_calls()
-    for batch in batches:
-        moments.update(batch, stream=stream)
-    calls = cuda.calls()
-    assert_quiet(calls)
-    assert sum(call.name == "cublasDsyrk_v2" for call in calls) == 3
-    assert cuda.pending() >= sum(call.name.startswith("_Z") for call in calls) > 0
-    assert moments.num_samples == len(rows)  # neither does this wait
-    assert cuda.calls() == calls
-    assert_same(moments, moments_on_host(rows))
-
-
-@pytest.mark.parametrize("legacy", [False, True])
-def test_the_producers_stream_and_ours_wait_for_each_other(rng, cuda, streams, legacy):
-    """A producer that writes late, and writes over its rows as soon as it may, disturbs nothing."""
-    rows = rng.standard_normal((30, 4))
-    producer = LEGACY if legacy else streams()
-    moments = Moments(4, "float64", device="cuda:0")
-    for part in np.split(rows, [3, 20]):
-        batch = DeviceArray(part, stream=producer)
-        cuda.clear_calls()
-        moments.update(batch, stream=0 if legacy else producer)
-        assert_quiet(cuda.calls())
-        assert np.isnan(batch.to_numpy()).all()  # nothing has run
-        (asked,) = batch.requested_streams
-        assert asked not in (None, 0, 1, 2, producer)  # ours, which the exporter then makes wait
-        assert fill(cuda, batch, 0, producer) == 0
-    cuda.synchronize(producer)  # as far as this stream has come; ours may be behind where nothing has held it up
-    assert_same(moments, moments_on_host(rows))
-    assert cuda.pending() == 0
-
-
-def test_a_producer_that_drops_its_rows_at_once(rng, cuda, streams):
-    """Their memory goes in the order of their stream, which waits for the reading."""
-    rows = rng.standard_normal((1100, 4)).astype(np.float32)
-    producer = streams()
-    moments = Moments(4, device="cuda:0")
-    for part in np.array_split(rows, 4):
-        moments.update(DeviceArray(part, stream=producer), stream=producer)
-    assert_same(moments, moments_on_host(rows))
-
-
-def test_without_a_stream_the_host_waits(rng, cuda, streams):
-    rows = rng.standard_normal((8, 4))
-    producer = streams()
-    batch = DeviceArray(rows, stream=producer)
-    moments = Moments(4, "float64", device="cuda:0")
-    cuda.clear_calls()
-    moments.update(batch)
-    assert cuda.calls()[-1].name == "cudaStreamSynchronize"
-    assert cuda.pending() == 0
-    assert fill(cuda, batch, 0, producer) == 0
-    cuda.synchronize(producer)
-    assert_same(moments, moments_on_host(rows))
-
-
-def test_batches_of_several_streams(rng, cuda, streams):
-    rows = rng.standard_normal((1200, 4))
-    producers = [streams(), streams(), streams(blocking=True)]
-    moments = Moments(4, "float64", device="cuda:0")
-    batches = [DeviceArray(part, stream=producers[k % 3]) for k, part in enumerate(np.array_split(rows, 6))]
-    for k, batch in enumerate(batches):
-        moments.update(batch, stream=producers[k % 3])
-        assert fill(cuda, batch, 0, producers[k % 3]) == 0
-    for producer in producers[::-1]:
-        cuda.synchronize(producer)
-    assert_same(moments, moments_on_host(rows))
-
-
-@pytest.mark.parametrize("current", [0, 1])
-def test_two_devices_take_turns_and_the_threads_device_stays(rng, cuda, streams, current):
-    rows = rng.standard_normal((20, 4))
-    cuda.current_device = current
-    both = [Moments(4, "float64", device=f"cuda:{k}") for k in (0, 1)]
-    producers = [streams(0), streams(1)]
-    for part in np.split(rows, [3, 9]):
-        for k in (0, 1):
-            both[k].update(DeviceArray(part, device=k, stream=producers[k]), stream=producers[k])
-            assert cuda.current_device == current
-    assert both[0] == both[1]
-    assert cuda.current_device == current
-    assert_same(both[0], moments_on_host(rows))
-
-
-def test_threads_on_one_object_lose_no_row(rng, cuda, streams):
-    batches = [rng.standard_normal((40, 4)) for _ in range(60)]
-    moments = Moments(4, "float64", device="cuda:0")
-    failures = []
-
-    def work(mine, producer):
-        try:
-            for batch in mine:
-                moments.update(DeviceArray(batch, stream=producer), stream=producer)
-                if len(failures) > 0:
-                    return
-            moments.stats()  # a reader among the writers
-        except Exception as error:  # it would be lost with its thread
-            failures.append(error)
-
-    producers = [streams(), streams()]
-    threads = [threading.Thread(target=work, args=(batches[k::2], producers[k])) for k in (0, 1)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(timeout=120)
-        assert not thread.is_alive()
-    assert failures == []
-    assert_same(moments, moments_on_host(*batches))
+LEGACY = 1
 
 
 # NaN and infinity ---------------------------------------------------------------------------------------------------

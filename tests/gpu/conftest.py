@@ -52,13 +52,15 @@ def pytest_report_header(config):
     import fidfast.cuda
 
     known = fidfast.cuda.info()
-    lines = [f"torch {torch.__version__}, fidfast compiled for {known['architectures']}"]
+    lines = [
+        f"torch {torch.__version__}, fidfast compiled for {known['architectures']}",
+        ", ".join(f"{name} {value}" for name, value in known["libraries"].items()),
+    ]
     for number, device in enumerate(known["devices"]):
         major, minor = device["compute_capability"]
         lines.append(
             f"cuda:{number}: {device['name']}, compute capability {major}.{minor}, {device['memory'] / 2**30:.0f} GiB, "
-            f"{device['multiprocessors']} multiprocessors, driver {device['driver']}, runtime {device['runtime']}, "
-            f"cuBLAS {device['cublas'][0]}, cuSOLVER {device['cusolver'][0]}"
+            f"{device['multiprocessors']} multiprocessors"
         )
     return lines
 

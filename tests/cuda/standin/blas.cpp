@@ -180,6 +180,14 @@ int cublasGetVersion_v2(void* handle, int* version) {
   });
 }
 
+int cublasGetProperty(int type, int* value) {
+  return guarded(Library::kBlas, {__func__, Kind::kNoDriver}, [&] {
+    const int parts[] = {kVersion / 10000, kVersion / 100 % 100, kVersion % 100};
+    *value = parts[type];
+    return 0;
+  });
+}
+
 int cublasSetPointerMode_v2(void* handle, int mode) {
   return handles().call(__func__, handle, [&](LibraryHandle& owner) {
     check_enum(mode, kDeviceScalars, "mode");

@@ -1,0 +1,185 @@
+"""Updates on a device: what they call, and what waits for what."""
+
+import contextlib
+import sys
+import threading
+import types
+
+import ml_dtypes
+import numpy as np
+import pytest
+from device_arrays import DeviceArray
+from expected import assert_same, moments_on_host
+from runtime_calls import assert_quiet, fill
+
+import fidfast
+from fidfast import Moments
+
+pytestmark = pytest.mark.usefixtures("extension")
+
+LEGACY = 1  # the default stream that waits for all others, as DLPack counts it
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float32, np.float64])
+def test_an_update_allocates_nothing_frees_nothing_and_waits_for_nothing(rng, cuda, streams, dtype):
+    """Over several borders of blocks; and nothing at all has run before something waits."""
+    rows = rng.standard_normal((3600, 4)).astype(dtype)
+    moments = Moments(4, device="cuda:0")
+    stream = streams()
+    batches = [DeviceArray(part, stream=stream) for part in np.split(rows, [2, 3, 800, 1100, 3300])]
+    cuda.synchronize()
+    cuda.clear_calls()
+    for batch in batches:
+        moments.update(batch, stream=stream)
+    calls = cuda.calls()
+    assert_quiet(calls)
+    assert sum(call.name == "cublasDsyrk_v2" for call in calls) == 3
+    assert cuda.pending() >= sum(call.name.startswith("_Z") for call in calls) > 0
+    assert moments.num_samples == len(rows)  # neither does this wait
+    assert cuda.calls() == calls
+    assert_same(moments, moments_on_host(rows))
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_the_producers_stream_and_ours_wait_for_each_other(rng, cuda, streams, legacy):
+    """A producer that writes late, and writes over its rows as soon as it may, disturbs nothing."""
+    rows = rng.standard_normal((30, 4))
+    producer = LEGACY if legacy else streams()
+    moments = Moments(4, "float64", device="cuda:0")
+    for part in np.split(rows, [3, 20]):
+        batch = DeviceArray(part, stream=producer)
+        cuda.clear_calls()
+        moments.update(batch, stream=0 if legacy else producer)
+        assert_quiet(cuda.calls())
+        assert np.isnan(batch.to_numpy()).all()  # nothing has run
+        (asked,) = batch.requested_streams
+        assert asked not in (None, 0, 1, 2, producer)  # ours, which the exporter then makes wait
+        assert fill(cuda, batch, 0, producer) == 0
+    cuda.synchronize(producer)  # as far as this stream has come; ours may be behind where nothing has held it up
+    assert_same(moments, moments_on_host(rows))
+    assert cuda.pending() == 0
+
+
+def test_the_stream_that_was_named_is_waited_for(rng, cuda, streams):
+    """Whichever the exporter takes for the one that writes."""
+    rows = rng.standard_normal((30, 4)).astype(np.float32)
+    batch = DeviceArray(np.ones_like(rows))
+    writer = streams()
+    moments = Moments(4, "float64", device="cuda:0")
+    assert fill(cuda, batch, 0, writer) == 0
+    moments.update(batch, stream=writer)
+    assert moments.num_samples == 30
+    assert not moments.stats().mu.any()
+
+
+class WithCurrentDevice(DeviceArray):
+    """As torch's tensors: exported where their device is current alone, of which a library's calls do not tell."""
+
+    is_cuda = True
+    current = 0
+
+    def __dlpack__(self, **options):
+        if WithCurrentDevice.current != self.device:
+            raise BufferError("Can't export tensors on a different CUDA device index")
+        return super().__dlpack__(**options)
+
+
+@pytest.mark.parametrize("blocks", [1, 2])
+def test_torchs_device_is_made_current(rng, cuda, monkeypatch, blocks):
+    @contextlib.contextmanager
+    def device(number):
+        with monkeypatch.context() as changed:
+            changed.setattr(WithCurrentDevice, "current", number)
+            yield
+
+    stream = types.SimpleNamespace(cuda_stream=LEGACY)
+    calls = types.SimpleNamespace(device=device, current_stream=lambda number: stream)
+    monkeypatch.setitem(sys.modules, "torch", types.SimpleNamespace(Tensor=WithCurrentDevice, cuda=calls))
+    rows = rng.standard_normal((30, 4))
+    moments = Moments(4, "float64", blocks=blocks)
+    moments.update(WithCurrentDevice(rows, device=1))
+    assert WithCurrentDevice.current == 0
+    with pytest.raises(ValueError, match="5 columns"):
+        moments.update(WithCurrentDevice(rng.standard_normal((3, 5)), device=1))
+    assert WithCurrentDevice.current == 0
+    assert moments.device == "cuda:1"
+    np.testing.assert_allclose(moments.stats().sigma, np.cov(rows.T), rtol=0, atol=1e-14 * 30)
+    assert fidfast.estimate(WithCurrentDevice(rows, device=1), rows + 1).num_samples == (30, 30)
+
+
+def test_a_producer_that_drops_its_rows_at_once(rng, cuda, streams):
+    """Their memory goes in the order of their stream, which waits for the reading."""
+    rows = rng.standard_normal((1100, 4)).astype(np.float32)
+    producer = streams()
+    moments = Moments(4, device="cuda:0")
+    for part in np.array_split(rows, 4):
+        moments.update(DeviceArray(part, stream=producer), stream=producer)
+    assert_same(moments, moments_on_host(rows))
+
+
+def test_without_a_stream_the_host_waits(rng, cuda, streams):
+    rows = rng.standard_normal((8, 4))
+    producer = streams()
+    batch = DeviceArray(rows, stream=producer)
+    moments = Moments(4, "float64", device="cuda:0")
+    cuda.clear_calls()
+    moments.update(batch)
+    assert cuda.calls()[-1].name == "cudaStreamSynchronize"
+    assert cuda.pending() == 0
+    assert fill(cuda, batch, 0, producer) == 0
+    cuda.synchronize(producer)
+    assert_same(moments, moments_on_host(rows))
+
+
+def test_batches_of_several_streams(rng, cuda, streams):
+    rows = rng.standard_normal((1200, 4))
+    producers = [streams(), streams(), streams(blocking=True)]
+    moments = Moments(4, "float64", device="cuda:0")
+    batches = [DeviceArray(part, stream=producers[k % 3]) for k, part in enumerate(np.array_split(rows, 6))]
+    for k, batch in enumerate(batches):
+        moments.update(batch, stream=producers[k % 3])
+        assert fill(cuda, batch, 0, producers[k % 3]) == 0
+    for producer in producers[::-1]:
+        cuda.synchronize(producer)
+    assert_same(moments, moments_on_host(rows))
+
+
+@pytest.mark.parametrize("current", [0, 1])
+def test_two_devices_take_turns_and_the_threads_device_stays(rng, cuda, streams, current):
+    rows = rng.standard_normal((20, 4))
+    cuda.current_device = current
+    both = [Moments(4, "float64", device=f"cuda:{k}") for k in (0, 1)]
+    producers = [streams(0), streams(1)]
+    for part in np.split(rows, [3, 9]):
+        for k in (0, 1):
+            both[k].update(DeviceArray(part, device=k, stream=producers[k]), stream=producers[k])
+            assert cuda.current_device == current
+    assert both[0] == both[1]
+    assert cuda.current_device == current
+    assert_same(both[0], moments_on_host(rows))
+
+
+def test_threads_on_one_object_lose_no_row(rng, cuda, streams):
+    batches = [rng.standard_normal((40, 4)) for _ in range(60)]
+    moments = Moments(4, "float64", device="cuda:0")
+    failures = []
+
+    def work(mine, producer):
+        try:
+            for batch in mine:
+                moments.update(DeviceArray(batch, stream=producer), stream=producer)
+                if len(failures) > 0:
+                    return
+            moments.stats()  # a reader among the writers
+        except Exception as error:  # it would be lost with its thread
+            failures.append(error)
+
+    producers = [streams(), streams()]
+    threads = [threading.Thread(target=work, args=(batches[k::2], producers[k])) for k in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=120)
+        assert not thread.is_alive()
+    assert failures == []
+    assert_same(moments, moments_on_host(*batches))
