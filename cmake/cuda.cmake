@@ -1,11 +1,17 @@
 # fidfast._cuda: nothing of NVIDIA's but the compiler and its headers. cudart is shared, so that one is in a process with
 # torch; cuBLAS and cuSOLVER are found when they are needed.
-set(CMAKE_CUDA_ARCHITECTURES ${FIDFAST_CUDA_ARCHITECTURES})
+include(${CMAKE_CURRENT_LIST_DIR}/cuda_architectures.cmake)
+set(CMAKE_CUDA_ARCHITECTURES OFF)  # of CMake's trials: the compiler's version, on which ours depend, is not known yet
 set(CMAKE_CUDA_RUNTIME_LIBRARY Shared)
 set(CMAKE_CUDA_STANDARD 17)
 set(CMAKE_CUDA_STANDARD_REQUIRED ON)
 set(CMAKE_CUDA_EXTENSIONS OFF)
 enable_language(CUDA)
+set(architectures ${FIDFAST_CUDA_ARCHITECTURES})
+if(NOT architectures)
+  default_cuda_architectures(${CMAKE_CUDA_COMPILER_VERSION} architectures)
+endif()
+set(CMAKE_CUDA_ARCHITECTURES ${architectures})
 
 add_library(
   fidfast_cuda STATIC
@@ -22,14 +28,16 @@ target_include_directories(fidfast_cuda PUBLIC csrc)
 target_include_directories(fidfast_cuda SYSTEM PUBLIC ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES})
 target_link_libraries(fidfast_cuda PUBLIC ${CMAKE_DL_LIBS} Threads::Threads)
 set_target_properties(fidfast_cuda PROPERTIES CXX_VISIBILITY_PRESET hidden CUDA_VISIBILITY_PRESET hidden)
-# A kernel that spills its registers, or keeps an array in memory, is slow in silence.
-target_compile_options(
-  fidfast_cuda
-  PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:--extended-lambda
-          --expt-relaxed-constexpr
-          -Werror=all-warnings
-          -Xptxas=--warn-on-spills,--warn-on-local-memory-usage,-Werror
-          -Xcompiler=-Wall,-Wextra,-Werror>)
+target_compile_options(fidfast_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:--extended-lambda --expt-relaxed-constexpr>)
+# A kernel that spills its registers, or keeps an array in memory, is slow in silence. Of compilers that are older than
+# those we try, neither that nor a warning is to keep anybody from a build.
+if(CMAKE_CUDA_COMPILER_VERSION VERSION_GREATER_EQUAL 13)
+  target_compile_options(
+    fidfast_cuda
+    PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-Werror=all-warnings
+            -Xptxas=--warn-on-spills,--warn-on-local-memory-usage,-Werror
+            -Xcompiler=-Wall,-Wextra,-Werror>)
+endif()
 
 pybind11_add_module(_cuda csrc/bindings/cuda.cpp)
 target_link_libraries(_cuda PRIVATE fidfast_cuda)
@@ -39,7 +47,6 @@ set_target_properties(
                    # Where the packages nvidia-* put their libraries: of CUDA 13, and of CUDA 12.
                    INSTALL_RPATH
                    "$ORIGIN/../nvidia/cu13/lib;$ORIGIN/../nvidia/cuda_runtime/lib;$ORIGIN/../nvidia/cublas/lib;$ORIGIN/../nvidia/cusolver/lib")
-string(REPLACE ";" " " architectures "${FIDFAST_CUDA_ARCHITECTURES}")
-target_compile_definitions(_cuda PRIVATE FIDFAST_VERSION="${FIDFAST_VERSION}"
-                                         FIDFAST_CUDA_ARCHITECTURES="${architectures}")
+list(JOIN architectures " " told)
+target_compile_definitions(_cuda PRIVATE FIDFAST_VERSION="${FIDFAST_VERSION}" FIDFAST_CUDA_ARCHITECTURES="${told}")
 install(TARGETS _cuda LIBRARY DESTINATION fidfast)

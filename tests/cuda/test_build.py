@@ -108,6 +108,26 @@ def test_architectures_are_those_asked_for(with_cuda):
     assert claim == "90-real 86"
 
 
+@pytest.mark.parametrize(
+    ("version", "expected"),
+    [
+        ("12.0.140", "80-real;90"),
+        ("12.6", "80-real;90"),
+        ("12.8.61", "80-real;90-real;100"),
+        ("13.2", "80-real;90-real;100"),
+    ],
+)
+def test_unless_told_otherwise_architectures_are_what_the_compiler_knows(tmp_path, version, expected):
+    script = tmp_path / "ask.cmake"
+    script.write_text(
+        f"include({ROOT}/cmake/cuda_architectures.cmake)\n"
+        f"default_cuda_architectures({version} found)\n"
+        'message("${found}")\n'
+    )
+    done = subprocess.run([tool("cmake"), "-P", script], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == expected
+
+
 def compile_seeded(command, fault, target):
     """Compiles a kernel of seeded_faults.cu by the command of another source; gives whether it went, and the output."""
     changed = [part for part in command if "generate-code" not in part]
