@@ -15,6 +15,7 @@ class Mutant(NamedTuple):
     old: str
     new: str
     equivalent: str = ""  # of one that survives: why what is computed stays right
+    missed: str = ""  # of one that survives: why no test tells
 
 
 def mutants() -> list[Mutant]:

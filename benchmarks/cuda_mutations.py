@@ -262,7 +262,7 @@ def report(everything: list[Mutant], results: Results) -> str:
         "## Not noticed",
         "",
     ]
-    lines += [*(f"- `{mutant.file}`: {mutant.name}" for mutant in missed)] or ["None."]
+    lines += [*(f"- `{mutant.file}`: {mutant.name}. {mutant.missed}" for mutant in missed)] or ["None."]
     lines += ["", "## No faults", ""]
     lines += [*(f"- `{mutant.file}`: {mutant.name}. {mutant.equivalent}" for mutant in harmless)] or ["None."]
     lines += [

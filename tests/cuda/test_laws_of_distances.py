@@ -13,7 +13,7 @@ from places import Host
 from reference import covariance, rotation, spectrum
 
 import fidfast
-from fidfast import GaussianStats
+from fidfast import GaussianStats, _core
 
 HOST = Host()
 
@@ -130,6 +130,24 @@ def test_the_bound_of_ill_conditioned_covariances(rng, device, dim):
         )
         # The inverse of a matrix of condition 1e6 is known to 1e6 eps; with room for the sum of entries.
         assert there.rounding == pytest.approx(on_host.rounding, rel=1e-8)
+
+
+def test_the_bound_of_a_large_graded_pair(rng, extension):
+    """Beyond the ranks for which singular values are taken, small eigenvalues are known by how the factor is graded."""
+    dim = 1026
+    deviations = np.sqrt(np.logspace(0, -9, dim))
+    sigmas = [
+        deviations[:, None] * (np.eye(dim) + reference.moments(rng.standard_normal((dim, dim)))[1]) * deviations
+        for _ in range(2)
+    ]
+    on_host, there = (
+        module.frechet_terms(*(module.Gaussian(np.zeros(dim), sigma, 0, 0) for sigma in sigmas))
+        for module in (_core, extension)
+    )
+    assert_agree(there, on_host)
+    # Without the grading it is 2e-7 of the root: eps of the largest eigenvalue, in the root of the smallest.
+    assert on_host.rounding < 2e-9 * on_host.trace_root
+    assert there.rounding == pytest.approx(on_host.rounding, rel=1e-3)
 
 
 @pytest.mark.parametrize("order", [1, -1])
