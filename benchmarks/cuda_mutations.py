@@ -283,7 +283,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="those whose name or file holds this")
     parser.add_argument("--again", action="store_true", help="those that have a result too")
-    parser.add_argument("--survivors", action="store_true", help="those that have survived, once more")
+    parser.add_argument("--survivors", action="store_true", help="those that have survived and are faults, once more")
     parser.add_argument("--report", action="store_true", help="write the report of what is known, and run nothing")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="at a time")
     parser.add_argument("--prefix", default="", help="what commands start with: 'nice -n 19', say")
@@ -293,9 +293,11 @@ def main() -> int:
         mutated(mutant)
     chosen = [mutant for mutant in everything if options.only in mutant.name or options.only in mutant.file]
     if options.survivors:
-        chosen = [mutant for mutant in chosen if results.by_name.get(mutant.name, {}).get("outcome") == "survived"]
+        unnoticed = {name for name, result in results.by_name.items() if result["outcome"] == "survived"}
+        chosen = [mutant for mutant in chosen if mutant.name in unnoticed and not mutant.equivalent]
     elif not options.again:
         chosen = [mutant for mutant in chosen if not results.has(mutant)]
+    chosen.sort(key=lambda mutant: bool(mutant.equivalent))  # these take all tests
     if not options.report:
         builder = Builder(shlex.split(options.prefix))
         builder.prepare()
