@@ -226,7 +226,9 @@ class Results:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.by_name = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
+        known = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
+        names = {mutant.name for mutant in mutants()}
+        self.by_name = {name: result for name, result in known.items() if name in names}
 
     def has(self, mutant: Mutant) -> bool:
         return bool(self.by_name.get(mutant.name, {}).get("key") == key_of(mutant))
@@ -249,6 +251,7 @@ def report(everything: list[Mutant], results: Results) -> str:
     missed = [mutant for mutant in survived if not mutant.equivalent]
     left = len(everything) - len(done)
     faults = len(done) - len(harmless)
+    stale = sum(not results.has(mutant) for mutant, _ in done)
     lines = [
         "# Seeded faults in the CUDA half",
         "",
@@ -258,6 +261,7 @@ def report(everything: list[Mutant], results: Results) -> str:
         f"{len(done)} edits were tried{f', {left} more are listed' if left else ''}. {len(harmless)} of them "
         f"proved to be no faults, since what is computed stays right. Of the other {faults} **{len(killed)} were "
         f"noticed** ({_percent(len(killed), faults)}; of all edits {_percent(len(killed), len(done))}).",
+        *([f"{stale} were tried on an earlier text of their file."] if stale else []),
         "",
         "## Not noticed",
         "",
