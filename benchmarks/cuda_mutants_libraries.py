@@ -4,6 +4,10 @@ from benchmarks.cuda_mutants import Mutant
 
 LINALG, ROWS = "cuda/linalg.cu", "cuda/rows.cu"
 
+BOTH_TRIANGLES = (
+    "Covariances are kept with both triangles, so that either says the same; the verb promises to read the lower."
+)
+
 LIBRARIES = [
     Mutant("dgemm: rows and columns of the product exchanged", LINALG, "op_a, op_b, size(rows), size(cols), size(inner)",
            "op_a, op_b, size(cols), size(rows), size(inner)"),
@@ -17,7 +21,7 @@ LIBRARIES = [
     Mutant("dtrmm: the other triangle", LINALG, "cublasDtrmm_v2(blas, side, kFillLower, op,", "cublasDtrmm_v2(blas, side, 1, op,"),
     Mutant("dgeam: the unwritten result counts", LINALG, "size(a.rows()), &kZero, result.data()", "size(a.rows()), &kOne, result.data()"),
     Mutant("dsymm: the other triangle", LINALG, "cublasDsymm_v2(blas, kSideLeft, kFillLower,", "cublasDsymm_v2(blas, kSideLeft, 1,",
-           equivalent="Covariances are kept with both triangles, so that either says the same; the verb promises to read the lower."),
+           equivalent=BOTH_TRIANGLES),
     Mutant("dtrsm: with the transpose", LINALG, "kSideLeft, kFillLower, kNoTranspose, kNonUnitDiagonal, size(rank),", "kSideLeft, kFillLower, kTranspose, kNonUnitDiagonal, size(rank),"),
     Mutant("the diagonal is cleared with the upper triangle", LINALG, "if (i < j) numbers[i + j * rows] = 0;", "if (i <= j) numbers[i + j * rows] = 0;"),
     Mutant("the upper triangle is not cleared", LINALG, "if (i < j) numbers[i + j * rows] = 0;", "if (i > rows) numbers[i + j * rows] = 0;"),
@@ -25,7 +29,7 @@ LIBRARIES = [
     Mutant("there is no workspace on the host", LINALG, "    host.resize(on_host);\n", ""),
     Mutant("info of the eigenproblem is ignored", LINALG, '  require_success(work.outcome(), "cusolverDnXsyevd");\n', ""),
     Mutant("syevd: the other triangle", LINALG, "cusolverDnXsyevd(solver, params, job, kFillLower, n", "cusolverDnXsyevd(solver, params, job, 1, n",
-           equivalent="Covariances are kept with both triangles, so that either says the same; the verb promises to read the lower."),
+           equivalent=BOTH_TRIANGLES),
     Mutant("syevd: vectors where values would do", LINALG, "return eigenproblem(cuda::kValuesOnly, a);", "return eigenproblem(cuda::kValuesAndVectors, a);",
            equivalent="The same values, in a multiple of the time: nothing that a test without a GPU could tell."),
     Mutant("syevd: float32", LINALG, "cusolverDnXsyevd(solver, params, job, kFillLower, n, CUDA_R_64F,", "cusolverDnXsyevd(solver, params, job, kFillLower, n, CUDA_R_32F,"),
@@ -34,7 +38,7 @@ LIBRARIES = [
     Mutant("gesvd: leading dimension of U", LINALG, "CUDA_R_64F, u.data(), m, CUDA_R_64F, vt.data(), n, CUDA_R_64F, work.device.data(),", "CUDA_R_64F, u.data(), n, CUDA_R_64F, vt.data(), n, CUDA_R_64F, work.device.data(),"),
     Mutant("a triangle is not transposed", LINALG, "multiply_by_triangle(kSideLeft, kTranspose, l, b);\n  return b;", "multiply_by_triangle(kSideLeft, kNoTranspose, l, b);\n  return b;"),
     Mutant("the congruence takes half of the matrix for all", LINALG, "  finish(s, 1.0);\n  multiply_by_triangle(kSideLeft", "  multiply_by_triangle(kSideLeft",
-           equivalent="Covariances are kept with both triangles, so that either says the same; the verb promises to read the lower."),
+           equivalent=BOTH_TRIANGLES),
     Mutant("outer products have one triangle", LINALG, "0.0, c);\n  finish(c, 1.0);\n", "0.0, c);\n"),
     Mutant("an outer product is added instead of subtracted", LINALG, "rank_update(kNoTranspose, -1.0, a, 1.0, c);", "rank_update(kNoTranspose, 1.0, a, 1.0, c);"),
     Mutant("potrf: the other triangle", LINALG, "cusolverDnXpotrf(solver, params, kFillLower, n", "cusolverDnXpotrf(solver, params, 1, n"),

@@ -47,6 +47,7 @@ set_target_properties(
                    # Where the packages nvidia-* put their libraries: of CUDA 13, and of CUDA 12.
                    INSTALL_RPATH
                    "$ORIGIN/../nvidia/cu13/lib;$ORIGIN/../nvidia/cuda_runtime/lib;$ORIGIN/../nvidia/cublas/lib;$ORIGIN/../nvidia/cusolver/lib")
-list(JOIN architectures " " told)
-target_compile_definitions(_cuda PRIVATE FIDFAST_VERSION="${FIDFAST_VERSION}" FIDFAST_CUDA_ARCHITECTURES="${told}")
+list(JOIN architectures " " architectures_text)
+target_compile_definitions(_cuda PRIVATE FIDFAST_VERSION="${FIDFAST_VERSION}"
+                                         FIDFAST_CUDA_ARCHITECTURES="${architectures_text}")
 install(TARGETS _cuda LIBRARY DESTINATION fidfast)

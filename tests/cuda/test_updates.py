@@ -15,7 +15,6 @@ from fidfast import Moments
 pytestmark = pytest.mark.usefixtures("extension")
 
 HOST = Host()
-LEGACY = 1
 
 
 # NaN and infinity ---------------------------------------------------------------------------------------------------
