@@ -17,14 +17,12 @@ except ImportError as error:
         "(it needs a C++17 compiler), and import fidfast from outside of it"
     ) from error
 
-from fidfast.classes import ClassMoments
-from fidfast.extrapolation import Extrapolation, fid_infinity
-from fidfast.frechet import FrechetTerms, fid, frechet_distance, frechet_terms, transport_map
-from fidfast.gaussian import GaussianStats
-from fidfast.inception_score import InceptionScore, InceptionScoreResult, inception_score
-from fidfast.intra_fid import ClassDistances, class_distances
-from fidfast.kernel import KernelDistance, SubsetKernelDistance, cmmd, kid, kid_subsets
-from fidfast.manifold import (
+from fidfast._metrics.classwise import ClassDistances, class_distances
+from fidfast._metrics.extrapolation import Extrapolation, fid_infinity
+from fidfast._metrics.frechet import FrechetTerms, fid, frechet_distance, frechet_terms, transport_map
+from fidfast._metrics.inception_score import InceptionScore, InceptionScoreResult, inception_score
+from fidfast._metrics.kernel import KernelDistance, SubsetKernelDistance, cmmd, kid, kid_subsets
+from fidfast._metrics.neighbours import (
     DensityCoverage,
     ManifoldMetrics,
     PrecisionRecall,
@@ -33,10 +31,12 @@ from fidfast.manifold import (
     mifid,
     precision_recall,
 )
-from fidfast.moments import Moments
-from fidfast.ngrams import NgramCounts, ngram_jsd
-from fidfast.report import HarmfulSample, Report, Trimmed, report
-from fidfast.uncertainty import Comparison, Estimate, compare, estimate, influence
+from fidfast._metrics.ngrams import NgramCounts, ngram_jsd
+from fidfast._metrics.uncertainty import Comparison, Estimate, compare, estimate, influence
+from fidfast._report.build import HarmfulSample, Report, Trimmed, report
+from fidfast._stats.class_moments import ClassMoments
+from fidfast._stats.gaussian import GaussianStats
+from fidfast._stats.moments import Moments
 
 __version__: str = _core.__version__
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-from fidfast.torch.inception import CACHED_NAMES
+from fidfast.torch._extractors.inception import CACHED_NAMES
 
 
 class _Unloaded(FeatureExtractorInceptionV3):

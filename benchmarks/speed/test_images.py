@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-FIDFAST = [sys.executable, "-m", "fidfast.cli", "fid", "--no-cache", "--quiet", "--device", "cpu"]
+FIDFAST = [sys.executable, "-m", "fidfast._cli.commands", "fid", "--no-cache", "--quiet", "--device", "cpu"]
 TORCH_FIDELITY = (
     "import sys, torch_fidelity; a, b = sys.argv[1:]; "
     "print(torch_fidelity.calculate_metrics(input1=a, input2=b, fid=True, cuda=False, cache=False, verbose=False)"

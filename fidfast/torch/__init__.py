@@ -9,8 +9,11 @@ try:
 except ImportError as error:
     raise ImportError("images need torch: pip install 'fidfast[images]'") from error
 
-from fidfast.torch.distributed import all_reduce
-from fidfast.torch.extraction import (
+from fidfast.torch._extractors.extractors import Extractor, as_extractor, at_layer
+from fidfast.torch._extractors.named import LIKE, Convention, load_extractor
+from fidfast.torch._extractors.prepare import prepare
+from fidfast.torch._extractors.resize import RESIZES, resize
+from fidfast.torch._images.extraction import (
     ImageFeatures,
     ImageMoments,
     features_of_images,
@@ -18,13 +21,10 @@ from fidfast.torch.extraction import (
     moments_of_images,
     stats_of_images,
 )
-from fidfast.torch.extractors import Extractor, as_extractor, at_layer
-from fidfast.torch.loss import FrechetLoss, frechet_loss
-from fidfast.torch.metric import FrechetDistance
-from fidfast.torch.named import LIKE, Convention, load_extractor
-from fidfast.torch.prepare import prepare
-from fidfast.torch.resize import RESIZES, resize
-from fidfast.torch.running import FeatureQueue, MovingMoments
+from fidfast.torch._training.distributed import all_reduce
+from fidfast.torch._training.loss import FrechetLoss, frechet_loss
+from fidfast.torch._training.metric import FrechetDistance
+from fidfast.torch._training.running import FeatureQueue, MovingMoments
 
 __all__ = [
     "LIKE",

@@ -12,12 +12,12 @@ from typing import Any
 
 import torch
 
-from fidfast.frechet import frechet_distance
-from fidfast.moments import Moments
-from fidfast.torch.distributed import all_reduce
-from fidfast.torch.metric import FrechetDistance as ReferenceMetric
-from fidfast.torch.packing import packed, unpacked
-from fidfast.torch.sampling import require_at_least, sampling, take_samples
+from fidfast._metrics.frechet import frechet_distance
+from fidfast._stats.moments import Moments
+from fidfast.torch._training.distributed import all_reduce
+from fidfast.torch._training.metric import FrechetDistance as ReferenceMetric
+from fidfast.torch._training.packing import packed, unpacked
+from fidfast.torch._training.sampling import require_at_least, sampling, take_samples
 
 try:
     import ignite.distributed as idist

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from fidfast.torch.metric import FrechetDistance
-from fidfast.torch.sampling import require_at_least, sampling, take_samples
+from fidfast.torch._training.metric import FrechetDistance
+from fidfast.torch._training.sampling import require_at_least, sampling, take_samples
 
 __all__ = ["FrechetDistanceCallback"]
 

@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fidfast.frechet import frechet_distance
-from fidfast.moments import Moments
-from fidfast.torch.distributed import all_reduce
-from fidfast.torch.inception import require_plain_weights, weights_and_name
-from fidfast.torch.named import LIKE
-from fidfast.torch.packing import packed, unpacked
+from fidfast._metrics.frechet import frechet_distance
+from fidfast._stats.moments import Moments
+from fidfast.torch._extractors.inception import require_plain_weights, weights_and_name
+from fidfast.torch._extractors.named import LIKE
+from fidfast.torch._training.distributed import all_reduce
+from fidfast.torch._training.packing import packed, unpacked
 
 try:
     from torchmetrics import Metric

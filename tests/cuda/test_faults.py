@@ -7,7 +7,8 @@ import pytest
 from device_arrays import DeviceArray
 from faults import fail_each_call
 
-from fidfast import Moments, _core, devices
+from fidfast import Moments, _core
+from fidfast import _devices as devices
 
 pytestmark = pytest.mark.usefixtures("extension")
 

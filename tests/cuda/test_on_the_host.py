@@ -6,7 +6,8 @@ import pytest
 from device_arrays import DeviceArray
 
 import fidfast
-from fidfast import Moments, devices
+from fidfast import Moments
+from fidfast import _devices as devices
 
 
 def test_features_are_copied_to_the_host_where_there_is_no_extension(rng, not_built, monkeypatch):

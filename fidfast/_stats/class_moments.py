@@ -1,0 +1,353 @@
+"""Moments of features class by class, in one pass."""
+
+from __future__ import annotations
+
+import copy
+import operator
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fidfast import _core
+from fidfast import _devices as devices
+from fidfast._files import formats
+from fidfast._stats.collector import Mergeable
+from fidfast._stats.gaussian import GaussianStats
+from fidfast._stats.moments import Moments
+
+__all__ = ["ClassMoments", "Label"]
+
+Label = int | str
+
+#: Rows that are sorted by their classes at a time: a bounded copy of what may be a memory map.
+_ROWS_AT_A_TIME = 1024
+
+
+class ClassMoments(Mergeable, Mapping[Label, Moments]):
+    """Moments of features for each class, in one pass over a labelled stream.
+
+    A mapping from labels to `Moments`, in the order of the labels. As with `Moments`, batches may come in any size,
+    order and floating-point type, from several threads; moments of parts of the data merge to those of the whole.
+
+    Parameters
+    ----------
+    dim : int
+        Number of columns of the features.
+    num_classes : int, optional
+        Where it is given, labels must be integers from 0 to ``num_classes - 1``, and `class_distances` misses classes
+        of which no row was seen. Where it is not, classes are those that are seen.
+    precision : {"float32", "float64"}, default "float32"
+        As in `Moments`.
+    extractor : str, optional
+        Name of the network that makes the features; passed on to the statistics.
+
+    Raises
+    ------
+    ValueError
+        If `dim` or `num_classes` is below 1, or `precision` is neither of the two.
+
+    Notes
+    -----
+    A class of at most `dim` rows is kept as its rows, 4 bytes a number (8 of float64), up to twice that while they
+    grow; a class of more rows as its scatter, 8 dim^2 bytes, and about as much again for the products and the rows
+    that wait.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> moments = ClassMoments(dim=4)
+    >>> moments.update(np.ones((3, 4)), ["cat", "dog", "cat"])
+    >>> moments["cat"].num_samples, list(moments)
+    (2, ['cat', 'dog'])
+    """
+
+    __slots__ = ("_classes", "_empty", "_num_classes")
+
+    def __init__(
+        self, dim: int, num_classes: int | None = None, precision: str = "float32", extractor: str | None = None
+    ) -> None:
+        if num_classes is not None and operator.index(num_classes) < 1:
+            raise ValueError(f"num_classes must be at least 1, got {num_classes}")
+        self._empty = Moments(dim, precision, extractor)  # what a class begins as
+        self._num_classes = num_classes
+        self._classes: dict[Label, Moments] = {}
+
+    @property
+    def dim(self) -> int:
+        """Number of columns of the features."""
+        return self._empty.dim
+
+    @property
+    def num_classes(self) -> int | None:
+        """Number of classes that there are, or None where it was not told; ``len`` is of those seen."""
+        return self._num_classes
+
+    @property
+    def num_samples(self) -> int:
+        """Number of rows seen, of all classes."""
+        return sum(moments.num_samples for moments in self.values())
+
+    @property
+    def precision(self) -> str:
+        """Arithmetic of the products of rows of float32 and narrower."""
+        return self._empty.precision
+
+    @property
+    def extractor(self) -> str | None:
+        """Name of the network that makes the features, or None where it is not known."""
+        return self._empty.extractor
+
+    def update(self, features: Any, labels: Any) -> None:
+        """Add a batch of features and their classes.
+
+        Parameters
+        ----------
+        features : (n, dim) array or tensor
+            As `Moments.update` takes them.
+        labels : (n,) array, tensor or list of int or str; or int or str
+            The class of each row, or one for all. A stream's labels are all integers or all strings.
+
+        Raises
+        ------
+        TypeError
+            If the features are no array or not of a floating-point type, or the labels are neither integers nor
+            strings.
+        ValueError
+            If a shape does not fit, a value is NaN or infinite, or a label is not below `num_classes`. All moments
+            stay as they were.
+        """
+        features = devices.on_host(features)
+        if not hasattr(features, "__dlpack__") and hasattr(features, "__array__"):
+            features = np.asarray(features)  # once, and not for each of the slices below
+        n, dim = _core.require_finite(features)
+        if dim != self.dim:
+            raise ValueError(f"features have {dim} columns, but ClassMoments was created with dim={self.dim}")
+        classes, codes = np.unique(_labels(labels, n), return_inverse=True)
+        if n == 0:
+            return
+        names: list[Label] = classes.tolist()
+        self._require_fitting(names)
+        if len(names) == 1:
+            self._moments_of(names[0]).update(features)
+            return
+        for first in range(0, n, _ROWS_AT_A_TIME):
+            part = codes[first : first + _ROWS_AT_A_TIME]
+            order = np.argsort(part, kind="stable")
+            rows = _core.gather(features, first + order)
+            present, starts = np.unique(part[order], return_index=True)
+            for code, own in zip(present, np.split(rows, starts[1:]), strict=True):
+                self._moments_of(names[code]).update(own)
+
+    def _require_fitting(self, names: list[Label]) -> None:
+        """Raises for labels, in their order, that cannot stand beside those seen before."""
+        if self._num_classes is not None:
+            outside = [
+                name for name in (names[0], names[-1]) if isinstance(name, str) or not 0 <= name < self._num_classes
+            ]
+            if outside:
+                raise ValueError(
+                    f"labels must be integers from 0 to num_classes - 1 = {self._num_classes - 1}, got {outside[0]!r}"
+                )
+        for name in list(self._classes)[:1]:
+            if isinstance(name, str) != isinstance(names[0], str):
+                raise TypeError(f"labels must be all integers or all strings, got {names[0]!r} after {name!r}")
+
+    def _moments_of(self, label: Label) -> Moments:
+        moments = self._classes.get(label)
+        # setdefault: another thread may have made it in the meantime.
+        return self._classes.setdefault(label, copy.copy(self._empty)) if moments is None else moments
+
+    def merge(self, other: ClassMoments) -> None:
+        """Add the rows that `other` has seen, class by class.
+
+        Parameters
+        ----------
+        other : ClassMoments
+            Of the same ``dim`` and ``num_classes``; stays as it is.
+
+        Raises
+        ------
+        ValueError
+            If the dims, the numbers of classes or the extractors differ.
+        TypeError
+            If the labels of one are integers and those of the other strings.
+        """
+        if self._num_classes != other._num_classes:
+            raise ValueError(
+                f"cannot merge moments of num_classes={self._num_classes} and num_classes={other._num_classes}"
+            )
+        theirs = list(other._classes.items())
+        if theirs:
+            self._require_fitting([theirs[0][0]])
+        self._empty.merge(other._empty)  # raises for another dim or extractor
+        for label, moments in theirs:
+            self._moments_of(label).merge(moments)
+        for moments in self._classes.values():
+            moments._extractor = self.extractor
+
+    def reset(self) -> None:
+        """Forget every row and class."""
+        self._classes = {}
+
+    def stats(self, label: Label, ddof: int = 1) -> GaussianStats:
+        """Mean and covariance of one class.
+
+        Parameters
+        ----------
+        label : int or str
+            The class.
+        ddof : int, default 1
+            The covariance is the scatter divided by ``num_samples - ddof``.
+
+        Raises
+        ------
+        KeyError
+            If no row of the class was seen.
+        ValueError
+            If it was one row, or `ddof` is not below their number.
+        """
+        moments = self[label]
+        try:
+            return moments.stats(ddof)
+        except ValueError as error:
+            raise ValueError(f"class {label!r}: {error}") from error
+
+    def total(self) -> Moments:
+        """Moments of the rows of all classes together."""
+        total = copy.copy(self._empty)
+        for moments in self.values():
+            total.merge(moments)
+        return total
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a checkpoint of all classes, from which `load` goes on with the same digits.
+
+        Parameters
+        ----------
+        path : path
+            Where to write; ``.npz`` is appended where the name does not end in it. The file appears whole or not at
+            all.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+        """
+        formats.write_state(path, formats.State("ClassMoments", self._state()))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> ClassMoments:
+        """Read a checkpoint that `save` wrote.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If the file is damaged or no checkpoint of class moments.
+        """
+        return formats.read_state(path, "ClassMoments", _of_state)
+
+    def _state(self) -> dict[str, NDArray[Any]]:
+        """All classes as arrays, each under its place among the labels."""
+        labels = list(self)
+        described = {
+            "dim": self.dim,
+            "num_classes": -1 if self._num_classes is None else self._num_classes,
+            "precision": self.precision,
+            "extractor": self.extractor or "",
+            "labels": np.array(labels, dtype=np.str_ if isinstance(next(iter(labels), 0), str) else np.int64),
+        }
+        classes = {
+            f"{place}/{key}": value
+            for place, label in enumerate(labels)
+            for key, value in self[label]._whole().state().items()
+        }
+        return {key: np.asarray(value) for key, value in {**described, **classes}.items()}
+
+    def __getitem__(self, label: Label) -> Moments:
+        try:
+            return self._classes[label]
+        except KeyError:
+            raise KeyError(f"no rows of class {label!r} were seen") from None
+
+    def __iter__(self) -> Iterator[Label]:
+        return iter(sorted(self._classes))  # integers and strings are never mixed
+
+    def __len__(self) -> int:
+        return len(self._classes)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ClassMoments):
+            return NotImplemented
+        same = self._empty == other._empty and self._num_classes == other._num_classes
+        return same and self._classes == other._classes
+
+    __hash__ = None  # type: ignore[assignment]  # mutable
+
+    def __repr__(self) -> str:
+        return (
+            f"ClassMoments(dim={self.dim}, classes={len(self)}, num_samples={self.num_samples}, "
+            f"precision={self.precision!r}, extractor={self.extractor!r})"
+        )
+
+    def __copy__(self) -> ClassMoments:
+        moments = ClassMoments(self.dim, self._num_classes, self.precision, self.extractor)
+        moments._classes = {label: copy.copy(of_class) for label, of_class in list(self._classes.items())}
+        return moments
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _of_state, (self._state(),)
+
+
+def _labels(labels: Any, n: int) -> NDArray[Any]:
+    """The label of each of n rows, (n,), as integers or strings; one label is that of all."""
+    try:
+        array = np.asarray(labels)
+    except (TypeError, ValueError, RuntimeError) as error:  # ragged lists, tensors on another device
+        raise TypeError(f"labels must be an array, tensor or list (n,): {error}") from error
+    if array.ndim > 1:
+        raise ValueError(f"labels must be 1-D (n,), got shape {array.shape}")
+    if array.ndim == 1 and len(array) != n:
+        raise ValueError(f"labels have {len(array)} entries, but features have {n} rows")
+    if array.size == 0:
+        return np.empty(0, dtype=np.int64)
+    # NumPy makes strings of the numbers in a list of both, and objects of the strings in a data frame.
+    mixed = (
+        array.dtype.kind == "U" and not hasattr(labels, "dtype") and not _all_strings(np.asarray(labels, dtype=object))
+    )
+    if array.dtype.kind in "OT" and _all_strings(array):
+        array = array.astype(np.str_)
+    if array.dtype.kind not in "iuU" or mixed:
+        raise TypeError(f"labels must be integers or strings, got {'a mixture' if mixed else array.dtype}")
+    if array.dtype.kind == "u" and array.max() > np.iinfo(np.int64).max:
+        raise ValueError(f"labels must be below 2^63, got {array.max()}")
+    return np.broadcast_to(array, (n,))
+
+
+def _all_strings(objects: NDArray[Any]) -> bool:
+    return all(isinstance(each, str) for each in objects.flat)
+
+
+def _of_state(state: formats.Entries) -> ClassMoments:
+    num_classes = int(state["num_classes"])
+    moments = ClassMoments(
+        int(state["dim"]),
+        None if num_classes < 0 else num_classes,
+        str(state["precision"]),
+        str(state["extractor"]) or None,
+    )
+    of_class: dict[str, dict[str, Any]] = {}
+    for key, value in state.items():
+        place, slash, name = key.partition("/")
+        if slash:
+            of_class.setdefault(place, {})[name] = value.item() if value.ndim == 0 else value
+    for index, label in enumerate(state["labels"].tolist()):
+        core = _core.Moments.from_state(of_class[str(index)])  # type: ignore[arg-type]  # checked there
+        if core.dim != moments.dim:
+            raise ValueError(f"the state of ClassMoments has dim {moments.dim}, but that of class {label!r} {core.dim}")
+        moments._classes[label] = Moments._of_blocks([core], moments.extractor)
+    return moments

@@ -1,0 +1,176 @@
+"""The command line on images, as a user types it."""
+
+import json
+import zipfile
+
+import networks
+import numpy as np
+import pytest
+from photographs import crops, write
+
+import fidfast
+import fidfast.torch as ft
+from fidfast._cli import commands as cli
+from fidfast._inputs import is_inception
+from fidfast.torch._images import extraction_run as one_pass
+
+EFFICIENTNET = ("--extractor", "efficientnet-lite0")
+
+
+@pytest.fixture(autouse=True)
+def folders(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FIDFAST_CACHE", str(tmp_path / "cache"))
+    for seed, name in enumerate(("a", "b")):
+        write(tmp_path / name, crops(seed, [(40, 40)] * 10))
+    return tmp_path
+
+
+def run(capsys, *arguments):
+    code = cli.main(arguments)
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_two_folders(capsys):
+    code, out, err = run(capsys, "fid", "a", "b", *EFFICIENTNET)
+    assert (code, err) == (0, "")  # and no bar where standard error is no terminal
+    number, facts = out.splitlines()
+    assert number == f"Fréchet distance {ft.fid_of_images('a', 'b', 'efficientnet-lite0', device='cpu'):.8g}"
+    assert facts.startswith("dim 1280, num_samples 10 and 10, extractor efficientnet-lite0/pil-bicubic-224, rounding")
+
+
+def test_a_folder_its_statistics_and_its_zip_are_one(capsys, folders):
+    code, out, _ = run(capsys, "stats", "a", "a.npz", *EFFICIENTNET)
+    assert (code, out) == (0, "a.npz: dim 1280, num_samples 10, extractor efficientnet-lite0/pil-bicubic-224\n")
+    with zipfile.ZipFile("a.zip", "w") as archive:
+        for path in (folders / "a").iterdir():
+            archive.write(path)
+    for pair in (("a", "a.npz"), ("a.zip", "a")):
+        code, out, err = run(capsys, "fid", *pair, *EFFICIENTNET, "--json")
+        assert (code, err) == (0, "")
+        known = json.loads(out)
+        assert known["distance"] <= 1e-9 * known["trace1"]
+        assert known["num_samples"] == [10, 10]
+        assert known["skipped"] == {}
+
+
+def test_statistics_of_another_tool_are_taken_to_be_of_the_named_network(capsys):
+    run(capsys, "stats", "b", "b.npz", *EFFICIENTNET)
+    stats = fidfast.GaussianStats.load("b.npz")
+    np.savez("foreign.npz", mu=stats.mu, sigma=stats.sigma)
+    code, out, err = run(capsys, "fid", "a", "foreign.npz", *EFFICIENTNET)
+    assert (code, err) == (0, "")
+    assert "extractor efficientnet-lite0/pil-bicubic-224 and efficientnet-lite0," in out
+    _, _, err = run(capsys, "fid", "a", "b.npz", *EFFICIENTNET, "--resize", "torch-bilinear")
+    assert "part of their distance is that between the resizes or arithmetics" in err
+
+
+def test_an_extractor_of_the_users_own_in_this_folder(capsys, folders):
+    (folders / "mynet.py").write_text("def make():\n    return lambda images: images.mean(dim=(2, 3))\n")
+    code, out, err = run(capsys, "fid", "a", "b", "--extractor", "mynet:make")
+    assert (code, err) == (0, "")
+    assert "dim 3, num_samples 10 and 10, extractor mynet:make," in out
+    code, _, err = run(capsys, "fid", "a", "b", "--extractor", "yournet:make")
+    assert (code, err) == (1, "fidfast: extractor 'yournet:make': No module named 'yournet'\n")
+
+
+def test_the_network_in_bfloat16_says_so(capsys):
+    _, out, _ = run(capsys, "fid", "a", "b", *EFFICIENTNET, "--bfloat16", "--no-cache", "--json")
+    near = json.loads(out)
+    assert near["extractor"] == ["efficientnet-lite0/pil-bicubic-224/bfloat16"] * 2
+    exact = ft.fid_of_images("a", "b", "efficientnet-lite0")
+    assert near["distance"] != exact
+    assert near["distance"] == pytest.approx(exact, rel=0.1)
+
+
+def test_inception_like_a_tool(capsys, monkeypatch, folders):
+    weights = str(networks.seeded_inception_weights(folders / "torch"))
+    code, out, err = run(capsys, "fid", "a", "b", "--weights", weights, "--like", "stylegan3", "--json")
+    assert code == 0
+    assert "warning: " in err
+    assert "the distance is not an FID" in err
+    known = json.loads(out)
+    assert known["label"] == "Fréchet distance"  # since these are not the network's own weights
+    assert known["extractor"][0].endswith("/tf1-bilinear-299")
+    _, out, _ = run(capsys, "fid", "a", "b", "--weights", weights, "--json")
+    # Sums of squares over 10 instead of 9.
+    assert known["trace1"] == pytest.approx(json.loads(out)["trace1"] * 0.9)
+
+
+def test_the_label_is_fid_for_inception_alone():
+    assert all(map(is_inception, ("inception", "inception/tf1-bilinear-299", "inception-2015-12-05")))
+    for name in (None, "inception-weights-1234/tf1-bilinear-299", "Inception3.avgpool", "efficientnet-lite0/x-224"):
+        assert not is_inception(name)
+
+
+def test_broken_images(capsys, folders):
+    (folders / "b" / "0004.png").write_bytes(b"no image")
+    code, out, err = run(capsys, "fid", "a", "b", *EFFICIENTNET)
+    assert (code, out) == (1, "")
+    assert err.startswith("fidfast: 0004.png: not an image")
+    assert err.count("\n") == 1
+    code, out, err = run(capsys, "fid", "a", "b", *EFFICIENTNET, "--skip-broken")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert "num_samples 10 and 9" in lines[1]
+    assert lines[2] == "b: 1 broken images left out"
+    assert lines[3].startswith("  0004.png: not an image")
+    _, out, _ = run(capsys, "fid", "a", "b", *EFFICIENTNET, "--skip-broken", "--json")
+    assert list(json.loads(out)["skipped"]) == ["b"]
+
+
+def test_an_interrupted_run_goes_on(capsys, monkeypatch, folders):
+    monkeypatch.setattr(one_pass, "CHECKPOINT_EVERY", 0.0)
+    whole = ft.stats_of_images("a", "efficientnet-lite0", batch_size=2, device="cpu")
+    calls = []
+    original = ft.Extractor.__call__
+
+    def stop(self, images):
+        calls.append(len(images))
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return original(self, images)
+
+    monkeypatch.setattr(ft.Extractor, "__call__", stop)
+    arguments = ("stats", "a", "a.npz", *EFFICIENTNET, "--batch-size", "2", "--device", "cpu")
+    code, _, err = run(capsys, *arguments)
+    assert (code, err) == (130, "fidfast: interrupted\n")
+    assert (folders / "a.partial.npz").exists()
+    assert not (folders / "a.npz").exists()
+    code, _, err = run(capsys, "fid", "a.partial.npz", "b", *EFFICIENTNET)
+    assert (code, err) == (1, "fidfast: a.partial.npz: a run that has not come to its end, after 6 images\n")
+    _, out, _ = run(capsys, "info", "a.partial.npz", "--json")
+    assert json.loads(out)["unfinished_after"] == 6
+    code, _, _ = run(capsys, *arguments)
+    assert code == 0
+    assert calls == [2] * 4 + [2, 2]  # three batches were done, and two were left
+    assert fidfast.GaussianStats.load("a.npz") == whole
+    assert not (folders / "a.partial.npz").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("fid", "a", "gone", *EFFICIENTNET), "no such file: gone"),
+        (("fid", "a", "b", "--extractor", "resnet"), "unknown extractor 'resnet'; known are inception, "),
+        (("fid", "a", "b", *EFFICIENTNET, "--weights", "x"), "weights is an option of the extractor inception"),
+        (("fid", "a", "b", "--like", "fid"), "unknown tool 'fid'; known are torch-fidelity, "),
+        (("fid", "a", "b", *EFFICIENTNET, "--resize", "nearest"), "unknown resize 'nearest'"),
+        (("fid", "empty", "b", *EFFICIENTNET), "empty holds no images; the endings looked for are"),
+        (("fid", "a", "b", *EFFICIENTNET, "--device", "abacus"), "abacus"),
+    ],
+)
+def test_errors_are_one_sentence(capsys, folders, arguments, sentence):
+    (folders / "empty").mkdir()
+    code, out, err = run(capsys, *arguments)
+    assert (code, out) == (1, "")
+    assert sentence in err
+    assert err.startswith("fidfast: ")
+    assert err.count("\n") == 1
+
+
+def test_impossible_batches(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["fid", "a", "b", "--batch-size", "0"])
+    assert "must be at least 1, got 0" in capsys.readouterr().err

@@ -1,0 +1,131 @@
+"""`fidfast report`, as a user types it."""
+
+import base64
+import io
+import json
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import fidfast
+from fidfast._cli import commands as cli
+
+
+@pytest.fixture(autouse=True)
+def files(tmp_path, rng, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.save("a.npy", rng.standard_normal((60, 4)).astype(np.float32))
+    np.save("b.npy", rng.standard_normal((50, 4)) + 1)
+    return tmp_path
+
+
+@pytest.fixture
+def folders(files, rng):
+    """A network of the user's own, and two folders of images of which one is much brighter than the rest."""
+    (files / "mynet.py").write_text("def make():\n    return lambda images: images.mean(dim=(2, 3))\n")
+    for name in ("x", "y"):
+        (files / name).mkdir()
+        for i in range(12):
+            image = rng.integers(0, 60, (8, 8, 3)) + (180 if (name, i) == ("x", 7) else 0)
+            Image.fromarray(image.astype(np.uint8)).save(files / name / f"{i:02}.png")
+    (files / "x" / "07.png").rename(files / "x" / "<img src=x>.png")
+    return files
+
+
+def run(capsys, *arguments):
+    code = cli.main(arguments)
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_the_table(capsys):
+    code, out, err = run(capsys, "report", "a.npy", "b.npy")
+    assert (code, err) == (0, "")
+    assert out == fidfast.report("a.npy", "b.npy").table() + "\n"
+
+
+def test_json_and_page(capsys, files):
+    code, out, err = run(capsys, "report", "a.npy", "b.npy", "--json", "--html", "page.html", "--no-pairs")
+    assert (code, err) == (0, "")
+    known = json.loads(out)
+    wanted = fidfast.report("a.npy", "b.npy", all_pairs=False).to_dict()
+    beside = {"files": ["a.npy", "b.npy"], "skipped": {}, "fidfast_version": fidfast.__version__}
+    assert known == {**wanted, **beside}
+    page = (files / "page.html").read_text(encoding="utf-8")
+    assert page == fidfast.report("a.npy", "b.npy", all_pairs=False).html()
+    _, out, _ = run(capsys, "report", "a.npy", "b.npy", "--html", "other.html", "--extractor", "dino")
+    assert out.endswith("\n\npage: other.html\n")
+    assert "a.npy; extractor dino; rank 4" in out
+
+
+def test_statistics_and_blocks(capsys):
+    run(capsys, "stats", "b.npy", "b.npz")
+    _, out, _ = run(capsys, "report", "a.npy", "b.npz")
+    assert "reference is given by statistics" in out
+    moments = fidfast.Moments(4, blocks=20)
+    moments.update(np.load("a.npy"))
+    moments.save("run.npz")
+    _, out, _ = run(capsys, "report", "run.npz", "b.npz", "--json")
+    known = json.loads(out)
+    assert known["stderr"] > 0
+    assert known["degrees_of_freedom"] == pytest.approx(19)
+    assert "features are statistics alone, without rows to leave out" in known["reasons"]["most_harmful"]
+
+
+def test_folders_of_images(capsys, folders):
+    code, out, err = run(capsys, "report", "x", "y", "--extractor", "mynet:make", "--html", "page.html")
+    assert (code, err) == (0, "")
+    assert "x; extractor mynet:make; rank 3" in out
+    assert out.count(".png") == 5
+    worst = next(line for line in out.splitlines() if line.startswith("most harmful"))
+    assert worst.endswith(" <img src=x>.png")
+    page = (folders / "page.html").read_text(encoding="utf-8")
+    assert page.count("data:image/png;base64,") == 12
+    assert "<img src=x>" not in page
+    assert "&lt;img src=x&gt;.png" in page
+
+
+def test_broken_images_do_not_shift_the_pictures(capsys, folders):
+    (folders / "x" / "03.png").write_bytes(b"no image")
+    arguments = ("report", "x", "y", "--extractor", "mynet:make", "--skip-broken")
+    code, out, err = run(capsys, *arguments)
+    assert (code, err) == (0, "")
+    assert "x: 1 broken images left out\n  03.png: not an image" in out
+    _, out, _ = run(capsys, *arguments, "--json", "--html", "page.html")
+    known = json.loads(out)
+    assert known["num_samples"] == [11, 12]
+    assert list(known["skipped"]) == ["x"]
+    assert [known["most_harmful"][0][key] for key in ("name", "row")] == ["<img src=x>.png", 10]  # sorted by name
+    page = (folders / "page.html").read_text(encoding="utf-8")
+    picture = re.search(r'alt="&lt;img src=x&gt;.png" src="data:image/png;base64,([^"]*)"', page).group(1)
+    with Image.open(io.BytesIO(base64.b64decode(picture))) as image:
+        np.testing.assert_array_equal(image, Image.open("x/<img src=x>.png"))
+
+
+def test_images_behind_features(capsys, folders):
+    np.save("x.npy", np.load("a.npy")[:12])
+    code, out, err = run(capsys, "report", "x.npy", "b.npy", "--images", "x", "--html", "page.html")
+    assert (code, err) == (0, "")
+    assert out.count(".png") == 5
+    assert (folders / "page.html").read_text(encoding="utf-8").count("data:image/png;base64,") == 12
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("gone.npy", "b.npy"), "no such file: gone.npy"),
+        (("a.npy", "b.npy", "--html", "nowhere/page.html"), "no such folder to write to: nowhere"),
+        (("a.npy", "b.npy", "--like", "stylegan3"), "report is of the unbiased covariance; it does not go with --like"),
+        (("a.npy", "b.npy", "--resize", "x"), "--resize is an option of images, and there are none in a.npy or b.npy"),
+        (("a.npy", "b.npy", "--images", "x"), "features have 60 rows, but there are 12 images"),
+        (("x", "y", "--images", "x"), "--images are those behind features, and x holds images itself"),
+        (("b.npz", "a.npy", "--images", "x"), "--images are those behind features, and b.npz holds statistics"),
+    ],
+)
+def test_errors_are_one_sentence(capsys, folders, arguments, sentence):
+    run(capsys, "stats", "b.npy", "b.npz")
+    code, out, err = run(capsys, "report", *arguments)
+    assert (code, out, err) == (1, "", f"fidfast: {sentence}\n")
+    assert not (folders / "page.html").exists()

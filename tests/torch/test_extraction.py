@@ -1,0 +1,365 @@
+"""From images to statistics: the same numbers whatever the source and the way."""
+
+import os
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from photographs import assert_same, crops, planes, write
+from PIL import Image
+
+import fidfast
+import fidfast.torch as ft
+from fidfast._images import cache
+from fidfast._images.images import BrokenImageError
+from fidfast.torch._images import extraction_run as run
+
+
+@pytest.fixture
+def images():
+    return np.stack(list(crops(0, [(24, 24)] * 50)))
+
+
+@pytest.fixture
+def folder(tmp_path, images):
+    return write(tmp_path / "images", images)
+
+
+class Colours(torch.nn.Module):
+    """A small network of random features."""
+
+    input_size = 16
+
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 6, 5, bias=False)
+        with torch.no_grad():
+            self.conv.weight.normal_(generator=torch.Generator().manual_seed(3))
+        self.seen = 0
+
+    def forward(self, images):
+        self.seen += len(images)
+        return self.conv(images).relu().mean(dim=(2, 3))
+
+
+def by_hand(images):
+    """Mean and covariance, image by image."""
+    network = Colours()
+    with torch.inference_mode():
+        rows = [
+            network(ft.resize(torch.from_numpy(image.copy()).permute(2, 0, 1), "pil-bicubic", (16, 16))[None] / 255)
+            for image in images
+        ]
+    rows = torch.cat(rows).double().numpy()
+    return rows.mean(0), np.cov(rows, rowvar=False)
+
+
+# Sources ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("num_workers", [None, 0, 2])
+def test_a_folder(folder, images, num_workers):
+    moments, skipped = ft.moments_of_images(folder, Colours(), num_workers=num_workers)
+    assert (moments.num_samples, skipped) == (50, [])
+    assert moments.extractor == "Colours/pil-bicubic-16"
+    assert_same(moments.stats(), by_hand(images))
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 64])
+def test_the_batch_size_changes_nothing(images, batch_size):
+    assert_same(ft.stats_of_images(images, Colours(), batch_size=batch_size), by_hand(images))
+
+
+class Listed(torch.utils.data.Dataset):
+    def __init__(self, items):
+        self.items = items
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, index):
+        return self.items[index]
+
+
+DATASETS = {
+    "uint8 tensors": planes,
+    "floats from 0 to 1": lambda image: planes(image) / 255,
+    "images and labels": lambda image: (planes(image), 3),
+    "PIL": Image.fromarray,
+    "dictionaries": lambda image: {"label": 3, "image": planes(image)},
+}
+
+
+@pytest.mark.parametrize("kind", DATASETS)
+def test_a_torch_dataset(images, kind):
+    assert_same(ft.stats_of_images(Listed([DATASETS[kind](image) for image in images]), Colours()), by_hand(images))
+
+
+@pytest.mark.parametrize("mode", ["P", "L", "LA", "CMYK", "1", "RGBA", "YCbCr"])
+def test_pil_images_of_a_dataset_are_read_as_those_of_a_folder(images, mode):
+    items = [Image.fromarray(image).convert(mode) for image in images]
+    expected = by_hand([np.array(item.convert("RGB")) for item in items])
+    assert_same(ft.stats_of_images(Listed(items), Colours()), expected)
+
+
+def test_a_loader_of_lists_of_arrays(tmp_path):
+    mixed = list(crops(1, [(20, 30), (24, 24)] * 6))
+    loader = torch.utils.data.DataLoader(Listed(mixed), batch_size=5, collate_fn=list)
+    assert_same(ft.stats_of_images(loader, Colours()), by_hand(mixed))
+
+
+@pytest.mark.parametrize("kind", ["uint8 tensors", "floats from 0 to 1", "images and labels", "dictionaries"])
+def test_a_torch_data_loader(images, kind):
+    loader = torch.utils.data.DataLoader(Listed([DATASETS[kind](image) for image in images]), batch_size=8)
+    assert_same(ft.stats_of_images(loader, Colours()), by_hand(images))
+
+
+def test_mixed_sizes(tmp_path):
+    mixed = list(crops(1, [(20, 30), (24, 24), (20, 30), (64, 17)] * 6))
+    folder = write(tmp_path / "mixed", mixed)
+    assert_same(ft.stats_of_images(folder, Colours()), by_hand(mixed))
+    # And without a size that they are brought to: the network sees each as it is.
+    network = Colours()
+    network.input_size = None
+    rows = np.concatenate([network(planes(image)[None] / 255).detach().double().numpy() for image in mixed])
+    assert_same(ft.stats_of_images(folder, network), (rows.mean(0), np.cov(rows, rowvar=False)))
+
+
+def test_the_precision_of_the_moments(images):
+    assert ft.moments_of_images(images, Colours()).moments.precision == "float32"
+    assert ft.moments_of_images(images, Colours(), moments_precision="float64").moments.precision == "float64"
+    with pytest.raises(ValueError, match="precision"):
+        ft.moments_of_images(images, Colours(), moments_precision="float16")
+
+
+def test_a_bar_with_images_a_second_on_terminals_only(monkeypatch, capsys, images):
+    ft.moments_of_images(images, Colours(), progress=True)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    ft.moments_of_images(images, Colours(), progress=True)
+    err = capsys.readouterr().err
+    assert "50/50" in err
+    assert "images/s" in err
+    ft.moments_of_images(images, Colours())
+    assert capsys.readouterr().err == ""
+
+
+def test_sides_may_be_statistics(folder, images):
+    reference = ft.stats_of_images(images[:30], Colours())
+    distance = ft.fid_of_images(reference, folder, Colours())
+    assert distance == pytest.approx(fidfast.frechet_distance(reference, ft.stats_of_images(folder, Colours())))
+
+
+@pytest.mark.parametrize(
+    ("item", "error", "message"),
+    [
+        (
+            torch.zeros(3, 4, 4, dtype=torch.int64),
+            TypeError,
+            "images must be uint8, or floats from 0 to 1, got torch.int64",
+        ),
+        (torch.full((3, 4, 4), 255.0), ValueError, "must be from 0 to 1, got values from 255 to 255"),
+        (torch.full((3, 4, 4), float("nan")), ValueError, "must be from 0 to 1, got values from nan to nan"),
+        (torch.zeros(5, 4, 4), ValueError, r"1, 3 or 4 channels and two sides, got shape \(5, 4, 4\)"),
+        (torch.zeros(4), ValueError, r"got shape \(4,\)"),
+    ],
+)
+def test_items_that_are_no_images(item, error, message):
+    with pytest.raises(error, match=message):
+        ft.stats_of_images(Listed([item] * 3), Colours())
+
+
+def test_features_that_are_not_finite_name_the_extractor(images):
+    def divided(batch):
+        return batch.mean(dim=(2, 3)) / 0
+
+    with pytest.raises(ValueError, match="extractor divided: features hold NaN or infinity"):
+        ft.stats_of_images(images, ft.as_extractor(divided, name="divided"))
+
+
+@pytest.mark.parametrize(
+    ("cores", "device", "workers"),
+    [(1, "cpu", 0), (2, "cpu", 0), (3, "cpu", 1), (64, "cpu", 2), (2, "cuda", 2), (64, "cuda:1", 8)],
+)
+def test_workers_leave_the_cores_to_the_network(monkeypatch, cores, device, workers):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _process: range(cores), raising=False)
+    assert run.usual_workers(torch.device(device)) == workers
+    assert run.usual_workers(device) == workers
+
+
+# Broken images ------------------------------------------------------------------------------------------------------
+
+
+def test_broken_images_stop_the_run_or_are_listed(folder, images):
+    (folder / "0003.png").write_bytes(b"no image")
+    (folder / "0040.png").write_bytes((folder / "0041.png").read_bytes()[:500])
+    with pytest.raises(BrokenImageError, match=r"^0003\.png: not an image"):
+        ft.moments_of_images(folder, Colours())
+    moments, skipped = ft.moments_of_images(folder, Colours(), skip_broken=True)
+    assert [message.split(":")[0] for message in skipped] == ["0003.png", "0040.png"]
+    assert_same(moments.stats(), by_hand(np.delete(images, [3, 40], axis=0)))
+
+
+def test_nothing_but_broken_images(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"no image")
+    with pytest.raises(ValueError, match=r"none of the 1 images could be read; the first: a\.png: not an image"):
+        ft.moments_of_images(tmp_path, Colours(), skip_broken=True)
+
+
+# The cache ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def kept(monkeypatch, tmp_path):
+    monkeypatch.setenv("FIDFAST_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def seen(source, **changes):
+    """How many images the network saw, and what came of it."""
+    extractor = replace(ft.as_extractor(Colours()), reproducible=True)
+    # A callable that is no module is not copied, so that it can be asked.
+    network = Colours()
+    extractor = replace(extractor, model=lambda batch: network(batch), **changes)
+    moments = ft.moments_of_images(source, extractor, use_cache=True, num_workers=0, skip_broken=True).moments
+    return network.seen, moments
+
+
+def test_the_cache_knows_images_by_their_content(folder, kept):
+    count, first = seen(folder)
+    assert count == 50
+    count, again = seen(folder)
+    assert count == 0
+    assert again == first
+    renamed = folder.rename(folder.with_name("renamed"))
+    assert seen(renamed)[0] == 0
+    for change in (
+        lambda: os.utime(renamed / "0007.png", (1, 1)),
+        lambda: (renamed / "0007.png").unlink(),
+        lambda: (renamed / "0008.png").rename(renamed / "0008b.png"),
+    ):
+        change()
+        count, _ = seen(renamed)
+        assert count == len(list(renamed.iterdir()))
+        assert seen(renamed)[0] == 0
+
+
+def test_the_cache_knows_extractors_by_network_resize_and_arithmetic(folder, kept):
+    for changes in ({}, {"resize": "tf1-bilinear"}, {"input_size": (17, 16)}, {"name": "other"}, {"variant": "x"}):
+        assert seen(folder, **changes)[0] == 50, changes
+    assert len(list(kept.iterdir())) == 5
+    # One that may change under its name is not kept.
+    assert seen(folder, name="again", reproducible=False)[0] == 50
+    assert seen(folder, name="again", reproducible=False)[0] == 50
+    assert len(list(kept.iterdir())) == 5
+
+
+def test_what_left_images_out_is_not_kept(folder, kept):
+    (folder / "0003.png").write_bytes(b"no image")
+    assert seen(folder)[0] == seen(folder)[0] == 49
+
+
+def test_a_damaged_or_unwritable_cache_costs_time_only(folder, kept):
+    seen(folder)
+    (file,) = kept.iterdir()
+    file.write_bytes(b"damaged")
+    assert seen(folder)[0] == 50
+    assert seen(folder)[0] == 0
+    file.unlink()
+    kept.rmdir()
+    kept.write_text("a file where the folder should be")
+    assert seen(folder)[0] == 50
+
+
+def test_the_cache_is_where_the_user_has_it(monkeypatch, tmp_path):
+    monkeypatch.delenv("FIDFAST_CACHE", raising=False)
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache.folder() == tmp_path / "fidfast"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache.folder() == tmp_path / ".cache" / "fidfast"
+
+
+# Interrupted runs ---------------------------------------------------------------------------------------------------
+
+
+def interrupted(network, after):
+    """The network, until it has seen so many images."""
+
+    def run(batch):
+        if network.seen >= after:
+            raise KeyboardInterrupt
+        return network(batch)
+
+    return replace(ft.as_extractor(network), model=run)
+
+
+@pytest.mark.parametrize(("num_workers", "every"), [(0, 0.0), (1, 0.0), (0, 1e9)])
+def test_an_interrupted_run_goes_on_where_it_was(monkeypatch, tmp_path, folder, num_workers, every):
+    monkeypatch.setattr(run, "CHECKPOINT_EVERY", every)
+    (folder / "0003.png").write_bytes(b"no image")
+    options = {"checkpoint": tmp_path / "run.npz", "batch_size": 8, "num_workers": num_workers, "skip_broken": True}
+    whole = ft.moments_of_images(folder, interrupted(Colours(), 10**6), **options)
+    assert not (tmp_path / "run.npz").exists()
+
+    with pytest.raises(KeyboardInterrupt):
+        ft.moments_of_images(folder, interrupted(Colours(), 23), **options)
+    assert (tmp_path / "run.npz").exists()
+    with pytest.raises(BrokenImageError, match=r"0003\.png"):
+        ft.moments_of_images(folder, interrupted(Colours(), 10**6), **{**options, "skip_broken": False})
+    network = Colours()
+    resumed = ft.moments_of_images(folder, interrupted(network, 10**6), **options)
+    assert network.seen == 50 - 24  # three batches of 8, one image of which was broken
+    assert resumed.skipped == whole.skipped
+    assert resumed.moments == whole.moments  # to the last bit
+    assert not (tmp_path / "run.npz").exists()
+
+
+def test_a_data_loader_goes_on_too(monkeypatch, tmp_path, images):
+    monkeypatch.setattr(run, "CHECKPOINT_EVERY", 0.0)
+    loader = torch.utils.data.DataLoader(Listed([planes(image) for image in images]), batch_size=8)
+    checkpoint = tmp_path / "run.npz"
+    with pytest.raises(KeyboardInterrupt):
+        ft.moments_of_images(loader, interrupted(Colours(), 23), checkpoint=checkpoint)
+    network = Colours()
+    resumed = ft.moments_of_images(loader, interrupted(network, 10**6), checkpoint=checkpoint)
+    assert network.seen == 50 - 24
+    assert resumed.moments == ft.moments_of_images(loader, interrupted(Colours(), 10**6)).moments
+
+
+def test_a_loader_that_shuffles_cannot_go_on(tmp_path, images):
+    loader = torch.utils.data.DataLoader(Listed([planes(image) for image in images]), shuffle=True)
+    with pytest.raises(ValueError, match="a DataLoader without a fixed order cannot go on from a checkpoint"):
+        ft.moments_of_images(loader, Colours(), checkpoint=tmp_path / "run.npz")
+
+
+def test_a_stream_of_unknown_length(images):
+    class Stream(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            return map(planes, images)
+
+    for source in (Stream(), torch.utils.data.DataLoader(Stream(), batch_size=8)):
+        assert_same(ft.stats_of_images(source, Colours()), by_hand(images))
+
+
+def test_a_checkpoint_of_another_run_is_refused(monkeypatch, tmp_path, folder):
+    monkeypatch.setattr(run, "CHECKPOINT_EVERY", 0.0)
+    checkpoint = tmp_path / "run.npz"
+    with pytest.raises(KeyboardInterrupt):
+        ft.moments_of_images(folder, interrupted(Colours(), 20), checkpoint=checkpoint)
+    other = replace(ft.as_extractor(Colours()), resize="tf1-bilinear")
+    message = "run.npz is a checkpoint of another run: of other images, or of another extractor than Colours/tf1-bil"
+    with pytest.raises(ValueError, match=message):
+        ft.moments_of_images(folder, other, checkpoint=checkpoint)
+    changed = Colours()
+    changed.conv.weight.data[0] += 1
+    with pytest.raises(ValueError, match="a checkpoint of another run"):
+        ft.moments_of_images(folder, changed, checkpoint=checkpoint)
+    (folder / "0000.png").unlink()
+    with pytest.raises(ValueError, match="a checkpoint of another run"):
+        ft.moments_of_images(folder, Colours(), checkpoint=checkpoint)
+    fidfast.Moments(6).save(checkpoint)
+    with pytest.raises(ValueError, match="a checkpoint of another run"):
+        ft.moments_of_images(folder, Colours(), checkpoint=checkpoint)

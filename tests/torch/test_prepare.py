@@ -1,0 +1,269 @@
+"""Preparing a network changes its speed and not its features."""
+
+import copy
+import warnings
+
+import networks
+import pytest
+import timm
+import torch
+import torchvision
+from torch import nn
+
+from fidfast.torch import as_extractor, load_extractor
+from fidfast.torch._extractors import prepare
+from fidfast.torch._extractors.inception import trunk
+
+
+def outputs(model, images):
+    with torch.inference_mode():
+        return model(images)
+
+
+def largest_error(got, expected):
+    return float((got - expected).abs().max() / expected.abs().max())
+
+
+def moved(model):
+    """With batch norms that have seen data, so that one left out would show."""
+    random = torch.Generator().manual_seed(1)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1, generator=random)
+            module.running_var.uniform_(0.5, 1.5, generator=random)
+            module.weight.data.uniform_(0.8, 1.2, generator=random)
+            module.bias.data.normal_(0, 0.1, generator=random)
+    return model
+
+
+#: Of timm, whose batch norms hold the activation too.
+TIMM = ["efficientnet_b0", "mobilenetv3_small_050", "densenet121", "regnetx_002"]
+
+
+@pytest.fixture(scope="module", params=["inception", "efficientnet-lite0", "resnet18", *TIMM])
+def network(request, tmp_path_factory):
+    """Real architectures, and a side of images for each."""
+    if request.param == "inception":
+        return trunk(networks.seeded_inception_weights(tmp_path_factory.mktemp("torch"))), 299
+    if request.param == "efficientnet-lite0":
+        return load_extractor("efficientnet-lite0").model, 96
+    if request.param == "resnet18":
+        return moved(torchvision.models.resnet18(weights=None)), 64
+    return as_extractor(moved(timm.create_model(request.param, pretrained=False))).model, 64
+
+
+@pytest.fixture
+def images(network):
+    return torch.rand(2, 3, network[1], network[1], generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+
+def test_float32_features_are_those_of_the_eager_model(network, images):
+    model, _ = network
+    before = copy.deepcopy(model.state_dict())
+    expected = outputs(model.eval(), images)
+    ready = prepare(model)
+    # Two roundings of eps a layer, some 50 layers deep: 6e-6.
+    assert largest_error(outputs(ready, images), expected) < 1e-5
+    if not isinstance(getattr(model, "model", None), nn.Module):  # timm's batch norms are more than that
+        assert not any(isinstance(module, nn.BatchNorm2d) for module in ready.modules())
+    # The model itself is as it was.
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert largest_error(outputs(model, images), expected) == 0
+
+
+def test_bfloat16_is_near(network, images):
+    model, _ = network
+    expected = outputs(model.eval(), images)
+    got = outputs(prepare(model, "bfloat16"), images)
+    assert got.dtype == torch.float32
+    # 2^-9 a layer, and sqrt(50) layers of it are 1.4 per cent of a typical feature; networks amplify it a few times.
+    assert (got - expected).square().mean().sqrt() < 0.1 * expected.square().mean().sqrt()
+    assert largest_error(got, expected) > 0
+
+
+class Twice(nn.Module):
+    """A convolution whose output goes two ways, one that is used twice, and a batch norm before any."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.BatchNorm2d(3)
+        self.forked = nn.Conv2d(3, 4, 3)
+        self.shared = nn.Conv2d(4, 4, 3, padding=1)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(4) for _ in range(3))
+        self.plain = nn.Conv2d(4, 5, 1)
+        self.last = nn.BatchNorm2d(5)
+
+    def forward(self, images):
+        forked = self.forked(self.first(images))
+        x = self.norms[0](forked) + forked
+        x = self.norms[2](self.shared(self.norms[1](self.shared(x))))
+        return self.last(self.plain(x)).mean(dim=(2, 3))
+
+
+def test_only_what_can_be_folded_is():
+    model = moved(Twice()).eval()
+    images = torch.randn(3, 3, 8, 8)
+    ready = prepare(model)
+    assert largest_error(outputs(ready, images), outputs(model, images)) < 1e-5
+    left = [module for module in ready.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert len(left) == 4
+
+
+class Standardised(nn.Conv2d):
+    """A convolution that is more than its weights."""
+
+    def forward(self, images):
+        return self._conv_forward(images, self.weight / self.weight.norm(), self.bias)
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        lambda: (Standardised(3, 4, 3), nn.BatchNorm2d(4)),
+        lambda: (nn.utils.parametrizations.spectral_norm(nn.Conv2d(3, 4, 3)), nn.BatchNorm2d(4)),
+        lambda: (nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False)),
+        lambda: (nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, affine=False)),
+    ],
+)
+def test_layers_that_are_more_than_they_seem(layers):
+    model = nn.Sequential(*layers(), nn.Flatten()).eval()
+    images = torch.randn(3, 3, 8, 8)
+    assert largest_error(outputs(prepare(model), images), outputs(model, images)) < 1e-5
+
+
+def test_hooks_and_features_inside_are_refused():
+    hooked = nn.Sequential(nn.Conv2d(3, 4, 3))
+    hooked[0].register_forward_hook(lambda *_call: None)
+    with pytest.raises(ValueError, match="Sequential has forward hooks"):
+        prepare(hooked)
+    with pytest.raises(ValueError, match=r"ResNet is more than its features: use as_extractor\(model\).prepared"):
+        prepare(timm.create_model("resnet18", pretrained=False))
+
+
+def test_what_a_network_says_of_itself_is_kept(small):
+    small.name, small.input_size, small.input_range, small.num_features = "small", 8, (-1, 1), 288
+    images = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8)
+    extractor, ready = as_extractor(small), as_extractor(prepare(small))
+    assert ready.full_name == extractor.full_name == "small/pil-bicubic-8"
+    assert largest_error(outputs(ready, images), outputs(extractor, images)) < 1e-5
+    # Preparing twice is preparing once.
+    bfloat16 = extractor.prepared("bfloat16")
+    assert bfloat16.prepared() is bfloat16
+    with pytest.raises(ValueError, match="precision 'float32' needs a network that can be prepared, but small is prep"):
+        bfloat16.prepared("float32")
+
+
+class Branching(nn.Module):
+    """What it does depends on the numbers, so that it cannot be traced."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.norm = nn.BatchNorm2d(4)
+
+    def forward(self, images):
+        x = self.norm(self.conv(images)).mean(dim=(2, 3))
+        return -x if images.mean() > 0 else x
+
+
+def test_networks_that_cannot_be_traced_are_left_as_they_are():
+    model = moved(Branching()).eval()
+    ready = prepare(model)
+    for sign in (1, -1):
+        images = torch.rand(2, 3, 8, 8) * sign
+        assert largest_error(outputs(ready, images), outputs(model, images)) < 1e-5
+
+
+def test_a_network_in_training_is_copied_in_evaluation_mode():
+    model = moved(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5))).train()
+    images = torch.rand(2, 3, 8, 8)
+    ready = prepare(model)
+    expected = outputs(copy.deepcopy(model).eval(), images)
+    assert largest_error(outputs(ready, images), expected) < 1e-5
+    assert model.training
+    assert model[0].weight.requires_grad
+    assert not any(parameter.requires_grad for parameter in ready.parameters())
+
+
+@pytest.fixture
+def small():
+    return moved(nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten())).eval()
+
+
+@pytest.fixture
+def compiled(monkeypatch):
+    """Batch sizes that pass through a compiled network, in the compiler's place."""
+    sizes = []
+
+    def stand_in(model, **_options):
+        def call(images):
+            sizes.append(len(images))
+            return model(images)
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", stand_in)
+    return sizes
+
+
+def test_the_last_batch_is_filled_up_to_the_compiled_size(small, compiled):
+    ready = prepare(small, compile=True)
+    images = torch.rand(11, 3, 8, 8)
+    expected = outputs(small, images)
+    for batch, want in zip(images.split(4), expected.split(4), strict=True):
+        assert largest_error(outputs(ready, batch), want) < 1e-5
+    assert set(compiled) == {4}
+    late = prepare(small, compile=True, batch_size=4)
+    outputs(late, images[:3])  # a first batch that is not whole
+    outputs(late, images[:4])
+    assert set(compiled) == {4}
+    assert largest_error(outputs(ready, images), expected) < 1e-5  # a larger one is not compiled for
+    assert set(compiled) == {4}
+
+
+@pytest.mark.parametrize(("num_images", "tried"), [(None, False), (9_999, False), (10_000, True)])
+def test_auto_compiles_for_many_images(small, compiled, num_images, tried):
+    ready = prepare(small, num_images=num_images)
+    outputs(ready, torch.rand(2, 3, 8, 8))
+    assert bool(compiled) == tried
+
+
+def test_auto_goes_on_without_a_compiler(monkeypatch, small):
+    def fail(*_arguments, **_options):
+        raise RuntimeError("no C++ compiler")
+
+    monkeypatch.setattr(torch, "compile", fail)
+    images = torch.rand(2, 3, 8, 8)
+    ready = prepare(small, num_images=10**6)
+    assert largest_error(outputs(ready, images), outputs(small, images)) < 1e-5
+    with pytest.raises(RuntimeError, match="no C\\+\\+ compiler"):
+        outputs(prepare(small, compile=True), images)
+
+
+def test_the_real_compiler(small):
+    images = torch.rand(3, 3, 8, 8)
+    ready = prepare(small, compile=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what the compiler would like to have found
+        assert largest_error(outputs(ready, images), outputs(small, images)) < 1e-5
+        assert largest_error(outputs(ready, images[:2]), outputs(small, images[:2])) < 1e-5
+
+
+@pytest.mark.parametrize("form", [lambda x: (x,), lambda x: {"features": x}])
+def test_the_form_of_the_output_is_kept(form):
+    class Formed(nn.Module):
+        def forward(self, images):
+            return form(images.mean(dim=(2, 3)))
+
+    images = torch.rand(2, 3, 4, 4)
+    got = outputs(prepare(Formed(), "bfloat16"), images)
+    inner = got["features"] if isinstance(got, dict) else got[0]
+    assert inner.dtype == torch.float32
+    assert inner.shape == (2, 3)
+
+
+def test_unknown_options():
+    with pytest.raises(ValueError, match="precision must be one of float32, bfloat16, got 'float16'"):
+        prepare(nn.Identity(), "float16")
+    with pytest.raises(ValueError, match="compile must be 'auto', True or False, got 'maybe'"):
+        prepare(nn.Identity(), compile="maybe")
