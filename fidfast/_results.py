@@ -1,0 +1,85 @@
+"""What all results have in common: unpacking, a dictionary for JSON, a table in notebooks; and how numbers are written."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from html import escape
+from typing import Any, ClassVar
+
+import numpy as np
+
+__all__ = ["Result", "decimals", "distance_label", "is_inception", "value_with_error"]
+
+
+class Result:
+    """Base of the frozen dataclasses that the metrics return.
+
+    A result unpacks like a tuple of its fields, converts to a dictionary of plain values, and shows itself as a table
+    in a notebook.
+    """
+
+    #: Properties that the dictionary holds beside the fields.
+    _properties: ClassVar[tuple[str, ...]] = ()
+
+    def __iter__(self) -> Iterator[Any]:
+        return (getattr(self, field.name) for field in fields(self))  # type: ignore[arg-type]  # of a dataclass
+
+    def to_dict(self) -> dict[str, Any]:
+        """Fields and derived numbers by name, in types that JSON has; None for NaN and infinity."""
+        names = [field.name for field in fields(self)]  # type: ignore[arg-type]
+        return {name: _plain(getattr(self, name)) for name in (*names, *self._properties)}
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><th style='text-align:left'>{escape(name)}</th><td style='text-align:left'>{escape(_short(value))}</td></tr>"
+            for name, value in self.to_dict().items()
+        )
+        return f"<table><caption>{escape(type(self).__name__)}</caption><tbody>{rows}</tbody></table>"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Result):
+        return value.to_dict()
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (np.ndarray, np.generic)):
+        return _plain(value.tolist())
+    if isinstance(value, (tuple, list)):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _short(value: Any) -> str:
+    """A cell of the table."""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list):
+        shown = ", ".join(_short(item) for item in value[:4])
+        return shown if len(value) <= 4 else f"{shown}, ... ({len(value):,} values)"
+    if isinstance(value, dict):
+        shown = ", ".join(f"{key}: {_short(item)}" for key, item in list(value.items())[:4])
+        return shown if len(value) <= 4 else f"{shown}, ... ({len(value):,} entries)"
+    return "unknown" if value is None else str(value)
+
+
+def decimals(stderr: float) -> int:
+    """Number of decimals that shows two digits of the standard error."""
+    return max(0, 1 - math.floor(math.log10(stderr))) if stderr > 0 and math.isfinite(stderr) else 6
+
+
+def value_with_error(value: float, stderr: float) -> str:
+    """``12.34 ± 0.08``: both numbers with two digits of the error."""
+    digits = decimals(stderr)
+    return f"{value:.{digits}f} ± {stderr:.{digits}f}"
+
+
+def is_inception(extractor: str | None) -> bool:
+    """Whether this is the network whose Fréchet distance is called FID, with any resize."""
+    return extractor is not None and extractor.split("/")[0] in ("inception", "inception-2015-12-05")
+
+
+def distance_label(*extractors: str | None) -> str:
+    """"FID" if all extractors are the 2015 Inception network, else "Fréchet distance"."""
+    return "FID" if all(map(is_inception, extractors)) else "Fréchet distance"
