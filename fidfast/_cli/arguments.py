@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fidfast._files import formats
 from fidfast._files.formats import Features
-from fidfast._images import images
+from fidfast._images import holds_images, open_images
 from fidfast._inputs import stats_of_file
 from fidfast._stats.gaussian import GaussianStats
 from fidfast._stats.moments import Moments
@@ -81,7 +81,7 @@ class Sources:
 
     def stats(self, path: str, checkpoint: str | None = None) -> GaussianStats:
         options = self._options
-        if not images.holds_images(path):
+        if not holds_images(path):
             return stats_of_file(path, options.precision, options.extractor, self._ddof())
         from fidfast.torch import moments_of_images
 
@@ -101,7 +101,7 @@ class Sources:
 
         `images_behind` are those that features were made of.
         """
-        if not images.holds_images(path):
+        if not holds_images(path):
             content = formats.read(path)
             if not isinstance(content, Features):
                 if images_behind is not None:
@@ -112,7 +112,7 @@ class Sources:
             known = replace(content, extractor=content.extractor or self._options.extractor)
             if images_behind is None:
                 return Sample(known)
-            behind = images.open_images(images_behind)
+            behind = open_images(images_behind)
             return Sample(known, behind.names, behind)
         if images_behind is not None:
             raise ValueError(f"--images are those behind features, and {path} holds images itself")
@@ -124,7 +124,7 @@ class Sources:
         if found.skipped:
             self.skipped[path] = found.skipped
         # Numbers, not names, say which images were left out: an archive may hold a name twice.
-        behind_rows: Any = Subset(images.open_images(path), found.places)
+        behind_rows: Any = Subset(open_images(path), found.places)
         return Sample(Features(found.features, found.extractor), found.names, behind_rows)
 
     def _of_the_network(self) -> dict[str, Any]:
@@ -162,7 +162,7 @@ class Sources:
     def require_images(self, *paths: str) -> None:
         """Options of images are refused where there are none, instead of being passed over."""
         given = [name for name in IMAGE_OPTIONS if getattr(self._options, name) not in (None, False)]
-        if given and not any(map(images.holds_images, paths)):
+        if given and not any(map(holds_images, paths)):
             option = "--" + given[0].replace("_", "-")
             raise ValueError(f"{option} is an option of images, and there are none in {' or '.join(paths)}")
 

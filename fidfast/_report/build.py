@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fidfast import _core
 from fidfast import _devices as devices
-from fidfast._images.images import BrokenImageError, open_images
+from fidfast._images import BrokenImageError, open_images
 from fidfast._inputs import require_same_dim, warn_of_extractors
 from fidfast._metrics.extrapolation import Extrapolation, fid_infinity
 from fidfast._metrics.frechet import frechet_distance

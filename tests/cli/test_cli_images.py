@@ -157,7 +157,7 @@ def test_an_interrupted_run_goes_on(capsys, monkeypatch, folders):
         (("fid", "a", "b", *EFFICIENTNET, "--weights", "x"), "weights is an option of the extractor inception"),
         (("fid", "a", "b", "--like", "fid"), "unknown tool 'fid'; known are torch-fidelity, "),
         (("fid", "a", "b", *EFFICIENTNET, "--resize", "nearest"), "unknown resize 'nearest'"),
-        (("fid", "empty", "b", *EFFICIENTNET), "empty holds no images; the endings looked for are"),
+        (("fid", "empty", "b", *EFFICIENTNET), "empty holds no images; supported extensions are"),
         (("fid", "a", "b", *EFFICIENTNET, "--device", "abacus"), "abacus"),
     ],
 )
