@@ -15,7 +15,7 @@ from fidfast._images.images import Images, require_images
 
 __all__ = ["ArrayImages", "array_ndim", "open_array"]
 
-#: Keys of images in an ``.npz``: ADM writes the first; torch-fidelity and others write the rest.
+#: Keys of images in an ``.npz``; ADM writes ``arr_0``.
 _IMAGE_KEYS = ("arr_0", "images", "samples")
 
 

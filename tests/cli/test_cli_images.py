@@ -154,9 +154,9 @@ def test_an_interrupted_run_is_resumed(capsys, monkeypatch, folders):
     ("arguments", "message"),
     [
         (("fid", "a", "gone", *EFFICIENTNET), "no such file: gone"),
-        (("fid", "a", "b", "--extractor", "resnet"), "unknown extractor 'resnet'; known are inception, "),
+        (("fid", "a", "b", "--extractor", "resnet"), "unknown extractor 'resnet'; choose one of inception, "),
         (("fid", "a", "b", *EFFICIENTNET, "--weights", "x"), "weights is an option of the extractor inception"),
-        (("fid", "a", "b", "--like", "fid"), "unknown tool 'fid'; known are torch-fidelity, "),
+        (("fid", "a", "b", "--like", "fid"), "unknown tool 'fid'; choose one of torch-fidelity, "),
         (("fid", "a", "b", *EFFICIENTNET, "--resize", "nearest"), "unknown resize 'nearest'"),
         (("fid", "empty", "b", *EFFICIENTNET), "empty holds no images; supported extensions are"),
         (("fid", "a", "b", *EFFICIENTNET, "--device", "abacus"), "abacus"),
