@@ -143,17 +143,12 @@ def _info(options: argparse.Namespace) -> None:
 
 
 def _demo(options: argparse.Namespace) -> None:
-    from fidfast.torch import _demo as demo
+    from fidfast.torch import demo
 
-    result = demo.run(progress=not options.quiet)
-    print(f"Fréchet distance of {result.num_samples} handwritten digits to their disturbed copies")
-    print(f"(features of {result.extractor}; between two halves of the data it is {result.halves:.2f})\n")
-    print(demo.table(result))
-    out = Path(options.out)
-    growth = out.with_name(f"{out.stem}-growth{out.suffix}")
-    demo.plot(result, out)
-    demo.plot_growth(result, growth)
-    print(f"\nplots: {out} and {growth}")
+    _require_folder(options.out)
+    result = demo(progress=not options.quiet)
+    print(f"{result}\n\n{result.table()}")
+    print(f"\nplots: {' and '.join(map(str, result.save_plots(options.out)))}")
 
 
 _COMMANDS = {"fid": _fid, "report": _report, "stats": _stats, "info": _info, "demo": _demo}

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
+from fidfast._files import write_whole
 from fidfast._report.contents import K_DENSITY_COVERAGE, K_PRECISION_RECALL, Contents, Row
 from fidfast._report.page import html_page, html_table
 
@@ -79,7 +80,7 @@ class Report(Contents):
         return html_page(self)
 
     def write_html(self, path: str | os.PathLike[str]) -> None:
-        """Write `html` to a file.
+        """Write `html` to a file, which appears complete or not at all.
 
         Parameters
         ----------
@@ -95,6 +96,6 @@ class Report(Contents):
         UserWarning
             As `html`.
         """
-        text = self.html()
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(text)
+        data = self.html().encode()
+        with write_whole(path) as file:
+            file.write(data)
