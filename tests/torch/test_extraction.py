@@ -12,7 +12,7 @@ from PIL import Image
 import fidfast
 import fidfast.torch as ft
 from fidfast._images import cache
-from fidfast._images.images import BrokenImageError
+from fidfast._images import BrokenImageError
 from fidfast.torch._images import extraction_run as run
 
 

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, SequentialSam
 
 from fidfast import _core
 from fidfast._images import cache
-from fidfast._images.images import Images, open_images
+from fidfast._images import Images, open_images
 from fidfast._metrics.frechet import frechet_distance
 from fidfast._stats.gaussian import GaussianStats
 from fidfast._stats.moments import Moments

@@ -19,7 +19,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from fidfast._files import formats
-from fidfast._images.images import BrokenImageError, Images
+from fidfast._images import BrokenImageError, Images
 from fidfast._stats.moments import Moments
 from fidfast.torch._extractors.extractors import Extractor
 from fidfast.torch._images.loading import Batch, Decoded, Item, batches_of_loader, together
