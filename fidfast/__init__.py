@@ -5,18 +5,19 @@
 >>> round(fidfast.fid(rng.normal(size=(500, 8)), rng.normal(size=(500, 8)) + 1.0), 1)
 8.6
 
-``fid`` takes arrays, tensors, `Moments`, `GaussianStats` or paths. `Moments` collects the features of a stream in
-bounded memory; `frechet_terms` shows what the distance is made of and bounds its rounding error.
+`fid` takes arrays, tensors, `Moments`, `GaussianStats` or paths. `Moments` collects the features of a stream in bounded
+memory; `frechet_terms` returns the terms of the distance and a bound on its rounding error.
 """
 
-try:
-    from fidfast import _core
-except ImportError as error:
-    raise ImportError(
-        "fidfast is not compiled for this Python: run `pip install .` in the source tree "
-        "(it needs a C++17 compiler), and import fidfast from outside of it"
-    ) from error
+import importlib.util as _util
 
+if _util.find_spec("fidfast._core") is None:
+    raise ImportError(
+        "fidfast is not compiled for this Python: run `pip install .` in the source tree (it needs a C++17 compiler), "
+        "and import fidfast from another folder"
+    )
+
+from fidfast import _core
 from fidfast._metrics.classwise import ClassDistances, class_distances
 from fidfast._metrics.extrapolation import Extrapolation, fid_infinity
 from fidfast._metrics.frechet import FrechetTerms, fid, frechet_distance, frechet_terms, transport_map
@@ -33,10 +34,9 @@ from fidfast._metrics.neighbours import (
 )
 from fidfast._metrics.ngrams import NgramCounts, ngram_jsd
 from fidfast._metrics.uncertainty import Comparison, Estimate, compare, estimate, influence
-from fidfast._report.build import HarmfulSample, Report, Trimmed, report
-from fidfast._stats.class_moments import ClassMoments
-from fidfast._stats.gaussian import GaussianStats
-from fidfast._stats.moments import Moments
+
+# from fidfast._report.build import HarmfulSample, Report, Trimmed, report
+from fidfast._stats import ClassMoments, GaussianStats, Moments
 
 __version__: str = _core.__version__
 
@@ -49,7 +49,6 @@ __all__ = [
     "Extrapolation",
     "FrechetTerms",
     "GaussianStats",
-    "HarmfulSample",
     "InceptionScore",
     "InceptionScoreResult",
     "KernelDistance",
@@ -57,9 +56,7 @@ __all__ = [
     "Moments",
     "NgramCounts",
     "PrecisionRecall",
-    "Report",
     "SubsetKernelDistance",
-    "Trimmed",
     "__version__",
     "class_distances",
     "cmmd",
@@ -78,6 +75,10 @@ __all__ = [
     "mifid",
     "ngram_jsd",
     "precision_recall",
-    "report",
     "transport_map",
 ]
+
+# The public path in pickles, messages and documentation; the modules that define the names may change.
+for _name in __all__:
+    if hasattr(globals()[_name], "__qualname__"):
+        globals()[_name].__module__ = __name__

@@ -1,4 +1,4 @@
-"""Where features, moments and Gaussians lie, and how they come together in one place."""
+"""Device placement: which device holds an array or a compiled object, streams, and copies between devices."""
 
 from __future__ import annotations
 
@@ -13,31 +13,30 @@ import numpy as np
 from fidfast import _core, cuda
 
 __all__ = [
-    "core_at",
+    "as_backend_input",
+    "backend_module",
     "cuda_device_of",
+    "device_name",
     "device_of_core",
-    "moved",
-    "name_of",
-    "number_of",
-    "on_host",
-    "presented",
-    "stream_of",
+    "moments_on_device",
+    "parse_device",
+    "to_host",
 ]
 
-#: DLPack's types of devices whose memory is a GPU's.
-_CUDA = (2, 13)
+#: DLPack device types of GPU memory: kDLCUDA and kDLCUDAManaged.
+_CUDA_TYPES = (2, 13)
 
-#: Of features that are copied from a GPU to the host.
-_ROWS_AT_A_TIME = 8192
+#: Rows that are copied from a GPU to the host at a time.
+_ROWS_PER_COPY = 8192
 
 
-def number_of(device: Any) -> int | None:
-    """A device by its name: the number of a CUDA device, or None for the host. Takes "cpu", "cuda", "cuda:1".
+def parse_device(device: Any) -> int | None:
+    """Number of the CUDA device that "cuda" or "cuda:N" names; None for "cpu".
 
     Raises
     ------
     ValueError
-        If it is none of these.
+        If `device` is neither.
     """
     name = str(device)
     kind, _, number = name.partition(":")
@@ -48,21 +47,21 @@ def number_of(device: Any) -> int | None:
     raise ValueError(f"device must be 'cpu', 'cuda' or 'cuda:N', got {name!r}")
 
 
-def name_of(device: int | None) -> str:
-    """The inverse of `number_of`."""
+def device_name(device: int | None) -> str:
+    """Inverse of `parse_device`."""
     return "cpu" if device is None else f"cuda:{device}"
 
 
 def cuda_device_of(features: Any) -> int | None:
-    """Number of the CUDA device that holds them, or None."""
+    """Number of the CUDA device that holds the features, or None."""
     if not hasattr(features, "__dlpack_device__"):
         return None
     kind, number = features.__dlpack_device__()
-    return int(number) if int(kind) in _CUDA else None
+    return int(number) if int(kind) in _CUDA_TYPES else None
 
 
-def stream_of(features: Any) -> int | None:
-    """Handle of the stream in whose order the library that made them works, where it tells."""
+def _current_stream(features: Any) -> int | None:
+    """Handle of the stream that the array's library currently uses; None if it does not expose one."""
     torch, cupy = sys.modules.get("torch"), sys.modules.get("cupy")
     if torch is not None and isinstance(features, torch.Tensor):
         return int(torch.cuda.current_stream(features.device).cuda_stream)
@@ -71,8 +70,8 @@ def stream_of(features: Any) -> int | None:
     return None
 
 
-def _made_current(features: Any) -> AbstractContextManager[Any]:
-    """While it lasts, torch's current device is that of its features, of which alone it exports."""
+def _torch_device_guard(features: Any) -> AbstractContextManager[Any]:
+    """Makes the device of a CUDA tensor the current one: torch exports tensors of the current device only."""
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(features, torch.Tensor) and features.is_cuda:
         device: AbstractContextManager[Any] = torch.cuda.device(features.device)
@@ -80,54 +79,60 @@ def _made_current(features: Any) -> AbstractContextManager[Any]:
     return nullcontext()
 
 
-def on_host(features: Any) -> Any:
-    """Features that a GPU holds, in the host's memory; others as they are."""
+def to_host(features: Any) -> Any:
+    """A copy in host memory if a GPU holds the features, else the features themselves."""
     if cuda_device_of(features) is None:
         return features
-    for copy in ("cpu", "get"):  # torch's name for it, and CuPy's
+    for copy in ("cpu", "get"):  # torch and CuPy
         if hasattr(features, copy):
             return getattr(features, copy)()
-    if hasattr(features, "__array__"):  # JAX's
+    if hasattr(features, "__array__"):  # JAX
         return np.asarray(features)
     return np.from_dlpack(features, device="cpu", copy=True)
 
 
-def presented(features: Any, device: int | None, stream: int | None) -> Iterator[tuple[Any, int | None]]:
-    """Features as the core on this device takes them, in parts where they must be copied, and the stream to obey."""
-    here = cuda_device_of(features)
-    if here is None or here == device:
-        with _made_current(features):
-            yield features, None if here is None else stream_of(features) if stream is None else stream
-        return
-    for first in range(0, max(len(features), 1), _ROWS_AT_A_TIME):
-        yield on_host(features[first : first + _ROWS_AT_A_TIME]), None
+def as_backend_input(
+    features: Any, holder: int | None, device: int | None, stream: int | None
+) -> Iterator[tuple[Any, int | None]]:
+    """Features that the device `holder` holds as the backend of `device` accepts them, and the stream to wait for.
+
+    Features on another device are copied to the host in slices.
+    """
+    if holder is None:
+        yield features, None
+    elif holder == device:
+        with _torch_device_guard(features):
+            yield features, _current_stream(features) if stream is None else stream
+    else:
+        for first in range(0, max(len(features), 1), _ROWS_PER_COPY):
+            yield to_host(features[first : first + _ROWS_PER_COPY]), None
 
 
-def core_at(device: int | None) -> ModuleType:
-    """The compiled module that works there.
+def backend_module(device: int | None) -> ModuleType:
+    """The compiled module that implements the core on this device.
 
     Raises
     ------
     RuntimeError
-        If that device cannot be used.
+        If the device cannot be used.
     """
     if device is None:
         return _core
     extension = cuda.extension(device)
     if extension is None:
-        raise RuntimeError(f"{name_of(device)} cannot be used: {cuda.why_not(device)}")
+        raise RuntimeError(f"{device_name(device)} cannot be used: {cuda.why_not(device)}")
     return extension
 
 
 def device_of_core(core: Any) -> int | None:
-    """Where a `Moments` or `Gaussian` of a compiled module lies."""
+    """Device of a compiled `Moments` or `Gaussian`."""
     return None if type(core).__module__ == _core.__name__ else int(core.device)
 
 
-def moved(moments: _core.Moments, device: int | None) -> _core.Moments:
-    """The same moments on this device, themselves where they lie there."""
+def moments_on_device(moments: _core.Moments, device: int | None) -> _core.Moments:
+    """The moments on `device`: the same object if they are there, else a copy."""
     if device_of_core(moments) == device:
         return moments
-    module = core_at(device)
-    made: _core.Moments = module.Moments.from_state(moments.state(), device or 0)
-    return made
+    module = backend_module(device)
+    copied: _core.Moments = module.Moments.from_state(moments.state(), device or 0)
+    return copied

@@ -1,94 +1,224 @@
-"""What the public functions take: features or statistics, as arrays, objects or files."""
+"""Opens the arguments of the public functions: arrays, tensors, files, moments and statistics, each in one place."""
 
 from __future__ import annotations
 
 import os
+import sys
 import warnings
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, Protocol
 
-from fidfast import _devices as devices
-from fidfast._files import formats
-from fidfast._stats.gaussian import GaussianStats
-from fidfast._stats.moments import Moments
+from fidfast._devices import to_host
+from fidfast._files import Features, State, Stats, naming, read
+from fidfast._stats import GaussianStats, Moments, row_slices, stats_from_record
 
-__all__ = ["as_features", "as_stats", "is_inception", "require_same_dim", "stats_of_file", "warn_of_extractors"]
+__all__ = ["Input", "open_input", "open_pair", "open_stats", "require_same_dim", "warn_of_extractors"]
 
 
-class Named(Protocol):
-    """Anything that knows its extractor."""
+class HasExtractor(Protocol):
+    """Anything with the name of an extractor."""
 
     @property
     def extractor(self) -> str | None: ...
 
 
-def as_stats(source: Any, name: str, precision: str) -> GaussianStats:
-    """The statistics of anything that `fid` takes; errors name the argument."""
-    if isinstance(source, GaussianStats):
+class Input:
+    """One argument, opened: features, moments or statistics. Errors name the argument.
+
+    Exactly one of `rows`, `moments` and `stats` is given to the constructor.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        rows: Any = None,
+        moments: Moments | None = None,
+        stats: GaussianStats | None = None,
+        extractor: str | None = None,
+        precision: str = "float32",
+        file: str | None = None,
+    ) -> None:
+        #: Name of the argument.
+        self.name = name
+        #: (n, dim) features, or None.
+        self.rows = rows
+        #: The given moments, or those of `rows` once they are needed.
+        self.moments = moments
+        #: Name of the extractor, or None if it is unknown.
+        self.extractor = extractor
+        self._precision = precision
+        self._file = file  # and what it holds, for messages
+        self._stats = stats
+
+    @property
+    def stats(self) -> GaussianStats:
+        """Mean and covariance: as given, or unbiased and computed once."""
+        if self._stats is None:
+            self._stats = self.stats_with(ddof=1)
+        return self._stats
+
+    def stats_with(self, *, ddof: int) -> GaussianStats:
+        """Mean and covariance; `ddof` applies to features and moments."""
+        if self.rows is None and self.moments is None:
+            return self.stats
+        try:
+            if self.moments is None:
+                self.moments = Moments.from_features(self.rows, precision=self._precision, extractor=self.extractor)
+            return self.moments.stats(ddof=ddof)
+        except (TypeError, ValueError) as error:
+            raise _naming_argument(error, self.name) from error
+
+    @property
+    def dim(self) -> int:
+        """Number of columns of the features."""
+        return self.stats.dim
+
+    @property
+    def num_samples(self) -> int | None:
+        """Number of samples, or None if statistics do not have it."""
+        return self.stats.num_samples
+
+    @property
+    def blocks(self) -> tuple[Moments, ...]:
+        """The blocks with samples, if there are at least two."""
+        blocks = () if self.moments is None else self.moments.blocks
+        filled = tuple(block for block in blocks if block.num_samples > 0)
+        return filled if len(filled) > 1 else ()
+
+    @property
+    def has_samples(self) -> bool:
+        """Whether rows, or blocks of rows, can be left out."""
+        return self.rows is not None or bool(self.blocks)
+
+    def require_rows(self, caller: str) -> Any:
+        """The features in host memory.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the argument is an object, or a file, that holds moments or statistics.
+        """
+        if self.rows is not None:
+            return to_host(self.rows)
+        message = f"{self.name}: {caller} needs the (n, dim) features themselves, got "
+        if self._file is not None:
+            raise ValueError(message + self._file)
+        raise TypeError(message + ("GaussianStats" if self.moments is None else "Moments"))
+
+    def slices(self) -> Iterator[Any]:
+        """The features in slices of bounded size."""
+        return row_slices(self.rows, self.num_samples or 0)
+
+
+def open_input(source: Any, name: str, *, precision: str = "float32", extractor: str | None = None) -> Input:
+    """Open an argument.
+
+    Parameters
+    ----------
+    source : array, tensor, path, Moments, GaussianStats, Features or Input
+    name : str
+        Name of the argument.
+    precision : {"float32", "float64"}, default "float32"
+        As in `Moments`, for features.
+    extractor : str, optional
+        Name of the extractor if the source has none.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a path does not exist.
+    TypeError, ValueError
+        If a file cannot be used; the message names the argument.
+    """
+    if isinstance(source, Input):
         return source
-    try:
-        if isinstance(source, (str, os.PathLike)):
-            return stats_of_file(source, precision)
-        moments = source if isinstance(source, Moments) else Moments._of_features(source, precision)
-        return moments.stats()
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"{name}: {error}") from error
+    if isinstance(source, (str, os.PathLike)):
+        try:
+            return _open_file(source, name, precision, extractor)
+        except (TypeError, ValueError) as error:
+            raise _naming_argument(error, name) from error
+    if isinstance(source, GaussianStats):
+        return Input(name, stats=source, extractor=source.extractor or extractor)
+    if isinstance(source, Moments):
+        return Input(name, moments=source, extractor=source.extractor or extractor)
+    if isinstance(source, Features):
+        return Input(name, rows=source.features, extractor=source.extractor or extractor, precision=precision)
+    return Input(name, rows=source, extractor=extractor, precision=precision)
 
 
-def stats_of_file(
-    path: str | os.PathLike[str], precision: str, extractor: str | None = None, ddof: int = 1
-) -> GaussianStats:
-    """The statistics that a file holds, or those of the features in it; `extractor` where the file names none."""
-    content = formats.read(path)
-    if isinstance(content, formats.State):
+def _open_file(path: str | os.PathLike[str], name: str, precision: str, extractor: str | None) -> Input:
+    content = read(path)
+    if isinstance(content, State) and (content.kind != "Moments" or content.progress is not None):
         raise ValueError(f"{os.fspath(path)} holds {content.what}, not statistics or features")
-    known = content.extractor or extractor
-    with formats.naming(path):
-        if isinstance(content, formats.Stats):
-            return GaussianStats._of_file(replace(content, extractor=known))
-        if isinstance(content, formats.Checkpoint):
-            if content.progress is not None:
-                raise ValueError(f"a run that has not come to its end, after {content.progress.done} images")
-            return Moments._of_blocks(content.blocks, known).stats(ddof)
-        return Moments._of_features(content.features, precision, known).stats(ddof)
+    file = f"{os.fspath(path)}, which holds {content.what}"
+    with naming(path):
+        if isinstance(content, Features):
+            return Input(name, rows=content.features, extractor=content.extractor or extractor, precision=precision)
+        if isinstance(content, Stats):
+            stats = stats_from_record(replace(content, extractor=content.extractor or extractor))
+            return Input(name, stats=stats, extractor=stats.extractor, file=file)
+        try:
+            moments = Moments.from_state(content.entries)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"the state of Moments is damaged: {error}") from error
+        if moments.extractor is None and extractor is not None:
+            moments.merge(Moments(moments.dim, extractor=extractor))  # adopts the name
+        return Input(name, moments=moments, extractor=moments.extractor, file=file)
 
 
-def as_features(source: Any, name: str, caller: str) -> formats.Features:
-    """The rows of anything that holds them; errors name the argument, and statistics are one."""
-    why = f"{caller} needs the features themselves, which mean and covariance do not determine"
-    if isinstance(source, (Moments, GaussianStats)):
-        raise TypeError(f"{name}: {why}, got {type(source).__name__}")
-    if not isinstance(source, (str, os.PathLike)):
-        return formats.Features(devices.on_host(source))
-    try:
-        content = formats.read(source)
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from error
-    if not isinstance(content, formats.Features):
-        raise ValueError(f"{name}: {why}, but {os.fspath(source)} holds {content.what}")
-    return content
+def _naming_argument(error: TypeError | ValueError, name: str) -> Exception:
+    """The error with the argument's name before its message."""
+    kind = TypeError if isinstance(error, TypeError) else ValueError  # subclasses have other constructors
+    return kind(f"{name}: {error}")
+
+
+def open_pair(
+    samples: Any, reference: Any, names: tuple[str, str] = ("samples", "reference"), *, precision: str = "float32"
+) -> tuple[Input, Input]:
+    """Open the two arguments of a metric; warn if their extractors differ."""
+    one = open_input(samples, names[0], precision=precision)
+    two = open_input(reference, names[1], precision=precision)
+    warn_of_extractors(one, two)
+    return one, two
+
+
+def open_stats(
+    samples: Any, reference: Any, names: tuple[str, str] = ("samples", "reference"), *, precision: str = "float32"
+) -> tuple[GaussianStats, GaussianStats]:
+    """The statistics of both arguments, of equal dim; warn if their extractors differ."""
+    one, two = open_pair(samples, reference, names, precision=precision)
+    stats = one.stats, two.stats
+    require_same_dim(stats[0].dim, stats[1].dim, *names)
+    return stats
 
 
 def require_same_dim(dim1: int, dim2: int, name1: str, name2: str) -> None:
-    """Raises a ValueError with both numbers where they differ."""
+    """Raise a ValueError with both numbers if they differ."""
     if dim1 != dim2:
         raise ValueError(f"{name1} has dim {dim1}, but {name2} has dim {dim2}")
 
 
-def is_inception(extractor: str | None) -> bool:
-    """Whether this is the network whose Fréchet distance is called FID, whatever the resize before it."""
-    return extractor is not None and extractor.split("/")[0] in ("inception", "inception-2015-12-05")
-
-
-def warn_of_extractors(one_side: Named, other_side: Named, stacklevel: int) -> None:
-    """Where the two sides' networks differ."""
+def warn_of_extractors(one_side: HasExtractor, other_side: HasExtractor) -> None:
+    """Warn if the two sides come from different extractors."""
     one, two = one_side.extractor, other_side.extractor
     if not one or not two or one == two:
         return
     if one.split("/")[0] != two.split("/")[0]:
-        why = "their distance says nothing about the data"
+        why = "the result says nothing about the data"
     elif "/" in one and "/" in two:
-        why = "part of their distance is that between the resizes or arithmetics"
+        why = "part of the result is the difference between the resizes or arithmetics"
     else:
-        return  # the same network, and one side does not say more
-    warnings.warn(f"the statistics come from different extractors, {one!r} and {two!r}: {why}", stacklevel=stacklevel)
+        return  # the same network, and one side has no details
+    warnings.warn(
+        f"the two sides come from different extractors, {one!r} and {two!r}: {why}", stacklevel=_caller_level()
+    )
+
+
+def _caller_level() -> int:
+    """Stack level, seen from the caller of this function, of the first frame outside the package."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "fidfast":
+        frame, level = frame.f_back, level + 1
+    return level

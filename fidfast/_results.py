@@ -1,4 +1,4 @@
-"""What all results have in common: unpacking, a dictionary for JSON, a table in notebooks; and how numbers are written."""
+"""The base of all results, with their dictionary and notebook table; and how numbers are formatted."""
 
 from __future__ import annotations
 
@@ -33,10 +33,11 @@ class Result:
 
     def _repr_html_(self) -> str:
         rows = "".join(
-            f"<tr><th style='text-align:left'>{escape(name)}</th><td style='text-align:left'>{escape(_short(value))}</td></tr>"
+            f'<tr><th scope="row">{escape(name)}</th><td>{escape(_short(value))}</td></tr>'
             for name, value in self.to_dict().items()
         )
-        return f"<table><caption>{escape(type(self).__name__)}</caption><tbody>{rows}</tbody></table>"
+        style = "table.fidfast th, table.fidfast td { text-align: left }"
+        return f'<style>{style}</style><table class="fidfast"><caption>{escape(str(self))}</caption>{rows}</table>'
 
 
 def _plain(value: Any) -> Any:
@@ -81,5 +82,5 @@ def is_inception(extractor: str | None) -> bool:
 
 
 def distance_label(*extractors: str | None) -> str:
-    """"FID" if all extractors are the 2015 Inception network, else "Fréchet distance"."""
+    """Return "FID" if all extractors are the 2015 Inception network, else "Fréchet distance"."""
     return "FID" if all(map(is_inception, extractors)) else "Fréchet distance"

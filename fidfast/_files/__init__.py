@@ -1,0 +1,20 @@
+"""Statistics and feature files: the records that a file holds, reading and writing."""
+
+from fidfast._files.read import naming, read, read_state
+from fidfast._files.records import Content, Entries, Features, Progress, State, Stats
+from fidfast._files.write import write_state, write_stats, write_whole
+
+__all__ = [
+    "Content",
+    "Entries",
+    "Features",
+    "Progress",
+    "State",
+    "Stats",
+    "naming",
+    "read",
+    "read_state",
+    "write_state",
+    "write_stats",
+    "write_whole",
+]

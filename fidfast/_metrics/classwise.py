@@ -1,36 +1,42 @@
-"""The Fréchet distance class by class, whose mean is the intra-FID."""
+"""The Fréchet distance class by class, and its mean, the intra-FID."""
 
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from fidfast._inputs import require_same_dim, warn_of_extractors
 from fidfast._metrics.frechet import distance_between
-from fidfast._stats.class_moments import ClassMoments, Label
+from fidfast._results import Result
+from fidfast._stats import ClassMoments, Label
 
 __all__ = ["ClassDistances", "class_distances"]
 
-#: Classes that an error names.
-_NAMED = 20
+#: Number of classes that an error lists.
+_LISTED = 20
 
 
-class ClassDistances(NamedTuple):
-    """Fréchet distances class by class."""
+@dataclass(frozen=True)
+class ClassDistances(Result):
+    """Fréchet distances class by class; returned by `class_distances`. In squared units of the features."""
 
-    #: Their mean over the classes, each with the same weight.
+    #: Mean over the classes, each with the same weight: the intra-FID (Miyato & Koyama, 2018).
     mean: float
     #: The distance of each class.
     distances: dict[Label, float]
-    #: Number of rows of each class on the two sides.
+    #: Number of rows of each class, of samples and reference.
     num_samples: dict[Label, tuple[int, int]]
-    #: Classes that were left out, since a side has fewer than 2 of their rows.
+    #: Classes that were skipped, because a side has fewer than 2 of their rows.
     skipped: tuple[Label, ...]
+
+    def __str__(self) -> str:
+        skipped = f", {len(self.skipped):,} skipped" if self.skipped else ""
+        return f"intra-class Fréchet distance {self.mean:.6g}, mean of {len(self.distances):,} classes{skipped}"
 
 
 def class_distances(
-    moments_a: ClassMoments | str | os.PathLike[str],
-    moments_b: ClassMoments | str | os.PathLike[str],
+    samples: ClassMoments | str | os.PathLike[str],
+    reference: ClassMoments | str | os.PathLike[str],
     *,
     skip_incomplete: bool = False,
 ) -> ClassDistances:
@@ -38,10 +44,10 @@ def class_distances(
 
     Parameters
     ----------
-    moments_a, moments_b : ClassMoments or path
-        Of the same ``dim``; or checkpoints that `ClassMoments.save` wrote.
+    samples, reference : ClassMoments or path
+        With the same ``dim``; or checkpoints that `ClassMoments.save` wrote.
     skip_incomplete : bool, default False
-        Leave out classes of which a side has fewer than 2 rows, and list them, instead of an error.
+        Skip and list classes of which a side has fewer than 2 rows, instead of raising an error.
 
     Returns
     -------
@@ -50,42 +56,42 @@ def class_distances(
     Raises
     ------
     TypeError
-        If an argument is neither moments nor a path.
+        If an argument is neither `ClassMoments` nor a path.
     FileNotFoundError
-        If a path leads nowhere.
+        If a path does not exist.
     ValueError
-        If the dims differ, a side has fewer than 2 rows of a class and `skip_incomplete` is not set, or no class is
-        left. Classes are those of either side, and those that `num_classes` of either side tells of.
+        If the dims differ, a side has fewer than 2 rows of a class and `skip_incomplete` is False, or no class is
+        left. The classes are those of either side, and all below its `num_classes`.
 
     Warns
     -----
     UserWarning
-        If the statistics come from different extractors.
+        If the two sides come from different extractors.
 
     Notes
     -----
-    Miyato & Koyama (2018), section 4.1. The value of a finite sample is biased upwards, and more so for a class than
-    for the whole: compare equal numbers of samples in each class.
+    Miyato & Koyama (2018), section 4.1. The value of a finite sample is biased upwards, and more for a class than for
+    the whole data set: compare equal numbers of samples in each class.
     """
-    a, b = _moments(moments_a, "moments_a"), _moments(moments_b, "moments_b")
-    require_same_dim(a.dim, b.dim, "moments_a", "moments_b")
-    warn_of_extractors(a, b, stacklevel=3)
+    a, b = _moments(samples, "samples"), _moments(reference, "reference")
+    require_same_dim(a.dim, b.dim, "samples", "reference")
+    warn_of_extractors(a, b)
     kinds = {type(label) for label in (*list(a)[:1], *list(b)[:1])}
     if len(kinds) > 1:
         raise TypeError(f"labels must be all integers or all strings, got {next(iter(a))!r} and {next(iter(b))!r}")
-    told = range(max(a.num_classes or 0, b.num_classes or 0))
-    labels: list[Label] = sorted({*told, *a, *b})
+    declared = range(max(a.num_classes or 0, b.num_classes or 0))
+    labels: list[Label] = sorted({*declared, *a, *b})
     num_samples = {label: (_num_samples(a, label), _num_samples(b, label)) for label in labels}
     skipped = [label for label in labels if min(num_samples[label]) < 2]
     if skipped and (len(skipped) == len(labels) or not skip_incomplete):
-        named = [f"{label!r} ({num_samples[label][0]} and {num_samples[label][1]})" for label in skipped[:_NAMED]]
-        more = f" and {len(skipped) - _NAMED} more" if len(skipped) > _NAMED else ""
+        listed = [f"{label!r} ({num_samples[label][0]} and {num_samples[label][1]})" for label in skipped[:_LISTED]]
+        more = f" and {len(skipped) - _LISTED} more" if len(skipped) > _LISTED else ""
         raise ValueError(
-            f"{len(skipped)} of {len(labels)} classes have fewer than 2 rows in moments_a or moments_b: "
-            f"{', '.join(named)}{more}" + ("" if skip_incomplete else "; skip_incomplete=True leaves them out")
+            f"{len(skipped)} of {len(labels)} classes have fewer than 2 rows in samples or reference: "
+            f"{', '.join(listed)}{more}" + ("" if skip_incomplete else "; use skip_incomplete=True to skip them")
         )
     if not labels:
-        raise ValueError("moments_a and moments_b hold no classes")
+        raise ValueError("samples and reference hold no classes")
     distances = {label: distance_between(a.stats(label), b.stats(label)) for label in labels if label not in skipped}
     return ClassDistances(sum(distances.values()) / len(distances), distances, num_samples, tuple(skipped))
 

@@ -1,36 +1,45 @@
-"""The Fréchet distance of infinitely many samples by extrapolation, as others do it."""
+"""The Fréchet distance of infinitely many samples by linear extrapolation (FID-infinity)."""
 
 from __future__ import annotations
 
 import operator
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fidfast._files import formats
-from fidfast._inputs import as_features, as_stats, require_same_dim, warn_of_extractors
-from fidfast._metrics.frechet import frechet_distance
-from fidfast._stats.moments import Moments
+from fidfast._inputs import open_pair, require_same_dim
+from fidfast._metrics.frechet import distance_between
+from fidfast._results import Result
+from fidfast._stats import ROWS_PER_SLICE, Moments
 
 __all__ = ["Extrapolation", "fid_infinity"]
 
 
-class Extrapolation(NamedTuple):
-    """A line through the distances of growing samples; made by `fid_infinity`."""
+@dataclass(frozen=True, eq=False)
+class Extrapolation(Result):
+    """A line through the distances of growing parts of the samples; returned by `fid_infinity`.
+
+    Chong & Forsyth (2020), section 4. Distances are in squared units of the features.
+    """
 
     #: The line at ``1 / n = 0``.
     value: float
-    #: Of the line over ``1 / n``.
+    #: Slope of the line over ``1 / n``.
     slope: float
-    #: (num_points,) sizes of the samples.
+    #: (num_points,) sizes of the parts.
     num_samples: NDArray[np.int64]
     #: (num_points,) their distances to the reference.
     distances: NDArray[np.float64]
 
+    def __str__(self) -> str:
+        sizes = self.num_samples
+        return f"{self.value:.6g}, extrapolated from {len(sizes)} parts of {sizes[0]:,} to {sizes[-1]:,} samples"
+
 
 def fid_infinity(
-    features: Any,
+    samples: Any,
     reference: Any,
     *,
     num_points: int = 15,
@@ -38,22 +47,22 @@ def fid_infinity(
     seed: int = 0,
     precision: str = "float32",
 ) -> Extrapolation:
-    """Fréchet distance of infinitely many samples, extrapolated from the distances of growing parts of them.
+    """Fréchet distance of infinitely many samples, extrapolated from the distances of growing parts of the samples.
 
-    For comparison with numbers that were made so: `estimate` is closer, has less spread and an error bar.
+    For comparison with published numbers of this kind: `estimate` is closer, has less variance and an error bar.
 
     Parameters
     ----------
-    features : (n, dim) array or tensor, or path of features
+    samples : (n, dim) array or tensor, or path of features
         The generated samples.
     reference : array, tensor, Moments, GaussianStats or path
     num_points : int, default 15
         Number of parts, of sizes evenly spaced from `min_samples` to n.
     min_samples : int, optional
-        Rows of the smallest part; 5,000 or half of all, whichever is less, unless given. Below some 2 dim the
-        distances do not lie on a line.
+        Rows of the smallest part; by default 5,000 or n / 2, whichever is less. Below about 2 dim the distances are
+        not on a line.
     seed : int, default 0
-        Of the order in which rows are taken.
+        Seed of the order in which rows are taken.
     precision : {"float32", "float64"}, default "float32"
         As in `Moments`.
 
@@ -64,47 +73,37 @@ def fid_infinity(
     Raises
     ------
     TypeError, ValueError
-        If an argument is not usable.
+        If an argument cannot be used.
 
     Warns
     -----
     UserWarning
-        If the statistics come from different extractors.
+        If the two sides come from different extractors.
 
     Notes
     -----
     Chong & Forsyth, "Effectively Unbiased FID and Inception Score and where to find them" (2020), section 4, with
-    parts that contain one another: the first rows of one random order, so that every row is read once.
+    nested parts: the first rows of one random order, so that every row is read once.
     """
-    rows, extractor = _rows(features)
+    source, known = open_pair(samples, reference, precision=precision)
+    rows = source.require_rows("fid_infinity")
+    if len(getattr(rows, "shape", ())) != 2:
+        Moments(1).update(rows)  # raises: not an (n, dim) array
     n = len(rows)
     first = min(5000, n // 2) if min_samples is None else operator.index(min_samples)
     if not 2 <= first < n:
         raise ValueError(f"min_samples must be from 2 to n - 1 = {n - 1}, got {first}")
     if not 2 <= operator.index(num_points) <= n - first + 1:
         raise ValueError(f"num_points must be from 2 to n - min_samples + 1 = {n - first + 1}, got {num_points}")
-    known = as_stats(reference, "reference", precision)
     sizes = np.linspace(first, n, num_points).astype(np.int64)
     order = np.random.default_rng(seed).permutation(n)
-    moments = Moments(int(rows.shape[1]), precision, extractor)
-    require_same_dim(moments.dim, known.dim, "features", "reference")
+    moments = Moments(int(rows.shape[1]), precision=precision, extractor=source.extractor)
+    require_same_dim(moments.dim, known.dim, "samples", "reference")
     distances: list[float] = []
     for begin, end in zip([0, *sizes[:-1]], sizes, strict=True):
-        for start in range(begin, end, formats.ROWS_AT_A_TIME):
-            # In the order in which they lie: files are read forwards.
-            moments.update(rows[np.sort(order[start : min(end, start + formats.ROWS_AT_A_TIME)])])
-        stats = moments.stats()
-        if not distances:
-            warn_of_extractors(stats, known, stacklevel=3)
-        distances.append(frechet_distance(stats, known))
+        for start in range(begin, end, ROWS_PER_SLICE):
+            # In file order, so that a file is read forwards.
+            moments.update(rows[np.sort(order[start : min(end, start + ROWS_PER_SLICE)])])
+        distances.append(distance_between(moments.stats(), known.stats))
     slope, value = np.polyfit(1 / sizes, distances, 1)
     return Extrapolation(float(value), float(slope), sizes, np.array(distances))
-
-
-def _rows(source: Any) -> tuple[Any, str | None]:
-    """(n, dim) rows that can be picked by their numbers, and the extractor that made them."""
-    content = as_features(source, "features", "fid_infinity")
-    rows = content.features
-    if len(getattr(rows, "shape", ())) != 2:
-        Moments(1).update(rows)  # raises for what is no (n, dim) array
-    return rows, content.extractor

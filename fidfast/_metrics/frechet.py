@@ -2,43 +2,62 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fidfast._inputs import as_stats, require_same_dim, warn_of_extractors
-from fidfast._stats.gaussian import GaussianStats, together
+from fidfast._inputs import open_stats
+from fidfast._results import Result
+from fidfast._stats import GaussianStats, on_common_device
 
-__all__ = ["FrechetTerms", "fid", "frechet_distance", "frechet_terms", "transport_map"]
+__all__ = [
+    "FrechetTerms",
+    "distance_between",
+    "fid",
+    "frechet_distance",
+    "frechet_terms",
+    "terms_between",
+    "transport_map",
+]
 
 
-class FrechetTerms(NamedTuple):
-    """What a Fréchet distance is made of."""
+@dataclass(frozen=True)
+class FrechetTerms(Result):
+    """The terms of a Fréchet distance; returned by `frechet_terms`.
+
+    Dowson & Landau (1982), equation 16. All terms are in squared units of the features.
+    """
 
     #: ``|mu1 - mu2|^2``
     mean_term: float
-    #: ``tr sigma1``
-    trace1: float
-    #: ``tr sigma2``
-    trace2: float
+    #: Trace of the samples' covariance.
+    trace_samples: float
+    #: Trace of the reference's covariance.
+    trace_reference: float
     #: ``tr (sigma1 sigma2)^(1/2)``
     trace_root: float
     #: Number of eigenvalues or singular values summed in `trace_root`.
     rank: int
     #: Bound on the rounding error of `distance`.
     rounding: float
-    #: ``mean_term + trace1 + trace2 - 2 trace_root``, never negative.
+    #: ``mean_term + trace_samples + trace_reference - 2 trace_root``, never negative.
     distance: float
 
+    def __str__(self) -> str:
+        return f"Fréchet distance {self.distance:.8g}, rounding at most {self.rounding:.1g}"
 
-def frechet_terms(stats1: GaussianStats, stats2: GaussianStats) -> FrechetTerms:
-    """Fréchet distance between two Gaussians, in its terms and with a bound on its rounding error.
+
+def frechet_terms(samples: Any, reference: Any, *, precision: str = "float32") -> FrechetTerms:
+    """Terms of the Fréchet distance between two Gaussians, with a bound on its rounding error.
 
     Parameters
     ----------
-    stats1, stats2 : GaussianStats
-        Of the same ``dim``.
+    samples, reference : array, tensor, Moments, GaussianStats or path
+        As in `fid`.
+    precision : {"float32", "float64"}, default "float32"
+        As in `Moments`, for features.
 
     Returns
     -------
@@ -46,34 +65,32 @@ def frechet_terms(stats1: GaussianStats, stats2: GaussianStats) -> FrechetTerms:
 
     Raises
     ------
-    ValueError
-        If the dims differ.
+    TypeError, ValueError, FileNotFoundError
+        As `fid`.
 
     Warns
     -----
     UserWarning
-        If the statistics come from different extractors.
+        If the two sides come from different extractors.
 
     Notes
     -----
     Dowson & Landau (1982), equation 16. The trace of the root is the sum of the square roots of the eigenvalues of
     the symmetric matrix ``F1^T sigma2 F1`` for a factor ``F1 F1^T = sigma1``, or of the singular values of
-    ``F2^T F1`` where a covariance is singular or the rounding of the eigenvalues would show.
+    ``F2^T F1`` if a covariance is singular or the rounding of the eigenvalues would show.
     """
-    require_same_dim(stats1.dim, stats2.dim, "stats1", "stats2")
-    warn_of_extractors(stats1, stats2, stacklevel=3)
-    module, gaussians, _ = together(stats1, stats2)
-    terms = module.frechet_terms(*gaussians)
-    return FrechetTerms(*(getattr(terms, field) for field in FrechetTerms._fields))
+    return terms_between(*open_stats(samples, reference, precision=precision))
 
 
-def frechet_distance(stats1: GaussianStats, stats2: GaussianStats) -> float:
+def frechet_distance(samples: Any, reference: Any, *, precision: str = "float32") -> float:
     """Fréchet distance between two Gaussians: ``|mu1 - mu2|^2 + tr(sigma1 + sigma2 - 2 (sigma1 sigma2)^(1/2))``.
 
     Parameters
     ----------
-    stats1, stats2 : GaussianStats
-        Of the same ``dim``.
+    samples, reference : array, tensor, Moments, GaussianStats or path
+        As in `fid`.
+    precision : {"float32", "float64"}, default "float32"
+        As in `Moments`, for features.
 
     Returns
     -------
@@ -83,59 +100,65 @@ def frechet_distance(stats1: GaussianStats, stats2: GaussianStats) -> float:
 
     Raises
     ------
-    ValueError
-        If the dims differ.
+    TypeError, ValueError, FileNotFoundError
+        As `fid`.
 
     Warns
     -----
     UserWarning
-        If the statistics come from different extractors.
+        If the two sides come from different extractors.
     """
-    require_same_dim(stats1.dim, stats2.dim, "stats1", "stats2")
-    warn_of_extractors(stats1, stats2, stacklevel=3)
-    return distance_between(stats1, stats2)
+    return distance_between(*open_stats(samples, reference, precision=precision))
 
 
-def transport_map(stats1: GaussianStats, stats2: GaussianStats) -> NDArray[np.float64]:
-    """Optimal transport map that carries the second Gaussian onto the first.
+def transport_map(samples: Any, reference: Any, *, precision: str = "float32") -> NDArray[np.float64]:
+    """Optimal transport map from the Gaussian of the samples to that of the reference.
 
     Parameters
     ----------
-    stats1, stats2 : GaussianStats
-        Of the same ``dim``.
+    samples, reference : array, tensor, Moments, GaussianStats or path
+        As in `fid`.
+    precision : {"float32", "float64"}, default "float32"
+        As in `Moments`, for features.
 
     Returns
     -------
     (dim, dim) ndarray
-        The symmetric positive semidefinite ``T`` with ``T sigma2 T = sigma1``; the map is
-        ``x -> mu1 + T (x - mu2)``. Where `sigma2` is singular, the equation holds for the part of `sigma1` that can
-        be reached, and null directions are left out. ``I - T`` is the gradient of the distance with respect to
-        `sigma2`.
+        The symmetric positive semidefinite ``T`` with ``T sigma_samples T = sigma_reference``; the map is
+        ``x -> mu_reference + T (x - mu_samples)``. If the covariance of the samples is singular, the equation holds
+        for the part of the reference's covariance that can be reached, and null directions are left out. ``I - T`` is
+        the gradient of the distance with respect to the covariance of the samples.
 
     Raises
     ------
-    ValueError
-        If the dims differ.
+    TypeError, ValueError, FileNotFoundError
+        As `fid`.
+
+    Warns
+    -----
+    UserWarning
+        If the two sides come from different extractors.
 
     Notes
     -----
     Olkin & Pukelsheim (1982); Knott & Smith (1984).
     """
-    require_same_dim(stats1.dim, stats2.dim, "stats1", "stats2")
-    module, gaussians, _ = together(stats1, stats2)
-    transport: NDArray[np.float64] = module.transport_map(*gaussians)
+    source, target = open_stats(samples, reference, precision=precision)
+    backend, gaussians, _ = on_common_device(target, source)
+    transport: NDArray[np.float64] = backend.transport_map(*gaussians)
     return transport
 
 
 def fid(features_a: Any, features_b: Any, *, precision: str = "float32") -> float:
-    """Fréchet distance between two sets of features (the FID, when they are the 2015 Inception network's).
+    """Fréchet distance between two sets of features (the FID, if they are the 2015 Inception network's).
 
     Parameters
     ----------
     features_a, features_b : array, tensor, Moments, GaussianStats or path
-        (n, dim) features in float16, bfloat16, float32 or float64; or their statistics; or a file with either.
+        (n, dim) features in float16, bfloat16, float32 or float64; or their moments or statistics; or a file with any
+        of these.
     precision : {"float32", "float64"}, default "float32"
-        As in `Moments`, for arrays and files of features.
+        As in `Moments`, for features.
 
     Returns
     -------
@@ -145,27 +168,38 @@ def fid(features_a: Any, features_b: Any, *, precision: str = "float32") -> floa
     Raises
     ------
     TypeError, ValueError
-        If an argument is not usable; the message names it.
+        If an argument cannot be used; the message names it.
     FileNotFoundError
-        If a path leads nowhere.
+        If a path does not exist.
 
     Warns
     -----
     UserWarning
-        If the statistics come from different extractors.
+        If the two sides come from different extractors.
 
     Notes
     -----
     Heusel et al. (2017). The value of a finite sample is biased upwards; compare equal numbers of samples.
     """
-    stats_a = as_stats(features_a, "features_a", precision)
-    stats_b = as_stats(features_b, "features_b", precision)
-    require_same_dim(stats_a.dim, stats_b.dim, "features_a", "features_b")
-    warn_of_extractors(stats_a, stats_b, stacklevel=3)
-    return distance_between(stats_a, stats_b)
+    return distance_between(*open_stats(features_a, features_b, ("features_a", "features_b"), precision=precision))
 
 
 def distance_between(stats1: GaussianStats, stats2: GaussianStats) -> float:
-    """`frechet_distance` of what is known to fit."""
-    module, gaussians, _ = together(stats1, stats2)
-    return float(module.frechet_distance(*gaussians))
+    """Fréchet distance of two statistics of equal dim, without warnings."""
+    backend, gaussians, _ = on_common_device(stats1, stats2)
+    return float(backend.frechet_distance(*gaussians))
+
+
+def terms_between(samples: GaussianStats, reference: GaussianStats) -> FrechetTerms:
+    """Terms of the Fréchet distance of two statistics of equal dim, without warnings."""
+    backend, gaussians, _ = on_common_device(samples, reference)
+    terms = backend.frechet_terms(*gaussians)
+    return FrechetTerms(
+        mean_term=terms.mean_term,
+        trace_samples=terms.trace1,
+        trace_reference=terms.trace2,
+        trace_root=terms.trace_root,
+        rank=terms.rank,
+        rounding=terms.rounding,
+        distance=terms.distance,
+    )

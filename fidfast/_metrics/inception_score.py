@@ -1,45 +1,54 @@
-"""The Inception Score, from logits or probabilities, in a stream or from one array."""
+"""The Inception Score, from logits or probabilities, of a stream or of one array."""
 
 from __future__ import annotations
 
 import operator
-import os
 import threading
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fidfast import _core
-from fidfast import _devices as devices
-from fidfast._files import formats
+from fidfast._devices import to_host
 from fidfast._metrics.predictions import of_logits, of_probabilities, shape_of, sum_p_log_p
-from fidfast._metrics.splits import edges, split_of_rows
+from fidfast._metrics.splits import split_edges, split_of_rows
+from fidfast._results import Result
+from fidfast._stats import Collector
 
 __all__ = ["InceptionScore", "InceptionScoreResult", "inception_score"]
 
-#: Rows that are worked on at a time: what their logits become stays in the cache.
+#: Rows that are processed at a time, so that intermediate results stay in the cache.
 _BLOCK = 64
 
 
-class InceptionScoreResult(NamedTuple):
-    """An Inception Score, as papers report it and split by split."""
+@dataclass(frozen=True)
+class InceptionScoreResult(Result):
+    """An Inception Score, as papers report it and split by split; returned by `inception_score`.
 
-    #: Mean of the splits' scores; from 1 to the number of classes.
+    Salimans et al. (2016), section 4.
+    """
+
+    #: Mean of the scores of the splits; from 1 to the number of classes.
     mean: float
-    #: Their standard deviation, which is no error bar of the mean: the splits are smaller than the whole.
+    #: Their standard deviation. Not an error bar of the mean: the splits are smaller than the complete set.
     std: float
     #: The score of each split.
     scores: tuple[float, ...]
     #: Number of rows in all splits.
     num_samples: int
 
+    def __str__(self) -> str:
+        return f"{self.mean:.6g} ± {self.std:.2g} over {len(self.scores)} splits of {self.num_samples:,} samples"
 
-class InceptionScore:
+
+class InceptionScore(Collector):
     """Inception Score of a stream of predictions, ``exp(mean_x KL(p(y|x) || p(y)))``, in memory that does not grow.
 
-    A split is known by its number of rows, the sum of their probabilities, and the sum of their ``sum_y p log p``:
-    batches may come in any size, and parts of the data merge to the whole.
+    A split is represented by its number of rows, the sum of their probabilities, and the sum of their
+    ``sum_y p log p``: batches may have any size, and scores of parts of the data merge to the score of all of it.
 
     Parameters
     ----------
@@ -48,13 +57,13 @@ class InceptionScore:
     splits : int, default 10
         Number of parts whose scores are averaged.
     length : int, optional
-        Number of rows of the whole stream. Where it is known, split ``i`` is the rows from ``i * length // splits``
+        Number of rows of the complete stream. If given, split ``i`` contains the rows from ``i * length // splits``
         to ``(i + 1) * length // splits``, as in Salimans et al.'s code, StyleGAN3 and torch-fidelity without
-        shuffling. Where it is not, rows are dealt like cards: row ``j`` goes to split ``j % splits``.
+        shuffling. By default row ``j`` belongs to split ``j % splits``.
     first : int, default 0
-        Place in the whole of the first row seen here, where parts of it are seen apart and merged.
+        Number, in the complete stream, of the first row seen here; for parts that are merged later.
     from_logits : bool, default True
-        Whether predictions are logits, of which the softmax is taken, or probabilities.
+        Whether predictions are logits, to which the softmax is applied, or probabilities.
 
     Raises
     ------
@@ -89,8 +98,8 @@ class InceptionScore:
     def __init__(
         self,
         num_classes: int,
-        splits: int = 10,
         *,
+        splits: int = 10,
         length: int | None = None,
         first: int = 0,
         from_logits: bool = True,
@@ -126,7 +135,7 @@ class InceptionScore:
 
     @property
     def from_logits(self) -> bool:
-        """Whether predictions are logits, or else probabilities."""
+        """Whether predictions are logits; otherwise they are probabilities."""
         return self._from_logits
 
     def update(self, predictions: Any) -> None:
@@ -135,17 +144,17 @@ class InceptionScore:
         Parameters
         ----------
         predictions : (n, num_classes) array or tensor
-            Logits or probabilities in float16, bfloat16, float32 or float64 in the host's memory; ``n`` may be 0.
+            Logits or probabilities in float16, bfloat16, float32 or float64; ``n`` may be 0.
 
         Raises
         ------
         TypeError
-            If they are no array, or not of a floating-point type.
+            If they are not an array, or not of a floating-point type.
         ValueError
-            If the shape does not fit, a value is NaN or infinite, rows that should be probabilities are none, or more
-            rows come than `length` told. The score stays as it was.
+            If the shape does not fit, a value is NaN or infinite, rows that should be probabilities are not, or there
+            are more rows than `length`. The score stays unchanged.
         """
-        predictions = devices.on_host(predictions)
+        predictions = to_host(predictions)
         n, num_classes = shape_of(predictions)
         if num_classes != self.num_classes:
             raise ValueError(
@@ -153,51 +162,51 @@ class InceptionScore:
                 f"num_classes={self.num_classes}"
             )
         with self._lock:
-            places = np.arange(self._next, self._next + n)
-            self._add(predictions, self._split_of(places), self._next + n)
+            rows = np.arange(self._next, self._next + n)
+            self._add_rows(predictions, self._split_of(rows), self._next + n)
 
-    def _split_of(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The split to which each of these rows of the whole belongs."""
+    def _split_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The split of each row, by its number in the complete stream."""
         if self._length is None:
-            return places % self.splits
-        if places.size and places[-1] >= self._length:
-            raise ValueError(f"length is {self._length}, but row {places[-1]} has come (counted from 0)")
-        return np.searchsorted(edges(self._length, self.splits), places, side="right") - 1
+            return rows % self.splits
+        if rows.size and rows[-1] >= self._length:
+            raise ValueError(f"got row {rows[-1]}, but length={self._length} (rows are numbered from 0)")
+        return np.searchsorted(split_edges(self._length, self.splits), rows, side="right") - 1
 
-    def _add(self, predictions: Any, split_of: NDArray[np.int64], next_place: int) -> None:
-        """Add rows to their splits; all is computed before anything is changed."""
+    def _add_rows(self, predictions: Any, split_of: NDArray[np.int64], next_row: int) -> None:
+        """Add rows to their splits; everything is computed before anything changes."""
         probabilities = np.zeros_like(self._probabilities)
         information = np.zeros_like(self._information)
         for first in range(0, len(split_of), _BLOCK):
-            own = split_of[first : first + _BLOCK]
-            block = _core.gather(predictions, np.arange(first, first + len(own)))
+            splits = split_of[first : first + _BLOCK]
+            block = _core.gather(predictions, np.arange(first, first + len(splits)))
             if self._from_logits:
                 terms, weights, row_information = of_logits(block)
             else:
                 terms, weights, row_information = of_probabilities(block, first)
-            present, local = np.unique(own, return_inverse=True)
-            membership = np.zeros((len(present), len(own)))
-            membership[local, np.arange(len(own))] = weights
+            present, local = np.unique(splits, return_inverse=True)
+            membership = np.zeros((len(present), len(splits)))
+            membership[local, np.arange(len(splits))] = weights
             probabilities[present] += membership @ terms
             information[present] += np.bincount(local, row_information, len(present))
         self._counts += np.bincount(split_of, minlength=self.splits)
         self._probabilities += probabilities
         self._information += information
-        self._next = next_place
+        self._next = next_row
 
     def merge(self, other: InceptionScore) -> None:
-        """Add the rows that `other` has seen; rows that still come go on after the last of both.
+        """Add the rows that `other` has seen; later rows are numbered after the last of both.
 
         Parameters
         ----------
         other : InceptionScore
-            Of the same `num_classes`, `splits`, `length` and `from_logits`, whose rows are others; stays as it
-            is. Give each part its place by `first`, or the deal begins anew in each.
+            With the same `num_classes`, `splits`, `length` and `from_logits`, of other rows; not changed. Give each
+            part its `first`, or the rows of every part are numbered from 0.
 
         Raises
         ------
         ValueError
-            If the two do not fit together, or a split would hold more rows than it has.
+            If one of these differs, or a split would have more rows than `length` gives it.
         """
         for name, mine, theirs in (
             ("num_classes", self.num_classes, other.num_classes),
@@ -208,119 +217,110 @@ class InceptionScore:
             if mine != theirs:
                 raise ValueError(f"cannot merge Inception Scores of {name}={mine} and {name}={theirs}")
         with other._lock:  # one lock at a time: two objects may be merged into each other
-            counts, next_place = np.array(other._counts), other._next
+            counts, next_row = np.array(other._counts), other._next
             probabilities, information = np.array(other._probabilities), np.array(other._information)
         with self._lock:
             if self._length is not None:
-                sizes = np.diff(edges(self._length, self.splits))
+                sizes = np.diff(split_edges(self._length, self.splits))
                 for split in np.flatnonzero(self._counts + counts > sizes)[:1]:
                     raise ValueError(
-                        f"cannot merge: split {split} has {sizes[split]} rows, of which one side has seen "
-                        f"{self._counts[split]} and the other {counts[split]}"
+                        f"cannot merge: split {split} has {sizes[split]} rows, but the two scores have seen "
+                        f"{self._counts[split]} and {counts[split]} of them"
                     )
             self._counts += counts
             self._probabilities += probabilities
             self._information += information
-            self._next = max(self._next, next_place)
+            self._next = max(self._next, next_row)
 
     def reset(self) -> None:
-        """Forget every row."""
+        """Remove all rows."""
         with self._lock:
             for array in (self._counts, self._probabilities, self._information):
                 array[...] = 0
             self._next = self._first
 
-    def compute(self, ddof: int = 0) -> InceptionScoreResult:
+    def compute(self, *, ddof: int = 0) -> InceptionScoreResult:
         """Score of the rows seen so far. Changes nothing.
 
         Parameters
         ----------
         ddof : int, default 0
-            The deviation divides by ``splits - ddof``: 0 as most tools do, 1 as torchmetrics. NaN where that is not
+            The standard deviation divides by ``splits - ddof``: 0 in most tools, 1 in torchmetrics. NaN if that is not
             above 0.
 
         Raises
         ------
         ValueError
-            If a split has no rows, or fewer rows have come than `length` told.
+            If a split has no rows, or there are fewer rows than `length`.
         """
         with self._lock:
             counts, seen = self._counts[:, np.newaxis], self.num_samples
             if self._length is not None and seen != self._length:
-                raise ValueError(f"length is {self._length}, but {seen} rows have come")
+                raise ValueError(f"got {seen} rows, but length={self._length}")
             if not counts.all():
-                raise ValueError(f"split {np.argmin(counts)} of {self.splits} holds none of the {seen} rows seen")
+                raise ValueError(f"split {np.argmin(counts)} has no rows: got {seen} rows for splits={self.splits}")
             marginal = self._probabilities / counts
             divergence = self._information / self._counts - sum_p_log_p(marginal)
-        scores = np.exp(np.maximum(divergence, 0))  # which is never negative but by rounding
+        scores = np.exp(np.maximum(divergence, 0))  # negative by rounding only
         std = float(np.std(scores, ddof=ddof)) if len(scores) > ddof else float("nan")
         return InceptionScoreResult(float(np.mean(scores)), std, tuple(scores.tolist()), seen)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a checkpoint, from which `load` goes on with the same digits.
+    def state(self) -> dict[str, NDArray[Any]]:
+        """The sums as named arrays.
 
-        Parameters
-        ----------
-        path : path
-            Where to write; ``.npz`` is appended where the name does not end in it. The file appears whole or not at
-            all.
-
-        Raises
-        ------
-        OSError
-            If the file cannot be written.
+        Returns
+        -------
+        dict of str to ndarray
+            ``counts`` (splits,), ``probabilities`` (splits, num_classes), ``information`` (splits,), ``stream`` (length
+            or -1, first row, next row) and ``from_logits``.
         """
-        formats.write_state(path, formats.State("InceptionScore", self._state()))
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> InceptionScore:
-        """Read a checkpoint that `save` wrote.
-
-        Raises
-        ------
-        FileNotFoundError
-            If there is no such file.
-        ValueError
-            If the file is damaged or no checkpoint of an Inception Score.
-        """
-        return formats.read_state(path, "InceptionScore", _of_state)
-
-    def _state(self) -> dict[str, NDArray[Any]]:
         with self._lock:
             length = -1 if self._length is None else self._length
             return {
                 "counts": np.array(self._counts),
                 "probabilities": np.array(self._probabilities),
                 "information": np.array(self._information),
-                "places": np.array([length, self._first, self._next]),
+                "stream": np.array([length, self._first, self._next]),
                 "from_logits": np.array(self._from_logits),
             }
 
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, InceptionScore):
-            return NotImplemented
-        mine, theirs = self._state(), other._state()
-        return all(np.array_equal(mine[key], theirs[key]) for key in mine)
+    @classmethod
+    def from_state(cls, state: Mapping[str, NDArray[Any]]) -> InceptionScore:
+        """Inverse of `state`.
 
-    __hash__ = None  # type: ignore[assignment]  # mutable
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            If the state is not one that `state` returns.
+        """
+        counts, probabilities, information = (state[key] for key in ("counts", "probabilities", "information"))
+        length, first, next_row = (int(number) for number in state["stream"])
+        if probabilities.ndim != 2 or counts.shape != probabilities.shape[:1] or information.shape != counts.shape:
+            raise ValueError(
+                f"the state of InceptionScore has counts of shape {counts.shape}, probabilities of "
+                f"{probabilities.shape} and information of {information.shape}"
+            )
+        score = cls(
+            probabilities.shape[1],
+            splits=len(counts),
+            length=None if length < 0 else length,
+            first=first,
+            from_logits=bool(state["from_logits"]),
+        )
+        score._counts += counts
+        score._probabilities += probabilities
+        score._information += information
+        score._next = next_row
+        return score
 
     def __repr__(self) -> str:
         return f"InceptionScore(num_classes={self.num_classes}, splits={self.splits}, num_samples={self.num_samples})"
 
-    def __copy__(self) -> InceptionScore:
-        return _of_state(self._state())
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> InceptionScore:
-        return self.__copy__()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _of_state, (self._state(),)
-
 
 def inception_score(
     predictions: Any,
-    splits: int = 10,
     *,
+    splits: int = 10,
     from_logits: bool = True,
     like: str = "torch-fidelity",
     seed: int | None = None,
@@ -334,15 +334,16 @@ def inception_score(
     splits : int, default 10
         Number of parts whose scores are averaged.
     from_logits : bool, default True
-        Whether predictions are logits, of which the softmax is taken, or probabilities.
+        Whether predictions are logits, to which the softmax is applied, or probabilities.
     like : {"torch-fidelity", "torchmetrics", "improved-gan", "stylegan3"}, default "torch-fidelity"
-        Whose splits and deviation. torch-fidelity shuffles with ``numpy.random.RandomState(seed)`` and cuts into
-        equal parts. torchmetrics shuffles with ``torch.randperm``, cuts with ``torch.chunk`` (equal parts but for a
-        smaller last one, and perhaps fewer than `splits`), and divides by one less in the deviation. The other two
-        cut without shuffling, where samples in the order of their classes would get a low score.
+        The tool whose splits and standard deviation are used. torch-fidelity shuffles with
+        ``numpy.random.RandomState(seed)`` and splits into equal parts. torchmetrics shuffles with ``torch.randperm``,
+        splits with ``torch.chunk`` (equal parts but for a smaller last one, possibly fewer than `splits`), and uses
+        ``ddof=1`` in the standard deviation. The other two split without shuffling, which gives samples sorted by class
+        a low score.
     seed : int, optional
-        Of the shuffle: for torch-fidelity its own default, 2020; for torchmetrics, torch's global generator goes on
-        where no seed is given.
+        Seed of the shuffle. By default 2020 for torch-fidelity, its own default, and torch's global generator for
+        torchmetrics.
 
     Returns
     -------
@@ -351,40 +352,18 @@ def inception_score(
     Raises
     ------
     TypeError, ValueError
-        If an argument is not usable; the message names it.
+        If an argument cannot be used; the message names it.
 
     Notes
     -----
-    Salimans et al. (2016). All is computed in float64, as torch-fidelity does; torchmetrics computes in the type of
-    the predictions, which shows from the sixth digit on in float32.
+    Salimans et al. (2016). Everything is computed in float64, as in torch-fidelity; torchmetrics computes in the type
+    of the predictions, which changes the sixth digit in float32.
     """
-    predictions = devices.on_host(predictions)
+    predictions = to_host(predictions)
     n, num_classes = shape_of(predictions)
     if not 1 <= operator.index(splits) <= n:
         raise ValueError(f"splits must be from 1 to the number of rows = {n}, got {splits}")
     split_of = split_of_rows(n, splits, like, seed)
-    score = InceptionScore(num_classes, int(split_of.max()) + 1, from_logits=from_logits)
-    score._add(predictions, split_of, n)
+    score = InceptionScore(num_classes, splits=int(split_of.max()) + 1, from_logits=from_logits)
+    score._add_rows(predictions, split_of, n)
     return score.compute(ddof=1 if like == "torchmetrics" else 0)
-
-
-def _of_state(state: formats.Entries) -> InceptionScore:
-    counts, probabilities, information = (state[key] for key in ("counts", "probabilities", "information"))
-    length, first, next_place = (int(number) for number in state["places"])
-    if probabilities.ndim != 2 or counts.shape != probabilities.shape[:1] or information.shape != counts.shape:
-        raise ValueError(
-            f"the state of InceptionScore has counts of shape {counts.shape}, probabilities of {probabilities.shape} "
-            f"and information of {information.shape}"
-        )
-    score = InceptionScore(
-        probabilities.shape[1],
-        len(counts),
-        length=None if length < 0 else length,
-        first=first,
-        from_logits=bool(state["from_logits"]),
-    )
-    score._counts += counts
-    score._probabilities += probabilities
-    score._information += information
-    score._next = next_place
-    return score

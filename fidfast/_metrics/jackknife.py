@@ -1,234 +1,193 @@
-"""The distances that leave out rows, or blocks of rows, and what follows from them."""
+"""Leave-one-out distances of rows or blocks of rows, and the variance and bias that follow from them.
+
+The core computes the distance without each row exactly (`csrc/core/jackknife.hpp`).
+"""
 
 from __future__ import annotations
 
 import copy
 import math
-import os
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fidfast import _core
-from fidfast import _devices as devices
-from fidfast._files import formats
-from fidfast._inputs import as_stats, require_same_dim, warn_of_extractors
-from fidfast._stats.gaussian import GaussianStats, together
-from fidfast._stats.moments import Moments
+from fidfast._devices import as_backend_input, cuda_device_of
+from fidfast._inputs import Input, require_same_dim
+from fidfast._stats import GaussianStats, on_common_device
 
-__all__ = ["Jackknife", "Replicates", "Sample", "degrees_of_freedom"]
+__all__ = ["Jackknife", "Replicates", "degrees_of_freedom", "no_samples"]
 
 Array = NDArray[np.float64]
 
-#: The expansion in dim / n holds from this many samples for each direction that varies on.
+#: The expansion in dim / n holds from this many samples for each direction that varies.
 SAMPLES_PER_DIRECTION = 2
 
-#: Where a network's units are mostly zero, samples smaller than this lack rare rows, and do not show that they do.
+#: With units that are mostly zero, smaller samples lack rare rows, and their spread does not show it.
 FEW_SAMPLES = 500
 
 
-class Sample(NamedTuple):
-    """One side: its statistics, and the rows or blocks of rows that can be left out."""
-
-    #: Of the argument.
-    name: str
-    stats: GaussianStats
-    rows: Any = None
-    blocks: tuple[Moments, ...] = ()
-
-    @classmethod
-    def of(cls, source: Any, name: str, precision: str) -> Sample:
-        try:
-            if isinstance(source, (str, os.PathLike)):
-                content = formats.read(source)
-                if isinstance(content, formats.Checkpoint) and content.progress is None:
-                    source = Moments._of_blocks(content.blocks, content.extractor)
-                elif isinstance(content, formats.Features):
-                    source = content
-            if isinstance(source, formats.Features):
-                moments = Moments._of_features(source.features, precision, source.extractor)
-                return cls(name, moments.stats(), rows=source.features)
-            if isinstance(source, Moments):
-                blocks = tuple(block for block in source.blocks if block.num_samples > 0)
-                return cls(name, source.stats(), blocks=blocks if len(blocks) > 1 else ())
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"{name}: {error}") from error
-        if isinstance(source, (GaussianStats, str, os.PathLike)):
-            return cls(name, as_stats(source, name, precision))
-        return cls.of(formats.Features(source), name, precision)
-
-    @property
-    def sampled(self) -> bool:
-        return self.rows is not None or bool(self.blocks)
-
-    @property
-    def num_samples(self) -> int:
-        return self.stats.num_samples or 0
-
-    def whole(self) -> Moments:
-        """All blocks as one."""
-        first, *others = self.blocks
-        whole = Moments._of_blocks([first._whole().copy()], None)
-        for other in others:
-            whole.merge(other)
-        return whole
-
-    def slices(self) -> Iterator[Any]:
-        if self.num_samples <= formats.ROWS_AT_A_TIME:
-            yield self.rows  # which need not be sliceable
-            return
-        for first in range(0, self.num_samples, formats.ROWS_AT_A_TIME):
-            yield self.rows[first : first + formats.ROWS_AT_A_TIME]
-
-
 class Replicates(NamedTuple):
-    """The distance without each part of a sample: with all of the bias, and without that of Gaussian features."""
+    """The distance without each part of a sample: with its full bias, and without the bias of Gaussian features."""
 
     distance: Array
     corrected: Array
-    #: Of the whole sample.
-    whole: tuple[float, float]
-    #: Number of rows in each part, and in all.
-    rows: Array
+    #: The same two numbers of the complete sample.
+    complete: tuple[float, float]
+    #: Number of rows in each part.
+    part_sizes: Array
+    #: Number of rows of the sample.
     num_samples: int
-    #: Whether the parts are blocks of rows, and not each a row.
+    #: Whether the parts are blocks of rows, not single rows.
     in_blocks: bool = False
 
     def __sub__(self, other: Replicates) -> Replicates:
-        whole = (self.whole[0] - other.whole[0], self.whole[1] - other.whole[1])
+        complete = (self.complete[0] - other.complete[0], self.complete[1] - other.complete[1])
         return self._replace(
-            distance=self.distance - other.distance, corrected=self.corrected - other.corrected, whole=whole
+            distance=self.distance - other.distance, corrected=self.corrected - other.corrected, complete=complete
         )
 
-    def bias(self, without: Array, whole: float) -> float:
-        """Of parts of unequal size: Busing, Meijer & van der Leeden (1999), equation 9."""
-        return float(np.sum((1 - self.rows / self.num_samples) * (without - whole)))
+    def bias(self, replicates: Array, complete: float) -> float:
+        """Bias with parts of unequal size: Busing, Meijer & van der Leeden (1999), equation 9."""
+        return float(np.sum((1 - self.part_sizes / self.num_samples) * (replicates - complete)))
 
     @property
     def variance(self) -> float:
-        """Of `corrected`: equation 10 there."""
+        """Variance of `corrected`: equation 10 of the same paper."""
         return float(np.mean(self._squares()))
 
     @property
-    def uncertainty(self) -> float:
-        """Variance of `variance` over its square: by the kurtosis of what each row adds, and as if the blocks' were
-        normal, of which there are too few to tell.
+    def relative_variance_of_variance(self) -> float:
+        """Variance of `variance` over its square.
+
+        For rows, from the kurtosis of their contributions; for blocks, of which there are too few to estimate it, as
+        for normal contributions.
         """
         if self.in_blocks:
-            return 2 / (len(self.rows) - 1)
+            return 2 / (len(self.part_sizes) - 1)
         squares = self._squares()
         mean = float(np.mean(squares))
         return (float(np.mean(squares**2)) / mean**2 - 1) / self.num_samples if mean**2 > 0 else 0.0
 
     def _squares(self) -> Array:
-        h = self.num_samples / self.rows
-        excess = (h - 1) * (self.corrected - self.whole[1])
-        centred = excess - np.mean(excess * self.rows) * len(h) / self.num_samples
+        h = self.num_samples / self.part_sizes
+        excess = (h - 1) * (self.corrected - self.complete[1])
+        centred = excess - np.mean(excess * self.part_sizes) * len(h) / self.num_samples
         return np.asarray(centred**2 / (h - 1))
 
 
 def degrees_of_freedom(parts: Iterable[Replicates]) -> float:
-    """Of the sum of their variances: those of the chi-squared variable that varies as much (Satterthwaite, 1946)."""
-    known = [(part.variance, part.uncertainty) for part in parts]
-    varies = sum(variance**2 * uncertainty for variance, uncertainty in known)
-    return 2 * sum(variance for variance, _ in known) ** 2 / varies if varies > 0 else math.inf
+    """Degrees of freedom of the sum of the variances, by Satterthwaite's (1946) approximation."""
+    moments = [(part.variance, part.relative_variance_of_variance) for part in parts]
+    variance_of_sum = sum(variance**2 * relative for variance, relative in moments)
+    return 2 * sum(variance for variance, _ in moments) ** 2 / variance_of_sum if variance_of_sum > 0 else math.inf
+
+
+def no_samples(name: str) -> str:
+    """What to do if an argument holds statistics only."""
+    return f"{name} has no samples to estimate an error from: pass the (n, dim) features or Moments(dim, blocks=20)"
 
 
 class Jackknife:
-    """One distance, its replicates, and what follows from them."""
+    """A distance, its replicates, and its bias and variance."""
 
-    def __init__(self, ours: Sample, theirs: Sample, precision: str) -> None:
-        require_same_dim(ours.stats.dim, theirs.stats.dim, ours.name, theirs.name)
-        warn_of_extractors(ours.stats, theirs.stats, stacklevel=4)
-        self.sides = (ours, theirs)
+    def __init__(self, samples: Input, reference: Input, precision: str, *, known_reference: bool = False) -> None:
+        require_same_dim(samples.dim, reference.dim, samples.name, reference.name)
+        self.inputs = (samples, reference)
+        #: Whether each side is a sample whose parts are left out, not exactly known.
+        self.sampled = (samples.has_samples, reference.has_samples and not known_reference)
         self._precision = precision
-        if not (ours.sampled or theirs.sampled):
-            raise ValueError(
-                f"{ours.name} are statistics alone, which do not tell how their samples scatter: give the (n, dim) "
-                "array or file of features, or collect them in Moments(dim, blocks=20)"
-            )
-        for side in self.sides:
-            # With blocks, what is left has to have a covariance.
-            if side.sampled and side.num_samples - max((block.num_samples for block in side.blocks), default=1) < 2:
-                raise ValueError(f"{side.name} has {side.num_samples} samples, too few to leave any out")
-        self._core = self._jackknife((ours.stats, theirs.stats), any(side.rows is not None for side in self.sides))
+        if not any(self.sampled):
+            raise ValueError(no_samples(samples.name))
+        for source, sampled in zip(self.inputs, self.sampled, strict=True):
+            # The rows that are left must have a covariance.
+            largest = max((block.num_samples for block in source.blocks), default=1)
+            if sampled and (source.num_samples or 0) - largest < 2:
+                raise ValueError(
+                    f"{source.name} has {source.num_samples} samples; leaving some out needs {largest + 2}"
+                )
+        with_rows = any(
+            sampled and source.rows is not None for source, sampled in zip(self.inputs, self.sampled, strict=True)
+        )
+        self._core = self._core_jackknife((samples.stats, reference.stats), with_rows)
         self.distance, self.corrected = self._core.distance, self._core.corrected
-        #: By side, where it is a sample.
-        self.replicates = {k: self._replicates(k) for k in (0, 1) if self.sides[k].sampled}
+        #: By position of the side, for the sides that are samples.
+        self.replicates = {k: self._replicates(k) for k in (0, 1) if self.sampled[k]}
 
-    def _jackknife(self, stats: tuple[GaussianStats, GaussianStats], with_rows: bool) -> _core.Jackknife:
-        ours, theirs = self.sides
-        module, gaussians, self._place = together(*stats)
-        made: _core.Jackknife = module.Jackknife(*gaussians, ours.sampled, theirs.sampled, self._precision, with_rows)
-        return made
+    def _core_jackknife(self, stats: tuple[GaussianStats, GaussianStats], with_rows: bool) -> _core.Jackknife:
+        backend, gaussians, self._device = on_common_device(*stats)
+        jackknife: _core.Jackknife = backend.Jackknife(*gaussians, *self.sampled, self._precision, with_rows)
+        return jackknife
 
     def _replicates(self, k: int) -> Replicates:
-        side = self.sides[k]
-        n = side.num_samples
-        whole = (self.distance, self.corrected)
-        if side.rows is not None:
+        source = self.inputs[k]
+        n = source.num_samples or 0
+        complete = (self.distance, self.corrected)
+        if source.rows is not None:
             parts = [
                 self._core.without(bool(k), rows, stream)
-                for part in side.slices()
-                for rows, stream in devices.presented(part, self._place, None)
+                for part in source.slices()
+                for rows, stream in as_backend_input(part, cuda_device_of(part), self._device, None)
             ]
             distance, corrected = (np.concatenate(part) for part in zip(*parts, strict=True))
-            return Replicates(distance, corrected, whole, np.ones(n), n)
-        pairs, whole_of_blocks = [], side.whole()
-        for block in side.blocks:
-            rest = copy.copy(whole_of_blocks)
+            return Replicates(distance, corrected, complete, np.ones(n), n)
+        assert source.moments is not None
+        pairs, merged = [], source.moments.merged_blocks()
+        for block in source.blocks:
+            rest = copy.copy(merged)
             rest.unmerge(block)
-            both = (rest.stats(), self.sides[1].stats) if k == 0 else (self.sides[0].stats, rest.stats())
-            left = self._jackknife(both, False)
+            stats = (rest.stats(), self.inputs[1].stats) if k == 0 else (self.inputs[0].stats, rest.stats())
+            left = self._core_jackknife(stats, False)
             pairs.append((left.distance, left.corrected))
         distance, corrected = np.array(pairs).T
-        return Replicates(distance, corrected, whole, np.array([b.num_samples for b in side.blocks], float), n, True)
+        sizes = np.array([block.num_samples for block in source.blocks], dtype=float)
+        return Replicates(distance, corrected, complete, sizes, n, True)
 
     def _kurtosis(self, k: int) -> float:
-        """The jackknife's bias of the root over what it would be for Gaussian features."""
-        replicates, stats = self.replicates[k], self.sides[k].stats
+        """The jackknife's bias of the trace of the root, divided by that of Gaussian features."""
+        replicates, stats = self.replicates[k], self.inputs[k].stats
         bias = replicates.bias(replicates.distance, self.distance)
-        of_root = (np.trace(stats.sigma) / replicates.num_samples - bias) / 2
-        foretold = self._core.foretold_bias(bool(k))
-        return float(of_root / foretold) if foretold < 0 else 1.0
+        bias_of_root = (np.trace(stats.sigma) / replicates.num_samples - bias) / 2
+        gaussian_bias = self._core.foretold_bias(bool(k))
+        return float(bias_of_root / gaussian_bias) if gaussian_bias < 0 else 1.0
 
     def _second_order(self, sides: Sequence[int]) -> float:
-        """Variance of the distance's second order, of these sides' samples."""
+        """Variance of the second-order term of the distance, from the samples of these sides."""
         weight = sum(self._kurtosis(k) / self.replicates[k].num_samples for k in sides)
-        means = sum(self.sides[k].stats.sigma / self.replicates[k].num_samples for k in sides)
+        means = sum(self.inputs[k].stats.sigma / self.replicates[k].num_samples for k in sides)
         return float(weight**2 * self._core.second_order + 2 * np.vdot(means, means))
 
     def variance(self, sides: Sequence[int]) -> float:
-        """Of the unbiased distance, from these sides' samples."""
-        twice = sum(self.replicates[k].variance for k in sides)
-        # The jackknife counts the second order twice, so it is at most half of what the jackknife finds.
-        return twice - min(self._second_order(sides), twice / 2)
+        """Variance of the unbiased distance, from the samples of these sides."""
+        jackknife = sum(self.replicates[k].variance for k in sides)
+        # The jackknife counts the second order twice, so it is at most half of the jackknife's variance.
+        return jackknife - min(self._second_order(sides), jackknife / 2)
 
     def caution(self) -> str | None:
         """Why the error bar may be too short, or None."""
         for k, replicates in self.replicates.items():
             if replicates.num_samples < FEW_SAMPLES:
                 return (
-                    f"{self.sides[k].name} has {replicates.num_samples} samples, and below {FEW_SAMPLES} the interval "
-                    "is too short where rare samples matter"
+                    f"{self.inputs[k].name} has {replicates.num_samples} samples; below {FEW_SAMPLES} the interval is "
+                    "too short if rare samples matter"
                 )
         return None
 
     def note(self) -> str | None:
-        """Why the expansion does not hold, or None."""
+        """Why there is no error bar, or None."""
         for k, replicates in self.replicates.items():
-            # As many must be left where the largest part has been taken out.
-            needed = SAMPLES_PER_DIRECTION * self._core.rank + int(replicates.rows.max())
+            # As many must be left without the largest part.
+            needed = SAMPLES_PER_DIRECTION * self._core.rank + int(replicates.part_sizes.max())
             if replicates.num_samples < needed:
                 return (
-                    f"{self.sides[k].name} has {replicates.num_samples} samples, and {self._core.rank} directions that "
-                    f"vary need {needed}"
+                    f"{self.inputs[k].name} has {replicates.num_samples} samples; {self._core.rank} directions that "
+                    f"vary need at least {needed}"
                 )
         return None
 
     @property
     def unbiased(self) -> float:
-        """The distance without any bias."""
+        """The distance without bias."""
         return self.corrected - sum(part.bias(part.corrected, self.corrected) for part in self.replicates.values())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from operator import index
 from typing import Any
 
@@ -12,37 +12,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fidfast import _core
-from fidfast._files import formats
-from fidfast._stats.collector import Mergeable
+from fidfast._stats import Collector
 
 __all__ = ["NgramCounts", "ngram_jsd"]
 
 Texts = str | Iterable[str] | Iterable[Sequence[str]]
 
 
-class NgramCounts(Mergeable):
+class NgramCounts(Collector):
     """Counts of the n-grams of texts: exact, mergeable, from a stream.
 
     Texts may come in any order and any batches, from several threads; counts of parts of the data merge to the counts
-    of the whole. An n-gram lies within one text, never across two.
+    of all of it. An n-gram is within one text, never across two.
 
     Parameters
     ----------
     n : int
         Number of characters or words in an n-gram, from 1 to 1,024.
     level : {"char", "word"}, default "char"
-        What an n-gram is made of. A character is a Unicode code point, white space included. Words are what lies
-        between white space, as ``str.split()`` has it.
+        The units of an n-gram. A character is a Unicode code point, including white space. Words are separated by white
+        space, as in ``str.split()``.
 
     Raises
     ------
     ValueError
-        If `n` or `level` is none of these.
+        If `n` or `level` is not one of the above.
 
     Notes
     -----
-    An n-gram takes 64 bits, or as few times 64 as its code points (or its words' numbers) need, and 64 more for its
-    count, in a hash table that is half to three quarters full: `nbytes` says what it comes to.
+    An n-gram takes the smallest multiple of 64 bits that holds its code points (or the numbers of its words), and 64
+    bits for its count, in a hash table that is half to three quarters full; `nbytes` is the total.
 
     Examples
     --------
@@ -60,11 +59,11 @@ class NgramCounts(Mergeable):
 
     __slots__ = ("_core",)
 
-    def __init__(self, n: int, level: str = "char") -> None:
+    def __init__(self, n: int, *, level: str = "char") -> None:
         self._core = _core.NgramCounts(index(n), level)
 
     @classmethod
-    def _of_core(cls, core: _core.NgramCounts) -> NgramCounts:
+    def _from_core(cls, core: _core.NgramCounts) -> NgramCounts:
         counts = cls.__new__(cls)
         counts._core = core
         return counts
@@ -76,22 +75,22 @@ class NgramCounts(Mergeable):
 
     @property
     def level(self) -> str:
-        """What an n-gram is made of: "char" or "word"."""
+        """Units of an n-gram: "char" or "word"."""
         return self._core.level
 
     @property
     def num_ngrams(self) -> int:
-        """Number of n-grams counted, each as often as it came."""
+        """Number of n-grams counted, repetitions included."""
         return self._core.num_ngrams
 
     @property
     def num_distinct(self) -> int:
-        """Number of different n-grams."""
+        """Number of distinct n-grams."""
         return self._core.num_distinct
 
     @property
     def nbytes(self) -> int:
-        """Bytes of memory that the counts take."""
+        """Bytes of memory of the counts."""
         return self._core.nbytes
 
     def update(self, texts: Texts, *, threads: int | None = None) -> None:
@@ -100,28 +99,28 @@ class NgramCounts(Mergeable):
         Parameters
         ----------
         texts : iterable of str
-            Each item is a text of its own; texts shorter than ``n`` have no n-grams. A single str is one text. At the
-            level of words, an item may also be a sequence of str, which are then its words as they are. Nothing is
-            copied, and a generator is read bit by bit.
+            Each item is a separate text; texts shorter than ``n`` have no n-grams. A single str is one text. At the
+            word level an item may also be a sequence of str, its words. Nothing is copied, and a generator is read
+            incrementally.
         threads : int, optional
-            Up to so many threads count at once; as many as there are cores if not given.
+            Maximum number of threads that count in parallel; by default the number of cores.
 
         Raises
         ------
         TypeError
-            If `texts` is no iterable, or an item is no text. The counts stay as they were.
+            If `texts` is not iterable, or an item is not a text. The counts stay unchanged.
         ValueError
             If `threads` is below 1.
         """
         self._core.update(texts, _num_cores() if threads is None else index(threads))
 
     def merge(self, other: NgramCounts) -> None:
-        """Add what `other` has counted.
+        """Add the counts of `other`.
 
         Parameters
         ----------
         other : NgramCounts
-            Of the same ``n`` and ``level``; stays as it is.
+            With the same ``n`` and ``level``; not changed.
 
         Raises
         ------
@@ -131,7 +130,7 @@ class NgramCounts(Mergeable):
         self._core.merge(other._core)
 
     def reset(self) -> None:
-        """Forget every n-gram."""
+        """Remove all n-grams."""
         self._core.reset()
 
     def most_common(self, k: int | None = None) -> list[tuple[Any, int]]:
@@ -140,13 +139,13 @@ class NgramCounts(Mergeable):
         Parameters
         ----------
         k : int, optional
-            How many; all of them if not given.
+            How many; all by default.
 
         Returns
         -------
         list of (n-gram, count)
-            Largest count first; n-grams of equal counts in their own order. An n-gram is a str of ``n`` characters,
-            or a tuple of ``n`` words.
+            Largest count first; n-grams of equal counts in lexicographic order. An n-gram is a str of ``n``
+            characters, or a tuple of ``n`` words.
 
         Raises
         ------
@@ -155,34 +154,47 @@ class NgramCounts(Mergeable):
         """
         return self._core.most_common(sys.maxsize if k is None else index(k))
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the counts to a file, from which `load` goes on.
+    def state(self) -> dict[str, NDArray[Any]]:
+        """The counts as named arrays.
 
-        Parameters
-        ----------
-        path : path
-            Where to write; ``.npz`` is appended where the name does not end in it. The file appears whole or not at
-            all.
-
-        Raises
-        ------
-        OSError
-            If the file cannot be written.
+        Returns
+        -------
+        dict of str to ndarray
+            ``n``, ``level``, ``num_ngrams`` and ``num_distinct``; ``words`` (UTF-8 bytes) and ``word_ends``, empty for
+            characters; ``ngrams`` (num_distinct, n), code points or numbers of words, and ``counts`` (num_distinct,),
+            in the smallest unsigned integers that hold them.
         """
-        formats.write_state(path, formats.State("NgramCounts", _entries(self._core)))
+        words, symbols, numbers = self._core.state()
+        encoded = [word.encode("utf-8", "surrogatepass") for word in words]
+        return {
+            "n": np.array(self.n),
+            "level": np.array(self.level),
+            "num_ngrams": np.array(self.num_ngrams),  # these two for readers of the file
+            "num_distinct": np.array(self.num_distinct),
+            "words": np.frombuffer(b"".join(encoded), dtype=np.uint8),
+            "word_ends": np.cumsum([len(word) for word in encoded], dtype=np.uint64),
+            "ngrams": symbols.astype(np.min_scalar_type(symbols.max(initial=0))),
+            "counts": numbers.astype(np.min_scalar_type(numbers.max(initial=0))),
+        }
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> NgramCounts:
-        """Read a file that `save` wrote.
+    def from_state(cls, state: Mapping[str, NDArray[Any]]) -> NgramCounts:
+        """Inverse of `state`.
 
         Raises
         ------
-        FileNotFoundError
-            If there is no such file.
-        ValueError
-            If the file is damaged or holds no n-gram counts.
+        KeyError, TypeError, ValueError
+            If the state is not one that `state` returns.
         """
-        return formats.read_state(path, "NgramCounts", _of_entries)
+        encoded, ends = state["words"], state["word_ends"]
+        ngrams, counts = state["ngrams"], state["counts"]
+        if {encoded.dtype.kind, ends.dtype.kind, ngrams.dtype.kind, counts.dtype.kind} != {"u"}:
+            raise ValueError("words, word_ends, ngrams and counts must be unsigned integers")
+        text, ends = encoded.tobytes(), ends.astype(np.int64)
+        if np.any(np.diff(ends, prepend=0) < 0) or np.max(ends, initial=0) != len(text):
+            raise ValueError(f"word_ends must ascend to the number of bytes of words, {len(text)}")
+        words = [text[first:end].decode("utf-8", "surrogatepass") for first, end in zip([0, *ends], ends, strict=False)]
+        return cls._from_core(_core.NgramCounts.from_state(int(state["n"]), str(state["level"]), words, ngrams, counts))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, NgramCounts):
@@ -198,40 +210,43 @@ class NgramCounts(Mergeable):
         )
 
     def __copy__(self) -> NgramCounts:
-        return NgramCounts._of_core(self._core.copy())
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _unpickle, (self.n, self.level, *self._core.state())
+        return NgramCounts._from_core(self._core.copy())
 
 
-def ngram_jsd(a: NgramCounts | Texts, b: NgramCounts | Texts, n: int | None = None, level: str | None = None) -> float:
+def ngram_jsd(
+    samples: NgramCounts | Texts, reference: NgramCounts | Texts, *, n: int | None = None, level: str | None = None
+) -> float:
     """Jensen-Shannon divergence between the n-gram distributions of two sets of texts, in bits.
 
     With the shares p and q of the n-grams and m = (p + q) / 2, it is (KL(p || m) + KL(q || m)) / 2 with logarithms to
-    base 2: 0 for equal distributions, 1 for disjoint ones, in between otherwise, and the same with the sides swapped.
+    base 2: 0 for equal distributions, 1 for disjoint ones. Symmetric in its arguments.
 
     Parameters
     ----------
-    a, b : NgramCounts or texts
-        Texts as `NgramCounts.update` takes them. A reference that serves more than once is counted once and given as
-        `NgramCounts`.
+    samples, reference : NgramCounts or texts
+        Texts as in `NgramCounts.update`. Count a reference that is used repeatedly once, and pass the `NgramCounts`.
     n : int, optional
-        Number of characters or words in an n-gram. Given by the counts where a side is counted already.
+        Number of characters or words in an n-gram. Required if neither side is an `NgramCounts`.
     level : {"char", "word"}, optional
-        What an n-gram is made of. Given by the counts where a side is counted already; "char" otherwise.
+        The units of an n-gram. That of the `NgramCounts` if a side is one, else "char".
+
+    Returns
+    -------
+    float
+        From 0 to 1 bit.
 
     Raises
     ------
     TypeError
         If a side is neither counts nor texts.
     ValueError
-        If the sides differ in ``n`` or ``level``, a side has no n-grams, or nothing tells ``n``.
+        If the sides differ in ``n`` or ``level``, a side has no n-grams, or ``n`` is missing.
 
     Notes
     -----
     The language experiments of Gulrajani et al., "Improved training of Wasserstein GANs" (2017), and of Heusel et al.,
     "GANs trained by a two time-scale update rule converge to a local Nash equilibrium" (2017), report it for
-    characters; docs/ngrams.md says of which texts. Of small samples it is too large: compare like with like.
+    characters; docs/ngrams.md says for which texts. It is biased upwards for small samples: compare equal sizes.
 
     Examples
     --------
@@ -240,65 +255,34 @@ def ngram_jsd(a: NgramCounts | Texts, b: NgramCounts | Texts, n: int | None = No
     >>> ngram_jsd(["aaa"], ["bbb"], n=2)
     1.0
     """
-    counted = [side for side in (a, b) if isinstance(side, NgramCounts)]
+    counted = [side for side in (samples, reference) if isinstance(side, NgramCounts)]
     if len(counted) == 2 and n is None and level is None:
         return _core.ngram_jsd(counted[0]._core, counted[1]._core)
     if n is None and not counted:
-        raise ValueError("n is not given, and neither a nor b is an NgramCounts that would tell it")
+        raise ValueError("n is required, because neither samples nor reference is an NgramCounts")
     n = counted[0].n if n is None else index(n)
     if level is None:
         level = counted[0].level if counted else "char"
-    return _core.ngram_jsd(_counts_of(a, "a", n, level), _counts_of(b, "b", n, level))
+    return _core.ngram_jsd(
+        _counts_of(samples, "samples", n, level)._core, _counts_of(reference, "reference", n, level)._core
+    )
 
 
-def _counts_of(side: NgramCounts | Texts, name: str, n: int, level: str) -> _core.NgramCounts:
+def _counts_of(side: NgramCounts | Texts, name: str, n: int, level: str) -> NgramCounts:
     if isinstance(side, NgramCounts):
         if (side.n, side.level) != (n, level):
             raise ValueError(
-                f"{name} has n={side.n} and level={side.level!r}, but n={n} and level={level!r} are asked for"
+                f"{name} has n={side.n} and level={side.level!r}, but n={n} and level={level!r} are requested"
             )
-        return side._core
-    counts = NgramCounts(n, level)
+        return side
+    counts = NgramCounts(n, level=level)
     try:
         counts.update(side)
     except TypeError as error:
         raise TypeError(f"{name}: {error}") from error
-    return counts._core
-
-
-def _entries(counts: _core.NgramCounts) -> dict[str, NDArray[Any]]:
-    """All n-grams with their counts, in the smallest integers that hold them, and the words one after the other."""
-    words, symbols, numbers = counts.state()
-    letters = [word.encode("utf-8", "surrogatepass") for word in words]
-    return {
-        "n": np.array(counts.n),
-        "level": np.array(counts.level),
-        "num_ngrams": np.array(counts.num_ngrams),  # these two for the reader of the file
-        "num_distinct": np.array(counts.num_distinct),
-        "words": np.frombuffer(b"".join(letters), dtype=np.uint8),
-        "word_ends": np.cumsum([len(word) for word in letters], dtype=np.uint64),
-        "ngrams": symbols.astype(np.min_scalar_type(symbols.max(initial=0))),
-        "counts": numbers.astype(np.min_scalar_type(numbers.max(initial=0))),
-    }
-
-
-def _of_entries(entries: formats.Entries) -> NgramCounts:
-    letters, ends = entries["words"], entries["word_ends"]
-    ngrams, counts = entries["ngrams"], entries["counts"]
-    if {letters.dtype.kind, ends.dtype.kind, ngrams.dtype.kind, counts.dtype.kind} != {"u"}:
-        raise ValueError("n-gram counts that are no unsigned integers")
-    text, ends = letters.tobytes(), ends.astype(np.int64)
-    if np.any(np.diff(ends, prepend=0) < 0) or np.max(ends, initial=0) != len(text):
-        raise ValueError(f"words that do not end where their {len(text)} bytes do")
-    words = [text[first:end].decode("utf-8", "surrogatepass") for first, end in zip([0, *ends], ends, strict=False)]
-    core = _core.NgramCounts.from_state(int(entries["n"]), str(entries["level"]), words, ngrams, counts)
-    return NgramCounts._of_core(core)
+    return counts
 
 
 def _num_cores() -> int:
-    """The cores that this process may use."""
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _unpickle(*state: Any) -> NgramCounts:
-    return NgramCounts._of_core(_core.NgramCounts.from_state(*state))

@@ -1,4 +1,4 @@
-"""Rows of logits or probabilities: what they must be, and their probabilities and information in float64."""
+"""Rows of logits or probabilities: validation, and their probabilities and information in float64."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fidfast import _core
 
 __all__ = ["of_logits", "of_probabilities", "shape_of", "sum_p_log_p"]
 
-#: Below it, exp is 0 in float64; finite, so that 0 times it is 0.
+#: exp of anything lower is 0 in float64; finite, so that 0 times it is 0.
 _LEAST_LOGIT = -1000.0
 
 #: Probabilities of a block as terms (n, num_classes) times weights (n,); and the rows' sum p log p, (n,).
@@ -19,17 +19,17 @@ Rows = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
 
 
 def shape_of(predictions: Any) -> tuple[int, int]:
-    """The shape (n, num_classes) of an array of finite numbers; an error that names `predictions` for all else."""
+    """Shape (n, num_classes) of an array of finite numbers; raises an error that names `predictions` otherwise."""
     try:
         return _core.require_finite(predictions)
-    except (TypeError, ValueError) as error:  # of features, which is what the core takes every array of rows for
+    except (TypeError, ValueError) as error:  # the core calls every array of rows features
         raise type(error)(str(error).replace("features", "predictions", 1)) from None
 
 
 def of_logits(block: NDArray[Any]) -> Rows:
-    """Softmax of a block's rows (n, num_classes), which are destroyed where they are float64."""
+    """Softmax of the rows of a block (n, num_classes), which is overwritten if it is float64."""
     logits = block.astype(np.float64, copy=False)
-    with np.errstate(over="ignore"):  # finite numbers that are further apart than float64 reaches
+    with np.errstate(over="ignore"):  # differences of finite numbers may overflow
         logits -= logits.max(axis=1, keepdims=True)
     np.maximum(logits, _LEAST_LOGIT, out=logits)
     terms = np.exp(logits)
@@ -38,12 +38,12 @@ def of_logits(block: NDArray[Any]) -> Rows:
 
 
 def of_probabilities(block: NDArray[Any], first: int) -> Rows:
-    """The same of a block's rows (n, num_classes) that are probabilities already, row `first` of the batch onwards.
+    """The same for rows (n, num_classes) that are probabilities; `first` is the number of the first row in the batch.
 
     Raises
     ------
     ValueError
-        If a number is negative, or a row's sum is further from 1 than rounding explains.
+        If a number is negative, or the sum of a row differs from 1 by more than rounding.
     """
     probabilities = block.astype(np.float64, copy=False)
     for row, column in np.argwhere(probabilities < 0)[:1]:
@@ -52,18 +52,18 @@ def of_probabilities(block: NDArray[Any], first: int) -> Rows:
             f"{probabilities[row, column]:g}"
         )
     sums = probabilities.sum(axis=1)
-    # Arrays do not tell in which type a network ran. A softmax in float32 sums num_classes numbers, each of which may
-    # cost the sum an epsilon; probabilities that were once bfloat16 are off by half of its epsilon, 2^-8, at most.
+    # The arithmetic of the network is unknown. A float32 softmax sums num_classes numbers, each with an error of up to
+    # an epsilon; the relative error of bfloat16 probabilities is at most half of its epsilon, 2^-8.
     tolerance = probabilities.shape[1] * np.finfo(np.float32).eps + 2.0**-8
     for row in np.flatnonzero(np.abs(sums - 1) > tolerance)[:1]:
         raise ValueError(
-            f"predictions must be probabilities (from_logits=False), but row {first + row} sums to {sums[row]:.6g}, "
-            f"which is further from 1 than rounding explains ({tolerance:.2g})"
+            f"predictions must be probabilities (from_logits=False), but row {first + row} sums to {sums[row]:.6g}; "
+            f"rounding explains a difference from 1 of at most {tolerance:.2g}"
         )
     return probabilities, np.ones(len(sums)), sum_p_log_p(probabilities)
 
 
 def sum_p_log_p(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of each row of (n, num_classes), with 0 log 0 = 0."""
+    """(n,) sum of p log p of each row of (n, num_classes), with 0 log 0 = 0."""
     terms = probabilities * np.log(np.maximum(probabilities, np.finfo(float).tiny))
     return np.asarray(terms.sum(axis=1))

@@ -1,64 +1,84 @@
-"""How sure a Fréchet distance is: its error bar, its bias, and what each sample adds to it.
+"""Error bar and bias of a Fréchet distance, the influence of each sample, and the comparison of two models.
 
-Everything here follows from the distances that leave rows out one at a time, which the core gives exactly
-(`csrc/core/jackknife.hpp`), or blocks of rows, where a stream has kept no rows.
+All follow from the distances without each row, which the core computes exactly (`csrc/core/jackknife.hpp`), or without
+each block of rows if a stream kept no rows.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fidfast._metrics.jackknife import Jackknife, Sample, degrees_of_freedom
-from fidfast._stats.gaussian import together
+from fidfast._inputs import Input, open_input, open_pair, warn_of_extractors
+from fidfast._metrics.frechet import FrechetTerms, terms_between
+from fidfast._metrics.jackknife import Jackknife, degrees_of_freedom
+from fidfast._results import Result, decimals, value_with_error
 
-__all__ = ["Comparison", "Estimate", "compare", "estimate", "influence"]
+__all__ = [
+    "Comparison",
+    "Estimate",
+    "compare",
+    "estimate",
+    "estimate_from_jackknife",
+    "estimate_without_error",
+    "influence",
+    "influence_from_jackknife",
+]
 
 Array = NDArray[np.float64]
 
-#: As many degrees of freedom as make Student's distribution the normal one.
+#: With as many degrees of freedom Student's distribution is the normal one.
 _NORMAL = 1e9
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """A Fréchet distance and how sure it is; made by `estimate`."""
+class Estimate(Result):
+    """A Fréchet distance with its error bar and bias; returned by `estimate`.
 
-    #: The distance of the samples, the number that `fid` gives. Biased upwards.
+    All distances are in squared units of the features.
+    """
+
+    _properties: ClassVar[tuple[str, ...]] = ("unbiased", "interval_95")
+
+    #: The distance of the samples, the number that `fid` returns. Biased upwards.
     value: float
-    #: Standard error of `unbiased`; NaN where `note` says why there is none.
+    #: Standard error of `unbiased`; NaN if `note` is not None.
     stderr: float
-    #: How much of `value` comes from the samples being finite; NaN as `stderr`.
+    #: How much of `value` is due to the finite number of samples; NaN if `note` is not None.
     bias: float
-    #: Number of samples of both sides; None for a side that was taken as exactly known.
+    #: Number of samples of both sides; None for a side that is taken as exactly known.
     num_samples: tuple[int | None, int | None]
     #: Bound on the rounding error of `value`.
     rounding: float
-    #: Degrees of freedom of `stderr`: fewer the more of it comes from few rows; of blocks their number less one.
+    #: Degrees of freedom of `stderr`: fewer if a few rows dominate it; for blocks their number minus one.
     degrees_of_freedom: float = math.inf
-    #: Name of the network that made the features, or None where it is not known.
+    #: Name of the network that computed the features, or None if it is unknown.
     extractor: str | None = None
     #: Why there is no error bar, or None.
     note: str | None = None
-    #: Why it may be too short, or None.
+    #: Why the error bar may be too short, or None.
     caution: str | None = None
 
     @property
     def unbiased(self) -> float:
-        """The distance without the bias: that of infinitely many samples, within the error bar. May be negative."""
+        """The distance without bias: that of infinitely many samples, within the error bar. May be negative."""
         return self.value - self.bias
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """Where the distance of infinitely many samples lies with this confidence, around `unbiased`.
+        """Confidence interval of the distance of infinitely many samples, around `unbiased`.
 
         Parameters
         ----------
         level : float, default 0.95
             Between 0 and 1.
+
+        Returns
+        -------
+        (float, float)
 
         Raises
         ------
@@ -72,19 +92,19 @@ class Estimate:
         half = float(stdtrit(min(self.degrees_of_freedom, _NORMAL), (1 + level) / 2)) * self.stderr
         return self.unbiased - half, self.unbiased + half
 
-    def to_dict(self) -> dict[str, Any]:
-        """All numbers by name, with the 95 % interval; None instead of NaN and infinity, which JSON lacks."""
-        known = {**asdict(self), "unbiased": self.unbiased, "interval_95": self.interval()}
-        return {key: _plain(number) for key, number in known.items()}
+    @property
+    def interval_95(self) -> tuple[float, float]:
+        """``interval(0.95)``."""
+        return self.interval()
 
     def table(self) -> str:
-        """All numbers, a line each."""
-        digits = _decimals(self.stderr)
+        """All numbers, one a line."""
+        digits = decimals(self.stderr)
         low, high = self.interval()
         counts = " and ".join("known" if n is None else f"{n:,}" for n in self.num_samples)
         lines = {
             "value": f"{self.value:.8g}",
-            "unbiased": self.note or f"{self.unbiased:.{digits}f} ± {self.stderr:.{digits}f}",
+            "unbiased": self.note or value_with_error(self.unbiased, self.stderr),
             "95 % interval": self.note or f"{low:.{digits}f} to {high:.{digits}f}",
             "bias": self.note or f"{self.bias:+.{digits}f}",
             **({} if self.caution is None else {"caution": self.caution}),
@@ -98,73 +118,62 @@ class Estimate:
         if self.note is not None:
             return f"{self.value:.6g}, without an error bar: {self.note}"
         low, high = self.interval()
-        digits = _decimals(self.stderr)
+        digits = decimals(self.stderr)
         sampled = " and ".join(f"{n:,}" for n in self.num_samples if n is not None)
         return (
-            f"{self.unbiased:.{digits}f} ± {self.stderr:.{digits}f} (95 % {low:.{digits}f} to {high:.{digits}f}), "
+            f"{value_with_error(self.unbiased, self.stderr)} (95 % {low:.{digits}f} to {high:.{digits}f}), "
             f"bias of {sampled} samples {self.bias:+.{digits}f}" + ("" if self.caution is None else f"; {self.caution}")
         )
 
 
-def _plain(number: Any) -> Any:
-    if isinstance(number, tuple):
-        return [_plain(item) for item in number]
-    return None if isinstance(number, float) and not math.isfinite(number) else number
-
-
-def _decimals(stderr: float) -> int:
-    """Enough for two digits of the error."""
-    return max(0, 1 - math.floor(math.log10(stderr))) if stderr > 0 and math.isfinite(stderr) else 6
-
-
-def estimate(features: Any, reference: Any, *, precision: str = "float32") -> Estimate:
+def estimate(samples: Any, reference: Any, *, precision: str = "float32") -> Estimate:
     """Fréchet distance with its standard error and its bias.
 
     Parameters
     ----------
-    features : (n, dim) array or tensor, path of features, or Moments with blocks
+    samples : (n, dim) array or tensor, path of features, or Moments with blocks
         The generated samples.
     reference : array, tensor, Moments, GaussianStats or path
-        Features, or Moments with blocks, are a sample too, and add to error and bias; statistics are taken as known.
+        Features, or Moments with blocks, are a sample too, and contribute to error and bias; statistics are taken as
+        exactly known.
     precision : {"float32", "float64"}, default "float32"
         As in `Moments`.
 
     Returns
     -------
     Estimate
-        Without error bar, and with a note, where a side has fewer than twice as many samples as directions that vary.
+        Without an error bar, and with a note, if a side has fewer than twice as many samples as directions that vary.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is not usable; or if neither side has rows or blocks.
+        If an argument cannot be used, or neither side has rows or blocks.
 
     Warns
     -----
     UserWarning
-        If the statistics come from different extractors.
+        If the two sides come from different extractors.
 
     Notes
     -----
-    The jackknife, exact at every row, of the distance without the spread of a sample's eigenvalues (Tiomoko & Couillet,
-    2019). Its mean takes away what the features' fourth moments add to the bias (Quenouille, 1956). Its variance counts
-    the second order twice (Efron & Stein, 1981), which is taken away once, and which is all there is of it where the
-    distributions are equal: there too the error bar holds. The interval is Student's, with the degrees of freedom that
-    the kurtosis of what the rows add leaves to the variance (Satterthwaite, 1946).
+    The jackknife, exact for every row, of the distance without the spread of a sample's eigenvalues (Tiomoko &
+    Couillet, 2019). Its mean removes what the fourth moments of the features add to the bias (Quenouille, 1956). Its
+    variance counts the second order twice (Efron & Stein, 1981); one of the two is subtracted, and the rest is the
+    variance if the distributions are equal, so that the error bar holds there too. The interval is Student's, with the
+    degrees of freedom that the kurtosis of the rows' contributions gives the variance (Satterthwaite, 1946).
 
-    Rows are taken to be independent. Time is about three times that of `fid`; memory does not grow with n but for two
-    numbers a row.
+    Rows are assumed to be independent. It takes about three times as long as `fid`; memory does not grow with n but
+    for two numbers a row.
     """
-    ours, theirs = Sample.of(features, "features", precision), Sample.of(reference, "reference", precision)
-    return _estimate(Jackknife(ours, theirs, precision))
+    return estimate_from_jackknife(Jackknife(*open_pair(samples, reference, precision=precision), precision))
 
 
-def influence(features: Any, reference: Any, *, precision: str = "float32") -> Array:
-    """How much each sample adds to the Fréchet distance: the distance of all, less that without it.
+def influence(samples: Any, reference: Any, *, precision: str = "float32") -> Array:
+    """How much each sample adds to the Fréchet distance: the distance of all samples minus that without it.
 
     Parameters
     ----------
-    features : (n, dim) array or tensor, or path of features
+    samples : (n, dim) array or tensor, or path of features
         The generated samples, at least 3.
     reference : array, tensor, Moments, GaussianStats or path
     precision : {"float32", "float64"}, default "float32"
@@ -173,85 +182,113 @@ def influence(features: Any, reference: Any, *, precision: str = "float32") -> A
     Returns
     -------
     (n,) ndarray
-        In units of the distance; the largest are the samples that harm most, and ``argsort`` finds their images. Exact
-        for each row by itself, and to first order additive for several.
+        In units of the distance; the samples with the largest values harm most, and ``argsort`` finds them. Exact for
+        each single row, and additive to first order for several.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is not usable, or `features` has no rows.
+        If an argument cannot be used, or `samples` has no rows.
+
+    Warns
+    -----
+    UserWarning
+        If the two sides come from different extractors.
     """
-    ours, theirs = Sample.of(features, "features", precision), Sample.of(reference, "reference", precision)
-    if ours.rows is None:
-        raise ValueError("features must be an (n, dim) array or a file of features: statistics have no rows")
-    analysis = Jackknife(ours, theirs._replace(rows=None, blocks=()), precision)
-    return analysis.distance - analysis.replicates[0].distance
+    one, two = open_pair(samples, reference, precision=precision)
+    _require_rows(one, "influence")
+    return influence_from_jackknife(Jackknife(one, two, precision, known_reference=True))
 
 
-class Comparison(NamedTuple):
-    """Which of two generators is closer to the reference; made by `compare`."""
+def influence_from_jackknife(jackknife: Jackknife) -> Array:
+    """(n,) as `influence`."""
+    return jackknife.distance - jackknife.replicates[0].distance
 
-    #: `unbiased` of `a` less that of `b`: negative where `a` is the better.
+
+def _require_rows(source: Input, caller: str) -> None:
+    if source.rows is None:
+        raise ValueError(f"{source.name}: {caller} needs the (n, dim) features themselves, which it does not hold")
+
+
+@dataclass(frozen=True)
+class Comparison(Result):
+    """Which of two models is closer to the reference; returned by `compare`."""
+
+    #: `unbiased` of `a` minus that of `b`: negative if `a` is better.
     difference: float
     #: Its standard error.
     stderr: float
-    #: Probability of a difference as large if there were none, two-sided.
+    #: Two-sided probability of a difference at least as large if the models are equal.
     p_value: float
+    #: Estimate of the first model.
     a: Estimate
+    #: Estimate of the second model.
     b: Estimate
-    #: Of `stderr`, as in `Estimate`.
+    #: Degrees of freedom of `stderr`, as in `Estimate`.
     degrees_of_freedom: float = math.inf
 
     def __str__(self) -> str:
-        digits = _decimals(self.stderr)
-        return f"difference {self.difference:.{digits}f} ± {self.stderr:.{digits}f}, p = {self.p_value:.2g}"
+        return f"difference {value_with_error(self.difference, self.stderr)}, p = {self.p_value:.2g}"
 
 
 def compare(
-    features_a: Any, features_b: Any, reference: Any, *, paired: bool = False, precision: str = "float32"
+    samples_a: Any, samples_b: Any, reference: Any, *, paired: bool = False, precision: str = "float32"
 ) -> Comparison:
-    """Whether generator A is closer to the reference than generator B.
+    """Whether model A is closer to the reference than model B.
 
     Parameters
     ----------
-    features_a, features_b : (n, dim) arrays or tensors, or paths of features
-        The samples of the two.
+    samples_a, samples_b : (n, dim) arrays or tensors, or paths of features
+        The samples of the two models.
     reference : array, tensor, Moments, GaussianStats or path
-        As in `estimate`. Its own sampling error is common to both distances, and mostly drops out.
+        As in `estimate`. Its own sampling error is common to both distances, and mostly cancels.
     paired : bool, default False
-        Whether row i of both was made from the same prompt, class or seed; what they share drops out too.
+        Whether row i of both was made from the same prompt, class or seed; what they have in common cancels too.
     precision : {"float32", "float64"}, default "float32"
         As in `Moments`.
+
+    Returns
+    -------
+    Comparison
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is not usable; if `paired` and the numbers of rows differ.
+        If an argument cannot be used, or `paired` is True and the numbers of rows differ.
+
+    Warns
+    -----
+    UserWarning
+        If two of the arguments come from different extractors.
 
     Notes
     -----
-    As in `estimate`; the second order is left in where rows are shared, so that the error is, if anything, too large.
+    As in `estimate`; the second order is not subtracted for rows that are shared, so the error is rather too large
+    than too small.
     """
-    sides = [Sample.of(features_a, "features_a", precision), Sample.of(features_b, "features_b", precision)]
-    for side in sides:
-        if side.rows is None:
-            raise ValueError(f"{side.name} must be an (n, dim) array or a file of features: statistics have no rows")
-    counts = [side.num_samples for side in sides]
-    if paired and counts[0] != counts[1]:
-        raise ValueError(f"features_a has {counts[0]} rows, but features_b has {counts[1]}: they cannot be paired")
-    common = Sample.of(reference, "reference", precision)
-    one = Jackknife(sides[0], common, precision)
-    two = Jackknife(sides[1], common, precision)
-    a, b = _estimate(one), _estimate(two)
+    names = ("samples_a", "samples_b", "reference")
+    one, two, common = (
+        open_input(source, name, precision=precision)
+        for source, name in zip((samples_a, samples_b, reference), names, strict=True)
+    )
+    for side in (one, two):
+        _require_rows(side, "compare")
+        warn_of_extractors(side, common)
+    if paired and one.num_samples != two.num_samples:
+        raise ValueError(
+            f"samples_a has {one.num_samples} rows, but samples_b has {two.num_samples}: they cannot be paired"
+        )
+    first, second = Jackknife(one, common, precision), Jackknife(two, common, precision)
+    a, b = estimate_from_jackknife(first), estimate_from_jackknife(second)
     parts = []
-    if common.sampled:
-        parts.append(one.replicates[1] - two.replicates[1])
+    if common.has_samples:
+        parts.append(first.replicates[1] - second.replicates[1])
     if paired:
-        parts.append(one.replicates[0] - two.replicates[0])
+        parts.append(first.replicates[0] - second.replicates[0])
     variance = sum(part.variance for part in parts)
     if not paired:
-        parts += [one.replicates[0], two.replicates[0]]
-        variance += one.variance([0]) + two.variance([0])
+        parts += [first.replicates[0], second.replicates[0]]
+        variance += first.variance([0]) + second.variance([0])
     usable = a.note is None and b.note is None
     stderr = math.sqrt(variance) if usable else math.nan
     difference = a.unbiased - b.unbiased
@@ -260,7 +297,7 @@ def compare(
 
 
 def _p_value(difference: float, stderr: float, degrees_of_freedom: float) -> float:
-    """Student's, two-sided."""
+    """Two-sided p-value of Student's distribution."""
     if stderr == 0:  # the same rows twice
         return float(difference == 0)
     from scipy.special import stdtr
@@ -268,22 +305,46 @@ def _p_value(difference: float, stderr: float, degrees_of_freedom: float) -> flo
     return 2 * float(stdtr(min(degrees_of_freedom, _NORMAL), -abs(difference) / stderr))
 
 
-def _estimate(jackknife: Jackknife) -> Estimate:
-    ours, theirs = jackknife.sides
-    module, gaussians, _ = together(ours.stats, theirs.stats)
-    terms = module.frechet_terms(*gaussians)  # the jackknife has warned of the extractors
+def estimate_from_jackknife(jackknife: Jackknife) -> Estimate:
+    """The estimate, with its error bar if the samples suffice."""
+    samples, reference = jackknife.inputs
+    terms = terms_between(samples.stats, reference.stats)
     note = jackknife.note()
+    if note is not None:
+        return estimate_without_error(terms, samples, reference, note, jackknife)
     return Estimate(
         value=terms.distance,
-        stderr=math.sqrt(jackknife.variance(list(jackknife.replicates))) if note is None else math.nan,
-        bias=jackknife.distance - jackknife.unbiased if note is None else math.nan,
-        num_samples=(
-            ours.stats.num_samples if ours.sampled else None,
-            theirs.stats.num_samples if theirs.sampled else None,
-        ),
+        stderr=math.sqrt(jackknife.variance(list(jackknife.replicates))),
+        bias=jackknife.distance - jackknife.unbiased,
+        num_samples=_counts(jackknife),
         rounding=terms.rounding,
         degrees_of_freedom=degrees_of_freedom(jackknife.replicates.values()),
-        extractor=ours.stats.extractor or theirs.stats.extractor,
-        note=note,
-        caution=jackknife.caution() if note is None else None,
+        extractor=samples.extractor or reference.extractor,
+        caution=jackknife.caution(),
     )
+
+
+def estimate_without_error(
+    terms: FrechetTerms, samples: Input, reference: Input, note: str, jackknife: Jackknife | None = None
+) -> Estimate:
+    """An estimate without an error bar, and why."""
+    degrees = math.inf if jackknife is None else degrees_of_freedom(jackknife.replicates.values())
+    return Estimate(
+        value=terms.distance,
+        stderr=math.nan,
+        bias=math.nan,
+        num_samples=(None, None) if jackknife is None else _counts(jackknife),
+        rounding=terms.rounding,
+        degrees_of_freedom=degrees,
+        extractor=samples.extractor or reference.extractor,
+        note=note,
+    )
+
+
+def _counts(jackknife: Jackknife) -> tuple[int | None, int | None]:
+    """Number of samples of the sides that are samples."""
+    one, two = (
+        source.num_samples if sampled else None
+        for source, sampled in zip(jackknife.inputs, jackknife.sampled, strict=True)
+    )
+    return one, two

@@ -1,0 +1,20 @@
+"""Moments of a stream of features, and the statistics that follow from them."""
+
+from fidfast._stats.class_moments import ClassMoments, Label
+from fidfast._stats.collector import Collector
+from fidfast._stats.gaussian import GaussianStats, on_common_device, stats_from_core, stats_from_record
+from fidfast._stats.moments import Moments
+from fidfast._stats.slices import ROWS_PER_SLICE, row_slices
+
+__all__ = [
+    "ROWS_PER_SLICE",
+    "ClassMoments",
+    "Collector",
+    "GaussianStats",
+    "Label",
+    "Moments",
+    "on_common_device",
+    "row_slices",
+    "stats_from_core",
+    "stats_from_record",
+]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import operator
-import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -12,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fidfast import _core
-from fidfast import _devices as devices
-from fidfast._files import formats
-from fidfast._stats.collector import Mergeable
+from fidfast._devices import to_host
+from fidfast._stats.collector import Collector
 from fidfast._stats.gaussian import GaussianStats
 from fidfast._stats.moments import Moments
 
@@ -22,38 +20,39 @@ __all__ = ["ClassMoments", "Label"]
 
 Label = int | str
 
-#: Rows that are sorted by their classes at a time: a bounded copy of what may be a memory map.
-_ROWS_AT_A_TIME = 1024
+#: Rows that are sorted by class at a time: a bounded copy of what may be a memory map.
+_ROWS_PER_SORT = 1024
 
 
-class ClassMoments(Mergeable, Mapping[Label, Moments]):
+class ClassMoments(Collector, Mapping[Label, Moments]):
     """Moments of features for each class, in one pass over a labelled stream.
 
-    A mapping from labels to `Moments`, in the order of the labels. As with `Moments`, batches may come in any size,
-    order and floating-point type, from several threads; moments of parts of the data merge to those of the whole.
+    A mapping from labels to `Moments`, in the order of the labels. As with `Moments`, batches may have any size, order
+    and floating-point type, and may come from several threads; moments of parts of the data merge to those of all of
+    it.
 
     Parameters
     ----------
     dim : int
         Number of columns of the features.
     num_classes : int, optional
-        Where it is given, labels must be integers from 0 to ``num_classes - 1``, and `class_distances` misses classes
-        of which no row was seen. Where it is not, classes are those that are seen.
+        If given, labels must be integers from 0 to ``num_classes - 1``, and `class_distances` reports classes without
+        rows as missing. By default the classes are those that occur.
     precision : {"float32", "float64"}, default "float32"
         As in `Moments`.
     extractor : str, optional
-        Name of the network that makes the features; passed on to the statistics.
+        Name of the network that computes the features; stored with the statistics.
 
     Raises
     ------
     ValueError
-        If `dim` or `num_classes` is below 1, or `precision` is neither of the two.
+        If `dim` or `num_classes` is below 1, or `precision` is not one of the above.
 
     Notes
     -----
-    A class of at most `dim` rows is kept as its rows, 4 bytes a number (8 of float64), up to twice that while they
-    grow; a class of more rows as its scatter, 8 dim^2 bytes, and about as much again for the products and the rows
-    that wait.
+    A class of at most `dim` rows is kept as its rows, 4 bytes a number (8 for float64), and up to twice that while it
+    grows; a class of more rows as its scatter, 8 dim^2 bytes, and about as much again for the products and pending
+    rows.
 
     Examples
     --------
@@ -67,11 +66,16 @@ class ClassMoments(Mergeable, Mapping[Label, Moments]):
     __slots__ = ("_classes", "_empty", "_num_classes")
 
     def __init__(
-        self, dim: int, num_classes: int | None = None, precision: str = "float32", extractor: str | None = None
+        self,
+        dim: int,
+        *,
+        num_classes: int | None = None,
+        precision: str = "float32",
+        extractor: str | None = None,
     ) -> None:
         if num_classes is not None and operator.index(num_classes) < 1:
             raise ValueError(f"num_classes must be at least 1, got {num_classes}")
-        self._empty = Moments(dim, precision, extractor)  # what a class begins as
+        self._empty = Moments(dim, precision=precision, extractor=extractor)  # copied for each new class
         self._num_classes = num_classes
         self._classes: dict[Label, Moments] = {}
 
@@ -82,7 +86,7 @@ class ClassMoments(Mergeable, Mapping[Label, Moments]):
 
     @property
     def num_classes(self) -> int | None:
-        """Number of classes that there are, or None where it was not told; ``len`` is of those seen."""
+        """Number of classes, or None if it was not given; ``len`` counts the classes that occurred."""
         return self._num_classes
 
     @property
@@ -97,7 +101,7 @@ class ClassMoments(Mergeable, Mapping[Label, Moments]):
 
     @property
     def extractor(self) -> str | None:
-        """Name of the network that makes the features, or None where it is not known."""
+        """Name of the network that computes the features, or None if it was not given."""
         return self._empty.extractor
 
     def update(self, features: Any, labels: Any) -> None:
@@ -106,22 +110,22 @@ class ClassMoments(Mergeable, Mapping[Label, Moments]):
         Parameters
         ----------
         features : (n, dim) array or tensor
-            As `Moments.update` takes them.
+            As in `Moments.update`.
         labels : (n,) array, tensor or list of int or str; or int or str
-            The class of each row, or one for all. A stream's labels are all integers or all strings.
+            The class of each row, or one class for all rows. All labels of a stream are integers, or all are strings.
 
         Raises
         ------
         TypeError
-            If the features are no array or not of a floating-point type, or the labels are neither integers nor
+            If the features are not an array or not of a floating-point type, or the labels are neither integers nor
             strings.
         ValueError
             If a shape does not fit, a value is NaN or infinite, or a label is not below `num_classes`. All moments
-            stay as they were.
+            stay unchanged.
         """
-        features = devices.on_host(features)
+        features = to_host(features)
         if not hasattr(features, "__dlpack__") and hasattr(features, "__array__"):
-            features = np.asarray(features)  # once, and not for each of the slices below
+            features = np.asarray(features)  # once, not for each slice below
         n, dim = _core.require_finite(features)
         if dim != self.dim:
             raise ValueError(f"features have {dim} columns, but ClassMoments was created with dim={self.dim}")
@@ -129,20 +133,20 @@ class ClassMoments(Mergeable, Mapping[Label, Moments]):
         if n == 0:
             return
         names: list[Label] = classes.tolist()
-        self._require_fitting(names)
+        self._require_valid(names)
         if len(names) == 1:
             self._moments_of(names[0]).update(features)
             return
-        for first in range(0, n, _ROWS_AT_A_TIME):
-            part = codes[first : first + _ROWS_AT_A_TIME]
+        for first in range(0, n, _ROWS_PER_SORT):
+            part = codes[first : first + _ROWS_PER_SORT]
             order = np.argsort(part, kind="stable")
             rows = _core.gather(features, first + order)
             present, starts = np.unique(part[order], return_index=True)
-            for code, own in zip(present, np.split(rows, starts[1:]), strict=True):
-                self._moments_of(names[code]).update(own)
+            for code, class_rows in zip(present, np.split(rows, starts[1:]), strict=True):
+                self._moments_of(names[code]).update(class_rows)
 
-    def _require_fitting(self, names: list[Label]) -> None:
-        """Raises for labels, in their order, that cannot stand beside those seen before."""
+    def _require_valid(self, names: list[Label]) -> None:
+        """Raises for sorted labels that are out of range, or of another type than those seen before."""
         if self._num_classes is not None:
             outside = [
                 name for name in (names[0], names[-1]) if isinstance(name, str) or not 0 <= name < self._num_classes
@@ -157,7 +161,7 @@ class ClassMoments(Mergeable, Mapping[Label, Moments]):
 
     def _moments_of(self, label: Label) -> Moments:
         moments = self._classes.get(label)
-        # setdefault: another thread may have made it in the meantime.
+        # setdefault: another thread may have added the class meanwhile.
         return self._classes.setdefault(label, copy.copy(self._empty)) if moments is None else moments
 
     def merge(self, other: ClassMoments) -> None:
@@ -166,7 +170,7 @@ class ClassMoments(Mergeable, Mapping[Label, Moments]):
         Parameters
         ----------
         other : ClassMoments
-            Of the same ``dim`` and ``num_classes``; stays as it is.
+            With the same ``dim`` and ``num_classes``; not changed.
 
         Raises
         ------
@@ -181,18 +185,18 @@ class ClassMoments(Mergeable, Mapping[Label, Moments]):
             )
         theirs = list(other._classes.items())
         if theirs:
-            self._require_fitting([theirs[0][0]])
-        self._empty.merge(other._empty)  # raises for another dim or extractor
+            self._require_valid([theirs[0][0]])
+        self._empty.merge(other._empty)  # raises if dims or extractors differ; adopts the extractor
         for label, moments in theirs:
             self._moments_of(label).merge(moments)
         for moments in self._classes.values():
-            moments._extractor = self.extractor
+            moments.merge(self._empty)  # adopts the extractor
 
     def reset(self) -> None:
-        """Forget every row and class."""
+        """Remove all rows and classes."""
         self._classes = {}
 
-    def stats(self, label: Label, ddof: int = 1) -> GaussianStats:
+    def stats(self, label: Label, *, ddof: int = 1) -> GaussianStats:
         """Mean and covariance of one class.
 
         Parameters
@@ -205,13 +209,13 @@ class ClassMoments(Mergeable, Mapping[Label, Moments]):
         Raises
         ------
         KeyError
-            If no row of the class was seen.
+            If the class has no rows.
         ValueError
-            If it was one row, or `ddof` is not below their number.
+            If it has one row, or `ddof` is not below their number.
         """
         moments = self[label]
         try:
-            return moments.stats(ddof)
+            return moments.stats(ddof=ddof)
         except ValueError as error:
             raise ValueError(f"class {label!r}: {error}") from error
 
@@ -222,37 +226,15 @@ class ClassMoments(Mergeable, Mapping[Label, Moments]):
             total.merge(moments)
         return total
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a checkpoint of all classes, from which `load` goes on with the same digits.
+    def state(self) -> dict[str, NDArray[Any]]:
+        """The moments of all classes as named arrays.
 
-        Parameters
-        ----------
-        path : path
-            Where to write; ``.npz`` is appended where the name does not end in it. The file appears whole or not at
-            all.
-
-        Raises
-        ------
-        OSError
-            If the file cannot be written.
+        Returns
+        -------
+        dict of str to ndarray
+            ``dim``, ``num_classes`` (-1 if not given), ``precision``, ``extractor``, ``labels`` (num_labels,), and the
+            entries of ``Moments.state()`` of the i-th label under ``i/``.
         """
-        formats.write_state(path, formats.State("ClassMoments", self._state()))
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> ClassMoments:
-        """Read a checkpoint that `save` wrote.
-
-        Raises
-        ------
-        FileNotFoundError
-            If there is no such file.
-        ValueError
-            If the file is damaged or no checkpoint of class moments.
-        """
-        return formats.read_state(path, "ClassMoments", _of_state)
-
-    def _state(self) -> dict[str, NDArray[Any]]:
-        """All classes as arrays, each under its place among the labels."""
         labels = list(self)
         described = {
             "dim": self.dim,
@@ -261,18 +243,44 @@ class ClassMoments(Mergeable, Mapping[Label, Moments]):
             "extractor": self.extractor or "",
             "labels": np.array(labels, dtype=np.str_ if isinstance(next(iter(labels), 0), str) else np.int64),
         }
-        classes = {
-            f"{place}/{key}": value
-            for place, label in enumerate(labels)
-            for key, value in self[label]._whole().state().items()
-        }
+        classes = {f"{i}/{key}": value for i, label in enumerate(labels) for key, value in self[label].state().items()}
         return {key: np.asarray(value) for key, value in {**described, **classes}.items()}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, NDArray[Any]]) -> ClassMoments:
+        """Inverse of `state`.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            If the state is not one that `state` returns.
+        """
+        num_classes = int(state["num_classes"])
+        moments = cls(
+            int(state["dim"]),
+            num_classes=None if num_classes < 0 else num_classes,
+            precision=str(state["precision"]),
+            extractor=str(state["extractor"]) or None,
+        )
+        classes: dict[str, dict[str, NDArray[Any]]] = {}
+        for key, value in state.items():
+            position, slash, name = key.partition("/")
+            if slash:
+                classes.setdefault(position, {})[name] = value
+        for i, label in enumerate(state["labels"].tolist()):
+            of_class = Moments.from_state(classes[str(i)])
+            if of_class.dim != moments.dim:
+                raise ValueError(
+                    f"the state of ClassMoments has dim {moments.dim}, but that of class {label!r} {of_class.dim}"
+                )
+            moments._classes[label] = of_class
+        return moments
 
     def __getitem__(self, label: Label) -> Moments:
         try:
             return self._classes[label]
         except KeyError:
-            raise KeyError(f"no rows of class {label!r} were seen") from None
+            raise KeyError(f"class {label!r} has no rows") from None
 
     def __iter__(self) -> Iterator[Label]:
         return iter(sorted(self._classes))  # integers and strings are never mixed
@@ -280,31 +288,15 @@ class ClassMoments(Mergeable, Mapping[Label, Moments]):
     def __len__(self) -> int:
         return len(self._classes)
 
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ClassMoments):
-            return NotImplemented
-        same = self._empty == other._empty and self._num_classes == other._num_classes
-        return same and self._classes == other._classes
-
-    __hash__ = None  # type: ignore[assignment]  # mutable
-
     def __repr__(self) -> str:
         return (
             f"ClassMoments(dim={self.dim}, classes={len(self)}, num_samples={self.num_samples}, "
             f"precision={self.precision!r}, extractor={self.extractor!r})"
         )
 
-    def __copy__(self) -> ClassMoments:
-        moments = ClassMoments(self.dim, self._num_classes, self.precision, self.extractor)
-        moments._classes = {label: copy.copy(of_class) for label, of_class in list(self._classes.items())}
-        return moments
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _of_state, (self._state(),)
-
 
 def _labels(labels: Any, n: int) -> NDArray[Any]:
-    """The label of each of n rows, (n,), as integers or strings; one label is that of all."""
+    """The label of each of n rows, (n,), as integers or strings; a single label is repeated."""
     try:
         array = np.asarray(labels)
     except (TypeError, ValueError, RuntimeError) as error:  # ragged lists, tensors on another device
@@ -315,7 +307,7 @@ def _labels(labels: Any, n: int) -> NDArray[Any]:
         raise ValueError(f"labels have {len(array)} entries, but features have {n} rows")
     if array.size == 0:
         return np.empty(0, dtype=np.int64)
-    # NumPy makes strings of the numbers in a list of both, and objects of the strings in a data frame.
+    # NumPy converts a list of numbers and strings to strings, and the strings of a data frame to objects.
     mixed = (
         array.dtype.kind == "U" and not hasattr(labels, "dtype") and not _all_strings(np.asarray(labels, dtype=object))
     )
@@ -330,24 +322,3 @@ def _labels(labels: Any, n: int) -> NDArray[Any]:
 
 def _all_strings(objects: NDArray[Any]) -> bool:
     return all(isinstance(each, str) for each in objects.flat)
-
-
-def _of_state(state: formats.Entries) -> ClassMoments:
-    num_classes = int(state["num_classes"])
-    moments = ClassMoments(
-        int(state["dim"]),
-        None if num_classes < 0 else num_classes,
-        str(state["precision"]),
-        str(state["extractor"]) or None,
-    )
-    of_class: dict[str, dict[str, Any]] = {}
-    for key, value in state.items():
-        place, slash, name = key.partition("/")
-        if slash:
-            of_class.setdefault(place, {})[name] = value.item() if value.ndim == 0 else value
-    for index, label in enumerate(state["labels"].tolist()):
-        core = _core.Moments.from_state(of_class[str(index)])  # type: ignore[arg-type]  # checked there
-        if core.dim != moments.dim:
-            raise ValueError(f"the state of ClassMoments has dim {moments.dim}, but that of class {label!r} {core.dim}")
-        moments._classes[label] = Moments._of_blocks([core], moments.extractor)
-    return moments

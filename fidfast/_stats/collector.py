@@ -1,17 +1,28 @@
-"""Sums and copies of whatever collects a stream."""
+"""The base of everything that collects a stream: sums, copies, checkpoints and pickles."""
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
-__all__ = ["Mergeable"]
+import numpy as np
+from numpy.typing import NDArray
 
-_T = TypeVar("_T", bound="Mergeable")
+from fidfast._files import State, read_state, write_state
+
+__all__ = ["Collector"]
+
+_C = TypeVar("_C", bound="Collector")
 
 
-class Mergeable(ABC):
-    """``a + b`` and ``a += b`` of collectors that merge, and deep copies of those that copy themselves."""
+class Collector(ABC):
+    """Something that collects a stream, merges with others of its class, and can be stored and continued.
+
+    A subclass defines `merge`, `reset`, `state` and `from_state`; addition, copies, pickles, checkpoints and
+    comparison follow from them.
+    """
 
     __slots__ = ()
 
@@ -20,20 +31,72 @@ class Mergeable(ABC):
         """Add what `other` has collected."""
 
     @abstractmethod
-    def __copy__(self: _T) -> _T: ...
+    def reset(self) -> None:
+        """Remove everything collected so far."""
 
-    def __deepcopy__(self: _T, memo: dict[int, Any]) -> _T:
-        return self.__copy__()
+    @abstractmethod
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Everything collected, as named arrays of numbers or strings in host memory."""
 
-    def __add__(self: _T, other: object) -> _T:
+    @classmethod
+    @abstractmethod
+    def from_state(cls: type[_C], state: Mapping[str, NDArray[Any]]) -> _C:
+        """Inverse of `state`."""
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a checkpoint; `load` continues from it with the same digits.
+
+        Parameters
+        ----------
+        path : path
+            ``.npz`` is appended if the name does not end in it. The file appears complete or not at all.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+        """
+        write_state(path, State(type(self).__name__, self.state()))
+
+    @classmethod
+    def load(cls: type[_C], path: str | os.PathLike[str]) -> _C:
+        """Read a checkpoint that `save` wrote.
+
+        Raises
+        ------
+        FileNotFoundError
+            If the file does not exist.
+        ValueError
+            If the file is damaged or not a checkpoint of this class.
+        """
+        return read_state(path, cls.__name__, cls.from_state)
+
+    def __add__(self: _C, other: object) -> _C:
         if not isinstance(other, type(self)):
             return NotImplemented
         total = self.__copy__()
         total.merge(other)
         return total
 
-    def __iadd__(self: _T, other: object) -> _T:
+    def __iadd__(self: _C, other: object) -> _C:
         if not isinstance(other, type(self)):
             return NotImplemented
         self.merge(other)
         return self
+
+    def __copy__(self: _C) -> _C:
+        return self.from_state(self.state())
+
+    def __deepcopy__(self: _C, memo: dict[int, Any]) -> _C:
+        return self.__copy__()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self).from_state, (self.state(),)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, type(self)):
+            return NotImplemented
+        mine, theirs = self.state(), other.state()
+        return mine.keys() == theirs.keys() and all(np.array_equal(mine[key], theirs[key]) for key in mine)
+
+    __hash__ = None  # type: ignore[assignment]  # mutable

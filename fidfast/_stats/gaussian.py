@@ -1,4 +1,4 @@
-"""The Gaussian that stands for a data set: mean, covariance, and what is known about them."""
+"""Mean and covariance of a data set, one side of a Fréchet distance."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fidfast import _core
-from fidfast import _devices as devices
-from fidfast._files import formats
+from fidfast._devices import backend_module, device_of_core
+from fidfast._files import Stats, naming, read, write_stats
 
-__all__ = ["GaussianStats"]
+__all__ = ["GaussianStats", "on_common_device", "stats_from_core", "stats_from_record"]
 
 
 class GaussianStats:
     """Mean and covariance of features; one side of a Fréchet distance.
 
-    Immutable. The factor of the covariance is kept once it is computed, so a reference that is compared with many
-    generated sets pays for it once.
+    Immutable. The factor of the covariance is kept after its first use, so a reference that is compared with many
+    sets of samples is factored once.
 
     Parameters
     ----------
     mu : (dim,) array_like
         Mean of the features.
     sigma : (dim, dim) array_like
-        Their covariance, symmetric and positive semidefinite; float32 rounding is forgiven.
+        Their covariance, symmetric and positive semidefinite up to float32 rounding.
     num_samples : int, optional
-        Number of samples behind the statistics. Where it is at most `dim` it tells the rank of `sigma`, and the
-        distance is accurate to 1e-9 instead of 3e-8.
+        Number of samples that the statistics were computed from. If it is at most `dim`, it determines the rank of
+        `sigma`, and the distance is accurate to 1e-9 instead of 3e-8.
     extractor : str, optional
-        Name of the network that made the features. Distances between different extractors warn.
+        Name of the network that computed the features. A distance between different extractors warns.
     ddof : int, optional
-        The covariance is the scatter divided by ``num_samples - ddof``; kept for the reader, never used.
+        The covariance is the scatter divided by ``num_samples - ddof``. Stored as metadata only.
 
     Raises
     ------
@@ -49,44 +49,37 @@ class GaussianStats:
     GaussianStats(dim=3, num_samples=100, extractor=None)
     """
 
-    __slots__ = ("_core", "_ddof", "_elsewhere", "_extractor")
+    __slots__ = ("_copies", "_core", "_ddof", "_extractor")
 
     def __init__(
         self,
         mu: ArrayLike,
         sigma: ArrayLike,
+        *,
         num_samples: int | None = None,
         extractor: str | None = None,
-        *,
         ddof: int | None = None,
     ) -> None:
         if num_samples is not None and operator.index(num_samples) < 2:
             raise ValueError(f"num_samples must be at least 2, got {num_samples}")
-        core = _core.Gaussian(_real(mu, "mu"), _real(sigma, "sigma"), num_samples or 0)
-        self._set(core, extractor, ddof)
+        self._set(_core.Gaussian(_real(mu, "mu"), _real(sigma, "sigma"), num_samples or 0), extractor, ddof)
 
     def _set(self, core: _core.Gaussian, extractor: str | None, ddof: int | None) -> None:
         self._core = core
-        self._elsewhere: dict[int | None, _core.Gaussian] = {}  # copies on other devices, by device
+        self._copies: dict[int | None, _core.Gaussian] = {}  # on other devices
         self._extractor = extractor
         self._ddof = ddof
 
-    @classmethod
-    def _of_core(cls, core: _core.Gaussian, extractor: str | None, ddof: int | None) -> GaussianStats:
-        stats = cls.__new__(cls)
-        stats._set(core, extractor, ddof)
-        return stats
-
-    def _at(self, device: int | None) -> _core.Gaussian:
-        """The same Gaussian on this device; kept, with the factor it comes to have there."""
-        if devices.device_of_core(self._core) == device:
+    def _on_device(self, device: int | None) -> _core.Gaussian:
+        """The Gaussian on this device; a copy is kept, with the factor that is computed there."""
+        if device_of_core(self._core) == device:
             return self._core
-        if device not in self._elsewhere:
-            made = devices.core_at(device).Gaussian
+        if device not in self._copies:
+            gaussian = backend_module(device).Gaussian
             columns = self._core.columns
             numbers = (self._core.mu, self._core.sigma if columns is None else columns, self._core.num_samples)
-            self._elsewhere[device] = (made if columns is None else made.from_columns)(*numbers, device or 0)
-        return self._elsewhere[device]
+            self._copies[device] = (gaussian if columns is None else gaussian.from_columns)(*numbers, device or 0)
+        return self._copies[device]
 
     @property
     def dim(self) -> int:
@@ -104,35 +97,40 @@ class GaussianStats:
         return self._core.sigma
 
     @property
+    def factor(self) -> NDArray[np.float64]:
+        """(dim, rank) matrix ``F`` with ``F F^T = sigma``, up to rounding."""
+        return self._core.factor
+
+    @property
     def num_samples(self) -> int | None:
-        """Number of samples behind the statistics, or None where it is not known."""
+        """Number of samples that the statistics were computed from, or None if it was not given."""
         return self._core.num_samples or None
 
     @property
     def extractor(self) -> str | None:
-        """Name of the network that made the features, or None where it is not known."""
+        """Name of the network that computed the features, or None if it was not given."""
         return self._extractor
 
     @property
     def ddof(self) -> int | None:
-        """What was subtracted from ``num_samples`` in the covariance's divisor, or None where it is not known."""
+        """What was subtracted from ``num_samples`` in the covariance's divisor, or None if it was not given."""
         return self._ddof
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write an ``.npz`` with ``mu`` and ``sigma``, which every tool of the field reads, and what else is known.
+        """Write an ``.npz`` with ``mu`` and ``sigma``, which every tool of the field reads, and the metadata.
 
         Parameters
         ----------
         path : path
-            Where to write; ``.npz`` is appended where the name does not end in it. The file appears whole or not at
-            all: a failed write leaves an older file as it was.
+            ``.npz`` is appended if the name does not end in it. The file appears complete or not at all: if writing
+            fails, an older file stays unchanged.
 
         Raises
         ------
         OSError
             If the file cannot be written.
         """
-        formats.write_stats(path, formats.Stats(self.mu, self.sigma, self.num_samples, self.extractor, self.ddof))
+        write_stats(path, Stats(self.mu, self.sigma, self.num_samples, self.extractor, self.ddof))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> GaussianStats:
@@ -147,19 +145,15 @@ class GaussianStats:
         Raises
         ------
         FileNotFoundError
-            If there is no such file.
+            If the file does not exist.
         ValueError
             If the file is damaged or holds no statistics; the message lists what it holds.
         """
-        content = formats.read(path)
-        if not isinstance(content, formats.Stats):
+        content = read(path)
+        if not isinstance(content, Stats):
             raise ValueError(f"{os.fspath(path)} holds {content.what}, not statistics with mu and sigma")
-        with formats.naming(path):
-            return cls._of_file(content)
-
-    @classmethod
-    def _of_file(cls, content: formats.Stats) -> GaussianStats:
-        return cls(content.mu, content.sigma, content.num_samples, content.extractor, ddof=content.ddof)
+        with naming(path):
+            return stats_from_record(content)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, GaussianStats):
@@ -168,7 +162,7 @@ class GaussianStats:
             return False
         if not np.array_equal(self.mu, other.mu):
             return False
-        # Columns tell sigma, but each device rounds it in its own way.
+        # Equal columns give equal sigmas, up to the rounding of each device.
         mine, theirs = self._core.columns, other._core.columns
         if mine is not None and theirs is not None and np.array_equal(mine, theirs):
             return True
@@ -185,36 +179,51 @@ class GaussianStats:
     def __deepcopy__(self, memo: dict[int, Any]) -> GaussianStats:
         return self
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __getstate__(self) -> dict[str, Any]:
         columns = self._core.columns
-        matrix = self.sigma if columns is None else columns
-        state = (np.array(self.mu), np.array(matrix), columns is not None, self._core.num_samples)
-        return _unpickle, (*state, self._extractor, self._ddof)
+        return {
+            "mu": np.array(self.mu),
+            "sigma": np.array(self.sigma) if columns is None else None,
+            "columns": columns if columns is None else np.array(columns),
+            "num_samples": self._core.num_samples,
+            "extractor": self._extractor,
+            "ddof": self._ddof,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        columns = state["columns"]
+        gaussian = _core.Gaussian if columns is None else _core.Gaussian.from_columns
+        core = gaussian(state["mu"], state["sigma"] if columns is None else columns, state["num_samples"])
+        self._set(core, state["extractor"], state["ddof"])
 
 
-def together(
+def stats_from_core(core: _core.Gaussian, extractor: str | None, ddof: int | None) -> GaussianStats:
+    """Statistics around a Gaussian of the core."""
+    stats = GaussianStats.__new__(GaussianStats)
+    stats._set(core, extractor, ddof)
+    return stats
+
+
+def stats_from_record(record: Stats) -> GaussianStats:
+    """Statistics of a file."""
+    return GaussianStats(
+        record.mu, record.sigma, num_samples=record.num_samples, extractor=record.extractor, ddof=record.ddof
+    )
+
+
+def on_common_device(
     stats1: GaussianStats, stats2: GaussianStats
 ) -> tuple[ModuleType, tuple[_core.Gaussian, _core.Gaussian], int | None]:
-    """The module to work with, both Gaussians in one place, and which: a GPU where either of them lies on one."""
-    places = [devices.device_of_core(stats._core) for stats in (stats1, stats2)]
-    place = next((device for device in places if device is not None), None)
-    return devices.core_at(place), (stats1._at(place), stats2._at(place)), place
-
-
-def _unpickle(
-    mu: NDArray[np.float64],
-    matrix: NDArray[np.float64],
-    low_rank: bool,
-    num_samples: int,
-    extractor: str | None,
-    ddof: int | None,
-) -> GaussianStats:
-    make = _core.Gaussian.from_columns if low_rank else _core.Gaussian
-    return GaussianStats._of_core(make(mu, matrix, num_samples), extractor, ddof)
+    """The backend module, both Gaussians on one device, and the device: a GPU if one of them is on a GPU."""
+    device1, device2 = device_of_core(stats1._core), device_of_core(stats2._core)
+    device = device2 if device1 is None else device1
+    if device1 == device2:
+        return backend_module(device), (stats1._core, stats2._core), device
+    return backend_module(device), (stats1._on_device(device), stats2._on_device(device)), device
 
 
 def _real(values: ArrayLike, name: str) -> NDArray[np.float64]:
-    """As float64; tensors of every library that NumPy understands."""
+    """As a float64 array; tensors of every library that NumPy converts."""
     array = np.asarray(values)
     if array.dtype.kind not in "fiu":
         raise TypeError(f"{name} must hold real numbers, got dtype {array.dtype}")

@@ -3,59 +3,71 @@
 from __future__ import annotations
 
 import operator
-import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fidfast import _core, cuda
-from fidfast import _devices as devices
-from fidfast._files import formats
-from fidfast._stats.collector import Mergeable
-from fidfast._stats.gaussian import GaussianStats
+from fidfast._devices import (
+    as_backend_input,
+    backend_module,
+    cuda_device_of,
+    device_name,
+    device_of_core,
+    moments_on_device,
+    parse_device,
+    to_host,
+)
+from fidfast._stats.collector import Collector
+from fidfast._stats.gaussian import GaussianStats, stats_from_core
+from fidfast._stats.slices import row_slices
 
 __all__ = ["Moments"]
 
 
-class Moments(Mergeable):
+class Moments(Collector):
     """Count, mean and scatter of a stream of features, in memory that does not grow with the stream.
 
-    Batches may come in any size, order and floating-point type, from several threads; moments of parts of the data
-    merge to the moments of the whole. Rows of float64, or any rows with ``precision="float64"``, give the same
-    result within 1e-12 relative however they are split.
+    Batches may have any size, order and floating-point type, and may come from several threads; the moments of parts
+    of the data merge to the moments of all of it. With float64 rows, or with ``precision="float64"``, the result does
+    not depend on how the rows are split, within 1e-12 relative.
 
     Parameters
     ----------
     dim : int
         Number of columns of the features.
     precision : {"float32", "float64"}, default "float32"
-        Arithmetic in which rows of float32, float16 and bfloat16 are multiplied within a block of 1,024 rows, after
-        centring, from dim 512 on. Sums over blocks are always float64. "float32" is nearly twice as fast and moves
-        the distance by less than 3e-7 relative. Rows of float64 are always multiplied in float64.
+        Arithmetic of the products of float32, float16 and bfloat16 rows within a block of 1,024 rows, after centring,
+        from dim 512 on. Sums over blocks are always float64. "float32" is nearly twice as fast and changes the
+        distance by less than 3e-7 relative. Rows of float64 are always multiplied in float64.
     extractor : str, optional
-        Name of the network that makes the features; passed on to the statistics.
+        Name of the network that computes the features; stored with the statistics.
     blocks : int, default 1
-        In how many parts the moments are kept, each of them as large as the whole. From some 20, `estimate` tells the
-        error bar of a stream whose features are not kept. The rows of a batch are dealt out to all of them.
+        Number of parts in which the moments are kept, each with its own matrices. With 20 or more, `estimate` can
+        compute the error bar of a stream whose features are not kept. The rows of every batch are distributed over
+        all blocks.
     device : {"cpu", "cuda", "cuda:N"}, optional
-        Where the moments lie, and features go. Unless given, on the host until features come that lie on a GPU, and
-        from then on there.
+        Device that holds the moments; features are moved to it. By default the host, until the first features on a
+        GPU move the moments to that GPU.
 
     Raises
     ------
     ValueError
-        If `dim` or `blocks` is below 1, `precision` is neither of the two, or `device` none.
+        If `dim` or `blocks` is below 1, or `precision` or `device` is not one of the above.
     RuntimeError
-        If that device cannot be used.
+        If the device cannot be used.
 
     Notes
     -----
-    Chan, Golub & LeVeque (1979), with the mean in twice the digits of float64. Memory is the scatter
-    (8 dim^2 bytes), once more as much or half as much for the products, and a block of rows. While there are no more
-    rows than columns, the rows themselves are kept: their statistics have full accuracy at low rank.
+    Chan, Golub & LeVeque (1979), with the mean in twice the digits of float64. The memory is the scatter
+    (8 dim^2 bytes), as much again or half as much for the products, and a block of rows. As long as there are at most
+    `dim` rows, the rows themselves are kept: their statistics have full accuracy at low rank.
 
-    On a GPU all products are float64, all memory (34 dim^2 bytes or so) is taken at once, and no update waits: the
-    device itself leaves out a batch that holds NaN or infinity, and all that come after it, and the error is raised by
-    the next call that finds out.
+    On a GPU all products are float64, all memory (about 34 dim^2 bytes) is allocated at once, and no update waits: the
+    device itself leaves out a batch with NaN or infinity and all batches after it, and the next call that notices
+    raises the error.
 
     Examples
     --------
@@ -66,41 +78,100 @@ class Moments(Mergeable):
     Moments(dim=4, num_samples=10, precision='float32', extractor=None)
     """
 
-    __slots__ = ("_blocks", "_extractor", "_stays")
+    __slots__ = ("_blocks", "_device_fixed", "_extractor")
 
     def __init__(
         self,
         dim: int,
+        *,
         precision: str = "float32",
         extractor: str | None = None,
-        *,
         blocks: int = 1,
         device: Any = None,
     ) -> None:
         if operator.index(blocks) < 1:
             raise ValueError(f"blocks must be at least 1, got {blocks}")
-        place = None if device is None else devices.number_of(device)
-        module = devices.core_at(place)
-        self._blocks: list[_core.Moments] = [module.Moments(dim, precision, place or 0) for _ in range(blocks)]
+        number = None if device is None else parse_device(device)
+        module = backend_module(number)
+        self._blocks: list[_core.Moments] = [module.Moments(dim, precision, number or 0) for _ in range(blocks)]
         self._extractor = extractor
-        self._stays = device is not None
+        self._device_fixed = device is not None
 
     @classmethod
-    def _of_blocks(cls, blocks: Sequence[_core.Moments], extractor: str | None) -> Moments:
+    def _from_cores(cls, blocks: Sequence[_core.Moments], extractor: str | None) -> Moments:
         moments = cls.__new__(cls)
         moments._blocks = list(blocks)
         moments._extractor = extractor
-        moments._stays = False
+        moments._device_fixed = False
         return moments
 
-    def _whole(self) -> _core.Moments:
-        """All blocks as one."""
+    @classmethod
+    def from_features(cls, features: Any, *, precision: str = "float32", extractor: str | None = None) -> Moments:
+        """Moments of one array or tensor.
+
+        Parameters
+        ----------
+        features : (n, dim) array or tensor
+            As in `update`. A memory map is read in slices.
+        precision, extractor
+            As in `Moments`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `update`.
+        """
+        shape = getattr(features, "shape", ())
+        if len(shape) != 2:
+            features = to_host(features)
+        # Without a shape (n, dim) the core inspects the features, and raises if they are not such an array.
+        n, dim = map(int, shape) if len(shape) == 2 else _core.require_finite(features)
+        moments = cls(max(dim, 1), precision=precision, extractor=extractor)
+        for rows in row_slices(features, n):
+            moments.update(rows)
+        return moments
+
+    @classmethod
+    def from_blocks(cls, blocks: Sequence[Moments]) -> Moments:
+        """Moments kept in the given parts; inverse of the property `blocks`.
+
+        Parameters
+        ----------
+        blocks : sequence of Moments
+            At least one, each of one block, with equal `dim`. They are copied.
+
+        Raises
+        ------
+        ValueError
+            If there are none, one has several blocks, or the dims or the extractors differ.
+        """
+        if not blocks:
+            raise ValueError("blocks must hold at least 1 Moments, got none")
+        for block in blocks:
+            if len(block._blocks) != 1:
+                raise ValueError(f"each of blocks must have 1 block, got one of {len(block._blocks)} blocks")
+            if block.dim != blocks[0].dim:
+                raise ValueError(f"blocks must have the same dim, got {blocks[0].dim} and {block.dim}")
+        names = {block.extractor for block in blocks}
+        if len(names) > 1:
+            raise ValueError(
+                f"blocks must have the same extractor, got {', '.join(map(repr, sorted(map(str, names))))}"
+            )
+        return cls._from_cores([block._blocks[0].copy() for block in blocks], blocks[0].extractor)
+
+    def _merged_core(self) -> _core.Moments:
+        """The rows of all blocks; the block itself if there is one."""
         if len(self._blocks) == 1:
             return self._blocks[0]
-        whole = self._blocks[0].copy()
+        merged = self._blocks[0].copy()
         for block in self._blocks[1:]:
-            whole.merge(block)
-        return whole
+            merged.merge(block)
+        return merged
+
+    def merged_blocks(self) -> Moments:
+        """A copy of these moments in one block."""
+        core = self._merged_core()
+        return Moments._from_cores([core.copy() if core is self._blocks[0] else core], self._extractor)
 
     @property
     def dim(self) -> int:
@@ -119,18 +190,18 @@ class Moments(Mergeable):
 
     @property
     def extractor(self) -> str | None:
-        """Name of the network that makes the features, or None where it is not known."""
+        """Name of the network that computes the features, or None if it was not given."""
         return self._extractor
 
     @property
     def device(self) -> str:
-        """Where the moments lie: "cpu", "cuda:0", ..."""
-        return devices.name_of(devices.device_of_core(self._blocks[0]))
+        """Device that holds the moments: "cpu", "cuda:0", ..."""
+        return device_name(device_of_core(self._blocks[0]))
 
     @property
     def blocks(self) -> tuple[Moments, ...]:
-        """The parts in which the moments are kept, which together are these moments."""
-        return tuple(Moments._of_blocks([block], self._extractor) for block in self._blocks)
+        """The blocks as moments that share their memory with these."""
+        return tuple(Moments._from_cores([block], self._extractor) for block in self._blocks)
 
     def update(self, features: Any, *, stream: int | None = None) -> None:
         """Add a batch of features.
@@ -139,44 +210,42 @@ class Moments(Mergeable):
         ----------
         features : (n, dim) array or tensor
             float16, bfloat16, float32 or float64, on the host or a GPU; anything with ``__dlpack__``, with any
-            strides. Borrowed, not copied, where they and the moments lie in one place. ``n`` may be 0.
+            strides. Not copied if the device of the features holds the moments. ``n`` may be 0.
         stream : int, optional
-            Of features on a GPU, handle of the stream (``cudaStream_t``) that writes them, and may write there again
-            once they were read. PyTorch and CuPy tell it themselves; without it, of others, the host waits.
+            For features on a GPU, handle of the stream (``cudaStream_t``) that writes them, and that may overwrite
+            them once they were read. By default the current stream of PyTorch or CuPy; for other libraries the host
+            waits.
 
         Raises
         ------
         TypeError
-            If the features are no array, or not of a floating-point type.
+            If the features are not an array, or not of a floating-point type.
         ValueError
-            If the shape does not fit, or a value is NaN or infinite. The moments stay as they were. On a GPU the latter
-            may come from a later call, which names the batch.
+            If the shape does not fit, or a value is NaN or infinite. The moments stay unchanged. On a GPU the latter
+            may be raised by a later call, which names the batch.
         RuntimeError, MemoryError
-            If a GPU fails, or has no more memory. The moments stay as they were.
+            If a GPU fails, or is out of memory. The moments stay unchanged.
         """
-        self._follow(devices.cuda_device_of(features))
-        for rows, its_stream in devices.presented(features, devices.device_of_core(self._blocks[0]), stream):
-            self._update(rows, its_stream)
+        holder = cuda_device_of(features)
+        device = device_of_core(self._blocks[0])
+        if holder is not None and device is None and not self._device_fixed and cuda.extension(holder) is not None:
+            self._blocks = [moments_on_device(block, holder) for block in self._blocks]
+            device = holder
+        for rows, its_stream in as_backend_input(features, holder, device, stream):
+            if len(self._blocks) == 1:
+                self._blocks[0].update(rows, its_stream)
+            else:
+                self._update_blocks(rows, its_stream)
 
-    def _follow(self, device: int | None) -> None:
-        """To the GPU that holds the features, unless it was said where these moments are."""
-        lies_on = devices.device_of_core(self._blocks[0])
-        if device is None or self._stays or lies_on is not None or cuda.extension(device) is None:
-            return
-        self._blocks = [devices.moved(block, device) for block in self._blocks]
-
-    def _update(self, features: Any, stream: int | None) -> None:
-        """Features that the blocks take as they are."""
-        if len(self._blocks) == 1:
-            self._blocks[0].update(features, stream)
-            return
-        module, device = devices.core_at(devices.device_of_core(self._blocks[0])), self._blocks[0].device
-        n, _ = module.require_finite(features, device, stream)  # all of them before any block takes its share
-        each, more = divmod(n, len(self._blocks))
+    def _update_blocks(self, features: Any, stream: int | None) -> None:
+        """Distribute the rows over the blocks, more of them to the blocks with fewer samples."""
+        module, device = backend_module(device_of_core(self._blocks[0])), self._blocks[0].device
+        n, _ = module.require_finite(features, device, stream)  # checks all rows before any block changes
+        share, remainder = divmod(n, len(self._blocks))
         first = 0
-        for place, block in enumerate(sorted(self._blocks, key=lambda block: block.num_samples)):
-            end = first + each + (place < more)
-            block.update(features[first:end], stream)  # the first of them raises where the columns do not fit
+        for position, block in enumerate(sorted(self._blocks, key=lambda block: block.num_samples)):
+            end = first + share + (position < remainder)
+            block.update(features[first:end], stream)  # the first block raises if the columns do not fit
             first = end
 
     def merge(self, other: Moments) -> None:
@@ -185,55 +254,57 @@ class Moments(Mergeable):
         Parameters
         ----------
         other : Moments
-            Of the same ``dim``, and the same number of blocks where this has several; stays as it is.
+            With the same ``dim``, and the same number of blocks if these moments have several; not changed.
 
         Raises
         ------
         ValueError
-            If the dims, the blocks or the extractors differ.
+            If the dims, the numbers of blocks or the extractors differ.
         """
         if self._extractor and other._extractor and self._extractor != other._extractor:
             raise ValueError(f"cannot merge moments of the extractors {self._extractor!r} and {other._extractor!r}")
-        for mine, theirs in self._pairs(other, "merge"):
+        for mine, theirs in self._matched_blocks(other, "merge"):
             mine.merge(theirs)
         self._extractor = self._extractor or other._extractor
 
-    def _pairs(self, other: Moments, verb: str) -> list[tuple[_core.Moments, _core.Moments]]:
-        """Block by block; a single block takes all others."""
-        place = devices.device_of_core(self._blocks[0])
+    def _matched_blocks(self, other: Moments, operation: str) -> list[tuple[_core.Moments, _core.Moments]]:
+        """Pairs of blocks on one device; a single block is matched with all blocks of `other` merged."""
+        device = device_of_core(self._blocks[0])
         if len(self._blocks) == 1:
-            return [(self._blocks[0], devices.moved(other._whole(), place))]
+            return [(self._blocks[0], moments_on_device(other._merged_core(), device))]
         if len(self._blocks) != len(other._blocks):
             raise ValueError(
-                f"cannot {verb} moments of {len(other._blocks)} blocks and moments of {len(self._blocks)} blocks"
+                f"cannot {operation} moments of {len(other._blocks)} blocks and moments of {len(self._blocks)} blocks"
             )
-        return [(mine, devices.moved(theirs, place)) for mine, theirs in zip(self._blocks, other._blocks, strict=True)]
+        pairs = zip(self._blocks, other._blocks, strict=True)
+        return [(mine, moments_on_device(theirs, device)) for mine, theirs in pairs]
 
     def unmerge(self, other: Moments) -> None:
-        """Take out the rows that `other` has seen, the inverse of `merge`: sliding windows, leave-a-block-out.
+        """Remove the rows that `other` has seen, the inverse of `merge`: sliding windows, leave-a-block-out.
 
         Parameters
         ----------
         other : Moments
-            Of rows that were added before, to the same blocks where there are several; stays as it is.
+            Moments of rows that were added before, to the same blocks if there are several; not changed.
 
         Raises
         ------
         ValueError
-            If the dims or blocks differ, `other` has more samples, or its samples cannot have been part of these.
+            If the dims or numbers of blocks differ, `other` has more samples, or its samples cannot be part of these.
         """
-        pairs = self._pairs(other, "unmerge")
-        rests = [mine.copy() for mine, _ in pairs] if len(pairs) > 1 else [pairs[0][0]]
-        for rest, (_, theirs) in zip(rests, pairs, strict=True):
+        pairs = self._matched_blocks(other, "unmerge")
+        # With several blocks all are changed, or, if one raises, none.
+        remaining = [mine.copy() for mine, _ in pairs] if len(pairs) > 1 else [pairs[0][0]]
+        for rest, (_, theirs) in zip(remaining, pairs, strict=True):
             rest.unmerge(theirs)
-        self._blocks = rests  # all of them, or the first that raises none
+        self._blocks = remaining
 
     def reset(self) -> None:
-        """Forget every row."""
+        """Remove all rows."""
         for block in self._blocks:
             block.reset()
 
-    def stats(self, ddof: int = 1) -> GaussianStats:
+    def stats(self, *, ddof: int = 1) -> GaussianStats:
         """Mean and covariance of the rows seen so far. Changes nothing.
 
         Parameters
@@ -246,64 +317,55 @@ class Moments(Mergeable):
         ValueError
             If fewer than 2 rows were seen, or `ddof` is not below their number.
         """
-        return GaussianStats._of_core(self._whole().stats(ddof), self._extractor, ddof)
+        return stats_from_core(self._merged_core().stats(ddof), self._extractor, ddof)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a checkpoint, from which `load` goes on with the same digits.
+    def state(self) -> dict[str, NDArray[Any]]:
+        """The moments as named arrays in host memory.
 
-        Parameters
-        ----------
-        path : path
-            Where to write; ``.npz`` is appended where the name does not end in it. The file appears whole or not at
-            all.
+        Returns
+        -------
+        dict of str to ndarray
+            ``dim``, ``precision`` and ``extractor`` (empty if not given); and for each block ``k``, from 0, ``k/count``
+            (number of rows in mean and scatter), ``k/mean`` and ``k/mean_low`` (dim,), ``k/scatter`` (dim, dim), and
+            the rows that are not in them yet, ``k/narrow_rows`` (m, dim) float32 and ``k/wide_rows`` float64.
+        """
+        described = {"dim": self.dim, "precision": self.precision, "extractor": self._extractor or ""}
+        arrays: dict[str, Any] = {
+            f"{k}/{key}": value
+            for k, block in enumerate(self._blocks)
+            for key, value in block.state().items()
+            if key not in described
+        }
+        return {key: np.asarray(value) for key, value in {**described, **arrays}.items()}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, NDArray[Any]]) -> Moments:
+        """Inverse of `state`; the moments are in host memory.
 
         Raises
         ------
-        OSError
-            If the file cannot be written.
+        KeyError, TypeError, ValueError
+            If the state is not one that `state` returns.
         """
-        formats.write_checkpoint(path, formats.Checkpoint(self._blocks, self._extractor))
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Moments:
-        """Read a checkpoint that `save` wrote.
-
-        Raises
-        ------
-        FileNotFoundError
-            If there is no such file.
-        ValueError
-            If the file is damaged or no checkpoint of moments.
-        """
-        content = formats.read(path)
-        if not isinstance(content, formats.Checkpoint):
-            raise ValueError(f"{os.fspath(path)} holds {content.what}, not a checkpoint of Moments")
-        return cls._of_blocks(content.blocks, content.extractor)
-
-    @classmethod
-    def _of_features(cls, features: Any, precision: str, extractor: str | None = None) -> Moments:
-        """The moments of one array or tensor, read in slices so that a memory map is never in memory whole."""
-        shape = getattr(features, "shape", ())
-        if len(shape) != 2:
-            features = devices.on_host(features)
-        # Where there is no (n, dim) to be seen the core looks, and raises for what is no such array.
-        n, dim = map(int, shape) if len(shape) == 2 else _core.require_finite(features)
-        moments = cls(max(dim, 1), precision, extractor)
-        if n <= formats.ROWS_AT_A_TIME:
-            moments.update(features)  # whole: it need not be sliceable
-            return moments
-        for first in range(0, n, formats.ROWS_AT_A_TIME):
-            moments.update(features[first : first + formats.ROWS_AT_A_TIME])
-        return moments
+        shared = {"dim": int(state["dim"]), "precision": str(state["precision"])}
+        blocks: dict[str, dict[str, Any]] = {}
+        for key, value in state.items():
+            block, slash, name = key.partition("/")
+            if slash:
+                array = np.asarray(value)
+                blocks.setdefault(block, dict(shared))[name] = array.item() if array.ndim == 0 else array
+        if not blocks:
+            raise ValueError("the state of Moments has no blocks")
+        # The core checks each block.
+        cores = [_core.Moments.from_state(blocks[str(k)]) for k in range(len(blocks))]  # type: ignore[arg-type]
+        return cls._from_cores(cores, str(state["extractor"]) or None)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Moments):
             return NotImplemented
         if self._extractor != other._extractor or len(self._blocks) != len(other._blocks):
             return False
-        place = devices.device_of_core(self._blocks[0])
-        pairs = zip(self._blocks, other._blocks, strict=True)
-        return all(mine.equals(devices.moved(theirs, place)) for mine, theirs in pairs)
+        return all(mine.equals(theirs) for mine, theirs in self._matched_blocks(other, "compare"))
 
     __hash__ = None  # type: ignore[assignment]  # mutable
 
@@ -316,13 +378,6 @@ class Moments(Mergeable):
         )
 
     def __copy__(self) -> Moments:
-        copied = Moments._of_blocks([block.copy() for block in self._blocks], self._extractor)
-        copied._stays = self._stays
+        copied = Moments._from_cores([block.copy() for block in self._blocks], self._extractor)
+        copied._device_fixed = self._device_fixed
         return copied
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _unpickle, ([block.state() for block in self._blocks], self._extractor)
-
-
-def _unpickle(states: Sequence[_core.MomentsState], extractor: str | None) -> Moments:
-    return Moments._of_blocks([_core.Moments.from_state(state) for state in states], extractor)
