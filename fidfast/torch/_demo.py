@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from fidfast._metrics.frechet import frechet_distance
 from fidfast._metrics.uncertainty import Estimate, estimate
 from fidfast._results import Result
-from fidfast._stats.moments import Moments
+from fidfast._stats import Moments
 from fidfast.torch._extractors.efficientnet import efficientnet_lite0
 from fidfast.torch._images.extraction import features_of_images
 
@@ -156,11 +156,11 @@ def demo(*, num_samples: int = 1000, progress: bool = False) -> DemoResult:
 
         # Alternating images, since the digits are ordered by writer.
         first, second = extract(images[::2]), extract(images[1::2])
-        halves = [Moments._of_features(half, "float32") for half in (first, second)]
+        halves = [Moments.from_features(half) for half in (first, second)]
         reference = (halves[0] + halves[1]).stats()
         for name, strength, corrupted in corrupted_images(images):
             features = extract(corrupted)
-            stats = Moments._of_features(features, "float32").stats()
+            stats = Moments.from_features(features).stats()
             distances[name].append(frechet_distance(stats, reference))
             if (name, strength) == GROWING:
                 growth = growing_sample(features[1::2], first)
@@ -179,7 +179,7 @@ def growing_sample(samples: NDArray[np.float32], reference: NDArray[np.float32])
     directions = np.linalg.svd(reference - mean, full_matrices=False)[2][: min(32, n // 8)].T
     projected = np.random.default_rng(0).permutation((samples - mean) @ directions)  # the digits are ordered by writer
     smallest = max(2 * directions.shape[1] + 1, 3 * n // 20)
-    stats = Moments._of_features((reference - mean) @ directions, "float64").stats()
+    stats = Moments.from_features((reference - mean) @ directions, precision="float64").stats()
     sizes = np.geomspace(smallest, n, 8).astype(int).tolist()
     estimates = [estimate(projected[:size], stats) for size in sizes]
     return GrowingSample(directions.shape[1], reference.shape[1], len(reference), sizes, estimates)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from fidfast._metrics.frechet import frechet_distance
-from fidfast._stats.moments import Moments
+from fidfast._stats import Moments
 from fidfast.torch._training.distributed import all_reduce
 from fidfast.torch._training.metric import FrechetDistance as TorchFrechetDistance
 from fidfast.torch._training.packing import pack, unpack
@@ -78,7 +78,9 @@ class FID(ignite.metrics.FID):
     def reset(self) -> None:
         """Remove all samples of both streams."""
         name = getattr(self._feature_extractor, "name", None)
-        self._moments = {key: Moments(self._num_features, self._precision, name) for key in ("train", "test")}
+        self._moments = {
+            key: Moments(self._num_features, precision=self._precision, extractor=name) for key in ("train", "test")
+        }
 
     def update(self, output: Sequence[torch.Tensor]) -> None:
         """Add a pair of batches.
@@ -92,7 +94,7 @@ class FID(ignite.metrics.FID):
         batches = []
         for images in output:
             features = self._extract_features(images)
-            batches.append(Moments(self._num_features, self._precision))
+            batches.append(Moments(self._num_features, precision=self._precision))
             batches[-1].update(features)
         train, test = batches
         self._moments["train"].merge(train)

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from fidfast._metrics.frechet import frechet_distance
-from fidfast._stats.moments import Moments
+from fidfast._stats import Moments
 from fidfast.torch._extractors.conventions import LIKE
 from fidfast.torch._extractors.inception import find_weights, require_plain_weights
 from fidfast.torch._training.distributed import all_reduce
@@ -118,7 +118,7 @@ class FrechetInceptionDistance(Metric):
         else:
             raise TypeError(f"Got unknown input to argument `feature`: {type(feature).__name__}")
         self.orig_dtype = torch.float32
-        self._real, self._fake = (Moments(dim, precision, name) for _ in range(2))
+        self._real, self._fake = (Moments(dim, precision=precision, extractor=name) for _ in range(2))
         for state in ("real_state", "fake_state"):
             self.add_state(state, torch.empty(0, dtype=torch.float64), dist_reduce_fx=None)
 
@@ -223,7 +223,10 @@ class FrechetInceptionDistance(Metric):
         with torch.no_grad():
             features = self._features(imgs)
         real_moments, fake_moments = self._real, self._fake
-        batch, empty = (Moments(self.num_features, real_moments.precision, real_moments.extractor) for _ in range(2))
+        batch, empty = (
+            Moments(self.num_features, precision=real_moments.precision, extractor=real_moments.extractor)
+            for _ in range(2)
+        )
         batch.update(features)
         self._fake = empty if real else batch
         if self.reset_real_features:
@@ -317,12 +320,13 @@ def _unpack_like(moments: Moments, state: torch.Tensor) -> Moments:
 
 def _raw_sums(moments: Moments) -> tuple[int, NDArray[np.float64], NDArray[np.float64]]:
     """Number of rows, their sum, and the sum of their products ``x x^T``."""
-    state, dim = moments._whole().state(), moments.dim
-    rows = np.concatenate([state["narrow_rows"].astype(np.float64), state["wide_rows"]])
+    state, dim = moments.merged_blocks().state(), moments.dim
+    rows = np.concatenate([state["0/narrow_rows"].astype(np.float64), state["0/wide_rows"]])
     total, products = rows.sum(axis=0), rows.T @ rows
-    if state["count"] > 0:
-        total += state["count"] * state["mean"]
-        products += state["scatter"] + state["count"] * np.outer(state["mean"], state["mean"])
+    if (count := int(state["0/count"])) > 0:
+        mean = state["0/mean"]
+        total += count * mean
+        products += state["0/scatter"] + count * np.outer(mean, mean)
     return moments.num_samples, total, products.reshape(dim, dim)
 
 

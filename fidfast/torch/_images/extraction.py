@@ -19,8 +19,7 @@ from fidfast._images import cache
 from fidfast._images.images import Images, open_images
 from fidfast._metrics.frechet import frechet_distance
 from fidfast._results import Result
-from fidfast._stats.gaussian import GaussianStats
-from fidfast._stats.moments import Moments
+from fidfast._stats import GaussianStats, Moments
 from fidfast.torch._extractors.adapters import as_extractor
 from fidfast.torch._extractors.extractor import Extractor
 from fidfast.torch._extractors.named import load_extractor
@@ -220,7 +219,7 @@ def stats_of_images(
         As `moments_of_images`.
     """
     options = merge_options(options, keywords, "stats_of_images")
-    return moments_of_images(source, extractor, options=options).moments.stats(ddof)
+    return moments_of_images(source, extractor, options=options).moments.stats(ddof=ddof)
 
 
 def fid_of_images(

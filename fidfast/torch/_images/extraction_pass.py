@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from fidfast._files import formats
+from fidfast._files import Progress, State, naming, read, write_state
 from fidfast._images.images import BrokenImageError, Images
-from fidfast._stats.moments import Moments
+from fidfast._stats import Moments
 from fidfast.torch._extractors.extractor import Extractor
 from fidfast.torch._images.batches import DecodedImage, DecodedImages, ImageBatch, batches_of_loader, collate
 from fidfast.torch._images.options import ImageOptions, default_num_workers, resolve_device
@@ -166,27 +166,24 @@ class ExtractionPass:
 
     def _save(self) -> None:
         if self._checkpoint is not None and self._collector is not None:
-            content = formats.Checkpoint(
-                self._collector._blocks,
-                self._extractor.full_name,
-                formats.Progress(self._job, self._done, self.skipped),
-            )
-            formats.write_checkpoint(self._checkpoint, content)
+            progress = Progress(self._job, self._done, self.skipped)
+            write_state(self._checkpoint, State("Moments", self._collector.state(), progress))
             self._saved = time.monotonic()
 
     def _restore(self) -> None:
         if self._checkpoint is None or not self._checkpoint.exists():
             return
-        content = formats.read(self._checkpoint)
-        progress = content.progress if isinstance(content, formats.Checkpoint) else None
-        if not isinstance(content, formats.Checkpoint) or progress is None or progress.job != self._job:
+        content = read(self._checkpoint)
+        progress = content.progress if isinstance(content, State) else None
+        if not isinstance(content, State) or progress is None or progress.job != self._job:
             raise ValueError(
                 f"{self._checkpoint} is a checkpoint of another run: of other images, or of another extractor than "
                 f"{self._extractor.full_name}; remove it to start from the first image"
             )
         if progress.skipped and not self._options.skip_broken:
             raise BrokenImageError(progress.skipped[0])
-        self._collector = Moments._of_blocks(content.blocks, content.extractor)
+        with naming(self._checkpoint):
+            self._collector = Moments.from_state(content.entries)
         self._done, self.skipped = progress.done, list(progress.skipped)
 
 

@@ -9,8 +9,7 @@ import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 
-from fidfast import _core
-from fidfast._stats.moments import Moments
+from fidfast._stats import Moments
 
 __all__ = ["all_reduce"]
 
@@ -42,18 +41,20 @@ def all_reduce(moments: Moments, *, group: Any = None) -> None:
     if not (dist.is_available() and dist.is_initialized()):
         raise RuntimeError("all_reduce needs a process group: call torch.distributed.init_process_group first")
     device = torch.device("cuda" if dist.get_backend(group) == "nccl" else "cpu")
-    moments._blocks = [_reduced(block, device, group) for block in moments._blocks]
+    reduced = Moments.from_blocks([_reduced(block, device, group) for block in moments.blocks])
+    moments.reset()
+    moments.merge(reduced)  # without rounding, since nothing is there
 
 
-def _reduced(block: _core.Moments, device: torch.device, group: Any) -> _core.Moments:
+def _reduced(block: Moments, device: torch.device, group: Any) -> Moments:
     """The rows of a block in all processes."""
     state = block.state()
-    count, dim = state["count"], state["dim"]
+    count, dim = int(state["0/count"]), block.dim
     # Rows that are not in mean and scatter yet.
-    rows = np.concatenate([state["narrow_rows"].astype(np.float64), state["wide_rows"]])
-    mean = state["mean"] if count > 0 else np.zeros(dim)
-    mean_low = state["mean_low"] if count > 0 else np.zeros(dim)
-    scatter = state["scatter"] if count > 0 else np.zeros((dim, dim))
+    rows = np.concatenate([state["0/narrow_rows"].astype(np.float64), state["0/wide_rows"]])
+    mean = state["0/mean"] if count > 0 else np.zeros(dim)
+    mean_low = state["0/mean_low"] if count > 0 else np.zeros(dim)
+    scatter = state["0/scatter"] if count > 0 else np.zeros((dim, dim))
 
     count_and_sum = np.concatenate([[count + len(rows)], count * mean + rows.sum(axis=0)])
     count_and_sum = _sum_over_processes(count_and_sum, device, group)
@@ -69,18 +70,16 @@ def _reduced(block: _core.Moments, device: torch.device, group: Any) -> _core.Mo
     correction, scatter = about_origin[0] / total, about_origin[1:]
     mean = origin + correction
 
-    return type(block).from_state(
+    return Moments.from_state(
         {
-            "dim": dim,
-            "precision": state["precision"],
-            "count": total,
-            "narrow_rows": np.empty((0, dim), np.float32),
-            "wide_rows": np.empty((0, dim)),
-            "mean": mean,
-            "mean_low": correction - (mean - origin),
-            "scatter": scatter - total * np.outer(correction, correction),
-        },
-        block.device,
+            **state,
+            "0/count": np.asarray(total),
+            "0/narrow_rows": np.empty((0, dim), np.float32),
+            "0/wide_rows": np.empty((0, dim)),
+            "0/mean": mean,
+            "0/mean_low": correction - (mean - origin),
+            "0/scatter": scatter - total * np.outer(correction, correction),
+        }
     )
 
 

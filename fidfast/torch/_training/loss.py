@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fidfast._inputs import as_stats
+from fidfast._inputs import open_input
 from fidfast.torch._training.running_stats import (
     CombinedStats,
     FixedDtypeModule,
@@ -64,12 +64,12 @@ class FrechetLoss(FixedDtypeModule):
         self, reference: Any, *, running_stats: RunningStats | None = None, precision: str = "float32"
     ) -> None:
         super().__init__()
-        stats = as_stats(reference, "reference", precision)
+        stats = open_input(reference, "reference", precision=precision).stats
         self.running_stats = _check_running_stats(running_stats, stats.dim)
         self._trace = float(np.trace(stats.sigma))
         self.register_buffer("_mu", torch.from_numpy(np.array(stats.mu)), persistent=False)
         # F^T, (rank, dim)
-        self.register_buffer("_factor", torch.from_numpy(np.array(stats._core.factor)), persistent=False)
+        self.register_buffer("_factor", torch.from_numpy(np.array(stats.factor)), persistent=False)
 
     @property
     def dim(self) -> int:

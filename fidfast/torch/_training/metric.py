@@ -10,11 +10,9 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from fidfast import _core
-from fidfast._inputs import as_stats
+from fidfast._inputs import open_input
 from fidfast._metrics.frechet import frechet_distance
-from fidfast._stats.gaussian import GaussianStats
-from fidfast._stats.moments import Moments
+from fidfast._stats import GaussianStats, Moments
 from fidfast.torch._extractors.adapters import as_extractor
 from fidfast.torch._extractors.extractor import Extractor
 from fidfast.torch._extractors.named import load_extractor
@@ -66,11 +64,11 @@ class FrechetDistance(torch.nn.Module):
         self._extractor_holder: tuple[Extractor | None] = (
             None if extractor is None else as_extractor(extractor).prepared(compile=False),
         )
-        self._reference = as_stats(reference, "reference", precision)
+        self._reference = open_input(reference, "reference", precision=precision).stats
         self._ddof = ddof
         self._group = group
         name = None if self.extractor is None else self.extractor.full_name
-        self._moments = Moments(self._reference.dim, precision, name or self._reference.extractor)
+        self._moments = Moments(self._reference.dim, precision=precision, extractor=name or self._reference.extractor)
         self.register_buffer("_device_marker", torch.empty(0), persistent=False)  # on the device of the module
 
     @property
@@ -146,7 +144,7 @@ class FrechetDistance(torch.nn.Module):
         if dist.is_available() and dist.is_initialized() and dist.get_world_size(self._group) > 1:
             moments = copy.copy(moments)  # this process keeps its own moments
             all_reduce(moments, group=self._group)
-        return frechet_distance(moments.stats(self._ddof), self._reference)
+        return frechet_distance(moments.stats(ddof=self._ddof), self._reference)
 
     def reset(self) -> None:
         """Remove all samples; the reference stays."""
@@ -161,19 +159,18 @@ class FrechetDistance(torch.nn.Module):
 
     def get_extra_state(self) -> dict[str, Any]:
         """The moments as tensors and numbers, which ``torch.load(weights_only=True)`` accepts."""
-        state = self._moments._whole().state()
-        return {
-            key: torch.from_numpy(np.array(value)) if isinstance(value, np.ndarray) else value
-            for key, value in state.items()
-        }
+        state = self._moments.state()
+        return {key: torch.from_numpy(np.array(value)) if value.ndim else value.item() for key, value in state.items()}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Inverse of `get_extra_state`."""
-        plain = {key: value.cpu().numpy() if isinstance(value, torch.Tensor) else value for key, value in state.items()}
-        core = _core.Moments.from_state(plain)  # type: ignore[arg-type]  # checked there
-        if core.dim != self._moments.dim:
-            raise ValueError(f"the state has dim {core.dim}, but the reference has dim {self._moments.dim}")
-        self._moments = Moments._of_blocks([core], self._moments.extractor)
+        arrays = {
+            key: np.asarray(value.cpu() if isinstance(value, torch.Tensor) else value) for key, value in state.items()
+        }
+        moments = Moments.from_state({**arrays, "extractor": np.asarray(self._moments.extractor or "")})
+        if moments.dim != self._moments.dim:
+            raise ValueError(f"the state has dim {moments.dim}, but the reference has dim {self._moments.dim}")
+        self._moments = moments
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> FrechetDistance:
         super()._apply(fn, recurse)
