@@ -45,7 +45,7 @@ def rotation(dim: int, rng: np.random.Generator) -> Array:
 
 
 def stats_of(rows: NDArray, precision: str = "float64") -> GaussianStats:
-    moments = fidfast.Moments(rows.shape[1], precision)
+    moments = fidfast.Moments(rows.shape[1], precision=precision)
     moments.update(rows)
     return moments.stats()
 

@@ -7,11 +7,11 @@ from benchmarks import peers
 
 
 def ours_precision_recall(reference, generated, k):
-    return fidfast.precision_recall(reference, generated, k)
+    return fidfast.precision_recall(generated, reference, k=k)
 
 
 def ours_prdc(reference, generated, k):
-    return fidfast.manifold_metrics(reference, generated, k, inclusive=False)
+    return fidfast.manifold_metrics(generated, reference, k=k, inclusive=False)
 
 
 def ours_mifid(reference, generated):

@@ -134,7 +134,7 @@ def test_a_checkpoint_is_a_side_of_the_distance(tmp_path, rows, stats):
 
 
 def test_large_files_are_read_in_slices(tmp_path, rng, monkeypatch):
-    monkeypatch.setattr("fidfast._files.formats.ROWS_AT_A_TIME", 64)
+    monkeypatch.setattr("fidfast._stats.slices.ROWS_PER_SLICE", 64)
     rows = rng.standard_normal((1000, 4))
     np.save(tmp_path / "a.npy", rows)
     seen = []

@@ -57,7 +57,7 @@ numbers = [
     fidfast.fid(few, few + 1),
     fidfast.fid(stats, more),
     fidfast.fid(wide_rows[:600], wide_rows[500:]),
-    float(np.trace(fidfast.transport_map(a.stats(), b.stats()))),
-    float(np.trace(fidfast.transport_map(stats, b.stats()))),
+    float(np.trace(fidfast.transport_map(b.stats(), a.stats()))),
+    float(np.trace(fidfast.transport_map(b.stats(), stats))),
 ]
 print(json.dumps(numbers))

@@ -188,7 +188,7 @@ def test_translation_rotation_and_scale(pair, shift, scale):
     base = fidfast.frechet_terms(stats_of(rows1), stats_of(rows2))
     moved = fidfast.frechet_terms(stats_of((rows1 @ turn + shift) * scale), stats_of((rows2 @ turn + shift) * scale))
     # Turning the rows rounds them by eps of their size, which the bounds of the singular cases cover many times.
-    size = base.mean_term + base.trace1 + base.trace2
+    size = base.mean_term + base.trace_samples + base.trace_reference
     tolerance = base.rounding + moved.rounding / scale**2 + 1e-13 * size
     # Shifted, they are rounded by eps of the shift: either side, and with it the distance's root, moves by no more.
     step = np.finfo(float).eps * abs(shift) * math.sqrt(rows1.shape[1])
@@ -211,9 +211,11 @@ def test_terms_add_up(pair):
     a, b = stats_of(pair[0]), stats_of(pair[1])
     terms = fidfast.frechet_terms(a, b)
     assert terms.mean_term == pytest.approx(np.sum((a.mu - b.mu) ** 2), rel=1e-12)
-    assert terms.trace1 == pytest.approx(np.trace(a.sigma), rel=1e-12)
-    assert terms.trace2 == pytest.approx(np.trace(b.sigma), rel=1e-12)
-    assert terms.distance == max(0, terms.mean_term + terms.trace1 + terms.trace2 - 2 * terms.trace_root)
+    assert terms.trace_samples == pytest.approx(np.trace(a.sigma), rel=1e-12)
+    assert terms.trace_reference == pytest.approx(np.trace(b.sigma), rel=1e-12)
+    assert terms.distance == max(
+        0, terms.mean_term + terms.trace_samples + terms.trace_reference - 2 * terms.trace_root
+    )
     assert fidfast.frechet_distance(a, b) == terms.distance == fidfast.fid(pair[0], pair[1])
 
 
@@ -260,7 +262,7 @@ def test_slightly_indefinite_covariances(rng):
 def test_transport_map_carries_the_second_onto_the_first(rng, dim, condition):
     sigma1 = covariance(spectrum(dim, condition, rng), rotation(dim, rng))
     sigma2 = covariance(spectrum(dim, condition, rng), rotation(dim, rng))
-    transport = fidfast.transport_map(gaussian(sigma1), gaussian(sigma2))
+    transport = fidfast.transport_map(gaussian(sigma2), gaussian(sigma1))
     np.testing.assert_array_equal(transport, transport.T)
     assert np.linalg.eigvalsh(transport)[0] >= -1e-12 * np.abs(transport).max()
     # |T| <= sqrt(condition), and so is the condition of the root that is inverted.
@@ -270,7 +272,7 @@ def test_transport_map_carries_the_second_onto_the_first(rng, dim, condition):
 def test_transport_map_of_commuting_covariances(rng):
     basis = rotation(20, rng)
     values1, values2 = spectrum(20, 1e4, rng), spectrum(20, 1e4, rng)
-    transport = fidfast.transport_map(gaussian(covariance(values1, basis)), gaussian(covariance(values2, basis)))
+    transport = fidfast.transport_map(gaussian(covariance(values2, basis)), gaussian(covariance(values1, basis)))
     np.testing.assert_allclose(transport, covariance(np.sqrt(values1 / values2), basis), atol=1e-7)
 
 
@@ -278,7 +280,7 @@ def test_transport_map_of_commuting_covariances(rng):
 def test_transport_map_leaves_null_directions_out(rng, n):
     """A target of low rank is reached exactly; the map lives on the target's range."""
     target, source = stats_of(rng.standard_normal((n, 24))), stats_of(rng.standard_normal((200, 24)))
-    transport = fidfast.transport_map(target, source)
+    transport = fidfast.transport_map(source, target)
     np.testing.assert_allclose(transport @ source.sigma @ transport, target.sigma, atol=1e-12)
     assert np.linalg.matrix_rank(transport, tol=1e-9) == n - 1
 
@@ -286,7 +288,7 @@ def test_transport_map_leaves_null_directions_out(rng, n):
 def test_transport_map_of_dead_units(rng):
     rows1, rows2 = rng.standard_normal((50, 5)), rng.standard_normal((50, 5))
     rows1[:, 1] = rows2[:, 1] = 3.0
-    transport = fidfast.transport_map(stats_of(rows1), stats_of(rows2))
+    transport = fidfast.transport_map(stats_of(rows2), stats_of(rows1))
     assert np.all(transport[1] == 0)
     source, target = stats_of(rows2).sigma, stats_of(rows1).sigma
     np.testing.assert_allclose(transport @ source @ transport, target, atol=1e-12)
@@ -297,7 +299,7 @@ def test_transport_map_is_the_gradient(rng):
     sigma1 = covariance(spectrum(6, 50, rng), rotation(6, rng))
     sigma2 = covariance(spectrum(6, 50, rng), rotation(6, rng))
     direction = covariance(rng.standard_normal(6), rotation(6, rng))
-    gradient = np.eye(6) - fidfast.transport_map(gaussian(sigma1), gaussian(sigma2))
+    gradient = np.eye(6) - fidfast.transport_map(gaussian(sigma2), gaussian(sigma1))
     step = 1e-5
     ahead, behind = (
         fidfast.frechet_distance(gaussian(sigma1), gaussian(sigma2 + sign * step * direction)) for sign in (1, -1)

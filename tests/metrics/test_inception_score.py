@@ -28,7 +28,7 @@ def logits_of(rng, n, num_classes=7, spread=3.0):
 
 
 def score_of(*batches, num_classes=7, splits=3, **options):
-    score = InceptionScore(num_classes, splits, **options)
+    score = InceptionScore(num_classes, splits=splits, **options)
     for batch in batches:
         score.update(batch)
     return score
@@ -87,23 +87,23 @@ def test_rows_after_a_merge_go_on_after_the_last(rng):
 def test_logits_and_their_probabilities_have_the_same_score(stream):
     logits, splits, _, _ = stream
     probabilities = reference.softmax(logits).astype(np.float64)
-    of_logits = inception_score(logits, splits)
+    of_logits = inception_score(logits, splits=splits)
     np.testing.assert_allclose(
-        inception_score(probabilities, splits, from_logits=False).scores, of_logits.scores, rtol=CLOSE
+        inception_score(probabilities, splits=splits, from_logits=False).scores, of_logits.scores, rtol=CLOSE
     )
     # A softmax does not see what is added to all logits of a row; 2^20 costs them 20 of their 53 bits.
     shift = 2.0**20 * np.arange(len(logits))[:, np.newaxis] / len(logits)
-    np.testing.assert_allclose(inception_score(logits + shift, splits).scores, of_logits.scores, rtol=1e-9)
+    np.testing.assert_allclose(inception_score(logits + shift, splits=splits).scores, of_logits.scores, rtol=1e-9)
 
 
 @pytest.mark.parametrize("num_classes", [1, 2, 1008])
 def test_the_score_lies_between_1_and_the_number_of_classes(rng, num_classes):
     sure = np.eye(num_classes)[np.arange(3 * num_classes) % num_classes]
-    assert inception_score(sure, 1, from_logits=False).mean == pytest.approx(num_classes, rel=CLOSE)
-    assert inception_score(1e5 * sure, 1).mean == pytest.approx(num_classes, rel=CLOSE)
+    assert inception_score(sure, splits=1, from_logits=False).mean == pytest.approx(num_classes, rel=CLOSE)
+    assert inception_score(1e5 * sure, splits=1).mean == pytest.approx(num_classes, rel=CLOSE)
     row = rng.standard_normal((1, num_classes))
     for same in (np.repeat(row, 50, axis=0), np.zeros((50, num_classes))):
-        scores = inception_score(same, 5).scores
+        scores = inception_score(same, splits=5).scores
         assert min(scores) >= 1
         np.testing.assert_allclose(scores, 1, rtol=CLOSE)
 
@@ -111,7 +111,7 @@ def test_the_score_lies_between_1_and_the_number_of_classes(rng, num_classes):
 @pytest.mark.parametrize("scale", [800.0, 1e5, 1.7e308])
 def test_logits_of_any_size_are_sure_of_one_class(scale):
     logits = scale * np.array([[1.0, -1.0, 0.5], [-1.0, 1.0, 0.5], [0.5, -1.0, 1.0]])
-    assert inception_score(logits, 1).mean == pytest.approx(3, rel=CLOSE)
+    assert inception_score(logits, splits=1).mean == pytest.approx(3, rel=CLOSE)
 
 
 def test_classes_that_no_row_expects_count_nothing(rng):
@@ -119,8 +119,10 @@ def test_classes_that_no_row_expects_count_nothing(rng):
     probabilities[:, [1, 4]] = rng.dirichlet([1, 1], 20)
     probabilities[3, [1, 4]] = 1, 0
     expected = reference.inception_score(probabilities)
-    assert inception_score(probabilities, 1, from_logits=False).mean == pytest.approx(expected, rel=CLOSE)
-    assert inception_score(probabilities[:, [1, 4]], 1, from_logits=False).mean == pytest.approx(expected, rel=CLOSE)
+    assert inception_score(probabilities, splits=1, from_logits=False).mean == pytest.approx(expected, rel=CLOSE)
+    assert inception_score(probabilities[:, [1, 4]], splits=1, from_logits=False).mean == pytest.approx(
+        expected, rel=CLOSE
+    )
 
 
 @pytest.mark.parametrize("from_logits", [True, False])
@@ -199,24 +201,24 @@ def test_more_rows_than_were_told(rng):
     ("make", "message"),
     [
         (lambda: InceptionScore(0), "num_classes must be at least 1, got 0"),
-        (lambda: InceptionScore(5, 0), "splits must be at least 1, got 0"),
+        (lambda: InceptionScore(5, splits=0), "splits must be at least 1, got 0"),
         (lambda: InceptionScore(5, first=-1), "first must be at least 0, got -1"),
-        (lambda: InceptionScore(5, 10, length=9), "length must be at least splits = 10, got 9"),
-        (lambda: InceptionScore(5, 2).compute(), "split 0 of 2 holds none of the 0 rows seen"),
+        (lambda: InceptionScore(5, splits=10, length=9), "length must be at least splits = 10, got 9"),
+        (lambda: InceptionScore(5, splits=2).compute(), "split 0 of 2 holds none of the 0 rows seen"),
         (lambda: score_of(np.zeros((2, 7))).compute(), "split 2 of 3 holds none of the 2 rows seen"),
         (lambda: inception_score(np.zeros((5, 3))), "splits must be from 1 to the number of rows = 5, got 10"),
-        (lambda: inception_score(np.zeros((5, 3)), 0), "splits must be from 1 to the number of rows = 5, got 0"),
+        (lambda: inception_score(np.zeros((5, 3)), splits=0), "splits must be from 1 to the number of rows = 5, got 0"),
         (
-            lambda: inception_score(np.eye(5), 2, like="tf"),
+            lambda: inception_score(np.eye(5), splits=2, like="tf"),
             "unknown tool 'tf'; known are torch-fidelity, torchmetrics, improved-gan, stylegan3",
         ),
         (
-            lambda: inception_score(np.eye(5), 2, like="stylegan3", seed=1),
+            lambda: inception_score(np.eye(5), splits=2, like="stylegan3", seed=1),
             "seed is an option of the tools that shuffle, not of stylegan3; got 1",
         ),
         (lambda: inception_score(np.zeros((5, 3, 1))), "predictions must be 2-D (n, dim), got shape (5, 3, 1)"),
         (
-            lambda: inception_score(np.full((5, 2), 2.0), 2, from_logits=False),
+            lambda: inception_score(np.full((5, 2), 2.0), splits=2, from_logits=False),
             "predictions must be probabilities (from_logits=False), but row 0 sums to 4, which is further from 1 than "
             "rounding explains (0.0039)",
         ),
@@ -233,8 +235,8 @@ def test_probabilities_rounded_by_their_network_are_probabilities(rng, seed):
     logits = torch.from_numpy(rng.standard_normal((200, 1008)).astype(np.float32))
     rounded = logits.softmax(dim=1).numpy().astype(seed)
     for same in (rounded, rounded.astype(np.float64)):
-        assert inception_score(same, 2, from_logits=False).mean == pytest.approx(
-            inception_score(logits, 2).mean, rel=2.0**-7
+        assert inception_score(same, splits=2, from_logits=False).mean == pytest.approx(
+            inception_score(logits, splits=2).mean, rel=2.0**-7
         )
 
 
@@ -326,7 +328,7 @@ def test_files_that_hold_something_else(rng, tmp_path):
 
 def test_threads_on_one_object_lose_no_row(rng):
     batches = np.array_split(logits_of(rng, 4000), 200)
-    score = InceptionScore(7, 1)
+    score = InceptionScore(7, splits=1)
 
     def work(mine):
         for batch in mine:

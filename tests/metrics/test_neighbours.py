@@ -60,9 +60,9 @@ KINDS = [normal, repeated, lattice, clusters, far_off, sparse]
 
 def all_four(real, fake, k, inclusive):
     """Through the three functions, which must agree."""
-    four = manifold_metrics(real, fake, k, inclusive=inclusive)
-    assert four[:2] == precision_recall(real, fake, k, inclusive=inclusive)
-    assert four[2:] == density_coverage(real, fake, k, inclusive=inclusive)
+    four = manifold_metrics(fake, real, k=k, inclusive=inclusive)
+    assert four[:2] == precision_recall(fake, real, k=k, inclusive=inclusive)
+    assert four[2:] == density_coverage(fake, real, k=k, inclusive=inclusive)
     return four
 
 
@@ -95,7 +95,7 @@ def test_counts_of_more_rows_than_a_block_of_either_side(rng):
     real, fake = normal(rng, 4200, 6), normal(rng, 1100, 6) * 1.1
     for k, inclusive in ((1, True), (40, False)):
         expected = reference.manifold_metrics(real, fake, k, inclusive)
-        assert_same(manifold_metrics(real, fake, k, inclusive=inclusive), expected)
+        assert_same(manifold_metrics(fake, real, k=k, inclusive=inclusive), expected)
 
 
 @pytest.mark.parametrize("closeness", [1e-3, 1e-6, 1e-9, 1e-12])
@@ -126,30 +126,30 @@ def test_laws(rng, kind, k, inclusive):
     four = all_four(real, fake, k, inclusive)
     # Sets have no order, and recall is precision the other way round.
     assert all_four(rng.permutation(real), rng.permutation(fake), k, inclusive) == four
-    assert precision_recall(fake, real, k, inclusive=inclusive) == (four.recall, four.precision)
+    assert precision_recall(real, fake, k=k, inclusive=inclusive) == (four.recall, four.precision)
     # A sample at the surface counts only where the balls are closed, and larger balls hold more.
-    open_balls, closed_balls = (manifold_metrics(real, fake, k, inclusive=closed) for closed in (False, True))
-    larger = manifold_metrics(real, fake, k + 1, inclusive=inclusive)
+    open_balls, closed_balls = (manifold_metrics(fake, real, k=k, inclusive=closed) for closed in (False, True))
+    larger = manifold_metrics(fake, real, k=k + 1, inclusive=inclusive)
     assert all(a <= b for a, b in zip(open_balls, closed_balls, strict=True))
     assert all(four[i] <= larger[i] for i in (0, 1, 3))
     assert four.density * k <= larger.density * (k + 1) * (1 + 1e-14)
     # Every sample is in its own ball, whatever repeats.
-    assert precision_recall(real, real, k) == (1.0, 1.0)
-    assert density_coverage(real, real, k, inclusive=True).coverage == 1.0
+    assert precision_recall(real, real, k=k) == (1.0, 1.0)
+    assert density_coverage(real, real, k=k, inclusive=True).coverage == 1.0
 
 
 def test_distinct_sets_have_nothing_in_common(rng):
     real, fake = normal(rng, 50, 4), normal(rng, 60, 4) + 100
-    assert manifold_metrics(real, fake) == (0, 0, 0, 0)
+    assert manifold_metrics(fake, real) == (0, 0, 0, 0)
 
 
 def test_defaults_are_those_of_the_two_functions(rng):
     real, fake = normal(rng, 200, 6), normal(rng, 300, 6)
-    four = manifold_metrics(real, fake)
-    assert four == (*precision_recall(real, fake), *density_coverage(real, fake))
-    assert four[:2] == manifold_metrics(real, fake, 3, inclusive=True)[:2]
-    assert four[2:] == manifold_metrics(real, fake, 5, inclusive=False)[2:]
-    assert density_coverage(real, fake[:1], 5).coverage > 0  # asks for no neighbours among generated samples
+    four = manifold_metrics(fake, real)
+    assert four == (*precision_recall(fake, real), *density_coverage(fake, real))
+    assert four[:2] == manifold_metrics(fake, real, k=3, inclusive=True)[:2]
+    assert four[2:] == manifold_metrics(fake, real, k=5, inclusive=False)[2:]
+    assert density_coverage(fake[:1], real, k=5).coverage > 0  # asks for no neighbours among generated samples
 
 
 # Peers --------------------------------------------------------------------------------------------------------------
@@ -161,15 +161,15 @@ def test_prdc(rng, kind, k, capsys):
     real, fake = np.split(kind(rng, 700, 24), [300])
     theirs = prdc.compute_prdc(real, fake, nearest_k=k)
     names = ("precision", "recall", "density", "coverage")
-    assert_same(manifold_metrics(real, fake, k, inclusive=False), [theirs[name] for name in names])
+    assert_same(manifold_metrics(fake, real, k=k, inclusive=False), [theirs[name] for name in names])
 
 
 def test_prdc_leaves_out_a_sample_at_the_radius(capsys):
     """In one dimension its distances are exact."""
     real, fake = np.arange(6.0).reshape(6, 1), np.array([[-1.0], [7.0], [2.5]])
     theirs = prdc.compute_prdc(real, fake, nearest_k=1)
-    assert_same(manifold_metrics(real, fake, 1, inclusive=False)[2:], (theirs["density"], theirs["coverage"]))
-    assert manifold_metrics(real, fake, 1, inclusive=True).density > theirs["density"]
+    assert_same(manifold_metrics(fake, real, k=1, inclusive=False)[2:], (theirs["density"], theirs["coverage"]))
+    assert manifold_metrics(fake, real, k=1, inclusive=True).density > theirs["density"]
 
 
 @pytest.mark.parametrize("calculate", ["calculate_precision_recall_full", "calculate_precision_recall_part"])
@@ -179,7 +179,7 @@ def test_torch_fidelity(rng, calculate, kind):
     # On whole numbers its products are exact, and so are its ties.
     theirs = getattr(torch_fidelity.metric_prc, calculate)(torch.from_numpy(fake), torch.from_numpy(real), 3, 128)
     # Its shares are means in float32.
-    assert precision_recall(real, fake, 3) == pytest.approx(theirs, rel=1e-6)
+    assert precision_recall(fake, real, k=3) == pytest.approx(theirs, rel=1e-6)
 
 
 def torchmetrics_mifid(features1, features2):
@@ -273,7 +273,7 @@ def test_mifid_where_nothing_is_memorized(rng):
 
 def test_any_form_of_features(rng, tmp_path):
     real, fake = sparse(rng, 120, 8).astype(np.float32), sparse(rng, 90, 8).astype(np.float32) + 0.05
-    expected = (manifold_metrics(real, fake), mifid(fake, real))
+    expected = (manifold_metrics(fake, real), mifid(fake, real))
     np.save(tmp_path / "real.npy", real)
     np.savez(tmp_path / "fake.npz", features=fake, extractor="dino")
     torch.save(torch.from_numpy(fake), tmp_path / "fake.pt")
@@ -285,7 +285,7 @@ def test_any_form_of_features(rng, tmp_path):
         (real.astype(np.float64), fake.astype(">f4")),
     ]
     for one, two in forms:
-        assert manifold_metrics(one, two) == expected[0]
+        assert manifold_metrics(two, one) == expected[0]
         assert mifid(two, one) == pytest.approx(expected[1], rel=1e-9)  # other orders of the moments' sums
 
 
@@ -314,37 +314,37 @@ def saved(folder):
 
 
 REJECTED = [
-    (lambda _: precision_recall(ROWS, ROWS[:, :3]), ValueError, "reference has dim 5, but generated has dim 3"),
-    (lambda _: precision_recall(ROWS[:3], ROWS), ValueError,
-     "k must be from 1 to the number of reference samples - 1 = 2, got 3"),
+    (lambda _: precision_recall(ROWS[:, :3], ROWS), ValueError, "reference has dim 5, but generated has dim 3"),
     (lambda _: precision_recall(ROWS, ROWS[:3]), ValueError,
+     "k must be from 1 to the number of reference samples - 1 = 2, got 3"),
+    (lambda _: precision_recall(ROWS[:3], ROWS), ValueError,
      "k must be from 1 to the number of generated samples - 1 = 2, got 3"),
     (lambda _: density_coverage(ROWS, ROWS, k=20), ValueError,
      "k must be from 1 to the number of reference samples - 1 = 19, got 20"),
     (lambda _: manifold_metrics(ROWS, ROWS, k=0), ValueError,
      "k must be from 1 to the number of reference samples - 1 = 19, got 0"),
     (lambda _: precision_recall(ROWS, ROWS, k=2.0), TypeError, "'float' object cannot be interpreted as an integer"),
-    (lambda _: precision_recall(ROWS[:0], ROWS), ValueError, "reference has no rows"),
-    (lambda _: density_coverage(ROWS, ROWS[:0]), ValueError, "generated has no rows"),
-    (lambda _: precision_recall(ROWS, ROWS[0]), ValueError,
+    (lambda _: precision_recall(ROWS, ROWS[:0]), ValueError, "reference has no rows"),
+    (lambda _: density_coverage(ROWS[:0], ROWS), ValueError, "generated has no rows"),
+    (lambda _: precision_recall(ROWS[0], ROWS), ValueError,
      "generated: features must be 2-D (n, dim), got shape (5,)"),
-    (lambda _: precision_recall(ROWS.astype(int), ROWS), TypeError,
+    (lambda _: precision_recall(ROWS, ROWS.astype(int)), TypeError,
      "reference: features must be float16, bfloat16, float32 or float64, got int64"),
-    (lambda _: precision_recall(ROWS, ROWS.tolist()), TypeError,
+    (lambda _: precision_recall(ROWS.tolist(), ROWS), TypeError,
      "generated: features must be an array or tensor (n, dim), got list"),
-    (lambda _: precision_recall(POISONED, ROWS), ValueError,
+    (lambda _: precision_recall(ROWS, POISONED), ValueError,
      "reference: features hold NaN or infinity; the first such row is 7"),
     (lambda _: mifid(POISONED, ROWS), ValueError,
      "generated: features hold NaN or infinity; the first such row is 7"),
-    (lambda _: density_coverage(ROWS, ROWS * 1e200), ValueError,
+    (lambda _: density_coverage(ROWS * 1e200, ROWS), ValueError,
      "generated: the squares of the features leave the range of float64"),
-    (lambda _: precision_recall(fidfast.Moments(5), ROWS), TypeError, f"reference: Moments {NOT_FEATURES}"),
-    (lambda folder: density_coverage(ROWS, fidfast.GaussianStats.load(saved(folder))), TypeError,
+    (lambda _: precision_recall(ROWS, fidfast.Moments(5)), TypeError, f"reference: Moments {NOT_FEATURES}"),
+    (lambda folder: density_coverage(fidfast.GaussianStats.load(saved(folder)), ROWS), TypeError,
      f"generated: GaussianStats {NOT_FEATURES}"),
     (lambda folder: mifid(saved(folder), ROWS), ValueError,
      "generated: {folder}/stats.npz holds statistics, not features, which neighbours are found among"),
-    (lambda folder: precision_recall(folder / "gone.npy", ROWS), FileNotFoundError, "no such file: {folder}/gone.npy"),
-    (lambda folder: precision_recall(ROWS, folder / "stats.txt"), FileNotFoundError,
+    (lambda folder: precision_recall(ROWS, folder / "gone.npy"), FileNotFoundError, "no such file: {folder}/gone.npy"),
+    (lambda folder: precision_recall(folder / "stats.txt", ROWS), FileNotFoundError,
      "no such file: {folder}/stats.txt"),
     (lambda _: mifid(ROWS, ROWS * 0), ValueError, "reference: every row is zero, and has no direction"),
     (lambda _: mifid(ROWS * 0, ROWS), ValueError, "generated: every row is zero, and has no direction"),
@@ -377,8 +377,8 @@ def test_features_of_different_extractors_warn(tmp_path):
         np.savez(tmp_path / f"{name}.npz", features=np.abs(ROWS), extractor=name)
     one, two = tmp_path / "inception.npz", tmp_path / "dino.npz"
     message = "the features come from different extractors, 'inception' and 'dino': their neighbours say nothing"
-    for call in (lambda: precision_recall(one, two), lambda: density_coverage(one, two),
-                 lambda: manifold_metrics(one, two), lambda: mifid(two, one)):  # fmt: skip
+    for call in (lambda: precision_recall(two, one), lambda: density_coverage(two, one),
+                 lambda: manifold_metrics(two, one), lambda: mifid(two, one)):  # fmt: skip
         with pytest.warns(UserWarning, match="different extractors") as caught:
             call()
         assert [str(warning.message) for warning in caught] == [message]

@@ -30,7 +30,7 @@ LEVELS = ["char", "word"]
 
 
 def counted(texts, n=2, level="char", **options):
-    counts = NgramCounts(n, level)
+    counts = NgramCounts(n, level=level)
     counts.update(texts, **options)
     return counts
 
@@ -54,7 +54,7 @@ def test_any_split_in_any_order_merged_in_any_tree_gives_the_same_counts(texts, 
     shuffled = data.draw(st.permutations(texts))
     cuts = sorted(data.draw(st.lists(st.integers(0, len(texts)), max_size=4)))
     batches = [shuffled[i:j] for i, j in zip([0, *cuts], [*cuts, None], strict=True)]
-    streamed = NgramCounts(n, level)
+    streamed = NgramCounts(n, level=level)
     for batch in batches:
         streamed.update(batch)
     parts = [counted(batch, n, level) for batch in batches]
@@ -75,7 +75,7 @@ def test_the_divergence_is_scipys(texts_a, texts_b, n, level):
     expected = reference.jensen_shannon(expected_of(texts_a, n, level), expected_of(texts_b, n, level))
     assert jsd == pytest.approx(expected, abs=1e-14)
     assert 0 <= jsd <= 1
-    assert jsd == ngram_jsd(b, a) == ngram_jsd(texts_a, texts_b, n, level)
+    assert jsd == ngram_jsd(b, a) == ngram_jsd(texts_a, texts_b, n=n, level=level)
     assert ngram_jsd(a, a) == ngram_jsd(a, a + a + a) == 0
     shares = [{ngram: Fraction(count, side.num_ngrams) for ngram, count in side.most_common()} for side in (a, b)]
     assert (jsd == 0) == (shares[0] == shares[1])
@@ -173,7 +173,7 @@ def test_a_generator_is_read_bit_by_bit():
 def test_several_threads_lose_no_ngram(level):
     rng = random.Random(2)
     batches = [["".join(rng.choices("abcd ", k=200)) for _ in range(20)] for _ in range(40)]
-    counts = NgramCounts(3, level)
+    counts = NgramCounts(3, level=level)
 
     def work(own):
         for batch in own:
@@ -201,7 +201,7 @@ def test_copies_pickles_and_files_go_on(tmp_path, level, texts):
         "deepcopy": copy.deepcopy(counts),
         "pickle": pickle.loads(pickle.dumps(counts)),
         "file": NgramCounts.load(tmp_path / "counts.npz"),
-        "sum": counts + NgramCounts(2, level),
+        "sum": counts + NgramCounts(2, level=level),
     }
     for way, other in copies.items():
         assert other == counts, way
@@ -223,7 +223,7 @@ def test_adding_resetting_and_showing():
     assert counts == NgramCounts(2)
     assert (counts.num_ngrams, counts.num_distinct, counts.most_common()) == (0, 0, [])
     assert counts != NgramCounts(3)
-    assert counts != NgramCounts(2, "word")
+    assert counts != NgramCounts(2, level="word")
     assert counts != "banana"
     with pytest.raises(TypeError):
         counts + 1
@@ -293,12 +293,12 @@ def test_a_generator_that_fails_changes_nothing():
         (lambda: NgramCounts(-2), ValueError, "n must be from 1 to 1024, got -2"),
         (lambda: NgramCounts(5000), ValueError, "n must be from 1 to 1024, got 5000"),
         (lambda: NgramCounts(2.0), TypeError, "'float' object cannot be interpreted as an integer"),
-        (lambda: NgramCounts(2, "byte"), ValueError, "level must be 'char' or 'word', got 'byte'"),
+        (lambda: NgramCounts(2, level="byte"), ValueError, "level must be 'char' or 'word', got 'byte'"),
         (lambda: NgramCounts(2).update([], threads=0), ValueError, "threads must be at least 1, got 0"),
         (lambda: NgramCounts(2).most_common(-1), ValueError, "k must be at least 0, got -1"),
         (lambda: NgramCounts(4).merge(NgramCounts(6)), ValueError, "cannot merge counts of n=6 and n=4"),
         (
-            lambda: NgramCounts(4) + NgramCounts(4, "word"),
+            lambda: NgramCounts(4) + NgramCounts(4, level="word"),
             ValueError,
             "cannot merge counts of level='word' and level='char'",
         ),

@@ -122,4 +122,6 @@ def test_real_features(emoji):
         warnings.simplefilter("ignore")  # sqrtm says itself that the product is singular
         sqrtm = reference.trace_of_root_sqrtm(stats[0].sigma, stats[1].sigma)
     # sqrtm meets the eigenvalues of a singular product, which are off by eps of the largest: sqrt(eps) for each unit.
-    assert terms.trace_root == pytest.approx(sqrtm, abs=400 * 1.5e-8 * np.sqrt(terms.trace1 * terms.trace2))
+    assert terms.trace_root == pytest.approx(
+        sqrtm, abs=400 * 1.5e-8 * np.sqrt(terms.trace_samples * terms.trace_reference)
+    )

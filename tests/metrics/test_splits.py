@@ -30,7 +30,7 @@ def test_torch_fidelity_has_the_same_number(rng, n, splits, seed):
     logits = logits_of(rng, n).astype(np.float32)
     options = {} if seed is None else {"rng_seed": seed}
     theirs = torch_fidelity.metric_isc.isc_features_to_metric(torch.from_numpy(logits), splits, **options)
-    ours = inception_score(logits, splits, seed=seed)
+    ours = inception_score(logits, splits=splits, seed=seed)
     assert ours.mean == pytest.approx(theirs["inception_score_mean"], rel=CLOSE)
     assert ours.std == pytest.approx(theirs["inception_score_std"], abs=CLOSE * ours.mean)
 
@@ -62,8 +62,8 @@ def test_torchmetrics_has_the_same_number_under_the_same_seed(rng, dtype, n, spl
     torch.manual_seed(5)
     mean, std = torchmetrics_score(logits, splits)
     torch.manual_seed(5)
-    drawn = inception_score(logits, splits, like="torchmetrics")
-    seeded = inception_score(logits, splits, like="torchmetrics", seed=5)
+    drawn = inception_score(logits, splits=splits, like="torchmetrics")
+    seeded = inception_score(logits, splits=splits, like="torchmetrics", seed=5)
     assert drawn == seeded
     # It computes in the type that it is given: sums of n / splits times 30 terms of at most log(30).
     close = CLOSE if dtype is torch.float64 else 2e-5
@@ -73,7 +73,7 @@ def test_torchmetrics_has_the_same_number_under_the_same_seed(rng, dtype, n, spl
 
 
 def test_one_split_of_torchmetrics_has_no_deviation(rng):
-    assert np.isnan(inception_score(logits_of(rng, 20), 1, like="torchmetrics").std)
+    assert np.isnan(inception_score(logits_of(rng, 20), splits=1, like="torchmetrics").std)
 
 
 def test_a_seed_leaves_torchs_own_draws_alone(rng):

@@ -17,7 +17,7 @@ QUADRATURE = 1e-7
 
 
 def stats_of(rows):
-    moments = Moments(rows.shape[1], "float64")
+    moments = Moments(rows.shape[1], precision="float64")
     moments.update(rows)
     return moments.stats()
 
@@ -31,7 +31,7 @@ def samples(rng, dim=6, n=60, others=90):
 def share(rows, others):
     """What one row weighs in the distance."""
     terms = fidfast.frechet_terms(stats_of(rows), stats_of(others))
-    return (terms.mean_term + terms.trace1 + terms.trace2) / len(rows)
+    return (terms.mean_term + terms.trace_samples + terms.trace_reference) / len(rows)
 
 
 # Influence ----------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import fidfast
 import fidfast.torch as ft
 from fidfast import GaussianStats, Moments
 from fidfast._cli import commands as cli
-from fidfast._files import formats
+from fidfast._files import Features
 
 KNOWN = GaussianStats(np.zeros(4), np.eye(4))
 
@@ -144,7 +144,7 @@ def test_extractors_that_differ_are_warned_of_once_and_where_they_are(call, rows
     known = GaussianStats(np.zeros(4), np.eye(4), extractor="one")
     moments = Moments(4, extractor="two", blocks=20)
     moments.update(rows)
-    pair = (moments, known) if call is fidfast.estimate else (formats.Features(rows, "two"), known)
+    pair = (moments, known) if call is fidfast.estimate else (Features(rows, "two"), known)
     with pytest.warns(UserWarning, match="different extractors, 'two' and 'one'") as caught:
         call(*pair)
     assert [warning.filename for warning in caught] == [__file__]

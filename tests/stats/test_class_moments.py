@@ -230,7 +230,7 @@ def test_constructor_and_statistics(rng):
     with pytest.raises(ValueError, match="dim must be at least 1, got 0"):
         ClassMoments(0)
     with pytest.raises(ValueError, match="num_classes must be at least 1, got 0"):
-        ClassMoments(3, 0)
+        ClassMoments(3, num_classes=0)
     with pytest.raises(ValueError, match="precision must be 'float32' or 'float64', got 'half'"):
         ClassMoments(3, precision="half")
     moments = moments_of((rng.standard_normal((4, 3)), [0, 0, 0, 5]), precision="float64", extractor="tower")
@@ -248,7 +248,7 @@ def test_moments_that_do_not_fit_together_do_not_merge(rng):
     before = copy.copy(moments)
     for other, error, message in (
         (ClassMoments(5), ValueError, "cannot merge moments of dim=5 and dim=3"),
-        (ClassMoments(3, 2), ValueError, "cannot merge moments of num_classes=None and num_classes=2"),
+        (ClassMoments(3, num_classes=2), ValueError, "cannot merge moments of num_classes=None and num_classes=2"),
         (ClassMoments(3, extractor="two"), ValueError, "cannot merge moments of the extractors 'one' and 'two'"),
         (moments_of((np.ones((1, 3)), "cat")), TypeError, "labels must be all integers or all strings, got 'cat' aft"),
     ):

@@ -116,7 +116,7 @@ def test_unmerge_undoes_merge(stream, precision):
         return
     kept, expected = both.stats(), rest.stats()
     # What is left carries the rounding of the whole, eps times the larger scatter.
-    scale = np.outer(*[np.sqrt(np.diag((rest + part).stats(0).sigma) * len(rows) / rest.num_samples)] * 2)
+    scale = np.outer(*[np.sqrt(np.diag((rest + part).stats(ddof=0).sigma) * len(rows) / rest.num_samples)] * 2)
     assert np.all(np.abs(kept.sigma - expected.sigma) <= 1e-11 * scale)
 
 
@@ -145,7 +145,7 @@ def test_merging_and_unmerging_itself(rng):
     moments = moments_of(rows)
     moments.merge(moments)
     assert moments.num_samples == 1000
-    assert relative_error(moments.stats(0).sigma, moments_of(rows).stats(0).sigma) < 1e-13
+    assert relative_error(moments.stats(ddof=0).sigma, moments_of(rows).stats(ddof=0).sigma) < 1e-13
     moments.unmerge(moments)
     assert moments == fidfast.Moments(3)
 
@@ -177,7 +177,7 @@ def test_every_bit_pattern_is_widened_exactly(dtype):
     patterns = np.arange(2**16, dtype=np.uint16).view(dtype)
     with np.errstate(invalid="ignore"):  # NaN patterns
         values = patterns[np.isfinite(patterns.astype(np.float64))]
-    kept = moments_of(values.reshape(1, -1))._whole().state()["narrow_rows"]
+    kept = moments_of(values.reshape(1, -1)).state()["0/narrow_rows"]
     np.testing.assert_array_equal(kept.ravel().view(np.uint32), values.astype(np.float32).view(np.uint32))
 
 
@@ -185,7 +185,7 @@ def test_every_bit_pattern_is_widened_exactly(dtype):
 @pytest.mark.parametrize("n", [5, 200])
 def test_ddof(rng, ddof, n):
     rows = rng.standard_normal((n, 20))
-    stats = moments_of(rows).stats(ddof)
+    stats = moments_of(rows).stats(ddof=ddof)
     np.testing.assert_allclose(stats.sigma, reference.moments(rows, ddof)[1], rtol=0, atol=1e-13)
     assert stats.ddof == ddof
 

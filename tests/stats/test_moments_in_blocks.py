@@ -9,7 +9,7 @@ import pytest
 
 import fidfast
 from fidfast import GaussianStats, Moments
-from fidfast._files import formats
+from fidfast._files import Progress, State, write_state
 
 KNOWN = GaussianStats(np.zeros(4), np.eye(4))
 
@@ -92,7 +92,7 @@ def test_merge_and_unmerge_go_block_by_block(rng):
 def test_an_unmerge_that_fails_in_one_block_changes_none(rng):
     moments = of(rng.standard_normal((40, 4)), 2)
     before = copy.copy(moments)
-    other = Moments._of_blocks([moments.blocks[0]._blocks[0], of(rng.standard_normal((60, 4)), 1)._blocks[0]], None)
+    other = Moments.from_blocks([moments.blocks[0], of(rng.standard_normal((60, 4)), 1)])
     with pytest.raises(ValueError, match="60"):
         moments.unmerge(other)
     assert moments == before
@@ -168,7 +168,7 @@ def test_blocks_of_unequal_size_count_by_their_rows():
     rng = np.random.default_rng(2)
     rows = rng.standard_normal((3000, 4)) * 1.2
     parts = np.split(rows, np.cumsum(rng.integers(60, 240, 19)))
-    uneven = Moments._of_blocks([of(part, 1)._blocks[0] for part in parts], None)
+    uneven = Moments.from_blocks([of(part, 1) for part in parts])
     of_rows, of_blocks = fidfast.estimate(rows, KNOWN), fidfast.estimate(uneven, KNOWN)
     assert abs(math.log(of_blocks.stderr / of_rows.stderr)) < 4.5 * 0.16 * 1.3
     assert abs(of_blocks.bias - of_rows.bias) < of_rows.stderr
@@ -189,7 +189,7 @@ def test_empty_blocks_are_none(rng):
     known = GaussianStats(np.zeros(2), np.eye(2))
     assert fidfast.estimate(few, known).degrees_of_freedom == pytest.approx(11)
     one = of(np.zeros((0, 2)), 20)
-    one.merge(Moments._of_blocks([of(rng.standard_normal((50, 2)), 1)._blocks[0], *[Moments(2)._blocks[0]] * 19], None))
+    one.merge(Moments.from_blocks([of(rng.standard_normal((50, 2)), 1), *[Moments(2)] * 19]))
     with pytest.raises(ValueError, match="features are statistics alone"):
         fidfast.estimate(one, known)
 
@@ -206,7 +206,7 @@ def test_a_checkpoint_keeps_them_and_an_unfinished_run_is_refused(rng, tmp_path)
     moments = of(rng.standard_normal((400, 4)))
     moments.save(tmp_path / "blocks.npz")
     assert fidfast.estimate(tmp_path / "blocks.npz", KNOWN) == fidfast.estimate(moments, KNOWN)
-    progress = formats.Progress("job", 400)
-    formats.write_checkpoint(tmp_path / "partial.npz", formats.Checkpoint(moments._blocks, None, progress))
+    progress = Progress("job", 400)
+    write_state(tmp_path / "partial.npz", State("Moments", moments.state(), progress))
     with pytest.raises(ValueError, match=r"features: .*partial.npz: a run that has not come to its end, after 400"):
         fidfast.estimate(tmp_path / "partial.npz", KNOWN)
