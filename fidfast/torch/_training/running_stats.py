@@ -1,4 +1,4 @@
-"""The statistics of features that went before a batch: those of the last rows, or of all with weights that decay."""
+"""Running statistics for the loss: of the last rows, or of all rows with decaying weights."""
 
 from __future__ import annotations
 
@@ -7,40 +7,48 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 
-__all__ = ["FeatureQueue", "MovingMoments"]
+__all__ = [
+    "CombinedStats",
+    "FeatureQueue",
+    "FixedDtypeModule",
+    "MovingMoments",
+    "RunningStats",
+    "check_features",
+    "stats_of_rows",
+]
 
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _ROWS_AT_A_TIME = 4096
-_Self = TypeVar("_Self", bound="Uncast")
+_M = TypeVar("_M", bound="FixedDtypeModule")
 
 
-class Joined(NamedTuple):
-    """The statistics of a batch and of what went before it, in float64.
+class CombinedStats(NamedTuple):
+    """Statistics of a batch and the running statistics before it, in float64.
 
-    Row i of the batch has the weight 1 of `weight` in all: it is 1 / weight of the mean, and 1 / divisor of the
-    covariance about that mean.
+    A row of the batch has the weight ``1 / weight`` in the mean, and ``1 / divisor`` in the covariance about the mean.
     """
 
+    #: Sum of the weights of all rows.
     weight: float
     #: The covariance is the scatter divided by this.
     divisor: float
     #: (dim,)
     mean: torch.Tensor
-    #: (n, dim) the rows that are the statistics, the batch last; None where there are too many.
+    #: (n, dim) all rows, the batch last, if they have equal weights and there are few; else None.
     rows: torch.Tensor | None
-    #: (dim, dim) where `rows` is None.
+    #: (dim, dim) if `rows` is None.
     scatter: torch.Tensor | None
 
 
-def joined_rows(rows: torch.Tensor) -> Joined:
-    """The statistics of rows (n, dim) of float64 and of equal weight."""
-    return Joined(len(rows), len(rows) - 1, rows.mean(dim=0), rows, None)
+def stats_of_rows(rows: torch.Tensor) -> CombinedStats:
+    """The statistics of float64 rows (n, dim) of equal weight."""
+    return CombinedStats(len(rows), len(rows) - 1, rows.mean(dim=0), rows, None)
 
 
-def checked(features: Any, mean: torch.Tensor, owner: str) -> torch.Tensor:
-    """The features (n, dim) as float64 without their history, where they fit `mean` (dim,) of their owner.
+def check_features(features: Any, mean: torch.Tensor, owner: str) -> torch.Tensor:
+    """Check features (n, dim) against the (dim,) tensor of `owner`, and return them as detached float64.
 
-    Errors are in the words of `Moments.update`.
+    The messages are those of `Moments.update`.
     """
     if not isinstance(features, torch.Tensor):
         raise TypeError(f"features must be a tensor (n, dim), got {type(features).__name__}")
@@ -62,10 +70,10 @@ def checked(features: Any, mean: torch.Tensor, owner: str) -> torch.Tensor:
     return rows
 
 
-class Uncast(torch.nn.Module):
-    """A module whose buffers move between devices and keep their types, so that ``.half()`` costs them no digits."""
+class FixedDtypeModule(torch.nn.Module):
+    """A module whose buffers move between devices and keep their dtypes, so that ``.half()`` loses no precision."""
 
-    def _apply(self: _Self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> _Self:
+    def _apply(self: _M, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> _M:
         before = dict(self._buffers)
         super()._apply(fn, recurse)
         for name, buffer in before.items():
@@ -74,58 +82,58 @@ class Uncast(torch.nn.Module):
         return self
 
 
-class Running(Uncast):
-    """What `frechet_loss` takes as `moments`."""
+class RunningStats(FixedDtypeModule):
+    """Base of the running statistics that `FrechetLoss` accepts."""
 
     dim: int
 
     @property
     def device(self) -> torch.device:
-        """Where the features must be."""
+        """Device that holds the statistics; features must be on it."""
         device: torch.device = next(self.buffers()).device
         return device
 
     @property
     def num_samples(self) -> int:
-        """Number of rows that the statistics hold, those of the next batch apart."""
+        """Number of rows in the statistics."""
         raise NotImplementedError
 
-    def joined(self, batch: torch.Tensor) -> Joined:
-        """The statistics as they are once the batch (n, dim) of float64 is part of them. Changes nothing."""
+    def combined_with(self, batch: torch.Tensor) -> CombinedStats:
+        """The statistics after adding a float64 batch (n, dim). Changes nothing."""
         raise NotImplementedError
 
     def push(self, features: torch.Tensor) -> None:
-        """Take in features (n, dim), without their history."""
+        """Add features (n, dim), detached."""
         raise NotImplementedError
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}, num_samples={self.num_samples}"
 
 
-class FeatureQueue(Running):
-    """The last rows of a stream of features, the batch at hand included.
+class FeatureQueue(RunningStats):
+    """Statistics of the last rows of a stream of features, including the current batch.
 
-    Its state goes into ``state_dict``, it moves with ``.to()`` and keeps its types.
+    The state is part of ``state_dict``. The queue moves with ``.to()`` and keeps its dtypes.
 
     Parameters
     ----------
     size : int
-        Number of rows whose statistics are taken; the largest batch there may be.
+        Number of rows in the statistics, at least the size of the largest batch.
     dim : int
         Number of columns.
     dtype : torch.dtype, default torch.float32
-        In which rows are kept, ``size * dim`` numbers of it. The batch at hand counts in full.
+        Type of the stored rows, ``size * dim`` numbers. The current batch enters in full precision.
 
     Raises
     ------
     ValueError
-        If `size` is below 2, `dim` is below 1, or `dtype` is no floating-point type.
+        If `size` is below 2, `dim` is below 1, or `dtype` is not a floating-point type.
 
     Notes
     -----
-    Up to ``dim`` rows are the statistics themselves. From more rows on, mean and scatter are kept in float64: new rows
-    are merged and the oldest unmerged (Chan, Golub & LeVeque 1979), and every `size` rows both are made anew from what
-    the queue holds, so that no rounding adds up.
+    With up to ``dim`` rows the statistics are computed from the rows. With more rows, mean and scatter are kept in
+    float64: new rows are merged and the oldest unmerged (Chan, Golub & LeVeque 1979). Every `size` rows, both are
+    recomputed from the stored rows, so that rounding errors do not accumulate.
     """
 
     def __init__(self, size: int, dim: int, *, dtype: torch.dtype = torch.float32) -> None:
@@ -139,65 +147,65 @@ class FeatureQueue(Running):
         self.size = size
         self.dim = dim
         self._count = 0
-        self._next = 0  # where the next row goes: the oldest is there once the queue is full
-        self._since = 0  # rows taken in since mean and scatter were made from the rows
+        self._next = 0  # index at which the next row is stored; in a full queue that of the oldest row
+        self._since = 0  # rows added since mean and scatter were computed from the rows
         self.register_buffer("rows", torch.zeros(size, dim, dtype=dtype))
-        of_rows = size <= dim  # which then are the statistics at all times
-        self.register_buffer("mean", None if of_rows else torch.zeros(dim, dtype=torch.float64))
-        self.register_buffer("scatter", None if of_rows else torch.zeros(dim, dim, dtype=torch.float64))
+        rows_suffice = size <= dim
+        self.register_buffer("mean", None if rows_suffice else torch.zeros(dim, dtype=torch.float64))
+        self.register_buffer("scatter", None if rows_suffice else torch.zeros(dim, dim, dtype=torch.float64))
 
     @property
     def num_samples(self) -> int:
         """Number of rows in the queue."""
         return self._count
 
-    def joined(self, batch: torch.Tensor) -> Joined:
-        """As in `Running`; the oldest rows make room for the batch."""
-        gone = self._making_room(len(batch))
-        kept = self._count - gone
+    def combined_with(self, batch: torch.Tensor) -> CombinedStats:
+        """As in `RunningStats`; the batch replaces the oldest rows."""
+        evicted = self._num_evicted(len(batch))
+        kept = self._count - evicted
         if kept == 0:
-            return joined_rows(batch)
+            return stats_of_rows(batch)
         if kept + len(batch) <= self.dim:
-            return joined_rows(torch.cat([self._oldest(self._count)[gone:], batch]))
-        weight, mean, scatter = self._moved_on(gone, batch)
-        return Joined(weight, weight - 1, mean, None, scatter)
+            return stats_of_rows(torch.cat([self._oldest(self._count)[evicted:], batch]))
+        weight, mean, scatter = self._exchanged(evicted, batch)
+        return CombinedStats(weight, weight - 1, mean, None, scatter)
 
     def push(self, features: torch.Tensor) -> None:
-        """Take in a batch of features; the oldest rows make room.
+        """Add a batch of features, which replaces the oldest rows.
 
         Parameters
         ----------
         features : (n, dim) tensor
-            Of any floating-point type; their history is not kept.
+            Of any floating-point type; detached.
 
         Raises
         ------
         TypeError, ValueError
-            If they are no such features, or more than `size` rows. The queue stays as it was.
+            If the features are invalid, or have more than `size` rows. The queue stays unchanged.
         """
-        kept = checked(features, self.rows[0], "the queue").to(self.rows.dtype)
-        n = len(kept)
-        gone = self._making_room(n)
+        rows = check_features(features, self.rows[0], "the queue").to(self.rows.dtype)
+        n = len(rows)
+        evicted = self._num_evicted(n)
         self._since += n
         if self.scatter is not None and self._since < self.size:
-            _, mean, scatter = self._moved_on(gone, kept.double())
+            _, mean, scatter = self._exchanged(evicted, rows.double())
             self.mean.copy_(mean)
             self.scatter.copy_(scatter)
-        places = (self._next + torch.arange(n, device=self.rows.device)) % self.size
-        self.rows[places] = kept
-        self._count = self._count - gone + n
+        indices = (self._next + torch.arange(n, device=self.rows.device)) % self.size
+        self.rows[indices] = rows
+        self._count = self._count - evicted + n
         self._next = (self._next + n) % self.size
         if self.scatter is not None and self._since >= self.size:
-            self._make_anew()
+            self._recompute()
 
     def reset(self) -> None:
-        """Forget every row."""
+        """Remove all rows."""
         self._count = self._next = self._since = 0
         for buffer in self.buffers():
             buffer.zero_()
 
-    def _making_room(self, n: int) -> int:
-        """How many rows leave for n others."""
+    def _num_evicted(self, n: int) -> int:
+        """Number of rows that n new rows replace."""
         if n > self.size:
             raise ValueError(f"features have {n} rows, but the queue was created with size={self.size}")
         return max(0, self._count + n - self.size)
@@ -207,56 +215,56 @@ class FeatureQueue(Running):
         first = self._next - self._count
         return self.rows[(first + torch.arange(n, device=self.rows.device)) % self.size].double()
 
-    def _moved_on(self, gone: int, rows: torch.Tensor) -> tuple[float, torch.Tensor, torch.Tensor]:
-        """Count, mean and scatter without the `gone` oldest rows and with others; changes nothing."""
+    def _exchanged(self, evicted: int, rows: torch.Tensor) -> tuple[float, torch.Tensor, torch.Tensor]:
+        """Count, mean and scatter without the oldest rows and with new ones. Changes nothing."""
         weight, mean, scatter = float(self._count), self.mean, self.scatter
-        if 0 < gone < self._count:
-            out, centred = _centred(self._oldest(gone))
-            d = out - mean
-            rest = weight - gone
-            scatter = scatter - centred.T @ centred - (weight * gone / rest) * torch.outer(d, d)
-            weight, mean = rest, mean - d * (gone / rest)
-        elif gone > 0:
+        if 0 < evicted < self._count:
+            evicted_mean, centred = _centre(self._oldest(evicted))
+            d = evicted_mean - mean
+            kept = weight - evicted
+            scatter = scatter - centred.T @ centred - (weight * evicted / kept) * torch.outer(d, d)
+            weight, mean = kept, mean - d * (evicted / kept)
+        elif evicted > 0:
             weight, mean, scatter = 0.0, torch.zeros_like(mean), torch.zeros_like(scatter)
-        return _merged(weight, mean, scatter, rows)
+        return _merge_rows(weight, mean, scatter, rows)
 
-    def _make_anew(self) -> None:
-        """Mean and scatter from the rows."""
+    def _recompute(self) -> None:
+        """Compute mean and scatter from the rows."""
         weight, mean, scatter = 0.0, torch.zeros_like(self.mean), torch.zeros_like(self.scatter)
-        for part in self.rows[: self._count].split(_ROWS_AT_A_TIME):
-            weight, mean, scatter = _merged(weight, mean, scatter, part.double())
+        for rows in self.rows[: self._count].split(_ROWS_AT_A_TIME):
+            weight, mean, scatter = _merge_rows(weight, mean, scatter, rows.double())
         self.mean.copy_(mean)
         self.scatter.copy_(scatter)
         self._since = 0
 
     def get_extra_state(self) -> dict[str, int]:
-        """What is no tensor."""
+        """The part of the state that is not in buffers."""
         return {"count": self._count, "next": self._next, "since": self._since}
 
     def set_extra_state(self, state: dict[str, int]) -> None:
-        """The inverse of `get_extra_state`."""
-        count, place, since = int(state["count"]), int(state["next"]), int(state["since"])
-        if not (0 <= count <= self.size and 0 <= place < self.size and since >= 0):
+        """Inverse of `get_extra_state`."""
+        count, index, since = int(state["count"]), int(state["next"]), int(state["since"])
+        if not (0 <= count <= self.size and 0 <= index < self.size and since >= 0):
             raise ValueError(f"the state has {count} rows, but the queue was created with size={self.size}")
-        self._count, self._next, self._since = count, place, since
+        self._count, self._next, self._since = count, index, since
 
     def extra_repr(self) -> str:
         return f"size={self.size}, {super().extra_repr()}"
 
 
-class MovingMoments(Running):
-    """Mean and covariance of all rows so far, whose weights decay: a moving average without a start to correct.
+class MovingMoments(RunningStats):
+    """Mean and covariance of all rows with decaying weights: an exponential moving average without start-up bias.
 
-    A row of the batch at hand has weight 1, one of the batch before it `decay`, then ``decay**2`` and so on. Where
-    all batches have n rows, this is worth about ``n (1 + decay) / (1 - decay)`` rows of equal weight. Its state goes
-    into ``state_dict``, it moves with ``.to()`` and stays in float64.
+    A row of the current batch has weight 1, a row of the batch before it `decay`, then ``decay**2`` and so on. With
+    batches of n rows this corresponds to about ``n (1 + decay) / (1 - decay)`` rows of equal weight. The state is part
+    of ``state_dict``. The statistics move with ``.to()`` and stay in float64.
 
     Parameters
     ----------
     dim : int
         Number of columns.
     decay : float
-        From 0, the batch alone, to 1, all rows alike.
+        From 0, the current batch only, to 1, equal weights.
 
     Raises
     ------
@@ -265,9 +273,10 @@ class MovingMoments(Running):
 
     Notes
     -----
-    With weights w, ``W = sum w`` and ``V = sum w^2``, the covariance is the weighted scatter about the weighted mean
-    divided by ``W - V / W``, which is unbiased for independent rows and ``n - 1`` where all weights are 1. The scatter
-    holds the part between the means of past and batch, as it does in every merge.
+    With weights w, ``W = sum w`` and ``V = sum w^2``, the covariance is the weighted scatter about the weighted mean,
+    divided by ``W - V / W``. It is unbiased for independent rows, and the divisor is ``n - 1`` if all weights are 1.
+    The scatter includes the part between the means of the earlier rows and the batch, as in every merge (Chan, Golub &
+    LeVeque 1979).
     """
 
     def __init__(self, dim: int, decay: float) -> None:
@@ -289,31 +298,31 @@ class MovingMoments(Running):
         """Number of rows seen."""
         return self._seen
 
-    def joined(self, batch: torch.Tensor) -> Joined:
-        """As in `Running`; the rows so far lose weight by `decay`."""
+    def combined_with(self, batch: torch.Tensor) -> CombinedStats:
+        """As in `RunningStats`; the weights of earlier rows are multiplied by `decay`."""
         weight = self.decay * self._weight
         if weight == 0:
-            return joined_rows(batch)
-        total, mean, scatter = _merged(weight, self.mean, self.decay * self.scatter, batch)
+            return stats_of_rows(batch)
+        total, mean, scatter = _merge_rows(weight, self.mean, self.decay * self.scatter, batch)
         squares = self.decay**2 * self._squares + len(batch)
-        return Joined(total, total - squares / total, mean, None, scatter)
+        return CombinedStats(total, total - squares / total, mean, None, scatter)
 
     def push(self, features: torch.Tensor) -> None:
-        """Take in a batch of features; the rows so far lose weight by `decay`.
+        """Add a batch of features; the weights of earlier rows are multiplied by `decay`.
 
         Parameters
         ----------
         features : (n, dim) tensor
-            Of any floating-point type; their history is not kept.
+            Of any floating-point type; detached.
 
         Raises
         ------
         TypeError, ValueError
-            If they are no such features. The moments stay as they were.
+            If the features are invalid. The statistics stay unchanged.
         """
-        batch = checked(features, self.mean, "the moving average")
+        batch = check_features(features, self.mean, "the moving average")
         weight = self.decay * self._weight
-        total, mean, scatter = _merged(weight, self.mean, self.decay * self.scatter, batch)
+        total, mean, scatter = _merge_rows(weight, self.mean, self.decay * self.scatter, batch)
         self.mean.copy_(mean)
         self.scatter.copy_(scatter)
         self._seen += len(batch)
@@ -321,34 +330,34 @@ class MovingMoments(Running):
         self._squares = self.decay**2 * self._squares + len(batch)
 
     def reset(self) -> None:
-        """Forget every row."""
+        """Remove all rows."""
         self._seen, self._weight, self._squares = 0, 0.0, 0.0
         for buffer in self.buffers():
             buffer.zero_()
 
     def get_extra_state(self) -> dict[str, float]:
-        """What is no tensor."""
+        """The part of the state that is not in buffers."""
         return {"seen": self._seen, "weight": self._weight, "squares": self._squares}
 
     def set_extra_state(self, state: dict[str, float]) -> None:
-        """The inverse of `get_extra_state`."""
+        """Inverse of `get_extra_state`."""
         self._seen, self._weight, self._squares = int(state["seen"]), float(state["weight"]), float(state["squares"])
 
     def extra_repr(self) -> str:
         return f"decay={self.decay}, {super().extra_repr()}"
 
 
-def _centred(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _centre(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     mean = rows.mean(dim=0)
     return mean, rows - mean
 
 
-def _merged(
+def _merge_rows(
     weight: float, mean: torch.Tensor, scatter: torch.Tensor, rows: torch.Tensor
 ) -> tuple[float, torch.Tensor, torch.Tensor]:
     """Weight, mean and scatter with rows of weight 1 added: Chan, Golub & LeVeque (1979), equation 2.1."""
     n = len(rows)
-    batch_mean, centred = _centred(rows)
+    batch_mean, centred = _centre(rows)
     d = batch_mean - mean
     total = weight + n
     scatter = scatter + centred.T @ centred + (weight * n / total) * torch.outer(d, d)

@@ -45,7 +45,7 @@ def test_past_and_batch_together(rng, kind, past, sizes):
 @pytest.mark.parametrize("refined", [1024, 0])
 def test_a_generator_that_has_collapsed_has_a_gradient(rng, monkeypatch, past, n, refined):
     """Equal rows vary by rounding alone, and nothing pulls them apart."""
-    monkeypatch.setattr(fidfast.torch._training.loss, "_REFINED", refined)
+    monkeypatch.setattr(fidfast.torch._training.loss, "_MAX_SVD_RANK", refined)
     fixed = reference_rows("full", rng)
     moments, weights_of = (None, np.ones) if past is None else moments_of(past)
     collapsed = torch.from_numpy(batch_of(1, rng).repeat(n, axis=0) / 3)
