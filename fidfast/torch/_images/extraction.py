@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, IterableDataset, SequentialSampler
 
 from fidfast import _core
-from fidfast._images import cache
-from fidfast._images import Images, open_images
+from fidfast._images import Images, cache, open_images
 from fidfast._metrics.frechet import frechet_distance
 from fidfast._results import Result
 from fidfast._stats import GaussianStats, Moments
