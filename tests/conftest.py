@@ -10,6 +10,7 @@ sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != _R
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
+from options import pytest_addoption, pytest_collection_modifyitems, pytest_configure, share  # noqa: E402, F401
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
