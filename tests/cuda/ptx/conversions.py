@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from ptx_arithmetic import flush
-from ptx_program import Fault
-from ptx_registers import DTYPES
+
+from ptx.arithmetic import flush
+from ptx.program import Fault
+from ptx.registers import DTYPES
 
 _TO_INTEGER = {"rni": np.rint, "rzi": np.trunc, "rmi": np.floor, "rpi": np.ceil}
 

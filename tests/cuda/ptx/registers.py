@@ -11,7 +11,8 @@ import re
 from collections.abc import Callable
 
 import numpy as np
-from ptx_program import TYPE_BYTES, Fault, Kernel
+
+from ptx.program import TYPE_BYTES, Fault, Kernel
 
 ALL = slice(None)
 

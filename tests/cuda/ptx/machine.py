@@ -11,14 +11,15 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from ptx_access import decode_access
-from ptx_decoder import decode
-from ptx_memory import GlobalMemory, Layout, Memory
-from ptx_program import Fault, Instruction, Kernel
-from ptx_races import MOST_BLOCKS
-from ptx_registers import ALL, Operands, Violation
-from ptx_threads import Threads
-from ptx_warp import decode_warp_instruction, is_warp_instruction
+
+from ptx.access import decode_access
+from ptx.decoder import decode
+from ptx.memory import GlobalMemory, Layout, Memory
+from ptx.program import Fault, Instruction, Kernel
+from ptx.races import MOST_BLOCKS
+from ptx.registers import ALL, Operands, Violation
+from ptx.threads import Threads
+from ptx.warp import decode_warp_instruction, is_warp_instruction
 
 __all__ = ["Fault", "Statistics", "launch"]
 

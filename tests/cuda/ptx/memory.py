@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from ptx_races import AccessHistory
-from ptx_registers import Violation
+
+from ptx.races import AccessHistory
+from ptx.registers import Violation
 
 #: Where generic addresses of shared and local memory lie: no process has memory there.
 SHARED_WINDOW, LOCAL_WINDOW, WINDOW_BYTES = 1 << 62, 1 << 61, 1 << 32

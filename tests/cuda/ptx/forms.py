@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ptx_program import Fault, Instruction
-from ptx_registers import Operands
+from ptx.program import Fault, Instruction
+from ptx.registers import Operands
 
 
 class Modifiers:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from ptx_forms import Modifiers
-from ptx_memory import LOCAL_WINDOW, SHARED_WINDOW, WINDOW_BYTES
-from ptx_program import TYPE_BYTES, Fault, Instruction, split_operands
-from ptx_registers import DTYPES, Operands, Violation
+
+from ptx.forms import Modifiers
+from ptx.memory import LOCAL_WINDOW, SHARED_WINDOW, WINDOW_BYTES
+from ptx.program import TYPE_BYTES, Fault, Instruction, split_operands
+from ptx.registers import DTYPES, Operands, Violation
 
 _TYPES = " ".join(name for name in DTYPES if name not in ("pred", "f16", "bf16"))
 _SPACES = ("global", "shared", "shared::cta", "local")

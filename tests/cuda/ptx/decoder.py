@@ -9,17 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import ptx_arithmetic as arithmetic
-from ptx_conversions import (
+
+from ptx import arithmetic
+from ptx.conversions import (
     bfloat16_to_float32,
     conversion,
     float32_to_bfloat16,
     float64_to_bfloat16,
 )
-from ptx_forms import Modifiers, apply, expect
-from ptx_memory import LOCAL_WINDOW, SHARED_WINDOW
-from ptx_program import TYPE_BYTES, Fault, Instruction, split_operands
-from ptx_registers import DTYPES, Operands, Violation
+from ptx.forms import Modifiers, apply, expect
+from ptx.memory import LOCAL_WINDOW, SHARED_WINDOW
+from ptx.program import TYPE_BYTES, Fault, Instruction, split_operands
+from ptx.registers import DTYPES, Operands, Violation
 
 _INTEGERS = "u16 s16 u32 s32 u64 s64"
 _FLOATS = "f16 bf16 f32 f64"

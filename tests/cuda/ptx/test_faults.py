@@ -1,16 +1,12 @@
 """Every kind of mistake that a kernel may hold is a Fault that names kernel, thread, instruction and reason."""
 
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from compiled_kernels import compile_kernels, compiler, launch
-from ptx_machine import Fault
-from ptx_program import Program
+from ptx.host import compile_kernels, compiler, launch
+from ptx.machine import Fault
+from ptx.program import Program
 
 SOURCE = r"""
 #include <cstdint>
@@ -335,7 +331,7 @@ def test_of_two_modules_the_newer_target_counts():
 
 
 def test_arguments_must_fit_the_parameters():
-    from ptx_machine import launch as launch_bytes
+    from ptx.machine import launch as launch_bytes
 
     kernel = Program(program("ret")).kernels["kernel"]
     assert kernel.parameter_sizes == [8]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import ptx_races as races
-from ptx_memory import Arena, GlobalMemory, Layout
-from ptx_program import Kernel
-from ptx_registers import ALL, Registers, Violation
+
+from ptx import races
+from ptx.memory import Arena, GlobalMemory, Layout
+from ptx.program import Kernel
+from ptx.registers import ALL, Registers, Violation
 
 _WARP = 32
 

@@ -1,17 +1,13 @@
 """The few stamps that memory keeps find exactly the conflicts that a list of all accesses would."""
 
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from ptx_races import AccessHistory, stamp
-from ptx_registers import Violation
+from ptx.races import AccessHistory, stamp
+from ptx.registers import Violation
 
 BASE, SIZE = 1006, 18  # neither a multiple of 4 nor of 8
 THREADS = [(block, thread) for block in (0, 1) for thread in (0, 1, 31, 32, 70)]

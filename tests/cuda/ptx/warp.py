@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from ptx_access import load_words
-from ptx_conversions import bfloat16_to_float32
-from ptx_forms import Modifiers
-from ptx_program import Fault, Instruction, split_operands
-from ptx_registers import DTYPES, Operands, Violation
+
+from ptx.access import load_words
+from ptx.conversions import bfloat16_to_float32
+from ptx.forms import Modifiers
+from ptx.program import Fault, Instruction, split_operands
+from ptx.registers import DTYPES, Operands, Violation
 
 WARP = 32
 WHOLE_WARP = np.uint32(0xFFFFFFFF)

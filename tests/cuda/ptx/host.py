@@ -7,9 +7,10 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
-import ptx_machine
-from ptx_memory import Allocation
-from ptx_program import Kernel, Program
+
+from ptx import machine
+from ptx.memory import Allocation
+from ptx.program import Kernel, Program
 
 
 def compiler() -> str | None:
@@ -53,4 +54,4 @@ def launch(kernel: Kernel, grid, block, *arguments, unwritten=(), dynamic_shared
             argument if isinstance(argument, bytes) else np.array(argument).astype(parameter.dtype).tobytes(),
         )
     grid, block = ((extents,) if isinstance(extents, int) else extents for extents in (grid, block))
-    return ptx_machine.launch(kernel, memory, grid, block, given, dynamic_shared_bytes, step_limit)
+    return machine.launch(kernel, memory, grid, block, given, dynamic_shared_bytes, step_limit)

@@ -9,7 +9,8 @@ between, or from one warp with a `bar.warp.sync` between.
 from __future__ import annotations
 
 import numpy as np
-from ptx_registers import Violation
+
+from ptx.registers import Violation
 
 # Bits of a stamp, from the lowest: thread 11, warp barriers 12, block barriers 18, block + 1 in the 22 above.
 _WARP_BARRIER, _BLOCK_BARRIER, _BLOCK = 11, 23, 41

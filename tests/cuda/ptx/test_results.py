@@ -4,7 +4,6 @@ import ctypes
 import ctypes.util
 import math
 import struct
-import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,13 +11,11 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
+from ptx import arithmetic
+from ptx.conversions import float64_to_bfloat16
+from ptx.host import compile_kernels, compiler, launch
 
-import ptx_arithmetic
-from compiled_kernels import compile_kernels, compiler, launch
-from ptx_conversions import float64_to_bfloat16
-
-SOURCE = Path(__file__).with_name("law_kernels.cu")
+SOURCE = Path(__file__).with_name("kernels.cu")
 
 
 @pytest.fixture(scope="session", params=[80, 90, 100])
@@ -256,7 +253,7 @@ def test_fused_multiply_add_at_the_ends_of_the_range():
     ends = [0.0, -0.0, 5e-324, -3e-310, 1e-200, 1 / 3, 1e200, -1.7e308, 2.0**1023, math.inf, -math.inf, math.nan]
     a, b, c = (values.ravel() for values in np.meshgrid(ends, ends, ends))
     with np.errstate(all="ignore"):
-        result = ptx_arithmetic.fused_multiply_add(a, b, c)
+        result = arithmetic.fused_multiply_add(a, b, c)
     assert bits_equal(result, np.array([fma(*values) for values in zip(a, b, c, strict=True)]))
 
 
@@ -267,7 +264,7 @@ def test_fused_multiply_add_of_half_precision_rounds_once(rng):
     expected = [struct.unpack("<e", struct.pack("<e", rounded(value)))[0] for value in exact]
     # float64 holds each exact value here: 22 bits of product and a sum 30 places up or down.
     assert all(Fraction(rounded(value)) == value for value in exact)
-    assert ptx_arithmetic.fused_multiply_add(a, b, c).tolist() == expected
+    assert arithmetic.fused_multiply_add(a, b, c).tolist() == expected
     ties = np.array([1 + 2.0**-8, 1 + 2.0**-8 + 2.0**-40, 1 + 3 * 2.0**-8 - 2.0**-40, -(1 + 2.0**-8 + 2.0**-45)])
     assert float64_to_bfloat16(ties).tolist() == [0x3F80, 0x3F81, 0x3F81, 0xBF81]
 
@@ -281,9 +278,9 @@ def test_bit_fields_are_as_the_manual_spells_them(rng, dtype):
     n, width = 400, np.iinfo(dtype).bits
     a, other = (rng.integers(0, 2**64 - 1, n, np.uint64).astype(dtype) for _ in range(2))
     position, length = (rng.choice([0, 1, 5, 31, 32, 40, 63, 64, 200, 255, 256], n).astype(np.uint32) for _ in range(2))
-    extracted = ptx_arithmetic.extract_bits(a, position, length)
+    extracted = arithmetic.extract_bits(a, position, length)
     unsigned = np.dtype(f"u{width // 8}")
-    inserted = ptx_arithmetic.insert_bits(a.view(unsigned), other.view(unsigned), position, length)
+    inserted = arithmetic.insert_bits(a.view(unsigned), other.view(unsigned), position, length)
     for x, y, p, count, taken, put in zip(a, other, position & 255, length & 255, extracted, inserted, strict=True):
         p, count = int(p), int(count)
         sign = bit(x, min(p + count - 1, width - 1)) if np.iinfo(dtype).min < 0 and count else 0
@@ -295,7 +292,7 @@ def test_bit_fields_are_as_the_manual_spells_them(rng, dtype):
 
 def test_bytes_permuted_with_signs_and_logic_by_table(rng):
     a, b, c = rng.integers(0, 2**32, (3, 100), np.uint32)
-    permuted = ptx_arithmetic.permute_bytes(a, b, c)
+    permuted = arithmetic.permute_bytes(a, b, c)
     for x, y, selector, result in zip(*(v.tolist() for v in (a, b, c, permuted)), strict=True):
         bytes_of = struct.pack("<II", x, y)
         nibbles = [selector >> 4 * place & 15 for place in range(4)]
@@ -303,7 +300,7 @@ def test_bytes_permuted_with_signs_and_logic_by_table(rng):
         assert struct.pack("<I", result) == bytes(chosen)
     tables = {0xF0: a, 0xCC: b, 0xAA: c, 0x96: a ^ b ^ c, 0xE8: a & b | a & c | b & c}
     for table, expected in tables.items():
-        assert np.array_equal(ptx_arithmetic.logic_by_table(a, b, c, np.uint32(table)), expected)
+        assert np.array_equal(arithmetic.logic_by_table(a, b, c, np.uint32(table)), expected)
 
 
 def test_comparisons_of_nan_and_zeros(kernels):
