@@ -11,7 +11,7 @@ from places import LAYOUTS, Host
 
 import fidfast
 from fidfast import GaussianStats
-from fidfast.cuda.check import TOLERANCE, problems
+from fidfast.cuda._problems import TOLERANCE, problems
 
 HOST = Host()
 DTYPES = [np.float16, ml_dtypes.bfloat16, np.float32, np.float64]

@@ -1,6 +1,5 @@
 """Every kind of mistake that a kernel may hold is a Fault that names kernel, thread, instruction and reason."""
 
-
 import numpy as np
 import pytest
 

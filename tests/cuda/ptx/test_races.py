@@ -1,6 +1,5 @@
 """The few stamps that memory keeps find exactly the conflicts that a list of all accesses would."""
 
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
