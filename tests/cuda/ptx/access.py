@@ -1,4 +1,4 @@
-"""`ld` and `st`: from the text of an instruction to a function of (threads, lanes) that accesses memory."""
+"""`ld` and `st`: decodes an instruction to a function of (threads, lanes) that accesses memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ptx.registers import DTYPES, Operands, Violation
 
 _TYPES = " ".join(name for name in DTYPES if name not in ("pred", "f16", "bf16"))
 _SPACES = ("global", "shared", "shared::cta", "local")
-# All plain accesses here: races are reported whatever order the hardware promises.
+# All are treated as plain accesses: races are reported even where the hardware orders them.
 _ORDERS = ("weak", "volatile", "relaxed")
 _SCOPES = ("cta", "gpu", "sys")
 _EVICTION_HINTS = ("evict_normal", "evict_unchanged", "evict_first", "evict_last", "no_allocate")
@@ -50,19 +50,19 @@ def decode_access(operands: Operands, instruction: Instruction) -> Callable:
 
 
 def load_words(threads, lanes, space: str, addresses: np.ndarray, dtype: np.dtype, count: int, read_only=False) -> list:
-    """`count` values from each address on, one array of values for each place."""
+    """`count` consecutive values starting at each address, as `count` arrays."""
     width = dtype.itemsize
     results = [np.empty(len(addresses), np.dtype(f"u{width}")) for _ in range(count)]
-    for places, region, inside, stamps in _accesses(threads, lanes, space, addresses, width * count):
-        for place, result in enumerate(results):
-            with _at(places):
-                result[places] = region.load(inside + np.uint64(width * place), width, stamps, read_only)
+    for positions, region, inside, stamps in _accesses(threads, lanes, space, addresses, width * count):
+        for position, result in enumerate(results):
+            with _at(positions):
+                result[positions] = region.load(inside + np.uint64(width * position), width, stamps, read_only)
     return [result.view(dtype) for result in results]
 
 
 def _load(space: str, locate: Callable, writes: list[Callable], dtype: np.dtype, read_only: bool) -> Callable:
     def execute(threads, lanes):
-        addresses = np.broadcast_to(locate(threads, lanes), threads.number_of(lanes))
+        addresses = np.broadcast_to(locate(threads, lanes), threads.count_of(lanes))
         values = load_words(threads, lanes, space, addresses, dtype, len(writes), read_only)
         for write, value in zip(writes, values, strict=True):
             write(threads, lanes, value)
@@ -74,13 +74,13 @@ def _store(space: str, locate: Callable, reads: list[Callable], width: int) -> C
     bits = np.dtype(f"u{width}")
 
     def execute(threads, lanes):
-        number = threads.number_of(lanes)
+        number = threads.count_of(lanes)
         addresses = np.broadcast_to(locate(threads, lanes), number)
         values = [np.broadcast_to(read(threads, lanes), number).view(bits) for read in reads]
-        for places, region, inside, stamps in _accesses(threads, lanes, space, addresses, width * len(reads)):
-            for place, value in enumerate(values):
-                with _at(places):
-                    region.store(inside + np.uint64(width * place), value[places], stamps)
+        for positions, region, inside, stamps in _accesses(threads, lanes, space, addresses, width * len(reads)):
+            for position, value in enumerate(values):
+                with _at(positions):
+                    region.store(inside + np.uint64(width * position), value[positions], stamps)
 
     return execute
 
@@ -93,41 +93,41 @@ def _load_parameter(locate: Callable, writes: list[Callable], dtype: np.dtype) -
         parameters = threads.parameters
         if (addresses % np.uint64(width)).any() or (addresses + np.uint64(width * len(writes)) > len(parameters)).any():
             raise Violation("misaligned or beyond the parameters")
-        for place, write in enumerate(writes):
-            offsets = np.arange(width * place, width * (place + 1))
+        for position, write in enumerate(writes):
+            offsets = np.arange(width * position, width * (position + 1))
             values = parameters[np.atleast_1d(addresses).astype(np.int64)[:, None] + offsets].view(dtype)[:, 0]
             write(threads, lanes, values.copy() if addresses.ndim else values[0])
 
     return execute
 
 
-class _at:  # noqa: N801 - reads as a word: `with _at(places)`
-    """Names the lane of a violation found among some of the lanes."""
+class _at:  # noqa: N801 - a context manager, used as `with _at(positions)`
+    """Converts the position of a violation among some of the lanes to its position among all of them."""
 
-    def __init__(self, places):
-        self._places = places
+    def __init__(self, positions):
+        self._places = positions
 
     def __enter__(self):
         return None
 
     def __exit__(self, kind, violation, trace):
         if isinstance(violation, Violation) and isinstance(self._places, np.ndarray):
-            violation.place = int(self._places[violation.place])
+            violation.position = int(self._places[violation.position])
 
 
 def _accesses(threads, lanes, space: str, addresses: np.ndarray, size: int):
-    """(places among the lanes, region, addresses within it, stamps) of aligned accesses within bounds."""
+    """Check alignment and bounds. Yields (positions among the lanes, region, addresses in it, stamps)."""
     misaligned = addresses & np.uint64(size - 1) != 0
     if misaligned.any():
-        place = np.argmax(misaligned)
-        raise Violation(f"misaligned: {size} bytes at {int(addresses[place]):#x}", place)
+        position = np.argmax(misaligned)
+        raise Violation(f"misaligned: {size} bytes at {int(addresses[position]):#x}", position)
     stamps = threads.stamps[lanes]
     if space == "global":
-        for region, places in threads.global_memory.regions_of(addresses, size):
-            yield places, region, addresses[places], stamps[places]
+        for region, positions in threads.global_memory.regions_of(addresses, size):
+            yield positions, region, addresses[positions], stamps[positions]
     elif space in ("shared", "local"):
         arena, owners = (threads.shared, threads.block) if space == "shared" else (threads.local, threads.number)
-        region, inside = arena.place(addresses, size, owners[lanes])
+        region, inside = arena.translate(addresses, size, owners[lanes])
         yield slice(None), region, inside, stamps
     else:
         yield from _generic_accesses(threads, lanes, addresses, size)
@@ -144,5 +144,5 @@ def _generic_accesses(threads, lanes, addresses: np.ndarray, size: int):
             start = {"shared": SHARED_WINDOW, "local": LOCAL_WINDOW, "global": 0}[space]
             moved = addresses[outer] - np.uint64(start)
             with _at(outer):
-                for places, region, inside, stamps in _accesses(threads, slots[outer], space, moved, size):
-                    yield outer[places], region, inside, stamps
+                for positions, region, inside, stamps in _accesses(threads, slots[outer], space, moved, size):
+                    yield outer[positions], region, inside, stamps

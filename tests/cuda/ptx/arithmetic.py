@@ -1,6 +1,6 @@
-"""The arithmetic of PTX on NumPy arrays, where NumPy's own differs or has none: bit for bit what the PTX ISA says.
+"""PTX arithmetic on NumPy arrays, for operations that NumPy lacks or defines differently. Bit-exact by the PTX ISA.
 
-Arguments are arrays or NumPy scalars of the instruction's type. Results of integer overflow wrap.
+Arguments are arrays or NumPy scalars of the instruction's type. Integer overflow wraps around.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def unsigned(dtype: np.dtype) -> np.dtype:
 
 
 def divide(a, b):
-    """Quotient towards zero. What a GPU gives for a divisor of zero is unspecified; the caller refuses it."""
+    """Quotient rounded towards zero. The result for a zero divisor is unspecified; the caller rejects it."""
     return np.floor_divide(a - np.fmod(a, b), b)
 
 
@@ -46,20 +46,20 @@ def multiply_high(a, b):
     middle = x_high * y_low + (x_low * y_low >> half)
     other_middle = x_low * y_high + (middle & low)
     high = x_high * y_high + (middle >> half) + (other_middle >> half)
-    if a.dtype.kind == "i":  # a negative factor counts as 2^64 more than it is
+    if a.dtype.kind == "i":  # the unsigned product counts a negative factor as 2^64 more
         high = high - np.where(a < 0, y, np.uint64(0)) - np.where(b < 0, x, np.uint64(0))
     return high.view(a.dtype)
 
 
 def shift_left(a, amount):
-    """`amount` is uint32; from the width on, every bit is shifted out."""
+    """`amount` is uint32. Amounts of the width or more give zero."""
     width = 8 * a.dtype.itemsize
     kept = a << np.minimum(amount, width - 1).astype(a.dtype)
     return np.where(amount < width, kept, a.dtype.type(0))
 
 
 def shift_right(a, amount):
-    """Arithmetic for signed types, logical for others; from the width on, only the sign is left."""
+    """Arithmetic for signed types, logical for others. Amounts of the width or more leave only the sign."""
     width = 8 * a.dtype.itemsize
     kept = a >> np.minimum(amount, width - 1).astype(a.dtype)
     return kept if a.dtype.kind == "i" else np.where(amount < width, kept, a.dtype.type(0))
@@ -73,12 +73,12 @@ def funnel_shift(low, high, amount, left: bool, wrap: bool):
 
 
 def extract_bits(a, position, length):
-    """`bfe`: `length` bits of `a` from `position` on, extended by the field's sign for signed types."""
+    """`bfe`: `length` bits of `a` starting at `position`, sign-extended for signed types."""
     width = 8 * a.dtype.itemsize
     position, length = position & np.uint32(255), length & np.uint32(255)
     top = np.minimum(position + length, np.uint32(width))  # one past the field's last bit
-    # Against the upper end, then down again: the right shift brings in the sign. An empty or absent field:
-    # nothing of it for unsigned types, the sign of `a` for signed ones that start beyond the top.
+    # Shift the field to the upper end and back: the right shift extends the sign. A field that starts beyond the top
+    # is zero for unsigned types and the sign of `a` for signed types.
     field = shift_right(
         shift_left(a, width - top), (width - np.minimum(top - np.minimum(position, top), width)).astype(np.uint32)
     )
@@ -96,7 +96,7 @@ def insert_bits(field, into, position, length):
 
 
 def permute_bytes(a, b, selector):
-    """`prmt` without a mode: each nibble of the selector takes a byte of `b:a`, or its sign eight times."""
+    """`prmt` without a mode: each nibble of the selector takes a byte of `b:a`, or its sign bit eight times."""
     both = b.astype(np.uint64) << np.uint64(32) | a.astype(np.uint64)
     result = np.uint32(0)
     for place in range(4):
@@ -109,7 +109,7 @@ def permute_bytes(a, b, selector):
 
 
 def logic_by_table(a, b, c, table):
-    """`lop3`: bit i of `table` is the result where the bits of a, b, c spell i."""
+    """`lop3`: bit i of `table` is the result for bits a, b, c with 4 a + 2 b + c = i."""
     result = a.dtype.type(0)
     for row in range(8):
         if int(table) >> row & 1:
@@ -150,7 +150,7 @@ def flush(a):
 
 
 def maximum(a, b, keep_nan: bool):
-    """NaN loses against a number, unless `keep_nan`; +0 is above -0, which NumPy leaves open."""
+    """A number wins over NaN unless `keep_nan`. +0 is larger than -0, which NumPy leaves undefined."""
     return _extremum(np.maximum if keep_nan else np.fmax, np.bitwise_and, a, b)
 
 
@@ -162,7 +162,7 @@ def _extremum(choose, choose_between_zeros, a, b):
     if a.dtype.kind != "f":
         return choose(a, b)
     bits = unsigned(a.dtype)
-    # Equal values have equal bits but for zeros, whose only set bit is the sign.
+    # Equal values have equal bits except for zeros, where only the sign bit can be set.
     return np.where(a == b, choose_between_zeros(a.view(bits), b.view(bits)).view(a.dtype), choose(a, b))
 
 
@@ -187,9 +187,9 @@ def _two_product(a, b):
 
 
 def _add_to_odd(a, b):
-    """The sum in float64, rounded to odd: rounding the result once more, to fewer bits, rounds the exact sum.
+    """The sum in float64, rounded to odd. Rounding it again to fewer bits gives the correctly rounded exact sum.
 
-    (Boldo and Melquiond, Emulation of FMA and correctly rounded sums: proved algorithms using rounding to odd.)
+    Boldo and Melquiond, Emulation of FMA and correctly rounded sums: proved algorithms using rounding to odd (2008).
     """
     total, error = _two_sum(a, b)
     bits = np.atleast_1d(total).view(np.int64).reshape(np.shape(total))
@@ -204,23 +204,23 @@ def fused_multiply_add(a, b, c):
         return fused_multiply_add_to_odd(a, b, c).astype(a.dtype)
     a, b, c = (np.atleast_1d(value) for value in np.broadcast_arrays(a, b, c))
     product, error = _two_product(a, b)
-    result = product + c  # right where the product is exact, infinite or NaN
+    result = product + c  # correct if the product is exact, infinite or NaN
     inexact = np.flatnonzero((error != 0) & np.isfinite(a) & np.isfinite(b))
     if inexact.size:
         result[inexact] = _round_product_sum(a[inexact], b[inexact], c[inexact], product[inexact], error[inexact])
-    underflowed = (np.abs(product) < 2.0**-900) & (a != 0) & (b != 0)  # the error of the product is lost there
+    underflowed = (np.abs(product) < 2.0**-900) & (a != 0) & (b != 0)  # the error of the product underflows
     for place in np.flatnonzero(underflowed):
         result[place] = _libm.fma(a[place], b[place], c[place])
     return result
 
 
 def fused_multiply_add_to_odd(a, b, c):
-    """The value of a * b + c of float32 or float16 as float64, rounded to odd: the products are exact in float64."""
+    """Compute a * b + c for float32 or float16 arguments as float64, rounded to odd. Products are exact."""
     return _add_to_odd(a.astype(np.float64) * b.astype(np.float64), c.astype(np.float64))
 
 
 def _round_product_sum(a, b, c, product, error):
-    """The sum of product, error and c, rounded once; by libm where splitting may have overflowed or lost bits."""
+    """Compute product + error + c, rounded once, by libm if Dekker's splitting could overflow or underflow."""
     upper, lower = _two_sum(c, error)
     top, rest = _two_sum(product, upper)
     result = top + _add_to_odd(rest, lower)

@@ -1,4 +1,4 @@
-"""`cvt`: every conversion between the integer and floating-point types, with its rounding."""
+"""`cvt`: conversions between integer and floating-point types, with their rounding modes."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def bfloat16_to_float32(bits):
 
 
 def float32_to_bfloat16(value):
-    """To nearest, ties to even; any NaN becomes the canonical one."""
+    """To nearest, ties to even. Any NaN becomes the canonical NaN."""
     bits = value.view(np.uint32)
     rounded = (bits + np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1))) >> np.uint32(16)
     return np.where(np.isnan(value), np.uint16(0x7FFF), rounded.astype(np.uint16))
 
 
 def float64_to_bfloat16(value):
-    """Through float32 rounded to odd, which has more than two bits to spare: so rounded only once."""
+    """Correctly rounded, by way of float32 rounded to odd, which has more than two extra bits."""
     near = value.astype(np.float32)
     bits = near.view(np.uint32)
     wide = near.astype(np.float64)
@@ -35,7 +35,7 @@ def float64_to_bfloat16(value):
 
 
 def conversion(target: str, source: str, modifiers: set[str]) -> Callable:
-    """A function from values of type `source` to values of type `target`; takes what it knows out of `modifiers`."""
+    """A function from values of type `source` to values of type `target`. Removes what it handles from `modifiers`."""
     to, of = DTYPES[target], DTYPES[source]
     roundings = [modifier for modifier in ("rn", "rz", "rni", "rzi", "rmi", "rpi") if modifier in modifiers]
     modifiers.difference_update(roundings)
@@ -61,24 +61,24 @@ def conversion(target: str, source: str, modifiers: set[str]) -> Callable:
 
 def _to_integer(to: np.dtype, rounding: str | None) -> Callable:
     if rounding not in _TO_INTEGER:
-        raise Fault("a conversion to an integer must name its rounding")
+        raise Fault("a conversion to an integer needs a rounding mode")
     lowest, highest = np.iinfo(to).min, np.iinfo(to).max
     above = float(highest) + 1 if to.itemsize < 8 else 2.0 ** (64 if to.kind == "u" else 63)
 
     def convert(value):
-        """Outside the range: the nearest integer that there is. NaN: 0."""
-        whole = _TO_INTEGER[rounding](value.astype(np.float64))
-        inside = (whole >= lowest) & (whole < above)
-        limit = np.where(whole >= above, to.type(highest), to.type(lowest))
-        outside = np.where(np.isnan(whole), to.type(0), limit)
-        return np.where(inside, np.where(inside, whole, 0.0).astype(to), outside)
+        """Saturates at the ends of the range. NaN becomes 0."""
+        rounded = _TO_INTEGER[rounding](value.astype(np.float64))
+        inside = (rounded >= lowest) & (rounded < above)
+        limit = np.where(rounded >= above, to.type(highest), to.type(lowest))
+        outside = np.where(np.isnan(rounded), to.type(0), limit)
+        return np.where(inside, np.where(inside, rounded, 0.0).astype(to), outside)
 
     return convert
 
 
 def _between_integers(to: np.dtype, of: np.dtype, saturate: bool, rounding: str | None) -> Callable:
     if rounding is not None:
-        raise Fault("a conversion between integers does not round")
+        raise Fault("a conversion between integers has no rounding mode")
     if not saturate:
         return lambda value: value.astype(to)
     lowest = max(np.iinfo(to).min, np.iinfo(of).min)
@@ -112,7 +112,7 @@ def _with_flush_and_saturation(
         result = convert(value)
         if to_zero and to == np.float32:
             result = flush(result)
-        if saturate:  # into [0, 1]; NaN: 0
+        if saturate:  # to [0, 1]; NaN becomes 0
             result = np.where(result > 0, np.minimum(result, to.type(1)), to.type(0))
         return result
 

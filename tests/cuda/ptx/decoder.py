@@ -1,7 +1,7 @@
-"""Instructions that only compute: from their text to a function of (threads, lanes) that does it.
+"""Arithmetic instructions: decodes each to a function of (threads, lanes) that executes it.
 
-A form that is not known exactly - opcode, modifier, type or operand - is a fault when the kernel is first launched,
-whether the instruction would be reached or not.
+An unknown opcode, modifier, type or operand is a fault when the kernel is first launched, even if the instruction is
+never reached.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def decode(operands: Operands, instruction: Instruction) -> Callable:
 
 
 def _floating(function: Callable, ptx_type: str, flushes: bool = False) -> Callable:
-    """`function` as it computes on values of a floating-point type, which for bfloat16 means in float32."""
+    """`function` for values of a floating-point type. bfloat16 is computed in float32."""
     if ptx_type == "bf16":
         return lambda *values: float32_to_bfloat16(function(*map(bfloat16_to_float32, values)))
     if flushes and ptx_type != "f32":
@@ -46,7 +46,7 @@ def _floating(function: Callable, ptx_type: str, flushes: bool = False) -> Calla
 
 
 def _same_type(function: Callable, number: int, types: str, roundings: tuple[str, ...] = (), must_round=False):
-    """An instruction whose operands and result have one type; floating-point forms may round and flush."""
+    """An instruction whose operands and result have the same type. Floating-point forms may round and flush."""
 
     def make(operands, instruction, modifiers):
         ptx_type = modifiers.take_type(types)
@@ -54,7 +54,7 @@ def _same_type(function: Callable, number: int, types: str, roundings: tuple[str
         if ptx_type in _FLOATS.split():
             rounding = modifiers.take(*roundings)
             if must_round and rounding is None:
-                raise Fault("only the correctly rounded form is known")
+                raise Fault("only the correctly rounded form is supported")
             compute = _floating(function, ptx_type, modifiers.take("ftz") is not None)
         modifiers.finish()
         return apply(operands, instruction, compute, *[ptx_type] * (number + 1))
@@ -63,7 +63,7 @@ def _same_type(function: Callable, number: int, types: str, roundings: tuple[str
 
 
 def _multiply(operands, instruction, modifiers):
-    """`mul` and `mad`, of integers (low, high or wide) and, `mul` only, of floating-point numbers."""
+    """`mul` and `mad` of integers (low, high or wide), and `mul` of floating-point numbers."""
     adds = instruction.opcode == "mad"
     ptx_type = modifiers.take_type(_INTEGERS if adds else f"{_INTEGERS} {_FLOATS}")
     if ptx_type in _FLOATS.split():
@@ -72,7 +72,7 @@ def _multiply(operands, instruction, modifiers):
     else:
         half = modifiers.take("lo", "hi", "wide")
         if half is None or (half == "wide" and TYPE_BYTES[ptx_type] == 8):
-            raise Fault("unknown width of a product")
+            raise Fault("unknown width of the product")
         compute = {"lo": np.multiply, "hi": arithmetic.multiply_high, "wide": arithmetic.multiply_wide}[half]
         result = f"{ptx_type[0]}{2 * int(ptx_type[1:])}" if half == "wide" else ptx_type
     modifiers.finish()
@@ -84,7 +84,7 @@ def _multiply(operands, instruction, modifiers):
 def _fused(operands, instruction, modifiers):
     ptx_type = modifiers.take_type(_FLOATS)
     if modifiers.take("rn") is None:
-        raise Fault("only the correctly rounded form is known")
+        raise Fault("only the correctly rounded form is supported")
     if ptx_type == "bf16":
         compute = _fused_bfloat16
     else:
@@ -109,7 +109,7 @@ def _divide(operands, instruction, modifiers):
     if instruction.modifiers[-1] in _INTEGERS.split():
         return _same_type(checked, 2, _INTEGERS)(operands, instruction, modifiers)
     if instruction.opcode == "rem":
-        raise Fault("unknown type of a remainder")
+        raise Fault("rem needs an integer type")
     return _same_type(np.divide, 2, "f32 f64", ("rn",), must_round=True)(operands, instruction, modifiers)
 
 
@@ -180,10 +180,10 @@ def _comparison(name: str, ptx_type: str) -> Callable:
     if compare is None or (name in ("lo", "ls", "hi", "hs") and ptx_type[0] not in "ub"):
         raise Fault(f"unknown comparison: .{name}")
     if ptx_type[0] == "b" and not is_float and name not in ("eq", "ne"):
-        raise Fault(f"bits have no order: .{name}")
+        raise Fault(f"untyped bits have no order: .{name}")
     if unordered:
         return lambda a, b: compare(a, b) | np.isnan(a) | np.isnan(b)
-    if is_float and name == "ne":  # NumPy's holds for NaN, PTX's does not
+    if is_float and name == "ne":  # true for NaN in NumPy, false in PTX
         return lambda a, b: compare(a, b) & ~(np.isnan(a) | np.isnan(b))
     return compare
 
@@ -236,15 +236,15 @@ def _move(operands, instruction, modifiers):
     target, source = expect(instruction, 2)
     if not (target.startswith("{") or source.startswith("{")):
         return apply(operands, instruction, lambda value: value, ptx_type, ptx_type)
-    whole = f"b{8 * TYPE_BYTES[ptx_type]}"
+    packed = f"b{8 * TYPE_BYTES[ptx_type]}"
     parts = split_operands((target if target.startswith("{") else source)[1:-1])
     bits = 8 * TYPE_BYTES[ptx_type] // len(parts)
     part = f"b{bits}"
-    if part not in DTYPES or part == whole:
+    if part not in DTYPES or part == packed:
         raise Fault("unknown form of mov")
-    wide, narrow = DTYPES[whole].type, DTYPES[part]
+    wide, narrow = DTYPES[packed].type, DTYPES[part]
     if target.startswith("{"):
-        writes, read = [operands.writer(name, part) for name in parts], operands.reader(source, whole)
+        writes, read = [operands.writer(name, part) for name in parts], operands.reader(source, packed)
 
         def unpack(threads, lanes):
             value = read(threads, lanes)
@@ -252,7 +252,7 @@ def _move(operands, instruction, modifiers):
                 write(threads, lanes, (value >> wide(bits * place)).astype(narrow))
 
         return unpack
-    reads, write = [operands.reader(name, part) for name in parts], operands.writer(target, whole)
+    reads, write = [operands.reader(name, part) for name in parts], operands.writer(target, packed)
 
     def pack(threads, lanes):
         value = wide(0)
@@ -288,13 +288,13 @@ def _convert(operands, instruction, modifiers):
 
 
 def _convert_address(operands, instruction, modifiers):
-    """Between generic addresses and those within a space, which are the same for global memory and parameters."""
+    """Converts between generic and state-space addresses, which are equal for global memory and parameters."""
     modifiers.take_type("u64")
     to_space = modifiers.take("to") is not None
     space = modifiers.take("global", "shared", "shared::cta", "local", "const", "param")
     modifiers.finish()
     if space is None:
-        raise Fault("unknown space of an address")
+        raise Fault("unknown state space")
     start = np.uint64({"shared": SHARED_WINDOW, "shared::cta": SHARED_WINDOW, "local": LOCAL_WINDOW}.get(space, 0))
     move = np.subtract if to_space else np.add
     return apply(operands, instruction, lambda address: move(address, start), "u64", "u64")

@@ -1,4 +1,4 @@
-"""How instructions are written: modifiers, and operands that an elementwise function takes and gives."""
+"""Parsing of instructions: modifiers, and the operands of elementwise functions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ptx.registers import Operands
 
 
 class Modifiers:
-    """The modifiers of one instruction, taken one by one; what nobody takes is unknown."""
+    """The modifiers of one instruction. Each is taken once; `finish` rejects those that are left."""
 
     def __init__(self, instruction: Instruction):
         self._left = list(instruction.modifiers)
@@ -43,7 +43,7 @@ def expect(instruction: Instruction, number: int) -> tuple[str, ...]:
 
 
 def apply(operands: Operands, instruction: Instruction, function: Callable, result: str, *arguments: str) -> Callable:
-    """`result = function(arguments)`, with the types of all of them."""
+    """`result = function(arguments)`. `result` and `arguments` are PTX types."""
     target, *sources = expect(instruction, 1 + len(arguments))
     write = operands.writer(target, result)
     reads = [operands.reader(source, ptx_type) for source, ptx_type in zip(sources, arguments, strict=True)]

@@ -1,4 +1,4 @@
-"""CUDA C++ to kernels that the interpreter runs, and arrays of this process as their memory; for the tests of it."""
+"""For tests of the interpreter: compiles CUDA C++ to PTX, and launches kernels on NumPy arrays."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def compiler() -> str | None:
 
 
 def compile_kernels(source: str, architecture: int, folder: Path) -> dict[str, Kernel]:
-    """The kernels of `source` by their own names: they are declared `extern "C"`."""
+    """The kernels of `source` by name. They must be declared `extern "C"`."""
     text, ptx = folder / f"kernels_{architecture}.cu", folder / f"kernels_{architecture}.ptx"
     text.write_text(source)
     command = [compiler(), "-std=c++17", "-O3", f"-arch=compute_{architecture}", "-ptx", str(text), "-o", str(ptx)]
@@ -27,14 +27,14 @@ def compile_kernels(source: str, architecture: int, folder: Path) -> dict[str, K
 
 
 class ArrayMemory:
-    """Arrays that kernels may touch; those in `unwritten` count as never written."""
+    """Arrays that kernels may access. Those in `unwritten` count as uninitialised."""
 
     def __init__(self, arrays, unwritten=()):
         self.allocations = []
         for array in arrays:
             data = array.reshape(-1).view(np.uint8)  # a view: the arrays are contiguous
-            known = not any(array is other for other in unwritten)
-            self.allocations.append(Allocation(array.ctypes.data, data, np.full(data.size, known)))
+            written = not any(array is other for other in unwritten)
+            self.allocations.append(Allocation(array.ctypes.data, data, np.full(data.size, written)))
 
     def find(self, address: int) -> Allocation | None:
         for allocation in self.allocations:
@@ -44,7 +44,7 @@ class ArrayMemory:
 
 
 def launch(kernel: Kernel, grid, block, *arguments, unwritten=(), dynamic_shared_bytes=0, step_limit=1_000_000):
-    """Launch with arrays for pointers, numbers, and bytes for structs; arrays in `unwritten` have no values yet."""
+    """Launch with arrays for pointers, numbers, and bytes for structs. Arrays in `unwritten` are uninitialised."""
     memory = ArrayMemory([argument for argument in arguments if isinstance(argument, np.ndarray)], unwritten)
     given = []
     for parameter, argument in zip(kernel.parameters, arguments, strict=True):

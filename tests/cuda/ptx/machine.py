@@ -1,8 +1,8 @@
-"""Runs kernels: many blocks at a time, each instruction for all threads that stand before it.
+"""Runs kernels: many blocks at a time, each instruction for all threads with the same program counter.
 
-Threads that diverge are kept in groups, and the group with the lowest program counter goes first, so that groups meet
-again where the code does. At an instruction that waits for others (a barrier, a shuffle), a group stops until they have
-come; when nothing else can run and they have not, that is a fault.
+Threads that diverge form groups, and the group with the lowest program counter runs first, so that groups reconverge
+where the code does. At an instruction that waits for other threads (a barrier, a shuffle), a group stops until they
+arrive. If nothing else can run and they have not arrived, that is a fault.
 """
 
 from __future__ import annotations
@@ -43,20 +43,20 @@ def launch(
     dynamic_shared_bytes: int = 0,
     step_limit: int = 1_000_000,
 ) -> Statistics:
-    """Run `kernel` to its end.
+    """Run `kernel` to completion.
 
     Parameters
     ----------
     arguments
         The bytes of each parameter.
     step_limit
-        Steps that the blocks run together may take: a kernel that needs more is taken to loop for ever.
+        Largest number of steps for each group of blocks that run together. A kernel that exceeds it is taken to loop
+        endlessly.
 
     Raises
     ------
     Fault
-        For anything a GPU would do wrong or not promise to do right; the message names kernel, block, thread,
-        instruction and reason.
+        For undefined behaviour and unsupported PTX. The message names kernel, block, thread, instruction and reason.
     """
     grid, block = ((*(int(extent) for extent in extents), 1, 1)[:3] for extents in (grid, block))
     parameters = _check_launch(kernel, grid, block, arguments)
@@ -77,16 +77,16 @@ def launch(
 
 
 def _check_launch(kernel: Kernel, grid, block, arguments: list[bytes]) -> np.ndarray:
-    """The bytes of all parameters, where the kernel looks for them."""
+    """The bytes of all parameters at their offsets."""
     if min(*grid, *block) < 1 or grid[0] >= 1 << 31 or max(grid[1:]) > 65535 or block[2] > 64:
         raise Fault(f"{kernel.name}: a grid of {grid} blocks of {block} threads cannot be launched")
     if math.prod(block) > min(1024, kernel.most_threads) or kernel.required_block not in (None, block):
-        raise Fault(f"{kernel.name}: blocks of {block} threads are not what the kernel was compiled for")
+        raise Fault(f"{kernel.name}: was not compiled for blocks of {block} threads")
     if math.prod(grid) > MOST_BLOCKS:
         raise Fault(f"{kernel.name}: races cannot be tracked over {math.prod(grid)} blocks")
     sizes = [len(argument) for argument in arguments]
     if sizes != kernel.parameter_sizes:
-        raise Fault(f"{kernel.name}: arguments of {sizes} bytes for parameters of {kernel.parameter_sizes}")
+        raise Fault(f"{kernel.name}: got arguments of {sizes} bytes, needs {kernel.parameter_sizes}")
     offsets = _parameter_offsets(kernel)
     parameters = np.zeros(max([0, *(offsets[p.name] + p.size for p in kernel.parameters)]), np.uint8)
     for parameter, argument in zip(kernel.parameters, arguments, strict=True):
@@ -96,7 +96,7 @@ def _check_launch(kernel: Kernel, grid, block, arguments: list[bytes]) -> np.nda
 
 
 def _decoded_kernel(kernel: Kernel, dynamic_shared_bytes: int) -> tuple[tuple[Layout, ...], Operands, list[_Step]]:
-    """Takes as long as a small launch, so it is done once."""
+    """Takes as long as a small launch, so the result is cached."""
     layouts = tuple(
         Layout(space, [v for v in kernel.variables.values() if v.space == space], dynamic_shared_bytes)
         for space in ("shared", "local")
@@ -138,7 +138,7 @@ class _Step:
             if modifiers not in (("sync",), ("sync", "aligned"), ("cta", "sync"), ("cta", "sync", "aligned")):
                 raise Fault("unknown form of a barrier")
             if instruction.operands != ("0",):
-                raise Fault("only barrier 0 of the whole block is known")
+                raise Fault("only barrier 0 of all threads of a block is supported")
             self.kind = _BLOCK_BARRIER
         else:
             self.kind = _COMPUTE
@@ -165,8 +165,8 @@ class _Execution:
         self._threads, self._steps, self._statistics = threads, steps, statistics
         self._last_step = statistics.steps + step_limit
         self._ready = {0: threads.lanes(np.flatnonzero(threads.live))}  # program counter: lanes
-        self._waiting: dict[int, np.ndarray | slice] = {}  # the same, of lanes that wait for others to come
-        self._counter, self._lanes = 0, ALL  # of the step in execution, for messages
+        self._waiting: dict[int, np.ndarray | slice] = {}  # the same for lanes that wait for other lanes
+        self._counter, self._lanes = 0, ALL  # of the current step, for messages
 
     def run(self) -> None:
         try:
@@ -177,12 +177,12 @@ class _Execution:
                 self._advance(counter, self._ready.pop(counter))
         except Violation as violation:
             threads = self._threads
-            where = threads.describe(int(threads.number[self._lanes][violation.place]))
+            where = threads.describe(int(threads.number[self._lanes][violation.position]))
             text = self._steps[self._counter].text if self._counter < len(self._steps) else "(the end)"
             raise Fault(f"{threads.kernel.name}: {where}: `{text}`: {violation}") from None
 
     def _advance(self, counter: int, lanes) -> None:
-        """Run `lanes` until they meet others, split, wait or end."""
+        """Run `lanes` until they join another group, diverge, wait or end."""
         next_group = min(self._ready, default=len(self._steps))
         while lanes is not None:
             if counter >= next_group:
@@ -212,16 +212,16 @@ class _Execution:
             next_group = min(self._ready, default=len(self._steps))
 
     def _leave_sequence(self, step: _Step, counter: int, lanes) -> int | None:
-        """Execute a step that ends a straight run; where its lanes go on, if they do now and all to one place."""
+        """Execute a step that changes the control flow. Returns the next program counter if all lanes share one."""
         if step.kind == _BRANCH:
             target = self._steps[step.target] if step.target < len(self._steps) else None
-            # Threads that have nothing more to do end at once: they shall not count as missing from a barrier.
+            # Threads that branch to the end exit at once, so that no barrier waits for them.
             if target is not None and target.kind == _EXIT and target.guard is None:
                 self._end(lanes)
                 return None
             return step.target
         if step.kind == _INDEXED_BRANCH:
-            index = np.broadcast_to(step.execute(self._threads, lanes), self._threads.number_of(lanes))
+            index = np.broadcast_to(step.execute(self._threads, lanes), self._threads.count_of(lanes))
             if (index >= len(step.targets)).any():
                 raise Violation("branches beyond the list of targets", np.argmax(index >= len(step.targets)))
             numbers = self._threads.number[lanes]
@@ -232,7 +232,7 @@ class _Execution:
             self._end(lanes)
             return None
         if counter in self._waiting:
-            lanes = self._threads.together(lanes, self._waiting.pop(counter))
+            lanes = self._threads.union(lanes, self._waiting.pop(counter))
             self._lanes = lanes
         if self._complete(step, lanes).all():
             self._pass(step, lanes)
@@ -242,7 +242,7 @@ class _Execution:
         return None
 
     def _split(self, lanes, condition, negated: bool):
-        """(lanes for which the guard holds, the others), None for no lanes."""
+        """Lanes for which the guard is true and lanes for which it is false. None stands for no lanes."""
         if np.ndim(condition) == 0:
             return (lanes, None) if bool(condition) != negated else (None, lanes)
         chosen = ~condition if negated else condition
@@ -255,23 +255,23 @@ class _Execution:
 
     def _put(self, counter: int, lanes) -> None:
         if counter >= len(self._steps):
-            raise Violation("runs over the end of the kernel")
+            raise Violation("runs past the end of the kernel")
         others = self._ready.get(counter)
-        self._ready[counter] = lanes if others is None else self._threads.together(lanes, others)
+        self._ready[counter] = lanes if others is None else self._threads.union(lanes, others)
 
     def _count(self, lanes) -> None:
         self._statistics.steps += 1
-        self._statistics.instructions += self._threads.number_of(lanes)
+        self._statistics.instructions += self._threads.count_of(lanes)
         if self._statistics.steps > self._last_step:
             raise Violation("still running at the step limit: an endless loop?")
 
     def _complete(self, step: _Step, lanes) -> np.ndarray:
-        """For each of the lanes that have come to `step`, whether all have that it waits for."""
+        """For each of the lanes waiting at `step`, whether all lanes that it waits for have arrived."""
         threads = self._threads
         if step.kind == _BLOCK_BARRIER:
             arrived = np.bincount(threads.block[lanes], minlength=len(threads.live_in_block))
             return (arrived == threads.live_in_block)[threads.block[lanes]]
-        mask = np.broadcast_to(step.mask(threads, lanes), threads.number_of(lanes)).astype(np.uint32)
+        mask = np.broadcast_to(step.mask(threads, lanes), threads.count_of(lanes)).astype(np.uint32)
         bit = np.uint32(1) << threads.lane.astype(np.uint32)
         if (mask & bit[lanes] == 0).any():
             raise Violation("the lane is not in its own mask", np.argmax(mask & bit[lanes] == 0))
@@ -284,7 +284,7 @@ class _Execution:
         return (mask & missing[threads.warp[lanes]]) == 0
 
     def _check_masks(self, rows: np.ndarray, lanes) -> None:
-        """Lanes of one warp may execute with different masks only if these have nothing in common."""
+        """Lanes of one warp may execute with different masks only if the masks are disjoint."""
         for other in range(32):
             theirs = rows[:, other : other + 1]
             named = (rows >> np.uint32(other)) & np.uint32(1) == 1
@@ -302,7 +302,7 @@ class _Execution:
             step.execute(self._threads, lanes)
 
     def _release(self) -> None:
-        """Nothing else can run: let those pass whose partners have all come, at least some."""
+        """Called when nothing else can run: continue the lanes whose partners have all arrived. None is a fault."""
         for counter, lanes in list(self._waiting.items()):
             self._counter, self._lanes = counter, lanes
             step = self._steps[counter]
@@ -324,21 +324,21 @@ class _Execution:
     def _not_reached(self, step: _Step) -> str:
         if step.kind == _BLOCK_BARRIER:
             return "not converged: the barrier is not reached by all live threads of the block"
-        return "not converged: the lanes of the mask do not come together"
+        return "not converged: the lanes of the mask do not meet"
 
     def _end(self, lanes) -> None:
         self._threads.leave(lanes)
         for counter, waiting in self._waiting.items():
             step, threads = self._steps[counter], self._threads
             if step.kind == _BLOCK_BARRIER:
-                deserted = np.isin(threads.block[waiting], threads.block[lanes])
+                stuck = np.isin(threads.block[waiting], threads.block[lanes])
             else:
                 ended = np.zeros(threads.count, np.uint32)
                 ended[lanes] = np.uint32(1) << threads.lane[lanes].astype(np.uint32)
-                deserted = (step.mask(threads, waiting) & _bits_by_warp(ended)[threads.warp[waiting]]) != 0
-            if deserted.any():
+                stuck = (step.mask(threads, waiting) & _bits_by_warp(ended)[threads.warp[waiting]]) != 0
+            if stuck.any():
                 self._counter, self._lanes = counter, waiting
-                raise Violation(self._not_reached(step), np.argmax(deserted))
+                raise Violation(self._not_reached(step), np.argmax(stuck))
 
 
 def _bits_by_warp(bits: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Memory as kernels see it: every access within bounds, aligned, of memory that was written, and without races."""
+"""Memory of a kernel: every access is checked for bounds, initialisation and races."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import numpy as np
 from ptx.races import AccessHistory
 from ptx.registers import Violation
 
-#: Where generic addresses of shared and local memory lie: no process has memory there.
+#: Generic addresses of shared and local memory start here. No process has memory at these addresses.
 SHARED_WINDOW, LOCAL_WINDOW, WINDOW_BYTES = 1 << 62, 1 << 61, 1 << 32
 
 
 @dataclass
 class Allocation:
-    """Global memory that a kernel may touch."""
+    """Global memory that a kernel may access."""
 
     base: int  # address of the first byte
     bytes: np.ndarray  # uint8, a view of the memory itself
-    written: np.ndarray  # bool, for each byte: was it ever written
+    written: np.ndarray  # bool, whether each byte was ever written
 
 
 class Memory(Protocol):
@@ -29,50 +29,50 @@ class Memory(Protocol):
 
 
 class Region:
-    """Bytes at consecutive addresses, accessed by many threads at once. Bounds are the caller's business."""
+    """Bytes at consecutive addresses, accessed by many threads at once. The caller checks bounds."""
 
     def __init__(self, base: int, data: np.ndarray, written: np.ndarray, tracks_races: bool = True):
         self.base, self.end = base, base + len(data)
         self._data, self._written = data, written.view(np.uint8)
-        self._wholly_written: bool | None = None
+        self._all_written: bool | None = None
         self._history = AccessHistory(base, len(data)) if tracks_races else None
         self._views: dict[int, tuple[int, np.ndarray, np.ndarray]] = {}
 
     def load(self, addresses: np.ndarray, width: int, stamps: np.ndarray, read_only: bool = False) -> np.ndarray:
         first, values, written = self._elements(width)
-        places = (addresses // np.uint64(width)).view(np.int64) - first
-        if self._wholly_written is None:
-            self._wholly_written = bool(self._written.all())
-        if not self._wholly_written:
-            initialised = written[places] == written.dtype.type(0x0101010101010101 >> (64 - 8 * width))
+        positions = (addresses // np.uint64(width)).view(np.int64) - first
+        if self._all_written is None:
+            self._all_written = bool(self._written.all())
+        if not self._all_written:
+            initialised = written[positions] == written.dtype.type(0x0101010101010101 >> (64 - 8 * width))
             if not initialised.all():
                 raise Violation("reads memory that was never written", np.argmin(initialised))
         if self._history is not None:
             self._history.load(addresses, width, stamps, read_only)
-        return values[places]
+        return values[positions]
 
     def store(self, addresses: np.ndarray, values: np.ndarray, stamps: np.ndarray) -> None:
         width = values.dtype.itemsize
         first, elements, written = self._elements(width)
-        places = (addresses // np.uint64(width)).view(np.int64) - first
+        positions = (addresses // np.uint64(width)).view(np.int64) - first
         if self._history is not None:
             self._history.store(addresses, width, stamps)
-        elements[places] = values
-        if not self._wholly_written:
-            written[places] = 0x0101010101010101 >> (64 - 8 * width)
+        elements[positions] = values
+        if not self._all_written:
+            written[positions] = 0x0101010101010101 >> (64 - 8 * width)
 
     def _elements(self, width: int) -> tuple[int, np.ndarray, np.ndarray]:
-        """(number of the first aligned element, the elements, their marks of being written)."""
+        """(number of the first aligned element, the elements, whether their bytes were written)."""
         if width not in self._views:
             skipped = -self.base % width
-            whole = skipped + (len(self._data) - skipped) // width * width
-            views = (array[skipped:whole].view(f"u{width}") for array in (self._data, self._written))
+            end = skipped + (len(self._data) - skipped) // width * width
+            views = (array[skipped:end].view(f"u{width}") for array in (self._data, self._written))
             self._views[width] = ((self.base + skipped) // width, *views)
         return self._views[width]
 
 
 class GlobalMemory:
-    """The allocations that one launch has touched so far."""
+    """The allocations that one launch has accessed so far."""
 
     def __init__(self, memory: Memory):
         self._memory = memory
@@ -80,7 +80,7 @@ class GlobalMemory:
         self._bases = np.zeros(0, np.uint64)
 
     def regions_of(self, addresses: np.ndarray, size: int) -> list[tuple[Region, np.ndarray | slice]]:
-        """The regions that accesses of `size` bytes fall into, each with the places of its accesses."""
+        """The regions that contain accesses of `size` bytes, each with the positions of its accesses."""
         lowest, highest = int(addresses.min()), int(addresses.max())
         region = self._region_at(lowest)
         if region is not None and highest + size <= region.end:
@@ -88,10 +88,10 @@ class GlobalMemory:
         found = []
         left = np.arange(len(addresses))
         while left.size:
-            place = left[np.argmin(addresses[left])]
-            region = self._region_at(int(addresses[place]))
+            position = left[np.argmin(addresses[left])]
+            region = self._region_at(int(addresses[position]))
             if region is None:
-                raise Violation(f"out of bounds: no global memory at {int(addresses[place]):#x}", place)
+                raise Violation(f"out of bounds: no global memory at {int(addresses[position]):#x}", position)
             inside = addresses[left] < np.uint64(region.end)
             found.append((region, left[inside]))
             beyond = addresses[left[inside]] > np.uint64(max(region.end - size, 0))
@@ -113,32 +113,35 @@ class GlobalMemory:
             return None
         region = Region(allocation.base, allocation.bytes, allocation.written)
         self._regions.insert(number + 1, region)
-        self._bases = np.array([known.base for known in self._regions], np.uint64)
+        self._bases = np.array([each.base for each in self._regions], np.uint64)
         return region
 
 
 class Arena:
-    """Shared memory of many blocks, or local memory of many threads: a copy of the same layout for each owner."""
+    """Shared memory of many blocks or local memory of many threads, with the same layout for each owner."""
 
     def __init__(self, layout: Layout, owners: int, tracks_races: bool):
         self._layout, self._stride = layout, layout.size
         size = owners * self._stride
         self._region = Region(0, np.zeros(size, np.uint8), np.zeros(size, bool), tracks_races)
 
-    def place(self, addresses: np.ndarray, size: int, owners: np.ndarray) -> tuple[Region, np.ndarray]:
-        """Addresses within one owner's copy to addresses within the region of all."""
+    def translate(self, addresses: np.ndarray, size: int, owners: np.ndarray) -> tuple[Region, np.ndarray]:
+        """Convert addresses in the memory of one owner to addresses in the region of all owners."""
         last = addresses + np.uint64(size - 1)
         outside = (addresses >= np.uint64(self._stride)) | (last >= np.uint64(self._stride)) | (last < addresses)
-        known = np.where(outside, np.uint64(0), addresses).view(np.int64), np.where(outside, 0, last.view(np.int64))
-        outside |= ~self._layout.inside[known[0]] | ~self._layout.inside[known[1]]
+        start, stop = (
+            np.where(outside, np.uint64(0), addresses).view(np.int64),
+            np.where(outside, 0, last.view(np.int64)),
+        )
+        outside |= ~self._layout.inside[start] | ~self._layout.inside[stop]
         if outside.any():
-            place = np.argmax(outside)
-            raise Violation(f"out of bounds: no {self._layout.space} memory at {int(addresses[place]):#x}", place)
+            position = np.argmax(outside)
+            raise Violation(f"out of bounds: no {self._layout.space} memory at {int(addresses[position]):#x}", position)
         return self._region, addresses + owners.astype(np.uint64) * np.uint64(self._stride)
 
 
 class Layout:
-    """Where the variables of one space lie: apart, so that running over an array's end does not meet the next."""
+    """Addresses of the variables of one state space, with gaps, so that overruns do not reach the next variable."""
 
     _FIRST, _GAP = 1024, 16
 
@@ -147,7 +150,7 @@ class Layout:
         self.symbols: dict[str, int] = {}
         extents = []
         end = self._FIRST
-        for variable in sorted(variables, key=lambda variable: variable.size is None):  # the dynamic one at the end
+        for variable in sorted(variables, key=lambda variable: variable.size is None):  # the dynamic one last
             size = dynamic_bytes if variable.size is None else variable.size
             start = -(-end // variable.alignment) * variable.alignment
             self.symbols[variable.name] = start

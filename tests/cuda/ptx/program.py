@@ -1,8 +1,8 @@
-"""PTX text, as nvcc or cuobjdump print it, to kernels: parameters, variables, labels, instructions.
+"""Parses PTX as printed by nvcc or cuobjdump to kernels: parameters, variables, labels, instructions.
 
-Nothing is decoded here: an instruction keeps its opcode, modifiers and operands as text. What this module does not
-know it refuses; a declaration that no supported instruction could use (a device function, a table in constant
-memory) is set aside, since its use is refused later.
+Instructions are not decoded: opcode, modifiers and operands stay text. Unknown directives are rejected. Declarations
+that no supported instruction can use (device functions, tables in constant memory) are skipped, since their use is
+rejected later.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ TYPE_BYTES |= {f"f{bits}": bits // 8 for bits in (16, 32, 64)}
 
 
 class Fault(Exception):  # noqa: N818 - not the interpreter's error but the kernel's
-    """What a GPU would do wrong, or would not promise to do right; or PTX that this interpreter does not know."""
+    """Undefined behaviour of a kernel, or PTX that this interpreter does not support."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Kernel:
     branch_targets: dict[str, list[str]] = field(default_factory=dict)  # of `brx.idx`
     most_threads: int = 1024
     required_block: tuple[int, ...] | None = None
-    decoded: dict = field(default_factory=dict, compare=False, repr=False)  # what ptx_machine made of it
+    decoded: dict = field(default_factory=dict, compare=False, repr=False)  # cache of machine.launch
 
     @property
     def parameter_sizes(self) -> list[int]:
@@ -73,7 +73,7 @@ class Kernel:
 
     @property
     def static_shared_bytes(self) -> int:
-        """What the `.shared` arrays of a fixed size take, one after the other."""
+        """Size of all `.shared` arrays of fixed size, with alignment."""
         end = 0
         for variable in self.variables.values():
             if variable.space == "shared" and variable.size is not None:
@@ -82,16 +82,16 @@ class Kernel:
 
 
 class Program:
-    """The kernels of one or several PTX modules; of two with the same name, that for the newer target."""
+    """The kernels of one or several PTX modules. Of two with the same name, the one for the newer target is kept."""
 
     def __init__(self, text: str):
         self.kernels: dict[str, Kernel] = {}
         for module in _modules(text):
             for kernel in _kernels_of(module):
-                known = self.kernels.get(kernel.name)
-                if known is None or known.target < kernel.target:
+                other = self.kernels.get(kernel.name)
+                if other is None or other.target < kernel.target:
                     self.kernels[kernel.name] = kernel
-                elif known.target == kernel.target and known.instructions != kernel.instructions:
+                elif other.target == kernel.target and other.instructions != kernel.instructions:
                     raise Fault(f"two different kernels are called {kernel.name}")
 
 
@@ -110,7 +110,7 @@ _INSTRUCTION = re.compile(r"(?:@(!?)([%\w$]+)\s+)?(\w+)((?:\.[\w:]+)*)(?:\s+(.*)
 
 
 def _modules(text: str) -> Iterator[str]:
-    """Cut at `.version`; what cuobjdump prints before and between modules goes."""
+    """Split at `.version`, without what cuobjdump prints before and between modules."""
     text = re.sub(r"/\*.*?\*/", " ", text, flags=re.DOTALL)
     for piece in re.split(r"^(?=\.version\b)", text, flags=re.MULTILINE):
         if piece.startswith(".version"):
@@ -140,10 +140,10 @@ def _kernels_of(module: str) -> Iterator[Kernel]:
             shared[variable.name] = variable
             position += match.end()
         elif re.match(_LINKAGE + r"\.(?:global|const)\b", rest):
-            position = module.index(";", position) + 1  # a kernel that names it is refused
+            position = module.index(";", position) + 1  # a kernel that uses it is rejected
         elif re.match(_LINKAGE + r"\.func\b", rest):
             opening, end = (module.find(mark, position) for mark in "{;")
-            position = (_closing_brace(module, opening) if 0 <= opening < end else end) + 1  # and so is a call
+            position = (_closing_brace(module, opening) if 0 <= opening < end else end) + 1  # and so is a call of it
         elif re.match(r"\.section\b", rest):
             position = _closing_brace(module, module.index("{", position)) + 1
         else:
@@ -198,7 +198,7 @@ def _variable(text: str) -> Variable:
 
 
 def _read_body(kernel: Kernel, body: str) -> None:
-    """Instructions in order. Braces open scopes: what is declared inside one is renamed, so that names stay unique."""
+    """Reads instructions in order. Registers declared inside of braces are renamed so that names stay unique."""
     renamings: list[dict[str, str]] = [{}]
     scopes = 0
     position = 0
@@ -274,5 +274,5 @@ def _register_names(text: str) -> Iterator[str]:
 
 
 def split_operands(text: str) -> list[str]:
-    """`a, {b, c}, [d]` to its three operands: commas inside brackets do not count."""
+    """Splits `a, {b, c}, [d]` into three operands: commas inside of brackets do not separate."""
     return [operand.strip() for operand in re.findall(r"(?:\{[^}]*\}|\[[^\]]*\]|[^,])+", text) if operand.strip()]

@@ -1,9 +1,9 @@
-"""Who touched which memory since when: conflicts between threads that nothing puts in order.
+"""Data races: conflicting accesses of threads that no barrier orders.
 
-Every access carries a stamp: block, barriers that the block has passed, barriers within the warp since, thread.
-Memory remembers the stamp of its last store and of its loads, for each granule: the narrowest width seen so far.
-Two accesses, at least one a store, conflict unless they come from one thread, or from one block with a barrier
-between, or from one warp with a `bar.warp.sync` between.
+Every access has a stamp: block, number of barriers that the block has passed, number of warp barriers since then,
+thread. For each granule (of the narrowest width accessed so far), memory keeps the stamp of the last store and one
+stamp for all loads. Two accesses, at least one of them a store, conflict unless they are made by the same thread, by
+the same block with a barrier between them, or by the same warp with a `bar.warp.sync` between them.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from ptx.registers import Violation
 _WARP_BARRIER, _BLOCK_BARRIER, _BLOCK = 11, 23, 41
 MOST_WARP_BARRIERS, MOST_BLOCK_BARRIERS, MOST_BLOCKS = (1 << 12) - 1, (1 << 18) - 1, (1 << 22) - 2
 
-# In place of the thread: several threads of the warp added to this, or threads of several warps.
+# Instead of the thread: this plus the warp for several threads of one warp, or threads of several warps.
 _SEVERAL_OF_WARP, _SEVERAL_WARPS = 1024, 2047
-_SEVERAL_BLOCKS = -1  # a whole stamp
+_SEVERAL_BLOCKS = -1  # instead of the stamp
 _NOBODY = 0
 
 
@@ -31,7 +31,7 @@ def _thread(stamps):
 
 
 def _warp(stamps):
-    """The warp, -1 for threads of several."""
+    """The warp, or -1 for threads of several warps."""
     thread = _thread(stamps)
     warp = np.where(thread >= _SEVERAL_OF_WARP, thread - _SEVERAL_OF_WARP, thread >> 5)
     return np.where(thread == _SEVERAL_WARPS, -1, warp)
@@ -51,7 +51,7 @@ def _conflicts(earlier, now):
 
 
 def _merged(earlier, now):
-    """One stamp that stands for the loads of both, as far as any later store could conflict with them."""
+    """One stamp for two loads: a later store conflicts with it if it conflicts with one of the loads."""
     same_interval = (earlier >> _BLOCK_BARRIER) == (now >> _BLOCK_BARRIER)
     same_warp = _warp(earlier) == _warp(now)
     replaced = (_thread(earlier) == _thread(now)) | (same_warp & (_warp_barriers(earlier) < _warp_barriers(now)))
@@ -72,7 +72,7 @@ def _describe(earlier: int, now: int) -> str:
 
 
 class AccessHistory:
-    """The last accesses to `size` bytes from `base` on."""
+    """The last accesses to `size` bytes starting at `base`."""
 
     def __init__(self, base: int, size: int):
         self._base, self._end = base, base + size
@@ -90,10 +90,10 @@ class AccessHistory:
                 if conflicts.any():
                     self._report("loads", "stored to", conflicts, stored, stamps, width)
             if read_only and stored.any():
-                reason = "reads through the read-only cache what this launch has written"
+                reason = "reads through the read-only cache memory that this launch has written"
                 raise Violation(reason, np.argmax(stored != 0) * self._granule // width)
         merged = stamps
-        while True:  # several lanes of one instruction may load from one granule; each pass merges one more of them
+        while True:  # several lanes of one instruction may load from one granule: each pass merges one of them
             loaded = self._loads[granules]
             if not loaded.any():
                 merged = stamps
@@ -110,25 +110,25 @@ class AccessHistory:
 
     def store(self, addresses: np.ndarray, width: int, stamps: np.ndarray) -> None:
         granules, stamps = self._granules(addresses, width, stamps)
-        for verb, earlier in ("stored to", self._stores[granules]), ("loaded from", self._loads[granules]):
+        for action, earlier in ("stored to", self._stores[granules]), ("loaded from", self._loads[granules]):
             if earlier.any():
                 conflicts = _conflicts(earlier, stamps)
                 if conflicts.any():
-                    self._report("stores to", verb, conflicts, earlier, stamps, width)
+                    self._report("stores to", action, conflicts, earlier, stamps, width)
         self._stores[granules] = stamps
         self.ever_stored = True
         kept = self._stores[granules]
         if (kept != stamps).any():
             self._report("stores to", "stored to", kept != stamps, kept, stamps, width, "in the same instruction")
 
-    def _report(self, verb, other_verb, conflicts, earlier, now, width, when="with no barrier between") -> None:
-        place = int(np.argmax(conflicts))
-        who = _describe(int(earlier[place]), int(now[place]))
-        reason = f"race: {verb} an address that {who} {other_verb}, {when}"
-        raise Violation(reason, place // max(1, width // self._granule))
+    def _report(self, action, other_action, conflicts, earlier, now, width, when="with no barrier between") -> None:
+        position = int(np.argmax(conflicts))
+        who = _describe(int(earlier[position]), int(now[position]))
+        reason = f"race: {action} an address that {who} {other_action}, {when}"
+        raise Violation(reason, position // max(1, width // self._granule))
 
     def _granules(self, addresses: np.ndarray, width: int, stamps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The granules that each access touches, with its stamp for each of them."""
+        """The granules of all accesses, and the stamp for each of them."""
         if self._granule == 0:
             self._granule = width
             self._stores = np.zeros((self._end - 1) // width - self._base // width + 1, np.int64)

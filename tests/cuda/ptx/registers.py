@@ -1,8 +1,8 @@
-"""The registers of many threads at once, and the operands of instructions as functions that read and write them.
+"""Registers of many threads, and operands of instructions as functions that read and write them.
 
-A register holds the bits of its value, as unsigned integers (predicates as bool): one array element for each thread,
-or a single scalar while all threads are known to hold the same value. `lanes` selects the threads that execute an
-instruction: an array of their positions in ascending order, or `ALL`.
+A register holds the bits of its value as unsigned integers (bool for predicates): an array with one element for each
+thread, or a scalar if all threads hold the same value. `lanes` selects the threads that execute an instruction: an
+ascending array of thread numbers, or `ALL`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ptx.program import TYPE_BYTES, Fault, Kernel
 
 ALL = slice(None)
 
-#: The NumPy type that an instruction of each PTX type computes in; bfloat16 stays bits here.
+#: The NumPy type for each PTX type. bfloat16 is kept as bits.
 DTYPES = {"pred": np.dtype(bool), "bf16": np.dtype(np.uint16)}
 DTYPES |= {f"{kind}{8 * size}": np.dtype(f"u{size}") for kind in "ub" for size in (1, 2, 4, 8)}
 DTYPES |= {f"s{8 * size}": np.dtype(f"i{size}") for size in (1, 2, 4, 8)}
@@ -24,20 +24,20 @@ DTYPES |= {f"f{8 * size}": np.dtype(f"f{size}") for size in (2, 4, 8)}
 
 
 class Violation(Exception):  # noqa: N818 - not the program's error but the kernel's
-    """A fault whose thread is known by its place among the executing lanes; the machine makes the full message."""
+    """A fault of one lane, given by its position among the executing lanes. The machine adds the other details."""
 
-    def __init__(self, reason: str, place: int = 0):
+    def __init__(self, reason: str, position: int = 0):
         super().__init__(reason)
-        self.place = int(place)
+        self.position = int(position)
 
 
 class Registers:
-    """All registers of `count` threads; which were never written is known for each thread."""
+    """All registers of `count` threads, with a record of which threads have written each of them."""
 
     def __init__(self, number: int, count: int):
         self.count = count
         self._values: list[np.ndarray | np.generic | None] = [None] * number
-        self._written_by: dict[int, np.ndarray] = {}  # only for registers that some threads have written, not all
+        self._written_by: dict[int, np.ndarray] = {}  # only for registers that some, but not all, threads have written
 
     def read(self, register: int, lanes) -> np.ndarray | np.generic:
         value = self._values[register]
@@ -53,7 +53,7 @@ class Registers:
         """`value` has the width of `dtype`, the register's storage type."""
         if lanes is ALL:
             if isinstance(value, np.ndarray) and value.ndim:
-                # An array that owns its memory is nobody else's; a view may be another register.
+                # A view may share the memory of another register.
                 value = value.view(dtype) if value.base is None else value.view(dtype).copy()
             else:
                 value = np.asarray(value).view(dtype)[()]
@@ -78,8 +78,8 @@ class Registers:
 class Operands:
     """Makes readers and writers for the operands of one kernel's instructions.
 
-    A reader is called with (threads, lanes) and gives an array or a scalar; a writer with (threads, lanes, value).
-    `symbols` are the addresses of shared and local variables and of parameters, each in its own space.
+    A reader takes (threads, lanes) and returns an array or a scalar. A writer takes (threads, lanes, value). `symbols`
+    are the addresses of shared and local variables and of parameters in their state spaces.
     """
 
     def __init__(self, kernel: Kernel, symbols: dict[str, int]):
@@ -104,12 +104,12 @@ class Operands:
         return lambda threads, lanes: constant
 
     def predicate_reader(self, text: str) -> Callable:
-        """Of a predicate operand that may be negated: `!%p`."""
+        """A reader of a predicate that may be negated: `!%p`."""
         read = self.reader(text.lstrip("!"), "pred")
         return (lambda threads, lanes: np.logical_not(read(threads, lanes))) if text.startswith("!") else read
 
     def writer(self, text: str, ptx_type: str) -> Callable:
-        """Values narrower than the register are extended by the sign that their type has."""
+        """Values narrower than the register are sign-extended or zero-extended, as their type requires."""
         if text == "_":
             return lambda threads, lanes, value: None
         number, storage = self._storage(text)

@@ -1,4 +1,4 @@
-"""The threads of some blocks of one launch, and what they share: registers, memory, and their place in the grid."""
+"""Threads of some blocks of one launch: their registers, memory and position in the grid."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _WARP = 32
 
 
 class Threads:
-    """All threads of blocks `first_block` to `first_block + blocks`, numbered through; each block fills up whole warps.
+    """All threads of blocks `first_block` to `first_block + blocks`, numbered consecutively.
 
-    Numbers that no thread has (a block of 48 fills two warps) are never live.
+    Each block is padded to a multiple of 32 threads. Padding is never live.
     """
 
     def __init__(
@@ -51,14 +51,14 @@ class Threads:
         self.stamps = races.stamp(self.block + first_block, 0, 0, self.in_block)
         self._specials: dict[tuple[str, int], np.ndarray | np.generic] = {}
 
-    def number_of(self, lanes) -> int:
+    def count_of(self, lanes) -> int:
         return self.count if lanes is ALL else len(lanes)
 
     def lanes(self, numbers: np.ndarray):
-        """Threads by ascending numbers, as ALL if they are."""
+        """Ascending thread numbers, or ALL if these are all threads."""
         return ALL if len(numbers) == self.count else numbers
 
-    def together(self, first, second):
+    def union(self, first, second):
         if first is ALL or second is ALL:
             return ALL
         marked = np.zeros(self.count, bool)
@@ -78,15 +78,15 @@ class Threads:
         self.stamps[lanes] = races.stamp((stamps >> 41) - 1, passed + 1, 0, self.in_block[lanes])
 
     def pass_warp_barrier(self, lanes, mask) -> None:
-        """Orders what the warp did before; a barrier of only a part of the live warp is taken to order nothing."""
+        """Orders the accesses of a warp. A barrier of only some of its live threads is taken to order nothing."""
         live = np.bitwise_or.reduce(
             np.where(self.live, np.uint32(1) << self.lane.astype(np.uint32), np.uint32(0)).reshape(-1, _WARP), axis=1
         )[self.warp[lanes]]
-        whole = (live & ~mask) == 0
+        complete = (live & ~mask) == 0
         stamps = self.stamps[lanes]
         if (((stamps >> 11) & races.MOST_WARP_BARRIERS) == races.MOST_WARP_BARRIERS).any():
             raise Violation("more barriers than races can be tracked over")
-        self.stamps[lanes] = np.where(whole, stamps + (1 << 11), stamps)
+        self.stamps[lanes] = np.where(complete, stamps + (1 << 11), stamps)
 
     def special(self, key: tuple[str, int]) -> np.ndarray | np.generic:
         if key not in self._specials:

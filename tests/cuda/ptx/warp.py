@@ -1,7 +1,7 @@
 """Instructions that the threads of a warp execute together.
 
-Each is decoded to two functions of (threads, lanes): the mask of the lanes that must come together, and the
-execution, which is called once they have. Registers of a warp's lanes are arranged as rows of 32.
+Each is decoded to two functions of (threads, lanes): one returns the mask of the lanes that must arrive, the other
+executes the instruction once they have. Registers of a warp's lanes are arranged as rows of 32.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ptx.program import Fault, Instruction, split_operands
 from ptx.registers import DTYPES, Operands, Violation
 
 WARP = 32
-WHOLE_WARP = np.uint32(0xFFFFFFFF)
+FULL_MASK = np.uint32(0xFFFFFFFF)
 _LANE = np.arange(WARP)
 
 
@@ -28,19 +28,19 @@ def is_warp_instruction(instruction: Instruction) -> bool:
 def decode_warp_instruction(operands: Operands, instruction: Instruction) -> tuple[Callable, Callable]:
     modifiers = Modifiers(instruction)
     if modifiers.take("sync") is None and instruction.opcode != "activemask":
-        raise Fault("only forms with .sync are known")
+        raise Fault("only forms with .sync are supported")
     return _MAKERS.get(instruction.opcode, _warp_barrier)(operands, instruction, modifiers)
 
 
-def _whole_warp(threads, lanes):
-    """The mask of `.aligned` instructions, for which a warp that has fewer than 32 threads is not enough."""
+def _full_warp(threads, lanes):
+    """The mask of `.aligned` instructions, which need a warp of 32 threads."""
     present = np.zeros(threads.count, bool)
     present[lanes] = True
     if not present.reshape(-1, WARP)[threads.warp[lanes]].all():
         alone = ~threads.live.reshape(-1, WARP)[threads.warp[lanes]].all(axis=1)
         if alone.any():
             raise Violation("needs all 32 threads of the warp", np.argmax(alone))
-    return WHOLE_WARP
+    return FULL_MASK
 
 
 def _warp_barrier(operands, instruction, modifiers):
@@ -105,7 +105,7 @@ def _vote(operands, instruction, modifiers):
     holds, mask = operands.predicate_reader(condition), operands.reader(members, "u32")
 
     def execute(threads, lanes):
-        votes = np.broadcast_to(holds(threads, lanes), threads.number_of(lanes))
+        votes = np.broadcast_to(holds(threads, lanes), threads.count_of(lanes))
         members = mask(threads, lanes)
         yes = _ballot(threads, lanes, votes) & members
         no = _ballot(threads, lanes, ~votes) & members
@@ -130,13 +130,13 @@ def _active_mask(operands, instruction, modifiers):
     write = operands.writer(target, "b32")
 
     def execute(threads, lanes):
-        write(threads, lanes, _ballot(threads, lanes, np.ones(threads.number_of(lanes), bool)))
+        write(threads, lanes, _ballot(threads, lanes, np.ones(threads.count_of(lanes), bool)))
 
     return lambda threads, lanes: np.left_shift(np.uint32(1), threads.lane[lanes].astype(np.uint32)), execute
 
 
-# Where lane l has element h of register r, for the fragments of m16n8k8 and m16n8k16 (PTX ISA, "Matrix Fragments for
-# mma.m16n8k16 with floating point type"): with g = l // 4 and t = l % 4,
+# Position of element h of register r of lane l in the fragments of m16n8k8 and m16n8k16 (PTX ISA, "Matrix Fragments for
+# mma.m16n8k16 with floating point type"), with g = l // 4 and t = l % 4:
 #   A: row g + 8 (r % 2), column 2t + h + 8 (r // 2);  B: row 2t + h + 8r, column g;  C, D: row g + 8 (r // 2), column
 #   2t + r % 2.
 _GROUP, _IN_GROUP = _LANE // 4, _LANE % 4
@@ -162,14 +162,14 @@ def _matrix_multiply(operands, instruction, modifiers):
     c_reads = [operands.reader(name, "f32") for name in names[3]]
 
     def halves(bits, threads, lanes):
-        """The two elements of each register, in rows of a warp's lanes."""
-        words = np.broadcast_to(bits(threads, lanes), threads.number_of(lanes)).reshape(-1, WARP)
+        """The two 16-bit elements of each register, in rows of 32 lanes."""
+        words = np.broadcast_to(bits(threads, lanes), threads.count_of(lanes)).reshape(-1, WARP)
         for half in (words & np.uint32(0xFFFF), words >> np.uint32(16)):
             half = half.astype(np.uint16)
             yield bfloat16_to_float32(half) if element == "bf16" else half.view(np.float16)
 
     def execute(threads, lanes):
-        warps = threads.number_of(lanes) // WARP
+        warps = threads.count_of(lanes) // WARP
         a, b, c = np.empty((warps, 16, depth)), np.empty((warps, depth, 8)), np.empty((warps, 16, 8))
         for r, read in enumerate(a_reads):
             for h, value in enumerate(halves(read, threads, lanes)):
@@ -184,7 +184,7 @@ def _matrix_multiply(operands, instruction, modifiers):
         for r, write in enumerate(writes):
             write(threads, lanes, d[:, _GROUP + 8 * (r // 2), 2 * _IN_GROUP + r % 2].ravel())
 
-    return _whole_warp, execute
+    return _full_warp, execute
 
 
 def _load_matrices(operands, instruction, modifiers):
@@ -214,7 +214,7 @@ def _load_matrices(operands, instruction, modifiers):
             low, high = (rows[:, matrix, _GROUP, 2 * _IN_GROUP + h].astype(np.uint32) for h in (0, 1))
             write(threads, lanes, (high << np.uint32(16) | low).ravel())
 
-    return _whole_warp, execute
+    return _full_warp, execute
 
 
 _MAKERS = {
