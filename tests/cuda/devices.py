@@ -1,6 +1,6 @@
-"""Where the laws are stated: the host, a device of the stand-in, and a real GPU by way of torch.
+"""Devices that the tests run on: the host, a device of the stand-in, and a real GPU by way of torch.
 
-A place has a name, as `Moments.device` tells it, and makes arrays that lie there.
+Each has a name, as in `Moments.device`, and makes arrays on the device.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-#: How rows may lie in memory.
+#: Memory layouts of features.
 LAYOUTS = ("rows", "padded", "transposed", "steps")
 
 
-def _laid_out(values: np.ndarray, layout: str, empty) -> Any:
-    """The values in memory that `empty(shape, dtype)` makes; what lies between them is NaN."""
+def _view(values: np.ndarray, layout: str, empty) -> Any:
+    """A view of the shape of `values` into memory that `empty(shape, dtype)` allocates."""
     n, dim = values.shape
     if layout == "transposed":
         view = empty((dim, n), values.dtype).T
@@ -34,7 +34,7 @@ class Host:
     name: str = "cpu"
 
     def array(self, values: np.ndarray, layout: str = "rows") -> Any:
-        view = _laid_out(values, layout, lambda shape, dtype: np.full(shape, np.nan, dtype))
+        view = _view(values, layout, lambda shape, dtype: np.full(shape, np.nan, dtype))
         view[...] = values
         return view
 
@@ -61,9 +61,9 @@ class RealDevice:
     def array(self, values: np.ndarray, layout: str = "rows") -> Any:
         import torch
 
-        brain = values.dtype == ml_dtypes.bfloat16  # NumPy's has to be told to torch by its bits
-        given = torch.from_numpy(np.ascontiguousarray(values.view(np.int16) if brain else values))
-        given = given.view(torch.bfloat16) if brain else given
-        view = _laid_out(values, layout, lambda shape, _: torch.full(shape, float("nan"), dtype=given.dtype).cuda())
-        view.copy_(given)
+        is_bfloat16 = values.dtype == ml_dtypes.bfloat16  # torch does not know the dtype of ml_dtypes
+        tensor = torch.from_numpy(np.ascontiguousarray(values.view(np.int16) if is_bfloat16 else values))
+        tensor = tensor.view(torch.bfloat16) if is_bfloat16 else tensor
+        view = _view(values, layout, lambda shape, _: torch.full(shape, float("nan"), dtype=tensor.dtype).cuda())
+        view.copy_(tensor)
         return view

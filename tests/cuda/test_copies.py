@@ -1,11 +1,11 @@
-"""Moments and Gaussians as values on a device: copies, pickles, files, sums, and the way from one device to another."""
+"""Moments and Gaussians on devices: copies, pickles, files, sums, and moves between devices."""
 
 import copy
 import pickle
 
 import numpy as np
 import pytest
-from places import Host, StandinDevice
+from devices import Host, StandinDevice
 
 import fidfast
 from fidfast import GaussianStats, Moments
@@ -15,16 +15,17 @@ pytestmark = pytest.mark.usefixtures("extension")
 HOST, FIRST, SECOND = Host(), StandinDevice("cuda:0"), StandinDevice("cuda:1")
 
 
-def moments_of(place, *batches, **options):
-    moments = Moments(5, "float64", device=place.name, **options)
+def moments_of(device, *batches, **options):
+    moments = Moments(5, "float64", device=device.name, **options)
     for batch in batches:
-        moments.update(place.array(batch))
+        moments.update(device.array(batch))
     return moments
 
 
+@pytest.mark.grid(keep=2)
 @pytest.mark.parametrize("n", [0, 3, 40, 1100])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_copies_pickles_and_checkpoints_go_on_with_the_same_digits(rng, tmp_path, n, dtype):
+def test_copies_pickles_and_checkpoints_continue_bit_for_bit(rng, tmp_path, n, dtype):
     rows = rng.standard_normal((n + 1050, 5)).astype(dtype)
     original = moments_of(FIRST, rows[:n], extractor="tower")
     original.save(tmp_path / "run")
@@ -34,13 +35,13 @@ def test_copies_pickles_and_checkpoints_go_on_with_the_same_digits(rng, tmp_path
         "pickle": (pickle.loads(pickle.dumps(original)), "cpu"),
         "checkpoint": (Moments.load(tmp_path / "run.npz"), "cpu"),
     }
-    untouched = copy.copy(original)
+    before = copy.copy(original)
     original.update(FIRST.array(rows[n:]))
-    for name, (other, where) in copies.items():
-        assert other == untouched, name
-        assert untouched == other, name
-        assert other.device == where, name
-        other.update(FIRST.array(rows[n:]))  # from the host it follows the rows
+    for name, (other, device) in copies.items():
+        assert other == before, name
+        assert before == other, name
+        assert other.device == device, name
+        other.update(FIRST.array(rows[n:]))  # moments on the host move to the device of the rows
         assert other.device == "cuda:0"
         assert other == original, name
         assert other.stats() == original.stats()
@@ -51,19 +52,19 @@ def test_equal_moments_have_equal_bits(dtype):
     rows = np.zeros((3, 5), dtype)
     other = rows.copy()
     other[1, 2] = -0.0
-    for place in (HOST, FIRST):
-        assert moments_of(place, rows) == moments_of(place, rows.copy())
-        assert moments_of(place, rows) != moments_of(place, other)
+    for device in (HOST, FIRST):
+        assert moments_of(device, rows) == moments_of(device, rows.copy())
+        assert moments_of(device, rows) != moments_of(device, other)
 
 
-def test_the_text_of_moments_names_the_device(rng):
+def test_repr_names_the_device(rng):
     rows = rng.standard_normal((4, 5))
-    for place, told in ((HOST, ""), (FIRST, ", device='cuda:0'"), (SECOND, ", device='cuda:1'")):
-        text = f"Moments(dim=5, num_samples=4, precision='float64', extractor=None{told})"
-        assert repr(moments_of(place, rows)) == text
+    for device, suffix in ((HOST, ""), (FIRST, ", device='cuda:0'"), (SECOND, ", device='cuda:1'")):
+        expected = f"Moments(dim=5, num_samples=4, precision='float64', extractor=None{suffix})"
+        assert repr(moments_of(device, rows)) == expected
 
 
-def test_moments_follow_features_unless_told_where_they_are(rng):
+def test_moments_move_to_the_features_unless_a_device_is_given(rng):
     rows = rng.standard_normal((4, 5))
     follows, stays = Moments(5), Moments(5, device="cpu")
     for moments in (follows, stays):
@@ -73,7 +74,7 @@ def test_moments_follow_features_unless_told_where_they_are(rng):
     assert (follows.device, stays.device) == ("cuda:0", "cpu")
     assert (copy.copy(follows)._stays, copy.copy(stays)._stays) == (False, True)
     assert follows == stays
-    # Once on a GPU they stay: rows of the host and of another GPU are copied there.
+    # Moments on a GPU stay there: rows on the host or on another GPU are copied to it.
     follows.update(rows)
     follows.update(SECOND.array(rows))
     stays.update(rows)
@@ -82,25 +83,25 @@ def test_moments_follow_features_unless_told_where_they_are(rng):
     assert follows == stays
 
 
-@pytest.mark.parametrize("mine", [HOST, FIRST, SECOND], ids=lambda place: place.name)
-@pytest.mark.parametrize("theirs", [HOST, FIRST, SECOND], ids=lambda place: place.name)
-def test_merge_and_unmerge_take_moments_from_anywhere(rng, mine, theirs):
+@pytest.mark.parametrize("device", [HOST, FIRST, SECOND], ids=lambda device: device.name)
+@pytest.mark.parametrize("other_device", [HOST, FIRST, SECOND], ids=lambda device: device.name)
+def test_merge_and_unmerge_of_moments_on_different_devices(rng, device, other_device):
     rows = rng.standard_normal((30, 5))
-    moments, other = moments_of(mine, rows[:12]), moments_of(theirs, rows[12:])
+    moments, other = moments_of(device, rows[:12]), moments_of(other_device, rows[12:])
     expected = moments_of(HOST, rows[:12], rows[12:])
     before = copy.copy(other)
     total = moments + other
     moments += other
     assert moments == total == expected
-    assert moments.device == mine.name
+    assert moments.device == device.name
     moments.unmerge(other)
     assert moments == moments_of(HOST, rows[:12])
     assert other == before
-    assert other.device == theirs.name
+    assert other.device == other_device.name
 
 
 @pytest.mark.parametrize("n", [3, 40])
-def test_statistics_are_values_of_the_host(rng, tmp_path, n):
+def test_stats_are_arrays_on_the_host(rng, tmp_path, n):
     stats = moments_of(FIRST, rng.standard_normal((n, 5)), extractor="tower").stats(ddof=0)
     stats.save(tmp_path / "stats")
     loaded = GaussianStats.load(tmp_path / "stats.npz")
@@ -111,48 +112,50 @@ def test_statistics_are_values_of_the_host(rng, tmp_path, n):
     for array in (stats.mu, stats.sigma):
         with pytest.raises(ValueError, match="read-only"):
             array[...] = 0
-    kept = stats.sigma
-    expected = kept.copy()
+    sigma = stats.sigma
+    expected = sigma.copy()
     del stats
-    np.testing.assert_array_equal(kept, expected)
+    np.testing.assert_array_equal(sigma, expected)
 
 
+@pytest.mark.grid(keep=1)
 @pytest.mark.parametrize("n", [3, 40])
-def test_distances_between_places(rng, n):
-    """Where either side lies on a GPU, the work is done there; two GPUs do it on the first side's."""
+def test_distances_between_devices(rng, n):
+    """The distance is computed on the GPU of either argument; of two GPUs, on that of the first."""
     rows1, rows2 = rng.standard_normal((n, 5)), rng.standard_normal((30, 5)) + 0.5
     expected = fidfast.fid(rows1, rows2)
-    stats = {(place, k): moments_of(place, rows).stats() for place in (HOST, FIRST, SECOND) for k, rows in
-             enumerate((rows1, rows2))}  # fmt: skip
+    stats = {
+        (device, k): moments_of(device, rows).stats()
+        for device in (HOST, FIRST, SECOND)
+        for k, rows in enumerate((rows1, rows2))
+    }
     for one in (HOST, FIRST, SECOND):
         for other in (HOST, FIRST, SECOND):
-            # The same rows in the same order of sums: some eps of the traces, 10.
+            # Sums in the same order: a few eps times the traces, which are about 10.
             found = fidfast.frechet_distance(stats[one, 0], stats[other, 1])
             assert abs(found - expected) <= 1e-13 * 10
             assert fidfast.fid(one.array(rows1), other.array(rows2)) == pytest.approx(expected, rel=1e-12)
-    # The factor of a reference that came to the GPU is kept there.
+    # Copies of the reference on both GPUs are cached with their factors.
     assert set(stats[HOST, 1]._elsewhere) == {0, 1}
 
 
-def test_a_gaussian_is_taken_to_a_device_once(rng, cuda):
+def test_a_gaussian_is_copied_to_a_device_once(rng, cuda):
     reference, generated = (
         GaussianStats(np.zeros(5), np.eye(5)),
         moments_of(FIRST, rng.standard_normal((40, 5))).stats(),
     )
-    values = {fidfast.frechet_distance(reference, generated)}
+    distance = fidfast.frechet_distance(reference, generated)
     cuda.clear_calls()
-    values.add(fidfast.frechet_distance(reference, generated))
-    factorisations = [call for call in cuda.calls() if call.name == "cusolverDnXpotrf"]
-    assert factorisations == []
-    assert len(values) == 1
+    assert fidfast.frechet_distance(reference, generated) == distance
+    assert "cusolverDnXpotrf" not in [call.name for call in cuda.calls()]
 
 
-def test_work_on_two_devices_leaves_the_threads_device(rng, cuda):
+def test_the_current_device_does_not_change(rng, cuda):
     rows = rng.standard_normal((40, 5))
     for current in (0, 1):
         cuda.current_device = current
-        for place in (FIRST, SECOND):
-            moments = moments_of(place, rows)
+        for device in (FIRST, SECOND):
+            moments = moments_of(device, rows)
             fidfast.frechet_distance(moments.stats(), GaussianStats(np.zeros(5), np.eye(5)))
             moments.reset()
             with pytest.raises(ValueError, match="a covariance needs"):
@@ -161,25 +164,25 @@ def test_work_on_two_devices_leaves_the_threads_device(rng, cuda):
             assert cuda.current_device == current
 
 
-def test_places_that_are_none():
+def test_invalid_devices():
     for name in ("gpu", "cuda:x", "cuda:-1", "mps"):
         with pytest.raises(ValueError, match=f"device must be 'cpu', 'cuda' or 'cuda:N', got '{name}'"):
             Moments(3, device=name)
     assert Moments(3, device="cuda").device == "cuda:0"
 
 
-def test_the_core_refuses_what_lies_elsewhere(extension, rng):
-    """The package brings things together; a caller of the compiled module is told that they are not."""
-    here, there = extension.Moments(5, "float64", 0), extension.Moments(5, "float64", 1)
+def test_the_extension_rejects_mixed_devices(extension, rng):
+    """The Python package copies arguments to one device; the extension does not."""
+    first, second = extension.Moments(5, "float64", 0), extension.Moments(5, "float64", 1)
     rows = rng.standard_normal((9, 5))
-    for work in (here.merge, here.unmerge, here.equals):
+    for work in (first.merge, first.unmerge, first.equals):
         with pytest.raises(ValueError, match="they lie on the devices 0 and 1"):
-            work(there)
+            work(second)
     with pytest.raises(ValueError, match="features are on CUDA device 1, but the work is on device 0"):
-        here.update(SECOND.array(rows))
-    here.update(rows)
-    there.update(rows)
-    pair = here.stats(1), there.stats(1)
+        first.update(SECOND.array(rows))
+    first.update(rows)
+    second.update(rows)
+    pair = first.stats(1), second.stats(1)
     for work in (extension.frechet_distance, extension.frechet_terms, extension.transport_map):
         with pytest.raises(ValueError, match="they lie on the devices 0 and 1"):
             work(*pair)

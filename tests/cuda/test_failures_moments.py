@@ -1,20 +1,19 @@
-"""A failure of every single call to CUDA and its libraries: an error, no leak, nothing changed, and then it works."""
+"""Each CUDA call of moments fails in turn: an error is raised, nothing leaks or changes, and a retry succeeds."""
 
 import copy
 
 import numpy as np
 import pytest
 from device_arrays import DeviceArray
-from faults import fail_each_call
 
-from fidfast import Moments, _core, devices
+from fidfast import Moments, _core
 
 pytestmark = pytest.mark.usefixtures("extension")
 
 
-def same(numbers, expected):
-    """Sums in another order, as in the laws."""
-    return np.allclose(numbers, expected, rtol=1e-12, atol=1e-12)
+def near(found, expected):
+    """Equal up to the rounding of sums in a different order."""
+    return np.allclose(found, expected, rtol=1e-12, atol=1e-12)
 
 
 def moments_of(*batches):
@@ -25,13 +24,13 @@ def moments_of(*batches):
 
 
 def bits(moments):
-    """All that they are, to be compared without a kernel."""
+    """The complete state, for comparisons without a kernel."""
     (state,) = (block.state() for block in moments._blocks)
     return [value.tobytes() if isinstance(value, np.ndarray) else value for value in state.values()]
 
 
-def moments_with(rng, folded, waiting):
-    """`folded` rows as mean and scatter, that nobody has to fold, and rows that wait."""
+def moments_with(extension, rng, folded, waiting):
+    """Moments with a mean and scatter of `folded` rows and `waiting` rows, on the device and on the host."""
     mixing = rng.standard_normal((3, 3))
     state = {
         "dim": 3,
@@ -44,38 +43,38 @@ def moments_with(rng, folded, waiting):
         "wide_rows": rng.standard_normal((waiting, 3)),
     }
     host = Moments._of_blocks([_core.Moments.from_state(state)], None)
-    return Moments._of_blocks([devices.moved(host._blocks[0], 0)], None), host
+    return Moments._of_blocks([extension.Moments.from_state(state, 0)], None), host
 
 
 # Moments ------------------------------------------------------------------------------------------------------------
 
 
-def test_making_moments(cuda):
+def test_creating_moments(fail_each_call):
     names = fail_each_call(
-        cuda,
         lambda: (),
         lambda: Moments(3, device="cuda:0"),
-        lambda made: made == Moments(3, device="cuda:0"),
+        lambda moments: moments == Moments(3, device="cuda:0"),
     )
     assert names.count("cudaMalloc") > 15
     assert "cudaHostAlloc" in names
 
 
-#: Rows before and rows of the batch, and whether the former are kept until then.
+#: Number of rows before the update, and of the batch. Up to dim rows are kept; later rows wait until a block is full.
 UPDATES = {
-    "rows are kept": (1, 2),
-    "kept rows become waiting ones": (3, 4),
-    "rows wait": (40, 5),
-    "a block folds": (1020, 10),
-    "a block folds, and it is the first": (0, 1024),
-    "a block folds, and it is the second": (2040, 10),
+    "kept": (1, 2),
+    "kept to waiting": (3, 4),
+    "waiting": (40, 5),
+    "one block": (1020, 10),
+    "first block": (0, 1024),
+    "second block": (2040, 10),
     "several blocks": (1020, 1030),
 }
 
 
-@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.grid(keep=5)
+@pytest.mark.parametrize("with_stream", [True, False])
 @pytest.mark.parametrize("size", UPDATES)
-def test_updates(rng, cuda, streams, size, known):
+def test_updates(rng, fail_each_call, streams, size, with_stream):
     first, n = UPDATES[size]
     rows = rng.standard_normal((first + n, 3))
     stream = streams()
@@ -83,13 +82,12 @@ def test_updates(rng, cuda, streams, size, known):
     start = moments_of(rows[:first])
     before, after = bits(start), bits(moments_of(*([rows[:first]] if first else []), rows[first:]))
     names = fail_each_call(
-        cuda,
         lambda: (copy.copy(start),),
-        lambda moments: moments.update(batch, stream=stream if known else None),
+        lambda moments: moments.update(batch, stream=stream if with_stream else None),
         lambda _, moments: bits(moments) == after,
         lambda moments: bits(moments) == before,
     )
-    if known:
+    if with_stream:
         assert names[-2:] == ["cudaEventRecord", "cudaStreamWaitEvent"]
         assert "cudaStreamSynchronize" not in names
     else:
@@ -97,12 +95,11 @@ def test_updates(rng, cuda, streams, size, known):
     assert ("cublasDsyrk_v2" in names) == ("block" in size)
 
 
-def test_updates_from_the_host(rng, cuda):
+def test_updates_from_the_host(rng, fail_each_call):
     rows = rng.standard_normal((9, 3))
     start = moments_of(rows[:4])
     before, after = bits(start), bits(moments_of(rows[:4], rows[4:]))
     fail_each_call(
-        cuda,
         lambda: (copy.copy(start),),
         lambda moments: moments.update(rows[4:]),
         lambda _, moments: bits(moments) == after,
@@ -110,7 +107,7 @@ def test_updates_from_the_host(rng, cuda):
     )
 
 
-#: Rows folded and waiting of one side and of the other.
+#: Numbers of folded and waiting rows of both moments.
 MERGES = {
     "kept": ((0, 1), (0, 2)),
     "waiting": ((0, 2), (0, 2)),
@@ -120,26 +117,24 @@ MERGES = {
 
 
 @pytest.mark.parametrize("size", MERGES)
-def test_merge_and_unmerge(rng, cuda, size):
-    (ours, _), (theirs, _) = (moments_with(rng, *rows) for rows in MERGES[size])
-    whole = ours + theirs
-    before, after, other = bits(ours), bits(whole), bits(theirs)
+def test_merge_and_unmerge(extension, rng, fail_each_call, size):
+    (one, _), (other, _) = (moments_with(extension, rng, *rows) for rows in MERGES[size])
+    merged = one + other
+    before, after, other_bits = bits(one), bits(merged), bits(other)
     fail_each_call(
-        cuda,
-        lambda: (copy.copy(ours),),
-        lambda moments: moments.merge(theirs),
-        lambda _, moments: [bits(moments), bits(theirs)] == [after, other],
-        lambda moments: [bits(moments), bits(theirs)] == [before, other],
+        lambda: (copy.copy(one),),
+        lambda moments: moments.merge(other),
+        lambda _, moments: [bits(moments), bits(other)] == [after, other_bits],
+        lambda moments: [bits(moments), bits(other)] == [before, other_bits],
     )
-    rest = copy.copy(whole)
-    rest.unmerge(theirs)
+    rest = copy.copy(merged)
+    rest.unmerge(other)
     expected = bits(rest)
     fail_each_call(
-        cuda,
-        lambda: (copy.copy(whole),),
-        lambda moments: moments.unmerge(theirs),
-        lambda _, moments: [bits(moments), bits(theirs)] == [expected, other],
-        lambda moments: [bits(moments), bits(theirs)] == [after, other],
+        lambda: (copy.copy(merged),),
+        lambda moments: moments.unmerge(other),
+        lambda _, moments: [bits(moments), bits(other)] == [expected, other_bits],
+        lambda moments: [bits(moments), bits(other)] == [after, other_bits],
     )
 
 
@@ -151,38 +146,38 @@ READERS = {
 }
 
 
+@pytest.mark.grid(keep=5)
 @pytest.mark.parametrize("rows", [(0, 2), (0, 5), (1030, 2)], ids=["kept", "waiting", "folded with waiting"])
 @pytest.mark.parametrize("reader", READERS)
-def test_reading(rng, cuda, rows, reader):
-    moments, host = moments_with(rng, *rows)
+def test_reading(extension, rng, fail_each_call, rows, reader):
+    moments, host = moments_with(extension, rng, *rows)
     kept, before, sigma = copy.copy(moments), bits(moments), host.stats().sigma
-    right = {
-        "stats": lambda stats: same(stats.sigma, sigma),
+    correct = {
+        "stats": lambda stats: near(stats.sigma, sigma),
         "copy": lambda other: bits(other) == before,
         "state": lambda state: state["count"] == rows[0] and len(state["wide_rows"]) == rows[1],
         "==": lambda equal: equal,
     }[reader]
-    fail_each_call(cuda, lambda: (), lambda: READERS[reader](moments, kept), right, lambda: bits(moments) == before)
+    fail_each_call(lambda: (), lambda: READERS[reader](moments, kept), correct, lambda: bits(moments) == before)
 
 
 @pytest.mark.parametrize("rows", [(0, 2), (1030, 1)], ids=["kept", "folded with waiting"])
-def test_reset(rng, cuda, rows):
-    start = moments_with(rng, *rows)[0]
-    before, nothing = bits(start), bits(Moments(3, "float64", device="cuda:0"))
+def test_reset(extension, rng, fail_each_call, rows):
+    start = moments_with(extension, rng, *rows)[0]
+    before, empty = bits(start), bits(Moments(3, "float64", device="cuda:0"))
     fail_each_call(
-        cuda,
         lambda: (copy.copy(start),),
         lambda moments: moments.reset(),
-        lambda _, moments: bits(moments) == nothing,
+        lambda _, moments: bits(moments) == empty,
         lambda moments: bits(moments) == before,
     )
 
 
 @pytest.mark.parametrize("rows", [(0, 2), (1030, 1)], ids=["kept", "folded with waiting"])
-def test_a_batch_that_is_not_finite(rng, cuda, streams, rows):
-    """Found while calls fail: the rows before it are still there, whether it is told or forgotten."""
-    start = moments_with(rng, *rows)[0]
-    before, nothing = bits(start), bits(Moments(3, "float64", device="cuda:0"))
+def test_a_nonfinite_batch(extension, rng, cuda, streams, rows, fail_each_call):
+    """Rows of earlier batches stay, whether the bad batch is reported or discarded by a reset."""
+    start = moments_with(extension, rng, *rows)[0]
+    before, empty = bits(start), bits(Moments(3, "float64", device="cuda:0"))
     stream = streams()
     bad, good = (DeviceArray(values, stream=stream) for values in (np.full((5, 3), np.inf), np.ones((5, 3))))
 
@@ -193,22 +188,21 @@ def test_a_batch_that_is_not_finite(rng, cuda, streams, rows):
         cuda.synchronize()
         return (moments,)
 
-    def rows_before(moments):
-        """Once told of, or at once where it was told before."""
+    def unchanged(moments):
+        """The first read reports the bad batch, unless it was reported before."""
         try:
             assert bits(moments) == before
-        except ValueError as told:
-            assert "the first such row is 0 of the batch before the last 1" in str(told)  # noqa: PT017
+        except ValueError as error:
+            assert "the first such row is 0 of the batch before the last 1" in str(error)  # noqa: PT017
         return bits(moments) == before
 
-    fail_each_call(cuda, make, Moments.reset, lambda _, moments: bits(moments) == nothing, rows_before)
+    fail_each_call(make, Moments.reset, lambda _, moments: bits(moments) == empty, unchanged)
 
     def read(moments):
         with pytest.raises(ValueError, match="the first such row is 0 of the batch before the last 1"):
             moments.stats()
 
     fail_each_call(
-        cuda,
         make,
         read,
         lambda _, moments: bits(moments) == before,
@@ -216,23 +210,24 @@ def test_a_batch_that_is_not_finite(rng, cuda, streams, rows):
     )
 
 
-def test_rows_of_float32_are_not_taken_for_rows_of_16_bits_after_a_failure(cuda, extension, streams):
-    """GPUs that are slow in float64 multiply the latter otherwise. Nothing runs here, so that no array is written."""
+def test_float32_rows_are_not_treated_as_float16_after_a_failure(cuda, extension, streams):
+    """Devices that are slow in float64 multiply float16 rows on tensor cores. No queued work runs in this test."""
     stream = streams(1)
-    wide, halves, rest = (
+    float32, float16, rest = (
         DeviceArray((n, 512), dtype, device=1, stream=stream)
         for n, dtype in ((1000, np.float32), (30, np.float16), (24, np.float16))
     )
     both = [extension.Moments(512, "float32", 1) for _ in range(2)]
     for moments in both:
-        moments.update(wide, stream)
+        moments.update(float32, stream)
     cuda.clear_calls()
-    both[0].update(halves, stream)  # folds a block, and leaves a few rows of 16 bits waiting
+    both[0].update(float16, stream)  # folds a block, and leaves a few float16 rows waiting
     names = [call.name for call in cuda.calls()]
     assert names.count("cudaEventRecord") == names.count("cudaStreamWaitEvent") == 2  # in each of the two streams
-    place = names.index("cudaEventRecord", names.index("cudaEventRecord") + 1) - 2  # where the first two are not called
-    with cuda.failing(place + 1), pytest.raises(RuntimeError, match="cudaStreamSynchronize"):
-        both[1].update(halves)  # waits instead
+    # Without a stream the first two of these calls are replaced by a wait, which fails.
+    index = names.index("cudaEventRecord", names.index("cudaEventRecord") + 1) - 2
+    with cuda.failing(index + 1), pytest.raises(RuntimeError, match="cudaStreamSynchronize"):
+        both[1].update(float16)
     cuda.clear_calls()
     both[1].update(rest, stream)
     names = [call.name for call in cuda.calls()]

@@ -1,4 +1,4 @@
-"""What the host does with features of a GPU: all of it without the extension, and what has no other way."""
+"""Features on a GPU are copied to the host without the extension, and by metrics that run on the host only."""
 
 import ml_dtypes
 import numpy as np
@@ -9,56 +9,56 @@ import fidfast
 from fidfast import Moments, devices
 
 
-def test_features_are_copied_to_the_host_where_there_is_no_extension(rng, not_built, monkeypatch):
-    """In blocks of rows, so that the host never holds more."""
+def test_without_the_extension_features_are_copied_to_the_host(rng, not_built, monkeypatch):
+    """In blocks of rows, to bound the memory on the host."""
     monkeypatch.setattr(devices, "_ROWS_AT_A_TIME", 7)
     rows, others = rng.standard_normal((30, 4)), rng.standard_normal((25, 4)) + 0.5
-    there = DeviceArray(rows), DeviceArray(others)
-    seen = []
+    on_gpu = DeviceArray(rows), DeviceArray(others)
+    copied = []
     on_host = devices.on_host
-    monkeypatch.setattr(devices, "on_host", lambda features: (seen.append(len(features)), on_host(features))[1])
+    monkeypatch.setattr(devices, "on_host", lambda features: (copied.append(len(features)), on_host(features))[1])
     moments, expected = Moments(4, "float64"), Moments(4, "float64")
-    moments.update(there[0])
-    assert seen == [7, 7, 7, 7, 2]
+    moments.update(on_gpu[0])
+    assert copied == [7, 7, 7, 7, 2]
     expected.update(rows)
     assert moments == expected
-    in_blocks, kept = Moments(4, "float64", blocks=3), Moments(4, "float64", blocks=3)
-    in_blocks.update(there[0])
+    in_blocks, expected = Moments(4, "float64", blocks=3), Moments(4, "float64", blocks=3)
+    in_blocks.update(on_gpu[0])
     for first in range(0, 30, 7):
-        kept.update(rows[first : first + 7])
-    assert in_blocks == kept
-    assert fidfast.fid(*there) == pytest.approx(fidfast.fid(rows, others), rel=1e-12)  # in other blocks
-    estimates = fidfast.estimate(*there), fidfast.estimate(rows, others)
+        expected.update(rows[first : first + 7])
+    assert in_blocks == expected
+    assert fidfast.fid(*on_gpu) == pytest.approx(fidfast.fid(rows, others), rel=1e-12)  # sums in different blocks
+    estimates = fidfast.estimate(*on_gpu), fidfast.estimate(rows, others)
     assert estimates[0].stderr == pytest.approx(estimates[1].stderr, rel=1e-10)  # of differences
-    np.testing.assert_allclose(fidfast.influence(*there), fidfast.influence(rows, others), rtol=0, atol=1e-10)
+    np.testing.assert_allclose(fidfast.influence(*on_gpu), fidfast.influence(rows, others), rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("built", [True, False])
-def test_what_works_on_the_host_alone_takes_features_of_a_gpu(rng, request, extension, built):
+def test_metrics_that_run_on_the_host_take_features_on_a_gpu(rng, request, extension, built):
     if not built:
         request.getfixturevalue("not_built")
     rows, others = rng.standard_normal((40, 4)), rng.standard_normal((30, 4)) + 0.5
-    there = DeviceArray(rows), DeviceArray(others)
-    assert fidfast.kid(*there) == fidfast.kid(rows, others)
-    assert fidfast.precision_recall(*there) == fidfast.precision_recall(rows, others)
-    assert fidfast.mifid(*there) == fidfast.mifid(rows, others)
-    assert fidfast.density_coverage(*there) == fidfast.density_coverage(rows, others)
-    assert fidfast.cmmd(*there) == fidfast.cmmd(rows, others)
-    assert fidfast.inception_score(there[0]) == fidfast.inception_score(rows)
+    on_gpu = DeviceArray(rows), DeviceArray(others)
+    assert fidfast.kid(*on_gpu) == fidfast.kid(rows, others)
+    assert fidfast.precision_recall(*on_gpu) == fidfast.precision_recall(rows, others)
+    assert fidfast.mifid(*on_gpu) == fidfast.mifid(rows, others)
+    assert fidfast.density_coverage(*on_gpu) == fidfast.density_coverage(rows, others)
+    assert fidfast.cmmd(*on_gpu) == fidfast.cmmd(rows, others)
+    assert fidfast.inception_score(on_gpu[0]) == fidfast.inception_score(rows)
     labels = np.arange(40) % 3
     classes, expected = fidfast.ClassMoments(4), fidfast.ClassMoments(4)
-    classes.update(there[0], labels)
+    classes.update(on_gpu[0], labels)
     expected.update(rows, labels)
     assert classes == expected
-    reports = [fidfast.report(*pair) for pair in (there, (rows, others))]
+    reports = [fidfast.report(*pair) for pair in (on_gpu, (rows, others))]
     assert str(reports[0]) == str(reports[1])
 
 
 class LikeJax:
-    """An array that has no method to copy it, and types that DLPack to the host does not know."""
+    """An array without a method that copies it to the host, and that DLPack cannot copy to the host either."""
 
-    def __init__(self, values, place):
-        self._values, self.__dlpack_device__ = values, place.__dlpack_device__
+    def __init__(self, values, on_gpu):
+        self._values, self.__dlpack_device__ = values, on_gpu.__dlpack_device__
         self.shape, self.dtype = values.shape, values.dtype
 
     def __len__(self):
@@ -74,11 +74,11 @@ class LikeJax:
         raise BufferError("only to a GPU")
 
 
-def test_arrays_that_numpy_can_convert_are_copied_so(rng, not_built):
+def test_arrays_with_array_interface_are_copied_by_numpy(rng, not_built):
     rows = rng.standard_normal((9, 3)).astype(ml_dtypes.bfloat16)
-    there = LikeJax(rows, DeviceArray(np.zeros((1, 1))))
+    on_gpu = LikeJax(rows, DeviceArray(np.zeros((1, 1))))
     moments, expected = Moments(3), Moments(3)
-    moments.update(there)
+    moments.update(on_gpu)
     expected.update(rows)
     assert moments == expected
-    assert fidfast.kid(there, there[1:]) == fidfast.kid(rows, rows[1:])
+    assert fidfast.kid(on_gpu, on_gpu[1:]) == fidfast.kid(rows, rows[1:])

@@ -7,7 +7,7 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import pytest
-from places import LAYOUTS, Host
+from devices import LAYOUTS, Host
 
 import fidfast
 from fidfast import GaussianStats

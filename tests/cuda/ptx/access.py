@@ -105,14 +105,14 @@ class _at:  # noqa: N801 - a context manager, used as `with _at(positions)`
     """Converts the position of a violation among some of the lanes to its position among all of them."""
 
     def __init__(self, positions):
-        self._places = positions
+        self._positions = positions
 
     def __enter__(self):
         return None
 
     def __exit__(self, kind, violation, trace):
-        if isinstance(violation, Violation) and isinstance(self._places, np.ndarray):
-            violation.position = int(self._places[violation.position])
+        if isinstance(violation, Violation) and isinstance(self._positions, np.ndarray):
+            violation.position = int(self._positions[violation.position])
 
 
 def _accesses(threads, lanes, space: str, addresses: np.ndarray, size: int):
