@@ -78,9 +78,8 @@ def test_distances(rng, device, name):
     rows1, rows2 = pair(rng, name)
     a, b = stats_of(device, rows1), stats_of(device, rows2)
     terms, back = fidfast.frechet_terms(a, b), fidfast.frechet_terms(b, a)
-    assert abs(back.distance - terms.distance) <= 1e-12 * (
-        terms.trace_samples + terms.trace_reference
-    )  # sums in a different order
+    traces = terms.trace_samples + terms.trace_reference
+    assert abs(back.distance - terms.distance) <= 1e-12 * traces  # sums in a different order
     on_host = [stats_of(HOST, rows) for rows in (rows1, rows2)]
     assert_agree(terms, fidfast.frechet_terms(*on_host))
     root = reference.nuclear_norm(rows1, rows2)
