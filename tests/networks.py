@@ -1,4 +1,4 @@
-"""The Inception architecture with seeded weights, where torch, torch-fidelity and pytorch-fid look for real ones."""
+"""The Inception architecture with seeded random weights, stored where torch-fidelity and pytorch-fid look for them."""
 
 from pathlib import Path
 
@@ -10,14 +10,14 @@ from fidfast.torch._extractors.inception import CACHED_NAMES
 
 class _Unloaded(FeatureExtractorInceptionV3):
     def load_state_dict(self, *_arguments, **_options):
-        """Nothing: the weights that it would load are made here."""
+        """Load nothing: the weights are generated below."""
 
 
 def seeded_inception_weights(torch_home: Path) -> Path:
-    """Writes the weights into torch's cache below `torch_home`, and returns the file.
+    """Write the weights into torch's cache below `torch_home`, and return the file.
 
-    Every layer keeps the scale of what comes in (He et al., 2015), and every batch norm moves it a little, so that
-    the features are of the size of one, and a batch norm left out would show.
+    Every layer keeps the scale of its input (He et al., 2015), and every batch norm changes it a little, so that the
+    features are about 1, and a missing batch norm changes them.
     """
     folder = torch_home / "hub" / "checkpoints"
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Real images for the tests, and the comparison of what comes of them."""
+"""Real images for the tests, and the comparison of their statistics."""
 
 import numpy as np
 import torch
@@ -7,13 +7,13 @@ from sklearn.datasets import load_sample_images
 
 
 def crops(seed, sizes):
-    """Real pixels: parts of two photographs."""
+    """Crops of two photographs."""
     rng = np.random.default_rng(seed)
     photographs = load_sample_images().images
     for height, width in sizes:
         photograph = photographs[rng.integers(2)]
         top, left = (
-            rng.integers(0, most - side) for most, side in zip(photograph.shape, (height, width), strict=False)
+            rng.integers(0, length - side) for length, side in zip(photograph.shape, (height, width), strict=False)
         )
         yield photograph[top : top + height, left : left + width].copy()
 
@@ -30,7 +30,7 @@ def planes(image):
 
 
 def assert_same(stats, expected, error=1e-5):
-    """float32 networks do not add in the same order for every batch: eps sqrt(terms)."""
+    """The default tolerance is that of float32 networks, whose order of summation depends on the batch: eps sqrt(terms)."""
     mu, sigma = expected
     scale = np.sqrt(np.diag(sigma))
     np.testing.assert_allclose(stats.mu, mu, rtol=error, atol=error * scale.max())

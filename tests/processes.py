@@ -1,4 +1,4 @@
-"""Several processes, as torchrun starts them, and without it."""
+"""Test programs in two processes, with and without torchrun."""
 
 import os
 import subprocess
@@ -8,7 +8,7 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 def torchrun(folder, program, *arguments):
-    """Runs the text of a program in two processes; its arguments are the folder, and those that are given."""
+    """Run the source of a program in two processes of torchrun, with the folder and `arguments` as its arguments."""
     (folder / "worker.py").write_text(program, encoding="utf-8")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "worker.py"]
     return subprocess.run(
@@ -22,10 +22,10 @@ def torchrun(folder, program, *arguments):
     )
 
 
-def two_that_nobody_watches(folder, program):
-    """The program's text in two processes; torchrun would end one of them where the other dies. Their exit statuses.
+def two_processes_without_torchrun(folder, program):
+    """Run the source of a program in two processes and return their exit statuses.
 
-    Its arguments are the folder, the process's rank, and a file by which they may find each other.
+    torchrun would end one process when the other dies. The arguments are the folder, the rank, and a rendezvous URL.
     """
     (folder / "worker.py").write_text(program, encoding="utf-8")
     command = [sys.executable, "worker.py", str(folder)]

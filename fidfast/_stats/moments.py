@@ -359,7 +359,7 @@ class Moments(Collector):
         if not blocks:
             raise ValueError("the state of Moments has no blocks")
         # The core checks each block.
-        cores = [_core.Moments.from_state(blocks[str(k)]) for k in range(len(blocks))]  # type: ignore[arg-type]
+        cores = [_core.Moments.from_state(blocks[str(k)]) for k in range(len(blocks))]
         return cls._from_cores(cores, str(state["extractor"]) or None)
 
     def __eq__(self, other: object) -> bool:

@@ -1,17 +1,24 @@
-"""Everything that needs torch: extractors, and the way from images to statistics.
+"""Extractors, features of images, and metrics and losses for training with torch.
 
 >>> from fidfast.torch import fid_of_images, load_extractor
->>> fid_of_images("reference/", "samples/", load_extractor("efficientnet-lite0"))  # doctest: +SKIP
+>>> fid_of_images("samples/", "reference/", load_extractor("efficientnet-lite0"))  # doctest: +SKIP
 """
+
+import inspect as _inspect
 
 try:
     import torch as _torch  # noqa: F401
 except ImportError as error:
-    raise ImportError("images need torch: pip install 'fidfast[images]'") from error
+    raise ImportError("fidfast.torch needs torch: pip install 'fidfast[images]'") from error
 
-from fidfast.torch._extractors.extractors import Extractor, as_extractor, at_layer
-from fidfast.torch._extractors.named import LIKE, Convention, load_extractor
-from fidfast.torch._extractors.prepare import prepare
+from fidfast.torch._demo import DemoResult, GrowingSample, demo
+from fidfast.torch._extractors.adapters import LayerFeatures, PooledFeatures, ScriptFeatures, as_extractor, at_layer
+from fidfast.torch._extractors.conventions import LIKE, Convention
+from fidfast.torch._extractors.efficientnet import PooledEfficientNet
+from fidfast.torch._extractors.extractor import Extractor
+from fidfast.torch._extractors.inception import ToFloat32
+from fidfast.torch._extractors.named import load_extractor
+from fidfast.torch._extractors.prepare import PreparedNetwork, prepare
 from fidfast.torch._extractors.resize import RESIZES, resize
 from fidfast.torch._images.extraction import (
     ImageFeatures,
@@ -21,25 +28,30 @@ from fidfast.torch._images.extraction import (
     moments_of_images,
     stats_of_images,
 )
+from fidfast.torch._images.options import ImageOptions
 from fidfast.torch._training.distributed import all_reduce
 from fidfast.torch._training.loss import FrechetLoss, frechet_loss
 from fidfast.torch._training.metric import FrechetDistance
-from fidfast.torch._training.running import FeatureQueue, MovingMoments
+from fidfast.torch._training.running_stats import FeatureQueue, MovingMoments
 
 __all__ = [
     "LIKE",
     "RESIZES",
     "Convention",
+    "DemoResult",
     "Extractor",
     "FeatureQueue",
     "FrechetDistance",
     "FrechetLoss",
+    "GrowingSample",
     "ImageFeatures",
     "ImageMoments",
+    "ImageOptions",
     "MovingMoments",
     "all_reduce",
     "as_extractor",
     "at_layer",
+    "demo",
     "features_of_images",
     "fid_of_images",
     "frechet_loss",
@@ -49,3 +61,9 @@ __all__ = [
     "resize",
     "stats_of_images",
 ]
+
+# Pickles and repr contain the public module. The classes that are not in __all__ are modules inside extractors.
+_PICKLED = (LayerFeatures, PooledEfficientNet, PooledFeatures, PreparedNetwork, ScriptFeatures, ToFloat32)
+for _object in (*(globals()[_name] for _name in __all__), *_PICKLED):
+    if _inspect.isclass(_object) or _inspect.isfunction(_object):
+        _object.__module__ = __name__

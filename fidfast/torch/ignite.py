@@ -1,11 +1,12 @@
-"""The Fréchet distance as metrics of ignite: attached to an engine, they fill ``engine.state.metrics``.
+"""The Fréchet distance as metrics and a handler of ignite.
 
-`FID` takes the place of ``ignite.metrics.FID``: one import line changes. `FrechetDistance` compares with a reference
-that stays. `FrechetDistanceHandler` measures a model's samples every so many iterations of its trainer.
+`FID` replaces ``ignite.metrics.FID``: one import line changes. `FrechetDistance` compares with a fixed reference.
+`FrechetDistanceHandler` measures a model's samples at intervals during training.
 """
 
 from __future__ import annotations
 
+import copy
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,11 +14,11 @@ from typing import Any
 import torch
 
 from fidfast._metrics.frechet import frechet_distance
-from fidfast._stats.moments import Moments
+from fidfast._stats import Moments
 from fidfast.torch._training.distributed import all_reduce
-from fidfast.torch._training.metric import FrechetDistance as ReferenceMetric
-from fidfast.torch._training.packing import packed, unpacked
-from fidfast.torch._training.sampling import require_at_least, sampling, take_samples
+from fidfast.torch._training.metric import FrechetDistance as TorchFrechetDistance
+from fidfast.torch._training.packing import pack, unpack
+from fidfast.torch._training.sampling import evaluation_mode, require_at_least, update_with_samples
 
 try:
     import ignite.distributed as idist
@@ -30,34 +31,34 @@ except ImportError as error:
 __all__ = ["FID", "FrechetDistance", "FrechetDistanceHandler"]
 
 
-def _same(output: Any) -> Any:
+def _identity(output: Any) -> Any:
     return output
 
 
 class FID(ignite.metrics.FID):
     """Fréchet distance between two streams of images, with the arguments of ``ignite.metrics.FID``.
 
-    Every update brings a pair of batches, ``(train, test)`` or ``{"y_pred": ..., "y": ...}``, which need not be of the
-    same number of images. Exact over processes.
+    Every update adds a pair of batches, ``(train, test)`` or ``{"y_pred": ..., "y": ...}``, whose sizes may differ. The
+    result over several processes is exact.
 
     Parameters
     ----------
     num_features : int, optional
         Number of features; needed with `feature_extractor`.
     feature_extractor : torch.nn.Module, optional
-        From a batch to (n, num_features). Without it the batches are features already; without both it is ignite's
-        default, torchvision's Inception network.
+        From a batch to (n, num_features). With `num_features` only, the batches are features; without both, the network
+        is ignite's default, torchvision's Inception network.
     output_transform : callable, optional
         From the engine's output to the pair.
     device : str or torch.device, default "cpu"
-        Where the network runs. Moments are kept in the host's memory.
-    moments_precision : {"float32", "float64"}, default "float32"
-        As `precision` of `fidfast.Moments`.
+        Device of the network. Moments are kept in host memory.
+    precision : {"float32", "float64"}, default "float32"
+        Arithmetic of the moments, as in `fidfast.Moments`.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is not usable, in ignite's words.
+        If an argument is invalid, with the messages of ignite.
     """
 
     _state_dict_all_req_keys = ("train", "test")
@@ -66,18 +67,20 @@ class FID(ignite.metrics.FID):
         self,
         num_features: int | None = None,
         feature_extractor: torch.nn.Module | None = None,
-        output_transform: Callable[[Any], Any] = _same,
+        output_transform: Callable[[Any], Any] = _identity,
         device: str | torch.device = "cpu",
         *,
-        moments_precision: str = "float32",
+        precision: str = "float32",
     ) -> None:
-        self._precision = moments_precision
+        self._precision = precision
         super().__init__(num_features, feature_extractor, output_transform, device)
 
     def reset(self) -> None:
-        """Forget both streams."""
+        """Remove all samples of both streams."""
         name = getattr(self._feature_extractor, "name", None)
-        self._sides = {side: Moments(self._num_features, self._precision, name) for side in ("train", "test")}
+        self._moments = {
+            key: Moments(self._num_features, precision=self._precision, extractor=name) for key in ("train", "test")
+        }
 
     def update(self, output: Sequence[torch.Tensor]) -> None:
         """Add a pair of batches.
@@ -85,35 +88,35 @@ class FID(ignite.metrics.FID):
         Raises
         ------
         TypeError, ValueError
-            If the features of one of them are no (n, num_features) matrix of finite numbers. Both streams stay as they
-            were.
+            If the features of a batch are not an (n, num_features) matrix of finite numbers. Both streams stay
+            unchanged.
         """
         batches = []
         for images in output:
             features = self._extract_features(images)
-            batches.append(Moments(self._num_features, self._precision))
+            batches.append(Moments(self._num_features, precision=self._precision))
             batches[-1].update(features)
         train, test = batches
-        self._sides["train"].merge(train)
-        self._sides["test"].merge(test)
+        self._moments["train"].merge(train)
+        self._moments["test"].merge(test)
 
     def compute(self) -> float:
-        """The distance of all that was seen, by all processes, since the last reset.
+        """Distance of all images since the last reset, of all processes.
 
         Raises
         ------
         ignite.exceptions.NotComputableError
-            If there are fewer than 2 images on a side.
+            If a stream has fewer than 2 images.
         RuntimeError
             If another process has died.
         """
-        whole = {side: moments.__copy__() for side, moments in self._sides.items()}
-        for side, moments in whole.items():
+        moments = {key: copy.copy(mine) for key, mine in self._moments.items()}
+        for key, reduced in moments.items():
             if idist.get_world_size() > 1:
-                all_reduce(moments)
-            if moments.num_samples < 2:
-                raise NotComputableError(f"FID needs at least 2 {side} images, got {moments.num_samples}")
-        return frechet_distance(whole["train"].stats(), whole["test"].stats())
+                all_reduce(reduced)
+            if reduced.num_samples < 2:
+                raise NotComputableError(f"FID needs at least 2 {key} images, got {reduced.num_samples}")
+        return frechet_distance(moments["train"].stats(), moments["test"].stats())
 
     def _extract_features(self, inputs: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
@@ -122,35 +125,35 @@ class FID(ignite.metrics.FID):
         return features.cpu()
 
     def _state_dict_per_rank(self) -> OrderedDict[str, torch.Tensor]:
-        return OrderedDict((side, packed(moments)) for side, moments in self._sides.items())
+        return OrderedDict((key, pack(moments)) for key, moments in self._moments.items())
 
     def _load_state_dict_per_rank(self, state_dict: Mapping[str, torch.Tensor]) -> None:
-        ignite.metrics.metric.Serializable.load_state_dict(self, state_dict)  # raises where one is missing
-        self._sides = {
-            side: unpacked(state_dict[side], moments.dim, moments.precision, moments.extractor)
-            for side, moments in self._sides.items()
+        ignite.metrics.metric.Serializable.load_state_dict(self, state_dict)  # checks the keys
+        self._moments = {
+            key: unpack(state_dict[key], moments.dim, precision=moments.precision, extractor=moments.extractor)
+            for key, moments in self._moments.items()
         }
 
 
 class FrechetDistance(ignite.metrics.Metric):
-    """Fréchet distance of the images that an engine makes to a fixed reference.
+    """Fréchet distance of the images in an engine's output to a fixed reference.
 
-    Every update brings a batch of images (of features, where there is no extractor), alone or first in a tuple, or as
-    ``y_pred`` in a dictionary. Exact over processes.
+    Every update adds a batch of images (of features without an extractor), alone, first in a tuple, or as ``y_pred`` in
+    a dictionary. The result over several processes is exact.
 
     Parameters
     ----------
-    extractor, reference, ddof, moments_precision
-        As of `fidfast.torch.FrechetDistance`.
+    extractor, reference, ddof, precision
+        As in `fidfast.torch.FrechetDistance`.
     output_transform : callable, optional
         From the engine's output to the batch.
     device : str or torch.device, default "cpu"
-        Where the network runs.
+        Device of the network.
 
     Raises
     ------
     TypeError, ValueError, FileNotFoundError
-        If the extractor or the reference is not usable.
+        If the extractor or the reference is invalid.
     """
 
     required_output_keys = ("y_pred",)
@@ -159,18 +162,18 @@ class FrechetDistance(ignite.metrics.Metric):
         self,
         extractor: Any,
         reference: Any,
-        output_transform: Callable[[Any], Any] = _same,
+        output_transform: Callable[[Any], Any] = _identity,
         device: str | torch.device = "cpu",
         *,
         ddof: int = 1,
-        moments_precision: str = "float32",
+        precision: str = "float32",
     ) -> None:
-        self._metric = ReferenceMetric(extractor, reference, ddof=ddof, moments_precision=moments_precision)
+        self._metric = TorchFrechetDistance(extractor, reference, ddof=ddof, precision=precision)
         self._metric.to(device)
         super().__init__(output_transform, device)
 
     def reset(self) -> None:
-        """Forget what was seen; the reference stays."""
+        """Remove all samples; the reference stays."""
         self._metric.reset()
 
     def update(self, output: Any) -> None:
@@ -179,25 +182,25 @@ class FrechetDistance(ignite.metrics.Metric):
         Raises
         ------
         TypeError, ValueError
-            If the images or features do not fit.
+            If the images or features are invalid.
         """
         batch = output[0] if isinstance(output, (list, tuple)) else output
         add = self._metric.update if self._metric.extractor is not None else self._metric.update_features
         add(batch.to(self._device))
 
     def compute(self) -> float:
-        """The distance of all that was seen, by all processes, since the last reset.
+        """Distance of all samples since the last reset, of all processes.
 
         Raises
         ------
         ignite.exceptions.NotComputableError
-            If fewer than 2 images were seen.
+            If there are fewer than 2 samples.
         RuntimeError
             If another process has died.
         """
         try:
             return self._metric.compute()
-        except ValueError as error:  # of too few samples, the only one
+        except ValueError as error:  # too few samples
             raise NotComputableError(f"FrechetDistance: {error}") from error
 
     def _state_dict_per_rank(self) -> OrderedDict[str, Any]:
@@ -208,40 +211,40 @@ class FrechetDistance(ignite.metrics.Metric):
 
 
 class FrechetDistanceHandler:
-    """Measures the distance of a model's samples to a reference every so many iterations of its trainer.
+    """Measures the distance of a model's samples to a reference at intervals of its trainer's iterations.
 
-    The value goes to ``engine.state.metrics``, where ignite's loggers find it, and to the engine's own log. The model
-    samples in evaluation mode and without gradients, and has its modes back afterwards, as torch's generators of random
-    numbers have their state. Batch i of the samples comes after ``torch.manual_seed(seed + i)``, at every measurement,
-    and processes deal the batches out among themselves.
+    The value is stored in ``engine.state.metrics``, where ignite's loggers find it, and written to the engine's log.
+    The model samples in evaluation mode and without gradients; then its modes and the states of torch's random number
+    generators are restored. Batch i of the samples is drawn after ``torch.manual_seed(seed + i)`` at every measurement.
+    The batches are distributed over all processes.
 
     Parameters
     ----------
     metric : fidfast.torch.FrechetDistance
-        The extractor and the reference. It is reset at every measurement.
+        Extractor and reference. It is reset at every measurement.
     model : torch.nn.Module
-        What samples.
+        The model that samples.
     sample : callable
-        ``sample(model, n)`` returns n images, (n, 3, height, width), uint8 or floats from 0 to 1 (what `metric` takes).
+        ``sample(model, n)`` returns n images, (n, 3, height, width), uint8 or floats from 0 to 1 (as `metric` accepts).
     num_samples : int
-        How many images are generated, by all processes together.
+        Number of generated images, over all processes.
     every : int
-        Iterations from one measurement to the next.
+        Number of iterations between measurements.
     batch_size : int, default 64
-        How many images are asked for at once; the last batch has what is left.
+        Number of images per call of `sample`; the last batch may be smaller.
     name : str, default "frechet_distance"
-        The value's place in ``engine.state.metrics``.
+        Key of the value in ``engine.state.metrics``.
     seed : int, default 0
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is not usable.
+        If an argument is invalid.
     """
 
     def __init__(
         self,
-        metric: ReferenceMetric,
+        metric: TorchFrechetDistance,
         model: torch.nn.Module,
         sample: Callable[[Any, int], torch.Tensor],
         num_samples: int,
@@ -251,7 +254,7 @@ class FrechetDistanceHandler:
         name: str = "frechet_distance",
         seed: int = 0,
     ) -> None:
-        if not isinstance(metric, ReferenceMetric):
+        if not isinstance(metric, TorchFrechetDistance):
             raise TypeError(f"metric must be a fidfast.torch.FrechetDistance, got {type(metric).__name__}")
         if not callable(sample):
             raise TypeError(f"sample must be callable, got {type(sample).__name__}")
@@ -266,19 +269,19 @@ class FrechetDistanceHandler:
         self.seed = seed
 
     def attach(self, engine: Engine) -> None:
-        """Measure after every `every` iterations of this engine; attach it before the loggers."""
+        """Measure after every `every` iterations of this engine. Attach the handler before the loggers."""
         engine.add_event_handler(Events.ITERATION_COMPLETED(every=self.every), self)
 
     def __call__(self, engine: Engine) -> None:
-        """Measure now. All processes have to call it."""
+        """Measure now. All processes must call it."""
         engine.state.metrics[self.name] = self.measure()
         engine.logger.info(f"{self.name} {engine.state.metrics[self.name]:.6g} after {engine.state.iteration}")
 
     def measure(self) -> float:
-        """The distance of samples of the model as it is now. All processes have to call it."""
+        """Distance of samples of the model in its current state. All processes must call it."""
         self.metric.reset()
-        with sampling(self.model), torch.random.fork_rng():
-            take_samples(
+        with evaluation_mode(self.model), torch.random.fork_rng():
+            update_with_samples(
                 self.metric,
                 lambda n: self.sample(self.model, n),
                 self.num_samples,

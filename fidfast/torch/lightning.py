@@ -1,4 +1,4 @@
-"""The Fréchet distance of a model's samples while Lightning trains it."""
+"""A Lightning callback that measures the Fréchet distance of a model's samples during training."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 import torch
 
 from fidfast.torch._training.metric import FrechetDistance
-from fidfast.torch._training.sampling import require_at_least, sampling, take_samples
+from fidfast.torch._training.sampling import evaluation_mode, require_at_least, update_with_samples
 
 __all__ = ["FrechetDistanceCallback"]
 
 
 def _lightning() -> Any:
-    """The package that is in use, else one that is installed: it has two names, with classes of their own."""
+    """The Lightning package that is imported, else one that is installed: it has two names with different classes."""
     errors = []
     for name in sorted(("lightning.pytorch", "pytorch_lightning"), key=lambda name: name not in sys.modules):
         try:
@@ -32,44 +32,44 @@ _Callback: Any = _package.Callback
 
 
 class FrechetDistanceCallback(_Callback):
-    """Measures and logs the distance of generated images to a reference, every so many steps or epochs.
+    """Measures and logs the distance of generated images to a reference at intervals of steps or epochs.
 
-    The model samples in evaluation mode, without gradients and in the trainer's precision, and has its modes back
-    afterwards. The generators of random numbers are left as they were found: a run trains to the same weights with the
-    callback and without. Every batch of samples has a seed of its own, which is the same at every measurement; so are
-    the samples, but for what the model has learnt, and whatever the number of processes, which deal the batches out
-    among themselves.
+    The model samples in evaluation mode, without gradients and in the trainer's precision; then the mode of every
+    submodule is restored. The states of all random number generators are restored too, so that a run trains to the same
+    weights with and without the callback. Every batch of samples has its own seed, equal at all measurements and for
+    any number of processes, over which the batches are distributed: samples change with the model only.
 
-    The value is logged under `name`, where ``ModelCheckpoint(monitor=name)`` finds it, and goes to the loggers at every
-    measurement, whatever ``log_every_n_steps``.
+    The value is logged as `name`, so that ``ModelCheckpoint(monitor=name)`` finds it, and sent to the loggers at every
+    measurement, regardless of ``log_every_n_steps``.
 
     Parameters
     ----------
     metric : FrechetDistance
-        The extractor and the reference. It is reset at every measurement.
+        Extractor and reference. It is reset at every measurement.
     sample : callable or str
-        ``sample(module, n)`` returns n images, (n, 3, height, width), uint8 or floats from 0 to 1 (what `metric`
-        takes); or the name of a method of the module, which is called with n.
+        ``sample(module, n)`` returns n images, (n, 3, height, width), uint8 or floats from 0 to 1 (as `metric`
+        accepts); or the name of a method of the module that is called with n.
     num_samples : int
-        How many images are generated, by all processes together.
+        Number of generated images, over all processes.
     every_n_steps, every_n_epochs : int, optional
-        When; one of the two. Steps are the optimizers', as ``trainer.global_step`` counts them.
+        Interval between measurements; exactly one of the two. Steps are those of the optimizers, as
+        ``trainer.global_step`` counts them.
     batch_size : int, default 64
-        How many images are asked for at once; the last batch has what is left.
+        Number of images per call of `sample`; the last batch may be smaller.
     name : str, default "frechet_distance"
-        What the value is logged as.
+        Name of the logged value.
     seed : int, default 0
-        Batch i is sampled after ``torch.manual_seed(seed + i)``. Generators other than torch's are not seeded.
+        Batch i is sampled after ``torch.manual_seed(seed + i)``. Other generators than torch's are not seeded.
 
     Attributes
     ----------
     value : float or None
-        The distance as it was measured last, by this run or the one that it goes on from.
+        The latest distance, of this run or of the run that it continues.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is not usable.
+        If an argument is invalid.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class FrechetDistanceCallback(_Callback):
         if not (callable(sample) or isinstance(sample, str)):
             raise TypeError(f"sample must be a callable or the name of a method, got {type(sample).__name__}")
         if (every_n_steps is None) == (every_n_epochs is None):
-            raise ValueError(f"give one of every_n_steps and every_n_epochs, got {every_n_steps} and {every_n_epochs}")
+            raise ValueError(f"pass one of every_n_steps and every_n_epochs, got {every_n_steps} and {every_n_epochs}")
         require_at_least(
             num_samples=(num_samples, 2),
             every_n_steps=(every_n_steps, 1),
@@ -106,13 +106,13 @@ class FrechetDistanceCallback(_Callback):
         self.name = name
         self.seed = seed
         self.value: float | None = None
-        self._step = 0  # trainer.global_step, as it was seen last
+        self._step = 0  # trainer.global_step at the previous batch
 
     def measure(self, trainer: Any, pl_module: Any) -> float:
-        """The distance of samples of the module as it is now. All processes have to call it."""
+        """Distance of samples of the module in its current state. All processes must call it."""
         self.metric.to(pl_module.device).reset()
-        with sampling(pl_module), _isolate_rng():
-            take_samples(
+        with evaluation_mode(pl_module), _isolate_rng():
+            update_with_samples(
                 self.metric,
                 lambda n: self._images(trainer, pl_module, n),
                 self.num_samples,
@@ -129,7 +129,7 @@ class FrechetDistanceCallback(_Callback):
         with trainer.precision_plugin.val_step_context():
             return getattr(pl_module, self.sample)(n) if isinstance(self.sample, str) else self.sample(pl_module, n)
 
-    # Lightning's hooks ----------------------------------------------------------------------------------------------
+    # Hooks of Lightning ---------------------------------------------------------------------------------------------
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         if isinstance(self.sample, str) and not callable(getattr(pl_module, self.sample, None)):
@@ -140,13 +140,13 @@ class FrechetDistanceCallback(_Callback):
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         before, self._step = self._step, trainer.global_step
-        # A step of several optimizers may pass over the multiple; an accumulated batch makes no step.
+        # With several optimizers a batch makes several steps; with accumulated gradients it may make none.
         if self.every_n_steps is None or before // self.every_n_steps == self._step // self.every_n_steps:
             return
         self.value = self.measure(trainer, pl_module)
         pl_module.log(self.name, self.value, on_step=True, on_epoch=False, logger=False, batch_size=1)
-        # Lightning itself would hand it to the loggers only where log_every_n_steps has a multiple too. The step is
-        # that of all else that Lightning logs, as in its own monitors.
+        # self.log would send it to the loggers at multiples of log_every_n_steps only. The step is the one that
+        # Lightning uses in its own monitors.
         for logger in trainer.loggers:
             logger.log_metrics({self.name: self.value}, step=trainer.fit_loop.epoch_loop._batches_that_stepped)
 
@@ -154,7 +154,7 @@ class FrechetDistanceCallback(_Callback):
         if self.every_n_epochs is None or (trainer.current_epoch + 1) % self.every_n_epochs != 0:
             return
         self.value = self.measure(trainer, pl_module)
-        # The same in every process; sync_dist says so to Lightning.
+        # The value is equal in all processes; without sync_dist Lightning warns.
         pl_module.log(self.name, self.value, on_step=False, on_epoch=True, sync_dist=True, batch_size=1)
 
     @property

@@ -1,13 +1,14 @@
 """torchmetrics' ``FrechetInceptionDistance`` with exact moments: one import line changes.
 
-torchmetrics keeps a metric's state in tensors that it resets, copies, sends, stores and stacks by name. Here the state
-is two `Moments`, and those tensors, ``real_state`` and ``fake_state``, are made of them when torchmetrics asks, and
-become them when it sets one: there and back to the same bits (`fidfast.torch.packing`). Over processes they are not
-gathered, which would bring every process the scatters of all; they are summed, by `all_reduce`.
+torchmetrics stores the state of a metric in tensors that it resets, copies, sends, saves and stacks by name. Here the
+state is two `Moments`. The tensors ``real_state`` and ``fake_state`` are made from them when torchmetrics reads them,
+and converted back when it sets them, without loss of bits (`fidfast.torch._training.packing`). Over processes the
+states are summed by `all_reduce` instead of gathered, which would send the scatters of all processes to each of them.
 """
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,11 +18,11 @@ import torch
 from numpy.typing import NDArray
 
 from fidfast._metrics.frechet import frechet_distance
-from fidfast._stats.moments import Moments
-from fidfast.torch._extractors.inception import require_plain_weights, weights_and_name
-from fidfast.torch._extractors.named import LIKE
+from fidfast._stats import Moments
+from fidfast.torch._extractors.conventions import LIKE
+from fidfast.torch._extractors.inception import find_weights, require_plain_weights
 from fidfast.torch._training.distributed import all_reduce
-from fidfast.torch._training.packing import packed, unpacked
+from fidfast.torch._training.packing import pack, unpack
 
 try:
     from torchmetrics import Metric
@@ -33,58 +34,58 @@ except ImportError as error:
 
 __all__ = ["FrechetInceptionDistance"]
 
-#: The network's layers, by the number of their features.
+#: Numbers of features of the network's layers.
 LAYERS = (64, 192, 768, 2048)
 
 
 class FrechetInceptionDistance(Metric):
-    """Fréchet distance between the features of real and of generated images, with torchmetrics' arguments.
+    """Fréchet distance between the features of real and generated images, with the arguments of torchmetrics.
 
-    Features, and so the number, are those of ``torchmetrics.image.fid.FrechetInceptionDistance``; moments and distance
-    are fidfast's. Unlike there, features that are NaN or infinite are an error, a batch that is refused leaves the
-    state as it was, also in `forward`, and real images that outlive a reset are counted once.
+    Features and distance equal those of ``torchmetrics.image.fid.FrechetInceptionDistance``; moments and distance are
+    computed by fidfast. Differences: NaN or infinite features are an error, a rejected batch leaves the state unchanged
+    in `forward` too, and real images that are kept by a reset are counted once.
 
     Parameters
     ----------
     feature : {2048, 192, 768, 64} or torch.nn.Module, default 2048
-        A layer of the Inception network of 2015-12-05, or a network of one's own from images to (n, dim). Where that
-        has no ``num_features``, it is shown an image of zeros.
+        A layer of the Inception network of 2015-12-05, or a network from images to (n, dim). If the network has no
+        ``num_features``, it is called once with an image of zeros.
     reset_real_features : bool, default True
-        Whether `reset` forgets the real images too.
+        Whether `reset` removes the real images too.
     normalize : bool, default False
-        Whether images are floats from 0 to 1, and not uint8. A network of one's own gets them as they come.
+        Whether images are floats from 0 to 1 instead of uint8. A custom network receives images unchanged.
     input_img_size : (int, int, int), default (3, 299, 299)
         Shape of the image of zeros.
     feature_extractor_weights_path : path, optional
-        The network's weights; looked for in torch's cache, then downloaded, where not given.
+        Weights of the network. By default torch's cache is searched, then the file is downloaded.
     antialias : bool, default True
-        Whether images are resized with antialiasing, and not as TensorFlow 1 did.
-    moments_precision : {"float32", "float64"}, default "float32"
-        As `precision` of `fidfast.Moments`. Features of float64 (``set_dtype(torch.float64)``) are multiplied in
-        float64 in any case.
+        Whether images are resized with antialiasing. False: the resize of TensorFlow 1.
+    precision : {"float32", "float64"}, default "float32"
+        Arithmetic of the moments, as in `fidfast.Moments`. float64 features (``set_dtype(torch.float64)``) are always
+        multiplied in float64.
     **kwargs
-        As of ``torchmetrics.Metric``.
+        As in ``torchmetrics.Metric``.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is not usable, in torchmetrics' words.
+        If an argument is invalid, with the messages of torchmetrics.
     FileNotFoundError
-        If the weights are not there and cannot be downloaded; the message says what to fetch, and where to put it.
+        If the weights are not found and cannot be downloaded; the message says what to fetch and where to put it.
     ImportError
         If torch-fidelity is not installed.
 
     Warns
     -----
     UserWarning
-        If the weights are others than those of 2015-12-05.
+        If the weights are not those of 2015-12-05.
     """
 
     is_differentiable: bool = False
     higher_is_better: bool = False
     full_state_update: bool = False
     plot_lower_bound: float = 0.0
-    feature_network: str = "inception"  # which attribute torchmetrics' FeatureShare may replace
+    feature_network: str = "inception"  # attribute that torchmetrics' FeatureShare replaces
 
     _is_synced: bool
     _update_count: int
@@ -98,7 +99,7 @@ class FrechetInceptionDistance(Metric):
         feature_extractor_weights_path: str | None = None,
         antialias: bool = True,
         *,
-        moments_precision: str = "float32",
+        precision: str = "float32",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -117,7 +118,7 @@ class FrechetInceptionDistance(Metric):
         else:
             raise TypeError(f"Got unknown input to argument `feature`: {type(feature).__name__}")
         self.orig_dtype = torch.float32
-        self._real, self._fake = (Moments(dim, moments_precision, name) for _ in range(2))
+        self._real, self._fake = (Moments(dim, precision=precision, extractor=name) for _ in range(2))
         for state in ("real_state", "fake_state"):
             self.add_state(state, torch.empty(0, dtype=torch.float64), dist_reduce_fx=None)
 
@@ -125,52 +126,52 @@ class FrechetInceptionDistance(Metric):
 
     @property
     def real_moments(self) -> Moments:
-        """What this process has seen of real images. May be set, to moments that were computed before."""
+        """Moments of the real images that this process has seen. Can be set to moments computed before."""
         return self._real
 
     @real_moments.setter
     def real_moments(self, moments: Moments) -> None:
-        self._real = self._fitting(moments)
+        self._real = self._checked_copy(moments)
 
     @property
     def fake_moments(self) -> Moments:
-        """What this process has seen of generated images. May be set."""
+        """Moments of the generated images that this process has seen. Can be set."""
         return self._fake
 
     @fake_moments.setter
     def fake_moments(self, moments: Moments) -> None:
-        self._fake = self._fitting(moments)
+        self._fake = self._checked_copy(moments)
 
-    def _fitting(self, moments: Moments) -> Moments:
+    def _checked_copy(self, moments: Moments) -> Moments:
         if moments.dim != self.num_features:
-            raise ValueError(f"the moments have dim {moments.dim}, but this metric has {self.num_features} features")
+            raise ValueError(f"moments has dim {moments.dim}, but this metric has {self.num_features} features")
         self._computed = None
-        return moments.__copy__()
+        return copy.copy(moments)
 
     @property
     def num_features(self) -> int:
-        """Number of features of an image."""
+        """Number of features per image."""
         return self._real.dim
 
     @property
     def real_state(self) -> torch.Tensor:
-        """`real_moments` as the tensor that torchmetrics knows; always in the host's memory."""
-        return packed(self._real)
+        """`real_moments` as a tensor for torchmetrics; always in host memory."""
+        return pack(self._real)
 
     @real_state.setter
     def real_state(self, state: torch.Tensor) -> None:
-        self._real = unpacked(state, self._real.dim, self._real.precision, self._real.extractor)
+        self._real = _unpack_like(self._real, state)
 
     @property
     def fake_state(self) -> torch.Tensor:
-        """`fake_moments` as the tensor that torchmetrics knows; always in the host's memory."""
-        return packed(self._fake)
+        """`fake_moments` as a tensor for torchmetrics; always in host memory."""
+        return pack(self._fake)
 
     @fake_state.setter
     def fake_state(self, state: torch.Tensor) -> None:
-        self._fake = unpacked(state, self._fake.dim, self._fake.precision, self._fake.extractor)
+        self._fake = _unpack_like(self._fake, state)
 
-    # torchmetrics' verbs --------------------------------------------------------------------------------------------
+    # The interface of torchmetrics ------------------------------------------------------------------------------------
 
     def update(self, imgs: torch.Tensor, real: bool) -> None:
         """Add a batch of images.
@@ -178,37 +179,42 @@ class FrechetInceptionDistance(Metric):
         Parameters
         ----------
         imgs : (n, 3, height, width) tensor
-            uint8, or floats from 0 to 1 with ``normalize=True``; of any kind where the network is one's own.
+            uint8, or floats from 0 to 1 with ``normalize=True``; for a custom network any input.
         real : bool
-            Whether they are real, and not generated.
+            Whether the images are real (True) or generated (False).
 
         Raises
         ------
         TypeError, ValueError
-            If the images or their features do not fit. The state stays as it was.
+            If the images or their features are invalid. The state stays unchanged.
         """
         (self._real if real else self._fake).update(self._features(imgs))
 
     def compute(self) -> torch.Tensor:
-        """The distance of all that was seen since the last reset, by all processes; of the features' dtype.
+        """Distance of all images since the last reset, of all processes.
+
+        Returns
+        -------
+        scalar tensor
+            Of the dtype of the features.
 
         Raises
         ------
         RuntimeError
-            If there are fewer than 2 images of a kind, or another process has died.
+            If there are fewer than 2 real or generated images, or another process has died.
         """
         if self._real.num_samples < 2 or self._fake.num_samples < 2:
             raise RuntimeError(
                 "More than one sample is required for both the real and fake distributed to compute FID, got "
-                f"{self._real.num_samples} real and {self._fake.num_samples} fake ones"
+                f"{self._real.num_samples} real and {self._fake.num_samples} fake samples"
             )
-        distance = frechet_distance(self._real.stats(), self._fake.stats())
+        distance = frechet_distance(self._fake.stats(), self._real.stats())
         return torch.tensor(distance, dtype=torch.float64).to(self.orig_dtype).to(self.device)
 
     def forward(self, imgs: torch.Tensor, real: bool) -> torch.Tensor:
-        """Add a batch of images, and return the distance of that batch alone.
+        """Add a batch of images, and return the distance of this batch alone.
 
-        That has both kinds only where ``reset_real_features=False``: it is then the distance to all real images.
+        It needs ``reset_real_features=False``, and is then the distance of the batch to all real images.
         """
         if self._is_synced:
             raise TorchMetricsUserError(
@@ -216,42 +222,45 @@ class FrechetInceptionDistance(Metric):
             )
         with torch.no_grad():
             features = self._features(imgs)
-        whole = self._real, self._fake
-        batch, nothing = (Moments(self.num_features, whole[0].precision, whole[0].extractor) for _ in range(2))
+        real_moments, fake_moments = self._real, self._fake
+        batch, empty = (
+            Moments(self.num_features, precision=real_moments.precision, extractor=real_moments.extractor)
+            for _ in range(2)
+        )
         batch.update(features)
-        self._fake = nothing if real else batch
+        self._fake = empty if real else batch
         if self.reset_real_features:
-            self._real = batch if real else nothing
+            self._real = batch if real else empty
         self._to_sync, self._computed, self._update_count = self.dist_sync_on_step, None, self._update_count + 1
         try:
             value = self.compute()
         finally:
-            self._real, self._fake = whole
+            self._real, self._fake = real_moments, fake_moments
             self._to_sync, self._computed, self._is_synced, self._cache = self.sync_on_compute, None, False, None
-        whole[0 if real else 1].update(features)
+        (real_moments if real else fake_moments).update(features)
         self._forward_cache = value
         return value
 
     def reset(self) -> None:
-        """Forget the generated images, and the real ones with ``reset_real_features=True``."""
-        kept = self._real
+        """Remove the generated images, and with ``reset_real_features=True`` the real ones."""
+        real_moments = self._real
         super().reset()
         if not self.reset_real_features:
-            self._real = kept
+            self._real = real_moments
 
     def set_dtype(self, dst_type: str | torch.dtype) -> FrechetInceptionDistance:
-        """The arithmetic of the network, and with it the dtype of the result; moments are float64 in any case."""
+        """Set the arithmetic of the network and the dtype of the result. Moments are always float64."""
         super().set_dtype(dst_type)
         if isinstance(self.inception, NoTrainInceptionV3):
             self.inception._dtype = dst_type
         return self
 
     def plot(self, val: Any = None, ax: Any = None) -> Any:
-        """Plot one value or several, as torchmetrics does: figure and axes."""
+        """Plot one or several values, as in torchmetrics; returns figure and axes."""
         return self._plot(val, ax)
 
     def _features(self, imgs: torch.Tensor) -> torch.Tensor:
-        """(n, dim), in the host's memory."""
+        """Features (n, dim) in host memory."""
         if self.normalize and not self.used_custom_model:
             imgs = (imgs * 255).byte()
         features = self.inception(imgs)
@@ -262,80 +271,85 @@ class FrechetInceptionDistance(Metric):
 
     def _sync_dist(self, dist_sync_fn: Callable[..., Any] = gather_all_tensors, process_group: Any = None) -> None:
         group = process_group or self.process_group
-        sides = []
+        reduced = []
         for mine in (self._real, self._fake):
-            whole = mine.__copy__()
+            moments = copy.copy(mine)
             if dist_sync_fn is gather_all_tensors:
-                all_reduce(whole, group)
-            else:  # the user's own way to bring together what all processes have
-                whole.reset()
-                for part in dist_sync_fn(packed(mine).to(self.device), group=group):
-                    whole.merge(unpacked(part, mine.dim, mine.precision, mine.extractor))
-            sides.append(whole)
-        self._real, self._fake = sides  # both or neither
+                all_reduce(moments, group=group)
+            else:  # a gather function of the user
+                moments.reset()
+                for state in dist_sync_fn(pack(mine).to(self.device), group=group):
+                    moments.merge(_unpack_like(mine, state))
+            reduced.append(moments)
+        self._real, self._fake = reduced  # if one raises, both stay unchanged
 
     def _reduce_states(self, incoming_state: dict[str, Any]) -> None:
         incoming = []
         for state, mine in (("real_state", self._real), ("fake_state", self._fake)):
             if state not in incoming_state:
                 raise ValueError(f"Expected state variable {state} to be present in incoming state {incoming_state}")
-            incoming.append(unpacked(incoming_state[state], mine.dim, mine.precision, mine.extractor))
+            incoming.append(_unpack_like(mine, incoming_state[state]))
         self._real.merge(incoming[0])
         self._fake.merge(incoming[1])
 
     def _apply(self, fn: Callable[..., Any], exclude_state: Sequence[str] = ()) -> FrechetInceptionDistance:
-        # The state stays in the host's memory, and in float64.
+        # The state stays in host memory and in float64.
         super()._apply(fn, exclude_state=(*exclude_state, *self._defaults))
         return self
 
     def __hash__(self) -> int:
-        # torch asks for it whenever it lists modules; torchmetrics' own would make tensors of the state.
+        # torch calls it whenever it lists modules; that of torchmetrics would pack the state into tensors.
         return hash((type(self).__name__, id(self)))
 
-    # The raw sums that torchmetrics' class has for a state, for those who read them ---------------------------------
+    # Read-only attributes, for code that reads the state of torchmetrics' class ---------------------------------------
 
-    def _raw(self, moments: Moments, which: int) -> torch.Tensor:
-        return torch.as_tensor(_raw_sums(moments)[which], device=self.device)
+    def _raw_sum(self, moments: Moments, index: int) -> torch.Tensor:
+        return torch.as_tensor(_raw_sums(moments)[index], device=self.device)
 
-    real_features_num_samples = property(lambda self: self._raw(self._real, 0), doc="Number of real images.")
-    real_features_sum = property(lambda self: self._raw(self._real, 1), doc="(dim,) sum of their features.")
-    real_features_cov_sum = property(lambda self: self._raw(self._real, 2), doc="(dim, dim) sum of their products.")
-    fake_features_num_samples = property(lambda self: self._raw(self._fake, 0), doc="Number of generated images.")
-    fake_features_sum = property(lambda self: self._raw(self._fake, 1), doc="(dim,) sum of their features.")
-    fake_features_cov_sum = property(lambda self: self._raw(self._fake, 2), doc="(dim, dim) sum of their products.")
+    real_features_num_samples = property(lambda self: self._raw_sum(self._real, 0), doc="Number of real images.")
+    real_features_sum = property(lambda self: self._raw_sum(self._real, 1), doc="(dim,) sum of their features.")
+    real_features_cov_sum = property(lambda self: self._raw_sum(self._real, 2), doc="(dim, dim) sum of their products.")
+    fake_features_num_samples = property(lambda self: self._raw_sum(self._fake, 0), doc="Number of generated images.")
+    fake_features_sum = property(lambda self: self._raw_sum(self._fake, 1), doc="(dim,) sum of their features.")
+    fake_features_cov_sum = property(lambda self: self._raw_sum(self._fake, 2), doc="(dim, dim) sum of their products.")
+
+
+def _unpack_like(moments: Moments, state: torch.Tensor) -> Moments:
+    return unpack(state, moments.dim, precision=moments.precision, extractor=moments.extractor)
 
 
 def _raw_sums(moments: Moments) -> tuple[int, NDArray[np.float64], NDArray[np.float64]]:
-    """Number of rows, their sum and that of their products ``x x^T``."""
-    state, dim = moments._whole().state(), moments.dim
-    rows = np.concatenate([state["narrow_rows"].astype(np.float64), state["wide_rows"]])
+    """Number of rows, their sum, and the sum of their products ``x x^T``."""
+    state, dim = moments.merged_blocks().state(), moments.dim
+    rows = np.concatenate([state["0/narrow_rows"].astype(np.float64), state["0/wide_rows"]])
     total, products = rows.sum(axis=0), rows.T @ rows
-    if state["count"] > 0:
-        total += state["count"] * state["mean"]
-        products += state["scatter"] + state["count"] * np.outer(state["mean"], state["mean"])
+    if (count := int(state["0/count"])) > 0:
+        mean = state["0/mean"]
+        total += count * mean
+        products += state["0/scatter"] + count * np.outer(mean, mean)
     return moments.num_samples, total, products.reshape(dim, dim)
 
 
 def _num_features(network: torch.nn.Module, normalize: bool, shape: tuple[int, int, int]) -> int:
-    """What the network says, or what it does with an image of zeros."""
-    known: Any = getattr(network, "num_features", None)
-    if known is None:
+    """The network's ``num_features``, else the number of columns for an image of zeros."""
+    num_features: Any = getattr(network, "num_features", None)
+    if num_features is None:
         with torch.no_grad():
             return network(torch.zeros(1, *shape, dtype=torch.float32 if normalize else torch.uint8)).shape[-1]
-    if isinstance(known, torch.Tensor):
-        known = int(known.item())
-    if not isinstance(known, int):
+    if isinstance(num_features, torch.Tensor):
+        num_features = int(num_features.item())
+    if not isinstance(num_features, int):
         raise TypeError("Expected `self.inception.num_features` to be of type int or Tensor.")
-    return known
+    return num_features
 
 
 def _inception(layer: int, weights: str | None, antialias: bool) -> tuple[torch.nn.Module, str]:
-    """The network up to a layer, and its name with the resize."""
+    """The network up to a layer, and its name including the resize."""
     if layer not in LAYERS:
         raise ValueError(f"Integer input to argument `feature` must be one of {LAYERS}, but got {layer}.")
-    if importlib.util.find_spec("torch_fidelity") is None:  # before anything is downloaded
+    if importlib.util.find_spec("torch_fidelity") is None:  # checked before the weights are downloaded
         raise ModuleNotFoundError(f"feature={layer} needs torch-fidelity: pip install torch-fidelity")
-    path, name = weights_and_name(weights, stacklevel=4)
+    path, name = find_weights(weights, stacklevel=4)
     require_plain_weights(path)
     network = NoTrainInceptionV3("inception-v3-compat", [str(layer)], str(path), antialias)
     resize = LIKE["torchmetrics"].resize if antialias else LIKE["torch-fidelity"].resize

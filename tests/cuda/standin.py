@@ -35,6 +35,9 @@ from typing import NamedTuple
 
 import numpy as np
 import standin_build
+from ptx import machine
+from ptx.memory import Allocation
+from ptx.program import Fault, Kernel, Program
 from standin_build import UnavailableError
 
 #: Objects whose number `Standin.live` tells.
@@ -74,7 +77,7 @@ class Standin:
         # In this order: the latter two need the first. Global, so that the extension finds their symbols.
         self._libraries = [ctypes.CDLL(str(folder / name), mode=ctypes.RTLD_GLOBAL) for name in standin_build.SONAMES]
         self._library = self._libraries[0]
-        self._kernels: dict[str, object] = {}
+        self._kernels: dict[str, Kernel] = {}
         self._making_streams: dict[int, int] = {}
         for name in ("standin_calls", "standin_reasons", "cudaGetErrorName"):
             getattr(self._library, name).restype = c_char_p
@@ -95,8 +98,6 @@ class Standin:
         self._kernels.update(_kernels_of(str(extension)))
 
     def load_ptx(self, text: str) -> None:
-        from ptx_program import Program
-
         self._kernels.update(Program(text).kernels)
 
     def forget_kernels(self) -> None:
@@ -111,8 +112,6 @@ class Standin:
         return len(kernel.parameter_sizes)
 
     def _run_kernel(self, name: bytes, dimensions, shared_bytes: int, arguments, message, message_bytes: int) -> int:
-        import ptx_machine
-
         # An object that is found to be garbage in the middle of a kernel would free its memory, and so run what waits.
         collects = gc.isenabled()
         gc.disable()
@@ -124,7 +123,7 @@ class Standin:
             ]
             grid, block = tuple(dimensions[:3]), tuple(dimensions[3:6])
             memory = _KernelMemory(self._library)
-            ptx_machine.launch(kernel, memory, grid, block, values, dynamic_shared_bytes=shared_bytes)
+            machine.launch(kernel, memory, grid, block, values, dynamic_shared_bytes=shared_bytes)
         # Whatever goes wrong must not be lost in C++: it comes out as the reason for the failed launch.
         except BaseException as error:
             text = f"{type(error).__name__}: {error}".replace("\n", "; ").encode()[: message_bytes - 1]
@@ -348,9 +347,6 @@ class _KernelMemory:
         self._library = library
 
     def find(self, address: int):
-        from ptx_memory import Allocation
-        from ptx_program import Fault
-
         base, size, written = c_size_t(), c_size_t(), c_size_t()
         places = (ctypes.byref(place) for place in (base, size, written))
         outcome = self._library.standin_find(c_void_p(address), *places)
@@ -367,9 +363,7 @@ class _KernelMemory:
 
 
 @functools.cache
-def _kernels_of(extension: str) -> dict[str, object]:
-    from ptx_program import Program
-
+def _kernels_of(extension: str) -> dict[str, Kernel]:
     return dict(Program(standin_build.ptx_of(extension)).kernels)
 
 

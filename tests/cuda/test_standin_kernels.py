@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 import standin
 from device_arrays import DeviceArray
-
-pytest.importorskip("ptx_machine", reason="the interpreter of PTX is not here")
+from ptx import machine
 
 INVALID_CONFIGURATION, INVALID_FUNCTION, INVALID_HANDLE = 9, 98, 400
 LAUNCH_FAILURE, UNKNOWN = 719, 999
@@ -168,11 +167,9 @@ def test_a_launch_can_be_made_to_fail(cuda, kernels, stream):
 
 def test_no_garbage_is_collected_while_a_kernel_runs(cuda, kernels, stream, monkeypatch):
     """It may be an object of the extension, which frees its memory, for which all that waits would run first."""
-    import ptx_machine
-
-    launch, seen = ptx_machine.launch, []
+    launch, seen = machine.launch, []
     monkeypatch.setattr(
-        ptx_machine, "launch", lambda *given, **options: (seen.append(gc.isenabled()), launch(*given, **options))
+        machine, "launch", lambda *given, **options: (seen.append(gc.isenabled()), launch(*given, **options))
     )
     source, target = DeviceArray(np.ones(8)), DeviceArray((8,))
     assert scale(kernels, source, target, 8, 1.0, stream) == 0

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from places import RealDevice, StandinDevice
+from devices import RealDevice, StandinDevice
 
 __all__ = ["StandinGpu", "TorchGpu"]
 

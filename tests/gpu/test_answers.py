@@ -7,18 +7,18 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import pytest
-from places import LAYOUTS, Host
+from devices import LAYOUTS, Host
 
 import fidfast
 from fidfast import GaussianStats
-from fidfast.cuda.check import TOLERANCE, problems
+from fidfast.cuda._problems import TOLERANCE, problems
 
 HOST = Host()
 DTYPES = [np.float16, ml_dtypes.bfloat16, np.float32, np.float64]
 
 
 def moments_of(place, *batches, precision="float64"):
-    moments = fidfast.Moments(batches[0].shape[1], precision, device=place.name)
+    moments = fidfast.Moments(batches[0].shape[1], precision=precision, device=place.name)
     for batch in batches:
         moments.update(place.array(batch))
     assert moments.device == place.name
@@ -63,7 +63,7 @@ def test_the_usual_precision(rng, gpu, dim, dtype):
 def test_rows_may_lie_in_any_way(rng, gpu, layout):
     dim = gpu.dims[1]
     rows = rows_of(rng, dim + 50, dim).astype(np.float32)
-    moments = fidfast.Moments(dim, "float64", device=gpu.name)
+    moments = fidfast.Moments(dim, precision="float64", device=gpu.name)
     moments.update(gpu.array(rows, layout))
     assert_same(moments.stats(), stats_of(HOST, rows))
 
@@ -108,7 +108,7 @@ def test_every_way_of_the_distance(rng, gpu, dim):
     for name, rows1, rows2 in pairs(rng, dim):
         terms = fidfast.frechet_terms(stats_of(gpu, rows1), stats_of(gpu, rows2))
         expected = fidfast.frechet_terms(stats_of(HOST, rows1), stats_of(HOST, rows2))
-        size = expected.mean_term + expected.trace1 + expected.trace2
+        size = expected.mean_term + expected.trace_samples + expected.trace_reference
         assert terms.rank == expected.rank, name
         # What comes with the distance bounds the rounding of both.
         assert abs(terms.distance - expected.distance) <= terms.rounding + expected.rounding + 1e-12 * size, name
@@ -119,9 +119,9 @@ def test_a_covariance_that_someone_holds(rng, gpu, dim):
     few = rows_of(rng, dim // 2 + 1, dim)
     sigma = np.cov(few, rowvar=False)
     there = stats_of(gpu, rows_of(rng, 2 * dim, dim))
-    here = GaussianStats(there.mu, there.sigma, there.num_samples)
+    here = GaussianStats(there.mu, there.sigma, num_samples=there.num_samples)
     rounded = sigma.astype(np.float32).astype(np.float64)
-    for known in (GaussianStats(np.zeros(dim), sigma, len(few)), GaussianStats(np.zeros(dim), sigma),
+    for known in (GaussianStats(np.zeros(dim), sigma, num_samples=len(few)), GaussianStats(np.zeros(dim), sigma),
                   GaussianStats(np.zeros(dim), rounded)):  # fmt: skip
         distance, expected = fidfast.frechet_terms(known, there), fidfast.frechet_terms(known, here)
         assert abs(distance.distance - expected.distance) <= distance.rounding + expected.rounding
@@ -129,7 +129,7 @@ def test_a_covariance_that_someone_holds(rng, gpu, dim):
 
 def test_transport_map(rng, gpu, dim):
     rows1, rows2 = rows_of(rng, 4 * dim, dim, 0), rows_of(rng, 3 * dim, dim, 0)
-    found = fidfast.transport_map(stats_of(gpu, rows1), stats_of(gpu, rows2))
+    found = fidfast.transport_map(stats_of(gpu, rows2), stats_of(gpu, rows1))
     sigma1, sigma2 = (np.cov(rows, rowvar=False) for rows in (rows1, rows2))
     # T S2 T = S1, S1 up to 1 and T to the root of its condition.
     np.testing.assert_allclose(found @ sigma2 @ found, sigma1, rtol=0, atol=1e-10)

@@ -10,7 +10,7 @@ PIECE = 2 << 20
 
 
 def assert_same(moments, rows, tolerance=1e-12):
-    here = fidfast.Moments(rows.shape[1], "float64")
+    here = fidfast.Moments(rows.shape[1], precision="float64")
     here.update(rows)
     found, expected = moments.stats(), here.stats()
     assert found.num_samples == expected.num_samples
@@ -22,7 +22,7 @@ def test_a_buffer_may_be_overwritten_after_each_update(rng, gpu):
     """In the order of a stream of the caller's, without a wait of the host."""
     dim = gpu.dims[1]
     rows = rng.standard_normal((12 * dim, dim))
-    moments = fidfast.Moments(dim, "float64", device=gpu.name)
+    moments = fidfast.Moments(dim, precision="float64", device=gpu.name)
     with gpu.side_stream():
         buffer = gpu.array(np.zeros((dim, dim)))
         for batch in np.split(rows, 12):
@@ -37,7 +37,7 @@ def test_an_update_returns_before_the_work_before_it_is_done(rng, gpu):
     rows = rng.standard_normal((2200, dim))
 
     def update_with_all(after):
-        moments = fidfast.Moments(dim, "float64", device=gpu.name)
+        moments = fidfast.Moments(dim, precision="float64", device=gpu.name)
         with gpu.side_stream():
             arrays = [gpu.array(batch) for batch in np.split(rows, [1200, 1900])]
             is_done = gpu.keep_busy(after)
@@ -87,7 +87,7 @@ def test_moments_and_gaussians_that_go_leave_their_memory(rng, gpu):
 
 def test_out_of_memory_is_a_memory_error_and_leaves_the_device_usable(rng, gpu):
     rows = rng.standard_normal((30, 5))
-    moments = fidfast.Moments(5, "float64", device=gpu.name)
+    moments = fidfast.Moments(5, precision="float64", device=gpu.name)
     moments.update(gpu.array(rows[:20]))
     too_large = int(np.sqrt(gpu.total_bytes() / 8)) + 1  # the scatter alone does not fit
     before = gpu.free_bytes()
@@ -103,7 +103,7 @@ def test_several_devices_keep_apart(rng, gpu):
         pytest.skip("there is one device")
     rows = rng.standard_normal((50, 6))
     other = gpu.others()[0]
-    here, there = (fidfast.Moments(6, "float64", device=place.name) for place in (gpu, other))
+    here, there = (fidfast.Moments(6, precision="float64", device=place.name) for place in (gpu, other))
     current = gpu.current_device()
     for batch in np.split(rows, 2):
         here.update(gpu.array(batch))

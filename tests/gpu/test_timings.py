@@ -93,7 +93,7 @@ def test_updates(torch, gpu, peaks, print_timing, n, dtype):
 
 def test_distance(torch, gpu, print_timing):
     rows = [scale * torch.randn(3 * DIM, DIM, dtype=torch.float64, device=gpu.name) for scale in (1.0, 1.1)]
-    moments = [fidfast.Moments(DIM, "float64", device=gpu.name) for _ in rows]
+    moments = [fidfast.Moments(DIM, precision="float64", device=gpu.name) for _ in rows]
     for each, features in zip(moments, rows, strict=True):
         each.update(features)
     sigma1, sigma2 = (torch.cov(features.T) for features in rows)

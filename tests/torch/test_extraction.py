@@ -1,4 +1,4 @@
-"""From images to statistics: the same numbers whatever the source and the way."""
+"""Moments, features and distances of images do not depend on the source, the batches or interruptions."""
 
 import os
 from dataclasses import replace
@@ -11,14 +11,22 @@ from PIL import Image
 
 import fidfast
 import fidfast.torch as ft
-from fidfast._images import cache
-from fidfast._images.images import BrokenImageError
-from fidfast.torch._images import extraction_run as run
+from fidfast._images import BrokenImageError, cache
+from fidfast.torch._images import extraction_pass
+from fidfast.torch._images.options import default_num_workers
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def images():
     return np.stack(list(crops(0, [(24, 24)] * 50)))
+
+
+@pytest.fixture(scope="module")
+def stats(images):
+    """Expected mean and covariance."""
+    return expected_stats(images)
 
 
 @pytest.fixture
@@ -27,7 +35,7 @@ def folder(tmp_path, images):
 
 
 class Colours(torch.nn.Module):
-    """A small network of random features."""
+    """A small network with random weights that counts its images."""
 
     input_size = 16
 
@@ -43,8 +51,8 @@ class Colours(torch.nn.Module):
         return self.conv(images).relu().mean(dim=(2, 3))
 
 
-def by_hand(images):
-    """Mean and covariance, image by image."""
+def expected_stats(images):
+    """Mean and covariance, computed image by image."""
     network = Colours()
     with torch.inference_mode():
         rows = [
@@ -59,19 +67,19 @@ def by_hand(images):
 
 
 @pytest.mark.parametrize("num_workers", [None, 0, 2])
-def test_a_folder(folder, images, num_workers):
+def test_folder(folder, images, num_workers, stats):
     moments, skipped = ft.moments_of_images(folder, Colours(), num_workers=num_workers)
     assert (moments.num_samples, skipped) == (50, [])
     assert moments.extractor == "Colours/pil-bicubic-16"
-    assert_same(moments.stats(), by_hand(images))
+    assert_same(moments.stats(), stats)
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 64])
-def test_the_batch_size_changes_nothing(images, batch_size):
-    assert_same(ft.stats_of_images(images, Colours(), batch_size=batch_size), by_hand(images))
+def test_result_does_not_depend_on_batch_size(images, batch_size, stats):
+    assert_same(ft.stats_of_images(images, Colours(), batch_size=batch_size), stats)
 
 
-class Listed(torch.utils.data.Dataset):
+class ListDataset(torch.utils.data.Dataset):
     def __init__(self, items):
         self.items = items
 
@@ -92,48 +100,48 @@ DATASETS = {
 
 
 @pytest.mark.parametrize("kind", DATASETS)
-def test_a_torch_dataset(images, kind):
-    assert_same(ft.stats_of_images(Listed([DATASETS[kind](image) for image in images]), Colours()), by_hand(images))
+def test_torch_dataset(images, kind, stats):
+    assert_same(ft.stats_of_images(ListDataset([DATASETS[kind](image) for image in images]), Colours()), stats)
 
 
 @pytest.mark.parametrize("mode", ["P", "L", "LA", "CMYK", "1", "RGBA", "YCbCr"])
-def test_pil_images_of_a_dataset_are_read_as_those_of_a_folder(images, mode):
+def test_pil_images_of_a_dataset_equal_those_of_a_folder(images, mode):
     items = [Image.fromarray(image).convert(mode) for image in images]
-    expected = by_hand([np.array(item.convert("RGB")) for item in items])
-    assert_same(ft.stats_of_images(Listed(items), Colours()), expected)
+    expected = expected_stats([np.array(item.convert("RGB")) for item in items])
+    assert_same(ft.stats_of_images(ListDataset(items), Colours()), expected)
 
 
-def test_a_loader_of_lists_of_arrays(tmp_path):
+def test_loader_of_lists_of_arrays():
     mixed = list(crops(1, [(20, 30), (24, 24)] * 6))
-    loader = torch.utils.data.DataLoader(Listed(mixed), batch_size=5, collate_fn=list)
-    assert_same(ft.stats_of_images(loader, Colours()), by_hand(mixed))
+    loader = torch.utils.data.DataLoader(ListDataset(mixed), batch_size=5, collate_fn=list)
+    assert_same(ft.stats_of_images(loader, Colours()), expected_stats(mixed))
 
 
 @pytest.mark.parametrize("kind", ["uint8 tensors", "floats from 0 to 1", "images and labels", "dictionaries"])
-def test_a_torch_data_loader(images, kind):
-    loader = torch.utils.data.DataLoader(Listed([DATASETS[kind](image) for image in images]), batch_size=8)
-    assert_same(ft.stats_of_images(loader, Colours()), by_hand(images))
+def test_torch_data_loader(images, kind, stats):
+    loader = torch.utils.data.DataLoader(ListDataset([DATASETS[kind](image) for image in images]), batch_size=8)
+    assert_same(ft.stats_of_images(loader, Colours()), stats)
 
 
 def test_mixed_sizes(tmp_path):
     mixed = list(crops(1, [(20, 30), (24, 24), (20, 30), (64, 17)] * 6))
     folder = write(tmp_path / "mixed", mixed)
-    assert_same(ft.stats_of_images(folder, Colours()), by_hand(mixed))
-    # And without a size that they are brought to: the network sees each as it is.
+    assert_same(ft.stats_of_images(folder, Colours()), expected_stats(mixed))
+    # Without an input size the network receives images of their original sizes.
     network = Colours()
     network.input_size = None
     rows = np.concatenate([network(planes(image)[None] / 255).detach().double().numpy() for image in mixed])
     assert_same(ft.stats_of_images(folder, network), (rows.mean(0), np.cov(rows, rowvar=False)))
 
 
-def test_the_precision_of_the_moments(images):
+def test_precision_of_the_moments(images):
     assert ft.moments_of_images(images, Colours()).moments.precision == "float32"
-    assert ft.moments_of_images(images, Colours(), moments_precision="float64").moments.precision == "float64"
-    with pytest.raises(ValueError, match="precision"):
-        ft.moments_of_images(images, Colours(), moments_precision="float16")
+    assert ft.moments_of_images(images, Colours(), precision="float64").moments.precision == "float64"
+    with pytest.raises(ValueError, match="precision must be one of 'float32', 'float64', got 'float16'"):
+        ft.moments_of_images(images, Colours(), precision="float16")
 
 
-def test_a_bar_with_images_a_second_on_terminals_only(monkeypatch, capsys, images):
+def test_progress_bar_on_terminals_only(monkeypatch, capsys, images):
     ft.moments_of_images(images, Colours(), progress=True)
     assert capsys.readouterr().err == ""
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
@@ -145,10 +153,12 @@ def test_a_bar_with_images_a_second_on_terminals_only(monkeypatch, capsys, image
     assert capsys.readouterr().err == ""
 
 
-def test_sides_may_be_statistics(folder, images):
+def test_fid_of_images_accepts_statistics(folder, images):
     reference = ft.stats_of_images(images[:30], Colours())
-    distance = ft.fid_of_images(reference, folder, Colours())
-    assert distance == pytest.approx(fidfast.frechet_distance(reference, ft.stats_of_images(folder, Colours())))
+    distance = ft.fid_of_images(folder, reference, Colours())
+    assert distance == pytest.approx(fidfast.frechet_distance(ft.stats_of_images(folder, Colours()), reference))
+    with pytest.raises(ValueError, match="checkpoint applies to one set of images"):
+        ft.fid_of_images(folder, reference, Colours(), checkpoint="run.npz")
 
 
 @pytest.mark.parametrize(
@@ -161,16 +171,16 @@ def test_sides_may_be_statistics(folder, images):
         ),
         (torch.full((3, 4, 4), 255.0), ValueError, "must be from 0 to 1, got values from 255 to 255"),
         (torch.full((3, 4, 4), float("nan")), ValueError, "must be from 0 to 1, got values from nan to nan"),
-        (torch.zeros(5, 4, 4), ValueError, r"1, 3 or 4 channels and two sides, got shape \(5, 4, 4\)"),
+        (torch.zeros(5, 4, 4), ValueError, r"a height, a width and 1, 3 or 4 channels, got shape \(5, 4, 4\)"),
         (torch.zeros(4), ValueError, r"got shape \(4,\)"),
     ],
 )
-def test_items_that_are_no_images(item, error, message):
+def test_invalid_images(item, error, message):
     with pytest.raises(error, match=message):
-        ft.stats_of_images(Listed([item] * 3), Colours())
+        ft.stats_of_images(ListDataset([item] * 3), Colours())
 
 
-def test_features_that_are_not_finite_name_the_extractor(images):
+def test_error_for_nonfinite_features_names_the_extractor(images):
     def divided(batch):
         return batch.mean(dim=(2, 3)) / 0
 
@@ -182,26 +192,26 @@ def test_features_that_are_not_finite_name_the_extractor(images):
     ("cores", "device", "workers"),
     [(1, "cpu", 0), (2, "cpu", 0), (3, "cpu", 1), (64, "cpu", 2), (2, "cuda", 2), (64, "cuda:1", 8)],
 )
-def test_workers_leave_the_cores_to_the_network(monkeypatch, cores, device, workers):
+def test_default_num_workers(monkeypatch, cores, device, workers):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _process: range(cores), raising=False)
-    assert run.usual_workers(torch.device(device)) == workers
-    assert run.usual_workers(device) == workers
+    assert default_num_workers(torch.device(device)) == workers
+    assert default_num_workers(device) == workers
 
 
 # Broken images ------------------------------------------------------------------------------------------------------
 
 
-def test_broken_images_stop_the_run_or_are_listed(folder, images):
+def test_broken_images_raise_or_are_skipped(folder, images):
     (folder / "0003.png").write_bytes(b"no image")
     (folder / "0040.png").write_bytes((folder / "0041.png").read_bytes()[:500])
     with pytest.raises(BrokenImageError, match=r"^0003\.png: not an image"):
         ft.moments_of_images(folder, Colours())
     moments, skipped = ft.moments_of_images(folder, Colours(), skip_broken=True)
     assert [message.split(":")[0] for message in skipped] == ["0003.png", "0040.png"]
-    assert_same(moments.stats(), by_hand(np.delete(images, [3, 40], axis=0)))
+    assert_same(moments.stats(), expected_stats(np.delete(images, [3, 40], axis=0)))
 
 
-def test_nothing_but_broken_images(tmp_path):
+def test_only_broken_images(tmp_path):
     (tmp_path / "a.png").write_bytes(b"no image")
     with pytest.raises(ValueError, match=r"none of the 1 images could be read; the first: a\.png: not an image"):
         ft.moments_of_images(tmp_path, Colours(), skip_broken=True)
@@ -211,68 +221,68 @@ def test_nothing_but_broken_images(tmp_path):
 
 
 @pytest.fixture
-def kept(monkeypatch, tmp_path):
+def cache_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("FIDFAST_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 
-def seen(source, **changes):
-    """How many images the network saw, and what came of it."""
+def count_and_moments(source, **changes):
+    """Number of images that the network processed, and the moments."""
     extractor = replace(ft.as_extractor(Colours()), reproducible=True)
-    # A callable that is no module is not copied, so that it can be asked.
+    # A callable that is not a module is not copied, so that its counter can be read.
     network = Colours()
     extractor = replace(extractor, model=lambda batch: network(batch), **changes)
     moments = ft.moments_of_images(source, extractor, use_cache=True, num_workers=0, skip_broken=True).moments
     return network.seen, moments
 
 
-def test_the_cache_knows_images_by_their_content(folder, kept):
-    count, first = seen(folder)
+def test_cache_depends_on_the_images(folder, cache_folder):
+    count, first = count_and_moments(folder)
     assert count == 50
-    count, again = seen(folder)
+    count, again = count_and_moments(folder)
     assert count == 0
     assert again == first
     renamed = folder.rename(folder.with_name("renamed"))
-    assert seen(renamed)[0] == 0
+    assert count_and_moments(renamed)[0] == 0
     for change in (
         lambda: os.utime(renamed / "0007.png", (1, 1)),
         lambda: (renamed / "0007.png").unlink(),
         lambda: (renamed / "0008.png").rename(renamed / "0008b.png"),
     ):
         change()
-        count, _ = seen(renamed)
+        count, _ = count_and_moments(renamed)
         assert count == len(list(renamed.iterdir()))
-        assert seen(renamed)[0] == 0
+        assert count_and_moments(renamed)[0] == 0
 
 
-def test_the_cache_knows_extractors_by_network_resize_and_arithmetic(folder, kept):
+def test_cache_depends_on_the_extractor(folder, cache_folder):
     for changes in ({}, {"resize": "tf1-bilinear"}, {"input_size": (17, 16)}, {"name": "other"}, {"variant": "x"}):
-        assert seen(folder, **changes)[0] == 50, changes
-    assert len(list(kept.iterdir())) == 5
-    # One that may change under its name is not kept.
-    assert seen(folder, name="again", reproducible=False)[0] == 50
-    assert seen(folder, name="again", reproducible=False)[0] == 50
-    assert len(list(kept.iterdir())) == 5
+        assert count_and_moments(folder, **changes)[0] == 50, changes
+    assert len(list(cache_folder.iterdir())) == 5
+    # An extractor that is not reproducible is not cached.
+    assert count_and_moments(folder, name="again", reproducible=False)[0] == 50
+    assert count_and_moments(folder, name="again", reproducible=False)[0] == 50
+    assert len(list(cache_folder.iterdir())) == 5
 
 
-def test_what_left_images_out_is_not_kept(folder, kept):
+def test_moments_with_skipped_images_are_not_cached(folder, cache_folder):
     (folder / "0003.png").write_bytes(b"no image")
-    assert seen(folder)[0] == seen(folder)[0] == 49
+    assert count_and_moments(folder)[0] == count_and_moments(folder)[0] == 49
 
 
-def test_a_damaged_or_unwritable_cache_costs_time_only(folder, kept):
-    seen(folder)
-    (file,) = kept.iterdir()
+def test_damaged_or_unwritable_cache_is_ignored(folder, cache_folder):
+    count_and_moments(folder)
+    (file,) = cache_folder.iterdir()
     file.write_bytes(b"damaged")
-    assert seen(folder)[0] == 50
-    assert seen(folder)[0] == 0
+    assert count_and_moments(folder)[0] == 50
+    assert count_and_moments(folder)[0] == 0
     file.unlink()
-    kept.rmdir()
-    kept.write_text("a file where the folder should be")
-    assert seen(folder)[0] == 50
+    cache_folder.rmdir()
+    cache_folder.write_text("a file where the folder should be")
+    assert count_and_moments(folder)[0] == 50
 
 
-def test_the_cache_is_where_the_user_has_it(monkeypatch, tmp_path):
+def test_cache_folder(monkeypatch, tmp_path):
     monkeypatch.delenv("FIDFAST_CACHE", raising=False)
     monkeypatch.setattr("sys.platform", "linux")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -282,44 +292,45 @@ def test_the_cache_is_where_the_user_has_it(monkeypatch, tmp_path):
     assert cache.folder() == tmp_path / ".cache" / "fidfast"
 
 
-# Interrupted runs ---------------------------------------------------------------------------------------------------
+# Checkpoints --------------------------------------------------------------------------------------------------------
 
 
 def interrupted(network, after):
-    """The network, until it has seen so many images."""
+    """An extractor that raises KeyboardInterrupt after a number of images."""
 
-    def run(batch):
+    def call(batch):
         if network.seen >= after:
             raise KeyboardInterrupt
         return network(batch)
 
-    return replace(ft.as_extractor(network), model=run)
+    return replace(ft.as_extractor(network), model=call)
 
 
-@pytest.mark.parametrize(("num_workers", "every"), [(0, 0.0), (1, 0.0), (0, 1e9)])
-def test_an_interrupted_run_goes_on_where_it_was(monkeypatch, tmp_path, folder, num_workers, every):
-    monkeypatch.setattr(run, "CHECKPOINT_EVERY", every)
+@pytest.mark.parametrize(("num_workers", "interval"), [(0, 0.0), (1, 0.0), (0, 1e9)])
+def test_interrupted_run_continues(monkeypatch, tmp_path, folder, num_workers, interval):
+    monkeypatch.setattr(extraction_pass, "CHECKPOINT_INTERVAL", interval)
     (folder / "0003.png").write_bytes(b"no image")
-    options = {"checkpoint": tmp_path / "run.npz", "batch_size": 8, "num_workers": num_workers, "skip_broken": True}
-    whole = ft.moments_of_images(folder, interrupted(Colours(), 10**6), **options)
-    assert not (tmp_path / "run.npz").exists()
+    checkpoint = tmp_path / "run.npz"
+    options = ft.ImageOptions(checkpoint=checkpoint, batch_size=8, num_workers=num_workers, skip_broken=True)
+    expected = ft.moments_of_images(folder, interrupted(Colours(), 10**6), options=options)
+    assert not checkpoint.exists()
 
     with pytest.raises(KeyboardInterrupt):
-        ft.moments_of_images(folder, interrupted(Colours(), 23), **options)
-    assert (tmp_path / "run.npz").exists()
+        ft.moments_of_images(folder, interrupted(Colours(), 23), options=options)
+    assert checkpoint.exists()
     with pytest.raises(BrokenImageError, match=r"0003\.png"):
-        ft.moments_of_images(folder, interrupted(Colours(), 10**6), **{**options, "skip_broken": False})
+        ft.moments_of_images(folder, interrupted(Colours(), 10**6), options=options, skip_broken=False)
     network = Colours()
-    resumed = ft.moments_of_images(folder, interrupted(network, 10**6), **options)
-    assert network.seen == 50 - 24  # three batches of 8, one image of which was broken
-    assert resumed.skipped == whole.skipped
-    assert resumed.moments == whole.moments  # to the last bit
-    assert not (tmp_path / "run.npz").exists()
+    resumed = ft.moments_of_images(folder, interrupted(network, 10**6), options=options)
+    assert network.seen == 50 - 24  # three batches of 8 were done
+    assert resumed.skipped == expected.skipped
+    assert resumed.moments == expected.moments  # exactly
+    assert not checkpoint.exists()
 
 
-def test_a_data_loader_goes_on_too(monkeypatch, tmp_path, images):
-    monkeypatch.setattr(run, "CHECKPOINT_EVERY", 0.0)
-    loader = torch.utils.data.DataLoader(Listed([planes(image) for image in images]), batch_size=8)
+def test_interrupted_run_over_a_data_loader_continues(monkeypatch, tmp_path, images):
+    monkeypatch.setattr(extraction_pass, "CHECKPOINT_INTERVAL", 0.0)
+    loader = torch.utils.data.DataLoader(ListDataset([planes(image) for image in images]), batch_size=8)
     checkpoint = tmp_path / "run.npz"
     with pytest.raises(KeyboardInterrupt):
         ft.moments_of_images(loader, interrupted(Colours(), 23), checkpoint=checkpoint)
@@ -329,23 +340,23 @@ def test_a_data_loader_goes_on_too(monkeypatch, tmp_path, images):
     assert resumed.moments == ft.moments_of_images(loader, interrupted(Colours(), 10**6)).moments
 
 
-def test_a_loader_that_shuffles_cannot_go_on(tmp_path, images):
-    loader = torch.utils.data.DataLoader(Listed([planes(image) for image in images]), shuffle=True)
-    with pytest.raises(ValueError, match="a DataLoader without a fixed order cannot go on from a checkpoint"):
+def test_checkpoint_refuses_a_shuffling_loader(tmp_path, images):
+    loader = torch.utils.data.DataLoader(ListDataset([planes(image) for image in images]), shuffle=True)
+    with pytest.raises(ValueError, match="checkpoint needs a fixed order of images, but the DataLoader shuffles"):
         ft.moments_of_images(loader, Colours(), checkpoint=tmp_path / "run.npz")
 
 
-def test_a_stream_of_unknown_length(images):
+def test_stream_of_unknown_length(images, stats):
     class Stream(torch.utils.data.IterableDataset):
         def __iter__(self):
             return map(planes, images)
 
     for source in (Stream(), torch.utils.data.DataLoader(Stream(), batch_size=8)):
-        assert_same(ft.stats_of_images(source, Colours()), by_hand(images))
+        assert_same(ft.stats_of_images(source, Colours()), stats)
 
 
-def test_a_checkpoint_of_another_run_is_refused(monkeypatch, tmp_path, folder):
-    monkeypatch.setattr(run, "CHECKPOINT_EVERY", 0.0)
+def test_checkpoint_of_another_run_is_refused(monkeypatch, tmp_path, folder):
+    monkeypatch.setattr(extraction_pass, "CHECKPOINT_INTERVAL", 0.0)
     checkpoint = tmp_path / "run.npz"
     with pytest.raises(KeyboardInterrupt):
         ft.moments_of_images(folder, interrupted(Colours(), 20), checkpoint=checkpoint)

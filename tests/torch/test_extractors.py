@@ -16,8 +16,8 @@ import torchvision
 from onnx import TensorProto, helper
 
 import fidfast.torch as ft
-from fidfast.torch._extractors.extractors import features_of
-from fidfast.torch._extractors.inception import WEIGHTS_SHA256, WEIGHTS_URL, trunk
+from fidfast.torch._extractors.extractor import features_of_output
+from fidfast.torch._extractors.inception import WEIGHTS_SHA256, WEIGHTS_URL, inception_trunk
 
 with warnings.catch_warnings():  # what the peers' imports say is not ours to mend
     warnings.simplefilter("ignore")
@@ -67,7 +67,7 @@ class Pooled(torch.nn.Module):
 )
 def test_all_forms_of_output(form):
     rows = torch.arange(6.0).reshape(2, 3)
-    torch.testing.assert_close(features_of(form(rows)), rows)
+    torch.testing.assert_close(features_of_output(form(rows)), rows)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_all_forms_of_output(form):
 )
 def test_other_output_is_refused(output, message):
     with pytest.raises((TypeError, ValueError), match=message):
-        features_of(output)
+        features_of_output(output)
 
 
 @pytest.mark.parametrize("bounds", [None, (0, 1), (-1, 1), (-2.5, 4.0), (0, 255)])
@@ -119,7 +119,7 @@ def test_names_and_sizes():
     assert ft.as_extractor(network).full_name == "mine/pil-bicubic-32"
     network.input_size = (32, 48)
     assert ft.as_extractor(network, resize="torch-bilinear").full_name == "mine/torch-bilinear-32x48"
-    assert ft.as_extractor(network, name="other").prepared("bfloat16").full_name.endswith("-32x48/bfloat16")
+    assert ft.as_extractor(network, name="other").prepared(dtype="bfloat16").full_name.endswith("-32x48/bfloat16")
     again = ft.as_extractor(ft.as_extractor(network), resize="tf1-bilinear")
     assert again.full_name == "mine/tf1-bilinear-32x48"
 
@@ -221,7 +221,7 @@ def test_torchvision_with_a_hook(rng):
         torch.testing.assert_close(features(at_layer.prepared(), images), expected, rtol=1e-4, atol=1e-5)
     assert at_layer.full_name == "Inception3.avgpool"
     with pytest.raises(ValueError, match="precision 'bfloat16' needs a network that can be prepared, but WithHook has"):
-        extractor.prepared("bfloat16")
+        extractor.prepared(dtype="bfloat16")
     with pytest.raises(AttributeError, match="no attribute"):
         ft.at_layer(network.network, "pool5")
 
@@ -243,7 +243,7 @@ class Scripted(torch.nn.Module):
 def test_torchscript(tmp_path, weights, images):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        traced = torch.jit.trace(trunk(weights), torch.zeros(2, 3, 299, 299))
+        traced = torch.jit.trace(inception_trunk(weights), torch.zeros(2, 3, 299, 299))
         torch.jit.script(Scripted(traced)).save(tmp_path / "inception-2015-12-05.pt")
         network = torch.jit.load(tmp_path / "inception-2015-12-05.pt").eval()
     expected = network(images, return_features=True)

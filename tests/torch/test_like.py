@@ -10,7 +10,7 @@ from photographs import assert_same, crops, planes, write
 from PIL import Image
 
 import fidfast.torch as ft
-from fidfast.torch._extractors.inception import trunk
+from fidfast.torch._extractors.inception import inception_trunk
 
 with warnings.catch_warnings():  # what the peers' imports say is not ours to mend
     warnings.simplefilter("ignore")
@@ -60,7 +60,7 @@ def test_like_torch_fidelity(photographs, weights):
 
 
 def test_like_clean_fid(photographs, weights):
-    network = trunk(weights)
+    network = inception_trunk(weights)
     rows = cleanfid.fid.get_folder_features(
         str(photographs),
         lambda batch: network((batch - 128) / 128),

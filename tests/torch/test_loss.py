@@ -45,7 +45,7 @@ def test_the_value_is_that_of_fid(rng, kind, n):
 def test_the_way_of_large_problems(rng, monkeypatch, n):
     fixed, rows = reference_rows("full", rng), batch_of(n, rng)
     exact, slope = ft.frechet_loss(torch.from_numpy(rows), fixed), gradient_of(ft.FrechetLoss(fixed), rows)
-    monkeypatch.setattr(fidfast.torch._training.loss, "_REFINED", 0)
+    monkeypatch.setattr(fidfast.torch._training.loss, "_MAX_SVD_RANK", 0)
     value = ft.frechet_loss(torch.from_numpy(rows), fixed)
     # Each of at most DIM roots may lose the root of its square's rounding.
     assert value.item() == pytest.approx(exact.item(), rel=DIM * np.sqrt(4 * EPS))

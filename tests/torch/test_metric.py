@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from photographs import crops
-from processes import torchrun, two_that_nobody_watches
+from processes import torchrun, two_processes_without_torchrun
 
 import fidfast
 import fidfast.torch as ft
@@ -221,7 +221,7 @@ assert theirs.compute() < 1e-9
 
 def test_a_process_that_dies_is_an_error_for_the_others(tmp_path):
     """In bounded time: the test itself waits for no more than two minutes, while the group would for half an hour."""
-    assert two_that_nobody_watches(tmp_path, DYING) == [0, 7]
+    assert two_processes_without_torchrun(tmp_path, DYING) == [0, 7]
 
 
 def test_without_a_process_group(rng):

@@ -12,7 +12,7 @@ from torch import nn
 
 from fidfast.torch import as_extractor, load_extractor
 from fidfast.torch._extractors import prepare
-from fidfast.torch._extractors.inception import trunk
+from fidfast.torch._extractors.inception import inception_trunk
 
 
 def outputs(model, images):
@@ -44,7 +44,7 @@ TIMM = ["efficientnet_b0", "mobilenetv3_small_050", "densenet121", "regnetx_002"
 def network(request, tmp_path_factory):
     """Real architectures, and a side of images for each."""
     if request.param == "inception":
-        return trunk(networks.seeded_inception_weights(tmp_path_factory.mktemp("torch"))), 299
+        return inception_trunk(networks.seeded_inception_weights(tmp_path_factory.mktemp("torch"))), 299
     if request.param == "efficientnet-lite0":
         return load_extractor("efficientnet-lite0").model, 96
     if request.param == "resnet18":
@@ -74,7 +74,7 @@ def test_float32_features_are_those_of_the_eager_model(network, images):
 def test_bfloat16_is_near(network, images):
     model, _ = network
     expected = outputs(model.eval(), images)
-    got = outputs(prepare(model, "bfloat16"), images)
+    got = outputs(prepare(model, dtype="bfloat16"), images)
     assert got.dtype == torch.float32
     # 2^-9 a layer, and sqrt(50) layers of it are 1.4 per cent of a typical feature; networks amplify it a few times.
     assert (got - expected).square().mean().sqrt() < 0.1 * expected.square().mean().sqrt()
@@ -147,10 +147,10 @@ def test_what_a_network_says_of_itself_is_kept(small):
     assert ready.full_name == extractor.full_name == "small/pil-bicubic-8"
     assert largest_error(outputs(ready, images), outputs(extractor, images)) < 1e-5
     # Preparing twice is preparing once.
-    bfloat16 = extractor.prepared("bfloat16")
+    bfloat16 = extractor.prepared(dtype="bfloat16")
     assert bfloat16.prepared() is bfloat16
     with pytest.raises(ValueError, match="precision 'float32' needs a network that can be prepared, but small is prep"):
-        bfloat16.prepared("float32")
+        bfloat16.prepared(dtype="float32")
 
 
 class Branching(nn.Module):
@@ -256,7 +256,7 @@ def test_the_form_of_the_output_is_kept(form):
             return form(images.mean(dim=(2, 3)))
 
     images = torch.rand(2, 3, 4, 4)
-    got = outputs(prepare(Formed(), "bfloat16"), images)
+    got = outputs(prepare(Formed(), dtype="bfloat16"), images)
     inner = got["features"] if isinstance(got, dict) else got[0]
     assert inner.dtype == torch.float32
     assert inner.shape == (2, 3)

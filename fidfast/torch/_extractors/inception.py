@@ -1,8 +1,7 @@
 """The Inception network of 2015-12-05, whose Fréchet distance is the FID.
 
 Heusel et al., "GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium" (2017). The
-architecture is torch-fidelity's; here it is cut open between the resize, which the tools do differently, and the rest,
-which they do alike.
+architecture is torch-fidelity's. Only the part after the resize is used, since the resize depends on the tool.
 """
 
 from __future__ import annotations
@@ -17,17 +16,18 @@ from pathlib import Path
 
 import torch
 
-from fidfast.torch._extractors.extractors import Extractor
-from fidfast.torch._extractors.named import Convention
+from fidfast.torch._extractors.conventions import Convention
+from fidfast.torch._extractors.extractor import Extractor
 
 __all__ = [
     "CACHED_NAMES",
     "WEIGHTS_SHA256",
     "WEIGHTS_URL",
+    "ToFloat32",
+    "find_weights",
     "inception",
+    "inception_trunk",
     "require_plain_weights",
-    "trunk",
-    "weights_and_name",
 ]
 
 WEIGHTS_URL = (
@@ -35,60 +35,61 @@ WEIGHTS_URL = (
 )
 WEIGHTS_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 
-#: The names under which torch-fidelity and pytorch-fid keep the same file in torch's cache.
+#: Names under which torch-fidelity and pytorch-fid store the same file in torch's cache.
 CACHED_NAMES = ("weights-inception-2015-12-05-6726825d.pth", "pt_inception-2015-12-05-6726825d.pth")
 
 
-def inception(weights: str | os.PathLike[str] | None, convention: Convention) -> Extractor:
-    """The network with the pooled 2,048 features, by the conventions of one of the tools.
+def inception(weights: str | os.PathLike[str] | None, convention: Convention, *, stacklevel: int) -> Extractor:
+    """The network with the pooled 2,048 features and the conventions of a tool.
 
     Parameters
     ----------
     weights : path or None
-        The weights as torch-fidelity and pytorch-fid distribute them (`WEIGHTS_URL`); looked for in torch's cache,
-        then downloaded to it, where None.
+        The weights as torch-fidelity and pytorch-fid distribute them (`WEIGHTS_URL`). If None, torch's cache is
+        searched, then the file is downloaded to it.
     convention : Convention
+    stacklevel : int
+        Of the warning, counted from this function.
 
     Raises
     ------
     FileNotFoundError
-        If the weights are not there and cannot be downloaded; the message says what to fetch, and where to put it.
+        If the weights are not found and cannot be downloaded; the message says what to fetch and where to put it.
     ImportError
         If torch-fidelity is not installed.
 
     Warns
     -----
     UserWarning
-        If the weights are others than those of 2015-12-05; the extractor's name then says so, and its distance is
-        not called FID.
+        If the weights are not those of 2015-12-05.
     """
-    path, name = weights_and_name(weights, stacklevel=4)
+    path, name = find_weights(weights, stacklevel=stacklevel + 1)
     return Extractor(
-        trunk(path),
+        inception_trunk(path),
         name=name,
         input_size=(299, 299),
         resize=convention.resize,
         offset=(convention.offset,) * 3,
         divisor=(convention.divisor,) * 3,
-        # The network was trained on (x - 128) / 128; the difference is small, and there.
+        # The network was trained on (x - 128) / 128; another divisor changes the features slightly.
         variant=None if convention.divisor == 128.0 else f"divisor-{convention.divisor}",
         reproducible=True,
     )
 
 
-def weights_and_name(weights: str | os.PathLike[str] | None, stacklevel: int) -> tuple[Path, str]:
-    """The file of the weights, as of `inception`, and the name of the network that has them.
+def find_weights(weights: str | os.PathLike[str] | None, *, stacklevel: int) -> tuple[Path, str]:
+    """The weights file, as in `inception`, and the name of a network with these weights.
 
-    Raises and warns as `inception` does; `stacklevel` is the warning's.
+    Raises and warns as `inception` does.
     """
     path = Path(weights) if weights is not None else _cached_or_downloaded()
     if not path.exists():
-        raise FileNotFoundError(f"no such file of weights: {path}")
+        raise FileNotFoundError(f"no such weights file: {path}")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if digest == WEIGHTS_SHA256:
         return path, "inception"
     warnings.warn(
-        f"{path} holds other weights than those of 2015-12-05 (SHA-256 {digest}, not {WEIGHTS_SHA256}): "
+        f"the weights in {path} are not those of 2015-12-05 (SHA-256 {digest}, expected {WEIGHTS_SHA256}): "
         "the distance is not an FID",
         stacklevel=stacklevel,
     )
@@ -96,15 +97,15 @@ def weights_and_name(weights: str | os.PathLike[str] | None, stacklevel: int) ->
 
 
 def require_plain_weights(weights: Path) -> None:
-    """Raises a ValueError for a file that is damaged, or a pickle of more: torch-fidelity itself would execute it."""
+    """Raise a ValueError if the file is damaged or a pickle of other objects, which torch-fidelity would execute."""
     try:
         torch.load(weights, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ValueError(f"{weights} is damaged or holds more than weights: {error}") from error
+        raise ValueError(f"{weights} is damaged or holds objects other than weights: {error}") from error
 
 
-def trunk(weights: Path) -> torch.nn.Module:
-    """From images (n, 3, 299, 299) about -1 to 1 to features (n, 2048)."""
+def inception_trunk(weights: Path) -> torch.nn.Module:
+    """From images (n, 3, 299, 299) in the range from about -1 to 1 to features (n, 2048)."""
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
     require_plain_weights(weights)
@@ -113,16 +114,16 @@ def trunk(weights: Path) -> torch.nn.Module:
 
 
 def _layers(network: torch.nn.Module) -> Iterator[torch.nn.Module]:
-    """The children, which the network calls in their order, without the classifier at their end."""
+    """The layers in the order of their calls, without the classifier."""
     for name, layer in network.named_children():
         if name == "AvgPool":
-            yield _Float()
+            yield ToFloat32()
         if name != "fc":
             yield layer
 
 
-class _Float(torch.nn.Module):
-    """The mean over the places is taken in float32, whatever the network's arithmetic."""
+class ToFloat32(torch.nn.Module):
+    """Makes the pooling use float32, whatever the network's arithmetic."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x.float()
@@ -140,6 +141,6 @@ def _cached_or_downloaded() -> Path:
     except (urllib.error.URLError, OSError) as error:
         raise FileNotFoundError(
             f"the weights of the Inception network could not be downloaded ({error}); fetch {WEIGHTS_URL} "
-            f"(SHA-256 {WEIGHTS_SHA256}), and give it with --weights FILE or put it at {target}"
+            f"(SHA-256 {WEIGHTS_SHA256}), and pass it as weights (--weights FILE) or put it at {target}"
         ) from error
     return target

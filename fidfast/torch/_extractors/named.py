@@ -1,78 +1,72 @@
-"""Extractors by name, and the conventions of the field's tools."""
+"""Extractors by name."""
 
 from __future__ import annotations
 
 import importlib
+import os
 from dataclasses import replace
-from typing import NamedTuple
 
-from fidfast.torch._extractors.extractors import Extractor, as_extractor, known_resize
+from fidfast.torch._extractors.adapters import as_extractor
+from fidfast.torch._extractors.conventions import LIKE
+from fidfast.torch._extractors.efficientnet import efficientnet_lite0
+from fidfast.torch._extractors.extractor import Extractor
+from fidfast.torch._extractors.inception import inception
+from fidfast.torch._extractors.resize import check_resize
 
-__all__ = ["LIKE", "Convention", "load_extractor"]
-
-
-class Convention(NamedTuple):
-    """What a tool does between the pixels and the number."""
-
-    #: How images come to the network's size, one of `fidfast.torch.RESIZES`.
-    resize: str
-    #: A pixel ``x`` becomes ``(x - offset) / divisor``.
-    offset: float
-    divisor: float
-    #: The covariance is the scatter divided by ``num_samples - ddof``.
-    ddof: int
-
-
-#: The conventions of the field's tools, all with the same network.
-LIKE = {
-    "torch-fidelity": Convention("tf1-bilinear", 128.0, 128.0, 1),
-    "pytorch-fid": Convention("torch-bilinear", 127.5, 127.5, 1),
-    "clean-fid": Convention("pil-bicubic", 128.0, 128.0, 1),
-    "torchmetrics": Convention("torch-bilinear-antialias", 128.0, 128.0, 1),
-    "stylegan3": Convention("tf1-bilinear", 128.0, 128.0, 0),
-}
+__all__ = ["load_extractor"]
 
 
 def load_extractor(
-    name: str, *, weights: str | None = None, like: str | None = None, resize: str | None = None
+    name: str,
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    like: str | None = None,
+    resize: str | None = None,
 ) -> Extractor:
-    """An extractor by its name on the command line.
+    """Load an extractor by name.
 
     Parameters
     ----------
     name : str
-        "inception" (the 2015-12-05 network of the FID), "efficientnet-lite0" (its weights are in a package, nothing
-        is downloaded) or "package.module:factory", a callable without arguments that returns a network or callable.
+        "inception" (the network of 2015-12-05, used by the FID), "efficientnet-lite0" (its weights are in a package,
+        nothing is downloaded) or "package.module:factory", a callable without arguments that returns a network or
+        callable.
     weights : path, optional
-        Of "inception": the file of its weights; downloaded where it is not given.
+        Weights file for "inception". By default torch's cache is searched, then the file is downloaded.
     like : str, optional
-        Of "inception": one of `LIKE`, the tool whose resize and range of pixels are used.
+        For "inception": one of `LIKE`, the tool whose resize and pixel range are used. Default "torch-fidelity".
     resize : str, optional
-        One of `fidfast.torch.RESIZES`, instead of the extractor's own.
+        One of `fidfast.torch.RESIZES`; overrides the extractor's own resize.
+
+    Returns
+    -------
+    Extractor
 
     Raises
     ------
     ImportError
         If a package that the extractor needs is not installed.
     ValueError, TypeError, FileNotFoundError
-        If the name is not known, or an option does not belong to it.
+        If the name is unknown, or an option does not apply to it.
+
+    Warns
+    -----
+    UserWarning
+        If `weights` are not those of 2015-12-05. The extractor's name then contains their digest, and its distance is
+        not called FID.
     """
     if like is not None and like not in LIKE:
-        raise ValueError(f"unknown tool {like!r}; known are {', '.join(LIKE)}")
+        raise ValueError(f"unknown tool {like!r}; choose one of {', '.join(LIKE)}")
     if name != "inception" and (weights or like):
         raise ValueError(f"{'weights' if weights else 'like'} is an option of the extractor inception, not of {name}")
     if name == "inception":
-        from fidfast.torch._extractors.inception import inception
-
-        return _resized(inception(weights, LIKE[like or "torch-fidelity"]), resize)
+        return _with_resize(inception(weights, LIKE[like or "torch-fidelity"], stacklevel=3), resize)
     if name == "efficientnet-lite0":
-        from fidfast.torch._extractors.efficientnet import efficientnet_lite0
-
-        return _resized(efficientnet_lite0(), resize)
+        return _with_resize(efficientnet_lite0(), resize)
     module, colon, factory = name.partition(":")
     if not (module and colon and factory):
-        known = "inception, efficientnet-lite0 or package.module:factory"
-        raise ValueError(f"unknown extractor {name!r}; known are {known}")
+        choices = "inception, efficientnet-lite0, package.module:factory"
+        raise ValueError(f"unknown extractor {name!r}; choose one of {choices}")
     try:
         make = getattr(importlib.import_module(module), factory)
     except ImportError as error:
@@ -83,5 +77,5 @@ def load_extractor(
     return as_extractor(model, name=getattr(model, "name", None) or name, resize=resize)
 
 
-def _resized(extractor: Extractor, resize: str | None) -> Extractor:
-    return replace(extractor, resize=known_resize(resize)) if resize else extractor
+def _with_resize(extractor: Extractor, resize: str | None) -> Extractor:
+    return replace(extractor, resize=check_resize(resize)) if resize else extractor

@@ -1,4 +1,4 @@
-"""A network made ready for inference: batch norms folded, channels last, bfloat16 on request, compiled if it pays."""
+"""Preparation of networks for inference: batch norms folded, channels last, optionally bfloat16 and compiled."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import torch
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-__all__ = ["Prepared", "fold_batch_norms", "has_hooks", "prepare"]
+__all__ = ["PreparedNetwork", "fold_batch_norms", "has_hooks", "prepare"]
 
-#: From this many images on, ``compile="auto"`` tries. Compiling takes half a minute to a minute for an Inception
-#: network, and gains up to a fifth of 50 ms an image in float32.
+#: Number of images from which ``compile="auto"`` compiles. Compiling an Inception network takes 30 to 60 s and saves up
+#: to a fifth of 50 ms per image in float32.
 COMPILE_FROM = 10_000
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -23,60 +23,63 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 def prepare(
     model: nn.Module,
-    precision: str = "float32",
-    compile: str | bool = "auto",
     *,
+    dtype: str = "float32",
+    compile: str | bool = "auto",
     num_images: int | None = None,
     batch_size: int | None = None,
     device: torch.device | str | None = None,
 ) -> nn.Module:
-    """A copy of a network that gives the same features faster.
+    """Return a faster copy of a network that computes the same features.
 
     Parameters
     ----------
     model : torch.nn.Module
-        From a batch of images to features; stays as it is.
-    precision : {"float32", "bfloat16"}, default "float32"
-        Arithmetic of the network. In "float32" the features are those of the model in evaluation mode to 1e-5
-        relative. In "bfloat16" convolutions are several times as fast on CPUs with AMX or AVX-512 BF16 and on GPUs,
-        and the features carry noise of a per cent or a few; docs/images.md has what that does to distances.
+        From a batch of images to features; not changed.
+    dtype : {"float32", "bfloat16"}, default "float32"
+        Arithmetic of the network. With "float32" the features equal those of the model in evaluation mode to 1e-5
+        relative. With "bfloat16" convolutions are several times faster on CPUs with AMX or AVX-512 BF16 and on GPUs,
+        and the features have an error of one to a few per cent; docs/images.md lists the effect on distances.
     compile : {"auto", True, False}, default "auto"
-        Whether to use `torch.compile`. "auto" does so from 10,000 images on, and keeps the result only where it is
-        faster.
+        Whether to use `torch.compile`. "auto" compiles for 10,000 images or more, and keeps the compiled network only
+        if it is faster.
     num_images : int, optional
-        How many images will pass, for "auto"; without it nothing is compiled.
+        Number of images that will be processed, for "auto". By default unknown, and "auto" does not compile.
     batch_size : int, optional
-        What the network is compiled for; the size of the first batch, unless given.
+        Batch size for which the network is compiled. By default that of the first batch.
     device : torch.device, optional
-        Where the copy goes; where the model is, unless given.
+        Device of the copy. By default that of the model.
 
     Returns
     -------
     torch.nn.Module
-        Takes batches (n, 3, height, width) of any float type; gives float32 features, in the model's own form. Has
-        the model's ``name``, ``num_features``, ``input_size`` and ``input_range``.
+        From batches (n, 3, height, width) of any float type to float32 features in the form in which the model returns
+        them. It has the model's ``name``, ``num_features``, ``input_size`` and ``input_range``.
 
     Raises
     ------
     ValueError
-        If `precision` or `compile` is none of the above; if the model has forward hooks, which would go on working
-        for the original; or if its features are not what it returns (timm's).
+        If `dtype` or `compile` is not one of the above, the model has forward hooks, which would still act on the
+        original, or the model returns something other than features (timm's networks).
     """
-    if precision not in _DTYPES:
-        raise ValueError(f"precision must be one of {', '.join(_DTYPES)}, got {precision!r}")
+    if dtype not in _DTYPES:
+        raise ValueError(f"dtype must be one of {', '.join(_DTYPES)}, got {dtype!r}")
     if compile not in ("auto", True, False):
         raise ValueError(f"compile must be 'auto', True or False, got {compile!r}")
     if hasattr(model, "forward_features"):
-        raise ValueError(f"{type(model).__name__} is more than its features: use as_extractor(model).prepared()")
+        raise ValueError(f"{type(model).__name__} does not return its features: use as_extractor(model).prepared()")
     if has_hooks(model):
-        raise ValueError(f"{type(model).__name__} has forward hooks, which a copy of it would not have of its own")
+        raise ValueError(
+            f"{type(model).__name__} has forward hooks, which would act on the original and not on its copy: "
+            "remove them, or use at_layer(model, layer)"
+        )
     ready = copy.deepcopy(model).eval().requires_grad_(False)
     if device is not None:
         ready = ready.to(device)
-    ready = fold_batch_norms(ready).to(dtype=_DTYPES[precision], memory_format=torch.channels_last)
-    tries = compile == "auto" and num_images is not None and num_images >= COMPILE_FROM
-    compiling = "always" if compile is True else "if faster" if tries else "never"
-    prepared = Prepared(ready, _DTYPES[precision], compiling, batch_size or 0)
+    ready = fold_batch_norms(ready).to(dtype=_DTYPES[dtype], memory_format=torch.channels_last)
+    try_compiling = compile == "auto" and num_images is not None and num_images >= COMPILE_FROM
+    compiling = "always" if compile is True else "if faster" if try_compiling else "never"
+    prepared = PreparedNetwork(ready, _DTYPES[dtype], compiling, batch_size or 0)
     for attribute in ("name", "num_features", "input_size", "input_range"):
         if hasattr(model, attribute):
             setattr(prepared, attribute, getattr(model, attribute))
@@ -84,12 +87,12 @@ def prepare(
 
 
 def has_hooks(model: nn.Module) -> bool:
-    """Whether a module in it has forward hooks."""
+    """Whether the model or one of its submodules has forward hooks."""
     return any(part._forward_hooks or part._forward_pre_hooks for part in model.modules())
 
 
-class Prepared(nn.Module):
-    """Hands batches on in the layout and type that the network was prepared for."""
+class PreparedNetwork(nn.Module):
+    """Converts batches to the memory format and dtype of its network, and compiles it at the first full batch."""
 
     def __init__(self, network: nn.Module, dtype: torch.dtype, compiling: str, batch_size: int) -> None:
         super().__init__()
@@ -97,7 +100,7 @@ class Prepared(nn.Module):
         self.dtype = dtype
         self.compiling = compiling
         self._compiled: Callable[[torch.Tensor], Any] | None = None
-        self._batch_size = batch_size  # that it is compiled for; 0 for the first batch's
+        self._batch_size = batch_size  # for which the network is compiled; 0: that of the first batch
 
     def forward(self, images: torch.Tensor) -> Any:
         images = images.to(dtype=self.dtype, memory_format=torch.channels_last)
@@ -106,30 +109,33 @@ class Prepared(nn.Module):
             self._compile(images)
         if self._compiled is None or n > self._batch_size:
             return _floats(self.network(images))
-        if n < self._batch_size:  # a stream's last batch: filled up, since another size would be compiled again
+        if n < self._batch_size:  # the last batch of a stream; padded, since another size would be compiled again
             images = torch.cat([images, images.new_zeros(self._batch_size - n, *images.shape[1:])])
         return _floats(self._compiled(images), n)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_compiled": None}  # copies and pickles are not compiled
+
     def _compile(self, images: torch.Tensor) -> None:
-        """Once, at the first whole batch."""
+        """Compile the network for the shape of this batch; called once."""
         always, self.compiling = self.compiling == "always", "never"
         import torch._inductor.config as inductor
 
         with inductor.patch(freezing=True), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what the compiler would like to have found
+            warnings.simplefilter("ignore")  # about missing compiler features
             try:
                 compiled = torch.compile(self.network, dynamic=False)
                 compiled(images)
             except Exception:
                 if always:
                     raise
-                return  # no compiler on this machine, or a network it cannot take: it was only worth a try
+                return  # no compiler on this machine, or an unsupported network
         if always or _seconds(compiled, images) < _seconds(self.network, images):
             self._compiled, self._batch_size = compiled, len(images)
 
 
 def _seconds(call: Callable[[torch.Tensor], Any], images: torch.Tensor) -> float:
-    """The faster of two runs."""
+    """Duration of the faster of two calls."""
     times = []
     for _ in range(2):
         begin = time.perf_counter()
@@ -141,7 +147,7 @@ def _seconds(call: Callable[[torch.Tensor], Any], images: torch.Tensor) -> float
 
 
 def _floats(output: Any, n: int | None = None) -> Any:
-    """The first n rows as float32, in whatever form they come."""
+    """The first n rows of every tensor as float32, in the same containers."""
     if isinstance(output, torch.Tensor):
         return output[:n].float()
     if isinstance(output, (list, tuple)):
@@ -152,20 +158,24 @@ def _floats(output: Any, n: int | None = None) -> Any:
 
 
 def fold_batch_norms(model: nn.Module) -> nn.Module:
-    """The network with each batch norm that follows a convolution folded into its weights.
+    """Fold each batch norm that follows a convolution into the weights of the convolution.
 
-    A batch norm in evaluation mode is an affine map of each channel, and so is part of the convolution before it
-    (Jacob et al., 2018, section 3.2). Only torch's own layers are folded: a class that derives from one may well do
-    more, and timm's batch norms do. Networks whose control flow depends on the data are returned as they are.
+    A batch norm in evaluation mode is an affine map of each channel (Jacob et al., 2018, section 3.2). Only torch's own
+    layers are folded: subclasses may compute something else, as timm's batch norms do. A network with data-dependent
+    control flow is returned unchanged.
 
     Parameters
     ----------
     model : torch.nn.Module
-        In evaluation mode and without hooks; is changed.
+        In evaluation mode and without hooks; changed in place.
+
+    Returns
+    -------
+    torch.nn.Module
     """
     try:
         graph = fx.Tracer().trace(model)
-    except Exception:  # whatever a forward may raise at the sight of a proxy
+    except Exception:  # forward may raise anything when called with a proxy
         return model
     modules = dict(model.named_modules())
     for node in list(graph.nodes):

@@ -1,4 +1,4 @@
-"""The resizes that the field's tools put before their networks. They differ, and so do the distances after them.
+"""The resizes of the commonly used tools. They differ, and so do the distances computed after them.
 
 Parmar, Zhang & Zhu, "On Aliased Resizing and Surprising Subtleties in GAN Evaluation" (2022).
 """
@@ -10,13 +10,13 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-__all__ = ["RESIZES", "resize"]
+__all__ = ["RESIZES", "check_resize", "resize"]
 
 Size = tuple[int, int]
 
 
 def resize(image: torch.Tensor, method: str, size: Size) -> torch.Tensor:
-    """One image in the size that a network takes.
+    """Resize one image to the input size of a network.
 
     Parameters
     ----------
@@ -30,26 +30,38 @@ def resize(image: torch.Tensor, method: str, size: Size) -> torch.Tensor:
     -------
     (3, height, width) float32 tensor
         Pixels from 0 to 255, not rounded.
+
+    Raises
+    ------
+    ValueError
+        If `method` is not one of `RESIZES`.
     """
-    return RESIZES[method](image[None].float(), size)[0]
+    return RESIZES[check_resize(method)](image[None].float(), size)[0]
+
+
+def check_resize(method: str) -> str:
+    """Return `method` if it is one of `RESIZES`, else raise a ValueError."""
+    if method not in RESIZES:
+        raise ValueError(f"unknown resize {method!r}; choose one of {', '.join(RESIZES)}")
+    return method
 
 
 def _tf1_bilinear(images: torch.Tensor, size: Size) -> torch.Tensor:
-    """As TensorFlow 1 did: corners pinned at the origin, no antialiasing. The resize of the original FID."""
+    """TensorFlow 1's bilinear resize: corners aligned at the origin, no antialiasing. Used by the original FID."""
     height, width = size
-    return _tf1_along(_tf1_along(images, 3, width), 2, height)
+    return _tf1_bilinear_axis(_tf1_bilinear_axis(images, 3, width), 2, height)
 
 
-def _tf1_along(images: torch.Tensor, axis: int, size: int) -> torch.Tensor:
-    """One axis after the other gives TensorFlow's own bits: it too interpolates rows first, then between them."""
-    old = images.shape[axis]
-    step = float(np.float32(old / size))
-    places = torch.arange(size, dtype=torch.float32, device=images.device) * step
-    below = places.long()
-    share = (places - below).view([-1 if axis == other else 1 for other in range(4)])
+def _tf1_bilinear_axis(images: torch.Tensor, axis: int, size: int) -> torch.Tensor:
+    """Interpolation along one axis. Within rows first, then between rows, gives the same bits as TensorFlow."""
+    old_size = images.shape[axis]
+    step = float(np.float32(old_size / size))
+    positions = torch.arange(size, dtype=torch.float32, device=images.device) * step
+    below = positions.long()
+    fraction = (positions - below).view([-1 if axis == other else 1 for other in range(4)])
     lower = images.index_select(axis, below)
-    upper = images.index_select(axis, (below + 1).clamp_max(old - 1))
-    return lower + (upper - lower) * share
+    upper = images.index_select(axis, (below + 1).clamp_max(old_size - 1))
+    return lower + (upper - lower) * fraction
 
 
 def _torch_bilinear(images: torch.Tensor, size: Size) -> torch.Tensor:
@@ -58,12 +70,12 @@ def _torch_bilinear(images: torch.Tensor, size: Size) -> torch.Tensor:
 
 
 def _torch_bilinear_antialias(images: torch.Tensor, size: Size) -> torch.Tensor:
-    """Half-pixel centres, a triangle filter as wide as a new pixel."""
+    """Half-pixel centres, with a triangle filter of the width of a new pixel."""
     return torch.nn.functional.interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)
 
 
 def _pil_bicubic(images: torch.Tensor, size: Size) -> torch.Tensor:
-    """PIL's antialiased bicubic filter in floating point, each channel by itself, cut to the range of pixels."""
+    """PIL's antialiased bicubic filter in floating point, per channel, clipped to the range of pixels."""
     from PIL import Image
 
     height, width = size
@@ -72,7 +84,7 @@ def _pil_bicubic(images: torch.Tensor, size: Size) -> torch.Tensor:
     return torch.from_numpy(np.stack(resized)).clamp(0, 255).unflatten(0, images.shape[:2]).to(images.device)
 
 
-#: From (n, 3, height, width) to a network's input size, by the names that stand in the extractor's name.
+#: Functions from (n, 3, height, width) to a network's input size, by the name stored in the extractor's name.
 RESIZES: dict[str, Callable[[torch.Tensor, Size], torch.Tensor]] = {
     "tf1-bilinear": _tf1_bilinear,
     "torch-bilinear": _torch_bilinear,

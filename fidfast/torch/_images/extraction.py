@@ -1,14 +1,13 @@
-"""From images to moments, or to the features themselves."""
+"""Moments, statistics, features and distances of sets of images."""
 
 from __future__ import annotations
 
 import functools
-import os
 import sys
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,14 +15,15 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, IterableDataset, SequentialSampler
 
 from fidfast import _core
-from fidfast._images import cache
-from fidfast._images.images import Images, open_images
+from fidfast._images import Images, cache, open_images
 from fidfast._metrics.frechet import frechet_distance
-from fidfast._stats.gaussian import GaussianStats
-from fidfast._stats.moments import Moments
-from fidfast.torch._extractors.extractors import as_extractor
+from fidfast._results import Result
+from fidfast._stats import GaussianStats, Moments
+from fidfast.torch._extractors.adapters import as_extractor
+from fidfast.torch._extractors.extractor import Extractor
 from fidfast.torch._extractors.named import load_extractor
-from fidfast.torch._images.extraction_run import Run, number_of, place_of
+from fidfast.torch._images.extraction_pass import ExtractionPass, length_of
+from fidfast.torch._images.options import ImageOptions, merge_options, resolve_device
 
 __all__ = [
     "ImageFeatures",
@@ -35,62 +35,80 @@ __all__ = [
 ]
 
 
-class ImageMoments(NamedTuple):
-    """What came of a set of images."""
+@dataclass(frozen=True, eq=False)
+class ImageMoments(Result):
+    """Moments of the features of a set of images."""
 
     moments: Moments
-    #: One message for each broken image that was left out; it begins with the image's name.
+    #: One message for each broken image that was left out, beginning with the image's name.
     skipped: list[str]
+
+    def __str__(self) -> str:
+        return _summary(self.moments.num_samples, self.moments.dim, self.moments.extractor, self.skipped)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Numbers that describe the moments, and `skipped`, in types that JSON has."""
+        moments = self.moments
+        return {
+            "num_samples": moments.num_samples,
+            "dim": moments.dim,
+            "extractor": moments.extractor,
+            "precision": moments.precision,
+            "blocks": len(moments.blocks),
+            "skipped": list(self.skipped),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class ImageFeatures(Result):
+    """Features of a set of images, one row per image."""
+
+    #: (n, dim) float32
+    features: NDArray[np.float32]
+    #: Name of the image of each row; its index if the images have no names.
+    names: list[str]
+    #: One message for each broken image that was left out, beginning with the image's name.
+    skipped: list[str]
+    #: Name of the extractor, with resize and arithmetic.
+    extractor: str
+    #: Index of the image of each row among all images, including broken ones.
+    indices: list[int]
+
+    def __str__(self) -> str:
+        return _summary(*self.features.shape, self.extractor, self.skipped)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the features, whose shape is `num_samples` and `dim`, in types that JSON has."""
+        num_samples, dim = self.features.shape
+        return {
+            "num_samples": num_samples,
+            "dim": dim,
+            "extractor": self.extractor,
+            "names": list(self.names),
+            "indices": list(self.indices),
+            "skipped": list(self.skipped),
+        }
+
+
+def _summary(num_samples: int, dim: int, extractor: str | None, skipped: list[str]) -> str:
+    return f"{num_samples} images ({len(skipped)} skipped), {dim} features of {extractor or 'unknown'}"
 
 
 def moments_of_images(
-    source: Any,
-    extractor: Any,
-    *,
-    batch_size: int | None = None,
-    num_workers: int | None = None,
-    device: torch.device | str | None = None,
-    precision: str | None = None,
-    compile: str | bool = "auto",
-    moments_precision: str = "float32",
-    blocks: int = 1,
-    skip_broken: bool = False,
-    checkpoint: str | os.PathLike[str] | None = None,
-    use_cache: bool = False,
-    progress: bool = False,
+    source: Any, extractor: Any, *, options: ImageOptions | None = None, **keywords: Any
 ) -> ImageMoments:
     """Moments of the features of images.
 
     Parameters
     ----------
     source : path, array, Images, torch Dataset or DataLoader
-        A folder, ``.zip``, WebDataset ``.tar``, ``.npz`` or ``.npy`` of images; a (n, height, width, 3) uint8 array;
-        or what yields images, or batches of them, as uint8 or as floats from 0 to 1 (a label beside is ignored).
+        A folder, ``.zip``, WebDataset ``.tar``, ``.npz`` or ``.npy`` of images; an (n, height, width, 3) uint8 array;
+        or a dataset or loader of images or batches, uint8 or floats from 0 to 1 (labels are ignored).
     extractor : str, Extractor, callable or network
-        A name for `load_extractor`, or anything that `as_extractor` takes.
-    batch_size : int, optional
-        Images at a time; 8 on CPUs, whose caches hold no more, and 128 on CUDA unless given.
-    num_workers : int, optional
-        Processes that decode and resize; `usual_workers` unless given, and none for few images.
-    device : torch.device, optional
-        CUDA where there is one, unless given.
-    precision, compile
-        Of the network, as in `prepare`; an extractor that is prepared already stays as it is.
-    moments_precision : {"float32", "float64"}, default "float32"
-        Of the moments, as in `Moments`.
-    blocks : int, default 1
-        As in `Moments`; from some 20 on, `estimate` tells the error bar.
-    skip_broken : bool, default False
-        Whether images that cannot be read are left out and listed, instead of stopping the run.
-    checkpoint : path, optional
-        A file to which the moments go once a minute, and from which an interrupted run goes on; removed at the end.
-        It is refused for other images, another extractor's name or other weights. Of a torch Dataset or DataLoader only
-        the length is compared, and of a callable that is no module only the name.
-    use_cache : bool, default False
-        Whether to look for the moments of the same images under the same extractor, and to keep them. Only for paths,
-        and for extractors that `load_extractor` knows by name.
-    progress : bool, default False
-        Whether to show a bar, where standard error is a terminal.
+        A name for `load_extractor`, or anything that `as_extractor` accepts.
+    options : ImageOptions, optional
+    **keywords
+        Fields of `ImageOptions`, which have precedence over `options`.
 
     Returns
     -------
@@ -99,144 +117,203 @@ def moments_of_images(
     Raises
     ------
     BrokenImageError
-        If an image cannot be read; the message names it. A ValueError.
+        If an image cannot be read and ``skip_broken`` is False; the message names the image. A ValueError.
     FileNotFoundError, TypeError, ValueError
-        If the source or the extractor is not usable.
+        If an argument is invalid.
+
+    Examples
+    --------
+    >>> import fidfast.torch
+    >>> moments, skipped = fidfast.torch.moments_of_images(
+    ...     "samples/", "efficientnet-lite0", skip_broken=True
+    ... )  # doctest: +SKIP
     """
-    extractor = load_extractor(extractor) if isinstance(extractor, str) else as_extractor(extractor)
-    place = place_of(device)
-    images, num_images = _opened(source, batch_size)
-    if checkpoint is not None and isinstance(images, DataLoader) and not isinstance(images.sampler, SequentialSampler):
-        raise ValueError("a run over a DataLoader without a fixed order cannot go on from a checkpoint")
-    kept = None
-    if use_cache and isinstance(images, Images) and extractor.reproducible:
-        name = replace(extractor, precision=precision or extractor.precision).full_name
-        kept = cache.path_of(images, f"{name} {moments_precision}" + (f" {blocks} blocks" if blocks > 1 else ""))
-        if (found := _kept(kept)) is not None:
-            if checkpoint is not None:
-                Path(checkpoint).unlink(missing_ok=True)
-            return ImageMoments(found, [])
-    batch_size = batch_size or _usual_batch(place)
-    extractor = extractor.prepared(precision, compile, num_images=num_images, batch_size=batch_size, device=place)
-    empty = functools.partial(Moments, precision=moments_precision, extractor=extractor.full_name, blocks=blocks)
-    run = Run(images, extractor, place, empty, Path(checkpoint) if checkpoint is not None else None)
-    run.extract(batch_size, num_workers, skip_broken, _bar(num_images, progress))
-    moments = run.collected()
-    if kept is not None and not run.skipped:
-        with suppress(OSError):  # a full or read-only disk costs time later, and nothing now
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            moments.save(kept)
-    return ImageMoments(moments, run.skipped)
-
-
-class ImageFeatures(NamedTuple):
-    """The features of a set of images themselves, for what needs more of them than their moments."""
-
-    #: (n, dim) float32
-    features: NDArray[np.float32]
-    #: Names of the images behind the rows; their numbers where they have no names.
-    names: list[str]
-    #: One message for each broken image that was left out; it begins with the image's name.
-    skipped: list[str]
-    #: Name of the extractor, with resize and arithmetic.
-    extractor: str
-    #: Numbers of the images behind the rows, where broken ones were left out.
-    places: list[int]
+    options = merge_options(options, keywords, "moments_of_images")
+    extractor = _extractor(extractor)
+    images = _open(source, options)
+    if (
+        options.checkpoint is not None
+        and isinstance(images, DataLoader)
+        and not isinstance(images.sampler, SequentialSampler)
+    ):
+        raise ValueError("checkpoint needs a fixed order of images, but the DataLoader shuffles: pass shuffle=False")
+    cached = None
+    if options.use_cache and isinstance(images, Images) and extractor.reproducible:
+        name = replace(extractor, dtype=options.dtype or extractor.dtype).full_name
+        blocks = f" {options.blocks} blocks" if options.blocks > 1 else ""
+        cached = cache.path_of(images, f"{name} {options.precision}{blocks}")
+        if (moments := _load_cached(cached)) is not None:
+            if options.checkpoint is not None:
+                Path(options.checkpoint).unlink(missing_ok=True)
+            return ImageMoments(moments, [])
+    extractor, options = _prepare(extractor, images, options)
+    make_moments = functools.partial(
+        Moments, precision=options.precision, extractor=extractor.full_name, blocks=options.blocks
+    )
+    extraction = ExtractionPass(images, extractor, options, make_moments)
+    moments = extraction.run(_progress_bar(images, options))
+    if cached is not None and not extraction.skipped:
+        with suppress(OSError):  # on a full or read-only disk the moments are not cached
+            cached.parent.mkdir(parents=True, exist_ok=True)
+            moments.save(cached)
+    return ImageMoments(moments, extraction.skipped)
 
 
 def features_of_images(
-    source: Any,
-    extractor: Any,
-    *,
-    batch_size: int | None = None,
-    num_workers: int | None = None,
-    device: torch.device | str | None = None,
-    precision: str | None = None,
-    compile: str | bool = "auto",
-    skip_broken: bool = False,
-    progress: bool = False,
+    source: Any, extractor: Any, *, options: ImageOptions | None = None, **keywords: Any
 ) -> ImageFeatures:
-    """Features of images, for `estimate`, `influence` and all else that needs the rows; 4 bytes a number.
+    """Features of images, for functions that need them row by row, such as `estimate` and `kid`.
 
-    Arguments and errors are those of `moments_of_images`.
+    Parameters
+    ----------
+    source, extractor
+        As in `moments_of_images`.
+    options : ImageOptions, optional
+        The fields that concern moments (`precision`, `blocks`, `checkpoint`, `use_cache`) are not used.
+    **keywords
+        The other fields of `ImageOptions`, which have precedence over `options`.
 
     Returns
     -------
     ImageFeatures
+        Its features take 4 bytes per number.
+
+    Raises
+    ------
+    BrokenImageError, FileNotFoundError, TypeError, ValueError
+        As `moments_of_images`.
     """
-    extractor = load_extractor(extractor) if isinstance(extractor, str) else as_extractor(extractor)
-    place = place_of(device)
-    images, num_images = _opened(source, batch_size)
-    batch_size = batch_size or _usual_batch(place)
-    extractor = extractor.prepared(precision, compile, num_images=num_images, batch_size=batch_size, device=place)
-    run = Run(images, extractor, place, lambda dim: _Rows(), None)
-    run.extract(batch_size, num_workers, skip_broken, _bar(num_images, progress))
-    features = np.concatenate(run.collected().rows)
-    known = images.names if isinstance(images, Images) else None
-    names = [str(number) if known is None else known[number] for number in run.places]
-    return ImageFeatures(features, names, run.skipped, extractor.full_name, run.places)
+    options = merge_options(options, keywords, "features_of_images", moments=False)
+    options = replace(options, checkpoint=None)
+    extractor, images = _extractor(extractor), _open(source, options)
+    extractor, options = _prepare(extractor, images, options)
+    extraction = ExtractionPass(images, extractor, options, lambda dim: _FeatureRows())
+    features = np.concatenate(extraction.run(_progress_bar(images, options)).batches)
+    names = images.names if isinstance(images, Images) else None
+    row_names = [str(index) if names is None else names[index] for index in extraction.indices]
+    return ImageFeatures(features, row_names, extraction.skipped, extractor.full_name, extraction.indices)
 
 
-class _Rows:
-    """Collects features themselves."""
+def stats_of_images(
+    source: Any, extractor: Any, *, ddof: int = 1, options: ImageOptions | None = None, **keywords: Any
+) -> GaussianStats:
+    """Mean and covariance of the features of images.
 
-    def __init__(self) -> None:
-        self.rows: list[NDArray[np.float32]] = []
+    Parameters
+    ----------
+    source, extractor
+        As in `moments_of_images`.
+    ddof : int, default 1
+        The covariance is the scatter divided by ``num_samples - ddof``.
+    options, **keywords
+        As in `moments_of_images`.
 
-    def update(self, features: torch.Tensor) -> None:
-        _core.require_finite(features)
-        self.rows.append(features.float().numpy())
+    Returns
+    -------
+    GaussianStats
 
-
-def _opened(source: Any, batch_size: int | None) -> tuple[Any, int | None]:
-    """Images in a form that a run takes, and how many there are where that is known."""
-    images: Any = source if isinstance(source, (Images, Dataset, DataLoader)) else open_images(source)
-    if isinstance(images, IterableDataset):
-        images = DataLoader(images, batch_size or 8)
-    return images, number_of(images.dataset if isinstance(images, DataLoader) else images)
-
-
-def _usual_batch(place: torch.device) -> int:
-    return 128 if place.type == "cuda" else 8
-
-
-def stats_of_images(source: Any, extractor: Any, *, ddof: int = 1, **options: Any) -> GaussianStats:
-    """Mean and covariance of the features of images; arguments as in `moments_of_images`, `ddof` as in `Moments`."""
-    return moments_of_images(source, extractor, **options).moments.stats(ddof)
+    Raises
+    ------
+    BrokenImageError, FileNotFoundError, TypeError, ValueError
+        As `moments_of_images`.
+    """
+    options = merge_options(options, keywords, "stats_of_images")
+    return moments_of_images(source, extractor, options=options).moments.stats(ddof=ddof)
 
 
-def fid_of_images(images_a: Any, images_b: Any, extractor: Any = "inception", **options: Any) -> float:
+def fid_of_images(
+    samples: Any,
+    reference: Any,
+    extractor: Any = "inception",
+    *,
+    ddof: int = 1,
+    options: ImageOptions | None = None,
+    **keywords: Any,
+) -> float:
     """Fréchet distance between the features of two sets of images; the FID for the extractor "inception".
 
     Parameters
     ----------
-    images_a, images_b
-        Any source that `moments_of_images` takes, or `GaussianStats`.
+    samples, reference
+        Any source that `moments_of_images` accepts, or `GaussianStats`.
     extractor : str, Extractor, callable or network, default "inception"
-    **options
-        As in `moments_of_images`, and `ddof`.
+        As in `moments_of_images`.
+    ddof : int, default 1
+        The covariances are the scatters divided by ``num_samples - ddof``.
+    options : ImageOptions, optional
+    **keywords
+        Fields of `ImageOptions`, which have precedence over `options`. A `checkpoint` is refused, since there are two
+        passes over images: write the moments with `moments_of_images` instead.
 
     Returns
     -------
     float
-        As `fidfast.frechet_distance`.
+        As `fidfast.frechet_distance`; never negative.
+
+    Raises
+    ------
+    BrokenImageError, FileNotFoundError, TypeError, ValueError
+        As `moments_of_images`.
     """
-    extractor = load_extractor(extractor) if isinstance(extractor, str) else extractor
-    sides = [
-        side if isinstance(side, GaussianStats) else stats_of_images(side, extractor, **options)
-        for side in (images_a, images_b)
+    options = merge_options(options, keywords, "fid_of_images")
+    if options.checkpoint is not None:
+        raise ValueError("checkpoint applies to one set of images: call moments_of_images for each of the two")
+    extractor = _extractor(extractor)
+    stats = [
+        source if isinstance(source, GaussianStats) else stats_of_images(source, extractor, ddof=ddof, options=options)
+        for source in (samples, reference)
     ]
-    return frechet_distance(*sides)
+    return frechet_distance(*stats)
 
 
-def _kept(path: Path) -> Moments | None:
+class _FeatureRows:
+    """Collector of the features themselves."""
+
+    def __init__(self) -> None:
+        self.batches: list[NDArray[np.float32]] = []
+
+    def update(self, features: torch.Tensor) -> None:
+        _core.require_finite(features)
+        self.batches.append(features.float().numpy())
+
+
+def _extractor(extractor: Any) -> Extractor:
+    return load_extractor(extractor) if isinstance(extractor, str) else as_extractor(extractor)
+
+
+def _open(source: Any, options: ImageOptions) -> Any:
+    """The images as an `Images`, Dataset of known length or DataLoader."""
+    images: Any = source if isinstance(source, (Images, Dataset, DataLoader)) else open_images(source)
+    return DataLoader(images, options.batch_size or 8) if isinstance(images, IterableDataset) else images
+
+
+def _num_images(images: Any) -> int | None:
+    return length_of(images.dataset if isinstance(images, DataLoader) else images)
+
+
+def _prepare(extractor: Extractor, images: Any, options: ImageOptions) -> tuple[Extractor, ImageOptions]:
+    """The extractor ready for these images, and the options with device and batch size."""
+    device = resolve_device(options.device)
+    batch_size = options.batch_size or (128 if device.type == "cuda" else 8)
+    extractor = extractor.prepared(
+        dtype=options.dtype,
+        compile=options.compile,
+        num_images=_num_images(images),
+        batch_size=batch_size,
+        device=device,
+    )
+    return extractor, replace(options, device=device, batch_size=batch_size)
+
+
+def _load_cached(path: Path) -> Moments | None:
     try:
         return Moments.load(path)
     except (OSError, ValueError):
         return None
 
 
-def _bar(total: int | None, progress: bool) -> Any:
+def _progress_bar(images: Any, options: ImageOptions) -> Any:
     from tqdm import tqdm
 
-    return tqdm(total=total, unit=" images", smoothing=0.05, disable=not (progress and sys.stderr.isatty()))
+    disable = not (options.progress and sys.stderr.isatty())
+    return tqdm(total=_num_images(images), unit=" images", smoothing=0.05, disable=disable)

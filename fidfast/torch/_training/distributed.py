@@ -9,81 +9,82 @@ import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 
-from fidfast import _core
-from fidfast._stats.moments import Moments
+from fidfast._stats import Moments
 
 __all__ = ["all_reduce"]
 
 
-def all_reduce(moments: Moments, group: Any = None) -> None:
-    """Give every process of a group the moments of all rows that any of them has seen.
+def all_reduce(moments: Moments, *, group: Any = None) -> None:
+    """Replace the moments in every process of a group by those of all rows that the processes have seen.
 
-    Exact: two sums over the processes, of count and mean, and then of the scatter about the common mean. No features
-    are sent. The result does not depend on how the rows were dealt out but for rounding, 1e-12 relative.
+    The result is exact. Two sums are computed over the processes: of count and mean, then of the scatter about the
+    common mean. No features are sent. The result depends on the distribution of the rows over the processes by
+    rounding only, 1e-12 relative.
 
     Parameters
     ----------
     moments : Moments
-        Of the same ``dim`` in every process; becomes the whole. May have seen no row.
+        With the same ``dim`` in every process, and the same number of blocks; changed in place. It may be empty.
     group : torch.distributed.ProcessGroup, optional
-        The default group unless given. With NCCL the sums are made on this process's current CUDA device.
+        By default the default group. With NCCL the sums are computed on this process's current CUDA device.
 
     Raises
     ------
     RuntimeError
-        If no process group is initialised, or a process of it has died; the group's own timeout bounds the wait.
+        If no process group is initialised, or a process of it has died; the wait ends at the group's timeout. The
+        moments stay unchanged.
 
     Notes
     -----
-    Chan, Golub & LeVeque (1979), equation 2.1, for any number of parts at once.
+    Chan, Golub & LeVeque (1979), equation 2.1, for any number of parts.
     """
     if not (dist.is_available() and dist.is_initialized()):
-        raise RuntimeError("all_reduce needs torch.distributed.init_process_group first")
+        raise RuntimeError("all_reduce needs a process group: call torch.distributed.init_process_group first")
     device = torch.device("cuda" if dist.get_backend(group) == "nccl" else "cpu")
-    moments._blocks = [_reduced(block, device, group) for block in moments._blocks]
+    reduced = Moments.from_blocks([_reduced(block, device, group) for block in moments.blocks])
+    moments.reset()
+    moments.merge(reduced)  # without rounding, since nothing is there
 
 
-def _reduced(mine: _core.Moments, device: torch.device, group: Any) -> _core.Moments:
-    """One block's rows of all processes."""
-    state = mine.state()
-    folded, dim = state["count"], state["dim"]
-    # Folded rows stand for themselves by count, mean and scatter; those that wait are here.
-    rows = np.concatenate([state["narrow_rows"].astype(np.float64), state["wide_rows"]])
-    mean = state["mean"] if folded > 0 else np.zeros(dim)
-    mean_low = state["mean_low"] if folded > 0 else np.zeros(dim)
-    scatter = state["scatter"] if folded > 0 else np.zeros((dim, dim))
+def _reduced(block: Moments, device: torch.device, group: Any) -> Moments:
+    """The rows of a block in all processes."""
+    state = block.state()
+    count, dim = int(state["0/count"]), block.dim
+    # Rows that are not in mean and scatter yet.
+    rows = np.concatenate([state["0/narrow_rows"].astype(np.float64), state["0/wide_rows"]])
+    mean = state["0/mean"] if count > 0 else np.zeros(dim)
+    mean_low = state["0/mean_low"] if count > 0 else np.zeros(dim)
+    scatter = state["0/scatter"] if count > 0 else np.zeros((dim, dim))
 
-    count_and_sum = np.concatenate([[folded + len(rows)], folded * mean + rows.sum(axis=0)])
-    count_and_sum = _summed(count_and_sum, device, group)
+    count_and_sum = np.concatenate([[count + len(rows)], count * mean + rows.sum(axis=0)])
+    count_and_sum = _sum_over_processes(count_and_sum, device, group)
     total = int(count_and_sum[0])
     if total == 0:
-        return mine
-    # A common origin: the mean, to rounding. What is left of it comes with the second sum.
+        return block
+    # The common origin is the mean up to rounding; the second sum corrects it.
     origin = count_and_sum[1:] / total
-    d, rest = (mean - origin) + mean_low, rows - origin
-    scatter = scatter + folded * np.outer(d, d) + rest.T @ rest
-    first = folded * d + rest.sum(axis=0)
-    about_origin = _summed(np.concatenate([first[np.newaxis], scatter]), device, group)
-    left, scatter = about_origin[0] / total, about_origin[1:]
-    whole = origin + left
+    d, centred = (mean - origin) + mean_low, rows - origin
+    scatter = scatter + count * np.outer(d, d) + centred.T @ centred
+    first_moment = count * d + centred.sum(axis=0)
+    about_origin = _sum_over_processes(np.concatenate([first_moment[np.newaxis], scatter]), device, group)
+    correction, scatter = about_origin[0] / total, about_origin[1:]
+    mean = origin + correction
 
-    return type(mine).from_state(
+    return Moments.from_state(
         {
-            "dim": dim,
-            "precision": state["precision"],
-            "count": total,
-            "narrow_rows": np.empty((0, dim), np.float32),
-            "wide_rows": np.empty((0, dim)),
-            "mean": whole,
-            "mean_low": left - (whole - origin),
-            "scatter": scatter - total * np.outer(left, left),
-        },
-        mine.device,
+            **state,
+            "0/count": np.asarray(total),
+            "0/narrow_rows": np.empty((0, dim), np.float32),
+            "0/wide_rows": np.empty((0, dim)),
+            "0/mean": mean,
+            "0/mean_low": correction - (mean - origin),
+            "0/scatter": scatter - total * np.outer(correction, correction),
+        }
     )
 
 
-def _summed(values: NDArray[np.float64], device: torch.device, group: Any) -> NDArray[np.float64]:
-    here = torch.from_numpy(values).to(device)
-    dist.all_reduce(here, group=group)
-    there: NDArray[np.float64] = here.cpu().numpy()
-    return there
+def _sum_over_processes(values: NDArray[np.float64], device: torch.device, group: Any) -> NDArray[np.float64]:
+    tensor = torch.from_numpy(values).to(device)
+    dist.all_reduce(tensor, group=group)
+    result: NDArray[np.float64] = tensor.cpu().numpy()
+    return result

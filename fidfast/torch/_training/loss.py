@@ -1,4 +1,4 @@
-"""The Fréchet distance as a loss: its value, and its gradient in the features of a batch."""
+"""The Fréchet distance as a loss, with its gradient in the features of a batch."""
 
 from __future__ import annotations
 
@@ -8,60 +8,68 @@ from typing import Any
 import numpy as np
 import torch
 
-from fidfast._inputs import as_stats
-from fidfast.torch._training.running import Joined, Running, Uncast, checked, joined_rows
+from fidfast._inputs import open_input
+from fidfast.torch._training.running_stats import (
+    CombinedStats,
+    FixedDtypeModule,
+    RunningStats,
+    check_features,
+    stats_of_rows,
+)
 
 __all__ = ["FrechetLoss", "frechet_loss"]
 
 _EPSILON = torch.finfo(torch.float64).eps
 
-#: Up to this rank singular values are taken, beyond it the eigenvalues of their squares: as the core does.
-_REFINED = 1024
+#: Largest rank for which singular values are computed. Above it, as in the core, eigenvalues of their squares are.
+_MAX_SVD_RANK = 1024
 
 
-class FrechetLoss(Uncast):
+class FrechetLoss(FixedDtypeModule):
     """Fréchet distance of features to a fixed reference, differentiable in the features.
 
-    In training mode (``.train()``, the default) every call also takes the batch into `moments`, after its loss was
-    computed; in evaluation mode (``.eval()``) no call changes them. The reference moves with ``.to()`` and stays in
-    float64; it is not part of ``state_dict``, while `moments` are.
+    In training mode (``.train()``, the default) every call also adds the batch to `running_stats`, after computing its
+    loss; in evaluation mode (``.eval()``) it does not. The reference moves with ``.to()`` and stays in float64. It is
+    not part of ``state_dict``; `running_stats` are.
 
     Parameters
     ----------
     reference : path, GaussianStats, Moments or (n, dim) features
-        The side that stays. It is factored here, once.
-    moments : FeatureQueue or MovingMoments, optional
-        What went before. The loss is then the distance of the statistics of past and batch together, and its
-        gradient that with the past held constant. Without, the statistics are the batch's own.
+        Fixed side of the distance. Its covariance is factored once, here.
+    running_stats : FeatureQueue or MovingMoments, optional
+        Statistics of earlier batches. The loss is then the distance of these statistics and the batch combined, and
+        its gradient treats the earlier rows as constant. By default the loss is that of the batch alone.
     precision : {"float32", "float64"}, default "float32"
-        As in `fidfast.fid`, of a reference that is given as features.
+        Arithmetic for a reference that is given as features, as in `fidfast.fid`.
 
     Raises
     ------
     TypeError, ValueError, FileNotFoundError
-        If the reference or the moments are not usable, or their dims differ.
+        If the reference or the running statistics are invalid, or their dims differ.
 
     Notes
     -----
-    With the factor ``sigma1 = F F^T``, the batch's centred rows ``B B^T = sigma2`` and the singular value
-    decomposition ``F^T B = U s V^T``, the trace of the root is ``sum s`` and its gradient in B is ``F U V^T = T B``: no
-    matrix of size (dim, dim) is factored, and nothing is squared. A row x of n has the gradient
-    ``2 / n (mu2 - mu1) + 2 / (n - 1) (I - T)(x - mu2)``. Directions whose s may be rounding, up to
-    ``4 eps sqrt(dim tr(sigma1) E|x|^2)``, are left out of both: there the distance has a kink, and zero is one of its
-    subgradients. All of it is computed in float64, whatever the features are.
+    With the factor ``sigma1 = F F^T`` of the reference, the batch's centred rows ``B B^T = sigma2`` and the singular
+    value decomposition ``F^T B = U s V^T``, the trace of the root is ``sum s`` and its gradient in B is
+    ``F U V^T = T B``: no (dim, dim) matrix is factored, and nothing is squared. The gradient of a row x of n is
+    ``2 / n (mu2 - mu1) + 2 / (n - 1) (I - T)(x - mu2)``. Singular values that may be rounding errors, up to
+    ``4 eps sqrt(dim tr(sigma1) E|x|^2)``, are left out of both: there the distance is not differentiable, and zero is
+    a subgradient. All computations are in float64, for every dtype of the features.
 
-    Where `moments` hold more than `dim` rows or weighted ones, and where both sides have a rank above 1,024, the same
-    follows from the eigenvectors of ``F^T sigma2 F``: roots below 3e-8 of the largest are then lost.
+    If `running_stats` hold more than `dim` rows or rows of different weights, or both sides have a rank above 1,024,
+    the eigenvectors of ``F^T sigma2 F`` are used instead: roots below 3e-8 of the largest are then lost.
     """
 
-    def __init__(self, reference: Any, moments: Running | None = None, *, precision: str = "float32") -> None:
+    def __init__(
+        self, reference: Any, *, running_stats: RunningStats | None = None, precision: str = "float32"
+    ) -> None:
         super().__init__()
-        stats = as_stats(reference, "reference", precision)
-        self.moments = _fitting(moments, stats.dim)
+        stats = open_input(reference, "reference", precision=precision).stats
+        self.running_stats = _check_running_stats(running_stats, stats.dim)
         self._trace = float(np.trace(stats.sigma))
         self.register_buffer("_mu", torch.from_numpy(np.array(stats.mu)), persistent=False)
         # F^T, (rank, dim)
-        self.register_buffer("_factor", torch.from_numpy(np.array(stats._core.factor)), persistent=False)
+        self.register_buffer("_factor", torch.from_numpy(np.array(stats.factor)), persistent=False)
 
     @property
     def dim(self) -> int:
@@ -69,7 +77,7 @@ class FrechetLoss(Uncast):
         return len(self._mu)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """The distance, and in training mode the batch into `moments`.
+        """The distance; in training mode the batch is then added to `running_stats`.
 
         Parameters
         ----------
@@ -79,74 +87,77 @@ class FrechetLoss(Uncast):
         Returns
         -------
         scalar tensor
-            In float64 for features of float64, else in float32; never negative. Differentiable once.
+            float64 for features of float64, else float32; never negative. Differentiable once.
 
         Raises
         ------
         TypeError, ValueError
-            If the features do not fit, hold NaN or infinity, or fewer than 2 rows stand behind the statistics.
+            If the features are invalid, hold NaN or infinity, or the statistics have fewer than 2 rows.
         """
-        batch = checked(features, self._mu, "the reference")
-        if self.moments is not None and self.moments.device != batch.device:
-            raise ValueError(f"features are on {batch.device}, but moments is on {self.moments.device}: use .to()")
-        joined = joined_rows(batch) if self.moments is None else self.moments.joined(batch)
-        if joined.divisor <= 0:
+        batch = check_features(features, self._mu, "the reference")
+        running = self.running_stats
+        if running is not None and running.device != batch.device:
+            raise ValueError(f"features are on {batch.device}, but running_stats is on {running.device}: use .to()")
+        combined = stats_of_rows(batch) if running is None else running.combined_with(batch)
+        if combined.divisor <= 0:
             raise ValueError(f"features: a covariance needs at least 2 samples, got {len(batch)}")
-        differentiable = torch.is_grad_enabled() and features.requires_grad
-        value, gradient = self._value_and_gradient(batch, joined, differentiable)
-        if self.moments is not None and self.moments.training:
-            self.moments.push(features)
+        needs_gradient = torch.is_grad_enabled() and features.requires_grad
+        value, gradient = self._value_and_gradient(batch, combined, needs_gradient)
+        if running is not None and running.training:
+            running.push(features)
         value = value.to(torch.float64 if features.dtype == torch.float64 else torch.float32)
         return value if gradient is None else _WithGradient.apply(features, value, gradient)
 
     def _value_and_gradient(
-        self, batch: torch.Tensor, joined: Joined, differentiable: bool
+        self, batch: torch.Tensor, combined: CombinedStats, needs_gradient: bool
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """The distance, and its gradient in the rows of the batch (n, dim) where that is asked for."""
-        of_rows = joined.rows is not None and min(len(joined.rows), len(self._factor)) <= _REFINED
-        trace, root, mapped = (self._of_rows if of_rows else self._of_scatter)(batch, joined, differentiable)
-        d = joined.mean - self._mu
+        """The distance, and if needed its gradient in the rows of the batch (n, dim)."""
+        use_rows = combined.rows is not None and min(len(combined.rows), len(self._factor)) <= _MAX_SVD_RANK
+        terms = self._terms_from_rows if use_rows else self._terms_from_scatter
+        trace, root, mapped = terms(batch, combined, needs_gradient)
+        d = combined.mean - self._mu
         value = (d @ d + self._trace + trace - 2 * root).clamp(min=0)
         if mapped is None:
             return value, None
-        return value, 2 / joined.weight * d + 2 / joined.divisor * (batch - joined.mean - mapped)
+        return value, 2 / combined.weight * d + 2 / combined.divisor * (batch - combined.mean - mapped)
 
-    def _of_rows(
-        self, batch: torch.Tensor, joined: Joined, differentiable: bool
+    def _terms_from_rows(
+        self, batch: torch.Tensor, combined: CombinedStats, needs_gradient: bool
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
         """``tr sigma2``, ``tr (sigma1 sigma2)^(1/2)`` and ``T (x - mu2)`` (n, dim), from all rows."""
-        assert joined.rows is not None
-        scale = math.sqrt(joined.divisor)
-        reflected = _reflected((joined.rows - joined.mean) / scale)
-        reflected[0] = 0  # the direction of the mean, in which centred rows are zero but for rounding
+        assert combined.rows is not None
+        scale = math.sqrt(combined.divisor)
+        reflected = _reflect((combined.rows - combined.mean) / scale)
+        reflected[0] = 0  # the direction of the mean, along which centred rows are zero except for rounding
         columns = reflected.T  # B (dim, rows)
         trace = columns.square().sum()
-        root, polar = _nuclear(self._factor @ columns, self._rounding(trace, joined))
-        if not differentiable:
+        root, polar = _nuclear_norm(self._factor @ columns, self._rounding(trace, combined))
+        if not needs_gradient:
             return trace, root, None
-        mapped = _reflected(polar.T)[-len(batch) :] @ self._factor
+        mapped = _reflect(polar.T)[-len(batch) :] @ self._factor
         return trace, root, scale * mapped
 
-    def _of_scatter(
-        self, batch: torch.Tensor, joined: Joined, differentiable: bool
+    def _terms_from_scatter(
+        self, batch: torch.Tensor, combined: CombinedStats, needs_gradient: bool
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
         """The same from mean and scatter."""
-        scatter = joined.scatter
+        scatter = combined.scatter
         if scatter is None:
-            centred = joined.rows - joined.mean
+            centred = combined.rows - combined.mean
             scatter = centred.T @ centred
-        sigma = scatter / joined.divisor
+        sigma = scatter / combined.divisor
         trace = sigma.trace()
-        root, vectors, inverse = _root(self._factor @ sigma @ self._factor.T, self._rounding(trace, joined))
-        if not differentiable:
+        form = self._factor @ sigma @ self._factor.T
+        root, vectors, inverse = _trace_of_root(form, self._rounding(trace, combined))
+        if not needs_gradient:
             return trace, root, None
         # T = F V diag(inverse) V^T F^T
-        mapped = ((batch - joined.mean) @ self._factor.T @ vectors * inverse) @ vectors.T @ self._factor
+        mapped = ((batch - combined.mean) @ self._factor.T @ vectors * inverse) @ vectors.T @ self._factor
         return trace, root, mapped
 
-    def _rounding(self, trace: torch.Tensor, joined: Joined) -> torch.Tensor:
-        """What a singular value of F^T B may be by rounding alone: of the product, as in the core, and of centring."""
-        moment = trace + joined.weight / joined.divisor * joined.mean.square().sum()
+    def _rounding(self, trace: torch.Tensor, combined: CombinedStats) -> torch.Tensor:
+        """Bound on singular values of F^T B that are rounding errors of the product, as in the core, or of centring."""
+        moment = trace + combined.weight / combined.divisor * combined.mean.square().sum()
         return 4 * _EPSILON * math.sqrt(self.dim * self._trace) * moment.sqrt()
 
     def extra_repr(self) -> str:
@@ -154,56 +165,60 @@ class FrechetLoss(Uncast):
 
 
 def frechet_loss(
-    features: torch.Tensor, reference: Any, moments: Running | None = None, *, precision: str = "float32"
+    features: torch.Tensor, reference: Any, *, running_stats: RunningStats | None = None, precision: str = "float32"
 ) -> torch.Tensor:
     """Fréchet distance of features to a reference, differentiable in the features.
 
-    The reference is read and factored anew in each call; a training loop does that once, with `FrechetLoss`, where the
-    formulas stand.
+    Every call reads and factors the reference. A training loop should use `FrechetLoss`, which does so once; its
+    documentation has the formulas.
 
     Parameters
     ----------
     features : (n, dim) tensor
         float16, bfloat16, float32 or float64.
     reference : path, GaussianStats, Moments or (n, dim) features
-        The side that stays.
-    moments : FeatureQueue or MovingMoments, optional
-        What went before, on the device of the features. Where it is in training mode, the batch is taken into it.
+        Fixed side of the distance.
+    running_stats : FeatureQueue or MovingMoments, optional
+        Statistics of earlier batches, on the device of the features. If it is in training mode, the batch is added.
     precision : {"float32", "float64"}, default "float32"
-        As in `fidfast.fid`, of a reference that is given as features.
+        Arithmetic for a reference that is given as features, as in `fidfast.fid`.
 
     Returns
     -------
     scalar tensor
-        In float64 for features of float64, else in float32; never negative. Differentiable once.
+        float64 for features of float64, else float32; never negative. Differentiable once.
 
     Raises
     ------
     TypeError, ValueError, FileNotFoundError
-        If an argument is not usable; the message names it.
+        If an argument is invalid; the message names it.
     """
     loss = FrechetLoss(reference, precision=precision)
     if isinstance(features, torch.Tensor):
         loss.to(features.device)
-    loss.moments = _fitting(moments, loss.dim)
+    loss.running_stats = _check_running_stats(running_stats, loss.dim)
     return loss(features)
 
 
-def _fitting(moments: Running | None, dim: int) -> Running | None:
-    if moments is not None and not isinstance(moments, Running):
-        raise TypeError(f"moments must be a FeatureQueue, MovingMoments or None, got {type(moments).__name__}")
-    if moments is not None and moments.dim != dim:
-        raise ValueError(f"moments has dim {moments.dim}, but reference has dim {dim}")
-    return moments
+def _check_running_stats(running_stats: RunningStats | None, dim: int) -> RunningStats | None:
+    if running_stats is None:
+        return None
+    if not isinstance(running_stats, RunningStats):
+        raise TypeError(
+            f"running_stats must be a FeatureQueue, MovingMoments or None, got {type(running_stats).__name__}"
+        )
+    if running_stats.dim != dim:
+        raise ValueError(f"running_stats has dim {running_stats.dim}, but reference has dim {dim}")
+    return running_stats
 
 
 class _WithGradient(torch.autograd.Function):
-    """A value whose gradient in the features is known already."""
+    """A value with a precomputed gradient in the features."""
 
     @staticmethod
     def forward(ctx: Any, features: torch.Tensor, value: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(gradient)
-        ctx.features = features  # not for their numbers, which may change since
+        ctx.features = features  # for its dtype and its place in the graph; the numbers may have changed
         return value
 
     @staticmethod
@@ -214,7 +229,7 @@ class _WithGradient(torch.autograd.Function):
 
 
 class _DifferentiableOnce(torch.autograd.Function):
-    """Refuses the second derivative, which else would silently be taken for zero."""
+    """Raises an error for the second derivative, which would otherwise silently be zero."""
 
     @staticmethod
     def forward(ctx: Any, slope: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
@@ -222,29 +237,29 @@ class _DifferentiableOnce(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *_: torch.Tensor) -> Any:
-        raise RuntimeError("the Fréchet loss is differentiable once: there is no gradient of its gradient")
+        raise RuntimeError("the Fréchet loss is differentiable once: second derivatives are not implemented")
 
 
-def _reflected(rows: torch.Tensor) -> torch.Tensor:
-    """H times rows (n, dim), for the Householder reflection H that takes (1, ..., 1)^T to -sqrt(n) (1, 0, ..., 0)^T."""
+def _reflect(rows: torch.Tensor) -> torch.Tensor:
+    """H times rows (n, dim), for the Householder reflection H that maps (1, ..., 1)^T to -sqrt(n) (1, 0, ..., 0)^T."""
     n = len(rows)
     normal = torch.full((n,), 1 / math.sqrt(n), dtype=rows.dtype, device=rows.device)
     normal[0] += 1
     return rows - torch.outer(normal / (1 + 1 / math.sqrt(n)), normal @ rows)
 
 
-def _nuclear(cross: torch.Tensor, rounding: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The nuclear norm of a matrix, and its gradient U V^T; singular values within `rounding` count as zero."""
+def _nuclear_norm(cross: torch.Tensor, rounding: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The nuclear norm of a matrix, and its gradient U V^T; singular values up to `rounding` count as zero."""
     u, s, vh = torch.linalg.svd(cross, full_matrices=False)
     kept = s > rounding
     return (s * kept).sum(), (u * kept) @ vh
 
 
-def _root(form: torch.Tensor, rounding: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The trace of the root of a positive semidefinite matrix (n, n), its eigenvectors, and their inverse roots (n,).
+def _trace_of_root(form: torch.Tensor, rounding: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Trace of the root of a positive semidefinite matrix (n, n), its eigenvectors, and their inverse roots (n,).
 
-    Eigenvalues below their rounding error, some epsilons of the matrix's norm, and roots within `rounding` count as
-    zero, and so do their inverses.
+    Eigenvalues below their rounding error, a few epsilons times the norm of the matrix, and roots up to `rounding`
+    count as zero, and so do their inverses.
     """
     values, vectors = torch.linalg.eigh(form)
     kept = values > torch.maximum(4 * _EPSILON * torch.linalg.vector_norm(values), rounding.square())

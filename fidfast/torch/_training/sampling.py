@@ -1,4 +1,4 @@
-"""Samples of a model in training, the same ones at every measurement and for any number of processes."""
+"""Samples of a model during training, equal at every measurement and for any number of processes."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import torch
 
 from fidfast.torch._training.metric import FrechetDistance
 
-__all__ = ["require_at_least", "sampling", "take_samples"]
+__all__ = ["evaluation_mode", "require_at_least", "update_with_samples"]
 
 
-def require_at_least(**numbers: tuple[int | None, int]) -> None:
-    """Raises a ValueError for a number below its least; None stands for one that is not given."""
-    for argument, (value, least) in numbers.items():
-        if value is not None and value < least:
-            raise ValueError(f"{argument} must be at least {least}, got {value}")
+def require_at_least(**arguments: tuple[int | None, int]) -> None:
+    """Raise a ValueError if a value is below its minimum; arguments are ``name=(value, minimum)``, None is ignored."""
+    for name, (value, minimum) in arguments.items():
+        if value is not None and value < minimum:
+            raise ValueError(f"{name} must be at least {minimum}, got {value}")
 
 
 @contextmanager
-def sampling(model: torch.nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; every submodule has its own mode back afterwards."""
+def evaluation_mode(model: torch.nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients; restores the mode of every submodule."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -32,7 +32,7 @@ def sampling(model: torch.nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def take_samples(
+def update_with_samples(
     metric: FrechetDistance,
     sample: Callable[[int], torch.Tensor],
     num_samples: int,
@@ -42,24 +42,24 @@ def take_samples(
     rank: int,
     world_size: int,
 ) -> None:
-    """Update the metric with this process's share of the samples; batch i comes after ``torch.manual_seed(seed + i)``.
+    """Update the metric with this process's share of the samples.
 
-    Every process samples as many batches as the others: where the model is sharded it needs them all. What is too
-    much is left out.
+    Batch i is drawn after ``torch.manual_seed(seed + i)``. All processes sample the same number of batches, since a
+    sharded model needs all of them; surplus batches are discarded.
 
     Raises
     ------
     ValueError
-        If `sample` returns another number of images than it was asked for.
+        If `sample` returns another number of images than requested.
     """
     starts = range(0, num_samples, batch_size)
-    for turn in range(0, len(starts), world_size):
-        batch = turn + rank
-        counts = batch < len(starts)
-        n = min(batch_size, num_samples - starts[batch]) if counts else 1
+    for first in range(0, len(starts), world_size):
+        batch = first + rank
+        surplus = batch >= len(starts)
+        n = 1 if surplus else min(batch_size, num_samples - starts[batch])
         torch.manual_seed(seed + batch)
         images = sample(n)
         if len(images) != n:
-            raise ValueError(f"sample was asked for {n} images, but returned {len(images)}")
-        if counts:
+            raise ValueError(f"sample must return {n} images as requested, got {len(images)}")
+        if not surplus:
             metric.update(images)

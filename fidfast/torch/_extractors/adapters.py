@@ -1,0 +1,188 @@
+"""Conversion of networks and callables to `Extractor`.
+
+Networks of torch-fidelity, torchmetrics and timm, the TorchScript file of the StyleGAN repositories, and ONNX sessions
+are recognised and need no wrapper.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from fidfast._results import is_inception
+from fidfast.torch._extractors.extractor import DEFAULT_RESIZE, Extractor
+from fidfast.torch._extractors.resize import check_resize
+
+__all__ = ["LayerFeatures", "PooledFeatures", "ScriptFeatures", "as_extractor", "at_layer"]
+
+
+def as_extractor(model: Any, *, name: str | None = None, resize: str | None = None) -> Extractor:
+    """Convert any network or callable to an `Extractor`.
+
+    Parameters
+    ----------
+    model : Extractor, callable, torch.nn.Module, torch.jit.ScriptModule or onnxruntime.InferenceSession
+        From a batch (n, 3, height, width) to ``(n, dim)``, ``(n, dim, 1, 1)``, or a list, tuple or dictionary that
+        holds exactly one such array. Its attributes ``name``, ``num_features``, ``input_size`` (side, or (height,
+        width)) and ``input_range`` (values of black and white, default ``(0, 1)``) are used. Modules are put into
+        evaluation mode.
+    name : str, optional
+        Overrides the attribute ``name``. Without both, the name of the class is used.
+    resize : str, optional
+        One of `fidfast.torch.RESIZES`, for networks with an ``input_size``. Default "pil-bicubic".
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the model is not callable, or an attribute has an invalid value.
+    """
+    if isinstance(model, Extractor):
+        return replace(model, resize=check_resize(resize or model.resize), name=name or model.name)
+    if isinstance(model, torch.nn.Module):
+        model = model.eval()
+    label = str(name or getattr(model, "name", None) or type(model).__name__)
+    if is_inception(label):
+        raise ValueError(f"the name {label!r} is reserved for the 2015 Inception network; pass another name=")
+    common: dict[str, Any] = {"name": label, "resize": check_resize(resize or DEFAULT_RESIZE)}
+    if hasattr(model, "get_inputs") and hasattr(model, "run"):
+        return _from_onnx(model, common)
+    if not callable(model):
+        raise TypeError(f"an extractor must be callable, got {type(model).__name__}")
+    if isinstance(model, torch.jit.ScriptModule) and _has_argument(model, "return_features"):
+        return Extractor(ScriptFeatures(model), takes_uint8=True, **common)
+    if any(base.__module__.startswith("torch_fidelity.") for base in type(model).__mro__):
+        return Extractor(model, takes_uint8=True, **common)
+    if hasattr(model, "forward_features"):
+        return _from_timm(model, common)
+    common["num_features"] = getattr(model, "num_features", None)
+    return _from_attributes(model, model, common)
+
+
+def at_layer(model: torch.nn.Module, layer: str) -> torch.nn.Module:
+    """Use the output of a layer as features: ``at_layer(inception_v3(...), "avgpool")``.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Its attributes ``input_size`` and ``input_range`` are kept.
+    layer : str
+        Name of a submodule whose output is (n, dim) or (n, dim, 1, 1).
+
+    Returns
+    -------
+    torch.nn.Module
+        From a batch of images to the output of the layer.
+
+    Raises
+    ------
+    AttributeError
+        If there is no such layer.
+    """
+    module = LayerFeatures(model, layer)
+    module.name = f"{getattr(model, 'name', None) or type(model).__name__}.{layer}"
+    for attribute in ("input_size", "input_range"):
+        if hasattr(model, attribute):
+            setattr(module, attribute, getattr(model, attribute))
+    return module
+
+
+def _from_attributes(call: Any, source: Any, common: dict[str, Any]) -> Extractor:
+    """Extractor with the model `call` and the attributes of `source`."""
+    size = _input_size(getattr(source, "input_size", None))
+    low, high = getattr(source, "input_range", None) or (0.0, 1.0)
+    if not low < high:
+        raise ValueError(f"input_range must be (low, high) with low < high, got {(low, high)}")
+    if (low, high) == (0, 255):
+        identity = (1.0, 1.0, 1.0)
+        return Extractor(
+            call, input_size=size, takes_uint8=size is None, offset=(0.0, 0.0, 0.0), divisor=identity, **common
+        )
+    # (x - offset) / divisor is low at 0 and high at 255.
+    divisor = 255.0 / (high - low)
+    return Extractor(call, input_size=size, offset=(-low * divisor,) * 3, divisor=(divisor,) * 3, **common)
+
+
+def _from_timm(model: Any, common: dict[str, Any]) -> Extractor:
+    """Features before the classifier, with the preprocessing of the network's configuration."""
+    config = getattr(model, "pretrained_cfg", None) or getattr(model, "default_cfg", None) or {}
+    if not ("mean" in config and "std" in config):
+        return _from_attributes(PooledFeatures(model), model, common)
+    shape = config.get("input_size")
+    return Extractor(
+        PooledFeatures(model),
+        input_size=_input_size(shape[1:] if shape else None),
+        offset=tuple(255.0 * value for value in config["mean"]),
+        divisor=tuple(255.0 * value for value in config["std"]),
+        **common,
+    )
+
+
+def _from_onnx(session: Any, common: dict[str, Any]) -> Extractor:
+    source = session.get_inputs()[0]
+    sides = source.shape[2:] if len(source.shape) == 4 else ()
+    size = tuple(sides) if len(sides) == 2 and all(isinstance(side, int) for side in sides) else None
+
+    def call(images: torch.Tensor) -> Any:
+        return session.run(None, {source.name: images.cpu().numpy()})
+
+    return Extractor(call, input_size=size, takes_uint8="uint8" in source.type, **common)
+
+
+class ScriptFeatures(torch.nn.Module):
+    """A TorchScript network that takes uint8 images, resizes them, and returns features on request."""
+
+    def __init__(self, model: torch.jit.ScriptModule) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: torch.Tensor) -> Any:
+        return self.model(images, return_features=True)
+
+
+class PooledFeatures(torch.nn.Module):
+    """The input of the classifier of a timm-like network."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: torch.Tensor) -> Any:
+        features = self.model.forward_features(images)
+        if hasattr(self.model, "forward_head"):
+            return self.model.forward_head(features, pre_logits=True)
+        return features.mean(dim=(2, 3)) if features.ndim == 4 else features
+
+
+class LayerFeatures(torch.nn.Module):
+    """The output of a layer of a network."""
+
+    def __init__(self, model: torch.nn.Module, layer: str) -> None:
+        super().__init__()
+        self.model = model
+        self.layer = layer
+        model.get_submodule(layer)  # raises if there is no such layer
+
+    def forward(self, images: torch.Tensor) -> Any:
+        outputs: list[Any] = []
+        # Registered for this call only: in a copy of the network a permanent hook would still refer to this object.
+        hook = self.model.get_submodule(self.layer).register_forward_hook(lambda *call: outputs.append(call[2]))
+        try:
+            self.model(images)
+        finally:
+            hook.remove()
+        return outputs.pop()
+
+
+def _has_argument(model: torch.jit.ScriptModule, name: str) -> bool:
+    return any(argument.name == name for argument in model.forward.schema.arguments)
+
+
+def _input_size(size: Any) -> tuple[int, int] | None:
+    if size is None:
+        return None
+    sides = (size, size) if isinstance(size, int) else tuple(size)[-2:]
+    if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
+        raise ValueError(f"input_size must be a side or (height, width), got {size!r}")
+    return sides[0], sides[1]

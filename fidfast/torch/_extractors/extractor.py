@@ -1,0 +1,167 @@
+"""The extractor protocol, and `Extractor`, to which every network is converted.
+
+An extractor is a callable from a batch of images to ``(n, dim)``, ``(n, dim, 1, 1)``, or a list, tuple or dictionary
+that holds exactly one such array. It may have these attributes:
+
+``name``
+    Stored with statistics and printed with results.
+``num_features``
+    ``dim``.
+``input_size``
+    Side, or (height, width), to which images are resized. Without it they are not resized.
+``input_range``
+    Values of black and white in the network's input, ``(0, 1)`` by default. With ``(0, 255)`` and no ``input_size``
+    the batch is uint8.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from fidfast.torch._extractors.prepare import PreparedNetwork, has_hooks, prepare
+
+__all__ = ["DEFAULT_RESIZE", "Extractor", "features_of_output"]
+
+#: For extractors that have an input size and do not specify a resize.
+DEFAULT_RESIZE = "pil-bicubic"
+
+Channels = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """A network and its preprocessing of images."""
+
+    #: From a batch to features, in any of the forms that `as_extractor` accepts.
+    model: Callable[[torch.Tensor], Any]
+    #: Name of the network, without the parts that `full_name` adds.
+    name: str
+    #: (height, width) to which images are resized, or None for no resize.
+    input_size: tuple[int, int] | None = None
+    #: One of `fidfast.torch.RESIZES`.
+    resize: str = DEFAULT_RESIZE
+    #: A pixel ``x`` from 0 to 255 becomes ``(x - offset) / divisor``, per channel.
+    offset: Channels = (0.0, 0.0, 0.0)
+    divisor: Channels = (255.0, 255.0, 255.0)
+    #: Number of features, or None if the network does not specify it.
+    num_features: int | None = None
+    #: Whether the network takes uint8 images and does all preprocessing itself.
+    takes_uint8: bool = False
+    #: Arithmetic of the network, as in `prepare`.
+    dtype: str = "float32"
+    #: Whether the name determines the features, so that statistics may be cached under it.
+    reproducible: bool = False
+    #: Suffix of the name that distinguishes variants of one network.
+    variant: str | None = None
+
+    @property
+    def full_name(self) -> str:
+        """Name that is stored with statistics: network, resize, arithmetic."""
+        parts = [self.name]
+        if self.input_size is not None:
+            height, width = self.input_size
+            parts.append(f"{self.resize}-{height}" + (f"x{width}" if width != height else ""))
+        parts += [self.variant] if self.variant else []
+        parts += [self.dtype] if self.dtype != "float32" else []
+        return "/".join(parts)
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        """Features (n, dim) of images (n, 3, height, width), uint8 or float32 from 0 to 255, on the images' device."""
+        if self.takes_uint8:
+            images = images if images.dtype == torch.uint8 else images.round().to(torch.uint8)
+        else:
+            offset, divisor = (_channel_tensor(values, images.device) for values in (self.offset, self.divisor))
+            images = (images.float() - offset) / divisor
+        features = features_of_output(self.model(images))
+        if self.num_features not in (None, features.shape[1]):
+            raise ValueError(
+                f"{self.name} has num_features={self.num_features}, but returned {features.shape[1]} columns"
+            )
+        return features
+
+    def prepared(
+        self,
+        *,
+        dtype: str | None = None,
+        compile: str | bool = "auto",
+        num_images: int | None = None,
+        batch_size: int | None = None,
+        device: torch.device | str | None = None,
+    ) -> Extractor:
+        """Return the extractor with its network prepared by `fidfast.torch.prepare`, which documents the arguments.
+
+        Networks that cannot be prepared (callables, TorchScript, networks that take uint8 or have hooks) and networks
+        that are already prepared are only moved to the device.
+
+        Raises
+        ------
+        ValueError
+            If `dtype` is given for such a network and differs from the network's.
+        """
+        model: Any = self.model
+        is_module = isinstance(model, torch.nn.Module)
+        obstacle = (
+            "is already prepared" if isinstance(model, PreparedNetwork)
+            else "takes uint8 images" if self.takes_uint8
+            else "is not a torch.nn.Module" if not is_module
+            else "is a ScriptModule" if isinstance(model, torch.jit.ScriptModule)
+            else "has forward hooks" if has_hooks(model)
+            else None
+        )  # fmt: skip
+        if obstacle is None:
+            dtype = dtype or "float32"
+            model = prepare(
+                model, dtype=dtype, compile=compile, num_images=num_images, batch_size=batch_size, device=device
+            )
+            return replace(self, model=model, dtype=dtype)
+        if dtype not in (None, self.dtype):
+            raise ValueError(f"dtype={dtype!r} needs a network that can be prepared, but {self.name} {obstacle}")
+        return replace(self, model=model.to(device)) if is_module and device is not None else self
+
+    def weights_digest(self) -> str:
+        """SHA-256 of the network's weights, or "unknown" if the model is not a torch module."""
+        if not isinstance(self.model, torch.nn.Module):
+            return "unknown"
+        digest = hashlib.sha256()
+        for name, value in self.model.state_dict().items():
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+        return digest.hexdigest()
+
+
+@functools.lru_cache(maxsize=64)
+def _channel_tensor(values: Channels, device: torch.device) -> torch.Tensor:
+    """(1, 3, 1, 1) on the device. Cached: a copy to a GPU for every batch would synchronise."""
+    with torch.inference_mode(False):  # later calls may need gradients
+        return torch.tensor(values, device=device).view(1, 3, 1, 1)
+
+
+def features_of_output(output: Any) -> torch.Tensor:
+    """Extract the (n, dim) tensor from the output of an extractor.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If there is no such tensor, or there are several.
+    """
+    while not isinstance(output, torch.Tensor):
+        if isinstance(output, Mapping):
+            output = list(output.values())
+        if isinstance(output, (list, tuple)) and len(output) == 1:
+            output = output[0]
+        elif hasattr(output, "__array__"):
+            output = torch.as_tensor(output)
+        else:
+            found = f"{len(output)} outputs" if isinstance(output, (list, tuple)) else type(output).__name__
+            raise TypeError(f"the extractor must return one (n, dim) tensor, got {found}")
+    if output.ndim == 4 and output.shape[2:] == (1, 1):
+        output = output[:, :, 0, 0]
+    if output.ndim != 2:
+        raise ValueError(f"the extractor must return (n, dim) or (n, dim, 1, 1), got shape {tuple(output.shape)}")
+    return output

@@ -1,0 +1,203 @@
+"""One pass over images: workers decode, the network runs in the main thread, and a second thread collects features.
+
+On CUDA, batches are copied from pinned memory and features are copied back to it, and the loop waits for neither. This
+part has not been run on a GPU.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset, Subset
+
+from fidfast._files import Progress, State, naming, read, write_state
+from fidfast._images import BrokenImageError, Images
+from fidfast._stats import Moments
+from fidfast.torch._extractors.extractor import Extractor
+from fidfast.torch._images.batches import DecodedImage, DecodedImages, ImageBatch, batches_of_loader, collate
+from fidfast.torch._images.options import ImageOptions, default_num_workers, resolve_device
+
+__all__ = ["ExtractionPass", "length_of"]
+
+#: Seconds between checkpoints.
+CHECKPOINT_INTERVAL = 60.0
+
+
+def length_of(images: Any) -> int | None:
+    """Number of images, or None for a stream of unknown length."""
+    try:
+        return len(images)
+    except TypeError:
+        return None
+
+
+class ExtractionPass:
+    """One pass over images that feeds their features to a collector.
+
+    Parameters
+    ----------
+    images : Images, Dataset or DataLoader
+    extractor : Extractor
+        Prepared, and on the device of `options`.
+    options : ImageOptions
+        With device and batch size. A checkpoint needs a collector that is a `Moments`.
+    make_collector : callable
+        ``make_collector(dim)`` returns an object with the method ``update(features)``.
+    """
+
+    def __init__(
+        self,
+        images: Any,
+        extractor: Extractor,
+        options: ImageOptions,
+        make_collector: Callable[[int], Any],
+    ) -> None:
+        self._images = images
+        self._extractor = extractor
+        self._device = resolve_device(options.device)
+        self._options = options
+        self._make_collector = make_collector
+        self._checkpoint = None if options.checkpoint is None else Path(options.checkpoint)
+        self._job = "" if self._checkpoint is None else self._describe_job()
+        self._saved = time.monotonic()
+        self._collector: Any = None
+        self._done = 0
+        #: Messages about broken images.
+        self.skipped: list[str] = []
+        #: Index of the image of each collected row, without rows from a checkpoint.
+        self.indices: list[int] = []
+
+    def run(self, progress_bar: Any) -> Any:
+        """Process all images and return the collector.
+
+        Raises
+        ------
+        BrokenImageError
+            If an image cannot be read and broken images are not skipped.
+        ValueError
+            If there are no images, the features are invalid, or the checkpoint does not fit.
+        """
+        self._restore()
+        updates: deque[Future[None]] = deque()
+        # By default cuDNN rounds float32 to TF32.
+        full_float32 = torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False)
+        try:
+            with torch.inference_mode(), full_float32, ThreadPoolExecutor(1) as updater, progress_bar:
+                progress_bar.update(self._done)
+                for batch in self._batches():
+                    if batch.broken and not self._options.skip_broken:
+                        raise BrokenImageError(batch.broken[0])
+                    features = [self._extract(images) for images in batch.tensors]
+                    updates.append(updater.submit(self._update, features, batch))
+                    while len(updates) > 2:
+                        updates.popleft().result()
+                    progress_bar.update(batch.size)
+                    if self._checkpoint is not None and time.monotonic() - self._saved > CHECKPOINT_INTERVAL:
+                        _wait_for(updates)
+                        self._save()
+                _wait_for(updates)
+        except KeyboardInterrupt:  # the updater has finished: its context has been left
+            self._save()
+            raise
+        if self._checkpoint is not None:
+            self._checkpoint.unlink(missing_ok=True)
+        if self._collector is None and self.skipped:
+            raise ValueError(f"none of the {len(self.skipped)} images could be read; the first: {self.skipped[0]}")
+        if self._collector is None:
+            raise ValueError("there are no images")
+        return self._collector
+
+    def _extract(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.cuda.Event | None]:
+        return _copy_to_host(self._extractor(images.to(self._device, non_blocking=True)))
+
+    def _update(self, features: list[tuple[torch.Tensor, torch.cuda.Event | None]], batch: ImageBatch) -> None:
+        """Collect the features of one batch; runs in the updater's thread, which an interrupt does not stop."""
+        for rows, ready in features:
+            if ready is not None:
+                ready.synchronize()
+            if self._collector is None:
+                self._collector = self._make_collector(rows.shape[1])
+            try:
+                self._collector.update(rows)
+            except ValueError as error:
+                raise ValueError(f"extractor {self._extractor.name}: {error}") from error
+        self.indices += [self._done + position for position in batch.positions]
+        self._done += batch.size
+        self.skipped += batch.broken
+
+    def _batches(self) -> Iterator[ImageBatch]:
+        """The batches that are not in the checkpoint."""
+        if isinstance(self._images, DataLoader):
+            yield from batches_of_loader(self._images, self._extractor, self._done)
+            return
+        batch_size, num_workers = self._options.batch_size, self._options.num_workers
+        assert batch_size is not None
+        images: Dataset[DecodedImage] = DecodedImages(self._images, self._extractor)
+        total = len(self._images)
+        if self._done > 0:
+            images = Subset(images, range(self._done, total))
+        if num_workers is None:
+            # Start methods other than fork import the caller's script again, which it must be written for.
+            use_workers = total - self._done > 2 * batch_size and multiprocessing.get_start_method() == "fork"
+            num_workers = default_num_workers(self._device) if use_workers else 0
+        yield from DataLoader(
+            images,
+            batch_size=batch_size,
+            num_workers=num_workers,
+            collate_fn=collate,
+            pin_memory=self._device.type == "cuda",
+        )
+
+    # Checkpoints -----------------------------------------------------------------------------------------------------
+
+    def _describe_job(self) -> str:
+        """Text that must be equal for a pass to continue from a checkpoint; made before the first image is read."""
+        images = self._images.fingerprint() if isinstance(self._images, Images) else f"{length_of(self._images)} items"
+        moments = self._make_collector(1)
+        blocks = f" {len(moments.blocks)} blocks" if len(moments.blocks) > 1 else ""
+        return f"{images} {moments.extractor} {self._extractor.weights_digest()} {moments.precision}{blocks}"
+
+    def _save(self) -> None:
+        if self._checkpoint is not None and self._collector is not None:
+            progress = Progress(self._job, self._done, self.skipped)
+            write_state(self._checkpoint, State("Moments", self._collector.state(), progress))
+            self._saved = time.monotonic()
+
+    def _restore(self) -> None:
+        if self._checkpoint is None or not self._checkpoint.exists():
+            return
+        content = read(self._checkpoint)
+        progress = content.progress if isinstance(content, State) else None
+        if not isinstance(content, State) or progress is None or progress.job != self._job:
+            raise ValueError(
+                f"{self._checkpoint} is a checkpoint of another run: of other images, or of another extractor than "
+                f"{self._extractor.full_name}; remove it to start from the first image"
+            )
+        if progress.skipped and not self._options.skip_broken:
+            raise BrokenImageError(progress.skipped[0])
+        with naming(self._checkpoint):
+            self._collector = Moments.from_state(content.entries)
+        self._done, self.skipped = progress.done, list(progress.skipped)
+
+
+def _copy_to_host(features: torch.Tensor) -> tuple[torch.Tensor, torch.cuda.Event | None]:
+    """Features in host memory, and for a GPU the event after which they are complete."""
+    if not features.is_cuda:
+        return features.cpu(), None
+    host = torch.empty(features.shape, dtype=features.dtype, pin_memory=True)
+    host.copy_(features, non_blocking=True)
+    event = torch.cuda.Event()
+    event.record()
+    return host, event
+
+
+def _wait_for(updates: deque[Future[None]]) -> None:
+    while updates:
+        updates.popleft().result()
