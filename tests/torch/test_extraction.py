@@ -16,8 +16,6 @@ from fidfast._images.images import BrokenImageError
 from fidfast.torch._images import extraction_pass
 from fidfast.torch._images.options import default_num_workers
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.fixture(scope="module")
 def images():

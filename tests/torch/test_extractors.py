@@ -16,7 +16,7 @@ from onnx import TensorProto, helper
 
 import fidfast.torch as ft
 from fidfast.torch._extractors.extractor import features_of_output
-from fidfast.torch._extractors.inception import WEIGHTS_SHA256, WEIGHTS_URL, inception_trunk
+from fidfast.torch._extractors.inception import WEIGHTS_SHA256, WEIGHTS_URL
 
 with warnings.catch_warnings():  # of the other tools' imports
     warnings.simplefilter("ignore")
@@ -192,7 +192,7 @@ class WithHook(torch.nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.network = torchvision.models.inception_v3(weights=None, init_weights=False)
+        self.network = torchvision.models.resnet18(weights=None)
         self.network.avgpool.register_forward_hook(lambda _module, _inputs, output: setattr(self, "pooled", output))
 
     def forward(self, images):
@@ -201,20 +201,20 @@ class WithHook(torch.nn.Module):
 
 
 def test_torchvision_with_a_hook(rng):
-    images = torch.from_numpy(rng.integers(0, 256, (2, 3, 299, 299), dtype=np.uint8))
+    images = torch.from_numpy(rng.integers(0, 256, (2, 3, 64, 64), dtype=np.uint8))
     network = WithHook().eval()
     extractor = ft.as_extractor(network)
     got = features(extractor, images)
     with torch.inference_mode():
         expected = network(images / 255)[:, :, 0, 0]
-        assert got.shape == (2, 2048)
+        assert got.shape == (2, 512)
         torch.testing.assert_close(got, expected)
         # The hook of a copy would still write to the original, so the network is not copied.
         torch.testing.assert_close(features(extractor.prepared(), images.flip(0)), expected.flip(0))
         at_layer = ft.as_extractor(ft.at_layer(network.network, "avgpool"))
         torch.testing.assert_close(features(at_layer, images), expected)
         torch.testing.assert_close(features(at_layer.prepared(), images), expected, rtol=1e-4, atol=1e-5)
-    assert at_layer.full_name == "Inception3.avgpool"
+    assert at_layer.full_name == "ResNet.avgpool"
     with pytest.raises(ValueError, match="dtype='bfloat16' needs a network that can be prepared, but WithHook has"):
         extractor.prepared(dtype="bfloat16")
     with pytest.raises(AttributeError, match="no attribute"):
@@ -222,25 +222,24 @@ def test_torchvision_with_a_hook(rng):
 
 
 class Scripted(torch.nn.Module):
-    """The convention of the TorchScript file of the StyleGAN repositories: it resizes, and returns features on request."""
+    """Like the TorchScript file of the StyleGAN repositories: it resizes, and returns features on request."""
 
-    def __init__(self, layers):
+    def __init__(self):
         super().__init__()
-        self.layers = layers
+        self.layers = torch.nn.Sequential(torch.nn.Conv2d(3, 6, 5), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
 
     def forward(self, img: torch.Tensor, return_features: bool = False) -> torch.Tensor:
-        x = torch.nn.functional.interpolate(img.float(), [299, 299], mode="bilinear")
+        x = torch.nn.functional.interpolate(img.float(), [30, 30], mode="bilinear")
         features = self.layers((x - 128) / 128)
         return features if return_features else features.softmax(1)
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
-def test_torchscript(tmp_path, weights, images):
+def test_torchscript(tmp_path, images):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        traced = torch.jit.trace(inception_trunk(weights), torch.zeros(2, 3, 299, 299))
-        torch.jit.script(Scripted(traced)).save(tmp_path / "inception-2015-12-05.pt")
-        network = torch.jit.load(tmp_path / "inception-2015-12-05.pt").eval()
+        torch.jit.script(Scripted()).save(tmp_path / "network.pt")
+        network = torch.jit.load(tmp_path / "network.pt").eval()
     expected = network(images, return_features=True)
     torch.testing.assert_close(features(ft.as_extractor(network), images), expected)
 
