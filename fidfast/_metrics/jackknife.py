@@ -106,7 +106,8 @@ class Jackknife:
             largest = max((block.num_samples for block in source.blocks), default=1)
             if sampled and (source.num_samples or 0) - largest < 2:
                 raise ValueError(
-                    f"{source.name} has {source.num_samples} samples; leaving some out needs {largest + 2}"
+                    f"{source.name} has {source.num_samples} samples; leaving out {largest} at a time needs at least "
+                    f"{largest + 2}"
                 )
         with_rows = any(
             sampled and source.rows is not None for source, sampled in zip(self.inputs, self.sampled, strict=True)
