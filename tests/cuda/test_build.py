@@ -139,7 +139,7 @@ def compile_faulty(command, fault, target):
     return done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.grid(keep=2)
+@pytest.mark.grid(keep=1)
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
@@ -154,6 +154,7 @@ def test_slow_kernels_and_warnings_are_errors(with_cuda, tmp_path, fault, messag
     assert message.lower() in output.lower()
 
 
+@pytest.mark.slow
 def test_a_correct_kernel_compiles(with_cuda, tmp_path):
     succeeded, output = compile_faulty(with_cuda.commands["csrc/cuda/elements.cu"], "CORRECT", tmp_path / "correct.o")
     assert succeeded, output

@@ -63,6 +63,7 @@ def column_major_scratch(shape, dtype=np.float64, **options):
     return DeviceArray(shape, dtype, layout="F", **options)
 
 
+@pytest.mark.grid(keep=8)
 @pytest.mark.parametrize("name", ["cublasDgemm_v2", "cublasSgemm_v2"])
 @pytest.mark.parametrize("trans_b", [NO_TRANSPOSE, TRANSPOSE])
 @OPERATIONS
@@ -91,6 +92,7 @@ def test_symm(libraries, rng, side, uplo):
     close(output.to_numpy(), 2 * (a @ b if side == LEFT else b @ a) + c)
 
 
+@pytest.mark.grid(keep=12)
 @pytest.mark.parametrize("in_place", [False, True])
 @pytest.mark.parametrize("unit", [0, 1])
 @SIDES
@@ -110,6 +112,7 @@ def test_trmm(libraries, rng, side, uplo, trans, unit, in_place):
     close(output.to_numpy(), 3 * (factor @ b if side == LEFT else b @ factor))
 
 
+@pytest.mark.grid(keep=8)
 @pytest.mark.parametrize("unit", [0, 1])
 @SIDES
 @BOTH
