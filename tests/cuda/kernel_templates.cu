@@ -1,5 +1,5 @@
-// The shapes of csrc/cuda/kernels.cuh with fewer blocks than they have work for, as a GPU's 65,535 are for large sizes.
-// An element or an item that is done twice, or by nobody, shows in what is counted.
+// Launches the templates of csrc/cuda/kernels.cuh with fewer blocks than elements, as happens on a GPU above 65,535
+// blocks. The counts and sums show elements that are processed twice or not at all.
 #include "cuda/kernels.cuh"
 
 using namespace fidfast;

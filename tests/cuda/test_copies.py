@@ -22,7 +22,7 @@ def moments_of(device, *batches, **options):
     return moments
 
 
-@pytest.mark.grid(keep=2)
+@pytest.mark.grid(keep=1)
 @pytest.mark.parametrize("n", [0, 3, 40, 1100])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_copies_pickles_and_checkpoints_continue_bit_for_bit(rng, tmp_path, n, dtype):
@@ -83,6 +83,7 @@ def test_moments_move_to_the_features_unless_a_device_is_given(rng):
     assert follows == stays
 
 
+@pytest.mark.grid(keep=4)
 @pytest.mark.parametrize("device", [HOST, FIRST, SECOND], ids=lambda device: device.name)
 @pytest.mark.parametrize("other_device", [HOST, FIRST, SECOND], ids=lambda device: device.name)
 def test_merge_and_unmerge_of_moments_on_different_devices(rng, device, other_device):
