@@ -6,15 +6,15 @@ import fidfast
 from benchmarks import peers
 
 
-def fidfast_precision_recall(reference, samples, k):
+def fidfast_precision_recall(samples, reference, k):
     return tuple(fidfast.precision_recall(samples, reference, k=k))
 
 
-def fidfast_prdc(reference, samples, k):
+def fidfast_prdc(samples, reference, k):
     return tuple(fidfast.manifold_metrics(samples, reference, k=k, inclusive=False))
 
 
-def fidfast_mifid(reference, samples):
+def fidfast_mifid(samples, reference):
     return fidfast.mifid(samples, reference, mean_over="reference")
 
 
