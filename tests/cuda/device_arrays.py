@@ -191,14 +191,23 @@ class DeviceArray:
         lines = np.moveaxis(values, fastest, -1) if self.shape else values.reshape(1)
         steps = np.delete(self.strides, fastest)
         pitch = self.strides[fastest] if self.shape else size
+
+        def copy(address: int, pitch: int, data: np.ndarray, width: int, height: int) -> None:
+            """Copy `height` pieces of `width` bytes to addresses that are `pitch` bytes apart."""
+            to, source, count = (
+                (c_void_p(address), c_size_t(pitch)),
+                (data.tobytes(), c_size_t(width)),
+                c_size_t(height),
+            )
+            cuda.call("cudaMemcpy2DAsync", *to, *source, c_size_t(width), count, _HOST_TO_DEVICE, c_void_p(stream))
+
         with cuda.on_device(self.device):
-            for index in np.ndindex(lines.shape[:-1]):
-                line = np.ascontiguousarray(lines[index])
-                address = self.address + int(np.dot(index, steps)) if index else self.address
-                cuda.call(
-                    "cudaMemcpy2DAsync", c_void_p(address), c_size_t(pitch), line.tobytes(), c_size_t(size),
-                    c_size_t(size), c_size_t(len(line)), _HOST_TO_DEVICE, c_void_p(stream),
-                )  # fmt: skip
+            if lines.ndim == 2 and pitch == size and steps[0] >= size * lines.shape[1]:
+                copy(self.address, steps[0], lines, size * lines.shape[1], len(lines))
+            else:
+                for index in np.ndindex(lines.shape[:-1]):
+                    offset = int(np.dot(index, steps)) if index else 0
+                    copy(self.address + offset, pitch, lines[index], size, lines.shape[-1])
             if self.stream is None:
                 cuda.synchronize(stream)
 
