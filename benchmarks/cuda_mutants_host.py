@@ -2,8 +2,8 @@
 
 from benchmarks.cuda_mutants import Mutant
 
-CONTEXT, DEVICE, ROWS = "cuda/context.cpp", "cuda/device.cpp", "core/moments.hpp"
-WATCH, BINDING, STATE = "cuda/watch.cu", "bindings/cuda.cpp", "core/moments_state.hpp"
+CONTEXT, DEVICE, ROWS = "cuda/context.cpp", "cuda/device.cpp", "core/moments/moments.hpp"
+WATCH, BINDING, STATE = "cuda/watch.cu", "bindings/cuda.cpp", "core/moments/state.hpp"
 
 HOST = [
     # Contexts --------------------------------------------------------------------------------------------------

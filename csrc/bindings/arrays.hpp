@@ -10,7 +10,7 @@
 
 #include "bindings/dlpack.hpp"
 #include "core/matrix.hpp"
-#include "core/moments_state.hpp"
+#include "core/moments/state.hpp"
 
 namespace fidfast::bindings {
 

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "bindings/arrays.hpp"
-#include "core/kernel.hpp"
+#include "core/kernel/kernel.hpp"
 
 namespace fidfast::bindings {
 

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "bindings/arrays.hpp"
-#include "core/manifold.hpp"
+#include "core/neighbours/manifold.hpp"
 
 namespace fidfast::bindings {
 

@@ -11,7 +11,7 @@
 
 #include "bindings/arrays.hpp"
 #include "core/gaussian.hpp"
-#include "core/moments.hpp"
+#include "core/moments/moments.hpp"
 
 namespace fidfast::bindings {
 

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "bindings/arrays.hpp"
-#include "core/ngrams.hpp"
+#include "core/ngrams/ngrams.hpp"
 
 namespace fidfast::bindings {
 

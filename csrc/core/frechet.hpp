@@ -16,9 +16,9 @@
 #include <utility>
 #include <vector>
 
+#include "core/backend.hpp"
 #include "core/errors.hpp"
 #include "core/gaussian.hpp"
-#include "core/linalg.hpp"
 #include "core/matrix.hpp"
 
 namespace fidfast {

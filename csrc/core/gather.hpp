@@ -6,8 +6,8 @@
 #include <type_traits>
 #include <vector>
 
+#include "core/backend.hpp"
 #include "core/errors.hpp"
-#include "core/linalg.hpp"
 #include "core/matrix.hpp"
 
 namespace fidfast {

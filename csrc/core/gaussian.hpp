@@ -11,8 +11,8 @@
 #include <utility>
 #include <vector>
 
+#include "core/backend.hpp"
 #include "core/errors.hpp"
-#include "core/linalg.hpp"
 #include "core/matrix.hpp"
 
 namespace fidfast {

@@ -29,12 +29,12 @@
 #include <utility>
 #include <vector>
 
+#include "core/backend.hpp"
 #include "core/errors.hpp"
 #include "core/frechet.hpp"
 #include "core/gaussian.hpp"
-#include "core/linalg.hpp"
 #include "core/matrix.hpp"
-#include "core/moments_state.hpp"
+#include "core/moments/state.hpp"
 
 namespace fidfast {
 

@@ -20,7 +20,7 @@ struct BFloat16 {
   std::uint16_t bits;
 };
 
-// A device is a type with these members, besides the verbs of core/linalg.hpp:
+// A device is a type with these members, besides the verbs of core/backend.hpp:
 //   allocate, release, copy, clear    its memory; from_host, to_host: copies that are done when they return
 //   finish()                          waits for all that it was given: for what is kept, and must be there
 //   Place, here()                     which of several devices of its kind, and that at which new memory is taken
@@ -28,7 +28,7 @@ struct BFloat16 {
 //                                     or wait, and every call may fail
 //   kFloatProducts                    whether its library multiplies rows of float32 and narrower in float32
 //   multiplies_in_float(halves)       whether moments may be made of such products, halves: all rows came as 16 bits
-//   Watch                             what keeps NaN and infinity out of Moments, see core/moments.hpp
+//   Watch                             what keeps NaN and infinity out of Moments, see core/moments/moments.hpp
 
 /// Column-major (rows, cols) numbers that this object owns in the memory of `Device`.
 template <class Device, class T = double>

@@ -1,15 +1,15 @@
-// The host as a device: its memory. The verbs of core/linalg.hpp are specialised for it in rows.cpp, elements.cpp and
+// The host as a device: its memory. The verbs of core/backend.hpp are specialised for it in rows.cpp, elements.cpp and
 // linalg.cpp.
 #pragma once
 
 #include <cstddef>
 
+#include "core/backend.hpp"
 #include "core/frechet.hpp"
 #include "core/gaussian.hpp"
-#include "core/kernel.hpp"
-#include "core/linalg.hpp"
-#include "core/manifold.hpp"
-#include "core/moments.hpp"
+#include "core/kernel/kernel.hpp"
+#include "core/moments/moments.hpp"
+#include "core/neighbours/manifold.hpp"
 
 namespace fidfast {
 

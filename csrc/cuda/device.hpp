@@ -1,13 +1,13 @@
-// A GPU as a device: its memory. The verbs of core/linalg.hpp are specialised for it in the .cu files and linalg.cpp.
+// A GPU as a device: its memory. The verbs of core/backend.hpp are specialised for it in the .cu files and linalg.cpp.
 #pragma once
 
 #include <cstddef>
 
+#include "core/backend.hpp"
 #include "core/frechet.hpp"
 #include "core/gaussian.hpp"
 #include "core/jackknife.hpp"
-#include "core/linalg.hpp"
-#include "core/moments.hpp"
+#include "core/moments/moments.hpp"
 #include "cuda/watch.hpp"
 
 namespace fidfast {

@@ -1,5 +1,5 @@
 // Kernel distances and their verbs against plain loops, and against all samples that there can be.
-#include "core/kernel.hpp"
+#include "core/kernel/kernel.hpp"
 
 #include <algorithm>
 #include <cmath>

@@ -1,5 +1,5 @@
 // Laws of the n-grams: nothing is lost in packing, counts are those of a map, the divergence is that of the textbook.
-#include "core/ngrams.hpp"
+#include "core/ngrams/ngrams.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -10,7 +10,7 @@
 
 #include "check.hpp"
 #include "core/errors.hpp"
-#include "core/ngram_counting.hpp"
+#include "core/ngrams/counting.hpp"
 #include "texts.hpp"
 
 using namespace fidfast;

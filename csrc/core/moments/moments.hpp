@@ -20,13 +20,13 @@
 #include <type_traits>
 #include <utility>
 
+#include "core/backend.hpp"
 #include "core/errors.hpp"
 #include "core/gather.hpp"
 #include "core/gaussian.hpp"
-#include "core/linalg.hpp"
 #include "core/matrix.hpp"
-#include "core/moments_state.hpp"
-#include "core/moments_workspace.hpp"
+#include "core/moments/state.hpp"
+#include "core/moments/workspace.hpp"
 
 namespace fidfast {
 

@@ -3,9 +3,9 @@
 
 #include <type_traits>
 
-#include "core/linalg.hpp"
+#include "core/backend.hpp"
 #include "core/matrix.hpp"
-#include "core/moments_state.hpp"
+#include "core/moments/state.hpp"
 
 namespace fidfast {
 

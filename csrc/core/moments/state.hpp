@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "core/linalg.hpp"
+#include "core/backend.hpp"
 #include "core/matrix.hpp"
 
 namespace fidfast {

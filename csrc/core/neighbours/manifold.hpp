@@ -16,10 +16,10 @@
 #include <variant>
 #include <vector>
 
+#include "core/backend.hpp"
 #include "core/errors.hpp"
-#include "core/linalg.hpp"
 #include "core/matrix.hpp"
-#include "core/neighbours.hpp"
+#include "core/neighbours/search.hpp"
 
 namespace fidfast {
 

@@ -19,11 +19,11 @@
 #include <variant>
 #include <vector>
 
-#include "core/kernel_functions.hpp"
-#include "core/kernel_pair.hpp"
-#include "core/linalg.hpp"
+#include "core/backend.hpp"
+#include "core/kernel/centred_sets.hpp"
+#include "core/kernel/functions.hpp"
 #include "core/matrix.hpp"
-#include "core/moments_state.hpp"
+#include "core/moments/state.hpp"
 #include "core/product_scale.hpp"
 
 namespace fidfast {

@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "core/matrix.hpp"
-#include "core/ngram_table.hpp"
-#include "core/ngram_words.hpp"
+#include "core/ngrams/table.hpp"
+#include "core/ngrams/words.hpp"
 #include "core/parallel.hpp"
 
 namespace fidfast {

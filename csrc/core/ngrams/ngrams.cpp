@@ -1,4 +1,4 @@
-#include "core/ngrams.hpp"
+#include "core/ngrams/ngrams.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -9,7 +9,7 @@
 #include <type_traits>
 
 #include "core/errors.hpp"
-#include "core/ngram_counting.hpp"
+#include "core/ngrams/counting.hpp"
 
 namespace fidfast {
 

@@ -12,9 +12,9 @@
 #include <variant>
 #include <vector>
 
+#include "core/backend.hpp"
 #include "core/errors.hpp"
-#include "core/kernel_sums.hpp"
-#include "core/linalg.hpp"
+#include "core/kernel/sums.hpp"
 #include "core/matrix.hpp"
 
 namespace fidfast {

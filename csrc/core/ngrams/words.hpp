@@ -9,7 +9,7 @@
 
 #include "core/errors.hpp"
 #include "core/matrix.hpp"
-#include "core/ngram_table.hpp"
+#include "core/ngrams/table.hpp"
 
 namespace fidfast {
 

@@ -16,8 +16,8 @@
 #include <variant>
 #include <vector>
 
+#include "core/backend.hpp"
 #include "core/errors.hpp"
-#include "core/linalg.hpp"
 #include "core/matrix.hpp"
 #include "core/product_scale.hpp"
 

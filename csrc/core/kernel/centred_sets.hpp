@@ -13,9 +13,9 @@
 #include <variant>
 #include <vector>
 
+#include "core/backend.hpp"
 #include "core/errors.hpp"
-#include "core/kernel_functions.hpp"
-#include "core/linalg.hpp"
+#include "core/kernel/functions.hpp"
 #include "core/matrix.hpp"
 
 namespace fidfast {
