@@ -3,16 +3,27 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdlib>
 #include <exception>
 #include <mutex>
 #include <numeric>
-#include <system_error>
 #include <thread>
 #include <vector>
 
 #include "core/matrix.hpp"
 
 namespace fidfast {
+
+/// Processors of this machine, at most what the environment variables that limit BLAS allow.
+inline Index num_threads() {
+  Index result = std::max<Index>(1, std::thread::hardware_concurrency());
+  for (const char* const variable : {"OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"}) {
+    const char* const text = std::getenv(variable);
+    const Index limit = text != nullptr ? std::strtol(text, nullptr, 10) : 0;
+    if (limit > 0) result = std::min(result, limit);
+  }
+  return result;
+}
 
 /// work(i) for every i below count, on up to so many threads, this one among them. What one of them throws is thrown
 /// here, after all have ended; pieces that had not begun by then are left out.
@@ -38,8 +49,8 @@ void parallel_for(Index count, Index threads, const Work& work) {
   for (Index i = 0; i < others; ++i) {
     try {
       helpers.emplace_back(take_pieces);
-    } catch (const std::system_error&) {
-      break;  // the system has no more of them: those that there are do it all
+    } catch (const std::exception&) {  // no thread or no memory left: the running threads do the rest
+      break;
     }
   }
   take_pieces();

@@ -5,8 +5,8 @@
 #include <cstring>
 #include <vector>
 
+#include "core/parallel.hpp"
 #include "cpu/device.hpp"
-#include "cpu/threads.hpp"
 
 namespace fidfast {
 
@@ -126,7 +126,7 @@ void product_by_vnni(const Integers<T>& a, Index m, const Integers<T>& b, Index 
   const Index panels = (n + kColumns - 1) / kColumns;
   Matrix<Cpu, Word> packed_b(words * kColumns, panels);
   std::vector<std::int32_t> starts(static_cast<std::size_t>(panels * kColumns), 0);
-  in_threads(panels, [&](Index panel) {
+  parallel_for(panels, num_threads(), [&](Index panel) {
     const Index first = panel * kColumns;
     const Index columns = std::min(kColumns, n - first);
     pack<kColumns>(b, first, columns, packed_b.column(panel));
@@ -136,7 +136,7 @@ void product_by_vnni(const Integers<T>& a, Index m, const Integers<T>& b, Index 
       starts[static_cast<std::size_t>(j)] = -kRaise * sum;
     }
   });
-  in_threads((m + kRows - 1) / kRows, [&](Index piece) {
+  parallel_for((m + kRows - 1) / kRows, num_threads(), [&](Index piece) {
     const Index i = piece * kRows;
     const Index rows = std::min(kRows, m - i);
     Matrix<Cpu, Word> packed_a(words * kRows, 1);

@@ -5,8 +5,8 @@
 #include <cstring>
 #include <vector>
 
+#include "core/parallel.hpp"
 #include "cpu/device.hpp"
-#include "cpu/threads.hpp"
 #include "cpu/widen.hpp"
 
 namespace fidfast {
@@ -182,7 +182,7 @@ TileSquares sum_tile(const Function& f, double linear, const Tile<T>& tile) {
   const Index pieces = (tile.m + kRows - 1) / kRows;
   Matrix<Cpu> column_sums = Matrix<Cpu>::zeros(tile.n, pieces);
   std::vector<TileSquares> squares(static_cast<std::size_t>(pieces));
-  in_threads(pieces, [&](Index piece) {
+  parallel_for(pieces, num_threads(), [&](Index piece) {
     Tile<T> own = tile;
     own.column_sums = column_sums.column(piece);
     const Index top = piece * kRows;
@@ -218,7 +218,7 @@ template <>
 template <class S>
 void RowVerbs<Cpu>::inner_products(const FeatureView<S>& features, const Vector<Cpu>& origin,
                                    const Matrix<Cpu>& vectors, Matrix<Cpu>& result) {
-  in_threads((features.n + kRows - 1) / kRows, [&](Index piece) {
+  parallel_for((features.n + kRows - 1) / kRows, num_threads(), [&](Index piece) {
     std::vector<double> row(static_cast<std::size_t>(features.dim));
     std::vector<double> products(static_cast<std::size_t>(vectors.cols()));
     for (Index i = piece * kRows; i < std::min((piece + 1) * kRows, features.n); ++i) {

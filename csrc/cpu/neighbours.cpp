@@ -7,8 +7,8 @@
 #include <type_traits>
 #include <vector>
 
+#include "core/parallel.hpp"
 #include "cpu/device.hpp"
-#include "cpu/threads.hpp"
 #include "cpu/widen.hpp"
 
 namespace fidfast {
@@ -116,7 +116,7 @@ void RowVerbs<Cpu>::approximate(const FeatureView<S>& features, const Vector<Cpu
   squared_norms.resize(static_cast<std::size_t>(features.n));
   errors.resize(static_cast<std::size_t>(features.n));
   const std::vector<Range> pieces = pieces_of({0, features.n}, features.dim);
-  in_threads(static_cast<Index>(pieces.size()), [&](Index piece) {
+  parallel_for(static_cast<Index>(pieces.size()), num_threads(), [&](Index piece) {
     std::vector<Wide<S>> memory;
     const Range rows = pieces[static_cast<std::size_t>(piece)];
     in_widest_vectors([&] {
@@ -147,7 +147,7 @@ template <class S>
 double RowVerbs<Cpu>::largest_deviation(const FeatureView<S>& features, const Vector<Cpu>& origin) {
   const std::vector<Range> pieces = pieces_of({0, features.n}, features.dim);
   std::vector<double> largest(pieces.size(), 0.0);
-  in_threads(static_cast<Index>(pieces.size()), [&](Index piece) {
+  parallel_for(static_cast<Index>(pieces.size()), num_threads(), [&](Index piece) {
     std::vector<Wide<S>> memory;
     const Range rows = pieces[static_cast<std::size_t>(piece)];
     in_widest_vectors([&] {
@@ -222,7 +222,7 @@ void RowVerbs<Cpu>::select(const Matrix<Cpu, T>& c, Range rows, Range columns, T
                            const std::vector<T>& column_limit, std::vector<Element>& selected) {
   const std::vector<Range> pieces = pieces_of(columns, length(rows));
   std::vector<std::vector<Element>> of_piece(pieces.size());
-  in_threads(static_cast<Index>(pieces.size()), [&](Index piece) {
+  parallel_for(static_cast<Index>(pieces.size()), num_threads(), [&](Index piece) {
     const auto p = static_cast<std::size_t>(piece);
     in_widest_vectors(
         [&] { select_from(c, rows, pieces[p], sign, row_limit.data(), column_limit.data(), of_piece[p]); });

@@ -1,8 +1,8 @@
 // Reduction of a symmetric matrix to tridiagonal form in two stages, for eigenvalues without vectors.
 #pragma once
 
+#include "core/parallel.hpp"
 #include "cpu/device.hpp"
-#include "cpu/threads.hpp"
 
 namespace fidfast {
 

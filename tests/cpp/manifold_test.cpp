@@ -5,7 +5,6 @@
 #include <vector>
 
 #include "check.hpp"
-#include "cpu/threads.hpp"
 #include "oracle.hpp"
 
 using namespace fidfast;
@@ -335,12 +334,4 @@ TEST(what_cannot_be_compared_is_rejected) {
   bad.column(4)[1] = kNan;
   CHECK_THROWS(mean_nearest_cosine_distance<Cpu>(view(rows), view(bad), true), InvalidInput,
                "generated: features hold NaN or infinity; the first such row is 4");
-}
-
-TEST(an_exception_in_a_thread_arrives) {
-  CHECK_THROWS(in_threads(100,
-                          [](Index piece) {
-                            if (piece == 37) throw InvalidInput("piece 37");
-                          }),
-               InvalidInput, "piece 37");
 }
