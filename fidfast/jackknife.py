@@ -189,7 +189,7 @@ class Jackknife:
         replicates, stats = self.replicates[k], self.sides[k].stats
         bias = replicates.bias(replicates.distance, self.distance)
         of_root = (np.trace(stats.sigma) / replicates.num_samples - bias) / 2
-        foretold = self._core.foretold_bias(bool(k))
+        foretold = self._core.gaussian_bias(bool(k))
         return float(of_root / foretold) if foretold < 0 else 1.0
 
     def _second_order(self, sides: Sequence[int]) -> float:

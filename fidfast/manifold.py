@@ -241,7 +241,7 @@ def mifid(
     of_reference, of_generated = _read(reference, "reference"), _read(generated, "generated")
     _warn_of_extractors(of_reference, of_generated, stacklevel=3)
     distance = _core.mean_nearest_cosine_distance(
-        of_reference.features, of_generated.features, mean_over == "generated"
+        of_generated.features, of_reference.features, mean_over == "generated"
     )
     fid = frechet_distance(_stats(of_generated, "generated", precision), _stats(of_reference, "reference", precision))
     if fid <= 1e-8:
@@ -254,7 +254,7 @@ def _shares(reference: Any, generated: Any, rules: list[tuple[int, bool, bool]])
     of_reference, of_generated = _read(reference, "reference"), _read(generated, "generated")
     _warn_of_extractors(of_reference, of_generated, stacklevel=4)
     checked = [(operator.index(k), bool(inclusive), recall) for k, inclusive, recall in rules]
-    shares = _core.manifold_metrics(of_reference.features, of_generated.features, checked)
+    shares = _core.manifold_metrics(of_generated.features, of_reference.features, checked)
     return [ManifoldMetrics(*of_rule) for of_rule in shares]
 
 

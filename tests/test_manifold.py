@@ -238,24 +238,24 @@ def test_nearest_cosines(rng, dim, dtype, zeros):
         rows[::7] = others[:41] = 0
     rows, others = rows.astype(dtype), others.astype(dtype)
     expected = reference.mean_nearest_cosine_distance(rows, others)
-    ours = fidfast._core.mean_nearest_cosine_distance(others, rows, True)
+    ours = fidfast._core.mean_nearest_cosine_distance(rows, others, True)
     # The oracle's cosines have dim roundings of eps / 2.
     assert ours == pytest.approx(expected, abs=(dim + 4) * 2.3e-16)
-    assert fidfast._core.mean_nearest_cosine_distance(rows, others, False) == ours
+    assert fidfast._core.mean_nearest_cosine_distance(others, rows, False) == ours
 
 
 @pytest.mark.parametrize("dim", [24, 3000])
 def test_nearest_cosines_over_several_blocks(rng, dim):
     rows, others = np.maximum(normal(rng, 1500, dim), 0), np.maximum(normal(rng, 1100, dim), 0)
-    ours = fidfast._core.mean_nearest_cosine_distance(others, rows, True)
+    ours = fidfast._core.mean_nearest_cosine_distance(rows, others, True)
     assert ours == pytest.approx(reference.mean_nearest_cosine_distance(rows, others), rel=1e-12)
 
 
 def test_copies_have_no_cosine_distance_at_all(rng):
     rows = normal(rng, 50, 7)
-    assert fidfast._core.mean_nearest_cosine_distance(rows, rows[::-1], True) == 0
+    assert fidfast._core.mean_nearest_cosine_distance(rows[::-1], rows, True) == 0
     # Scaled by a power of 2 they have the same direction to the last bit; mirrored, the same line.
-    assert fidfast._core.mean_nearest_cosine_distance(rows, rows * -4.0, True) == 0
+    assert fidfast._core.mean_nearest_cosine_distance(rows * -4.0, rows, True) == 0
 
 
 def test_mifid_where_nothing_is_memorized(rng):
@@ -314,30 +314,30 @@ def saved(folder):
 
 
 REJECTED = [
-    (lambda _: precision_recall(ROWS, ROWS[:, :3]), ValueError, "reference has dim 5, but generated has dim 3"),
+    (lambda _: precision_recall(ROWS, ROWS[:, :3]), ValueError, "samples has dim 3, but reference has dim 5"),
     (lambda _: precision_recall(ROWS[:3], ROWS), ValueError,
-     "k must be from 1 to the number of reference samples - 1 = 2, got 3"),
+     "k=3 needs at least 4 rows; reference has 3"),
     (lambda _: precision_recall(ROWS, ROWS[:3]), ValueError,
-     "k must be from 1 to the number of generated samples - 1 = 2, got 3"),
+     "k=3 needs at least 4 rows; samples has 3"),
     (lambda _: density_coverage(ROWS, ROWS, k=20), ValueError,
-     "k must be from 1 to the number of reference samples - 1 = 19, got 20"),
+     "k=20 needs at least 21 rows; reference has 20"),
     (lambda _: manifold_metrics(ROWS, ROWS, k=0), ValueError,
-     "k must be from 1 to the number of reference samples - 1 = 19, got 0"),
+     "k must be at least 1, got 0"),
     (lambda _: precision_recall(ROWS, ROWS, k=2.0), TypeError, "'float' object cannot be interpreted as an integer"),
     (lambda _: precision_recall(ROWS[:0], ROWS), ValueError, "reference has no rows"),
-    (lambda _: density_coverage(ROWS, ROWS[:0]), ValueError, "generated has no rows"),
+    (lambda _: density_coverage(ROWS, ROWS[:0]), ValueError, "samples has no rows"),
     (lambda _: precision_recall(ROWS, ROWS[0]), ValueError,
-     "generated: features must be 2-D (n, dim), got shape (5,)"),
+     "samples: features must be 2-D (n, dim), got shape (5,)"),
     (lambda _: precision_recall(ROWS.astype(int), ROWS), TypeError,
      "reference: features must be float16, bfloat16, float32 or float64, got int64"),
     (lambda _: precision_recall(ROWS, ROWS.tolist()), TypeError,
-     "generated: features must be an array or tensor (n, dim), got list"),
+     "samples: features must be an array or tensor (n, dim), got list"),
     (lambda _: precision_recall(POISONED, ROWS), ValueError,
      "reference: features hold NaN or infinity; the first such row is 7"),
     (lambda _: mifid(POISONED, ROWS), ValueError,
-     "generated: features hold NaN or infinity; the first such row is 7"),
+     "samples: features hold NaN or infinity; the first such row is 7"),
     (lambda _: density_coverage(ROWS, ROWS * 1e200), ValueError,
-     "generated: the squares of the features leave the range of float64"),
+     "samples: the squares of the features leave the range of float64"),
     (lambda _: precision_recall(fidfast.Moments(5), ROWS), TypeError, f"reference: Moments {NOT_FEATURES}"),
     (lambda folder: density_coverage(ROWS, fidfast.GaussianStats.load(saved(folder))), TypeError,
      f"generated: GaussianStats {NOT_FEATURES}"),
@@ -346,8 +346,8 @@ REJECTED = [
     (lambda folder: precision_recall(folder / "gone.npy", ROWS), FileNotFoundError, "no such file: {folder}/gone.npy"),
     (lambda folder: precision_recall(ROWS, folder / "stats.txt"), FileNotFoundError,
      "no such file: {folder}/stats.txt"),
-    (lambda _: mifid(ROWS, ROWS * 0), ValueError, "reference: every row is zero, and has no direction"),
-    (lambda _: mifid(ROWS * 0, ROWS), ValueError, "generated: every row is zero, and has no direction"),
+    (lambda _: mifid(ROWS, ROWS * 0), ValueError, "reference: every row is zero, so no cosine is defined"),
+    (lambda _: mifid(ROWS * 0, ROWS), ValueError, "samples: every row is zero, so no cosine is defined"),
     (lambda _: mifid(ROWS[:1], ROWS), ValueError, "generated: a covariance needs at least 2 samples, got 1"),
     (lambda _: mifid(ROWS, ROWS, mean_over="real"), ValueError,
      "mean_over must be 'generated' or 'reference', got 'real'"),

@@ -17,18 +17,16 @@ namespace fidfast::bindings {
 
 namespace {
 
-struct CudaDoor {
+struct CudaBinding {
   using Device = Cuda;
 
   static void prepare() {}
-  static Cuda::Place place_of(int number) { return {number}; }
-  static int number_of(const Cuda::Place& place) { return place.device; }
 
   class Session {
    public:
-    explicit Session(const Cuda::Place& place) {
+    explicit Session(int device) {
       const py::gil_scoped_release release;  // the first of a process loads libraries
-      session_.emplace(place.device);
+      session_.emplace(device);
     }
 
    private:
@@ -38,16 +36,16 @@ struct CudaDoor {
   /// Features on the device, borrowed; or a copy there of features in the host's memory.
   class Features {
    public:
-    Features(const py::object& array, const Cuda::Place& place, const py::object& stream) {
+    Features(const py::object& array, int device, const py::object& stream) {
       if (!stream.is_none()) stream_ = py::cast<std::uintptr_t>(stream);
-      const std::optional<int> device = cuda_device_of(array);
-      if (!device) {
+      const std::optional<int> source = cuda_device_of(array);
+      if (!source) {
         upload(import_features(array).view);
         return;
       }
-      if (*device != place.device) {
-        throw py::value_error("features are on CUDA device " + std::to_string(*device) +
-                              ", but the work is on device " + std::to_string(place.device));
+      if (*source != device) {
+        throw py::value_error("features are on CUDA device " + std::to_string(*source) +
+                              ", but the work is on device " + std::to_string(device));
       }
       // By the standard, the exporter makes this stream wait for what writes the features.
       const auto own = reinterpret_cast<std::uintptr_t>(cuda::current().stream());
@@ -106,7 +104,7 @@ struct CudaDoor {
   };
 
   /// A copy, since Python cannot look at the memory of a GPU.
-  static py::array look(const Matrix<Cuda>& matrix, std::vector<Index> shape, const py::handle&) {
+  static py::array read_only_array(const Matrix<Cuda>& matrix, std::vector<Index> shape, const py::handle&) {
     py::array result = array_of(matrix, std::move(shape));
     result.attr("setflags")(py::arg("write") = false);
     return result;
@@ -166,7 +164,7 @@ PYBIND11_MODULE(_cuda, module) {
   module.doc() = "The part of the compiled core that works on GPUs.";
   module.attr("__version__") = FIDFAST_VERSION;
   module.attr("architectures") = FIDFAST_CUDA_ARCHITECTURES;
-  bind<CudaDoor>(module);
+  bind<CudaBinding>(module);
   module.def("device_count", &device_count);
   module.def("describe", &describe, py::arg("device"));
   module.def("versions", &versions);

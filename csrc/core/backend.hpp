@@ -47,7 +47,7 @@ struct Element {
 
 /// One side of a tile of products of rows, over which a function is summed.
 template <class Device>
-struct TileSide {
+struct TileAxis {
   const Vector<Device>& terms;  // a number for each row of the whole side
   Vector<Device>& sums;         // likewise
   Range rows;                   // those of the tile
@@ -75,7 +75,7 @@ struct ExponentialLessOne {};
 
 /// Verbs on rows of features: S is the type they come in, T (float or double) the type they are multiplied in.
 template <class Device>
-struct RowVerbs {
+struct RowOps {
   /// The first row of (n, dim) that holds NaN or infinity, or -1.
   template <class S>
   static Index first_nonfinite_row(const FeatureView<S>& features);
@@ -91,23 +91,23 @@ struct RowVerbs {
   /// mean and centre below, in as few passes as the device needs: the origin is near the mean, or is *near, the mean of
   /// earlier rows, where that is not null.
   template <class S, class T>
-  static bool stage(const FeatureView<S>& features, const Mean<Device>* near, Mean<Device>& mean,
-                    Vector<Device, T>& origin, Vector<Device>& remainder, Vector<Device, T>& largest,
-                    Matrix<Device, T>& centred);
+  static bool prepare_block(const FeatureView<S>& features, const Mean<Device>* near, Mean<Device>& mean,
+                            Vector<Device, T>& origin, Vector<Device>& remainder, Vector<Device, T>& unit_info,
+                            Matrix<Device, T>& centred);
 
   /// origin (dim,) = mean rounded to T; remainder (dim,) = mean - origin;
-  /// centred[:, i] = features[i] - origin in T's arithmetic; largest (dim,) = max_i |centred[:, i]|.
+  /// centred[:, i] = features[i] - origin in T's arithmetic; unit_info (dim,) = max_i |centred[:, i]|.
   /// Returns whether T's range holds the sums of squares of every unit to T's accuracy: false where numbers are so
   /// large that the sums overflow, or so small that their digits underflow.
   template <class S, class T>
-  static bool centre(const FeatureView<S>& features, const Mean<Device>& mean, Vector<Device, T>& origin,
-                     Vector<Device>& remainder, Vector<Device, T>& largest, Matrix<Device, T>& centred);
+  static bool subtract_mean(const FeatureView<S>& features, const Mean<Device>& mean, Vector<Device, T>& origin,
+                            Vector<Device>& remainder, Vector<Device, T>& unit_info, Matrix<Device, T>& centred);
 
   /// scatter (dim, dim) += X X^T - n r r^T + weight d d^T, with X the first n columns of centred (dim, >= n),
-  /// r and d (dim,), and largest as centre or stage left it (where a device may have noted more of the units, for
+  /// r and d (dim,), and unit_info as centre or stage left it (where a device may have noted more of the units, for
   /// this). product is (dim, dim) scratch of devices with kFloatProducts where T is float, else empty.
   template <class T>
-  static void add_scatter(const Matrix<Device, T>& centred, const Vector<Device, T>& largest, Index n,
+  static void add_scatter(const Matrix<Device, T>& centred, const Vector<Device, T>& unit_info, Index n,
                           const Vector<Device>& r, double weight, const Vector<Device>& d, Matrix<Device>& scatter,
                           Matrix<Device, T>& product);
 
@@ -185,12 +185,12 @@ struct RowVerbs {
   /// columns.sums[j], and returns the sums of squares. Both sides may be the same. linear is 0 or the slope of f at 0.
   template <class Function, class T>
   static TileSquares add_function_sums(const Function& f, double linear, double weight,
-                                       const Matrix<Device, T>& products, const TileSide<Device>& rows,
-                                       const TileSide<Device>& columns, bool below_diagonal);
+                                       const Matrix<Device, T>& products, const TileAxis<Device>& rows,
+                                       const TileAxis<Device>& columns, bool below_diagonal);
 };
 
 template <class Device>
-struct Linalg {
+struct MatrixOps {
   // Vectors and means -----------------------------------------------------------------------------------------
   /// d (dim,) = to - from.
   static void difference(const Mean<Device>& to, const Mean<Device>& from, Vector<Device>& d);
@@ -208,7 +208,7 @@ struct Linalg {
   /// a <- (a + a^T) / 2, full (n, n); returns the largest |a_ij - a_ji| and where it was.
   static Asymmetry symmetrize(Matrix<Device>& a);
   /// a <- alpha a, its lower triangle (n, n) copied to the upper one.
-  static void finish(Matrix<Device>& a, double alpha);
+  static void mirror_lower(Matrix<Device>& a, double alpha);
   /// The diagonal of a (n, n), on the host.
   static std::vector<double> diagonal(const Matrix<Device>& a);
   /// Which columns of a (m, n) hold anything but zeros, on the host.
@@ -218,7 +218,7 @@ struct Linalg {
   /// tr(a b) of symmetric a and b (n, n), from their lower triangles.
   static double trace_of_product(const Matrix<Device>& a, const Matrix<Device>& b);
   /// The largest |a_ij| in the lower triangle of a (n, n).
-  static double largest(const Matrix<Device>& a);
+  static double max_magnitude(const Matrix<Device>& a);
   /// alpha a[units][:, units] in the order given: full (n, n) -> (units, units).
   static Matrix<Device> submatrix(double alpha, const Matrix<Device>& a, const std::vector<Index>& units);
   /// result[rows[i], :] = scale[i] a[i, :], other rows zero: (m, n) -> (num_rows, n), m = rows.size().

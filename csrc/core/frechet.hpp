@@ -42,14 +42,14 @@ constexpr double kEpsilon = std::numeric_limits<double>::epsilon();
 /// Two Gaussians on the units that vary in both (elsewhere the root is zero), `first` the one of lower rank. The
 /// order does not depend on the order of the arguments, so neither does the result.
 template <class Device>
-struct Pair {
+struct FactoredPair {
   const Gaussian<Device>* first;
   const Gaussian<Device>* second;
   std::vector<Index> units;
   std::shared_ptr<const Factor<Device>> f1;
   std::shared_ptr<const Factor<Device>> f2;
 
-  Pair(const Gaussian<Device>& a, const Gaussian<Device>& b) : first(&a), second(&b) {
+  FactoredPair(const Gaussian<Device>& a, const Gaussian<Device>& b) : first(&a), second(&b) {
     for (Index j = 0; j < a.dim(); ++j) {
       if (a.alive(j) && b.alive(j)) units.push_back(j);
     }
@@ -73,22 +73,22 @@ struct Pair {
 
   /// F1^T S2 F1 / unit^2, lower triangle: no product of variances, which might overflow, or vanish.
   Matrix<Device> quadratic_form() const {
-    Matrix<Device> s2 = Linalg<Device>::submatrix(1.0 / (unit() * unit()), second->sigma(), f1->units);
-    if (!f1->triangular) return Linalg<Device>::quadratic_form(s2, f1->f);
-    Linalg<Device>::congruence(s2, f1->f);
+    Matrix<Device> s2 = MatrixOps<Device>::submatrix(1.0 / (unit() * unit()), second->sigma(), f1->units);
+    if (!f1->triangular) return MatrixOps<Device>::quadratic_form(s2, f1->f);
+    MatrixOps<Device>::congruence(s2, f1->f);
     return s2;
   }
 
   /// F2^T F1, (rank of F2, rank of F1).
   Matrix<Device> cross_product() const {
-    const Matrix<Device> f1_in_order = Linalg<Device>::gather_rows(f1->f, places_in_f1());
-    if (f2->triangular) return Linalg<Device>::triangular_product(f2->f, f1_in_order);
-    return Linalg<Device>::transposed_product(f2->f, f1_in_order);
+    const Matrix<Device> f1_in_order = MatrixOps<Device>::gather_rows(f1->f, rows_in_f1());
+    if (f2->triangular) return MatrixOps<Device>::triangular_product(f2->f, f1_in_order);
+    return MatrixOps<Device>::transposed_product(f2->f, f1_in_order);
   }
 
  private:
   /// The row of F1 that belongs to each row of F2.
-  std::vector<Index> places_in_f1() const {
+  std::vector<Index> rows_in_f1() const {
     std::vector<Index> place(static_cast<std::size_t>(first->dim()));
     for (std::size_t i = 0; i < f1->units.size(); ++i)
       place[static_cast<std::size_t>(f1->units[i])] = static_cast<Index>(i);
@@ -143,21 +143,21 @@ double factor_rounding(const Factor<Device>& factor, double trace, double trace_
 /// eigenvalue is relative, by 1 / (smallest eigenvalue of M_ij / (g_i g_j)); the reduction to tridiagonal form keeps
 /// the grading as long as g descends. Infinite where M does not allow it.
 template <class Device>
-double graded_error(const Pair<Device>& pair, Matrix<Device> form) {
+double graded_error(const FactoredPair<Device>& pair, Matrix<Device> form) {
   constexpr double kNone = std::numeric_limits<double>::infinity();
   if (!pair.f1->triangular) return kNone;
-  const std::vector<double> variances = Linalg<Device>::diagonal(pair.second->sigma());
+  const std::vector<double> variances = MatrixOps<Device>::diagonal(pair.second->sigma());
   std::vector<double> deviations;
   for (const Index unit : pair.f1->units) {
     deviations.push_back(std::sqrt(variances[static_cast<std::size_t>(unit)]) / pair.unit());
   }
-  std::vector<double> grades = Linalg<Device>::absolute_product(pair.f1->f, deviations);
+  std::vector<double> grades = MatrixOps<Device>::absolute_product(pair.f1->f, deviations);
   // The envelope that descends.
   for (std::size_t i = grades.size() - 1; i-- > 0;) grades[i] = std::max(grades[i], grades[i + 1]);
   for (double& grade : grades) grade = 1.0 / grade;
-  Linalg<Device>::scale_both_sides(form, grades);
-  if (!Linalg<Device>::cholesky(form)) return kNone;
-  return 4 * kEpsilon * Linalg<Device>::inverse_norm(form, form.cols());
+  MatrixOps<Device>::scale_both_sides(form, grades);
+  if (!MatrixOps<Device>::cholesky(form)) return kNone;
+  return 4 * kEpsilon * MatrixOps<Device>::inverse_norm(form, form.cols());
 }
 
 /// The squared small roots are good enough while they cost no more than kAccurate of the sum. Beyond, singular values
@@ -169,7 +169,7 @@ constexpr Index kRefined = 1024;
 enum class Bound { kSkip, kCompute };
 
 template <class Device>
-Root trace_of_root(const Pair<Device>& pair, Bound bound) {
+Root trace_of_root(const FactoredPair<Device>& pair, Bound bound) {
   const double trace1 = pair.first->trace();
   const double trace2 = pair.second->trace();
   // Of both, since sigma carries the rounding of whoever computed it even where its factor is not used.
@@ -182,7 +182,7 @@ Root trace_of_root(const Pair<Device>& pair, Bound bound) {
     Matrix<Device> form = pair.quadratic_form();
     Matrix<Device> kept;
     if (large && bound == Bound::kCompute) kept = form;
-    Root root = root_of_eigenvalues(Linalg<Device>::eigenvalues(form));
+    Root root = root_of_eigenvalues(MatrixOps<Device>::eigenvalues(form));
     const bool accurate = root.rounding <= kAccurate * root.trace;
     if (accurate || large) {
       if (!accurate && bound == Bound::kCompute) {
@@ -192,7 +192,7 @@ Root trace_of_root(const Pair<Device>& pair, Bound bound) {
     }
   }
   Matrix<Device> cross = pair.cross_product();
-  Root root = root_of_singular_values(Linalg<Device>::singular_values(cross), trace1, trace2);
+  Root root = root_of_singular_values(MatrixOps<Device>::singular_values(cross), trace1, trace2);
   root.rounding += of_factors;
   return root;
 }
@@ -211,10 +211,10 @@ FrechetTerms frechet_terms(const Gaussian<Device>& a, const Gaussian<Device>& b,
                            detail::Bound bound = detail::Bound::kCompute) {
   detail::require_same_dim(a.dim(), b.dim());
   FrechetTerms terms;
-  terms.mean_term = Linalg<Device>::squared_distance(a.mu(), b.mu());
+  terms.mean_term = MatrixOps<Device>::squared_distance(a.mu(), b.mu());
   terms.trace1 = a.trace();
   terms.trace2 = b.trace();
-  detail::Pair<Device> pair(a, b);
+  detail::FactoredPair<Device> pair(a, b);
   pair.order_by_rank();
   terms.rank = pair.rank();
   detail::Root root;
@@ -237,7 +237,7 @@ double frechet_distance(const Gaussian<Device>& a, const Gaussian<Device>& b) {
 template <class Device>
 Matrix<Device> transport_map(const Gaussian<Device>& a, const Gaussian<Device>& b) {
   detail::require_same_dim(a.dim(), b.dim());
-  const detail::Pair<Device> pair(a, b);
+  const detail::FactoredPair<Device> pair(a, b);
   if (pair.rank() == 0) return Matrix<Device>::zeros(a.dim(), a.dim());
 
   Matrix<Device> vectors;     // V, (rank of Fa, any)
@@ -245,21 +245,21 @@ Matrix<Device> transport_map(const Gaussian<Device>& a, const Gaussian<Device>& 
   bool accurate = false;
   if (pair.second_is_full()) {
     vectors = pair.quadratic_form();
-    roots = Linalg<Device>::eigenvectors(vectors);
+    roots = MatrixOps<Device>::eigenvectors(vectors);
     accurate = roots.front() > 1e-6 * roots.back();
     for (double& value : roots) value = pair.unit() * std::sqrt(std::max(value, 0.0));
   }
   if (!accurate) {
     Matrix<Device> cross = pair.cross_product();
-    roots = Linalg<Device>::right_singular_vectors(cross, vectors);
+    roots = MatrixOps<Device>::right_singular_vectors(cross, vectors);
   }
   const double largest = *std::max_element(roots.begin(), roots.end());
   const double null = 8 * detail::kEpsilon * static_cast<double>(roots.size()) * largest;
   for (double& root : roots) root = root > null ? 1.0 / std::sqrt(root) : 0.0;
-  const Matrix<Device> scaled = Linalg<Device>::scaled_columns(vectors, 0, roots);
-  const Matrix<Device> half = Linalg<Device>::product(pair.f1->f, scaled);
+  const Matrix<Device> scaled = MatrixOps<Device>::scaled_columns(vectors, 0, roots);
+  const Matrix<Device> half = MatrixOps<Device>::product(pair.f1->f, scaled);
   const std::vector<double> ones(pair.units.size(), 1.0);
-  return Linalg<Device>::outer_product(Linalg<Device>::scatter_rows(half, a.dim(), pair.f1->units, ones));
+  return MatrixOps<Device>::outer_product(MatrixOps<Device>::scatter_rows(half, a.dim(), pair.f1->units, ones));
 }
 
 }  // namespace fidfast

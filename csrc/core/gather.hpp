@@ -19,7 +19,7 @@ using Widened = std::conditional_t<std::is_same_v<S, double>, double, float>;
 /// Throws where a value of features (n, dim) is NaN or infinite.
 template <class Device, class S>
 void require_finite(const FeatureView<S>& features) {
-  const Index bad = RowVerbs<Device>::first_nonfinite_row(features);
+  const Index bad = RowOps<Device>::first_nonfinite_row(features);
   if (bad >= 0) throw InvalidInput("features hold NaN or infinity; the first such row is " + std::to_string(bad));
 }
 
@@ -34,7 +34,7 @@ Matrix<Device, Widened<S>> gather(const FeatureView<S>& features, const std::vec
   }
   Matrix<Device, Widened<S>> columns(features.dim, static_cast<Index>(rows.size()));
   for (std::size_t k = 0; k < rows.size(); ++k) {
-    RowVerbs<Device>::append(features.rows(rows[k], 1), columns, static_cast<Index>(k));
+    RowOps<Device>::append(features.rows(rows[k], 1), columns, static_cast<Index>(k));
   }
   return columns;
 }

@@ -29,7 +29,7 @@ struct Factor {
 
   Index rank() const { return f.cols(); }
   /// |(F F^T)^-1| on its range, about; worked out when it is asked for.
-  double inverse() const { return triangular ? Linalg<Device>::inverse_norm(f, rank()) : known_inverse; }
+  double inverse() const { return triangular ? MatrixOps<Device>::inverse_norm(f, rank()) : known_inverse; }
 };
 
 template <class Device>
@@ -38,8 +38,8 @@ class Gaussian {
   /// mu (dim,), sigma (dim, dim) full and symmetric; num_samples 0 where it is not known.
   Gaussian(Vector<Device> mu, Matrix<Device> sigma, Index num_samples)
       : mu_(std::move(mu)), num_samples_(num_samples), sigma_(std::move(sigma)) {
-    variances_ = Linalg<Device>::diagonal(sigma_);
-    alive_ = Linalg<Device>::nonzero_columns(sigma_);
+    variances_ = MatrixOps<Device>::diagonal(sigma_);
+    alive_ = MatrixOps<Device>::nonzero_columns(sigma_);
     trace_ = std::accumulate(variances_.begin(), variances_.end(), 0.0);
   }
 
@@ -49,8 +49,8 @@ class Gaussian {
     require_shapes(mu, sigma);
     require_finite(mu, "mu");
     require_finite(sigma, "sigma");
-    const Asymmetry asymmetry = Linalg<Device>::symmetrize(sigma);
-    if (asymmetry.difference > kAsymmetry * Linalg<Device>::largest(sigma)) {
+    const Asymmetry asymmetry = MatrixOps<Device>::symmetrize(sigma);
+    if (asymmetry.difference > kAsymmetry * MatrixOps<Device>::max_magnitude(sigma)) {
       const std::string i = std::to_string(asymmetry.i);
       const std::string j = std::to_string(asymmetry.j);
       throw InvalidInput("sigma is not symmetric: sigma[" + i + ", " + j + "] and sigma[" + j + ", " + i +
@@ -66,13 +66,13 @@ class Gaussian {
     Gaussian result;
     result.mu_ = std::move(mu);
     result.num_samples_ = num_samples;
-    result.trace_ = Linalg<Device>::squared_norm(columns);
+    result.trace_ = MatrixOps<Device>::squared_norm(columns);
     result.columns_ = std::move(columns);
     return result;
   }
 
   Gaussian(Gaussian&& other) noexcept
-      : place_(other.place_),
+      : device_(other.device_),
         mu_(std::move(other.mu_)),
         num_samples_(other.num_samples_),
         trace_(other.trace_),
@@ -83,7 +83,7 @@ class Gaussian {
         factor_(std::move(other.factor_)),
         factor_units_(std::move(other.factor_units_)) {}
 
-  typename Device::Place place() const { return place_; }
+  int device() const { return device_; }
   Index dim() const { return mu_.rows(); }
   Index num_samples() const { return num_samples_; }
   double trace() const { return trace_; }
@@ -96,8 +96,8 @@ class Gaussian {
   const Matrix<Device>& sigma() const {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (sigma_.empty()) {
-      Matrix<Device> product = Linalg<Device>::outer_product(columns_);
-      Device::finish();
+      Matrix<Device> product = MatrixOps<Device>::outer_product(columns_);
+      Device::synchronize();
       sigma_ = std::move(product);
     }
     return sigma_;
@@ -113,7 +113,7 @@ class Gaussian {
     if (!factor_ || factor_units_ != units) {
       auto made =
           std::make_shared<const Factor<Device>>(low_rank() ? factor_of_columns(units) : factor_of_sigma(units));
-      Device::finish();
+      Device::synchronize();
       factor_ = std::move(made);
       factor_units_ = units;
     }
@@ -124,7 +124,7 @@ class Gaussian {
   Matrix<Device> factor_of_all_units() const {
     const std::shared_ptr<const Factor<Device>> kept = factor(alive_units());
     const std::vector<double> ones(kept->units.size(), 1.0);
-    return Linalg<Device>::scatter_rows(kept->f, dim(), kept->units, ones);
+    return MatrixOps<Device>::scatter_rows(kept->f, dim(), kept->units, ones);
   }
 
   /// The units that vary on their own.
@@ -157,7 +157,7 @@ class Gaussian {
   }
 
   static void require_finite(const Matrix<Device>& a, const std::string& name) {
-    const Index bad = RowVerbs<Device>::first_nonfinite_row(columns_as_features(a, 0, a.cols()));
+    const Index bad = RowOps<Device>::first_nonfinite_row(columns_as_features(a, 0, a.cols()));
     if (bad < 0) return;
     throw InvalidInput(name + " holds NaN or infinity" +
                        (a.cols() > 1 ? "; the first such row is " + std::to_string(bad) : ""));
@@ -166,7 +166,7 @@ class Gaussian {
   Factor<Device> factor_of_columns(const std::vector<Index>& units) const {
     Factor<Device> result;
     result.units = units;
-    result.f = Linalg<Device>::gather_rows(columns_, units);
+    result.f = MatrixOps<Device>::gather_rows(columns_, units);
     return result;
   }
 
@@ -190,9 +190,9 @@ class Gaussian {
 
   /// The fast way: full rank beyond doubt.
   bool try_cholesky(const std::vector<double>& variances, Factor<Device>& result) const {
-    Matrix<Device> l = Linalg<Device>::submatrix(1.0, sigma_, result.units);
-    if (!Linalg<Device>::cholesky(l)) return false;
-    const std::vector<double> pivots = Linalg<Device>::diagonal(l);
+    Matrix<Device> l = MatrixOps<Device>::submatrix(1.0, sigma_, result.units);
+    if (!MatrixOps<Device>::cholesky(l)) return false;
+    const std::vector<double> pivots = MatrixOps<Device>::diagonal(l);
     for (std::size_t j = 0; j < pivots.size(); ++j) {
       if (pivots[j] * pivots[j] < kPivot * variances[j]) return false;
     }
@@ -211,28 +211,28 @@ class Gaussian {
       deviation[j] = std::sqrt(variances[j]);
       inverse[j] = 1.0 / deviation[j];
     }
-    Matrix<Device> residual = Linalg<Device>::submatrix(1.0, sigma_, result.units);
-    Linalg<Device>::scale_both_sides(residual, inverse);
+    Matrix<Device> residual = MatrixOps<Device>::submatrix(1.0, sigma_, result.units);
+    MatrixOps<Device>::scale_both_sides(residual, inverse);
     Matrix<Device> l = residual;
     std::vector<Index> order;
-    const Index rank = std::min(most, Linalg<Device>::pivoted_cholesky(l, kPivot, order));
+    const Index rank = std::min(most, MatrixOps<Device>::pivoted_cholesky(l, kPivot, order));
     if (rank == 0) return false;
 
-    const double inverse_of_correlations = Linalg<Device>::inverse_norm(l, rank);
+    const double inverse_of_correlations = MatrixOps<Device>::inverse_norm(l, rank);
     const std::vector<double> ones(static_cast<std::size_t>(rank), 1.0);
-    l = Linalg<Device>::scaled_columns(l, 0, ones);
+    l = MatrixOps<Device>::scaled_columns(l, 0, ones);
     const std::vector<double> all_ones(variances.size(), 1.0);
-    l = Linalg<Device>::scatter_rows(l, n, order, all_ones);
-    Linalg<Device>::subtract_outer_product(residual, l);
+    l = MatrixOps<Device>::scatter_rows(l, n, order, all_ones);
+    MatrixOps<Device>::subtract_outer_product(residual, l);
     // What is left must be rounding, or sigma is indefinite or carries more noise than a float64 matrix should.
     constexpr double kNoise = 32 * std::numeric_limits<double>::epsilon();
-    if (!(Linalg<Device>::largest(residual) <= kNoise * static_cast<double>(n))) return false;
+    if (!(MatrixOps<Device>::max_magnitude(residual) <= kNoise * static_cast<double>(n))) return false;
 
     std::vector<Index> in_order(variances.size());
     std::iota(in_order.begin(), in_order.end(), Index{0});
-    result.f = Linalg<Device>::scatter_rows(l, n, in_order, deviation);
+    result.f = MatrixOps<Device>::scatter_rows(l, n, in_order, deviation);
     result.known_inverse = inverse_of_correlations / *std::min_element(variances.begin(), variances.end());
-    if (num_samples_ == 0 || most == n) result.dropped = left_out(Linalg<Device>::diagonal(residual), variances);
+    if (num_samples_ == 0 || most == n) result.dropped = left_out(MatrixOps<Device>::diagonal(residual), variances);
     return true;
   }
 
@@ -244,9 +244,9 @@ class Gaussian {
 
   /// Indefinite by rounding, of float32 say, or not a covariance at all: the eigenvalues tell.
   void factor_by_eigenvectors(Index most, Factor<Device>& result) const {
-    Matrix<Device> vectors = Linalg<Device>::submatrix(1.0, sigma_, result.units);
+    Matrix<Device> vectors = MatrixOps<Device>::submatrix(1.0, sigma_, result.units);
     const Index n = vectors.rows();
-    const std::vector<double> values = Linalg<Device>::eigenvectors(vectors);
+    const std::vector<double> values = MatrixOps<Device>::eigenvectors(vectors);
     const double least = values.front();
     const double largest = values.back();
     if (!(least >= -kIndefinite * largest)) {
@@ -263,11 +263,11 @@ class Gaussian {
       }
     }
     if (static_cast<Index>(kept.size()) > most) kept.erase(kept.begin(), kept.end() - most);
-    result.f = Linalg<Device>::scaled_columns(vectors, n - static_cast<Index>(kept.size()), kept);
+    result.f = MatrixOps<Device>::scaled_columns(vectors, n - static_cast<Index>(kept.size()), kept);
     result.known_inverse = kept.empty() ? 0 : 1.0 / (kept.front() * kept.front());
   }
 
-  typename Device::Place place_ = Device::here();
+  int device_ = Device::current_device();
   Vector<Device> mu_;
   Index num_samples_ = 0;
   double trace_ = 0;

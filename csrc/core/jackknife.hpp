@@ -78,7 +78,7 @@ struct Quadrature {
 }  // namespace detail
 
 /// One of the two samples.
-enum class Side { kFirst, kSecond };
+enum class Operand { kFirst, kSecond };
 
 /// One number for each row of a sample.
 struct WithoutRow {
@@ -95,23 +95,23 @@ class Jackknife {
             Precision precision, bool with_rows)
       : dim_(first.dim()), precision_(precision), with_rows_(with_rows) {
     detail::require_same_dim(first.dim(), second.dim());
-    const std::array<const Gaussian<Device>*, 2> sides = {&first, &second};
-    mean_term_ = Linalg<Device>::squared_distance(first.mu(), second.mu());
+    const std::array<const Gaussian<Device>*, 2> gaussians = {&first, &second};
+    mean_term_ = MatrixOps<Device>::squared_distance(first.mu(), second.mu());
     for (std::size_t k = 0; k < 2; ++k) {
-      samples_[k] = sampled[k] ? sides[k]->num_samples() : 0;
+      samples_[k] = sampled[k] ? gaussians[k]->num_samples() : 0;
       if (sampled[k] && samples_[k] < 3) {
         throw InvalidInput("leaving a row out needs at least 3 samples, got " + std::to_string(samples_[k]));
       }
-      traces_[k] = sides[k]->trace();
-      means_[k] = {sides[k]->mu(), Vector<Device>::zeros(dim_)};
+      traces_[k] = gaussians[k]->trace();
+      means_[k] = {gaussians[k]->mu(), Vector<Device>::zeros(dim_)};
     }
-    detail::Pair<Device> pair(first, second);
+    detail::FactoredPair<Device> pair(first, second);
     pair.order_by_rank();
     if (pair.rank() > 0) decompose(pair, pair.first == &first ? 0 : 1);
   }
 
   Index rank() const { return static_cast<Index>(values_.size()); }
-  typename Device::Place place() const { return place_; }
+  int device() const { return device_; }
   double distance() const { return distance_of(mean_term_, traces_, unit_ * root_); }
   /// Without the bias of the samples, but for what the features' distribution adds to that of a Gaussian's.
   double corrected() const {
@@ -121,8 +121,8 @@ class Jackknife {
 
   /// What the jackknife would find as the bias of the root if the features of this side were Gaussian. The ratio of
   /// what it finds to this is the weight of their fourth moments.
-  double foretold_bias(Side side) const {
-    const double a = inverse(index(side));
+  double gaussian_bias(Operand operand) const {
+    const double a = inverse(index(operand));
     double sum = 0;
     for (std::size_t q = 0; q < x_.size(); ++q) {
       const double rest = std::max(1 - a * x_[q], kLeast);
@@ -147,12 +147,12 @@ class Jackknife {
 
   /// For rows of one sample, features (n, dim), the distances without each of them.
   template <class S>
-  WithoutRow without(Side side, const FeatureView<S>& features) {
+  WithoutRow without(Operand operand, const FeatureView<S>& features) {
     if (features.dim != dim_) {
       throw InvalidInput("features have " + std::to_string(features.dim) + " columns, but the Gaussians have dim " +
                          std::to_string(dim_));
     }
-    const std::size_t k = index(side);
+    const std::size_t k = index(operand);
     if (samples_[k] == 0 || !with_rows_) throw InvalidInput("this side was said to have no rows to leave out");
     const std::lock_guard<std::mutex> lock(mutex_);
     if constexpr (!std::is_same_v<S, double> && Device::kFloatProducts) {
@@ -176,14 +176,14 @@ class Jackknife {
     Matrix<Device, T> whitened;    // (r, kBlock)
     Matrix<Device, T> sums;        // (2 nodes + 1, kBlock)
     Vector<Device, T> origin;      // (dim,)
-    Vector<Device, T> largest;     // (dim,)
+    Vector<Device, T> unit_info;   // (dim,)
     Vector<Device> remainder;      // (dim,) mean - origin
     Vector<Device, T> shift;       // (r,) whitened remainder
   };
   template <class T>
   using Projections = std::array<std::optional<Projection<T>>, 2>;
 
-  static std::size_t index(Side side) { return side == Side::kFirst ? 0 : 1; }
+  static std::size_t index(Operand operand) { return operand == Operand::kFirst ? 0 : 1; }
   static double share(double trace, Index n) { return n > 0 ? trace / static_cast<double>(n) : 0.0; }
   static double distance_of(double mean_term, const std::array<double, 2>& traces, double root) {
     return mean_term + traces[0] + traces[1] - 2 * root;
@@ -194,11 +194,11 @@ class Jackknife {
   }
 
   /// l, V and the whitening of both sides' rows. Directions that both samples leave to rounding are left out.
-  void decompose(const detail::Pair<Device>& pair, std::size_t factored) {
+  void decompose(const detail::FactoredPair<Device>& pair, std::size_t factored) {
     unit_ = pair.unit();
     Matrix<Device> vectors = pair.quadratic_form();
     const std::vector<double> all =
-        with_rows_ ? Linalg<Device>::eigenvectors(vectors) : Linalg<Device>::eigenvalues(vectors);
+        with_rows_ ? MatrixOps<Device>::eigenvectors(vectors) : MatrixOps<Device>::eigenvalues(vectors);
     const double null = 4 * detail::kEpsilon * static_cast<double>(all.size()) * all.back();
     const auto first = std::upper_bound(all.begin(), all.end(), std::max(null, 0.0));
     values_.assign(first, all.end());
@@ -219,14 +219,14 @@ class Jackknife {
     std::vector<double> scale;
     for (const double value : values_) scale.push_back(1.0 / (std::sqrt(value) * unit_));
     const Matrix<Device> scaled =
-        Linalg<Device>::scaled_columns(vectors, static_cast<Index>(first - all.begin()), scale);
+        MatrixOps<Device>::scaled_columns(vectors, static_cast<Index>(first - all.begin()), scale);
     const std::vector<double> ones(pair.f1->units.size(), 1.0);
     const std::size_t other = 1 - factored;
     whitening_[other] =
-        Linalg<Device>::scatter_rows(Linalg<Device>::product(pair.f1->f, scaled), dim_, pair.f1->units, ones);
+        MatrixOps<Device>::scatter_rows(MatrixOps<Device>::product(pair.f1->f, scaled), dim_, pair.f1->units, ones);
     if (samples_[factored] > 0) {
-      whitening_[factored] =
-          Linalg<Device>::scaled_columns(Linalg<Device>::product(pair.second->sigma(), whitening_[other]), 0, scale);
+      whitening_[factored] = MatrixOps<Device>::scaled_columns(
+          MatrixOps<Device>::product(pair.second->sigma(), whitening_[other]), 0, scale);
     }
   }
 
@@ -259,13 +259,13 @@ class Jackknife {
     auto& kept = std::get<Projections<T>>(projections_)[k];
     if (!kept) {
       Projection<T> made;  // whole, or not kept where memory runs out
-      made.whitening = RowVerbs<Device>::template rounded<T>(whitening_[k]);
-      made.resolvents = RowVerbs<Device>::template rounded<T>(resolvents());
+      made.whitening = RowOps<Device>::template rounded<T>(whitening_[k]);
+      made.resolvents = RowOps<Device>::template rounded<T>(resolvents());
       made.centred = Matrix<Device, T>(dim_, kBlock);
       made.whitened = Matrix<Device, T>(rank(), kBlock);
       made.sums = Matrix<Device, T>(made.resolvents.cols(), kBlock);
       made.origin = Vector<Device, T>(dim_);
-      made.largest = Vector<Device, T>(dim_);
+      made.unit_info = Vector<Device, T>(dim_);
       made.remainder = Vector<Device>(dim_);
       made.shift = Vector<Device, T>(rank());
       kept = std::move(made);
@@ -277,22 +277,22 @@ class Jackknife {
   WithoutRow without_in(std::size_t k, const FeatureView<S>& features) {
     Projection<T>& mine = projection<T>(k);
     Vector<Device> d(dim_);
-    Linalg<Device>::difference(means_[k], means_[1 - k], d);
+    MatrixOps<Device>::difference(means_[k], means_[1 - k], d);
     WithoutRow result;
     for (Index first = 0; first < features.n; first += kBlock) {
       const FeatureView<S> block = features.rows(first, std::min(kBlock, features.n - first));
-      RowVerbs<Device>::centre(block, means_[k], mine.origin, mine.remainder, mine.largest, mine.centred);
+      RowOps<Device>::subtract_mean(block, means_[k], mine.origin, mine.remainder, mine.unit_info, mine.centred);
       std::vector<double> squares;  // |x - mu|^2
       std::vector<double> along;    // (mu - mu of the other side) . (x - mu)
-      RowVerbs<Device>::deviations(mine.centred, block.n, mine.remainder, d, squares, along);
+      RowOps<Device>::deviations(mine.centred, block.n, mine.remainder, d, squares, along);
       std::vector<double> sums;
       if (rank() > 0) {
-        RowVerbs<Device>::cross_products(mine.whitening, rank(), mine.centred, block.n, mine.whitened);
-        const Matrix<Device, T> remainder = RowVerbs<Device>::template rounded<T>(mine.remainder);
-        RowVerbs<Device>::cross_products(mine.whitening, rank(), remainder, 1, mine.shift);
-        RowVerbs<Device>::square_deviations(mine.whitened, block.n, mine.shift);
-        RowVerbs<Device>::cross_products(mine.resolvents, mine.resolvents.cols(), mine.whitened, block.n, mine.sums);
-        sums = RowVerbs<Device>::on_host(mine.sums, block.n);
+        RowOps<Device>::cross_products(mine.whitening, rank(), mine.centred, block.n, mine.whitened);
+        const Matrix<Device, T> remainder = RowOps<Device>::template rounded<T>(mine.remainder);
+        RowOps<Device>::cross_products(mine.whitening, rank(), remainder, 1, mine.shift);
+        RowOps<Device>::square_deviations(mine.whitened, block.n, mine.shift);
+        RowOps<Device>::cross_products(mine.resolvents, mine.resolvents.cols(), mine.whitened, block.n, mine.sums);
+        sums = RowOps<Device>::on_host(mine.sums, block.n);
       }
       for (Index i = 0; i < block.n; ++i) {
         const double* const of_row = sums.data() + i * (rank() > 0 ? mine.sums.rows() : 0);
@@ -330,7 +330,7 @@ class Jackknife {
     result.corrected.push_back(distance_of(unbiased, traces, unit * (root + correct / kPi)));
   }
 
-  typename Device::Place place_ = Device::here();
+  int device_ = Device::current_device();
   Index dim_;
   Precision precision_;
   bool with_rows_;

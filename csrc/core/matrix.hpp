@@ -20,15 +20,16 @@ struct BFloat16 {
   std::uint16_t bits;
 };
 
-// A device is a type with these members, besides the verbs of core/backend.hpp:
-//   allocate, release, copy, clear    its memory; from_host, to_host: copies that are done when they return
-//   finish()                          waits for all that it was given: for what is kept, and must be there
-//   Place, here()                     which of several devices of its kind, and that at which new memory is taken
-//   kAsynchronous                     whether it works behind the host's back: then no update of Moments may allocate,
-//                                     or wait, and every call may fail
-//   kFloatProducts                    whether its library multiplies rows of float32 and narrower in float32
-//   multiplies_in_float(halves)       whether moments may be made of such products, halves: all rows came as 16 bits
-//   Watch                             what keeps NaN and infinity out of Moments, see core/moments/moments.hpp
+// A Device is a type with these members, besides the operations of core/backend.hpp:
+//   allocate, release, copy, clear    its memory; from_host, to_host: copies that are complete on return
+//   synchronize()                     waits for all work enqueued so far
+//   current_device()                  index of the device on which this thread allocates
+//   kAsynchronous                     calls may return before their work is done. Then no update of Moments may
+//   allocate
+//                                     or wait, and any call may fail
+//   kFloatProducts                    rows of float32 and narrower are multiplied in float32
+//   multiplies_in_float(all_16_bit)   whether moments may use such products; all_16_bit: all rows are 16-bit numbers
+//   Watch                             keeps NaN and infinity out of Moments, see core/moments/moments.hpp
 
 /// Column-major (rows, cols) numbers that this object owns in the memory of `Device`.
 template <class Device, class T = double>

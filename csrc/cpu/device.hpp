@@ -14,8 +14,7 @@
 namespace fidfast {
 
 struct Cpu {
-  struct Place {};
-  static Place here() { return {}; }
+  static int current_device() { return 0; }
 
   static constexpr bool kAsynchronous = false;
   static constexpr bool kFloatProducts = true;
@@ -28,7 +27,7 @@ struct Cpu {
   static void clear(void* to, std::size_t bytes);
   static void from_host(void* to, const void* from, std::size_t bytes) { copy(to, from, bytes); }
   static void to_host(void* to, const void* from, std::size_t bytes) { copy(to, from, bytes); }
-  static void finish() {}
+  static void synchronize() {}
 
   /// A host looks at a batch before it takes it.
   struct Watch {

@@ -184,20 +184,20 @@ void product(const Integers<T>& a, Index m, const Integers<T>& b, Index n, Matri
 }  // namespace
 
 template <>
-bool RowVerbs<Cpu>::has_integer_products() {
+bool RowOps<Cpu>::has_integer_products() {
   static const bool result = has_vnni();
   return result;
 }
 
-#define FIDFAST_INTEGER(T)                                                                         \
-  template <>                                                                                      \
-  void RowVerbs<Cpu>::cross_products(const Integers<T>& a, Index m, const Integers<T>& b, Index n, \
-                                     Matrix<Cpu, float>& c) {                                      \
-    product(a, m, b, n, c, Part::kWhole);                                                          \
-  }                                                                                                \
-  template <>                                                                                      \
-  void RowVerbs<Cpu>::own_products(const Integers<T>& a, Index n, Matrix<Cpu, float>& c) {         \
-    product(a, n, a, n, c, Part::kLower);                                                          \
+#define FIDFAST_INTEGER(T)                                                                       \
+  template <>                                                                                    \
+  void RowOps<Cpu>::cross_products(const Integers<T>& a, Index m, const Integers<T>& b, Index n, \
+                                   Matrix<Cpu, float>& c) {                                      \
+    product(a, m, b, n, c, Part::kWhole);                                                        \
+  }                                                                                              \
+  template <>                                                                                    \
+  void RowOps<Cpu>::own_products(const Integers<T>& a, Index n, Matrix<Cpu, float>& c) {         \
+    product(a, n, a, n, c, Part::kLower);                                                        \
   }
 
 FIDFAST_INTEGER(std::int8_t)

@@ -216,8 +216,8 @@ TileSquares sum_with(const ExponentialLessOne&, double linear, const Tile<T>& ti
 
 template <>
 template <class S>
-void RowVerbs<Cpu>::inner_products(const FeatureView<S>& features, const Vector<Cpu>& origin,
-                                   const Matrix<Cpu>& vectors, Matrix<Cpu>& result) {
+void RowOps<Cpu>::inner_products(const FeatureView<S>& features, const Vector<Cpu>& origin, const Matrix<Cpu>& vectors,
+                                 Matrix<Cpu>& result) {
   parallel_for((features.n + kRows - 1) / kRows, num_threads(), [&](Index piece) {
     std::vector<double> row(static_cast<std::size_t>(features.dim));
     std::vector<double> products(static_cast<std::size_t>(vectors.cols()));
@@ -233,9 +233,9 @@ void RowVerbs<Cpu>::inner_products(const FeatureView<S>& features, const Vector<
 
 template <>
 template <class Function, class T>
-TileSquares RowVerbs<Cpu>::add_function_sums(const Function& f, double linear, double weight,
-                                             const Matrix<Cpu, T>& products, const TileSide<Cpu>& rows,
-                                             const TileSide<Cpu>& columns, bool below_diagonal) {
+TileSquares RowOps<Cpu>::add_function_sums(const Function& f, double linear, double weight,
+                                           const Matrix<Cpu, T>& products, const TileAxis<Cpu>& rows,
+                                           const TileAxis<Cpu>& columns, bool below_diagonal) {
   const Tile<T> tile{products.data(),
                      products.rows(),
                      rows.rows.last - rows.rows.first,
@@ -249,15 +249,15 @@ TileSquares RowVerbs<Cpu>::add_function_sums(const Function& f, double linear, d
   return sum_with(f, linear, tile);
 }
 
-#define FIDFAST_SOURCE(S)                                                                                    \
-  template void RowVerbs<Cpu>::inner_products(const FeatureView<S>&, const Vector<Cpu>&, const Matrix<Cpu>&, \
-                                              Matrix<Cpu>&);
-#define FIDFAST_TARGET(T)                                                                                         \
-  template TileSquares RowVerbs<Cpu>::add_function_sums(const Polynomial&, double, double, const Matrix<Cpu, T>&, \
-                                                        const TileSide<Cpu>&, const TileSide<Cpu>&, bool);        \
-  template TileSquares RowVerbs<Cpu>::add_function_sums(const ExponentialLessOne&, double, double,                \
-                                                        const Matrix<Cpu, T>&, const TileSide<Cpu>&,              \
-                                                        const TileSide<Cpu>&, bool);
+#define FIDFAST_SOURCE(S)                                                                                  \
+  template void RowOps<Cpu>::inner_products(const FeatureView<S>&, const Vector<Cpu>&, const Matrix<Cpu>&, \
+                                            Matrix<Cpu>&);
+#define FIDFAST_TARGET(T)                                                                                       \
+  template TileSquares RowOps<Cpu>::add_function_sums(const Polynomial&, double, double, const Matrix<Cpu, T>&, \
+                                                      const TileAxis<Cpu>&, const TileAxis<Cpu>&, bool);        \
+  template TileSquares RowOps<Cpu>::add_function_sums(const ExponentialLessOne&, double, double,                \
+                                                      const Matrix<Cpu, T>&, const TileAxis<Cpu>&,              \
+                                                      const TileAxis<Cpu>&, bool);
 
 FIDFAST_SOURCE(Float16)
 FIDFAST_SOURCE(BFloat16)

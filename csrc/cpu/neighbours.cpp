@@ -110,9 +110,9 @@ inline T nearest(double value) {
 
 template <>
 template <class S, class T>
-void RowVerbs<Cpu>::approximate(const FeatureView<S>& features, const Vector<Cpu>& origin,
-                                const std::vector<double>& scale, Matrix<Cpu, T>& columns,
-                                std::vector<double>& squared_norms, std::vector<double>& errors) {
+void RowOps<Cpu>::approximate(const FeatureView<S>& features, const Vector<Cpu>& origin,
+                              const std::vector<double>& scale, Matrix<Cpu, T>& columns,
+                              std::vector<double>& squared_norms, std::vector<double>& errors) {
   squared_norms.resize(static_cast<std::size_t>(features.n));
   errors.resize(static_cast<std::size_t>(features.n));
   const std::vector<Range> pieces = pieces_of({0, features.n}, features.dim);
@@ -144,7 +144,7 @@ void RowVerbs<Cpu>::approximate(const FeatureView<S>& features, const Vector<Cpu
 
 template <>
 template <class S>
-double RowVerbs<Cpu>::largest_deviation(const FeatureView<S>& features, const Vector<Cpu>& origin) {
+double RowOps<Cpu>::largest_deviation(const FeatureView<S>& features, const Vector<Cpu>& origin) {
   const std::vector<Range> pieces = pieces_of({0, features.n}, features.dim);
   std::vector<double> largest(pieces.size(), 0.0);
   parallel_for(static_cast<Index>(pieces.size()), num_threads(), [&](Index piece) {
@@ -167,9 +167,9 @@ double RowVerbs<Cpu>::largest_deviation(const FeatureView<S>& features, const Ve
 
 template <>
 template <class S>
-void RowVerbs<Cpu>::squared_distances(const Vector<Cpu>& x, const FeatureView<S>& features,
-                                      const std::vector<Index>& rows, const std::vector<double>& scale,
-                                      std::vector<double>& distances) {
+void RowOps<Cpu>::squared_distances(const Vector<Cpu>& x, const FeatureView<S>& features,
+                                    const std::vector<Index>& rows, const std::vector<double>& scale,
+                                    std::vector<double>& distances) {
   distances.resize(rows.size());
   std::vector<Wide<S>> memory;
   in_widest_vectors([&] {
@@ -218,8 +218,8 @@ void select_from(const Matrix<Cpu, T>& c, Range rows, Range columns, T sign, con
 
 template <>
 template <class T>
-void RowVerbs<Cpu>::select(const Matrix<Cpu, T>& c, Range rows, Range columns, T sign, const std::vector<T>& row_limit,
-                           const std::vector<T>& column_limit, std::vector<Element>& selected) {
+void RowOps<Cpu>::select(const Matrix<Cpu, T>& c, Range rows, Range columns, T sign, const std::vector<T>& row_limit,
+                         const std::vector<T>& column_limit, std::vector<Element>& selected) {
   const std::vector<Range> pieces = pieces_of(columns, length(rows));
   std::vector<std::vector<Element>> of_piece(pieces.size());
   parallel_for(static_cast<Index>(pieces.size()), num_threads(), [&](Index piece) {
@@ -230,26 +230,26 @@ void RowVerbs<Cpu>::select(const Matrix<Cpu, T>& c, Range rows, Range columns, T
   for (const std::vector<Element>& some : of_piece) selected.insert(selected.end(), some.begin(), some.end());
 }
 
-#define FIDFAST_SOURCE(S)                                                                                              \
-  template void RowVerbs<Cpu>::approximate(const FeatureView<S>&, const Vector<Cpu>&, const std::vector<double>&,      \
-                                           Matrix<Cpu, std::int8_t>&, std::vector<double>&, std::vector<double>&);     \
-  template void RowVerbs<Cpu>::approximate(const FeatureView<S>&, const Vector<Cpu>&, const std::vector<double>&,      \
-                                           Matrix<Cpu, std::int16_t>&, std::vector<double>&, std::vector<double>&);    \
-  template void RowVerbs<Cpu>::approximate(const FeatureView<S>&, const Vector<Cpu>&, const std::vector<double>&,      \
-                                           Matrix<Cpu, float>&, std::vector<double>&, std::vector<double>&);           \
-  template void RowVerbs<Cpu>::approximate(const FeatureView<S>&, const Vector<Cpu>&, const std::vector<double>&,      \
-                                           Matrix<Cpu>&, std::vector<double>&, std::vector<double>&);                  \
-  template double RowVerbs<Cpu>::largest_deviation(const FeatureView<S>&, const Vector<Cpu>&);                         \
-  template void RowVerbs<Cpu>::squared_distances(const Vector<Cpu>&, const FeatureView<S>&, const std::vector<Index>&, \
-                                                 const std::vector<double>&, std::vector<double>&);
+#define FIDFAST_SOURCE(S)                                                                                            \
+  template void RowOps<Cpu>::approximate(const FeatureView<S>&, const Vector<Cpu>&, const std::vector<double>&,      \
+                                         Matrix<Cpu, std::int8_t>&, std::vector<double>&, std::vector<double>&);     \
+  template void RowOps<Cpu>::approximate(const FeatureView<S>&, const Vector<Cpu>&, const std::vector<double>&,      \
+                                         Matrix<Cpu, std::int16_t>&, std::vector<double>&, std::vector<double>&);    \
+  template void RowOps<Cpu>::approximate(const FeatureView<S>&, const Vector<Cpu>&, const std::vector<double>&,      \
+                                         Matrix<Cpu, float>&, std::vector<double>&, std::vector<double>&);           \
+  template void RowOps<Cpu>::approximate(const FeatureView<S>&, const Vector<Cpu>&, const std::vector<double>&,      \
+                                         Matrix<Cpu>&, std::vector<double>&, std::vector<double>&);                  \
+  template double RowOps<Cpu>::largest_deviation(const FeatureView<S>&, const Vector<Cpu>&);                         \
+  template void RowOps<Cpu>::squared_distances(const Vector<Cpu>&, const FeatureView<S>&, const std::vector<Index>&, \
+                                               const std::vector<double>&, std::vector<double>&);
 FIDFAST_SOURCE(Float16)
 FIDFAST_SOURCE(BFloat16)
 FIDFAST_SOURCE(float)
 FIDFAST_SOURCE(double)
 
-template void RowVerbs<Cpu>::select(const Matrix<Cpu, float>&, Range, Range, float, const std::vector<float>&,
-                                    const std::vector<float>&, std::vector<Element>&);
-template void RowVerbs<Cpu>::select(const Matrix<Cpu>&, Range, Range, double, const std::vector<double>&,
-                                    const std::vector<double>&, std::vector<Element>&);
+template void RowOps<Cpu>::select(const Matrix<Cpu, float>&, Range, Range, float, const std::vector<float>&,
+                                  const std::vector<float>&, std::vector<Element>&);
+template void RowOps<Cpu>::select(const Matrix<Cpu>&, Range, Range, double, const std::vector<double>&,
+                                  const std::vector<double>&, std::vector<Element>&);
 
 }  // namespace fidfast

@@ -9,7 +9,7 @@ namespace fidfast {
 using cuda::check;
 using cuda::current;
 
-Cuda::Place Cuda::here() { return {current().device()}; }
+int Cuda::current_device() { return current().device(); }
 
 bool Cuda::multiplies_in_float(bool halves) { return halves && current().is_slow_in_double(); }
 
@@ -57,6 +57,6 @@ void Cuda::to_host(void* to, const void* from, std::size_t bytes) {
   current().synchronize();
 }
 
-void Cuda::finish() { current().synchronize(); }
+void Cuda::synchronize() { current().synchronize(); }
 
 }  // namespace fidfast

@@ -14,11 +14,8 @@ namespace fidfast {
 
 /// All of it within a cuda::Session, but for release.
 struct Cuda {
-  struct Place {
-    int device = 0;
-  };
   /// The device of this thread's session.
-  static Place here();
+  static int current_device();
 
   static constexpr bool kAsynchronous = true;
   static constexpr bool kFloatProducts = false;
@@ -32,7 +29,7 @@ struct Cuda {
   static void clear(void* to, std::size_t bytes);
   static void from_host(void* to, const void* from, std::size_t bytes);
   static void to_host(void* to, const void* from, std::size_t bytes);
-  static void finish();
+  static void synchronize();
 
   using Watch = cuda::Watch;
 };

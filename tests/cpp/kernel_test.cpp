@@ -12,7 +12,7 @@
 
 using namespace fidfast;
 using namespace fidfast::oracle;
-using Rows = RowVerbs<Cpu>;
+using Rows = RowOps<Cpu>;
 
 namespace {
 
@@ -64,8 +64,8 @@ void check_sums(const Function& f, double linear, Index m, Index n, bool below_d
       (same ? expected_rows : expected_columns)[static_cast<std::size_t>(before + j)] += value - linear * e;
     }
   }
-  const TileSide<Cpu> rows{row_terms, row_sums, {before, before + m}};
-  const TileSide<Cpu> columns{same ? row_terms : column_terms, same ? row_sums : column_sums, {before, before + n}};
+  const TileAxis<Cpu> rows{row_terms, row_sums, {before, before + m}};
+  const TileAxis<Cpu> columns{same ? row_terms : column_terms, same ? row_sums : column_sums, {before, before + n}};
   const TileSquares squares = Rows::add_function_sums(f, linear, weight, products, rows, columns, below_diagonal);
   // Sums of max(m, n) values of the order of 10, and of m n squares.
   const double tolerance = kEpsilon * as_double(std::max(m, n)) * 20;

@@ -171,7 +171,7 @@ TEST(neighbours_are_looked_for_by_several_threads_at_once) {
   const M generated = random.rows(256, 1100);
   const std::vector<BallRule> rules = {{3, true, true}};
   const auto metrics = [&] {
-    return manifold_metrics<Cpu>(columns_as_features(reference, 0, 1100), columns_as_features(generated, 0, 1100),
+    return manifold_metrics<Cpu>(columns_as_features(generated, 0, 1100), columns_as_features(reference, 0, 1100),
                                  rules)
         .front();
   };

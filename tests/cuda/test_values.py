@@ -173,7 +173,7 @@ def test_the_core_refuses_what_lies_elsewhere(extension, rng):
     here, there = extension.Moments(5, "float64", 0), extension.Moments(5, "float64", 1)
     rows = rng.standard_normal((9, 5))
     for work in (here.merge, here.unmerge, here.equals):
-        with pytest.raises(ValueError, match="they lie on the devices 0 and 1"):
+        with pytest.raises(ValueError, match="both must be on one device, got devices 0 and 1"):
             work(there)
     with pytest.raises(ValueError, match="features are on CUDA device 1, but the work is on device 0"):
         here.update(SECOND.array(rows))
@@ -181,7 +181,7 @@ def test_the_core_refuses_what_lies_elsewhere(extension, rng):
     there.update(rows)
     pair = here.stats(1), there.stats(1)
     for work in (extension.frechet_distance, extension.frechet_terms, extension.transport_map):
-        with pytest.raises(ValueError, match="they lie on the devices 0 and 1"):
+        with pytest.raises(ValueError, match="both must be on one device, got devices 0 and 1"):
             work(*pair)
-    with pytest.raises(ValueError, match="they lie on the devices 0 and 1"):
+    with pytest.raises(ValueError, match="both must be on one device, got devices 0 and 1"):
         extension.Jackknife(*pair, True, True, "float64", True)

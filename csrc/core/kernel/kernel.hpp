@@ -137,7 +137,7 @@ KernelDistance kid(const PolynomialOptions& polynomial, const AnyFeatures& featu
   return {value, error, a.n(), b.n()};
 }
 
-/// Rows of one side, taken `size` at a time; on the host.
+/// Rows of one set, taken `size` at a time; on the host.
 struct Subsets {
   std::vector<Index> rows;  // (count, size)
   Index count;
@@ -169,8 +169,8 @@ class Gathered {
           throw InvalidInput(std::string(all_.name) + " has " + std::to_string(view.n) +
                              " rows, but a subset asks for row " + std::to_string(row));
         }
-        if constexpr (std::is_same_v<S, double>) RowVerbs<Device>::append(view.rows(row, 1), wide_, i);
-        if constexpr (!std::is_same_v<S, double>) RowVerbs<Device>::append(view.rows(row, 1), narrow_, i);
+        if constexpr (std::is_same_v<S, double>) RowOps<Device>::append(view.rows(row, 1), wide_, i);
+        if constexpr (!std::is_same_v<S, double>) RowOps<Device>::append(view.rows(row, 1), narrow_, i);
       }
     };
     std::visit(gather, all_.features);

@@ -46,18 +46,19 @@ namespace kernel {
 template <class Device, class T, class Kernel>
 class Tiles {
  public:
-  Tiles(const Kernel& kernel, const Pair<Device>& pair, double unit) : kernel_(kernel), pair_(pair), unit_(unit) {
+  Tiles(const Kernel& kernel, const CentredSets<Device>& centred, double unit)
+      : kernel_(kernel), centred_(centred), unit_(unit) {
     Index rows = 0;
-    for (int side = 0; side < 2; ++side) {
-      const Index n = pair.sides[side].n();
+    for (int set = 0; set < 2; ++set) {
+      const Index n = centred.sets[set].n();
       const Index blocks = (n + kMostRows - 1) / kMostRows;
-      block_rows_[side] = (n + blocks - 1) / blocks;  // of nearly equal size: a narrow tile is a slow one
-      rows = std::max(rows, block_rows_[side]);
-      terms_[side] = Vector<Device>(n);
-      own_[side] = Vector<Device>::zeros(n);
-      cross_[side] = Vector<Device>::zeros(n);
+      block_rows_[set] = (n + blocks - 1) / blocks;  // of nearly equal size: a narrow tile is a slow one
+      rows = std::max(rows, block_rows_[set]);
+      terms_[set] = Vector<Device>(n);
+      own_[set] = Vector<Device>::zeros(n);
+      cross_[set] = Vector<Device>::zeros(n);
     }
-    const Index bytes = pair.centre.size() * rows * static_cast<Index>(sizeof(T));
+    const Index bytes = centred.centre.size() * rows * static_cast<Index>(sizeof(T));
     slots_.reserve(static_cast<std::size_t>(std::max<Index>(2, kMostBytes / bytes)));
     rows_ = rows;
     products_ = Matrix<Device, Product>(rows, rows);
@@ -65,20 +66,20 @@ class Tiles {
 
   /// With the sums of squared terms, what is of second order is theirs.
   KernelSums sums(const std::optional<SquaredTerms>& exact = std::nullopt) {
-    const double linear = kernel_.linear(pair_.squared_centre, pair_.farthest);
+    const double linear = kernel_.linear(centred_.squared_centre, centred_.farthest);
     TileSquares squares[2];
     TileSquares cross_squares;
-    for (int side = 0; side < 2; ++side) {
-      for (Index i = 0; i < pair_.sides[side].n(); i += block_rows_[side]) {
-        const Slot& rows = fetch(side, i, nullptr);
-        RowVerbs<Device>::own_products(rows.columns, rows.n, products_);
-        squares[side] += add(linear, of(side, rows, own_[side]), of(side, rows, own_[side]), true);
-        for (Index j = i + rows.n; j < pair_.sides[side].n(); j += block_rows_[side]) {
-          const Slot& others = fetch(side, j, &rows);
+    for (int set = 0; set < 2; ++set) {
+      for (Index i = 0; i < centred_.sets[set].n(); i += block_rows_[set]) {
+        const Slot& rows = fetch(set, i, nullptr);
+        RowOps<Device>::own_products(rows.columns, rows.n, products_);
+        squares[set] += add(linear, of(set, rows, own_[set]), of(set, rows, own_[set]), true);
+        for (Index j = i + rows.n; j < centred_.sets[set].n(); j += block_rows_[set]) {
+          const Slot& others = fetch(set, j, &rows);
           multiply(rows, others);
-          squares[side] += add(linear, of(side, rows, own_[side]), of(side, others, own_[side]), false);
+          squares[set] += add(linear, of(set, rows, own_[set]), of(set, others, own_[set]), false);
         }
-        for (Index j = 0; side == 0 && j < pair_.sides[1].n(); j += block_rows_[1]) {
+        for (Index j = 0; set == 0 && j < centred_.sets[1].n(); j += block_rows_[1]) {
           const Slot& others = fetch(1, j, &rows);
           multiply(rows, others);
           cross_squares += add(linear, of(0, rows, cross_[0]), of(1, others, cross_[1]), false);
@@ -112,28 +113,28 @@ class Tiles {
   /// A block of rows less the centre, times the unit.
   struct Slot {
     Matrix<Device, T> columns;  // (dim, >= n)
-    int side = -1;
+    int set = -1;
     Index first = 0;
     Index n = 0;
   };
 
-  /// The block of this side that begins with row `first`, read where it is not at hand; `kept` stays.
-  const Slot& fetch(int side, Index first, const Slot* kept) {
+  /// The block of this set that begins with row `first`, read where it is not at hand; `kept` stays.
+  const Slot& fetch(int set, Index first, const Slot* kept) {
     for (const Slot& slot : slots_) {
-      if (slot.side == side && slot.first == first) return slot;
+      if (slot.set == set && slot.first == first) return slot;
     }
     // Where they do not all fit, the last ones come and go, and those before them are read once.
     const bool full = slots_.size() == slots_.capacity();
-    if (!full) slots_.push_back({Matrix<Device, T>(pair_.centre.size(), rows_)});
+    if (!full) slots_.push_back({Matrix<Device, T>(centred_.centre.size(), rows_)});
     Slot& slot = kept == &slots_.back() ? slots_[slots_.size() - 2] : slots_.back();
-    const Side<Device>& rows = pair_.sides[side];
-    slot.side = side;
+    const CentredSet<Device>& rows = centred_.sets[set];
+    slot.set = set;
     slot.first = first;
-    slot.n = std::min(block_rows_[side], rows.n() - first);
+    slot.n = std::min(block_rows_[set], rows.n() - first);
     const std::vector<double> scale(static_cast<std::size_t>(slot.n), unit_);
     std::vector<double> terms;
     const auto work = [&](const auto& view) {
-      RowVerbs<Device>::approximate(view.rows(first, slot.n), pair_.centre, scale, slot.columns, terms, errors_);
+      RowOps<Device>::approximate(view.rows(first, slot.n), centred_.centre, scale, slot.columns, terms, errors_);
     };
     std::visit(work, rows.rows->features);
     for (std::size_t i = 0; i < terms.size(); ++i) {
@@ -141,22 +142,22 @@ class Tiles {
       const std::size_t row = static_cast<std::size_t>(first) + i;
       terms[i] = kernel_.term(rows.with_centre[row], Kernel::kTermsOfNorms ? terms[i] / (unit_ * unit_) : 0.0);
     }
-    Device::copy(terms_[side].data() + first, terms.data(), terms.size() * sizeof(double));
+    Device::copy(terms_[set].data() + first, terms.data(), terms.size() * sizeof(double));
     return slot;
   }
 
   void multiply(const Slot& rows, const Slot& columns) {
-    RowVerbs<Device>::cross_products(rows.columns, rows.n, columns.columns, columns.n, products_);
+    RowOps<Device>::cross_products(rows.columns, rows.n, columns.columns, columns.n, products_);
   }
 
-  TileSide<Device> of(int side, const Slot& slot, Vector<Device>& sums) const {
-    return {terms_[side], sums, {slot.first, slot.first + slot.n}};
+  TileAxis<Device> of(int set, const Slot& slot, Vector<Device>& sums) const {
+    return {terms_[set], sums, {slot.first, slot.first + slot.n}};
   }
 
-  TileSquares add(double linear, const TileSide<Device>& rows, const TileSide<Device>& columns, bool below_diagonal) {
-    return RowVerbs<Device>::add_function_sums(kernel_.function(pair_.squared_centre), linear,
-                                               kernel_.weight() / (unit_ * unit_), products_, rows, columns,
-                                               below_diagonal);
+  TileSquares add(double linear, const TileAxis<Device>& rows, const TileAxis<Device>& columns, bool below_diagonal) {
+    return RowOps<Device>::add_function_sums(kernel_.function(centred_.squared_centre), linear,
+                                             kernel_.weight() / (unit_ * unit_), products_, rows, columns,
+                                             below_diagonal);
   }
 
   /// What the sum of all is short of, in equal parts: what a single one is short of is not known.
@@ -167,29 +168,29 @@ class Tiles {
   /// What is linear in e, from the sums of the rows in float64.
   void add_linear(double linear, int k, std::vector<double>& own, std::vector<double>& cross) const {
     if (linear == 0) return;
-    const Side<Device>& side = pair_.sides[k];
-    const double n = static_cast<double>(side.n());
-    const double m = static_cast<double>(pair_.sides[1 - k].n());
-    const double own_terms = sum_of_terms(side);
-    const double other_terms = sum_of_terms(pair_.sides[1 - k]);
+    const CentredSet<Device>& set = centred_.sets[k];
+    const double n = static_cast<double>(set.n());
+    const double m = static_cast<double>(centred_.sets[1 - k].n());
+    const double own_terms = sum_of_terms(set);
+    const double other_terms = sum_of_terms(centred_.sets[1 - k]);
     const double w = kernel_.weight();
     for (std::size_t i = 0; i < own.size(); ++i) {
-      const double u = kernel_.term(side.with_centre[i], side.squared_norms[i]);
-      own[i] += linear * ((n - 2) * u + own_terms + w * (side.with_own_sum[i] - side.squared_norms[i]));
-      cross[i] += linear * (m * u + other_terms + w * side.with_other_sum[i]);
+      const double u = kernel_.term(set.with_centre[i], set.squared_norms[i]);
+      own[i] += linear * ((n - 2) * u + own_terms + w * (set.with_own_sum[i] - set.squared_norms[i]));
+      cross[i] += linear * (m * u + other_terms + w * set.with_other_sum[i]);
     }
   }
 
-  double sum_of_terms(const Side<Device>& side) const {
+  double sum_of_terms(const CentredSet<Device>& set) const {
     double total = 0;
-    for (std::size_t i = 0; i < side.with_centre.size(); ++i) {
-      total += kernel_.term(side.with_centre[i], side.squared_norms[i]);
+    for (std::size_t i = 0; i < set.with_centre.size(); ++i) {
+      total += kernel_.term(set.with_centre[i], set.squared_norms[i]);
     }
     return total;
   }
 
   const Kernel& kernel_;
-  const Pair<Device>& pair_;
+  const CentredSets<Device>& centred_;
   double unit_;
   Index block_rows_[2];
   Index rows_;  // of the largest block
@@ -206,46 +207,46 @@ class Tiles {
 /// only terms of third order know. Row for row that is e^2 s beside the f'(0) e whose scatter over rows makes the
 /// standard error, so |e| s / f'(0) of it at most, with f'(0) of the order of the kernel at the centre squared.
 template <class Device>
-double unit_of_bytes(const PolynomialKernel& kernel, const Pair<Device>& pair) {
+double unit_of_bytes(const PolynomialKernel& kernel, const CentredSets<Device>& centred) {
   constexpr double kMostError = 3e-4;
-  const Index dim = pair.centre.size();
-  const bool many = std::min(pair.sides[0].n(), pair.sides[1].n()) >= 2 * dim;  // the scatters cost as n dim
+  const Index dim = centred.centre.size();
+  const bool many = std::min(centred.sets[0].n(), centred.sets[1].n()) >= 2 * dim;  // the scatters cost as n dim
   const bool fits = dim < std::numeric_limits<std::int32_t>::max() / (127 * 127);
-  if (!RowVerbs<Device>::has_integer_products() || !many || !fits || pair.typical == 0) return 0;
+  if (!RowOps<Device>::has_integer_products() || !many || !fits || centred.typical == 0) return 0;
   double largest = 0;
-  for (const Side<Device>& side : pair.sides) {
-    const auto measure = [&](const auto& view) { return RowVerbs<Device>::largest_deviation(view, pair.centre); };
-    largest = std::max(largest, std::visit(measure, side.rows->features));
+  for (const CentredSet<Device>& set : centred.sets) {
+    const auto measure = [&](const auto& view) { return RowOps<Device>::largest_deviation(view, centred.centre); };
+    largest = std::max(largest, std::visit(measure, set.rows->features));
   }
   const double unit = std::numeric_limits<std::int8_t>::max() / largest;
-  const double at_centre = kernel.weight() * pair.squared_centre + kernel.coef0;
-  const double term = kernel.weight() * pair.typical * pair.typical;
-  const double rounding = kernel.weight() * pair.typical / (unit * std::sqrt(6.0));
+  const double at_centre = kernel.weight() * centred.squared_centre + kernel.coef0;
+  const double term = kernel.weight() * centred.typical * centred.typical;
+  const double rounding = kernel.weight() * centred.typical / (unit * std::sqrt(6.0));
   return term * rounding <= kMostError * at_centre * at_centre ? unit : 0;
 }
 
 /// The sums in the arithmetic that is asked for, or better.
 template <class Device, class Kernel>
 KernelSums sums(const Kernel& kernel, const KernelRows& a, const KernelRows& b, Precision precision) {
-  const Pair<Device> pair(a, b);
-  const Index dim = pair.centre.size();
+  const CentredSets<Device> centred(a, b);
+  const Index dim = centred.centre.size();
   if (precision == Precision::kFloat64 || a.hold_doubles() || b.hold_doubles()) {
-    return Tiles<Device, double, Kernel>(kernel, pair, product_scale<double>(dim, pair.farthest)).sums();
+    return Tiles<Device, double, Kernel>(kernel, centred, product_scale<double>(dim, centred.farthest)).sums();
   }
   if constexpr (std::is_same_v<Kernel, PolynomialKernel>) {
-    const double unit = unit_of_bytes(kernel, pair);
-    const std::optional<SquaredTerms> exact = unit > 0 ? squared_terms(kernel, pair) : std::nullopt;
-    if (exact) return Tiles<Device, std::int8_t, Kernel>(kernel, pair, unit).sums(exact);
+    const double unit = unit_of_bytes(kernel, centred);
+    const std::optional<SquaredTerms> exact = unit > 0 ? squared_terms(kernel, centred) : std::nullopt;
+    if (exact) return Tiles<Device, std::int8_t, Kernel>(kernel, centred, unit).sums(exact);
   }
   // Integers have one unit for all rows: with 2,048 columns it leaves the longest row 10 bits a number, a typical one
   // fewer by what it is shorter. Beyond three bits less, floats are better.
   constexpr double kMostUneven = 8;
-  const bool even = pair.farthest <= kMostUneven * pair.typical;
-  if (RowVerbs<Device>::has_integer_products() && even && kernel.linear(pair.squared_centre, pair.farthest) != 0) {
+  const bool even = centred.farthest <= kMostUneven * centred.typical;
+  if (RowOps<Device>::has_integer_products() && even && kernel.linear(centred.squared_centre, centred.farthest) != 0) {
     using Integer = std::int16_t;
-    return Tiles<Device, Integer, Kernel>(kernel, pair, product_scale<Integer>(dim, pair.farthest)).sums();
+    return Tiles<Device, Integer, Kernel>(kernel, centred, product_scale<Integer>(dim, centred.farthest)).sums();
   }
-  return Tiles<Device, float, Kernel>(kernel, pair, product_scale<float>(dim, pair.farthest)).sums();
+  return Tiles<Device, float, Kernel>(kernel, centred, product_scale<float>(dim, centred.farthest)).sums();
 }
 
 }  // namespace kernel

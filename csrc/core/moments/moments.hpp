@@ -47,7 +47,7 @@ class Moments {
 
   Index dim() const { return dim_; }
   Precision precision() const { return precision_; }
-  typename Device::Place place() const { return place_; }
+  int device() const { return device_; }
   Index num_samples() const {
     return locked([&] { return state_.num_samples(); });
   }
@@ -119,18 +119,18 @@ class Moments {
     if (gone > n) {
       throw InvalidInput("cannot unmerge " + std::to_string(gone) + " samples from moments of " + std::to_string(n));
     }
-    if (gone == 0 || unmerge_waiting(other.state_)) return;
+    if (gone == 0 || unmerge_pending(other.state_)) return;
     if (gone == n) return clear();
 
     State whole = folded(state_);
     const State part = folded(other.state_);
     Vector<Device> d(dim());
-    Linalg<Device>::difference(part.mean, whole.mean, d);
-    const std::vector<double> before = Linalg<Device>::diagonal(whole.scatter);
+    MatrixOps<Device>::difference(part.mean, whole.mean, d);
+    const std::vector<double> before = MatrixOps<Device>::diagonal(whole.scatter);
     const double ratio = static_cast<double>(gone) / static_cast<double>(n - gone);
-    Linalg<Device>::add_symmetric(whole.scatter, -1.0, part.scatter, -ratio * static_cast<double>(n), d);
-    require_part(before, Linalg<Device>::diagonal(whole.scatter));
-    Linalg<Device>::advance(whole.mean, -ratio, d);
+    MatrixOps<Device>::add_symmetric(whole.scatter, -1.0, part.scatter, -ratio * static_cast<double>(n), d);
+    require_part(before, MatrixOps<Device>::diagonal(whole.scatter));
+    MatrixOps<Device>::advance(whole.mean, -ratio, d);
     whole.count = n - gone;
     state_ = std::move(whole);
   }
@@ -152,7 +152,7 @@ class Moments {
       const double divisor = static_cast<double>(n - ddof);
       if (state_.count == 0 && n <= dim()) return stats_of_rows(n, divisor);
       State all = folded(state_);
-      Linalg<Device>::finish(all.scatter, 1.0 / divisor);
+      MatrixOps<Device>::mirror_lower(all.scatter, 1.0 / divisor);
       return Gaussian<Device>(std::move(all.mean.high), std::move(all.scatter), n);
     });
   }
@@ -168,7 +168,7 @@ class Moments {
   }
 
   template <class S>
-  auto& waiting() {
+  auto& pending() {
     if constexpr (std::is_same_v<S, double>) return state_.wide;
     if constexpr (!std::is_same_v<S, double>) return state_.narrow;
   }
@@ -178,13 +178,13 @@ class Moments {
   /// Whether taking n rows of S folds a block.
   template <class S>
   bool folds(Index n, bool keep) {
-    return !keep && std::max({waiting<S>().count + n, state_.narrow.count, state_.wide.count}) >= kBlock;
+    return !keep && std::max({pending<S>().count + n, state_.narrow.count, state_.wide.count}) >= kBlock;
   }
 
   /// Gets all the memory that taking n rows of S may need, so that a host's take() cannot fail.
   template <class S>
   void prepare(Index n, bool keep) {
-    auto& rows = waiting<S>();
+    auto& rows = pending<S>();
     const Index total = rows.count + n;
     rows.reserve(dim(), keep ? total : std::max(rows.count, std::min(total, kBlock)));
     if (folds<S>(n, keep)) make_foldable();
@@ -236,7 +236,7 @@ class Moments {
   /// Adds rows after prepare(): they wait, or are folded straight from where they lie.
   template <class S>
   void take(const FeatureView<S>& features, bool keep) {
-    auto& rows = waiting<S>();
+    auto& rows = pending<S>();
     if (keep) return rows.append(features);
     fold_full_blocks();
     for (Index first = 0; first < features.n;) {
@@ -252,12 +252,12 @@ class Moments {
   }
 
   void fold_full_blocks() {
-    if (state_.narrow.count >= kBlock) fold_waiting(state_, work_, state_.narrow);
-    if (state_.wide.count >= kBlock) fold_waiting(state_, work_, state_.wide);
+    if (state_.narrow.count >= kBlock) fold_pending(state_, work_, state_.narrow);
+    if (state_.wide.count >= kBlock) fold_pending(state_, work_, state_.wide);
   }
 
   template <class T>
-  static void fold_waiting(State& state, Workspace& work, WaitingRows<Device, T>& rows) {
+  static void fold_pending(State& state, Workspace& work, PendingRows<Device, T>& rows) {
     for (Index first = 0; first < rows.count; first += kBlock) {
       fold(state, work, rows.features(first, std::min(kBlock, rows.count - first)), rows.halves);
     }
@@ -278,28 +278,28 @@ class Moments {
   static bool fold_in(State& state, Workspace& work, const FeatureView<S>& block) {
     auto& mine = work.template in<T>();
     const bool first = state.count == 0;
-    const bool fits = RowVerbs<Device>::stage(block, first ? nullptr : &state.mean, work.block_mean, mine.origin,
-                                              work.remainder, mine.largest, mine.centred);
+    const bool fits = RowOps<Device>::prepare_block(block, first ? nullptr : &state.mean, work.block_mean, mine.origin,
+                                                    work.remainder, mine.unit_info, mine.centred);
     if (!fits && std::is_same_v<T, float>) return false;
     if (first) std::swap(state.mean, work.block_mean);
-    Linalg<Device>::difference(first ? state.mean : work.block_mean, state.mean, work.d);
+    MatrixOps<Device>::difference(first ? state.mean : work.block_mean, state.mean, work.d);
     const double n = static_cast<double>(block.n);
     const double share = n / (static_cast<double>(state.count) + n);
-    RowVerbs<Device>::add_scatter(mine.centred, mine.largest, block.n, work.remainder,
-                                  static_cast<double>(state.count) * share, work.d, state.scatter, mine.product);
-    Linalg<Device>::advance(state.mean, share, work.d);
+    RowOps<Device>::add_scatter(mine.centred, mine.unit_info, block.n, work.remainder,
+                                static_cast<double>(state.count) * share, work.d, state.scatter, mine.product);
+    MatrixOps<Device>::advance(state.mean, share, work.d);
     state.count += block.n;
     return true;
   }
 
   void merge_folded(const State& theirs) {
     if (state_.count == 0) state_.mean.copy_numbers(theirs.mean);
-    Linalg<Device>::difference(theirs.mean, state_.mean, work_.d);
+    MatrixOps<Device>::difference(theirs.mean, state_.mean, work_.d);
     const double n = static_cast<double>(theirs.count);
     const double share = n / (static_cast<double>(state_.count) + n);
-    Linalg<Device>::add_symmetric(state_.scatter, 1.0, theirs.scatter, static_cast<double>(state_.count) * share,
-                                  work_.d);
-    Linalg<Device>::advance(state_.mean, share, work_.d);
+    MatrixOps<Device>::add_symmetric(state_.scatter, 1.0, theirs.scatter, static_cast<double>(state_.count) * share,
+                                     work_.d);
+    MatrixOps<Device>::advance(state_.mean, share, work_.d);
     state_.count += theirs.count;
   }
 
@@ -308,33 +308,33 @@ class Moments {
     State all = state;
     if (all.narrow.count + all.wide.count == 0) return all;
     work_.make_foldable(all, narrow_is_float(all, true));
-    fold_waiting(all, work_, all.narrow);
-    fold_waiting(all, work_, all.wide);
+    fold_pending(all, work_, all.narrow);
+    fold_pending(all, work_, all.wide);
     return all;
   }
 
   Gaussian<Device> stats_of_rows(Index n, double divisor) const {
     Matrix<Device> rows(dim(), n);
-    if (state_.narrow.count > 0) RowVerbs<Device>::append(state_.narrow.features(0, state_.narrow.count), rows, 0);
+    if (state_.narrow.count > 0) RowOps<Device>::append(state_.narrow.features(0, state_.narrow.count), rows, 0);
     if (state_.wide.count > 0) {
-      RowVerbs<Device>::append(state_.wide.features(0, state_.wide.count), rows, state_.narrow.count);
+      RowOps<Device>::append(state_.wide.features(0, state_.wide.count), rows, state_.narrow.count);
     }
     Mean<Device> mean = Mean<Device>::zeros(dim());
-    RowVerbs<Device>::mean(columns_as_features(rows, 0, n), mean);
-    Matrix<Device> factor = Linalg<Device>::drop_mean_direction(std::move(rows), mean);
-    Linalg<Device>::scale(factor, 1.0 / std::sqrt(divisor));
+    RowOps<Device>::mean(columns_as_features(rows, 0, n), mean);
+    Matrix<Device> factor = MatrixOps<Device>::drop_mean_direction(std::move(rows), mean);
+    MatrixOps<Device>::scale(factor, 1.0 / std::sqrt(divisor));
     return Gaussian<Device>::from_factor(std::move(mean.high), std::move(factor), n);
   }
 
   /// Rows that still wait here leave without a rounding error.
-  bool unmerge_waiting(const State& part) {
+  bool unmerge_pending(const State& part) {
     if (part.count > 0) return false;
     const Index narrow = state_.narrow.find(part.narrow);
     const Index wide = state_.wide.find(part.wide);
     if (narrow < 0 || wide < 0) return false;
     // Both before either, so that a failed one changes nothing.
-    WaitingRows<Device, float> narrow_rest = state_.narrow.without(narrow, part.narrow.count);
-    WaitingRows<Device, double> wide_rest = state_.wide.without(wide, part.wide.count);
+    PendingRows<Device, float> narrow_rest = state_.narrow.without(narrow, part.narrow.count);
+    PendingRows<Device, double> wide_rest = state_.wide.without(wide, part.wide.count);
     state_.narrow = std::move(narrow_rest);
     state_.wide = std::move(wide_rest);
     return true;
@@ -373,7 +373,7 @@ class Moments {
 
   const Index dim_;  // not read from the state, which another thread may be replacing
   const Precision precision_;
-  const typename Device::Place place_ = Device::here();
+  const int device_ = Device::current_device();
   mutable typename Device::Watch watch_;
   mutable State state_;  // what a watch finds out late was so before
   mutable Workspace work_;

@@ -22,51 +22,51 @@ inline bool products_in_float(Precision precision, Index dim) {
 
 /// Rows that wait, as the first `count` columns of a (dim, capacity) matrix.
 template <class Device, class T>
-struct WaitingRows {
+struct PendingRows {
   Matrix<Device, T> columns;
   Index count = 0;
   bool halves = false;  // whether all of them came as numbers of 16 bits
 
-  WaitingRows() = default;
-  WaitingRows(Matrix<Device, T> rows, Index number) : columns(std::move(rows)), count(number) {}
+  PendingRows() = default;
+  PendingRows(Matrix<Device, T> rows, Index number) : columns(std::move(rows)), count(number) {}
   /// As much memory; of what is in it, the rows that wait.
-  WaitingRows(const WaitingRows& other)
+  PendingRows(const PendingRows& other)
       : columns(other.columns.rows(), other.columns.cols()), count(other.count), halves(other.halves) {
     Device::copy(columns.data(), other.columns.data(), static_cast<std::size_t>(columns.rows() * count) * sizeof(T));
   }
-  WaitingRows(WaitingRows&&) noexcept = default;
-  WaitingRows& operator=(const WaitingRows& other) { return *this = WaitingRows(other); }
-  WaitingRows& operator=(WaitingRows&&) noexcept = default;
-  ~WaitingRows() = default;
+  PendingRows(PendingRows&&) noexcept = default;
+  PendingRows& operator=(const PendingRows& other) { return *this = PendingRows(other); }
+  PendingRows& operator=(PendingRows&&) noexcept = default;
+  ~PendingRows() = default;
 
   FeatureView<T> features(Index first, Index n) const { return columns_as_features(columns, first, n); }
 
   void reserve(Index dim, Index needed) {
     if (needed <= columns.cols()) return;
     Matrix<Device, T> larger(dim, std::max(needed, 2 * columns.cols()));
-    if (count > 0) RowVerbs<Device>::append(features(0, count), larger, 0);
+    if (count > 0) RowOps<Device>::append(features(0, count), larger, 0);
     columns = std::move(larger);
   }
 
   template <class S>
   void append(const FeatureView<S>& rows) {  // after reserve
     if (rows.n == 0) return;
-    RowVerbs<Device>::append(rows, columns, count);
+    RowOps<Device>::append(rows, columns, count);
     halves = (count == 0 || halves) && sizeof(S) == 2;
     count += rows.n;
   }
 
   /// Where `part` stands in here as one run of rows, or -1.
-  Index find(const WaitingRows& part) const {
+  Index find(const PendingRows& part) const {
     for (Index first = 0; first + part.count <= count; ++first) {
-      if (RowVerbs<Device>::same_columns(columns, first, part.columns, 0, part.count)) return first;
+      if (RowOps<Device>::same_columns(columns, first, part.columns, 0, part.count)) return first;
     }
     return -1;
   }
 
   /// A copy in which the rows [first, first + n) are left out.
-  WaitingRows without(Index first, Index n) const {
-    WaitingRows rest;
+  PendingRows without(Index first, Index n) const {
+    PendingRows rest;
     // A device that must not allocate later keeps what it has.
     rest.reserve(columns.rows(), Device::kAsynchronous ? columns.cols() : count - n);
     rest.append(features(0, first));
@@ -91,8 +91,8 @@ struct MomentsState {
   Index count = 0;         // rows folded into mean and scatter
   Mean<Device> mean;       // (dim,)
   Matrix<Device> scatter;  // (dim, dim), lower triangle; empty until the first fold
-  WaitingRows<Device, float> narrow;
-  WaitingRows<Device, double> wide;
+  PendingRows<Device, float> narrow;
+  PendingRows<Device, double> wide;
 
   Index num_samples() const { return count + narrow.count + wide.count; }
   RowCounts counts() const { return {count, narrow.count, wide.count, narrow.halves}; }
@@ -105,7 +105,7 @@ struct MomentsState {
 
   bool operator==(const MomentsState& other) const {
     const auto same = [](const auto& a, const auto& b, Index columns) {
-      return RowVerbs<Device>::same_columns(a, 0, b, 0, columns);
+      return RowOps<Device>::same_columns(a, 0, b, 0, columns);
     };
     return dim == other.dim && precision == other.precision && count == other.count &&
            narrow.count == other.narrow.count && wide.count == other.wide.count &&

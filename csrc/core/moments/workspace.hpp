@@ -17,10 +17,10 @@ struct MomentsWorkspace {
   /// Memory of the products in T.
   template <class T>
   struct OfBlock {
-    Matrix<Device, T> centred;  // (dim, kMomentsBlock)
-    Vector<Device, T> origin;   // (dim,)
-    Vector<Device, T> largest;  // (dim,)
-    Matrix<Device, T> product;  // (dim, dim), empty where products go to the scatter directly: those of double, say
+    Matrix<Device, T> centred;    // (dim, kMomentsBlock)
+    Vector<Device, T> origin;     // (dim,)
+    Vector<Device, T> unit_info;  // (dim,)
+    Matrix<Device, T> product;    // (dim, dim), empty where products go to the scatter directly: those of double, say
   };
 
   OfBlock<float> float32;
@@ -52,13 +52,13 @@ struct MomentsWorkspace {
     }
     if (floats && float32.centred.empty()) {
       float32.origin = Vector<Device, float>(dim);
-      float32.largest = Vector<Device, float>(dim);
+      float32.unit_info = Vector<Device, float>(dim);
       if (Device::kFloatProducts) float32.product = Matrix<Device, float>(dim, dim);
       float32.centred = Matrix<Device, float>(dim, kMomentsBlock);
     }
     if (float64.centred.empty()) {
       float64.origin = Vector<Device>(dim);
-      float64.largest = Vector<Device>(dim);
+      float64.unit_info = Vector<Device>(dim);
       float64.centred = Matrix<Device>(dim, kMomentsBlock);
     }
   }

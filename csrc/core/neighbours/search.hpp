@@ -53,7 +53,6 @@ class RowSet {
   Index dim() const {
     return std::visit([](const auto& view) { return view.dim; }, features_);
   }
-  bool holds_doubles() const { return std::holds_alternative<FeatureView<double>>(features_); }
   /// |x_i - origin|, (n,).
   const std::vector<double>& norms() const { return norms_; }
   double farthest() const { return *std::max_element(norms_.begin(), norms_.end()); }
@@ -69,9 +68,9 @@ class RowSet {
   /// Row i in float64, (dim,).
   Vector<Device> row(Index i) const {
     Vector<Device> result(dim());
-    std::visit([&](const auto& view) { RowVerbs<Device>::append(view.rows(i, 1), result, 0); }, features_);
+    std::visit([&](const auto& view) { RowOps<Device>::append(view.rows(i, 1), result, 0); }, features_);
     const double scale = scale_[static_cast<std::size_t>(i)];
-    if (scale != 1.0) Linalg<Device>::scale(result, scale);
+    if (scale != 1.0) MatrixOps<Device>::scale(result, scale);
     return result;
   }
 
@@ -80,26 +79,26 @@ class RowSet {
                          std::vector<double>& distances) const {
     std::vector<double> scale(rows.size());
     for (std::size_t p = 0; p < rows.size(); ++p) scale[p] = scale_[static_cast<std::size_t>(rows[p])];
-    std::visit([&](const auto& view) { RowVerbs<Device>::squared_distances(x, view, rows, scale, distances); },
+    std::visit([&](const auto& view) { RowOps<Device>::squared_distances(x, view, rows, scale, distances); },
                features_);
   }
 
-  /// The rows in the range, less the origin and times `unit`, as RowVerbs::approximate gives them.
+  /// The rows in the range, less the origin and times `unit`, as RowOps::approximate gives them.
   template <class T>
   void approximate(Range range, double unit, Matrix<Device, T>& columns, std::vector<double>& squared_norms,
                    std::vector<double>& errors) const {
     std::vector<double> scale(scale_.begin() + range.first, scale_.begin() + range.last);
     for (double& factor : scale) factor *= unit;
     const auto work = [&](const auto& view) {
-      RowVerbs<Device>::approximate(view.rows(range.first, length(range)), origin_, scale, columns, squared_norms,
-                                    errors);
+      RowOps<Device>::approximate(view.rows(range.first, length(range)), origin_, scale, columns, squared_norms,
+                                  errors);
     };
     std::visit(work, features_);
   }
 
  private:
   [[noreturn]] void reject(const char* name) const {
-    const auto find = [](const auto& view) { return RowVerbs<Device>::first_nonfinite_row(view); };
+    const auto find = [](const auto& view) { return RowOps<Device>::first_nonfinite_row(view); };
     const Index bad = std::visit(find, features_);
     if (bad >= 0) {
       throw InvalidInput(std::string(name) + ": features hold NaN or infinity; the first such row is " +
@@ -122,7 +121,7 @@ class Screen {
   using Product = std::conditional_t<std::is_same_v<T, double>, double, float>;
 
   /// A block of rows.
-  struct Side {
+  struct RowBlock {
     Matrix<Device, T> columns;          // (dim, capacity)
     std::vector<double> squared_norms;  // of the columns, (capacity,)
     std::vector<double> errors;         // |e|, (capacity,)
@@ -157,7 +156,7 @@ class Screen {
   void load_rows(const RowSet<Device>& set, Range rows) { load(a_, set, rows); }
   void load_columns(const RowSet<Device>& set, Range rows) { load(b_, set, rows); }
   /// Of the first m rows that were loaded, with all columns.
-  void multiply(Index m) { RowVerbs<Device>::cross_products(a_.columns, m, b_.columns, length(b_.rows), products_); }
+  void multiply(Index m) { RowOps<Device>::cross_products(a_.columns, m, b_.columns, length(b_.rows), products_); }
 
   /// The pairs in the tile, counted from the blocks' first rows, whose squared distance may be at most
   /// limit(row of the side that is named), a negative limit for none; sign -1: with the columns' rows mirrored at the
@@ -167,7 +166,7 @@ class Screen {
     set_limits(a_, rows, about == About::kRows, b_.largest_error, limit, row_limit_);
     set_limits(b_, columns, about == About::kColumns, a_.largest_error, limit, column_limit_);
     selected_.clear();
-    RowVerbs<Device>::select(products_, rows, columns, sign, row_limit_, column_limit_, selected_);
+    RowOps<Device>::select(products_, rows, columns, sign, row_limit_, column_limit_, selected_);
     return selected_;
   }
 
@@ -185,33 +184,33 @@ class Screen {
   }
 
  private:
-  void load(Side& side, const RowSet<Device>& set, Range rows) {
-    side.rows = rows;
-    set.approximate(rows, unit_, side.columns, side.squared_norms, side.errors);
-    side.largest_error = 0;
-    for (std::size_t i = 0; i < side.errors.size(); ++i) {
+  void load(RowBlock& block, const RowSet<Device>& set, Range rows) {
+    block.rows = rows;
+    set.approximate(rows, unit_, block.columns, block.squared_norms, block.errors);
+    block.largest_error = 0;
+    for (std::size_t i = 0; i < block.errors.size(); ++i) {
       // The float64 numbers that were rounded, and the measure of what that took, are rounded too.
       constexpr double kDouble = std::numeric_limits<double>::epsilon();
-      side.errors[i] = (1 + 1e-6) * side.errors[i] + 4 * kDouble * std::sqrt(side.squared_norms[i]);
-      side.largest_error = std::max(side.largest_error, side.errors[i]);
+      block.errors[i] = (1 + 1e-6) * block.errors[i] + 4 * kDouble * std::sqrt(block.squared_norms[i]);
+      block.largest_error = std::max(block.largest_error, block.errors[i]);
     }
   }
 
   /// |p|^2 + |q|^2 - 2 g - slack <= (sqrt(limit) + |e_p| + |e_q|)^2, solved for g as a sum of what a row and a column
   /// say, each lowered by what rounding to Product may add.
   template <class Limit>
-  void set_limits(const Side& side, Range range, bool limited, double error_of_others, Limit limit,
+  void set_limits(const RowBlock& block, Range range, bool limited, double error_of_others, Limit limit,
                   std::vector<Product>& result) const {
     constexpr double kRounding = 4 * static_cast<double>(std::numeric_limits<Product>::epsilon());
     constexpr double kNever = std::numeric_limits<double>::infinity();
     result.resize(static_cast<std::size_t>(range.last));
     for (Index row = range.first; row < range.last; ++row) {
       const auto i = static_cast<std::size_t>(row);
-      const double norm = side.squared_norms[i];
+      const double norm = block.squared_norms[i];
       double value = (1 - relative_ - kRounding) * norm / 2;
       if (limited) {
-        const double bound = limit(side.rows.first + row);
-        const double reach = std::sqrt(std::max(0.0, bound)) * unit_ + side.errors[i] + error_of_others;
+        const double bound = limit(block.rows.first + row);
+        const double reach = std::sqrt(std::max(0.0, bound)) * unit_ + block.errors[i] + error_of_others;
         value -= ((1 + kRounding) * reach * reach + underflow_) / 2;
         if (bound < 0) value = kNever;
       }
@@ -219,8 +218,8 @@ class Screen {
     }
   }
 
-  Side a_;
-  Side b_;
+  RowBlock a_;
+  RowBlock b_;
   Matrix<Device, Product> products_;  // (row block, column block)
   std::vector<Product> row_limit_;
   std::vector<Product> column_limit_;

@@ -231,19 +231,19 @@ NgramList NgramTally::most_common(Index k) const {
   std::nth_element(counts.begin(), counts.begin() + (k - 1), counts.end(), std::greater<>());
   const NgramList candidates = at_least(counts[k - 1]);
 
-  // The places of the words in the order of their code points, in which symbols of the level of characters are.
-  std::vector<Symbol> places(static_cast<std::size_t>(words_.size()));
-  std::vector<Symbol> sorted(places.size());
+  // The ranks of the words in the order of their code points, in which symbols of the level of characters are.
+  std::vector<Symbol> ranks(static_cast<std::size_t>(words_.size()));
+  std::vector<Symbol> sorted(ranks.size());
   std::iota(sorted.begin(), sorted.end(), Symbol{0});
   std::sort(sorted.begin(), sorted.end(), [&](Symbol a, Symbol b) { return words_[a] < words_[b]; });
-  for (Symbol place = 0; place < sorted.size(); ++place) places[sorted[place]] = place;
-  const auto place_of = [&](Symbol symbol) { return places.empty() ? symbol : places[symbol]; };
+  for (Symbol rank = 0; rank < sorted.size(); ++rank) ranks[sorted[rank]] = rank;
+  const auto rank_of = [&](Symbol symbol) { return ranks.empty() ? symbol : ranks[symbol]; };
 
   const auto symbols_of = [&](Index ngram) { return candidates.symbols.data() + ngram * n_; };
   const auto comes_first = [&](Index a, Index b) {
     if (candidates.counts[a] != candidates.counts[b]) return candidates.counts[a] > candidates.counts[b];
     return std::lexicographical_compare(symbols_of(a), symbols_of(a) + n_, symbols_of(b), symbols_of(b) + n_,
-                                        [&](Symbol x, Symbol y) { return place_of(x) < place_of(y); });
+                                        [&](Symbol x, Symbol y) { return rank_of(x) < rank_of(y); });
   };
   std::vector<Index> order(candidates.counts.size());
   std::iota(order.begin(), order.end(), Index{0});
