@@ -39,29 +39,31 @@ struct Samples {
 
   CpuGaussian a() const { return moments_of(rows1).stats(1); }
   CpuGaussian b() const { return moments_of(rows2).stats(1); }
-  const M& of(Operand operand) const { return side == Operand::kFirst ? rows1 : rows2; }
+  const M& of(Operand operand) const { return operand == Operand::kFirst ? rows1 : rows2; }
   Samples without(Operand operand, Index i) const {
-    return side == Operand::kFirst ? Samples{without_row(rows1, i), rows2} : Samples{rows1, without_row(rows2, i)};
+    return operand == Operand::kFirst ? Samples{without_row(rows1, i), rows2} : Samples{rows1, without_row(rows2, i)};
   }
   /// What one row weighs: the error of its distances is counted in this.
   double share(Operand operand) const {
     const FrechetTerms terms = frechet_terms(a(), b());
-    return (terms.mean_term + terms.trace1 + terms.trace2) / as_double(of(side).cols());
+    return (terms.mean_term + terms.trace1 + terms.trace2) / as_double(of(operand).cols());
   }
 };
 
 /// Rows of samples that leave none alone in a direction when one is taken out.
-bool alone(const Samples& samples, Operand operand) { return samples.of(side).cols() <= samples.of(side).rows() + 1; }
+bool alone(const Samples& samples, Operand operand) {
+  return samples.of(operand).cols() <= samples.of(operand).rows() + 1;
+}
 
 /// Both numbers of every `step`-th row against those of the other rows, `error` of its share.
 void check_rows(const Samples& samples, Operand operand, const WithoutRow& found, double error, Index step = 1) {
-  for (Index i = 0; i < samples.of(side).cols(); i += step) {
-    const Samples rest = samples.without(side, i);
+  for (Index i = 0; i < samples.of(operand).cols(); i += step) {
+    const Samples rest = samples.without(operand, i);
     const FrechetTerms terms = frechet_terms(rest.a(), rest.b());
-    const double tolerance = error * samples.share(side) + terms.rounding;
+    const double tolerance = error * samples.share(operand) + terms.rounding;
     CHECK_CLOSE(found.distance[static_cast<std::size_t>(i)], terms.distance(), tolerance);
     // Fewer than 2 degrees of freedom for a direction are outside of what the correction is for.
-    if (rest.of(side).cols() < 3 || rest.rows1.cols() <= 2 * rest.rows1.rows() ||
+    if (rest.of(operand).cols() < 3 || rest.rows1.cols() <= 2 * rest.rows1.rows() ||
         rest.rows2.cols() <= 2 * rest.rows2.rows()) {
       continue;
     }
@@ -73,7 +75,8 @@ void check_rows(const Samples& samples, Operand operand, const WithoutRow& found
 void check_against_brute_force(const Samples& samples) {
   CpuJackknife all = jackknife(samples.a(), samples.b());
   for (const Operand operand : {Operand::kFirst, Operand::kSecond}) {
-    check_rows(samples, side, all.without(side, view(samples.of(side))), alone(samples, side) ? kAlone : kQuadrature);
+    check_rows(samples, operand, all.without(operand, view(samples.of(operand))),
+               alone(samples, operand) ? kAlone : kQuadrature);
   }
 }
 

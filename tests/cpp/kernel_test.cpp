@@ -247,9 +247,9 @@ TEST(squared_terms_are_those_of_a_plain_loop) {
   const Matrix<Cpu, float> a = narrowed(map(random.matrix(6, 50), [](double v) { return v + 0.5; }));
   const Matrix<Cpu, float> b = narrowed(map(random.matrix(6, 4100), [](double v) { return v + 0.7; }));
   const KernelRows sides[] = {{view(a), "a"}, {view(b), "b"}};
-  const kernel::Pair<Cpu> pair(sides[0], sides[1]);
+  const kernel::CentredSets<Cpu> centred(sides[0], sides[1]);
   const PolynomialKernel function = PolynomialOptions{}.checked(6);
-  const auto found = kernel::squared_terms(function, pair);
+  const auto found = kernel::squared_terms(function, centred);
   CHECK(found.has_value());
   const M rows[] = {widened(a), widened(b)};
   const auto sum = [&](int k, int l) {
@@ -259,7 +259,7 @@ TEST(squared_terms_are_those_of_a_plain_loop) {
         if (k == l && i == j) continue;
         double inner = 0;
         for (Index d = 0; d < 6; ++d) inner += rows[k].column(i)[d] * rows[l].column(j)[d];
-        const double e = function.gamma * (inner - pair.squared_centre);
+        const double e = function.gamma * (inner - centred.squared_centre);
         total += e * e;
       }
     }
@@ -273,7 +273,7 @@ TEST(squared_terms_are_those_of_a_plain_loop) {
   // Where float32 is too narrow there are none.
   const Matrix<Cpu, float> huge = narrowed(map(widened(a), [](double v) { return v * 1e30; }));
   const KernelRows far[] = {{view(huge), "a"}, {view(huge), "b"}};
-  CHECK(!kernel::squared_terms(function, kernel::Pair<Cpu>(far[0], far[1])).has_value());
+  CHECK(!kernel::squared_terms(function, kernel::CentredSets<Cpu>(far[0], far[1])).has_value());
 }
 
 TEST(the_distance_is_the_plain_formula_in_every_arithmetic) {
