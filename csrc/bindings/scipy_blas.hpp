@@ -1,6 +1,7 @@
 // SciPy's BLAS and LAPACK: the addresses that scipy.linalg.cython_blas and cython_lapack offer to other compiled code.
 #pragma once
 
+#include <pybind11/gil_safe_call_once.h>
 #include <pybind11/pybind11.h>
 
 #include <string>
@@ -47,18 +48,20 @@ class IdleThreadsSleep {
   bool set_ = false;
 };
 
-/// Looks SciPy up at first use, so that importing the package does not. Call with the GIL held.
+/// Finds SciPy's BLAS at first use, so that importing the package does not import SciPy. Call with the GIL held.
 inline void require_blas() {
-  static bool loaded = false;
-  if (loaded) return;
-  const IdleThreadsSleep sleep;
-  lapack::load(
-      [](const char* module, const char* name) {
-        const py::object capsule = routine_capsule(module, name);
-        return PyCapsule_GetPointer(capsule.ptr(), PyCapsule_GetName(capsule.ptr()));
-      },
-      integer_width());
-  loaded = true;
+  // The import may release the GIL, so other threads can get here meanwhile; they must not hold the GIL as they wait.
+  PYBIND11_CONSTINIT static py::gil_safe_call_once_and_store<bool> loaded;
+  loaded.call_once_and_store_result([] {
+    const IdleThreadsSleep sleep;
+    lapack::load(
+        [](const char* module, const char* name) {
+          const py::object capsule = routine_capsule(module, name);
+          return PyCapsule_GetPointer(capsule.ptr(), PyCapsule_GetName(capsule.ptr()));
+        },
+        integer_width());
+    return true;
+  });
 }
 
 }  // namespace fidfast::bindings
