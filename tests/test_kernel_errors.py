@@ -87,6 +87,6 @@ def test_files_without_features(tmp_path, monkeypatch):
 def test_subsets_of_rows_that_are_not_there(rows):
     subsets = np.array(rows)
     with pytest.raises(
-        ValueError, match=f"features_a has 20 rows, but a subset asks for row {rows[0][rows[0][0] == 0]}"
+        ValueError, match=f"row {rows[0][rows[0][0] == 0]} of a subset is out of range: features_a has 20 rows"
     ):
         fidfast._core.kid_of_subsets(ROWS, ROWS, subsets, subsets * 0 + [0, 1], 3, None, 1.0, "float32")

@@ -11,7 +11,7 @@ using cuda::current;
 
 int Cuda::current_device() { return current().device(); }
 
-bool Cuda::multiplies_in_float(bool halves) { return halves && current().is_slow_in_double(); }
+bool Cuda::multiplies_in_float(bool all_16_bit) { return all_16_bit && current().is_slow_in_double(); }
 
 void* Cuda::allocate(std::size_t bytes) {
   if (bytes == 0) return nullptr;

@@ -20,7 +20,7 @@ struct Cuda {
   static constexpr bool kAsynchronous = true;
   static constexpr bool kFloatProducts = false;
   /// On tensor cores, where products of 16 bits are exact, and float64 is slow.
-  static bool multiplies_in_float(bool halves);
+  static bool multiplies_in_float(bool all_16_bit);
 
   /// Throws cuda::OutOfMemory.
   static void* allocate(std::size_t bytes);

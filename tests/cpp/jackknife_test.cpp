@@ -345,15 +345,17 @@ TEST(extreme_scales_change_no_digit) {
 TEST(what_cannot_be_left_out_is_refused) {
   Random random(12);
   const Samples samples{random.rows(4, 10), random.rows(4, 2)};
-  CHECK_THROWS(jackknife(samples.a(), samples.b()), InvalidInput, "leaving a row out needs at least 3 samples, got 2");
+  CHECK_THROWS(jackknife(samples.a(), samples.b()), InvalidInput, "leaving a row out needs at least 3 rows, got 2");
   CHECK_THROWS(jackknife(samples.a(), CpuGaussian::checked(V::zeros(4), M::zeros(4, 4), 0)), InvalidInput,
                "at least 3 samples, got 0");
   CpuJackknife first = jackknife(samples.a(), samples.b(), {true, false});
-  CHECK_THROWS(first.without(Operand::kSecond, view(samples.rows2)), InvalidInput, "said to have no rows");
+  CHECK_THROWS(first.without(Operand::kSecond, view(samples.rows2)), InvalidInput,
+               "was created without rows for this Gaussian");
   CHECK_THROWS(first.without(Operand::kFirst, view(random.matrix(5, 10))), InvalidInput,
                "features have 5 columns, but the Gaussians have dim 4");
   CpuJackknife values(samples.a(), samples.b(), {true, false}, Precision::kFloat32, false);
-  CHECK_THROWS(values.without(Operand::kFirst, view(samples.rows1)), InvalidInput, "said to have no rows");
+  CHECK_THROWS(values.without(Operand::kFirst, view(samples.rows1)), InvalidInput,
+               "was created without rows for this Gaussian");
   const CpuGaussian wide = moments_of(random.matrix(5, 10)).stats(1);
-  CHECK_THROWS(jackknife(samples.a(), wide), InvalidInput, "the first Gaussian has dim 4, the second 5");
+  CHECK_THROWS(jackknife(samples.a(), wide), InvalidInput, "gaussian1 has dim 4, but gaussian2 has dim 5");
 }

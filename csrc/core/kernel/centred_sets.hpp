@@ -1,4 +1,4 @@
-// Two sets of rows about one centre, and all that kernel distances take from them in float64.
+// Two sets of rows about a common centre, with the quantities that kernel distances need in float64.
 #pragma once
 
 #include <algorithm>
@@ -20,7 +20,7 @@
 
 namespace fidfast {
 
-/// One set of a kernel distance: rows that somebody else owns, and the name of the argument, for errors.
+/// Rows that the caller owns, and the name of the argument for error messages.
 struct KernelRows {
   AnyFeatures features;
   const char* name;
@@ -36,7 +36,7 @@ struct KernelRows {
 
 namespace kernel {
 
-/// The rows of one set about the centre c, and what is known of each in float64.
+/// One set of rows x_i about the centre c.
 template <class Device>
 struct CentredSet {
   const KernelRows* rows;
@@ -65,14 +65,14 @@ void require_finite_rows(const KernelRows& rows) {
                      std::to_string(bad));
 }
 
-/// Both sets about a centre midway between their means.
+/// Both sets, about the midpoint of their means.
 template <class Device>
 struct CentredSets {
   CentredSet<Device> sets[2];
   Vector<Device> centre;  // (dim,)
   double squared_centre = 0;
   double farthest = 0;  // the largest |x - c|
-  double typical = 0;   // the root of the mean of their squares
+  double typical = 0;   // root mean square of |x - c|
 
   CentredSets(const KernelRows& a, const KernelRows& b) : sets{{&a, {}, {}, {}, {}, {}}, {&b, {}, {}, {}, {}, {}}} {
     const Index dim = a.dim();
@@ -135,8 +135,8 @@ struct CentredSets {
   }
 };
 
-/// sum_i x_i x_i^T (dim, dim) of the rows about the centre, lower triangle, from products in float32 folded into
-/// float64; empty where they leave float32.
+/// sum_i (x_i - c) (x_i - c)^T (dim, dim), lower triangle, from float32 products accumulated in float64. Empty if the
+/// products leave the range of float32.
 template <class Device>
 Matrix<Device> scatter_about_centre(const CentredSet<Device>& set, const Vector<Device>& centre) {
   constexpr Index kBlock = 2048;
@@ -167,7 +167,7 @@ Matrix<Device> scatter_about_centre(const CentredSet<Device>& set, const Vector<
     return false;
   };
   if (!std::visit(add, set.rows->features)) return {};
-  // So far it is about the rounded centre; from there to the mean it is the remainder and `to_mean`.
+  // So far the scatter is about the centre rounded to float32; the remainder is the vector from there to the centre.
   Mean<Device> from_rounded{std::move(remainder), Vector<Device>::zeros(dim)};
   MatrixOps<Device>::advance(from_rounded, 1.0, to_mean);
   MatrixOps<Device>::add_symmetric(scatter, 0.0, scatter, -n, from_rounded.high);
@@ -175,22 +175,22 @@ Matrix<Device> scatter_about_centre(const CentredSet<Device>& set, const Vector<
   return scatter;
 }
 
-/// Sums of e_ij^2 over the pairs of two sets, and over the pairs of unlike rows of each.
+/// Sums of e_ij^2 over the pairs of distinct rows of each set, and over the pairs of rows of both.
 struct SquaredTerms {
-  double coefficient = 0;  // of e^2 in the kernel's function
+  double coefficient = 0;  // of e^2 in the kernel function
   double own[2] = {0, 0};
   double cross = 0;
 };
 
-/// With e_ij = u_i + v_j + w p_ij. What is of second order in the products p_ij is the trace of a product of scatters:
-/// sum_ij (x_i . y_j)^2 = tr(sum_i x_i x_i^T sum_j y_j y_j^T). Nothing where float32 is too narrow for these.
+/// For e_ij = u_i + v_j + w p_ij. The terms of second order in p_ij are the trace of a product of scatters:
+/// sum_ij (x_i . y_j)^2 = tr(sum_i x_i x_i^T sum_j y_j y_j^T). Empty if the scatters leave the range of float32.
 template <class Device>
 std::optional<SquaredTerms> squared_terms(const PolynomialKernel& kernel, const CentredSets<Device>& centred) {
   const double w = kernel.weight();
   Matrix<Device> scatters[2];            // (dim, dim), lower triangles
   double sums[2] = {0, 0};               // sum_i u_i
   double squares[2] = {0, 0};            // sum_i u_i^2
-  double with[2][2] = {{0, 0}, {0, 0}};  // sum_i u_i x_i . sum_j y_j, of each set with each
+  double with[2][2] = {{0, 0}, {0, 0}};  // sum_i u_i x_i . sum_j y_j for each two sets
   double like[2] = {0, 0};               // sum_i e_ii^2
   for (int k = 0; k < 2; ++k) {
     const CentredSet<Device>& set = centred.sets[k];

@@ -1,13 +1,14 @@
 // Sums of a kernel over all pairs of rows of two sets, tile by tile.
 //
-// Both kernels are functions f of e_ij = u_i + v_j + w p_ij with p_ij = (x_i - c) . (y_j - c), for any point c. Three
-// things make the sums more accurate than the products they are made of. With c amid the rows p is small, and so is its
-// rounding. What a kernel is at e = 0 is a constant, which drops out of a discrepancy and is left out from the start,
-// so that nothing large cancels. And what is linear in e, where most of the discrepancy is, needs no products of pairs:
-// sum_j p_ij = (x_i - c) . sum_j (y_j - c), exactly in float64. Only the rest, of the order of e^2, takes p from
-// products of low precision: of float32, or of rows rounded to integers where a device multiplies these faster.
-// Integers of 8 bits are too coarse for that: with them the sums of e^2 are those of the scatters, and only e^3 is of
-// products.
+// Both kernels are functions f of e_ij = u_i + v_j + w p_ij with p_ij = (x_i - c) . (y_j - c), for any centre c. The
+// sums are more accurate than the products p_ij for three reasons:
+//   - With c between the means p is small, and so is its rounding error.
+//   - f(0) is a constant that cancels in the MMD. It is left out from the start, so no large numbers cancel.
+//   - The linear part in e, which makes up most of the MMD, needs no products of pairs:
+//     sum_j p_ij = (x_i - c) . sum_j (y_j - c), computed in float64.
+// Only the terms of order e^2 and higher use products in low precision: float32, or 16-bit integers where they are
+// faster. 8-bit integers are too coarse for e^2: with them the sums of e^2 are computed from the scatters, and only the
+// terms of order e^3 use the products.
 #pragma once
 
 #include <algorithm>
@@ -28,7 +29,7 @@
 
 namespace fidfast {
 
-/// Sums of a kernel k, less a constant, over pairs of rows a_i and b_j; of one set only over pairs of unlike rows.
+/// Sums of a kernel k less a constant, over pairs of distinct rows of one set and over pairs of rows of both sets.
 struct KernelSums {
   std::vector<double> aa;  // (n_a,) sum_{j != i} k(a_i, a_j)
   std::vector<double> bb;  // (n_b,) sum_{j != i} k(b_i, b_j)
@@ -41,18 +42,17 @@ struct KernelSums {
 
 namespace kernel {
 
-/// The products of both sets' rows in T: float, double, or an integer for rows rounded after they are multiplied by
-/// `unit`.
+/// Tiles of products of rows in T: float, double or an integer type. Rows are multiplied by `scaling` and rounded to T.
 template <class Device, class T, class Kernel>
 class Tiles {
  public:
-  Tiles(const Kernel& kernel, const CentredSets<Device>& centred, double unit)
-      : kernel_(kernel), centred_(centred), unit_(unit) {
+  Tiles(const Kernel& kernel, const CentredSets<Device>& centred, double scaling)
+      : kernel_(kernel), centred_(centred), scaling_(scaling) {
     Index rows = 0;
     for (int set = 0; set < 2; ++set) {
       const Index n = centred.sets[set].n();
       const Index blocks = (n + kMostRows - 1) / kMostRows;
-      block_rows_[set] = (n + blocks - 1) / blocks;  // of nearly equal size: a narrow tile is a slow one
+      block_rows_[set] = (n + blocks - 1) / blocks;  // nearly equal sizes: narrow tiles are slow
       rows = std::max(rows, block_rows_[set]);
       terms_[set] = Vector<Device>(n);
       own_[set] = Vector<Device>::zeros(n);
@@ -64,7 +64,7 @@ class Tiles {
     products_ = Matrix<Device, Product>(rows, rows);
   }
 
-  /// With the sums of squared terms, what is of second order is theirs.
+  /// If `exact` is given, the terms of second order are taken from it.
   KernelSums sums(const std::optional<SquaredTerms>& exact = std::nullopt) {
     const double linear = kernel_.linear(centred_.squared_centre, centred_.farthest);
     TileSquares squares[2];
@@ -104,13 +104,13 @@ class Tiles {
  private:
   using Product = std::conditional_t<std::is_same_v<T, double>, double, float>;
 
-  /// Rows a block holds: enough that the products dwarf the passes over blocks and tile, few enough for the cache.
+  /// Rows in a block: enough for the products to dominate the passes over blocks and tile, few enough for the cache.
   static constexpr Index kMostRows = 2048;
 
-  /// That blocks may take which are kept, so as not to be read again.
+  /// Memory for blocks that are kept instead of being read again.
   static constexpr Index kMostBytes = Index{1} << 27;
 
-  /// A block of rows less the centre, times the unit.
+  /// A block of rows less the centre, times the scaling.
   struct Slot {
     Matrix<Device, T> columns;  // (dim, >= n)
     int set = -1;
@@ -118,12 +118,12 @@ class Tiles {
     Index n = 0;
   };
 
-  /// The block of this set that begins with row `first`, read where it is not at hand; `kept` stays.
+  /// The block of this set that begins with row `first`; reads it if necessary, and does not evict `kept`.
   const Slot& fetch(int set, Index first, const Slot* kept) {
     for (const Slot& slot : slots_) {
       if (slot.set == set && slot.first == first) return slot;
     }
-    // Where they do not all fit, the last ones come and go, and those before them are read once.
+    // If not all blocks fit, only the last two slots are reused; the blocks in the others are read once.
     const bool full = slots_.size() == slots_.capacity();
     if (!full) slots_.push_back({Matrix<Device, T>(centred_.centre.size(), rows_)});
     Slot& slot = kept == &slots_.back() ? slots_[slots_.size() - 2] : slots_.back();
@@ -131,16 +131,16 @@ class Tiles {
     slot.set = set;
     slot.first = first;
     slot.n = std::min(block_rows_[set], rows.n() - first);
-    const std::vector<double> scale(static_cast<std::size_t>(slot.n), unit_);
+    const std::vector<double> scale(static_cast<std::size_t>(slot.n), scaling_);
     std::vector<double> terms;
     const auto work = [&](const auto& view) {
       RowOps<Device>::approximate(view.rows(first, slot.n), centred_.centre, scale, slot.columns, terms, errors_);
     };
     std::visit(work, rows.rows->features);
     for (std::size_t i = 0; i < terms.size(); ++i) {
-      // A distance of rounded rows wants their own norms: so it is never below zero, and exact for equal rows.
+      // Norms of the rounded rows make their distance nonnegative, and exactly 0 for equal rows.
       const std::size_t row = static_cast<std::size_t>(first) + i;
-      terms[i] = kernel_.term(rows.with_centre[row], Kernel::kTermsOfNorms ? terms[i] / (unit_ * unit_) : 0.0);
+      terms[i] = kernel_.term(rows.with_centre[row], Kernel::kTermsOfNorms ? terms[i] / (scaling_ * scaling_) : 0.0);
     }
     Device::copy(terms_[set].data() + first, terms.data(), terms.size() * sizeof(double));
     return slot;
@@ -156,16 +156,16 @@ class Tiles {
 
   TileSquares add(double linear, const TileAxis<Device>& rows, const TileAxis<Device>& columns, bool below_diagonal) {
     return RowOps<Device>::add_function_sums(kernel_.function(centred_.squared_centre), linear,
-                                             kernel_.weight() / (unit_ * unit_), products_, rows, columns,
+                                             kernel_.weight() / (scaling_ * scaling_), products_, rows, columns,
                                              below_diagonal);
   }
 
-  /// What the sum of all is short of, in equal parts: what a single one is short of is not known.
+  /// Distributes the missing part of the total evenly: the parts of single rows are not available.
   static void add_evenly(double missing, std::vector<double>& sums) {
     for (double& sum : sums) sum += missing / static_cast<double>(sums.size());
   }
 
-  /// What is linear in e, from the sums of the rows in float64.
+  /// Adds the part that is linear in e, from sums of rows in float64.
   void add_linear(double linear, int k, std::vector<double>& own, std::vector<double>& cross) const {
     if (linear == 0) return;
     const CentredSet<Device>& set = centred_.sets[k];
@@ -191,23 +191,23 @@ class Tiles {
 
   const Kernel& kernel_;
   const CentredSets<Device>& centred_;
-  double unit_;
+  double scaling_;
   Index block_rows_[2];
   Index rows_;  // of the largest block
   std::vector<Slot> slots_;
   std::vector<double> errors_;
   Matrix<Device, Product> products_;  // (rows, rows)
   Vector<Device> terms_[2];           // (n,) u_i, v_j
-  Vector<Device> own_[2];             // (n,) sums over pairs of one set, and
-  Vector<Device> cross_[2];           // (n,) over pairs of both, without what is linear
+  Vector<Device> own_[2];             // (n,) sums over pairs of one set, without the linear part
+  Vector<Device> cross_[2];           // (n,) sums over pairs of both sets, likewise
 };
 
-/// The number by which rows are multiplied before they are rounded to bytes, or 0 where bytes are too coarse or not
-/// worth it. Rounding to steps of 1 / unit gives e_ij an error of standard deviation s = w |x| / (unit sqrt(6)), which
-/// only terms of third order know. Row for row that is e^2 s beside the f'(0) e whose scatter over rows makes the
-/// standard error, so |e| s / f'(0) of it at most, with f'(0) of the order of the kernel at the centre squared.
+/// Scaling of rows before rounding to 8-bit integers, or 0 if these are too coarse or not worthwhile. Rounding gives
+/// e_ij an error with standard deviation s = w |x| / (scaling sqrt(6)), which enters the terms of third order only. For
+/// each row that is e^2 s, compared with the linear term f'(0) e whose spread over rows makes up the standard error: at
+/// most |e| s / f'(0) of it, where f'(0) is of the order of the squared kernel at the centre.
 template <class Device>
-double unit_of_bytes(const PolynomialKernel& kernel, const CentredSets<Device>& centred) {
+double int8_scaling(const PolynomialKernel& kernel, const CentredSets<Device>& centred) {
   constexpr double kMostError = 3e-4;
   const Index dim = centred.centre.size();
   const bool many = std::min(centred.sets[0].n(), centred.sets[1].n()) >= 2 * dim;  // the scatters cost as n dim
@@ -218,14 +218,14 @@ double unit_of_bytes(const PolynomialKernel& kernel, const CentredSets<Device>& 
     const auto measure = [&](const auto& view) { return RowOps<Device>::largest_deviation(view, centred.centre); };
     largest = std::max(largest, std::visit(measure, set.rows->features));
   }
-  const double unit = std::numeric_limits<std::int8_t>::max() / largest;
+  const double scaling = std::numeric_limits<std::int8_t>::max() / largest;
   const double at_centre = kernel.weight() * centred.squared_centre + kernel.coef0;
   const double term = kernel.weight() * centred.typical * centred.typical;
-  const double rounding = kernel.weight() * centred.typical / (unit * std::sqrt(6.0));
-  return term * rounding <= kMostError * at_centre * at_centre ? unit : 0;
+  const double rounding = kernel.weight() * centred.typical / (scaling * std::sqrt(6.0));
+  return term * rounding <= kMostError * at_centre * at_centre ? scaling : 0;
 }
 
-/// The sums in the arithmetic that is asked for, or better.
+/// The sums in the given precision or better.
 template <class Device, class Kernel>
 KernelSums sums(const Kernel& kernel, const KernelRows& a, const KernelRows& b, Precision precision) {
   const CentredSets<Device> centred(a, b);
@@ -234,12 +234,12 @@ KernelSums sums(const Kernel& kernel, const KernelRows& a, const KernelRows& b, 
     return Tiles<Device, double, Kernel>(kernel, centred, product_scale<double>(dim, centred.farthest)).sums();
   }
   if constexpr (std::is_same_v<Kernel, PolynomialKernel>) {
-    const double unit = unit_of_bytes(kernel, centred);
-    const std::optional<SquaredTerms> exact = unit > 0 ? squared_terms(kernel, centred) : std::nullopt;
-    if (exact) return Tiles<Device, std::int8_t, Kernel>(kernel, centred, unit).sums(exact);
+    const double scaling = int8_scaling(kernel, centred);
+    const std::optional<SquaredTerms> exact = scaling > 0 ? squared_terms(kernel, centred) : std::nullopt;
+    if (exact) return Tiles<Device, std::int8_t, Kernel>(kernel, centred, scaling).sums(exact);
   }
-  // Integers have one unit for all rows: with 2,048 columns it leaves the longest row 10 bits a number, a typical one
-  // fewer by what it is shorter. Beyond three bits less, floats are better.
+  // Integers have one scaling for all rows: with 2,048 columns the longest row has 10 bits a number, and a row of half
+  // the length one bit less. If typical rows lose more than three bits, float32 is more accurate.
   constexpr double kMostUneven = 8;
   const bool even = centred.farthest <= kMostUneven * centred.typical;
   if (RowOps<Device>::has_integer_products() && even && kernel.linear(centred.squared_centre, centred.farthest) != 0) {

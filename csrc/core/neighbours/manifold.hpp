@@ -1,10 +1,10 @@
-// What the neighbours of features tell: precision and recall (Kynkäänniemi et al., "Improved Precision and Recall
-// Metric for Assessing Generative Models", 2019), density and coverage (Naeem et al., "Reliable Fidelity and Diversity
-// Metrics for Generative Models", 2020), and the nearest cosine of memorization-informed FID (Bai et al., "On Training
-// Sample Memorization", 2021).
+// Metrics based on nearest neighbours: precision and recall (Kynkäänniemi et al., "Improved Precision and Recall Metric
+// for Assessing Generative Models", 2019), density and coverage (Naeem et al., "Reliable Fidelity and Diversity Metrics
+// for Generative Models", 2020), and the cosine distance of memorization-informed FID (Bai et al., "On Training Sample
+// Memorization", 2021).
 //
-// Rows come in blocks, and no matrix of all distances exists. The distances within a set are computed for half of the
-// pairs, those across the sets once for both directions.
+// Rows are processed in blocks; the full distance matrix is never stored. Distances within a set are computed for half
+// of the pairs, and distances between the sets once for both directions.
 #pragma once
 
 #include <algorithm>
@@ -23,42 +23,43 @@
 
 namespace fidfast {
 
-/// A ball around each row, out to its k-th nearest neighbour in the same set, which is not the row itself.
+/// A ball around each row whose radius is the distance to its k-th nearest neighbour in the same set.
 struct BallRule {
   Index k = 1;
-  bool inclusive = false;  // whether a row at exactly the radius is within
-  bool recall = false;     // whether there are balls around generated rows too
+  bool inclusive = false;  // whether a row at exactly the radius is in the ball
+  bool recall = false;     // whether to compute recall, which needs balls around samples too
 };
 
-/// Shares of rows, from 0 to 1, but density, a mean of counts over k. recall is 0 where it was not asked for.
+/// precision, recall and coverage are fractions; density may exceed 1. recall is 0 if BallRule::recall is false.
 struct ManifoldMetrics {
-  double precision = 0;  // generated rows in at least one reference ball
-  double recall = 0;     // reference rows in at least one generated ball
-  double density = 0;    // reference balls that hold a generated row, over k
-  double coverage = 0;   // reference balls that hold at least one generated row
+  double precision = 0;  // samples in at least one reference ball
+  double recall = 0;     // reference rows in at least one ball around a sample
+  double density = 0;    // mean number of reference balls that hold a sample, divided by k
+  double coverage = 0;   // reference balls that hold at least one sample
 };
 
 namespace detail {
 
-/// Whether what rows lose as 16-bit integers is little beside their distances. All share one unit, which a single row
-/// far out makes coarse.
+/// Whether rounding rows to 16-bit integers is precise enough. All rows share one scaling, so a single distant row
+/// makes it coarse.
 template <class Device>
-bool integers_serve(const RowSet<Device>& one, const RowSet<Device>& other) {
+bool int16_suffices(const RowSet<Device>& one, const RowSet<Device>& other) {
   constexpr double kLevels = 32768;
-  constexpr double kShare = 1.0 / 512;  // of a typical row's norm: a squared distance is off by some hundredth at most
+  constexpr double kShare =
+      1.0 / 512;  // of a typical norm: squared distances have a relative error of about 1 % at most
   const auto sum = [](const std::vector<double>& norms) { return std::accumulate(norms.begin(), norms.end(), 0.0); };
   const double typical = (sum(one.norms()) + sum(other.norms())) / static_cast<double>(one.size() + other.size());
   const double lost = std::sqrt(static_cast<double>(one.dim()) / 12) / kLevels;
   return RowOps<Device>::has_integer_products() && lost * std::max(one.farthest(), other.farthest()) < kShare * typical;
 }
 
-/// work(screen, effort, limited) in the quickest arithmetic that leaves few pairs in doubt. It returns false to be
-/// begun anew in a finer one, which it may do where `limited`.
+/// Calls work(screen, effort, limited) with screens of increasing precision until it returns true. If `limited`, it may
+/// return false because too many pairs are undecided.
 template <class Device, class Work>
-void in_sufficient_arithmetic(const RowSet<Device>& one, const RowSet<Device>& other, Effort effort, Work work) {
+void with_sufficient_precision(const RowSet<Device>& one, const RowSet<Device>& other, Effort effort, Work work) {
   const double farthest = std::max(one.farthest(), other.farthest());
   const Index n = std::max(one.size(), other.size());
-  if (integers_serve(one, other)) {
+  if (int16_suffices(one, other)) {
     Screen<Device, std::int16_t> screen(one.dim(), farthest, n);
     if (work(screen, effort, true)) return;
   }
@@ -72,7 +73,7 @@ void in_sufficient_arithmetic(const RowSet<Device>& one, const RowSet<Device>& o
 
 inline Range block_range(Index first, Index count, Index n) { return {first, std::min(first + count, n)}; }
 
-/// Decides what `nearest` holds for row i of `mine`: rows of `others`.
+/// Nearest::decide for row i of `mine`, whose candidates are rows of `others`.
 template <class Device>
 void decide(Nearest& nearest, Index i, const RowSet<Device>& mine, const RowSet<Device>& others, Effort& effort) {
   const auto exact = [&](const std::vector<Index>& rows, double sign, std::vector<double>& distances) {
@@ -83,11 +84,12 @@ void decide(Nearest& nearest, Index i, const RowSet<Device>& mine, const RowSet<
   effort.exact += nearest.decide(i, exact);
 }
 
-/// Shows the rows of one side of a tile those of the other, of which each was shown `seen` already. At first in small
-/// numbers, so that the limits sink before many have to be looked at.
+/// Offers each row of the tile (of its columns, if `about` says so) the rows of the other axis as candidates. `seen`:
+/// number of candidates that each row has been offered before. The first batches are small, so that the limits
+/// decrease before many candidates have to be examined.
 template <class Device, class T, class Skip, class Decide>
-void show(Screen<Device, T>& screen, Nearest& nearest, typename Screen<Device, T>::About about, Range rows,
-          Range columns, Index first_row, Index first_column, Index seen, double sign, Skip skip, Decide decide_row) {
+void offer(Screen<Device, T>& screen, Nearest& nearest, typename Screen<Device, T>::About about, Range rows,
+           Range columns, Index first_row, Index first_column, Index seen, double sign, Skip skip, Decide decide_row) {
   const bool about_rows = about == Screen<Device, T>::About::kRows;
   const Range others = about_rows ? columns : rows;
   const Index own_first = about_rows ? first_row : first_column;
@@ -109,15 +111,15 @@ void show(Screen<Device, T>& screen, Nearest& nearest, typename Screen<Device, T
   }
 }
 
-/// The k nearest neighbours of every row within its own set, decided. False where too many are in doubt.
+/// Finds the k nearest neighbours of every row within its own set. Returns false if too many pairs are undecided.
 template <class Device, class T>
 bool find_within(const RowSet<Device>& set, Screen<Device, T>& screen, Nearest& nearest, Effort& effort, bool limited) {
   using About = typename Screen<Device, T>::About;
   const Index n = set.size();
   const auto decide_row = [&](Index i) { decide(nearest, i, set, set, effort); };
   const auto itself = [](Index own, Index other) { return own == other; };
-  const auto show_tile = [&](About about, Range rows, Range columns, Index first_row, Index first_column, Index seen) {
-    show(screen, nearest, about, rows, columns, first_row, first_column, seen, 1.0, itself, decide_row);
+  const auto offer_tile = [&](About about, Range rows, Range columns, Index first_row, Index first_column, Index seen) {
+    offer(screen, nearest, about, rows, columns, first_row, first_column, seen, 1.0, itself, decide_row);
   };
   for (Index i = 0; i < n; i += screen.row_block()) {
     const Range rows = block_range(i, screen.row_block(), n);
@@ -126,13 +128,13 @@ bool find_within(const RowSet<Device>& set, Screen<Device, T>& screen, Nearest& 
       const Range columns = block_range(j, screen.column_block(), n);
       screen.load_columns(set, columns);
       const Index before = std::min(j, rows.last) - i;          // rows that precede the columns
-      const Index all = std::min(columns.last, rows.last) - i;  // and those that are the columns themselves
+      const Index all = std::min(columns.last, rows.last) - i;  // and rows that are among the columns
       screen.multiply(all);
       effort.screened += all * length(columns);
       const Range width = {0, length(columns)};
-      show_tile(About::kColumns, {0, before}, width, i, j, i);
-      show_tile(About::kRows, {before, all}, width, i, j, j);
-      show_tile(About::kRows, {0, before}, width, i, j, j);
+      offer_tile(About::kColumns, {0, before}, width, i, j, i);
+      offer_tile(About::kRows, {before, all}, width, i, j, j);
+      offer_tile(About::kRows, {0, before}, width, i, j, j);
       if (limited && effort.too_much(n)) return false;
     }
   }
@@ -140,7 +142,7 @@ bool find_within(const RowSet<Device>& set, Screen<Device, T>& screen, Nearest& 
   return !limited || !effort.too_much(n);
 }
 
-/// The nearest of `others` to every row of `mine`, of unit length, or of their mirror images; rows of zeros have none.
+/// Finds for every row of `mine` the nearest of +-`others`, all of length 1. Zero rows are skipped.
 template <class Device, class T>
 bool find_nearest_line(const RowSet<Device>& mine, const RowSet<Device>& others, Screen<Device, T>& screen,
                        Nearest& nearest, Effort& effort, bool limited) {
@@ -158,7 +160,7 @@ bool find_nearest_line(const RowSet<Device>& mine, const RowSet<Device>& others,
       screen.multiply(length(rows));
       effort.screened += length(rows) * length(columns);
       for (const double sign : {1.0, -1.0}) {
-        show(screen, nearest, About::kRows, {0, length(rows)}, {0, length(columns)}, i, j, j, sign, zero, decide_row);
+        offer(screen, nearest, About::kRows, {0, length(rows)}, {0, length(columns)}, i, j, j, sign, zero, decide_row);
       }
       if (limited && effort.too_much(mine.size())) return false;
     }
@@ -167,7 +169,7 @@ bool find_nearest_line(const RowSet<Device>& mine, const RowSet<Device>& others,
   return !limited || !effort.too_much(mine.size());
 }
 
-/// Squared radii of the balls, and whether a distance is within.
+/// The balls around the rows of a set.
 struct Balls {
   std::vector<BallRule> rules;
   std::vector<std::vector<double>> squared_radii;  // for each rule, (n,)
@@ -179,7 +181,7 @@ struct Balls {
     }
   }
 
-  /// The largest radius around a row, by any rule; negative where no ball holds anything.
+  /// Largest squared radius around a row over all rules; negative if no ball can hold anything.
   double limit(Index i) const {
     double result = -1;
     for (std::size_t r = 0; r < rules.size(); ++r) {
@@ -189,7 +191,7 @@ struct Balls {
     return result;
   }
 
-  /// Whether the ball holds a row at this squared distance, which is measured where its bounds leave a doubt.
+  /// Whether the ball holds a row at this squared distance, which is measured if its bounds do not decide.
   template <class Measure>
   bool holds(std::size_t r, Index i, Interval& distance, Measure measure) const {
     const double radius = squared_radii[r][static_cast<std::size_t>(i)];
@@ -201,7 +203,7 @@ struct Balls {
   }
 };
 
-/// Whether rows of the one set are in balls around rows of the other.
+/// Computes the metrics from the balls of both sets. Returns false if too many pairs are undecided.
 template <class Device, class T>
 bool count_held(const RowSet<Device>& reference, const Balls& of_reference, const RowSet<Device>& samples,
                 const Balls& of_samples, Screen<Device, T>& screen, Effort& effort, bool limited,
@@ -296,13 +298,13 @@ inline void require_sets(const AnyFeatures& samples, const AnyFeatures& referenc
   if (n == 0) throw InvalidInput("reference has no rows");
 }
 
-/// A point amid the rows: products of rows about it lose the fewest digits.
+/// Mean of a subset of the rows. Products of rows about it have the smallest rounding errors.
 template <class Device>
 Vector<Device> centre_of(const AnyFeatures& features) {
   return std::visit(
       [](auto view) {
-        constexpr Index kSample = 1024;
-        const Index step = (view.n + kSample - 1) / kSample;
+        constexpr Index kRows = 1024;
+        const Index step = (view.n + kRows - 1) / kRows;
         view.n = (view.n + step - 1) / step;
         view.row_stride *= step;
         Mean<Device> mean = Mean<Device>::zeros(view.dim);
@@ -314,13 +316,13 @@ Vector<Device> centre_of(const AnyFeatures& features) {
 
 }  // namespace detail
 
-/// One pass for all rules over a reference set (n, dim) and a generated one (m, dim), of any types.
+/// Metrics for each rule, in one pass over samples (m, dim) and reference (n, dim).
 template <class Device>
 std::vector<ManifoldMetrics> manifold_metrics(const AnyFeatures& sample_rows, const AnyFeatures& reference_rows,
                                               const std::vector<BallRule>& rules) {
   detail::require_sets(sample_rows, reference_rows);
   const Vector<Device> centre = detail::centre_of<Device>(reference_rows);
-  const RowSet<Device> reference(reference_rows, centre, "reference");  // first: its NaN would be in the centre too
+  const RowSet<Device> reference(reference_rows, centre, "reference");  // first: NaN in it are in the centre
   const RowSet<Device> samples(sample_rows, centre, "samples");
   std::vector<BallRule> with_recall;
   Index k = 0;
@@ -351,12 +353,12 @@ std::vector<ManifoldMetrics> manifold_metrics(const AnyFeatures& sample_rows, co
     return detail::count_held(reference, balls_of_reference, samples, balls_of_samples, screen, across, limited,
                               metrics);
   };
-  detail::in_sufficient_arithmetic(reference, samples, start, run);
+  detail::with_sufficient_precision(reference, samples, start, run);
   return metrics;
 }
 
-/// The mean of 1 - max |cos| to the rows of the other set: over generated rows (m, dim), or over reference rows (n,
-/// dim). Rows of zeros, which have no direction, are left out of both sets.
+/// Mean of 1 - max |cos| to the rows of the other set, over samples (m, dim) or over reference (n, dim). Zero rows are
+/// left out of both sets.
 template <class Device>
 double mean_nearest_cosine_distance(const AnyFeatures& sample_rows, const AnyFeatures& reference_rows,
                                     bool over_samples) {
@@ -384,7 +386,7 @@ double mean_nearest_cosine_distance(const AnyFeatures& sample_rows, const AnyFea
     mean = sum / static_cast<double>(count);
     return true;
   };
-  detail::in_sufficient_arithmetic(mine, others, Effort{}, run);
+  detail::with_sufficient_precision(mine, others, Effort{}, run);
   return mean;
 }
 
