@@ -1,4 +1,4 @@
-// Arrays between Python and the core, and the lock of the interpreter around its work.
+// Conversions between arrays and matrices, and calls without the GIL.
 #pragma once
 
 #include <pybind11/numpy.h>
@@ -14,7 +14,7 @@
 
 namespace fidfast::bindings {
 
-/// Row-major arrays, converted to T where they are not.
+/// Row-major arrays of T; other arrays are converted.
 template <class T>
 using Array = py::array_t<T, py::array::c_style | py::array::forcecast>;
 
@@ -22,11 +22,10 @@ using Array = py::array_t<T, py::array::c_style | py::array::forcecast>;
 //   Device
 //   prepare()                         called with the GIL held, before the device's first operation
 //   Session(device)                   while it exists, this thread works on that device
-//   Features(array, device, stream)   features on the device, borrowed where possible; view() gives them. done() must
-//   be
-//                                     called, without the GIL, once all work that reads them is enqueued. If done()
-//                                     throws, that work is lost
-//   read_only_array(matrix, shape, owner)   the numbers of a matrix that `owner` keeps alive
+//   Features(array, device, stream)   features on the device, borrowed if possible; view() returns them. Call done(),
+//                                     without the GIL, when all work that reads them is enqueued. If it throws, that
+//                                     work is lost
+//   read_only_array(matrix, shape, owner)   a matrix that `owner` keeps alive, as a read-only array
 
 /// Runs work() without the GIL.
 template <class Work>
@@ -50,7 +49,7 @@ void require_same_device(const T& a, const T& b) {
   }
 }
 
-/// A row-major (n, m) array as the column-major (m, n) matrix of the same bytes.
+/// Copies a row-major (n, m) array to a column-major (m, n) matrix.
 template <class Device, class T>
 Matrix<Device, T> matrix_of(const Array<T>& array) {
   Matrix<Device, T> result(array.ndim() > 1 ? array.shape(1) : array.shape(0), array.ndim() > 1 ? array.shape(0) : 1);
@@ -65,7 +64,7 @@ Vector<Device> vector_of(const Array<double>& array) {
   return result;
 }
 
-/// The bytes of a matrix as a row-major array of this shape.
+/// Copies a matrix to a row-major array with the given shape.
 template <class Device, class T>
 py::array array_of(const Matrix<Device, T>& matrix, std::vector<Index> shape) {
   Array<T> result(std::move(shape));

@@ -1,4 +1,4 @@
-// What every device offers to Python, once for all of them.
+// The bindings that all backends have.
 #pragma once
 
 #include "bindings/arrays.hpp"

@@ -1,4 +1,4 @@
-// The extension module fidfast._core: the metrics on the host.
+// The extension module fidfast._core: the CPU backend.
 #include "bindings/bind.hpp"
 #include "bindings/cpu.hpp"
 #include "bindings/gather.hpp"
@@ -8,7 +8,7 @@
 
 PYBIND11_MODULE(_core, module) {
   using namespace fidfast::bindings;
-  module.doc() = "The compiled core of fidfast: moments, Gaussians and what is computed of them and of features.";
+  module.doc() = "Compiled core of fidfast: moments and metrics on the CPU.";
   module.attr("__version__") = FIDFAST_VERSION;
   bind<CpuBinding>(module);
   bind_gather(module);

@@ -1,4 +1,4 @@
-// How the bindings use the CPU.
+// The Binding of the CPU backend; see bindings/arrays.hpp.
 #pragma once
 
 #include <string>

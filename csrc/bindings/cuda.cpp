@@ -1,4 +1,4 @@
-// The extension module fidfast._cuda: moments and distances of features that lie on a GPU.
+// The extension module fidfast._cuda: the CUDA backend.
 #include <cuda_runtime_api.h>
 
 #include <memory>
@@ -25,7 +25,7 @@ struct CudaBinding {
   class Session {
    public:
     explicit Session(int device) {
-      const py::gil_scoped_release release;  // the first of a process loads libraries
+      const py::gil_scoped_release release;  // the first session loads libraries
       session_.emplace(device);
     }
 
@@ -33,7 +33,7 @@ struct CudaBinding {
     std::optional<cuda::Session> session_;
   };
 
-  /// Features on the device, borrowed; or a copy there of features in the host's memory.
+  /// Features on the device: borrowed, or copied from host memory.
   class Features {
    public:
     Features(const py::object& array, int device, const py::object& stream) {
@@ -47,10 +47,10 @@ struct CudaBinding {
         throw py::value_error("features are on CUDA device " + std::to_string(*source) +
                               ", but the work is on device " + std::to_string(device));
       }
-      // By the standard, the exporter makes this stream wait for what writes the features.
+      // The exporter must make this stream wait for the work that writes the features.
       const auto own = reinterpret_cast<std::uintptr_t>(cuda::current().stream());
       bindings::Features borrowed = borrow_by_dlpack(exportable(array), py::int_(own));
-      // What the exporter takes for that is its current stream, which may be another than the one that was named.
+      // Exporters assume that their current stream does, so wait for the given one too.
       if (stream_) cuda::current().wait_for(reinterpret_cast<cudaStream_t>(*stream_));
       view_ = borrowed.view;
       owner_ = std::move(borrowed.owner);
@@ -58,14 +58,14 @@ struct CudaBinding {
 
     const AnyFeatures& view() const { return view_; }
 
-    /// The stream of the features goes on when they have been read; where it is not known, the host waits. A device
-    /// that fails a wait has lost what it was to do, so this throws.
+    /// Makes the stream of the features wait until they have been read. If the stream is not given, the host waits.
+    /// Throws if waiting fails, since the work is lost then.
     void done() {
       if (!owner_) return;  // a copy
       if (stream_) {
         try {
           return cuda::current().hold_up(reinterpret_cast<cudaStream_t>(*stream_));
-        } catch (const cuda::Error&) {  // then the host waits
+        } catch (const cuda::Error&) {  // let the host wait instead
         }
       }
       cuda::current().synchronize();
@@ -103,7 +103,7 @@ struct CudaBinding {
     std::optional<std::uintptr_t> stream_;
   };
 
-  /// A copy, since Python cannot look at the memory of a GPU.
+  /// A copy on the host.
   static py::array read_only_array(const Matrix<Cuda>& matrix, std::vector<Index> shape, const py::handle&) {
     py::array result = array_of(matrix, std::move(shape));
     result.attr("setflags")(py::arg("write") = false);
@@ -117,7 +117,7 @@ py::tuple device_count() {
   return py::make_tuple(count, why);
 }
 
-/// Without making anything on the device.
+/// Allocates nothing on the device.
 py::dict describe(int device) {
   cuda::require_device(device);
   cudaDeviceProp properties{};
@@ -131,7 +131,7 @@ py::dict describe(int device) {
   return result;
 }
 
-/// Of the driver and the libraries, which are loaded for this.
+/// Loads the libraries.
 py::dict versions() {
   int driver = 0;
   int runtime = 0;
@@ -161,7 +161,7 @@ py::dict versions() {
 
 PYBIND11_MODULE(_cuda, module) {
   using namespace fidfast::bindings;
-  module.doc() = "The part of the compiled core that works on GPUs.";
+  module.doc() = "Compiled core of fidfast: moments and Frechet distances on CUDA GPUs.";
   module.attr("__version__") = FIDFAST_VERSION;
   module.attr("architectures") = FIDFAST_CUDA_ARCHITECTURES;
   bind<CudaBinding>(module);

@@ -1,4 +1,4 @@
-// The Python face of Gaussian and of the distance, once for every device. No arithmetic.
+// Bindings of Gaussian, the Frechet distance and the transport map.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -69,7 +69,7 @@ void bind_gaussian(py::module_& module) {
       .def_property_readonly("sigma", [](const py::object& self) {
         const G& gaussian = py::cast<const G&>(self);
         const Session session(gaussian.device());
-        without_gil(&Binding::prepare, [&] { gaussian.sigma(); });  // worked out where only columns tell it
+        without_gil(&Binding::prepare, [&] { gaussian.sigma(); });  // computes sigma if necessary
         return Binding::read_only_array(gaussian.sigma(), {gaussian.dim(), gaussian.dim()}, self);
       });
 }
@@ -78,7 +78,7 @@ template <class Binding>
 void bind_frechet(py::module_& module) {
   using Device = typename Binding::Device;
   using G = Gaussian<Device>;
-  py::class_<FrechetTerms>(module, "FrechetTerms", py::module_local())  // of each extension
+  py::class_<FrechetTerms>(module, "FrechetTerms", py::module_local())  // both extensions define it
       .def_readonly("mean_term", &FrechetTerms::mean_term)
       .def_readonly("trace1", &FrechetTerms::trace1)
       .def_readonly("trace2", &FrechetTerms::trace2)

@@ -1,4 +1,4 @@
-// The Python face of the jackknife, once for every device. No arithmetic.
+// Bindings of Jackknife.
 #pragma once
 
 #include <array>
@@ -41,7 +41,7 @@ void bind_jackknife(py::module_& module) {
           [operand](J& self, bool second, const py::object& features, const py::object& stream) {
             const typename Binding::Session session(self.device());
             typename Binding::Features borrowed(features, self.device(), stream);
-            const WithoutRow result = without_gil(&Binding::prepare, [&] {  // its numbers are there when all is read
+            const WithoutRow result = without_gil(&Binding::prepare, [&] {  // synchronous, so done() is not needed
               return std::visit([&](const auto& view) { return self.without(operand(second), view); }, borrowed.view());
             });
             return py::make_tuple(array_of_numbers(result.distance), array_of_numbers(result.corrected));

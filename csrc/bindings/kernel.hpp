@@ -1,4 +1,4 @@
-// The Python face of the kernel distances, once for every device. No arithmetic.
+// Bindings of the kernel distances.
 #pragma once
 
 #include <pybind11/stl.h>

@@ -1,4 +1,4 @@
-// The Python face of the metrics of neighbours, once for every device. No arithmetic.
+// Bindings of the nearest neighbour metrics.
 #pragma once
 
 #include <pybind11/pybind11.h>

@@ -1,4 +1,4 @@
-// The Python face of Moments, once for every device. No arithmetic.
+// Bindings of Moments.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -15,7 +15,7 @@
 
 namespace fidfast::bindings {
 
-/// The state as plain data: what pickles and checkpoints hold.
+/// The state as stored in pickles and checkpoints.
 template <class Device>
 py::dict dict_of(const MomentsState<Device>& state) {
   py::dict result;
@@ -32,11 +32,11 @@ py::dict dict_of(const MomentsState<Device>& state) {
 }
 
 inline py::object entry(const py::dict& state, const char* name) {
-  if (!state.contains(name)) throw py::value_error(std::string("the state of Moments lacks '") + name + "'");
+  if (!state.contains(name)) throw py::value_error(std::string("the state of Moments has no '") + name + "'");
   return state[name];
 }
 
-/// An entry as an array of this shape; -1 fits any length.
+/// An entry as an array with the given shape; -1 matches any length.
 template <class T>
 Array<T> array_entry(const py::dict& state, const char* name, const std::vector<Index>& shape) {
   const Array<T> array = py::cast<Array<T>>(entry(state, name));
@@ -63,7 +63,7 @@ MomentsState<Device> state_of(const py::dict& dict) {
   state.dim = py::cast<Index>(entry(dict, "dim"));
   state.precision = precision_of(py::cast<std::string>(entry(dict, "precision")));
   state.count = py::cast<Index>(entry(dict, "count"));
-  if (state.dim < 1 || state.count < 0) throw py::value_error("the state of Moments has no valid dim and count");
+  if (state.dim < 1 || state.count < 0) throw py::value_error("the state of Moments has an invalid dim or count");
   state.narrow = pending_of<Device, float>(dict, "narrow_rows", state.dim);
   state.wide = pending_of<Device, double>(dict, "wide_rows", state.dim);
   if (state.count == 0) return state;
@@ -150,7 +150,7 @@ void bind_moments(py::module_& module) {
             return without_gil([] {}, [&] { return self.state() == other.state(); });
           },
           py::arg("other"));
-  // The shape of features all of whose values are finite; throws for everything else.
+  // Returns the shape of the features.
   module.def(
       "require_finite",
       [](const py::object& features, int device, const py::object& stream) {
@@ -158,7 +158,7 @@ void bind_moments(py::module_& module) {
         typename Binding::Features borrowed(features, device, stream);
         const std::pair<Index, Index> shape = without_gil([] {},
                                                           [&] {
-                                                            return std::visit(  // has its answer, so has read them
+                                                            return std::visit(  // synchronous
                                                                 [](const auto& view) {
                                                                   require_finite<Device>(view);
                                                                   return std::make_pair(view.n, view.dim);
