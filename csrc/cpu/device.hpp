@@ -1,5 +1,4 @@
-// The host as a device: its memory. The verbs of core/backend.hpp are specialised for it in rows.cpp, elements.cpp and
-// linalg.cpp.
+// The CPU as a Device. The other .cpp files specialise the operations of core/backend.hpp for it.
 #pragma once
 
 #include <cstddef>
@@ -20,7 +19,7 @@ struct Cpu {
   static constexpr bool kFloatProducts = true;
   static bool multiplies_in_float(bool) { return true; }
 
-  /// Throws std::bad_alloc. Aligned for the widest vectors.
+  /// Aligned for the widest vectors. Throws std::bad_alloc.
   static void* allocate(std::size_t bytes);
   static void release(void* memory) noexcept;
   static void copy(void* to, const void* from, std::size_t bytes);
@@ -29,7 +28,7 @@ struct Cpu {
   static void to_host(void* to, const void* from, std::size_t bytes) { copy(to, from, bytes); }
   static void synchronize() {}
 
-  /// A host looks at a batch before it takes it.
+  /// Checks a batch before it is added.
   struct Watch {
     struct Watched {};
     template <class S>

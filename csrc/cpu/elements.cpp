@@ -1,4 +1,4 @@
-// The verbs on vectors and on the elements of matrices: plain loops.
+// Elementwise MatrixOps.
 #include <algorithm>
 #include <cmath>
 #include <vector>
@@ -12,7 +12,7 @@ namespace {
 using M = Matrix<Cpu>;
 using V = Vector<Cpu>;
 
-/// work(i, j) for every i > j, in tiles that fit the cache on both sides of the diagonal.
+/// Calls work(i, j) for every i > j, in tiles, so that (i, j) and (j, i) are both in the cache.
 template <class Work>
 void for_each_below_diagonal(Index n, Work work) {
   constexpr Index kTile = 32;
@@ -42,7 +42,7 @@ void MatrixOps<Cpu>::advance(Mean<Cpu>& mean, double weight, const V& d) {
     double& high = mean.high.data()[j];
     double& low = mean.low.data()[j];
     const double step = low + weight * d.data()[j];
-    // high + step as an exact sum (Knuth), so that nothing of the step is lost beside a large mean.
+    // high + step as an exact sum (Knuth).
     const double sum = high + step;
     const double shadow = sum - high;
     low = (high - (sum - shadow)) + (step - shadow);
@@ -143,7 +143,7 @@ double MatrixOps<Cpu>::max_magnitude(const M& a) {
   for (Index j = 0; j < a.cols(); ++j) {
     for (Index i = j; i < a.rows(); ++i) {
       const double magnitude = std::abs(a.column(j)[i]);
-      if (std::isnan(magnitude)) return magnitude;  // the largest of all
+      if (std::isnan(magnitude)) return magnitude;  // NaN is the maximum
       result = std::max(result, magnitude);
     }
   }
@@ -214,8 +214,8 @@ M MatrixOps<Cpu>::drop_mean_direction(M rows, const Mean<Cpu>& mean) {
       sum.data()[j] += row[j];
     }
   }
-  // The Householder reflection that carries (1, ..., 1) / sqrt(n) to -(1, 0, ..., 0) keeps the sum of the rows'
-  // outer products; in it the first row is the sum / sqrt(n), and the others hold the scatter about the mean.
+  // The Householder reflection that maps (1, ..., 1) / sqrt(n) to -(1, 0, ..., 0) preserves the sum of outer products.
+  // After it the first row is -sum / sqrt(n), and the others have the scatter about the mean.
   const double root = std::sqrt(static_cast<double>(n));
   M result(dim, n - 1);
   for (Index j = 0; j < dim; ++j) {

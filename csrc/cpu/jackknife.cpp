@@ -1,4 +1,4 @@
-// The verbs on rows that are left out: plain loops.
+// RowOps for the jackknife.
 #include <vector>
 
 #include "cpu/device.hpp"

@@ -1,4 +1,4 @@
-// The verbs of linear algebra by BLAS and LAPACK.
+// MatrixOps with BLAS and LAPACK.
 #include <algorithm>
 #include <cmath>
 #include <vector>
@@ -47,8 +47,8 @@ void rank_update(double alpha, const M& a, double beta, M& c) {
   });
 }
 
-/// s <- l^T s l in place for n rows and columns that lie `stride` apart, by halves: dsygst does the same in narrow
-/// panels, where products run at half the speed. `memory` holds n^2 / 2 numbers.
+/// s <- l^T s l in place, for n rows and columns that are `stride` apart, by recursive bisection. dsygst works in
+/// narrow panels, whose products run at half the speed. `memory` has n^2 / 2 elements.
 ///
 ///   [a b^T]     [p 0]        [p^T a p + q^T w + w^T q   .        ]
 ///   [b  c ], l: [q r]  gives [r^T (w + c q / 2)         r^T c r  ],  w = b p + c q / 2
@@ -88,7 +88,7 @@ void congruence_of(const Library& lib, Index n, double* s, const double* l, Inde
   congruence_of(lib, lower, c, r, stride, memory);
 }
 
-/// Singular values of a (m, n); with right = true also V^T (min(m, n), n) in vt.
+/// Singular values of a (m, n). If `right`, vt becomes V^T (min(m, n), n).
 std::vector<double> svd(M& a, bool right, M& vt) {
   const Index least = std::min(a.rows(), a.cols());
   std::vector<double> values(static_cast<std::size_t>(least));
@@ -226,7 +226,7 @@ double MatrixOps<Cpu>::inverse_norm(const M& l, Index rank) {
     const Int lda = lib.size(l.rows());
     V work(3 * rank);
     std::vector<Int> iwork(static_cast<std::size_t>(rank));
-    const double norm = 1.0;  // so that the reciprocal condition is the reciprocal of the inverse's norm
+    const double norm = 1.0;  // so that rcond is the reciprocal of the norm of the inverse
     double rcond = 0;
     Int info = 0;
     lib.dpocon("L", &n, l.data(), &lda, &norm, &rcond, work.data(), iwork.data(), &info);

@@ -1,5 +1,4 @@
-// The verbs on neighbours: rows rounded for a product, distances of a few rows, and the elements of a product that are
-// worth a look. The loops are written once and compiled for wide vectors too.
+// RowOps for nearest neighbours. The loops are compiled for several vector widths, selected at run time.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -26,7 +25,7 @@ __attribute__((target("avx2"), flatten)) void in_avx2(const Work& work) {
   work();
 }
 
-/// Runs work() as compiled for the widest vectors of this processor.
+/// Calls work(), compiled for the widest vectors of this processor.
 template <class Work>
 void in_widest_vectors(const Work& work) {
   static const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
@@ -50,9 +49,9 @@ void in_widest_vectors(const Work& work) {
 
 #endif
 
-constexpr Index kLanes = 16;  // sums side by side, so that the compiler may use vectors without changing an order
+constexpr Index kLanes = 16;  // independent sums, so that vectorization does not change the order of summation
 
-/// work(j, lane) for j from 0 to n, lane = j mod kLanes.
+/// Calls work(j, lane) for every j < n, lane = j mod kLanes.
 template <class Work>
 inline void for_each_lane(Index n, Work work) {
   Index j = 0;
@@ -68,11 +67,11 @@ inline double sum_of_lanes(const double (&lanes)[kLanes]) {
   return ((half[0] + half[4]) + (half[2] + half[6])) + ((half[1] + half[5]) + (half[3] + half[7]));
 }
 
-/// The float or double that holds an S.
+/// The smaller of float and double that represents every S exactly.
 template <class S>
 using Wide = decltype(widen(S{}));
 
-/// Row i number after number: where it lies, or copied to `memory`.
+/// Row i as contiguous floats or doubles: in place if it is stored so, else copied to `memory`.
 template <class S>
 inline const Wide<S>* contiguous(const FeatureView<S>& features, Index i, std::vector<Wide<S>>& memory) {
   if constexpr (std::is_same_v<S, Wide<S>>) {
@@ -83,8 +82,8 @@ inline const Wide<S>* contiguous(const FeatureView<S>& features, Index i, std::v
   return memory.data();
 }
 
-/// The ranges that threads take in turn of [first, last), each of whose members is worth `numbers` numbers; one where
-/// all of it takes no longer than starting a thread.
+/// Divides a range into pieces of work for threads. Each index stands for `numbers` numbers; a piece takes longer than
+/// starting a thread.
 std::vector<Range> pieces_of(Range whole, Index numbers) {
   constexpr Index kWorthAThread = Index{1} << 18;
   const Index size = std::max<Index>(1, kWorthAThread / std::max<Index>(1, numbers));
@@ -95,7 +94,7 @@ std::vector<Range> pieces_of(Range whole, Index numbers) {
   return pieces;
 }
 
-/// To the nearest number of T.
+/// Rounds to the nearest value of T.
 template <class T>
 inline T nearest(double value) {
   if constexpr (std::is_integral_v<T>) {
@@ -198,7 +197,7 @@ void select_from(const Matrix<Cpu, T>& c, Range rows, Range columns, T sign, con
     const T limit = column_limit[j];
     for (Index first = rows.first; first < rows.last; first += kAtOnce) {
       const Index last = std::min(first + kAtOnce, rows.last);
-      // Most stretches hold nothing: they are passed over without a branch inside.
+      // Most stretches have no selected element; test for that without branches.
       int any = 0;
       if (last - first == kAtOnce) {
         for (Index i = first; i < first + kAtOnce; ++i) any |= sign * column[i] - row_limit[i] > limit ? 1 : 0;

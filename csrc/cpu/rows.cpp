@@ -1,4 +1,4 @@
-// The verbs on rows of features: plain loops that stream through memory once.
+// RowOps for moments.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -35,7 +35,7 @@ struct Bits<double> {
   static constexpr Word kExponent = 0x7ff0000000000000;
 };
 
-/// NaN and infinity are the values whose exponent is all ones.
+/// NaN and infinity have an exponent of all ones.
 template <class S>
 inline bool finite(const S& value) {
   typename Bits<S>::Word word;
@@ -43,7 +43,7 @@ inline bool finite(const S& value) {
   return (word & Bits<S>::kExponent) != Bits<S>::kExponent;
 }
 
-/// sum = high + low exactly (Knuth).
+/// high + low = a + b exactly (Knuth).
 inline void two_sum(double a, double b, double& high, double& low) {
   high = a + b;
   const double shadow = high - a;
@@ -87,7 +87,7 @@ void symmetric_product(const Matrix<Cpu, float>& a, Index n, Matrix<Cpu>&, Matri
   });
 }
 
-/// c = a^T a, lower triangle, by the routine of each type.
+/// c = a^T a, lower triangle.
 template <class Library, class Int>
 void multiply_own(const Library& lib, const Int* n, const Int* k, const float* a, float* c, const Int* ldc) {
   const float one = 1.0F;
@@ -126,8 +126,7 @@ void RowOps<Cpu>::append(const FeatureView<S>& features, Matrix<Cpu, T>& columns
 template <>
 template <class S>
 void RowOps<Cpu>::mean(const FeatureView<S>& features, Mean<Cpu>& mean) {
-  // Sums of differences from the first row: exact zeros where a column is constant, few digits lost where it is far
-  // from the origin.
+  // Sum differences from the first row: exactly 0 for a constant column, and accurate for one far from the origin.
   double* const base = mean.high.data();
   double* const sum = mean.low.data();
   for_each_column(features, 0, [&](Index j, const S& value) {
@@ -160,7 +159,7 @@ bool RowOps<Cpu>::subtract_mean(const FeatureView<S>& features, const Mean<Cpu>&
       peak[j] = std::max(peak[j], std::abs(column[j]));
     });
   }
-  // The sum of n squares of at most peak^2 overflows above, and squares lose digits to underflow below.
+  // Above `highest` the sum of n squares may overflow; below `lowest` squares lose digits to underflow.
   using Limits = std::numeric_limits<T>;
   const T highest = std::sqrt(Limits::max() / static_cast<T>(features.n));
   const T lowest = std::sqrt(Limits::min() / Limits::epsilon());
