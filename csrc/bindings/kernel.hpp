@@ -1,4 +1,4 @@
-// The Python face of the kernel distances, once for every device. No arithmetic.
+// Bindings of the kernel distances.
 #pragma once
 
 #include <pybind11/stl.h>
@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "bindings/arrays.hpp"
-#include "core/kernel.hpp"
+#include "core/kernel/kernel.hpp"
 
 namespace fidfast::bindings {
 

@@ -177,7 +177,7 @@ def test_the_extension_rejects_mixed_devices(extension, rng):
     first, second = extension.Moments(5, "float64", 0), extension.Moments(5, "float64", 1)
     rows = rng.standard_normal((9, 5))
     for work in (first.merge, first.unmerge, first.equals):
-        with pytest.raises(ValueError, match="they lie on the devices 0 and 1"):
+        with pytest.raises(ValueError, match="both must be on one device, got devices 0 and 1"):
             work(second)
     with pytest.raises(ValueError, match="features are on CUDA device 1, but the work is on device 0"):
         first.update(SECOND.array(rows))
@@ -185,7 +185,7 @@ def test_the_extension_rejects_mixed_devices(extension, rng):
     second.update(rows)
     pair = first.stats(ddof=1), second.stats(ddof=1)
     for work in (extension.frechet_distance, extension.frechet_terms, extension.transport_map):
-        with pytest.raises(ValueError, match="they lie on the devices 0 and 1"):
+        with pytest.raises(ValueError, match="both must be on one device, got devices 0 and 1"):
             work(*pair)
-    with pytest.raises(ValueError, match="they lie on the devices 0 and 1"):
+    with pytest.raises(ValueError, match="both must be on one device, got devices 0 and 1"):
         extension.Jackknife(*pair, True, True, "float64", True)

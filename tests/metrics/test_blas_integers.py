@@ -28,4 +28,4 @@ def test_wide_and_narrow_integers_agree():
 
 def test_an_unknown_integer_is_refused():
     done = subprocess.run([sys.executable, str(SCRIPT), "short"], capture_output=True, text=True, check=False)
-    assert "ImportError: this SciPy's dpotrf has the unknown signature void (char *, short *" in done.stderr
+    assert "ImportError: dpotrf of this SciPy has an unknown signature: void (char *, short *" in done.stderr

@@ -311,7 +311,7 @@ def test_a_generator_that_fails_changes_nothing():
         (
             lambda: ngram_jsd(counted("abc"), ["a", ""]),
             ValueError,
-            "b has no n-grams: none of its texts is as long as n=2",
+            "b has no n-grams: all of its texts are shorter than n=2",
         ),
         (lambda: ngram_jsd(NgramCounts(4), "abcd"), ValueError, "a has no n-grams"),
         (lambda: ngram_jsd("abc", "abd"), ValueError, "n is not given, and neither a nor b is an NgramCounts"),
@@ -354,7 +354,7 @@ def test_counts_are_no_statistics_and_statistics_no_counts(tmp_path, rng, capsys
         ({"ngrams": np.full((3, 2), 65, np.uint8)}, "holds 3 n-grams, of which 1 are distinct"),
         ({"ngrams": np.full((3, 2), 65.0)}, "n-gram counts that are no unsigned integers"),
         ({"counts": np.zeros(3, np.uint8)}, "holds the count 0"),
-        ({"counts": np.full(3, 2**62, np.uint64)}, "there are more than 9223372036854775807 n-grams in all"),
+        ({"counts": np.full(3, 2**62, np.uint64)}, "the total number of n-grams exceeds 9223372036854775807"),
         ({"n": 3}, "at n=3"),
         ({"level": "byte"}, "level must be 'char' or 'word', got 'byte'"),
         ({"level": "word"}, "of 0"),
