@@ -129,19 +129,19 @@ class NgramCounts:
 
 def ngram_jsd(a: NgramCounts, b: NgramCounts) -> float: ...
 def kid(
-    features_a: Any, features_b: Any, degree: int, gamma: float | None, coef0: float, precision: str
+    samples: Any, reference: Any, degree: int, gamma: float | None, coef0: float, precision: str
 ) -> tuple[float, float, int, int]: ...
 def kid_of_subsets(
-    features_a: Any,
-    features_b: Any,
-    rows_a: NDArray[np.int64],
-    rows_b: NDArray[np.int64],
+    samples: Any,
+    reference: Any,
+    sample_rows: NDArray[np.int64],
+    reference_rows: NDArray[np.int64],
     degree: int,
     gamma: float | None,
     coef0: float,
     precision: str,
 ) -> list[float]: ...
-def gaussian_mmd(features_a: Any, features_b: Any, sigma: float, precision: str) -> float: ...
+def gaussian_mmd(samples: Any, reference: Any, sigma: float, precision: str) -> float: ...
 def manifold_metrics(
     samples: Any, reference: Any, rules: list[tuple[int, bool, bool]]
 ) -> list[tuple[float, float, float, float]]: ...

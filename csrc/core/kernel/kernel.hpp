@@ -125,10 +125,10 @@ inline double variance(const KernelSums& sums) {
 /// Unbiased squared MMD and its standard error, which is NaN for fewer than 4 rows, and 0 if the estimate of the
 /// variance is negative.
 template <class Device>
-KernelDistance kid(const PolynomialOptions& polynomial, const AnyFeatures& features_a, const AnyFeatures& features_b,
+KernelDistance kid(const PolynomialOptions& polynomial, const AnyFeatures& samples, const AnyFeatures& reference,
                    Precision precision) {
-  const KernelRows a{features_a, "features_a"};
-  const KernelRows b{features_b, "features_b"};
+  const KernelRows a{samples, "samples"};
+  const KernelRows b{reference, "reference"};
   kernel::require_usable(a, b, 2);
   const KernelSums sums = kernel::sums<Device>(polynomial.checked(a.dim()), a, b, precision);
   const double value = kernel::unbiased(sums);
@@ -189,21 +189,21 @@ class Gathered {
 
 /// Unbiased squared MMD for each pair of subsets.
 template <class Device>
-std::vector<double> kid_of_subsets(const PolynomialOptions& polynomial, const AnyFeatures& features_a,
-                                   const AnyFeatures& features_b, const Subsets& subsets_a, const Subsets& subsets_b,
-                                   Precision precision) {
-  const KernelRows a{features_a, "features_a"};
-  const KernelRows b{features_b, "features_b"};
+std::vector<double> kid_of_subsets(const PolynomialOptions& polynomial, const AnyFeatures& samples,
+                                   const AnyFeatures& reference, const Subsets& sample_subsets,
+                                   const Subsets& reference_subsets, Precision precision) {
+  const KernelRows a{samples, "samples"};
+  const KernelRows b{reference, "reference"};
   kernel::require_usable(a, b, 2);
-  const Index least = std::min(subsets_a.size, subsets_b.size);
+  const Index least = std::min(sample_subsets.size, reference_subsets.size);
   if (least < 2) throw InvalidInput("subset_size must be at least 2, got " + std::to_string(least));
   kernel::require_finite_rows<Device>(a);
   kernel::require_finite_rows<Device>(b);
   const PolynomialKernel checked = polynomial.checked(a.dim());
-  kernel::Gathered<Device> of_a(a, subsets_a);
-  kernel::Gathered<Device> of_b(b, subsets_b);
+  kernel::Gathered<Device> of_a(a, sample_subsets);
+  kernel::Gathered<Device> of_b(b, reference_subsets);
   std::vector<double> values;
-  for (Index k = 0; k < std::min(subsets_a.count, subsets_b.count); ++k) {
+  for (Index k = 0; k < std::min(sample_subsets.count, reference_subsets.count); ++k) {
     values.push_back(kernel::unbiased(kernel::sums<Device>(checked, of_a.subset(k), of_b.subset(k), precision)));
   }
   return values;
@@ -211,10 +211,10 @@ std::vector<double> kid_of_subsets(const PolynomialOptions& polynomial, const An
 
 /// Biased squared MMD with a Gaussian kernel. Never negative.
 template <class Device>
-double gaussian_mmd(const GaussianKernel& gaussian, const AnyFeatures& features_a, const AnyFeatures& features_b,
+double gaussian_mmd(const GaussianKernel& gaussian, const AnyFeatures& samples, const AnyFeatures& reference,
                     Precision precision) {
-  const KernelRows a{features_a, "features_a"};
-  const KernelRows b{features_b, "features_b"};
+  const KernelRows a{samples, "samples"};
+  const KernelRows b{reference, "reference"};
   kernel::require_usable(a, b, 1);
   return kernel::biased(kernel::sums<Device>(gaussian.checked(a.dim()), a, b, precision));
 }
