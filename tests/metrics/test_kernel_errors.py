@@ -1,6 +1,7 @@
 """Error messages of the kernel distances."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -69,20 +70,35 @@ def test_types_of_errors():
         kid_subsets(ROWS, ROWS, subsets=2.5)
 
 
+FILES = {
+    "stats.npz": "reference: kid needs the (n, dim) features themselves, got stats.npz, which holds statistics",
+    "moments.npz": (
+        "reference: kid needs the (n, dim) features themselves, got moments.npz, which holds a checkpoint of Moments"
+    ),
+}
+
+
 def test_files_without_features(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     MOMENTS.stats().save("stats.npz")
     MOMENTS.save("moments.npz")
-    for name, what in (("stats.npz", "statistics"), ("moments.npz", "a checkpoint of Moments")):
+    for name, message in FILES.items():
         with pytest.raises(ValueError) as caught:
             kid(ROWS, name)
-        expected = f"reference: kid needs the (n, dim) features themselves, got {name}, which holds {what}"
-        assert str(caught.value) == expected
+        assert str(caught.value) == message
     with pytest.raises(FileNotFoundError, match=r"no such file: gone\.npy"):
         kid("gone.npy", ROWS)
     (tmp_path / "x.csv").write_text("1,2")
     with pytest.raises(ValueError, match=r"^samples: x\.csv: unknown suffix '\.csv'; supported are"):
         kid("x.csv", ROWS)
+
+
+def test_documented_errors():
+    """The messages in the documentation are those of the tests above."""
+    text = (Path(__file__).parents[2] / "docs" / "kernel.md").read_text(encoding="utf-8")
+    documented = re.findall(r"`(?:TypeError|ValueError): (.*?)`", text)
+    assert documented
+    assert set(documented) <= {*CASES, *SUBSET_CASES, *FILES.values()}
 
 
 @pytest.mark.parametrize("rows", [[[0, 20]], [[-1, 3]]])
