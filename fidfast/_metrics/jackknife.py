@@ -151,7 +151,7 @@ class Jackknife:
         replicates, stats = self.replicates[k], self.inputs[k].stats
         bias = replicates.bias(replicates.distance, self.distance)
         bias_of_root = (np.trace(stats.sigma) / replicates.num_samples - bias) / 2
-        gaussian_bias = self._core.foretold_bias(bool(k))
+        gaussian_bias = self._core.gaussian_bias(bool(k))
         return float(bias_of_root / gaussian_bias) if gaussian_bias < 0 else 1.0
 
     def _second_order(self, sides: Sequence[int]) -> float:

@@ -359,7 +359,7 @@ class Moments(Collector):
         if not blocks:
             raise ValueError("the state of Moments has no blocks")
         # The core checks each block.
-        cores = [_core.Moments.from_state(blocks[str(k)]) for k in range(len(blocks))]
+        cores = [_core.Moments.from_state(blocks[str(k)]) for k in range(len(blocks))]  # type: ignore[arg-type]
         return cls._from_cores(cores, str(state["extractor"]) or None)
 
     def __eq__(self, other: object) -> bool:
@@ -369,7 +369,7 @@ class Moments(Collector):
             return False
         return all(mine.equals(theirs) for mine, theirs in self._matched_blocks(other, "compare"))
 
-    __hash__ = None  # type: ignore[assignment]  # mutable
+    __hash__ = None  # mutable
 
     def __repr__(self) -> str:
         blocks = f", blocks={len(self._blocks)}" if len(self._blocks) > 1 else ""
