@@ -1,4 +1,4 @@
-"""What a figure was measured on, without which it means nothing."""
+"""Description of the machine on which figures are measured."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def description() -> dict[str, Any]:
 
 
 def name() -> str:
-    """A file name for this machine."""
-    known = description()
-    text = f"{known['cpu']}-{known['cores']}-cores"
+    """Name of this machine for file names."""
+    machine = description()
+    text = f"{machine['cpu']}-{machine['cores']}-cores"
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
 def _cpu() -> str:
-    """The model, and the widest instructions: clouds hide the model's name."""
+    """Model and widest vector instructions, since virtual machines hide the model."""
     try:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:

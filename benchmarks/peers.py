@@ -1,4 +1,4 @@
-"""The tools that are measured against: their own functions, called and not copied."""
+"""Functions of other tools for comparison."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ DISTANCES = {
 
 
 def pytorch_fid_of_features(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
-    """As its ``calculate_activation_statistics`` does with the activations, then its distance."""
+    """What its ``calculate_activation_statistics`` does with the features, and its distance."""
     one, two = ((np.mean(rows, axis=0), np.cov(rows, rowvar=False)) for rows in (a, b))
     return pytorch_fid_distance(*one, *two)
 
@@ -68,7 +68,7 @@ class _Features(torch.nn.Module):
 
 
 def torchmetrics_moments(dim: int) -> torchmetrics.image.fid.FrechetInceptionDistance:
-    """Its metric, with float64 states as it makes them, fed with features."""
+    """Its metric, with its float64 states, which is updated with features."""
     return torchmetrics.image.fid.FrechetInceptionDistance(feature=_Features(dim))
 
 

@@ -1,1 +1,1 @@
-"""Errors against exact answers; ``python -m benchmarks.accuracy`` prints them beside the peers'."""
+"""Errors compared with exact results: ``python -m benchmarks.accuracy``."""

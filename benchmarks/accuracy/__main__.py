@@ -1,7 +1,7 @@
-"""Print how far each tool is from the exact distance, and write it to ``benchmarks/results``.
+"""Print the error of the distance for each tool, and write it to ``benchmarks/results``.
 
-Each case has an answer known without the tools: commuting covariances, rows few enough for singular values, equal
-inputs, or singular values of the factors in float64. fidfast's error is asserted to be within its own rounding bound.
+The exact distance of each case is computed independently: commuting covariances, few rows (by singular values), equal
+inputs, or singular values of the factors in float64. The error of fidfast must be within its own rounding bound.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from benchmarks import machine, peers
 from benchmarks.accuracy import uncertainty
 from fidfast import GaussianStats
 
-#: Real Inception features, where they lie beside the checkout.
+#: Real Inception features; cases that need them are skipped if the folder does not exist.
 REAL = Path(__file__).parents[3] / "shared" / "features"
 
 Array = NDArray[np.float64]
 
 
 class Case(NamedTuple):
-    """Two Gaussians, the exact distance between them, and the size against which errors count."""
+    """Two Gaussians and the exact distance between them."""
 
     name: str
-    mine: tuple[GaussianStats, GaussianStats]
+    stats: tuple[GaussianStats, GaussianStats]
     exact: float
 
     @property
-    def size(self) -> float:
-        """The sum of the traces."""
-        return float(sum(np.trace(stats.sigma) for stats in self.mine))
+    def scale(self) -> float:
+        """Sum of the traces."""
+        return float(sum(np.trace(stats.sigma) for stats in self.stats))
 
 
 def rotation(dim: int, rng: np.random.Generator) -> Array:
@@ -59,15 +59,15 @@ def commuting(dim: int, condition: float, rng: np.random.Generator) -> Case:
     basis = rotation(dim, rng)
     values1, values2 = (condition ** -rng.permutation(np.linspace(0, 1, dim)) for _ in range(2))
     sigmas = [(basis * values) @ basis.T for values in (values1, values2)]
-    mine = tuple(GaussianStats(np.zeros(dim), (sigma + sigma.T) / 2) for sigma in sigmas)
-    return Case(f"condition {condition:.0e}, dim {dim}", mine, float(((values1**0.5 - values2**0.5) ** 2).sum()))
+    stats = tuple(GaussianStats(np.zeros(dim), (sigma + sigma.T) / 2) for sigma in sigmas)
+    return Case(f"condition {condition:.0e}, dim {dim}", stats, float(((values1**0.5 - values2**0.5) ** 2).sum()))
 
 
 def few_rows(n: int, dim: int, rng: np.random.Generator) -> Case:
     sets = [rng.standard_normal((n, dim)) for _ in range(2)]
     centred = [(rows - rows.mean(0)).T / np.sqrt(n - 1) for rows in sets]
-    mine = tuple(map(stats_of, sets))
-    return Case(f"{n} rows in dim {dim}", mine, distance_by_roots(*mine, *centred))
+    stats = tuple(map(stats_of, sets))
+    return Case(f"{n} rows in dim {dim}", stats, distance_by_roots(*stats, *centred))
 
 
 def equal(n: int, dim: int, rng: np.random.Generator) -> Case:
@@ -79,9 +79,9 @@ def real(precision: str) -> Case:
     sets = [np.load(REAL / f"emoji_{style}.npy") for style in ("google", "twitter")]
     exact = tuple(stats_of(rows) for rows in sets)
     alive = np.flatnonzero(np.diag(exact[0].sigma) * np.diag(exact[1].sigma))
-    roots = [np.linalg.cholesky(stats.sigma[np.ix_(alive, alive)]) for stats in exact]
-    mine = tuple(stats_of(rows, precision) for rows in sets)
-    return Case(f"real features, dim 2048, {precision}", mine, distance_by_roots(*exact, *roots))
+    roots = [np.linalg.cholesky(each.sigma[np.ix_(alive, alive)]) for each in exact]
+    stats = tuple(stats_of(rows, precision) for rows in sets)
+    return Case(f"real features, dim 2048, {precision}", stats, distance_by_roots(*exact, *roots))
 
 
 def cases(quick: bool) -> Iterator[Case]:
@@ -101,29 +101,29 @@ def cases(quick: bool) -> Iterator[Case]:
 
 
 def errors(case: Case) -> dict[str, str]:
-    """Of each tool, as a share of the traces."""
-    terms = fidfast.frechet_terms(*case.mine)
+    """Error of each tool relative to the sum of the traces."""
+    terms = fidfast.frechet_terms(*case.stats)
     error = abs(terms.distance - case.exact)
-    # With float32 products the moments themselves differ, by their own 1e-6 of the distance.
+    # With float32 products the moments have an error, which changes the distance by up to 1e-6 of it.
     allowed = terms.rounding + (1e-6 * case.exact if "float32" in case.name else 0)
-    assert error <= allowed, f"{case.name}: off by {error}, allowed {allowed}"
-    shown = {"fidfast": f"{error / case.size:.1e}", "its bound": f"{terms.rounding / case.size:.1e}"}
-    arrays = [array for stats in case.mine for array in (np.array(stats.mu), np.array(stats.sigma))]
+    assert error <= allowed, f"{case.name}: the error is {error}, at most {allowed} is allowed"
+    shown = {"fidfast": f"{error / case.scale:.1e}", "its bound": f"{terms.rounding / case.scale:.1e}"}
+    arrays = [array for stats in case.stats for array in (np.array(stats.mu), np.array(stats.sigma))]
     for tool, distance in peers.DISTANCES.items():
         try:
             with warnings.catch_warnings(), np.errstate(all="ignore"):
                 warnings.simplefilter("ignore")
                 value = distance(*arrays)
-            shown[tool] = f"{abs(value - case.exact) / case.size:.1e}" + (" negative" if value < 0 else "")
+            shown[tool] = f"{abs(value - case.exact) / case.scale:.1e}" + (" negative" if value < 0 else "")
         except ValueError as failure:
             shown[tool] = str(failure).split()[0] + " error"
     return shown
 
 
 def main() -> None:
-    """See the module's docstring."""
+    """See the docstring of the module."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy")
-    parser.add_argument("--quick", action="store_true", help="the small cases only; write nothing")
+    parser.add_argument("--quick", action="store_true", help="only small cases; writes no file")
     quick = parser.parse_args().quick
     rows = []
     for case in cases(quick):
@@ -134,7 +134,7 @@ def main() -> None:
         print(f"{case.name:38}" + "".join(f"{value:>18}" for value in list(rows[-1].values())[1:]), flush=True)
     if quick:
         print()
-        uncertainty.run(uncertainty.cells(quick=True), keep=False)
+        uncertainty.run(uncertainty.cells(quick=True), save=False)
     else:
         path = machine.RESULTS / f"accuracy-{machine.name()}.json"
         path.write_text(json.dumps({"machine": machine.description(), "errors": rows}, indent=1) + "\n")

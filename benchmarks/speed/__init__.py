@@ -1,1 +1,1 @@
-"""Timings against peers; ``python -m benchmarks.speed`` runs them all and prints the table."""
+"""Timings compared with other tools: ``python -m benchmarks.speed``."""

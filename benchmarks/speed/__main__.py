@@ -1,6 +1,6 @@
-"""Run every timing, print the table of ratios, write ``benchmarks/results/<machine>.json``.
+"""Run all timings, print the table of speed-ups, write ``benchmarks/results/<machine>.json``.
 
-With ``-k`` a part of them: groups that were not run stay as they are in the file. A ratio is between cases of one run.
+With ``-k`` only a part is run; other groups in the file stay unchanged. A speed-up compares cases of one run.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import pytest
 from benchmarks import machine
 from benchmarks.speed import claims
 
-#: Options with which figures are a trial's, and are not kept.
+#: Options of trial runs, whose figures are not written.
 TRIAL = ("--dim", "--images")
 
 
-def measured(folder: Path, arguments: list[str]) -> list[dict[str, Any]]:
-    """What pytest-benchmark writes about each case."""
+def run_timings(folder: Path, arguments: list[str]) -> list[dict[str, Any]]:
+    """The report of pytest-benchmark on each case."""
     report = folder / "report.json"
     here = Path(__file__).parent
     options = ["-q", "-p", "no:cacheprovider", "--benchmark-columns=min,median,rounds", f"--benchmark-json={report}"]
@@ -33,9 +33,9 @@ def measured(folder: Path, arguments: list[str]) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """See the module's docstring; arguments go to pytest (``--dim 512``)."""
+    """See the docstring of the module; arguments are passed to pytest (``--dim 512``)."""
     with tempfile.TemporaryDirectory() as folder:
-        cases = measured(Path(folder), sys.argv[1:])
+        cases = run_timings(Path(folder), sys.argv[1:])
     times: dict[tuple[str, str], dict[str, Any]] = {}
     memory: dict[str, float] = {}
     notes: dict[str, str] = {}
@@ -48,25 +48,25 @@ def main() -> None:
             notes[case["group"]] = extra["text"]
         stats = case["stats"]
         times[case["group"], tool] = {"seconds": stats["min"], "median": stats["median"], "rounds": stats["rounds"]}
-    table = claims.lines({case: found["seconds"] for case, found in times.items()})
-    print(f"\n{'work':42} {'against':46} {'theirs':>9} {'ours':>9} {'ratio':>7}")
+    table = claims.lines({case: time["seconds"] for case, time in times.items()})
+    print(f"\n{'task':50} {'other tool':46} {'its time':>9} {'fidfast':>9} {'speed-up':>8}")
     for line in table:
-        columns = f"{line['theirs_s']:8.3f}s {line['ours_s']:8.3f}s {line['ratio']:6.1f}x"
-        print(f"{line['work']:42} {line['against']:46} {columns}")
-    for work, note in notes.items():
-        print(f"{work}: {note}")
-    for work, megabytes in memory.items():
-        print(f"peak memory of {work}: {megabytes} MB above the interpreter's")
+        columns = f"{line['tool_s']:8.3f}s {line['fidfast_s']:8.3f}s {line['speed_up']:7.1f}x"
+        print(f"{line['task']:50} {line['tool']:46} {columns}")
+    for group, note in notes.items():
+        print(f"{group}: {note}")
+    for task, megabytes in memory.items():
+        print(f"peak memory of {task}: {megabytes} MB above that of the interpreter")
     if any(argument.startswith(TRIAL) for argument in sys.argv[1:]):
         return
     path = machine.RESULTS / f"{machine.name()}.json"
     before = json.loads(path.read_text()) if path.exists() else {"cases": []}
     groups = {group for group, _ in times}
-    kept = [case for case in before["cases"] if case["group"] not in groups]
-    cases = kept + [{"group": group, "tool": tool, **found} for (group, tool), found in times.items()]
+    others = [case for case in before["cases"] if case["group"] not in groups]
+    cases = others + [{"group": group, "tool": tool, **time} for (group, tool), time in times.items()]
     results = {
         "machine": machine.description(),
-        "ratios": claims.lines({(case["group"], case["tool"]): case["seconds"] for case in cases}),
+        "speed_ups": claims.lines({(case["group"], case["tool"]): case["seconds"] for case in cases}),
         "notes": before.get("notes", {}) | notes,
         "memory_mb": before.get("memory_mb", {}) | memory,
         "cases": cases,

