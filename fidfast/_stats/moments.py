@@ -355,7 +355,7 @@ class Moments(Collector):
             block, slash, name = key.partition("/")
             if slash:
                 array = np.asarray(value)
-                blocks.setdefault(block, dict(shared))[name] = array.item() if array.ndim == 0 else array
+                blocks.setdefault(block, dict(shared))[name] = int(array) if name == "count" else array
         if not blocks:
             raise ValueError("the state of Moments has no blocks")
         # The core checks each block.
