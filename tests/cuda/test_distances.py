@@ -280,10 +280,10 @@ def test_estimate(rng, device, with_stats):
 
 
 def test_estimate_from_blocks(rng, device):
-    rows, others = rng.standard_normal((60, 3)), 1.3 * rng.standard_normal((40, 3))
+    rows, others = rng.standard_normal((30, 3)), 1.3 * rng.standard_normal((20, 3))
     found = []
     for each in (device, HOST):
-        moments = fidfast.Moments(3, "float64", blocks=5, device=each.name)
+        moments = fidfast.Moments(3, "float64", blocks=3, device=each.name)
         moments.update(each.array(rows))
         found.append(fidfast.estimate(moments, each.array(others)))
     assert found[0].stderr == pytest.approx(found[1].stderr, rel=1e-10)  # differences, as above
