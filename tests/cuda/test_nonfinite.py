@@ -78,7 +78,7 @@ SIZES = {
 }
 
 
-@pytest.mark.grid(keep=3)
+@pytest.mark.grid(keep=2)
 @pytest.mark.parametrize("size", SIZES)
 def test_batches_after_a_bad_batch_are_discarded_until_it_is_reported(rng, cuda, updates, size):
     first, bad = SIZES[size]
@@ -137,7 +137,7 @@ READERS = {
 }
 
 
-@pytest.mark.grid(keep=4)
+@pytest.mark.grid(keep=3)
 @pytest.mark.parametrize("reader", READERS)
 def test_every_read_reports_a_bad_batch_and_changes_nothing(rng, updates, reader):
     rows = rng.standard_normal((1100, 4))
