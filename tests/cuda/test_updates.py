@@ -92,7 +92,7 @@ def test_batches_after_a_bad_one_are_void_until_it_is_found(rng, cuda, collector
     collector.give(with_bad_row(rows[first:], bad - 1))
     collector.give(later[0])
     collector.give(with_bad_row(later[1], 4))  # one is enough
-    text = f"the first such row is {bad - 1} of the batch before the last 2, which were left out with it"
+    text = rf"the first such row is {bad - 1} of an earlier batch; that batch and all later ones \(2\) were left out"
     with pytest.raises(ValueError, match=text):
         collector.moments.stats()
     assert collector.moments.num_samples == first
@@ -118,7 +118,9 @@ def test_the_next_update_finds_it_where_the_device_has_come_that_far(rng, cuda, 
     collector.give(with_bad_row(rows, 2))
     collector.give(rows)  # the device has not come to the bad one, and nobody waits for it
     cuda.synchronize()
-    with pytest.raises(ValueError, match="row is 2 of the batch before the last 1, which were left out"):
+    with pytest.raises(
+        ValueError, match=r"row is 2 of an earlier batch; that batch and all later ones \(1\) were left out"
+    ):
         collector.give(rows)
     assert collector.moments == moments_of_batches(rows[:5])
     collector.give(rows[5:])
