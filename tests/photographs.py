@@ -30,7 +30,7 @@ def planes(image):
 
 
 def assert_same(stats, expected, error=1e-5):
-    """The default tolerance is that of float32 networks, whose order of summation depends on the batch: eps sqrt(terms)."""
+    """The default tolerance is that of float32 networks, which sum in an order that depends on the batch."""
     mu, sigma = expected
     scale = np.sqrt(np.diag(sigma))
     np.testing.assert_allclose(stats.mu, mu, rtol=error, atol=error * scale.max())

@@ -246,14 +246,28 @@ def test_only_the_adapters_import_training_frameworks():
     assert not loaded & {"torchmetrics", "lightning", "pytorch_lightning", "ignite"}
 
 
-def test_importing_an_uncompiled_tree_says_what_to_do(tmp_path):
-    (tmp_path / "fidfast").mkdir()
-    (tmp_path / "fidfast" / "__init__.py").write_text((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+def error_of_import(folder, core=None):
+    """Standard error of `import fidfast` in a tree with this text as its extension, or with none."""
+    (folder / "fidfast").mkdir()
+    (folder / "fidfast" / "__init__.py").write_text((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    if core is not None:
+        (folder / "fidfast" / "_core.py").write_text(core)
     code = "import sys; sys.meta_path[:] = [f for f in sys.meta_path if 'Editable' not in type(f).__name__ and "
     code += "'Redirecting' not in type(f).__name__]; import fidfast"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=folder)
     assert done.returncode == 1
-    assert "ImportError: fidfast is not compiled for this Python: run `pip install .`" in done.stderr
+    return done.stderr
+
+
+def test_importing_an_uncompiled_tree_says_what_to_do(tmp_path):
+    assert "ImportError: fidfast is not compiled for this Python: run `pip install .`" in error_of_import(tmp_path)
+
+
+@pytest.mark.parametrize("error", ["ImportError('libstdc++.so.6: version not found')", "OSError('no such file')"])
+def test_another_error_of_the_import_stays_as_it_is(tmp_path, error):
+    stderr = error_of_import(tmp_path, f"raise {error}")
+    assert stderr.splitlines()[-1] == error.replace("('", ": ").replace("')", "")
+    assert "not compiled" not in stderr
 
 
 def test_every_public_name_is_documented():

@@ -9,9 +9,9 @@ namespace fidfast {
 using cuda::check;
 using cuda::current;
 
-Cuda::Place Cuda::here() { return {current().device()}; }
+int Cuda::current_device() { return current().device(); }
 
-bool Cuda::multiplies_in_float(bool halves) { return halves && current().is_slow_in_double(); }
+bool Cuda::multiplies_in_float(bool all_16_bit) { return all_16_bit && current().is_slow_in_double(); }
 
 void* Cuda::allocate(std::size_t bytes) {
   if (bytes == 0) return nullptr;
@@ -57,6 +57,6 @@ void Cuda::to_host(void* to, const void* from, std::size_t bytes) {
   current().synchronize();
 }
 
-void Cuda::finish() { current().synchronize(); }
+void Cuda::synchronize() { current().synchronize(); }
 
 }  // namespace fidfast

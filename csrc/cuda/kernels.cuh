@@ -105,8 +105,8 @@ struct Smallest {
 constexpr int kUnits = 32;  // side by side, so that rows are read in whole lines
 constexpr int kLanes = 8;   // rows at a time
 
-template <class T, class Value, class Combine, class Finish>
-__global__ void units_kernel(Index units, Index n, T neutral, Value value, Combine combine, Finish finish) {
+template <class T, class Value, class Combine, class Write>
+__global__ void units_kernel(Index units, Index n, T neutral, Value value, Combine combine, Write write) {
   __shared__ T parts[kLanes][kUnits];
   const Index j = static_cast<Index>(blockIdx.x) * kUnits + threadIdx.x;
   T mine = neutral;
@@ -122,16 +122,15 @@ __global__ void units_kernel(Index units, Index n, T neutral, Value value, Combi
     }
     __syncthreads();
   }
-  if (threadIdx.y == 0 && j < units) finish(j, parts[0][threadIdx.x]);
+  if (threadIdx.y == 0 && j < units) write(j, parts[0][threadIdx.x]);
 }
 
-/// finish(j, combine over i < n of value(j, i)) for every unit j.
-template <class T, class Value, class Combine, class Finish>
-void for_each_unit(Index units, Index n, T neutral, Value value, Combine combine, Finish finish) {
+/// write(j, combine over i < n of value(j, i)) for every unit j.
+template <class T, class Value, class Combine, class Write>
+void for_each_unit(Index units, Index n, T neutral, Value value, Combine combine, Write write) {
   if (units == 0) return;
   const dim3 grid(static_cast<unsigned>((units + kUnits - 1) / kUnits));
-  launch(units_kernel<T, Value, Combine, Finish>, grid, dim3(kUnits, kLanes), units, n, neutral, value, combine,
-         finish);
+  launch(units_kernel<T, Value, Combine, Write>, grid, dim3(kUnits, kLanes), units, n, neutral, value, combine, write);
 }
 
 // Reductions --------------------------------------------------------------------------------------------------
@@ -150,24 +149,24 @@ __device__ T reduce_block(T mine, T* parts, Combine combine) {
   return parts[0];
 }
 
-/// Block k: finish(k, combine over i < count of value(k, i)).
-template <class T, class Value, class Combine, class Finish>
-__global__ void items_kernel(Index items, Index count, T neutral, Value value, Combine combine, Finish finish) {
+/// Block k: write(k, combine over i < count of value(k, i)).
+template <class T, class Value, class Combine, class Write>
+__global__ void items_kernel(Index items, Index count, T neutral, Value value, Combine combine, Write write) {
   __shared__ T parts[kThreads];
   for (Index k = blockIdx.x; k < items; k += gridDim.x) {
     T mine = neutral;
     for (Index i = threadIdx.x; i < count; i += kThreads) mine = combine(mine, value(k, i));
     const T all = reduce_block(mine, parts, combine);
-    if (threadIdx.x == 0) finish(k, all);
+    if (threadIdx.x == 0) write(k, all);
     __syncthreads();  // parts are free again
   }
 }
 
-template <class T, class Value, class Combine, class Finish>
-void for_each_item(Index items, Index count, T neutral, Value value, Combine combine, Finish finish) {
+template <class T, class Value, class Combine, class Write>
+void for_each_item(Index items, Index count, T neutral, Value value, Combine combine, Write write) {
   if (items == 0) return;
-  launch(items_kernel<T, Value, Combine, Finish>, dim3(blocks_for(items, 1, kMostBlocks)), dim3(kThreads), items, count,
-         neutral, value, combine, finish);
+  launch(items_kernel<T, Value, Combine, Write>, dim3(blocks_for(items, 1, kMostBlocks)), dim3(kThreads), items, count,
+         neutral, value, combine, write);
 }
 
 /// combine over k < items, i < count of value(k, i), on the host.

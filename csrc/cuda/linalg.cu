@@ -164,44 +164,44 @@ std::vector<double> svd(M& a, bool vectors, M& u, M& vt) {
 // Products ----------------------------------------------------------------------------------------------------
 
 template <>
-M Linalg<Cuda>::transposed_product(const M& a, const M& b) {
+M MatrixOps<Cuda>::transposed_product(const M& a, const M& b) {
   return multiply(kTranspose, a, kNoTranspose, b);
 }
 
 template <>
-M Linalg<Cuda>::triangular_product(const M& l, M b) {
+M MatrixOps<Cuda>::triangular_product(const M& l, M b) {
   multiply_by_triangle(kSideLeft, kTranspose, l, b);
   return b;
 }
 
 template <>
-M Linalg<Cuda>::product(const M& a, const M& b) {
+M MatrixOps<Cuda>::product(const M& a, const M& b) {
   return multiply(kNoTranspose, a, kNoTranspose, b);
 }
 
 template <>
-M Linalg<Cuda>::outer_product(const M& a) {
+M MatrixOps<Cuda>::outer_product(const M& a) {
   M c = M::zeros(a.rows(), a.rows());
   if (!a.empty()) rank_update(kNoTranspose, 1.0, a, 0.0, c);
-  finish(c, 1.0);
+  mirror_lower(c, 1.0);
   return c;
 }
 
 template <>
-void Linalg<Cuda>::subtract_outer_product(M& c, const M& a) {
+void MatrixOps<Cuda>::subtract_outer_product(M& c, const M& a) {
   rank_update(kNoTranspose, -1.0, a, 1.0, c);
 }
 
 /// By two triangular products: more work than LAPACK's sygst, and all of it in one call each.
 template <>
-void Linalg<Cuda>::congruence(M& s, const M& l) {
-  finish(s, 1.0);
+void MatrixOps<Cuda>::congruence(M& s, const M& l) {
+  mirror_lower(s, 1.0);
   multiply_by_triangle(kSideLeft, kTranspose, l, s);
   multiply_by_triangle(kSideRight, kNoTranspose, l, s);
 }
 
 template <>
-M Linalg<Cuda>::quadratic_form(const M& s, const M& f) {
+M MatrixOps<Cuda>::quadratic_form(const M& s, const M& f) {
   M sf(f.rows(), f.cols());
   if (sf.empty()) return M(f.cols(), f.cols());
   current().with_blas([&](auto blas) {
@@ -215,7 +215,7 @@ M Linalg<Cuda>::quadratic_form(const M& s, const M& f) {
 // Factorisations ----------------------------------------------------------------------------------------------
 
 template <>
-bool Linalg<Cuda>::cholesky(M& a) {
+bool MatrixOps<Cuda>::cholesky(M& a) {
   const Index n = a.rows();
   Workspace work;
   current().with_solver([&](auto solver, auto params) {
@@ -234,7 +234,7 @@ bool Linalg<Cuda>::cholesky(M& a) {
 }
 
 template <>
-Index Linalg<Cuda>::pivoted_cholesky(M& a, double tolerance, std::vector<Index>& order) {
+Index MatrixOps<Cuda>::pivoted_cholesky(M& a, double tolerance, std::vector<Index>& order) {
   const Index rank = cuda::pivoted_cholesky(a, tolerance, order);
   clear_upper(a);
   return rank;
@@ -242,7 +242,7 @@ Index Linalg<Cuda>::pivoted_cholesky(M& a, double tolerance, std::vector<Index>&
 
 /// No estimate: L^-1 by a triangular solve, and the columns of L^-T L^-1.
 template <>
-double Linalg<Cuda>::inverse_norm(const M& l, Index rank) {
+double MatrixOps<Cuda>::inverse_norm(const M& l, Index rank) {
   if (rank == 0) return 0;
   M inverse(rank, rank);
   double* const to = inverse.data();
@@ -254,7 +254,7 @@ double Linalg<Cuda>::inverse_norm(const M& l, Index rank) {
   });
   M whole(rank, rank);
   rank_update(kTranspose, 1.0, inverse, 0.0, whole);
-  finish(whole, 1.0);
+  mirror_lower(whole, 1.0);
   Vector<Cuda> sums(rank);
   double* const of_columns = sums.data();
   const double* const numbers = whole.data();
@@ -266,24 +266,24 @@ double Linalg<Cuda>::inverse_norm(const M& l, Index rank) {
 }
 
 template <>
-std::vector<double> Linalg<Cuda>::eigenvalues(M& a) {
+std::vector<double> MatrixOps<Cuda>::eigenvalues(M& a) {
   return eigenproblem(cuda::kValuesOnly, a);
 }
 
 template <>
-std::vector<double> Linalg<Cuda>::eigenvectors(M& a) {
+std::vector<double> MatrixOps<Cuda>::eigenvectors(M& a) {
   return eigenproblem(cuda::kValuesAndVectors, a);
 }
 
 template <>
-std::vector<double> Linalg<Cuda>::singular_values(M& a) {
+std::vector<double> MatrixOps<Cuda>::singular_values(M& a) {
   M u;
   M vt;
   return svd(a, false, u, vt);
 }
 
 template <>
-std::vector<double> Linalg<Cuda>::right_singular_vectors(M& a, M& right) {
+std::vector<double> MatrixOps<Cuda>::right_singular_vectors(M& a, M& right) {
   M u;
   M vt;
   if (a.rows() >= a.cols()) {

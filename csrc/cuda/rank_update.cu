@@ -32,11 +32,11 @@ struct Update {
 };
 
 /// Where the 32 numbers of a thread lie in its tile, as in the fragment C of the products: 4 rows, 8 columns.
-struct Place {
+struct FragmentPosition {
   int row;     // the first of its rows; the others 8, 16 and 24 below it
   int column;  // the first of its columns; the others 1, 8, 9, 16, 17, 24 and 25 beside it
 
-  __device__ Place() {
+  __device__ FragmentPosition() {
     const int warp = static_cast<int>(threadIdx.x) / 32;
     const int lane = static_cast<int>(threadIdx.x) % 32;
     row = warp / 2 * 32 + lane / 4;
@@ -124,17 +124,17 @@ __device__ void multiply_halves(const Update& u, Index left, Index right, unsign
 }
 
 /// The same sums about r, in float64.
-__device__ void multiply_doubles(const Update& u, Index left, Index right, const Place& place, float* shared,
-                                 double (&sums)[4][8]) {
+__device__ void multiply_doubles(const Update& u, Index left, Index right, const FragmentPosition& position,
+                                 float* shared, double (&sums)[4][8]) {
   float* const panel_left = shared;
   float* const panel_right = shared + kRowsOfDoubles * kStrideOfFloats;
   double origin_left[4];
   double origin_right[8];
 #pragma unroll
-  for (int k = 0; k < 4; ++k) origin_left[k] = left + place.row_of(k) < u.dim ? u.r[left + place.row_of(k)] : 0;
+  for (int k = 0; k < 4; ++k) origin_left[k] = left + position.row_of(k) < u.dim ? u.r[left + position.row_of(k)] : 0;
 #pragma unroll
   for (int l = 0; l < 8; ++l)
-    origin_right[l] = right + place.column_of(l) < u.dim ? u.r[right + place.column_of(l)] : 0;
+    origin_right[l] = right + position.column_of(l) < u.dim ? u.r[right + position.column_of(l)] : 0;
   for (Index first = 0; first < u.n; first += kRowsOfDoubles) {
     const int count = static_cast<int>(min(u.n - first, static_cast<Index>(kRowsOfDoubles)));
     for (int k = threadIdx.x; k < kTile * count; k += kThreadsOfTile) {
@@ -148,10 +148,10 @@ __device__ void multiply_doubles(const Update& u, Index left, Index right, const
     for (int row = 0; row < count; ++row) {
       double x[4];
 #pragma unroll
-      for (int k = 0; k < 4; ++k) x[k] = panel_left[row * kStrideOfFloats + place.row_of(k)] - origin_left[k];
+      for (int k = 0; k < 4; ++k) x[k] = panel_left[row * kStrideOfFloats + position.row_of(k)] - origin_left[k];
 #pragma unroll
       for (int l = 0; l < 8; ++l) {
-        const double y = panel_right[row * kStrideOfFloats + place.column_of(l)] - origin_right[l];
+        const double y = panel_right[row * kStrideOfFloats + position.column_of(l)] - origin_right[l];
 #pragma unroll
         for (int k = 0; k < 4; ++k) sums[k][l] += x[k] * y;
       }
@@ -164,12 +164,12 @@ __device__ void multiply_doubles(const Update& u, Index left, Index right, const
 __device__ unsigned common_marks(const Update& u, Index left, Index right) {
   __shared__ unsigned marks[kThreadsOfTile];
   static_assert(kThreadsOfTile == 2 * kTile);
-  const int place = static_cast<int>(threadIdx.x);
-  const Index unit = place < kTile ? left + place : right + place - kTile;
-  marks[place] = unit < u.dim ? static_cast<unsigned>(u.marks[unit]) : ~0U;
+  const int thread = static_cast<int>(threadIdx.x);
+  const Index unit = thread < kTile ? left + thread : right + thread - kTile;
+  marks[thread] = unit < u.dim ? static_cast<unsigned>(u.marks[unit]) : ~0U;
   __syncthreads();
   for (int half = kTile; half > 0; half /= 2) {
-    if (place < half) marks[place] &= marks[place + half];
+    if (thread < half) marks[thread] &= marks[thread + half];
     __syncthreads();
   }
   return marks[0];
@@ -182,7 +182,7 @@ __global__ void __launch_bounds__(kThreadsOfTile) rank_update_kernel(Update u, S
   const Index right = static_cast<Index>(blockIdx.y) * kTile;
   if (right > left || skip()) return;  // the whole block
   const unsigned marks = common_marks(u, left, right);
-  const Place place;
+  const FragmentPosition position;
   double sums[4][8] = {};
   const bool halves = (marks & kNear) != 0 && (marks & (kBFloat16 | kFloat16)) != 0;
   if (halves && (marks & kBFloat16) != 0) {
@@ -190,15 +190,15 @@ __global__ void __launch_bounds__(kThreadsOfTile) rank_update_kernel(Update u, S
   } else if (halves) {
     multiply_halves<false>(u, left, right, shared, sums);
   } else {
-    multiply_doubles(u, left, right, place, reinterpret_cast<float*>(shared), sums);
+    multiply_doubles(u, left, right, position, reinterpret_cast<float*>(shared), sums);
   }
   const double about_origin = halves ? static_cast<double>(u.n) : 0.0;
 #pragma unroll
   for (int l = 0; l < 8; ++l) {
-    const Index j = right + place.column_of(l);
+    const Index j = right + position.column_of(l);
 #pragma unroll
     for (int k = 0; k < 4; ++k) {
-      const Index i = left + place.row_of(k);
+      const Index i = left + position.row_of(k);
       if (i >= u.dim || j > i) continue;
       // A unit that does not vary has no products, whatever rounding makes of the difference.
       const bool constant = ((static_cast<unsigned>(u.marks[i]) | static_cast<unsigned>(u.marks[j])) & kConstant) != 0;

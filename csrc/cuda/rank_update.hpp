@@ -5,7 +5,7 @@
 
 namespace fidfast::cuda {
 
-// What stage() notes of a unit in a block of rows, as bits.
+// What prepare_block() notes of a unit in a block of rows, as bits.
 constexpr unsigned kBFloat16 = 1;  // every value is a bfloat16
 constexpr unsigned kFloat16 = 2;   // every value is a float16
 constexpr unsigned kNear = 4;  // the origin is no further away than 4 standard deviations, and squares stay in range

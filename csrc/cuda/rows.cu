@@ -46,7 +46,8 @@ void mean(const FeatureView<S>& features, Mean<Cuda>& mean) {
 }
 
 template <class S>
-bool centre(const FeatureView<S>& features, const Mean<Cuda>& mean, Vector<Cuda>& remainder, Matrix<Cuda>& centred) {
+bool subtract_mean(const FeatureView<S>& features, const Mean<Cuda>& mean, Vector<Cuda>& remainder,
+                   Matrix<Cuda>& centred) {
   const double* const high = mean.high.data();
   remainder.copy_numbers(mean.low);
   double* const to = centred.data();
@@ -59,8 +60,8 @@ bool centre(const FeatureView<S>& features, const Mean<Cuda>& mean, Vector<Cuda>
 /// One pass: the rows in float64 less the origin, and the sums of these. The origin is the mean of earlier rows or else
 /// the first row, so that what the sums of squares lose to the remainder is a digit or so.
 template <class S>
-bool stage(const FeatureView<S>& features, const Mean<Cuda>* near, Mean<Cuda>& mean, Vector<Cuda>& remainder,
-           Matrix<Cuda>& centred) {
+bool prepare_block(const FeatureView<S>& features, const Mean<Cuda>* near, Mean<Cuda>& mean, Vector<Cuda>& remainder,
+                   Matrix<Cuda>& centred) {
   const double* const known = near != nullptr ? near->high.data() : nullptr;
   double* const high = mean.high.data();
   double* const low = mean.low.data();
@@ -112,8 +113,8 @@ __device__ inline unsigned formats_of(float value) {
 
 /// For products on tensor cores: the rows as they are, about the origin 0, and in `marks` what the units allow.
 template <class S>
-bool stage_halves(const FeatureView<S>& features, const Mean<Cuda>* near, Mean<Cuda>& mean, Vector<Cuda>& remainder,
-                  Vector<Cuda, float>& marks, Matrix<Cuda, float>& rows) {
+bool prepare_block_of_halves(const FeatureView<S>& features, const Mean<Cuda>* near, Mean<Cuda>& mean,
+                             Vector<Cuda>& remainder, Vector<Cuda, float>& marks, Matrix<Cuda, float>& rows) {
   const double* const known = near != nullptr ? near->high.data() : nullptr;
   double* const high = mean.high.data();
   double* const low = mean.low.data();
@@ -245,48 +246,48 @@ void square_deviations(Matrix<Cuda>& a, Index n, const Vector<Cuda>& shift) {
 
 template <>
 template <class S>
-Index RowVerbs<Cuda>::first_nonfinite_row(const FeatureView<S>& features) {
+Index RowOps<Cuda>::first_nonfinite_row(const FeatureView<S>& features) {
   return cuda::rows::first_nonfinite_row(features);
 }
 
 template <>
 template <class S, class T>
-void RowVerbs<Cuda>::append(const FeatureView<S>& features, Matrix<Cuda, T>& columns, Index first) {
+void RowOps<Cuda>::append(const FeatureView<S>& features, Matrix<Cuda, T>& columns, Index first) {
   return cuda::rows::append(features, columns, first);
 }
 
 template <>
 template <class S>
-void RowVerbs<Cuda>::mean(const FeatureView<S>& features, Mean<Cuda>& mean) {
+void RowOps<Cuda>::mean(const FeatureView<S>& features, Mean<Cuda>& mean) {
   return cuda::rows::mean(features, mean);
 }
 
 template <>
 template <class S, class T>
-bool RowVerbs<Cuda>::centre(const FeatureView<S>& features, const Mean<Cuda>& mean, Vector<Cuda, T>&,
-                            Vector<Cuda>& remainder, Vector<Cuda, T>&, Matrix<Cuda, T>& centred) {
-  return cuda::rows::centre(features, mean, remainder, centred);
+bool RowOps<Cuda>::subtract_mean(const FeatureView<S>& features, const Mean<Cuda>& mean, Vector<Cuda, T>&,
+                                 Vector<Cuda>& remainder, Vector<Cuda, T>&, Matrix<Cuda, T>& centred) {
+  return cuda::rows::subtract_mean(features, mean, remainder, centred);
 }
 
 template <>
 template <class S, class T>
-bool RowVerbs<Cuda>::stage(const FeatureView<S>& features, const Mean<Cuda>* near, Mean<Cuda>& mean, Vector<Cuda, T>&,
-                           Vector<Cuda>& remainder, [[maybe_unused]] Vector<Cuda, T>& largest,
-                           Matrix<Cuda, T>& centred) {
+bool RowOps<Cuda>::prepare_block(const FeatureView<S>& features, const Mean<Cuda>* near, Mean<Cuda>& mean,
+                                 Vector<Cuda, T>&, Vector<Cuda>& remainder, [[maybe_unused]] Vector<Cuda, T>& unit_info,
+                                 Matrix<Cuda, T>& centred) {
   if constexpr (std::is_same_v<T, float>) {
-    return cuda::rows::stage_halves(features, near, mean, remainder, largest, centred);
+    return cuda::rows::prepare_block_of_halves(features, near, mean, remainder, unit_info, centred);
   } else {
-    return cuda::rows::stage(features, near, mean, remainder, centred);
+    return cuda::rows::prepare_block(features, near, mean, remainder, centred);
   }
 }
 
 template <>
 template <class T>
-void RowVerbs<Cuda>::add_scatter(const Matrix<Cuda, T>& centred, [[maybe_unused]] const Vector<Cuda, T>& largest,
-                                 Index n, const Vector<Cuda>& r, double weight, const Vector<Cuda>& d,
-                                 Matrix<Cuda>& scatter, Matrix<Cuda, T>&) {
+void RowOps<Cuda>::add_scatter(const Matrix<Cuda, T>& centred, [[maybe_unused]] const Vector<Cuda, T>& unit_info,
+                               Index n, const Vector<Cuda>& r, double weight, const Vector<Cuda>& d,
+                               Matrix<Cuda>& scatter, Matrix<Cuda, T>&) {
   if constexpr (std::is_same_v<T, float>) {
-    cuda::rank_update(centred, n, largest, r, weight, d, scatter);
+    cuda::rank_update(centred, n, unit_info, r, weight, d, scatter);
   } else {
     cuda::rows::add_scatter(centred, n, r, weight, d, scatter);
   }
@@ -294,57 +295,58 @@ void RowVerbs<Cuda>::add_scatter(const Matrix<Cuda, T>& centred, [[maybe_unused]
 
 template <>
 template <class T>
-void RowVerbs<Cuda>::cross_products(const Matrix<Cuda, T>& a, Index m, const Matrix<Cuda, T>& b, Index n,
-                                    Matrix<Cuda, T>& c) {
+void RowOps<Cuda>::cross_products(const Matrix<Cuda, T>& a, Index m, const Matrix<Cuda, T>& b, Index n,
+                                  Matrix<Cuda, T>& c) {
   return cuda::rows::cross_products(a, m, b, n, c);
 }
 
 template <>
 template <class T>
-bool RowVerbs<Cuda>::same_columns(const Matrix<Cuda, T>& a, Index first_a, const Matrix<Cuda, T>& b, Index first_b,
-                                  Index count) {
+bool RowOps<Cuda>::same_columns(const Matrix<Cuda, T>& a, Index first_a, const Matrix<Cuda, T>& b, Index first_b,
+                                Index count) {
   return cuda::rows::same_columns(a, first_a, b, first_b, count);
 }
 
 template <>
 template <class T>
-Matrix<Cuda, T> RowVerbs<Cuda>::rounded(const Matrix<Cuda>& a) {
+Matrix<Cuda, T> RowOps<Cuda>::rounded(const Matrix<Cuda>& a) {
   return a;  // all is float64 here
 }
 
 template <>
 template <class T>
-void RowVerbs<Cuda>::deviations(const Matrix<Cuda, T>& centred, Index n, const Vector<Cuda>& r, const Vector<Cuda>& d,
-                                std::vector<double>& squares, std::vector<double>& products) {
+void RowOps<Cuda>::deviations(const Matrix<Cuda, T>& centred, Index n, const Vector<Cuda>& r, const Vector<Cuda>& d,
+                              std::vector<double>& squares, std::vector<double>& products) {
   return cuda::rows::deviations(centred, n, r, d, squares, products);
 }
 
 template <>
 template <class T>
-void RowVerbs<Cuda>::square_deviations(Matrix<Cuda, T>& a, Index n, const Vector<Cuda, T>& shift) {
+void RowOps<Cuda>::square_deviations(Matrix<Cuda, T>& a, Index n, const Vector<Cuda, T>& shift) {
   return cuda::rows::square_deviations(a, n, shift);
 }
 
 template <>
 template <class T>
-std::vector<double> RowVerbs<Cuda>::on_host(const Matrix<Cuda, T>& a, Index n) {
+std::vector<double> RowOps<Cuda>::on_host(const Matrix<Cuda, T>& a, Index n) {
   return cuda::on_host(a, n);
 }
 
-#define FIDFAST_SOURCE(S)                                                                                      \
-  template Index RowVerbs<Cuda>::first_nonfinite_row(const FeatureView<S>&);                                   \
-  template void RowVerbs<Cuda>::mean(const FeatureView<S>&, Mean<Cuda>&);                                      \
-  template void RowVerbs<Cuda>::append(const FeatureView<S>&, Matrix<Cuda, double>&, Index);                   \
-  template bool RowVerbs<Cuda>::centre(const FeatureView<S>&, const Mean<Cuda>&, Vector<Cuda>&, Vector<Cuda>&, \
-                                       Vector<Cuda>&, Matrix<Cuda>&);                                          \
-  template bool RowVerbs<Cuda>::stage(const FeatureView<S>&, const Mean<Cuda>*, Mean<Cuda>&, Vector<Cuda>&,    \
-                                      Vector<Cuda>&, Vector<Cuda>&, Matrix<Cuda>&);
-#define FIDFAST_NARROW(S)                                                                                          \
-  template void RowVerbs<Cuda>::append(const FeatureView<S>&, Matrix<Cuda, float>&, Index);                        \
-  template bool RowVerbs<Cuda>::stage(const FeatureView<S>&, const Mean<Cuda>*, Mean<Cuda>&, Vector<Cuda, float>&, \
-                                      Vector<Cuda>&, Vector<Cuda, float>&, Matrix<Cuda, float>&);
+#define FIDFAST_SOURCE(S)                                                                                           \
+  template Index RowOps<Cuda>::first_nonfinite_row(const FeatureView<S>&);                                          \
+  template void RowOps<Cuda>::mean(const FeatureView<S>&, Mean<Cuda>&);                                             \
+  template void RowOps<Cuda>::append(const FeatureView<S>&, Matrix<Cuda, double>&, Index);                          \
+  template bool RowOps<Cuda>::subtract_mean(const FeatureView<S>&, const Mean<Cuda>&, Vector<Cuda>&, Vector<Cuda>&, \
+                                            Vector<Cuda>&, Matrix<Cuda>&);                                          \
+  template bool RowOps<Cuda>::prepare_block(const FeatureView<S>&, const Mean<Cuda>*, Mean<Cuda>&, Vector<Cuda>&,   \
+                                            Vector<Cuda>&, Vector<Cuda>&, Matrix<Cuda>&);
+#define FIDFAST_NARROW(S)                                                                              \
+  template void RowOps<Cuda>::append(const FeatureView<S>&, Matrix<Cuda, float>&, Index);              \
+  template bool RowOps<Cuda>::prepare_block(const FeatureView<S>&, const Mean<Cuda>*, Mean<Cuda>&,     \
+                                            Vector<Cuda, float>&, Vector<Cuda>&, Vector<Cuda, float>&, \
+                                            Matrix<Cuda, float>&);
 #define FIDFAST_COLUMNS(T) \
-  template bool RowVerbs<Cuda>::same_columns(const Matrix<Cuda, T>&, Index, const Matrix<Cuda, T>&, Index, Index);
+  template bool RowOps<Cuda>::same_columns(const Matrix<Cuda, T>&, Index, const Matrix<Cuda, T>&, Index, Index);
 
 FIDFAST_SOURCE(Float16)
 FIDFAST_SOURCE(BFloat16)
@@ -355,16 +357,16 @@ FIDFAST_NARROW(BFloat16)
 FIDFAST_NARROW(float)
 FIDFAST_COLUMNS(float)
 FIDFAST_COLUMNS(double)
-template void RowVerbs<Cuda>::add_scatter(const Matrix<Cuda>&, const Vector<Cuda>&, Index, const Vector<Cuda>&, double,
-                                          const Vector<Cuda>&, Matrix<Cuda>&, Matrix<Cuda>&);
-template void RowVerbs<Cuda>::add_scatter(const Matrix<Cuda, float>&, const Vector<Cuda, float>&, Index,
-                                          const Vector<Cuda>&, double, const Vector<Cuda>&, Matrix<Cuda>&,
-                                          Matrix<Cuda, float>&);
-template void RowVerbs<Cuda>::cross_products(const Matrix<Cuda>&, Index, const Matrix<Cuda>&, Index, Matrix<Cuda>&);
-template Matrix<Cuda> RowVerbs<Cuda>::rounded(const Matrix<Cuda>&);
-template void RowVerbs<Cuda>::deviations(const Matrix<Cuda>&, Index, const Vector<Cuda>&, const Vector<Cuda>&,
-                                         std::vector<double>&, std::vector<double>&);
-template void RowVerbs<Cuda>::square_deviations(Matrix<Cuda>&, Index, const Vector<Cuda>&);
-template std::vector<double> RowVerbs<Cuda>::on_host(const Matrix<Cuda>&, Index);
+template void RowOps<Cuda>::add_scatter(const Matrix<Cuda>&, const Vector<Cuda>&, Index, const Vector<Cuda>&, double,
+                                        const Vector<Cuda>&, Matrix<Cuda>&, Matrix<Cuda>&);
+template void RowOps<Cuda>::add_scatter(const Matrix<Cuda, float>&, const Vector<Cuda, float>&, Index,
+                                        const Vector<Cuda>&, double, const Vector<Cuda>&, Matrix<Cuda>&,
+                                        Matrix<Cuda, float>&);
+template void RowOps<Cuda>::cross_products(const Matrix<Cuda>&, Index, const Matrix<Cuda>&, Index, Matrix<Cuda>&);
+template Matrix<Cuda> RowOps<Cuda>::rounded(const Matrix<Cuda>&);
+template void RowOps<Cuda>::deviations(const Matrix<Cuda>&, Index, const Vector<Cuda>&, const Vector<Cuda>&,
+                                       std::vector<double>&, std::vector<double>&);
+template void RowOps<Cuda>::square_deviations(Matrix<Cuda>&, Index, const Vector<Cuda>&);
+template std::vector<double> RowOps<Cuda>::on_host(const Matrix<Cuda>&, Index);
 
 }  // namespace fidfast

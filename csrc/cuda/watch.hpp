@@ -5,7 +5,7 @@
 #include <memory>
 
 #include "core/matrix.hpp"
-#include "core/moments_state.hpp"
+#include "core/moments/state.hpp"
 
 namespace fidfast {
 

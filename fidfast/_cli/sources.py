@@ -46,10 +46,10 @@ class Sources:
         from fidfast.torch import moments_of_images
 
         options = self._image_options(checkpoint)
-        moments, skipped = moments_of_images(path, self._load_extractor(), options=options)
-        if skipped:
-            self.skipped[path] = skipped
-        return moments.stats(ddof=ddof)
+        found = moments_of_images(path, self._load_extractor(), options=options)
+        if found.skipped:
+            self.skipped[path] = found.skipped
+        return found.moments.stats(ddof=ddof)
 
     def samples(self, path: str, name: str, image_path: str | None = None) -> Samples:
         """Features, moments or statistics of the argument `name`; `image_path` has the images of its features."""

@@ -1,5 +1,5 @@
-// The shapes of csrc/cuda/kernels.cuh with fewer blocks than they have work for, as a GPU's 65,535 are for large sizes.
-// An element or an item that is done twice, or by nobody, shows in what is counted.
+// Launches the templates of csrc/cuda/kernels.cuh with fewer blocks than elements, as happens on a GPU above 65,535
+// blocks. The counts and sums show elements that are processed twice or not at all.
 #include "cuda/kernels.cuh"
 
 using namespace fidfast;
@@ -20,8 +20,8 @@ extern "C" int launch_elements(Index rows, Index columns, unsigned blocks_of_col
 extern "C" int launch_items(Index items, Index count, unsigned blocks, const double* values, double* sums,
                             cudaStream_t stream) {
   const auto value = [=] __device__(Index k, Index i) { return values[i + k * count]; };
-  const auto finish = [=] __device__(Index k, double sum) { sums[k] += sum; };
-  items_kernel<<<dim3(blocks), dim3(kThreads), 0, stream>>>(items, count, 0.0, value, Sum(), finish);
+  const auto write = [=] __device__(Index k, double sum) { sums[k] += sum; };
+  items_kernel<<<dim3(blocks), dim3(kThreads), 0, stream>>>(items, count, 0.0, value, Sum(), write);
   return cudaGetLastError();
 }
 
@@ -40,9 +40,9 @@ extern "C" int launch_extremes(Index items, Index count, const double* values, d
 /// sums[j] += sum over i of values[j + i units].
 extern "C" int launch_units(Index units, Index n, const double* values, double* sums, cudaStream_t stream) {
   const auto value = [=] __device__(Index j, Index i) { return values[j + i * units]; };
-  const auto finish = [=] __device__(Index j, double sum) { sums[j] += sum; };
+  const auto write = [=] __device__(Index j, double sum) { sums[j] += sum; };
   const dim3 grid(static_cast<unsigned>((units + kUnits - 1) / kUnits));
-  units_kernel<<<grid, dim3(kUnits, kLanes), 0, stream>>>(units, n, 0.0, value, Sum(), finish);
+  units_kernel<<<grid, dim3(kUnits, kLanes), 0, stream>>>(units, n, 0.0, value, Sum(), write);
   return cudaGetLastError();
 }
 

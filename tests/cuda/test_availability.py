@@ -152,6 +152,7 @@ def test_the_self_test_covers_tensor_cores_only_if_they_are_used(cuda, untested,
     assert [device["tensor_cores"] for device in fidfast.cuda.info()["devices"]] == [False, True]
 
 
+@pytest.mark.slow  # the fixture runs it too, with a larger tolerance
 def test_the_self_test_of_tensor_cores(cuda, untested):
     """All sums of products are exact; only weights and means are rounded."""
     cuda.clear_calls()

@@ -90,6 +90,7 @@ def test_distances(rng, device, name):
         assert 0 <= zero.distance <= zero.rounding
 
 
+@pytest.mark.grid(keep=3)
 @pytest.mark.parametrize("name", ["both full", "few rows on both sides", "dead units"])
 def test_translation_rotation_and_scale(rng, device, name):
     rows1, rows2 = pair(rng, name)
@@ -111,6 +112,7 @@ def test_equal_covariances_leave_the_mean_term(rng, device, name):
     assert terms.mean_term == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.grid(keep=3)
 @pytest.mark.parametrize("condition", [1.0, 1e3, 1e8])
 def test_full_rank_against_60_digits(rng, device, condition):
     for dim in (1, 2, 5, 9):
@@ -122,7 +124,7 @@ def test_full_rank_against_60_digits(rng, device, condition):
         assert float(abs(terms.trace_root - exact)) <= (1e-12 if condition <= 1e3 else 1e-9) * exact
 
 
-@pytest.mark.grid(keep=3)
+@pytest.mark.grid(keep=2)
 @pytest.mark.parametrize("dim", [3, 4, 5, 6])
 def test_the_rounding_bound_of_ill_conditioned_covariances(rng, device, dim):
     """It depends on the norm of an inverse, which the host estimates, without error for matrices this small."""
@@ -163,7 +165,7 @@ def test_commuting_covariances(rng, device, order):
     assert abs(terms.distance - ((np.sqrt(values1) - np.sqrt(values2)) ** 2).sum()) <= terms.rounding
 
 
-@pytest.mark.grid(keep=5)
+@pytest.mark.grid(keep=4)
 @pytest.mark.parametrize("with_rank", [True, False])
 @pytest.mark.parametrize("n", [2, 3, 5, 8])
 def test_singular_covariances(rng, device, n, with_rank):
@@ -185,6 +187,7 @@ def test_singular_covariances(rng, device, n, with_rank):
         assert on_host.rank == terms.rank
 
 
+@pytest.mark.grid(keep=2)
 @pytest.mark.parametrize("n", [2, 3, 5, 8])
 def test_singular_covariances_are_factored_without_eigenvectors(rng, cuda, extension, n):
     """Eigenvectors are the fallback, which would hide errors of the pivoted Cholesky factorisation."""
@@ -215,7 +218,7 @@ def test_covariances_indefinite_by_rounding(rng, device):
 def test_the_transport_map_maps_one_covariance_to_the_other(rng, device, name):
     rows1, rows2 = pair(rng, name)
     target, source = stats_of(device, rows1), stats_of(device, rows2)
-    transport = fidfast.transport_map(source, target)
+    transport = fidfast.transport_map(target, source)
     np.testing.assert_array_equal(transport, transport.T)
     assert np.linalg.eigvalsh(transport)[0] >= -1e-12 * np.abs(transport).max()
     # The condition of the roots is below 1e3: errors of 1e3 eps.

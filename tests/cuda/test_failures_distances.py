@@ -73,7 +73,7 @@ def gaussian_of(module, mu, matrix):
     return gaussian
 
 
-@pytest.mark.grid(keep=6)
+@pytest.mark.grid(keep=5)
 @pytest.mark.parametrize("name", PAIRS)
 @pytest.mark.parametrize("function", ["frechet_distance", "frechet_terms", "transport_map"])
 def test_distances(fail_each_call, extension, function, name):

@@ -71,7 +71,7 @@ UPDATES = {
 }
 
 
-@pytest.mark.grid(keep=5)
+@pytest.mark.grid(keep=3)
 @pytest.mark.parametrize("with_stream", [True, False])
 @pytest.mark.parametrize("size", UPDATES)
 def test_updates(rng, fail_each_call, streams, size, with_stream):
@@ -116,6 +116,7 @@ MERGES = {
 }
 
 
+@pytest.mark.grid(keep=2)
 @pytest.mark.parametrize("size", MERGES)
 def test_merge_and_unmerge(extension, rng, fail_each_call, size):
     (one, _), (other, _) = (moments_with(extension, rng, *rows) for rows in MERGES[size])
@@ -146,7 +147,7 @@ READERS = {
 }
 
 
-@pytest.mark.grid(keep=5)
+@pytest.mark.grid(keep=4)
 @pytest.mark.parametrize("rows", [(0, 2), (0, 5), (1030, 2)], ids=["kept", "waiting", "folded with waiting"])
 @pytest.mark.parametrize("reader", READERS)
 def test_reading(extension, rng, fail_each_call, rows, reader):

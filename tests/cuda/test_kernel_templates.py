@@ -49,6 +49,7 @@ def kernels(cuda, compiled):
     cuda.destroy_stream(stream)
 
 
+@pytest.mark.grid(keep=5)
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (31, 8), (32, 9), (33, 17), (65, 50)])
 @pytest.mark.parametrize("blocks", [1, 3, 9])
 def test_every_element_is_processed_once(kernels, rows, columns, blocks):
@@ -58,6 +59,7 @@ def test_every_element_is_processed_once(kernels, rows, columns, blocks):
     assert (counts.to_numpy() == 1).all()
 
 
+@pytest.mark.grid(keep=6)
 @pytest.mark.parametrize("count", [1, 2, 255, 256, 257, 700])
 @pytest.mark.parametrize(("items", "blocks"), [(1, 1), (5, 5), (7, 3), (4, 1)])
 def test_every_item_is_summed_once(kernels, rng, items, count, blocks):
@@ -68,6 +70,7 @@ def test_every_item_is_summed_once(kernels, rng, items, count, blocks):
     assert (sums.to_numpy() == values.sum(1)).all()
 
 
+@pytest.mark.grid(keep=6)
 @pytest.mark.parametrize("n", [1, 7, 8, 9, 40])
 @pytest.mark.parametrize("units", [1, 31, 32, 33, 70])
 def test_every_unit_is_summed_once(kernels, rng, units, n):

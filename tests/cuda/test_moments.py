@@ -40,7 +40,7 @@ def assert_near(stats, expected, rows, tolerance=1e-12):
     np.testing.assert_allclose(stats.mu, expected.mu, rtol=1e-12, atol=tolerance * np.abs(rows).max())
 
 
-@pytest.mark.grid(keep=6)
+@pytest.mark.grid(keep=5)
 @pytest.mark.parametrize(
     ("n", "dim", "offset", "cuts"),
     [
@@ -70,7 +70,7 @@ def test_moments_do_not_depend_on_splits_and_merges(rng, device, n, dim, offset,
     assert_near(expected, fidfast.GaussianStats(mu, sigma, num_samples=n), rows)
 
 
-@pytest.mark.grid(keep=8)
+@pytest.mark.grid(keep=6)
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_every_dtype_in_every_memory_layout(rng, device, dtype, layout):

@@ -33,6 +33,7 @@ def assert_near(moments, expected):
     np.testing.assert_allclose(moments.stats().mu, expected.stats().mu, rtol=0, atol=1e-12)
 
 
+@pytest.mark.grid(keep=2)
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float32, np.float64])
 def test_an_update_does_not_allocate_free_or_wait(rng, cuda, streams, dtype):
     """With batches that cross several blocks."""

@@ -22,6 +22,7 @@ def sigma(rng):
     return root @ root.T
 
 
+@pytest.mark.grid(keep=2)
 @pytest.mark.parametrize("i", range(DIM))
 def test_the_largest_asymmetry_is_named(extension, sigma, i):
     for j in range(DIM):

@@ -28,4 +28,4 @@ def test_results_do_not_depend_on_the_integer_type():
 
 def test_unknown_integer_type_is_rejected():
     done = subprocess.run([sys.executable, str(SCRIPT), "short"], capture_output=True, text=True, check=False)
-    assert "ImportError: this SciPy's dpotrf has the unknown signature void (char *, short *" in done.stderr
+    assert "ImportError: dpotrf of this SciPy has an unknown signature: void (char *, short *" in done.stderr

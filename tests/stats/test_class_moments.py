@@ -329,7 +329,7 @@ def test_a_file_holds_arrays_only_and_a_damaged_one_is_named(rng, tmp_path):
         entries = {key: archive[key] for key in archive}
     for damage, message in (
         ({"labels": None}, "a.npz: the state of ClassMoments is damaged: 'labels'"),
-        ({"1/wide_rows": None}, "a.npz: the state of Moments lacks 'wide_rows'"),
+        ({"1/wide_rows": None}, "a.npz: the state of Moments has no 'wide_rows'"),
         ({"labels": np.arange(3)}, "a.npz: the state of ClassMoments is damaged: '2'"),
         ({"dim": np.array(4)}, "a.npz: the state of ClassMoments has dim 4, but that of class 0 3"),
     ):

@@ -1,4 +1,4 @@
-"""What the tests of the loss share: references, batches, what went before them, and gradients."""
+"""References, batches, running statistics and gradients for the tests of the loss."""
 
 import numpy as np
 import reference
@@ -9,8 +9,7 @@ import fidfast.torch as ft
 DIM = 7
 EPS = np.finfo(float).eps
 
-#: The side that stays: regular, known by fewer rows than columns, with dead units, and with all of its variance in a
-#: subspace.
+#: Kinds of references: regular, with fewer rows than columns, with dead units, and with all variance in a subspace.
 REFERENCES = ("full", "few rows", "dead units", "low rank")
 
 
@@ -33,16 +32,16 @@ def gradient_of(loss, rows):
     return features.grad
 
 
-def moments_of(kind):
-    """Moments, and the weights that they give to the rows of batches of the given sizes."""
-    if kind == "short queue":  # of fewer rows than columns
+def running_stats_of(kind):
+    """Running statistics, and a function from the sizes of all batches to the weights of their rows."""
+    if kind == "short queue":  # shorter than DIM
         return ft.FeatureQueue(6, DIM, dtype=torch.float64), lambda sizes: np.arange(sum(sizes)) >= sum(sizes) - 6
     if kind == "long queue":
         return ft.FeatureQueue(17, DIM, dtype=torch.float64), lambda sizes: np.arange(sum(sizes)) >= sum(sizes) - 17
-    decay = {"average": 0.8, "all alike": 1.0, "batch alone": 0.0}[kind]
+    decay = {"decay 0.8": 0.8, "decay 1": 1.0, "decay 0": 0.0}[kind]
     return ft.MovingMoments(DIM, decay), lambda sizes: np.concatenate(
         [np.full(size, decay ** (len(sizes) - 1 - i)) for i, size in enumerate(sizes)]
     )
 
 
-MOMENTS = ("short queue", "long queue", "average", "all alike", "batch alone")
+RUNNING_STATS = ("short queue", "long queue", "decay 0.8", "decay 1", "decay 0")

@@ -15,8 +15,6 @@ from fidfast._images import BrokenImageError, cache
 from fidfast.torch._images import extraction_pass
 from fidfast.torch._images.options import default_num_workers
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.fixture(scope="module")
 def images():

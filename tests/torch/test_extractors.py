@@ -1,11 +1,10 @@
-"""Any network plugs in, and is given what it expects."""
+"""Every kind of network can be used, and receives the input that it expects."""
 
 import sys
 import types
 import urllib.error
 import warnings
 
-import networks
 import numpy as np
 import onnx
 import onnxruntime
@@ -17,19 +16,13 @@ from onnx import TensorProto, helper
 
 import fidfast.torch as ft
 from fidfast.torch._extractors.extractor import features_of_output
-from fidfast.torch._extractors.inception import WEIGHTS_SHA256, WEIGHTS_URL, inception_trunk
+from fidfast.torch._extractors.inception import WEIGHTS_SHA256, WEIGHTS_URL
 
-with warnings.catch_warnings():  # what the peers' imports say is not ours to mend
+with warnings.catch_warnings():  # of the other tools' imports
     warnings.simplefilter("ignore")
     import pytorch_fid.inception
     import torch_fidelity.feature_extractor_inceptionv3
     import torchmetrics.image.fid
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    """The true architecture's file, with seeded weights."""
-    return networks.seeded_inception_weights(tmp_path_factory.mktemp("torch"))
 
 
 @pytest.fixture
@@ -44,7 +37,7 @@ def features(extractor, images):
 
 
 class Pooled(torch.nn.Module):
-    """A network of nothing but a mean over the places."""
+    """The mean of each channel."""
 
     def forward(self, images):
         return images.float().mean(dim=(2, 3))
@@ -65,7 +58,7 @@ class Pooled(torch.nn.Module):
         lambda x: x.numpy(),
     ],
 )
-def test_all_forms_of_output(form):
+def test_forms_of_output(form):
     rows = torch.arange(6.0).reshape(2, 3)
     torch.testing.assert_close(features_of_output(form(rows)), rows)
 
@@ -80,7 +73,7 @@ def test_all_forms_of_output(form):
         (torch.zeros(2), r"got shape \(2,\)"),
     ],
 )
-def test_other_output_is_refused(output, message):
+def test_invalid_output(output, message):
     with pytest.raises((TypeError, ValueError), match=message):
         features_of_output(output)
 
@@ -96,17 +89,17 @@ def test_input_range(images, bounds):
     torch.testing.assert_close(features(ft.as_extractor(network), images).double(), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_uint8_is_passed_where_the_range_says_so(images):
-    seen = []
+def test_input_range_of_255_means_uint8(images):
+    batches = []
 
     def network(batch):
-        seen.append(batch)
+        batches.append(batch)
         return batch.float().mean(dim=(2, 3))
 
     network.input_range = (0, 255)
     extractor = ft.as_extractor(network)
     features(extractor, images)
-    assert seen[0] is images
+    assert batches[0] is images
     assert extractor.full_name == "function"
 
 
@@ -132,7 +125,7 @@ def test_names_and_sizes():
         ({"input_size": 0}, "got 0"),
     ],
 )
-def test_unusable_attributes(attributes, message):
+def test_invalid_attributes(attributes, message):
     network = Pooled()
     for name, value in attributes.items():
         setattr(network, name, value)
@@ -140,37 +133,39 @@ def test_unusable_attributes(attributes, message):
         ft.as_extractor(network)
 
 
-def test_pixels_between_the_integers_are_rounded_for_networks_of_uint8(images):
+def test_resized_pixels_are_rounded_for_uint8_networks(images):
     network = Pooled()
     network.input_range = (0, 255)
     extractor = ft.as_extractor(network)
     torch.testing.assert_close(features(extractor, images + 0.3), features(extractor, images))
 
 
-def test_the_name_of_inception_is_taken():
+def test_name_inception_is_reserved():
     network = Pooled()
     network.name = "inception"
-    with pytest.raises(ValueError, match="the name 'inception' is that of the 2015 Inception network; call yours anot"):
+    with pytest.raises(
+        ValueError, match="the name 'inception' is reserved for the 2015 Inception network; pass another"
+    ):
         ft.as_extractor(network)
 
 
-def test_the_number_of_features_is_held_to(images):
+def test_number_of_features_is_checked(images):
     network = Pooled()
     network.num_features = 3
     assert features(ft.as_extractor(network), images).shape == (2, 3)
     network.num_features = 2048
-    with pytest.raises(ValueError, match="Pooled says num_features=2048, but returned 3 columns"):
+    with pytest.raises(ValueError, match="Pooled has num_features=2048, but returned 3 columns"):
         features(ft.as_extractor(network), images)
 
 
-def test_what_is_no_extractor():
+def test_invalid_extractors():
     with pytest.raises(TypeError, match="an extractor must be callable, got int"):
         ft.as_extractor(3)
-    with pytest.raises(ValueError, match="unknown resize 'nearest'; known are tf1-bilinear, "):
+    with pytest.raises(ValueError, match="unknown resize 'nearest'; choose one of tf1-bilinear, "):
         ft.as_extractor(Pooled(), resize="nearest")
 
 
-# Networks as they come ----------------------------------------------------------------------------------------------
+# Networks of other packages -----------------------------------------------------------------------------------------
 
 
 def test_pytorch_fid(monkeypatch, weights, images):
@@ -193,11 +188,11 @@ def test_torchmetrics(weights, images):
 
 
 class WithHook(torch.nn.Module):
-    """torchvision's network with a hook of the user's own."""
+    """torchvision's network with a hook of the user."""
 
     def __init__(self):
         super().__init__()
-        self.network = torchvision.models.inception_v3(weights=None, init_weights=False)
+        self.network = torchvision.models.resnet18(weights=None)
         self.network.avgpool.register_forward_hook(lambda _module, _inputs, output: setattr(self, "pooled", output))
 
     def forward(self, images):
@@ -206,46 +201,45 @@ class WithHook(torch.nn.Module):
 
 
 def test_torchvision_with_a_hook(rng):
-    images = torch.from_numpy(rng.integers(0, 256, (2, 3, 299, 299), dtype=np.uint8))
+    images = torch.from_numpy(rng.integers(0, 256, (2, 3, 64, 64), dtype=np.uint8))
     network = WithHook().eval()
     extractor = ft.as_extractor(network)
     got = features(extractor, images)
     with torch.inference_mode():
         expected = network(images / 255)[:, :, 0, 0]
-        assert got.shape == (2, 2048)
+        assert got.shape == (2, 512)
         torch.testing.assert_close(got, expected)
-        # A copy of such a network would still write to the original: it is not copied.
+        # The hook of a copy would still write to the original, so the network is not copied.
         torch.testing.assert_close(features(extractor.prepared(), images.flip(0)), expected.flip(0))
         at_layer = ft.as_extractor(ft.at_layer(network.network, "avgpool"))
         torch.testing.assert_close(features(at_layer, images), expected)
         torch.testing.assert_close(features(at_layer.prepared(), images), expected, rtol=1e-4, atol=1e-5)
-    assert at_layer.full_name == "Inception3.avgpool"
-    with pytest.raises(ValueError, match="precision 'bfloat16' needs a network that can be prepared, but WithHook has"):
+    assert at_layer.full_name == "ResNet.avgpool"
+    with pytest.raises(ValueError, match="dtype='bfloat16' needs a network that can be prepared, but WithHook has"):
         extractor.prepared(dtype="bfloat16")
     with pytest.raises(AttributeError, match="no attribute"):
         ft.at_layer(network.network, "pool5")
 
 
 class Scripted(torch.nn.Module):
-    """The convention of the TorchScript file of the StyleGAN repositories: resized inside, features on demand."""
+    """Like the TorchScript file of the StyleGAN repositories: it resizes, and returns features on request."""
 
-    def __init__(self, layers):
+    def __init__(self):
         super().__init__()
-        self.layers = layers
+        self.layers = torch.nn.Sequential(torch.nn.Conv2d(3, 6, 5), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
 
     def forward(self, img: torch.Tensor, return_features: bool = False) -> torch.Tensor:
-        x = torch.nn.functional.interpolate(img.float(), [299, 299], mode="bilinear")
+        x = torch.nn.functional.interpolate(img.float(), [30, 30], mode="bilinear")
         features = self.layers((x - 128) / 128)
         return features if return_features else features.softmax(1)
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
-def test_torchscript(tmp_path, weights, images):
+def test_torchscript(tmp_path, images):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        traced = torch.jit.trace(inception_trunk(weights), torch.zeros(2, 3, 299, 299))
-        torch.jit.script(Scripted(traced)).save(tmp_path / "inception-2015-12-05.pt")
-        network = torch.jit.load(tmp_path / "inception-2015-12-05.pt").eval()
+        torch.jit.script(Scripted()).save(tmp_path / "network.pt")
+        network = torch.jit.load(tmp_path / "network.pt").eval()
     expected = network(images, return_features=True)
     torch.testing.assert_close(features(ft.as_extractor(network), images), expected)
 
@@ -259,7 +253,7 @@ def test_timm(images):
     assert extractor.full_name == "ResNet/pil-bicubic-224"
 
 
-def test_a_network_like_those_of_timm(images):
+def test_network_like_those_of_timm(images):
     class Like(torch.nn.Module):
         def forward_features(self, images):
             return images * 2
@@ -297,8 +291,8 @@ def test_onnx(images, uint8):
 # By name ------------------------------------------------------------------------------------------------------------
 
 
-def test_efficientnet_has_learnt_to_see():
-    """The features are those before the classifier, which knows the flower by the package's real weights."""
+def test_efficientnet_recognises_a_flower():
+    """The features are the input of the classifier, and the weights are the trained ones."""
     from sklearn.datasets import load_sample_images
 
     extractor = ft.load_extractor("efficientnet-lite0")
@@ -312,15 +306,15 @@ def test_efficientnet_has_learnt_to_see():
 
 
 @pytest.mark.parametrize("like", ft.LIKE)
-def test_inception_by_the_conventions_of_each_tool(weights, like):
-    with pytest.warns(UserWarning, match="other weights than those of 2015-12-05 .* the distance is not an FID"):
+def test_inception_with_the_conventions_of_each_tool(weights, like):
+    with pytest.warns(UserWarning, match="are not those of 2015-12-05 .* the distance is not an FID"):
         extractor = ft.load_extractor("inception", weights=weights, like=like)
     assert extractor.name.startswith("inception-weights-")
     assert ft.LIKE[like].resize in extractor.full_name
     assert extractor.full_name.endswith("/divisor-127.5") == (like == "pytorch-fid")
 
 
-def test_a_module_and_its_factory(monkeypatch):
+def test_factory_in_a_module(monkeypatch):
     module = types.ModuleType("my_networks")
     module.make = Pooled
     module.nothing = lambda: None
@@ -331,7 +325,7 @@ def test_a_module_and_its_factory(monkeypatch):
     for name, message in {
         "my_networks:gone": "module 'my_networks' has no attribute 'gone'",
         "my_networks:nothing": "an extractor must be callable, got NoneType",
-        "resnet": "unknown extractor 'resnet'; known are inception, efficientnet-lite0 or package.module:factory",
+        "resnet": "unknown extractor 'resnet'; choose one of inception, efficientnet-lite0, package.module:factory",
     }.items():
         with pytest.raises((ValueError, TypeError), match=message):
             ft.load_extractor(name)
@@ -339,18 +333,18 @@ def test_a_module_and_its_factory(monkeypatch):
         ft.load_extractor("no_such_module:make")
 
 
-def test_options_of_inception_belong_to_inception(tmp_path):
+def test_options_of_inception(tmp_path):
     with pytest.raises(ValueError, match="weights is an option of the extractor inception, not of efficientnet-lite0"):
         ft.load_extractor("efficientnet-lite0", weights="file")
     with pytest.raises(ValueError, match="like is an option of the extractor inception"):
         ft.load_extractor("efficientnet-lite0", like="clean-fid")
-    with pytest.raises(ValueError, match="unknown tool 'fid'; known are torch-fidelity, pytorch-fid, "):
+    with pytest.raises(ValueError, match="unknown tool 'fid'; choose one of torch-fidelity, pytorch-fid, "):
         ft.load_extractor("inception", like="fid")
-    with pytest.raises(FileNotFoundError, match="no such file of weights: "):
+    with pytest.raises(FileNotFoundError, match="no such weights file: "):
         ft.load_extractor("inception", weights=tmp_path / "gone.pth")
 
 
-def test_without_a_network_the_message_says_what_to_fetch(monkeypatch, tmp_path):
+def test_failed_download_says_what_to_fetch(monkeypatch, tmp_path):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
 
     def refuse(*_arguments, **_options):
@@ -369,9 +363,12 @@ def test_weights_are_not_executed(tmp_path):
             return open, (str(tmp_path / "sprung"), "w")
 
     torch.save({"fc.weight": Trap()}, tmp_path / "trap.pth")
-    with pytest.warns(UserWarning, match="other weights"), pytest.raises(ValueError, match="holds more than weights"):
+    with (
+        pytest.warns(UserWarning, match="not those of 2015"),
+        pytest.raises(ValueError, match="objects other than weights"),
+    ):
         ft.load_extractor("inception", weights=tmp_path / "trap.pth")
     assert not (tmp_path / "sprung").exists()
     (tmp_path / "empty.pth").write_bytes(b"")
-    with pytest.warns(UserWarning, match="other weights"), pytest.raises(ValueError, match=r"empty.pth is damaged"):
+    with pytest.warns(UserWarning, match="not those of 2015"), pytest.raises(ValueError, match=r"empty.pth is damaged"):
         ft.load_extractor("inception", weights=tmp_path / "empty.pth")

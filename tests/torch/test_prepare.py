@@ -1,17 +1,15 @@
-"""Preparing a network changes its speed and not its features."""
+"""Preparing a network does not change its features."""
 
 import copy
 import warnings
 
-import networks
 import pytest
 import timm
 import torch
 import torchvision
 from torch import nn
 
-from fidfast.torch import as_extractor, load_extractor
-from fidfast.torch._extractors import prepare
+from fidfast.torch import as_extractor, load_extractor, prepare
 from fidfast.torch._extractors.inception import inception_trunk
 
 
@@ -24,8 +22,8 @@ def largest_error(got, expected):
     return float((got - expected).abs().max() / expected.abs().max())
 
 
-def moved(model):
-    """With batch norms that have seen data, so that one left out would show."""
+def with_nontrivial_batch_norms(model):
+    """Batch norms that change their input, so that a missing one changes the features."""
     random = torch.Generator().manual_seed(1)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -36,20 +34,20 @@ def moved(model):
     return model
 
 
-#: Of timm, whose batch norms hold the activation too.
+#: Networks of timm, whose batch norms include the activation.
 TIMM = ["efficientnet_b0", "mobilenetv3_small_050", "densenet121", "regnetx_002"]
 
 
 @pytest.fixture(scope="module", params=["inception", "efficientnet-lite0", "resnet18", *TIMM])
-def network(request, tmp_path_factory):
-    """Real architectures, and a side of images for each."""
+def network(request):
+    """A network of a common architecture, and the side of its images."""
     if request.param == "inception":
-        return inception_trunk(networks.seeded_inception_weights(tmp_path_factory.mktemp("torch"))), 299
+        return inception_trunk(request.getfixturevalue("weights")), 299
     if request.param == "efficientnet-lite0":
         return load_extractor("efficientnet-lite0").model, 96
     if request.param == "resnet18":
-        return moved(torchvision.models.resnet18(weights=None)), 64
-    return as_extractor(moved(timm.create_model(request.param, pretrained=False))).model, 64
+        return with_nontrivial_batch_norms(torchvision.models.resnet18(weights=None)), 64
+    return as_extractor(with_nontrivial_batch_norms(timm.create_model(request.param, pretrained=False))).model, 64
 
 
 @pytest.fixture
@@ -57,32 +55,32 @@ def images(network):
     return torch.rand(2, 3, network[1], network[1], generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 
-def test_float32_features_are_those_of_the_eager_model(network, images):
+def test_float32_features_equal_those_of_the_model(network, images):
     model, _ = network
     before = copy.deepcopy(model.state_dict())
     expected = outputs(model.eval(), images)
     ready = prepare(model)
-    # Two roundings of eps a layer, some 50 layers deep: 6e-6.
+    # Two roundings of eps per layer, about 50 layers: 6e-6.
     assert largest_error(outputs(ready, images), expected) < 1e-5
-    if not isinstance(getattr(model, "model", None), nn.Module):  # timm's batch norms are more than that
+    if not isinstance(getattr(model, "model", None), nn.Module):  # timm's batch norms are not folded
         assert not any(isinstance(module, nn.BatchNorm2d) for module in ready.modules())
-    # The model itself is as it was.
+    # The model itself is unchanged.
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert largest_error(outputs(model, images), expected) == 0
 
 
-def test_bfloat16_is_near(network, images):
+def test_bfloat16_features_are_close(network, images):
     model, _ = network
     expected = outputs(model.eval(), images)
     got = outputs(prepare(model, dtype="bfloat16"), images)
     assert got.dtype == torch.float32
-    # 2^-9 a layer, and sqrt(50) layers of it are 1.4 per cent of a typical feature; networks amplify it a few times.
+    # 2^-9 per layer, times sqrt(50) layers, is 1.4 per cent of a typical feature; networks amplify it a few times.
     assert (got - expected).square().mean().sqrt() < 0.1 * expected.square().mean().sqrt()
     assert largest_error(got, expected) > 0
 
 
-class Twice(nn.Module):
-    """A convolution whose output goes two ways, one that is used twice, and a batch norm before any."""
+class PartlyFoldable(nn.Module):
+    """A convolution whose output is used twice, one that is called twice, and a batch norm before a convolution."""
 
     def __init__(self):
         super().__init__()
@@ -100,17 +98,16 @@ class Twice(nn.Module):
         return self.last(self.plain(x)).mean(dim=(2, 3))
 
 
-def test_only_what_can_be_folded_is():
-    model = moved(Twice()).eval()
+def test_only_foldable_batch_norms_are_folded():
+    model = with_nontrivial_batch_norms(PartlyFoldable()).eval()
     images = torch.randn(3, 3, 8, 8)
     ready = prepare(model)
     assert largest_error(outputs(ready, images), outputs(model, images)) < 1e-5
-    left = [module for module in ready.modules() if isinstance(module, nn.BatchNorm2d)]
-    assert len(left) == 4
+    assert sum(isinstance(module, nn.BatchNorm2d) for module in ready.modules()) == 4
 
 
 class Standardised(nn.Conv2d):
-    """A convolution that is more than its weights."""
+    """A convolution that normalises its weights."""
 
     def forward(self, images):
         return self._conv_forward(images, self.weight / self.weight.norm(), self.bias)
@@ -125,36 +122,36 @@ class Standardised(nn.Conv2d):
         lambda: (nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, affine=False)),
     ],
 )
-def test_layers_that_are_more_than_they_seem(layers):
+def test_subclasses_and_unusual_layers(layers):
     model = nn.Sequential(*layers(), nn.Flatten()).eval()
     images = torch.randn(3, 3, 8, 8)
     assert largest_error(outputs(prepare(model), images), outputs(model, images)) < 1e-5
 
 
-def test_hooks_and_features_inside_are_refused():
+def test_hooks_and_classifiers_are_refused():
     hooked = nn.Sequential(nn.Conv2d(3, 4, 3))
     hooked[0].register_forward_hook(lambda *_call: None)
     with pytest.raises(ValueError, match="Sequential has forward hooks"):
         prepare(hooked)
-    with pytest.raises(ValueError, match=r"ResNet is more than its features: use as_extractor\(model\).prepared"):
+    with pytest.raises(ValueError, match=r"ResNet does not return its features: use as_extractor\(model\).prepared"):
         prepare(timm.create_model("resnet18", pretrained=False))
 
 
-def test_what_a_network_says_of_itself_is_kept(small):
+def test_attributes_are_kept(small):
     small.name, small.input_size, small.input_range, small.num_features = "small", 8, (-1, 1), 288
     images = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8)
     extractor, ready = as_extractor(small), as_extractor(prepare(small))
     assert ready.full_name == extractor.full_name == "small/pil-bicubic-8"
     assert largest_error(outputs(ready, images), outputs(extractor, images)) < 1e-5
-    # Preparing twice is preparing once.
+    # A prepared network is not prepared again.
     bfloat16 = extractor.prepared(dtype="bfloat16")
     assert bfloat16.prepared() is bfloat16
-    with pytest.raises(ValueError, match="precision 'float32' needs a network that can be prepared, but small is prep"):
+    with pytest.raises(ValueError, match="dtype='float32' needs a network that can be prepared, but small is already"):
         bfloat16.prepared(dtype="float32")
 
 
 class Branching(nn.Module):
-    """What it does depends on the numbers, so that it cannot be traced."""
+    """A network with data-dependent control flow, which cannot be traced."""
 
     def __init__(self):
         super().__init__()
@@ -166,16 +163,16 @@ class Branching(nn.Module):
         return -x if images.mean() > 0 else x
 
 
-def test_networks_that_cannot_be_traced_are_left_as_they_are():
-    model = moved(Branching()).eval()
+def test_networks_that_cannot_be_traced_are_not_folded():
+    model = with_nontrivial_batch_norms(Branching()).eval()
     ready = prepare(model)
     for sign in (1, -1):
         images = torch.rand(2, 3, 8, 8) * sign
         assert largest_error(outputs(ready, images), outputs(model, images)) < 1e-5
 
 
-def test_a_network_in_training_is_copied_in_evaluation_mode():
-    model = moved(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5))).train()
+def test_copy_is_in_evaluation_mode():
+    model = with_nontrivial_batch_norms(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5))).train()
     images = torch.rand(2, 3, 8, 8)
     ready = prepare(model)
     expected = outputs(copy.deepcopy(model).eval(), images)
@@ -187,26 +184,28 @@ def test_a_network_in_training_is_copied_in_evaluation_mode():
 
 @pytest.fixture
 def small():
-    return moved(nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten())).eval()
+    return with_nontrivial_batch_norms(
+        nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten())
+    ).eval()
 
 
 @pytest.fixture
 def compiled(monkeypatch):
-    """Batch sizes that pass through a compiled network, in the compiler's place."""
+    """Replaces the compiler, and collects the batch sizes of compiled networks."""
     sizes = []
 
-    def stand_in(model, **_options):
+    def compile(model, **_options):
         def call(images):
             sizes.append(len(images))
             return model(images)
 
         return call
 
-    monkeypatch.setattr(torch, "compile", stand_in)
+    monkeypatch.setattr(torch, "compile", compile)
     return sizes
 
 
-def test_the_last_batch_is_filled_up_to_the_compiled_size(small, compiled):
+def test_last_batch_is_padded_to_the_compiled_size(small, compiled):
     ready = prepare(small, compile=True)
     images = torch.rand(11, 3, 8, 8)
     expected = outputs(small, images)
@@ -214,21 +213,21 @@ def test_the_last_batch_is_filled_up_to_the_compiled_size(small, compiled):
         assert largest_error(outputs(ready, batch), want) < 1e-5
     assert set(compiled) == {4}
     late = prepare(small, compile=True, batch_size=4)
-    outputs(late, images[:3])  # a first batch that is not whole
+    outputs(late, images[:3])  # a first batch that is smaller than batch_size
     outputs(late, images[:4])
     assert set(compiled) == {4}
-    assert largest_error(outputs(ready, images), expected) < 1e-5  # a larger one is not compiled for
+    assert largest_error(outputs(ready, images), expected) < 1e-5  # a larger batch uses the network itself
     assert set(compiled) == {4}
 
 
-@pytest.mark.parametrize(("num_images", "tried"), [(None, False), (9_999, False), (10_000, True)])
-def test_auto_compiles_for_many_images(small, compiled, num_images, tried):
+@pytest.mark.parametrize(("num_images", "compiles"), [(None, False), (9_999, False), (10_000, True)])
+def test_auto_compiles_for_many_images(small, compiled, num_images, compiles):
     ready = prepare(small, num_images=num_images)
     outputs(ready, torch.rand(2, 3, 8, 8))
-    assert bool(compiled) == tried
+    assert bool(compiled) == compiles
 
 
-def test_auto_goes_on_without_a_compiler(monkeypatch, small):
+def test_auto_works_without_a_compiler(monkeypatch, small):
     def fail(*_arguments, **_options):
         raise RuntimeError("no C++ compiler")
 
@@ -240,17 +239,18 @@ def test_auto_goes_on_without_a_compiler(monkeypatch, small):
         outputs(prepare(small, compile=True), images)
 
 
-def test_the_real_compiler(small):
+@pytest.mark.slow  # the compiler takes half a minute
+def test_real_compiler(small):
     images = torch.rand(3, 3, 8, 8)
     ready = prepare(small, compile=True)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of what the compiler would like to have found
+        warnings.simplefilter("ignore")  # of the compiler
         assert largest_error(outputs(ready, images), outputs(small, images)) < 1e-5
         assert largest_error(outputs(ready, images[:2]), outputs(small, images[:2])) < 1e-5
 
 
 @pytest.mark.parametrize("form", [lambda x: (x,), lambda x: {"features": x}])
-def test_the_form_of_the_output_is_kept(form):
+def test_containers_of_the_output_are_kept(form):
     class Formed(nn.Module):
         def forward(self, images):
             return form(images.mean(dim=(2, 3)))
@@ -262,8 +262,8 @@ def test_the_form_of_the_output_is_kept(form):
     assert inner.shape == (2, 3)
 
 
-def test_unknown_options():
-    with pytest.raises(ValueError, match="precision must be one of float32, bfloat16, got 'float16'"):
-        prepare(nn.Identity(), "float16")
+def test_invalid_options():
+    with pytest.raises(ValueError, match="dtype must be one of float32, bfloat16, got 'float16'"):
+        prepare(nn.Identity(), dtype="float16")
     with pytest.raises(ValueError, match="compile must be 'auto', True or False, got 'maybe'"):
         prepare(nn.Identity(), compile="maybe")

@@ -75,7 +75,8 @@ class ImageFeatures(Result):
     indices: list[int]
 
     def __str__(self) -> str:
-        return _summary(*self.features.shape, self.extractor, self.skipped)
+        num_samples, dim = self.features.shape
+        return _summary(num_samples, dim, self.extractor, self.skipped)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the features, whose shape is `num_samples` and `dim`, in types that JSON has."""

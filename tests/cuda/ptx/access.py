@@ -60,9 +60,13 @@ def load_words(threads, lanes, space: str, addresses: np.ndarray, dtype: np.dtyp
     return [result.view(dtype) for result in results]
 
 
+def _for_each_lane(values, number: int) -> np.ndarray:
+    return values if isinstance(values, np.ndarray) and values.ndim else np.broadcast_to(values, number)
+
+
 def _load(space: str, locate: Callable, writes: list[Callable], dtype: np.dtype, read_only: bool) -> Callable:
     def execute(threads, lanes):
-        addresses = np.broadcast_to(locate(threads, lanes), threads.count_of(lanes))
+        addresses = _for_each_lane(locate(threads, lanes), threads.count_of(lanes))
         values = load_words(threads, lanes, space, addresses, dtype, len(writes), read_only)
         for write, value in zip(writes, values, strict=True):
             write(threads, lanes, value)
@@ -75,8 +79,8 @@ def _store(space: str, locate: Callable, reads: list[Callable], width: int) -> C
 
     def execute(threads, lanes):
         number = threads.count_of(lanes)
-        addresses = np.broadcast_to(locate(threads, lanes), number)
-        values = [np.broadcast_to(read(threads, lanes), number).view(bits) for read in reads]
+        addresses = _for_each_lane(locate(threads, lanes), number)
+        values = [_for_each_lane(read(threads, lanes), number).view(bits) for read in reads]
         for positions, region, inside, stamps in _accesses(threads, lanes, space, addresses, width * len(reads)):
             for position, value in enumerate(values):
                 with _at(positions):

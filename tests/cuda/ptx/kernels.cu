@@ -1,4 +1,4 @@
-// Kernels for test_ptx.py, whose results NumPy can give exactly. Never run on a GPU, only compiled to PTX.
+// Kernels for test_results.py, whose results NumPy computes exactly. Only compiled to PTX, never run on a GPU.
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
@@ -12,7 +12,7 @@ __device__ inline double to_double(float v) { return v; }
 __device__ inline double to_double(half v) { return __half2float(v); }
 __device__ inline double to_double(bfloat16 v) { return __bfloat162float(v); }
 
-// y (rows, columns), contiguous, from x with any strides.
+// Converts x with any strides to contiguous y (rows, columns).
 template <class T>
 __device__ inline void widen(const T* x, int64_t row_stride, int64_t column_stride, int rows, int columns, double* y) {
   const int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
@@ -120,7 +120,7 @@ extern "C" __global__ void transpose_64(const double* x, int rows, int columns, 
   transpose(x, rows, columns, y);
 }
 
-// d (16, 8) = a (16, k) b (k, 8), one warp for each of many products; a is row-major, b column-major.
+// d (16, 8) = a (16, k) b (k, 8), one product for each warp. a is row-major, b column-major.
 #define MULTIPLY(name, type)                                                                          \
   extern "C" __global__ void multiply_##name(const uint32_t* a, const uint32_t* b, int k, float* d) { \
     const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;                                    \
@@ -142,7 +142,7 @@ extern "C" __global__ void transpose_64(const double* x, int rows, int columns, 
 MULTIPLY(bfloat16, "bf16")
 MULTIPLY(float16, "f16")
 
-// The same for k = 16, one warp in a block, by ldmatrix from shared memory; b is row-major and transposed on the way.
+// The same for k = 16 and one warp, with ldmatrix from shared memory. b is row-major and transposed by ldmatrix.
 extern "C" __global__ void multiply_by_ldmatrix(const uint16_t* a, const uint16_t* b, float* d) {
   __shared__ __align__(16) uint16_t a_tile[16 * 16], b_tile[16 * 8];
   const int lane = threadIdx.x, g = lane / 4, t = lane % 4;
@@ -203,7 +203,7 @@ extern "C" __global__ void bits(const uint32_t* a, const uint32_t* b, const uint
   wide[4 * i + 3] = __brevll(z);
 }
 
-// Steps of the 3n + 1 sequence down to 1, for each start; odd threads of the second half leave early.
+// Number of steps of the 3n + 1 sequence until 1, for each start. Odd threads of the second half return early.
 extern "C" __global__ void collatz(int n, int* steps) {
   const int i = blockIdx.x * blockDim.x + threadIdx.x;
   if (i >= n) return;
@@ -287,7 +287,7 @@ extern "C" __global__ void by_struct(const float* x, Weights weights, float* y) 
   if (i < weights.rows) y[i] = float(weights.scale * x[i] + weights.offsets[i & 3]);
 }
 
-// Counts in an array in local memory, indexed by data.
+// Counts values in an array in local memory.
 extern "C" __global__ void histogram(const uint8_t* x, int each, int* counts) {
   int count[16];
   for (int& c : count) c = 0;
@@ -318,7 +318,7 @@ extern "C" __global__ void shuffles(const int* x, int* y, unsigned* votes) {
   votes[4 * i + 3] = __activemask();
 }
 
-// Through one pointer to shared or global memory; the size of the shared array comes with the launch.
+// A generic pointer to dynamic shared memory or global memory.
 extern "C" __global__ void generic(const double* x, int n, double* y) {
   extern __shared__ double cache[];
   for (int i = threadIdx.x; i < n / 2; i += blockDim.x) cache[i] = 2 * x[i];
@@ -329,7 +329,7 @@ extern "C" __global__ void generic(const double* x, int n, double* y) {
   }
 }
 
-// Neighbours within a warp through shared memory, in order by the barrier of the warp.
+// Exchanges values within a warp through shared memory, with warp barriers.
 extern "C" __global__ void rotate_in_warp(const int* x, int* y) {
   __shared__ int cells[128];
   const int i = threadIdx.x;

@@ -33,6 +33,8 @@ def _thread(stamps):
 def _warp(stamps):
     """The warp, or -1 for threads of several warps."""
     thread = _thread(stamps)
+    if (thread < _SEVERAL_OF_WARP).all():
+        return thread >> 5
     warp = np.where(thread >= _SEVERAL_OF_WARP, thread - _SEVERAL_OF_WARP, thread >> 5)
     return np.where(thread == _SEVERAL_WARPS, -1, warp)
 
@@ -52,13 +54,15 @@ def _conflicts(earlier, now):
 
 def _merged(earlier, now):
     """One stamp for two loads: a later store conflicts with it if it conflicts with one of the loads."""
+    other_block = (earlier != _NOBODY) & ((earlier >> _BLOCK) != (now >> _BLOCK))
     same_interval = (earlier >> _BLOCK_BARRIER) == (now >> _BLOCK_BARRIER)
+    if not same_interval.any():
+        return np.where(other_block, _SEVERAL_BLOCKS, now)
     same_warp = _warp(earlier) == _warp(now)
     replaced = (_thread(earlier) == _thread(now)) | (same_warp & (_warp_barriers(earlier) < _warp_barriers(now)))
     several = now & ~np.int64((1 << _WARP_BARRIER) - 1)
     several = several | np.where(same_warp, _SEVERAL_OF_WARP + _warp(now), _SEVERAL_WARPS)
     result = np.where(same_interval & ~replaced, several, now)
-    other_block = (earlier != _NOBODY) & ((earlier >> _BLOCK) != (now >> _BLOCK))
     return np.where(other_block, _SEVERAL_BLOCKS, result)
 
 
@@ -95,10 +99,12 @@ class AccessHistory:
         merged = stamps
         while True:  # several lanes of one instruction may load from one granule: each pass merges one of them
             loaded = self._loads[granules]
+            if (loaded == stamps).all():
+                break
             if not loaded.any():
                 merged = stamps
             else:
-                merged = np.where(loaded == stamps, stamps, _merged(loaded, stamps))
+                merged = _merged(loaded, stamps)
                 if (merged == loaded).all():
                     break
             self._loads[granules] = merged

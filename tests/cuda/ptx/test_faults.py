@@ -1,4 +1,4 @@
-"""Every kind of mistake that a kernel may hold is a Fault that names kernel, thread, instruction and reason."""
+"""Every kind of error in a kernel is a Fault that names kernel, thread, instruction and reason."""
 
 import numpy as np
 import pytest
@@ -105,7 +105,7 @@ KERNEL divergent_shuffle(float* x) {
   if (threadIdx.x % 2) v += __shfl_xor_sync(0xffffffffu, v, 2);
   x[threadIdx.x] = v;
 }
-KERNEL shuffle_from_outside_of_the_mask(float* x) {
+KERNEL shuffle_from_a_lane_outside_of_the_mask(float* x) {
   if (threadIdx.x < 16) x[threadIdx.x] = __shfl_down_sync(0xffffu, x[threadIdx.x], 1);
 }
 KERNEL half_a_warp_multiplies(float* y) {
@@ -114,10 +114,10 @@ KERNEL half_a_warp_multiplies(float* y) {
                "{%0, d1, d2, d3}, {%1, %1}, {%1}, {%2, %2, %2, %2}; }" : "=f"(c) : "r"(0), "f"(0.f));
   y[threadIdx.x] = c;
 }
-KERNEL blocks_store_to_one_address(float* y) {
+KERNEL blocks_store_to_the_same_address(float* y) {
   if (threadIdx.x == 0) y[0] = 1;
 }
-KERNEL block_reads_what_another_stores(float* y) {
+KERNEL block_reads_the_store_of_another_block(float* y) {
   if (threadIdx.x == 0) y[(blockIdx.x + 1) % gridDim.x] = y[blockIdx.x] + 1;
 }
 KERNEL threads_store_the_same_value(float* y) { y[threadIdx.x / 2] = 1; }
@@ -146,10 +146,10 @@ KERNEL __launch_bounds__(32) small_blocks(float* y) { y[threadIdx.x] = 1; }
 """
 
 
-@pytest.fixture(scope="session", params=[80, 100])
+@pytest.fixture(scope="session", params=[pytest.param(80, marks=pytest.mark.slow), 100])
 def faulty(request, tmp_path_factory):
     if compiler() is None:
-        pytest.skip("nvcc, which makes PTX of the kernels, is not installed")
+        pytest.skip("nvcc is not on PATH")
     return compile_kernels(SOURCE, request.param, tmp_path_factory.mktemp("ptx"))
 
 
@@ -157,14 +157,14 @@ def ones(count: int, dtype=np.float32) -> np.ndarray:
     return np.ones(count, dtype)
 
 
-UNWRITTEN = 77  # memory that holds this counts as never written
+UNWRITTEN = 77  # arrays of this value count as uninitialised
 
 
 def result(count: int, dtype=np.float32) -> np.ndarray:
     return np.full(count, UNWRITTEN, dtype)
 
 
-# kernel: (grid, block, arguments, what the message says)
+# kernel: (grid, block, arguments, pattern of the message)
 CASES = {
     "missing_barrier": (1, 64, [ones(64, float), result(64, float)], "race: loads an address .* no barrier between"),
     "missing_barrier_before_reuse": (1, 64, [ones(64, float), result(64, float)], "race: stores to .* loaded from"),
@@ -188,10 +188,10 @@ CASES = {
     "divergent_barrier": (1, 64, [result(64)], "bar.sync.*not converged: the barrier"),
     "two_barriers_for_one": (1, 2, [np.array([0, 1], np.float32), result(2)], "not converged: the barrier"),
     "divergent_shuffle": (1, 32, [ones(32)], "shfl.*not converged: the lanes of the mask"),
-    "shuffle_from_outside_of_the_mask": (1, 32, [ones(32)], r"thread \(15, .*a lane that does not take part"),
+    "shuffle_from_a_lane_outside_of_the_mask": (1, 32, [ones(32)], r"thread \(15, .*a lane that does not take part"),
     "half_a_warp_multiplies": (1, 16, [result(16)], "needs all 32 threads"),
-    "blocks_store_to_one_address": (2, 32, [result(1)], "race: stores to .* thread 0 of block [01] stored"),
-    "block_reads_what_another_stores": (3, 32, [ones(3)], "race: stores to .* loaded"),
+    "blocks_store_to_the_same_address": (2, 32, [result(1)], "race: stores to .* thread 0 of block [01] stored"),
+    "block_reads_the_store_of_another_block": (3, 32, [ones(3)], "race: stores to .* loaded"),
     "threads_store_the_same_value": (1, 32, [result(16)], "race: stores to .* in the same instruction"),
     "neighbour_reads_global": (1, 32, [result(64)], "race: loads an address that thread"),
     "halves_of_a_word": (1, 4, [result(8, np.uint16)], r"thread \(0, .*race: stores to an address that thread 1 "),
@@ -201,12 +201,12 @@ CASES = {
     "approximate": (1, 32, [ones(32)], "ex2.*unknown opcode"),
     "endless": (1, 32, [0 * ones(32, np.int32)], "step limit"),
     "divides_by_zero": (1, 2, [np.array([1, 0], np.int32), result(2, np.int32)], r"thread \(1, .*by zero"),
-    "small_blocks": (1, 64, [result(64)], "not what the kernel was compiled for"),
+    "small_blocks": (1, 64, [result(64)], "was not compiled for blocks of"),
 }
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_faulty_kernel_is_refused_for_its_fault(faulty, name):
+def test_faulty_kernels(faulty, name):
     grid, block, arguments, reason = CASES[name]
     arguments = [a.copy() if isinstance(a, np.ndarray) else a for a in arguments]
     unwritten = [a for a in arguments if isinstance(a, np.ndarray) and (a == UNWRITTEN).all()]
@@ -244,7 +244,7 @@ ADDRESS = ("ld.param.u64 %rd1, [out]", "cvta.to.global.u64 %rd2, %rd1")
         ("add.s32 %r10, 1, 1", "unknown register: %r10"),
         ("setp.lo.s32 %p1, 1, 1", "unknown comparison"),
         ("cvt.rp.f32.f64 %f1, 0d0000000000000000", "unknown rounding"),
-        ("cvt.s32.f32 %r1, 0f00000000", "must name its rounding"),
+        ("cvt.s32.f32 %r1, 0f00000000", "needs a rounding mode"),
         ("bar.sync 1", "only barrier 0"),
         ("bar.arrive 0, 32", "unknown form of a barrier"),
         ("bra nowhere", "unknown label: nowhere"),
@@ -253,10 +253,10 @@ ADDRESS = ("ld.param.u64 %rd1, [out]", "cvta.to.global.u64 %rd2, %rd1")
         ("shfl.sync.down.b32 %r1, 1, 1, 31, 3", "the lane is not in its own mask"),
         ("ld.global.v3.u32 {%r1, %r2, %r3}, [%rd2]", "unknown modifier: .v3"),
         ("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%f1}, {%r1}, {%r1}, {%f1}", "unknown form of mma"),
-        ("mov.u32 %r1, 1", "over the end of the kernel"),
+        ("mov.u32 %r1, 1", "past the end of the kernel"),
     ],
 )
-def test_what_is_not_known_is_refused(line, reason):
+def test_unsupported_instructions(line, reason):
     with pytest.raises(Fault, match=f"^kernel: .*{reason}"):
         run(program(*ADDRESS, line))
 
@@ -275,12 +275,12 @@ def test_what_is_not_known_is_refused(line, reason):
         (program(".shared .align 4 .q8 x[3]", "ret"), "unknown variable"),
     ],
 )
-def test_unknown_directives_are_refused(text, reason):
+def test_unknown_directives(text, reason):
     with pytest.raises(Fault, match=reason):
         Program(text)
 
 
-def test_a_register_written_by_some_threads_only():
+def test_a_register_that_only_some_threads_have_written():
     lines = ("mov.u32 %r1, %tid.x", "setp.lt.u32 %p1, %r1, 5", "@%p1 mov.u32 %r2, 1", "add.u32 %r3, %r2, 1", "ret")
     with pytest.raises(Fault, match=r"thread \(5, 0, 0\): `add.u32 %r3, %r2, 1`: reads a register that this thread"):
         run(program(*lines))
@@ -293,7 +293,7 @@ def test_a_copy_of_a_register_is_a_copy():
     assert out[:32].view(np.uint64).tolist() == list(range(32))
 
 
-def test_a_barrier_of_half_a_warp_orders_nothing_of_the_other_half():
+def test_a_barrier_of_half_a_warp_does_not_order_the_other_half():
     cell = (".shared .align 4 .b8 cells[128]", "mov.u32 %r1, %tid.x", "shl.b32 %r2, %r1, 2", "mov.u32 %r3, cells")
     store = ("add.u32 %r4, %r3, %r2", "st.shared.u32 [%r4], %r1", "setp.lt.u32 %p1, %r1, 16")
     lines = (*cell, *store, "@%p1 bar.warp.sync 65535", "@%p1 ld.shared.u32 %r5, [%r4+64]", "ret")
@@ -307,19 +307,19 @@ def test_lanes_of_a_shuffle_must_agree_on_the_mask():
         run(program(*lines, "shfl.sync.idx.b32 %r3, %r1, 0, 31, %r2", "ret"), block=2)
 
 
-def test_threads_that_have_ended_are_not_missed_at_a_barrier():
+def test_a_barrier_does_not_wait_for_threads_that_have_ended():
     lines = ("mov.u32 %r1, %tid.x", "setp.gt.u32 %p1, %r1, 40", "@%p1 bra end", "bar.sync 0", "end: ret")
     run(program(*lines), block=64)
 
 
-def test_names_within_braces_are_their_own():
+def test_register_names_are_local_to_braces():
     store = ("st.global.f64 [%rd2], v", "ret")
     inner = "{ .reg .f64 v; mov.f64 v, 0d4000000000000000; }"
     text = program(*ADDRESS, ".reg .f64 v", "mov.f64 v, 0d3FF0000000000000", "INNER", *store).replace("INNER;", inner)
     assert run(text, block=1)[0] == 1
 
 
-def test_of_two_modules_the_newer_target_counts():
+def test_the_module_with_the_newest_target_is_used():
     old = program(*ADDRESS, "st.global.f64 [%rd2], 0d3FF0000000000000", "ret")
     new = program(*ADDRESS, "st.global.f64 [%rd2], 0d4000000000000000", "ret").replace("sm_80", "sm_90")
     between = "\nFatbin ptx code:\n================\narch = sm_90\ncode version = [9,0]\nhost = linux\n\n"

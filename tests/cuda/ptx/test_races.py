@@ -1,4 +1,4 @@
-"""The few stamps that memory keeps find exactly the conflicts that a list of all accesses would."""
+"""The stamps kept for each granule find exactly the same conflicts as a list of all accesses."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ access = st.sampled_from([1, 2, 4, 8]).flatmap(
     lambda width: st.tuples(
         st.just(width),
         st.booleans(),
-        # For each thread that takes part: where.
+        # Address of each thread that takes part.
         st.dictionaries(st.sampled_from(THREADS), st.sampled_from(addresses(width)), min_size=1),
     )
 )
@@ -43,9 +43,9 @@ block_barrier = st.tuples(st.just("block"), st.sampled_from([0, 1]))
 warp_barrier = st.tuples(st.just("warp"), st.sampled_from([(block, warp) for block in (0, 1) for warp in (0, 1, 2)]))
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(st.lists(st.one_of(access, access, block_barrier, warp_barrier), max_size=14))
-def test_conflicts_are_those_of_all_pairs_of_accesses(events):
+def test_conflicts_match_those_of_all_pairs_of_accesses(events):
     history, past = AccessHistory(BASE, SIZE), []
     barriers, warp_barriers = {0: 0, 1: 0}, {(block, warp): 0 for block in (0, 1) for warp in (0, 1, 2)}
     for event in events:
@@ -56,14 +56,14 @@ def test_conflicts_are_those_of_all_pairs_of_accesses(events):
         if event[0] == "warp":
             warp_barriers[event[1]] += 1
             continue
-        width, is_store, places = event
+        width, is_store, addresses_of = event
         now = [
             Access((b, t), barriers[b], warp_barriers[b, t // 32], is_store, address, width)
-            for (b, t), address in places.items()
+            for (b, t), address in addresses_of.items()
         ]
         expected = any(one.conflicts(other) for i, one in enumerate(now) for other in past + now[:i])
         stamps = np.array([stamp(one.who[0], one.barriers, one.warp_barriers, one.who[1]) for one in now])
-        where = np.array(list(places.values()), np.uint64)
+        where = np.array(list(addresses_of.values()), np.uint64)
         try:
             if is_store:
                 history.store(where, width, stamps)
@@ -78,7 +78,7 @@ def test_conflicts_are_those_of_all_pairs_of_accesses(events):
         past += now
 
 
-def test_all_of_many_loads_at_once_count():
+def test_simultaneous_loads_are_all_recorded():
     threads = np.arange(70)
     for storing in 0, 40, 69:
         history = AccessHistory(0, 8)
@@ -92,7 +92,7 @@ def test_all_of_many_loads_at_once_count():
             history.store(np.zeros(1, np.uint64), 8, stamp(0, 0, 0, threads[storing : storing + 1]))
 
 
-def test_a_history_that_starts_between_granules_stays_in_place():
+def test_a_history_that_starts_within_a_granule():
     history = AccessHistory(1004, 12)  # not a multiple of 8: the first granule of 8 starts before it
     history.store(np.array([1008], np.uint64), 8, np.array([stamp(0, 0, 0, 0)]))
     history.store(np.array([1004], np.uint64), 4, np.array([stamp(0, 0, 0, 1)]))
@@ -101,12 +101,12 @@ def test_a_history_that_starts_between_granules_stays_in_place():
             history.load(np.array([address], np.uint64), 4, np.array([stamp(0, 0, 0, 2)]), False)
 
 
-def test_the_lane_and_its_adversary_are_named():
+def test_messages_name_both_threads():
     history = AccessHistory(0, 64)
     history.store(np.array([0, 8], np.uint64), 8, np.array([stamp(3, 0, 0, 5), stamp(3, 0, 0, 6)]))
     with pytest.raises(Violation, match="loads an address that thread 6 of this block stored to") as caught:
         history.load(np.array([32, 12], np.uint64), 4, np.array([stamp(3, 0, 0, 1), stamp(3, 0, 0, 2)]), False)
-    assert caught.value.place == 1
+    assert caught.value.position == 1
     with pytest.raises(Violation, match="read-only cache") as caught:
         history.load(np.array([32, 0], np.uint64), 4, np.array([stamp(3, 0, 0, 1), stamp(3, 1, 0, 2)]), True)
-    assert caught.value.place == 1
+    assert caught.value.position == 1

@@ -1,4 +1,4 @@
-"""Kernels that nvcc compiled, run by the interpreter of PTX, give exactly what NumPy gives."""
+"""Kernels compiled by nvcc and run by the interpreter give exactly the results of NumPy."""
 
 import ctypes
 import ctypes.util
@@ -18,10 +18,12 @@ from ptx.host import compile_kernels, compiler, launch
 SOURCE = Path(__file__).with_name("kernels.cu")
 
 
-@pytest.fixture(scope="session", params=[80, 90, 100])
+@pytest.fixture(
+    scope="session", params=[pytest.param(80, marks=pytest.mark.slow), pytest.param(90, marks=pytest.mark.slow), 100]
+)
 def kernels(request, tmp_path_factory):
     if compiler() is None:
-        pytest.skip("nvcc, which makes PTX of the kernels, is not installed")
+        pytest.skip("nvcc is not on PATH")
     return compile_kernels(SOURCE.read_text(), request.param, tmp_path_factory.mktemp("ptx"))
 
 
@@ -30,13 +32,13 @@ def blocks_for(count: int, threads: int) -> int:
 
 
 def bits_equal(result: np.ndarray, expected: np.ndarray) -> bool:
-    """The same bits, where NaN is NaN."""
+    """Equal bits, except that all NaN are equal."""
     expected = np.asarray(expected, result.dtype)
     same = np.signbit(result) == np.signbit(expected)
     return bool(np.where(np.isnan(expected), np.isnan(result), (result == expected) & same).all())
 
 
-#: Values around which conversions and comparisons change their ways.
+#: Values at which conversions and comparisons have special cases.
 EDGES = np.array(
     [
         *(0.0, -0.0, 0.5, -0.5, 1.5, 2.5, -2.5, 1e-40, 1e-310, 6e-8, 65504.0, 65519.99, 65520.0, 1e30, -1e30, 3.4e38),
@@ -47,7 +49,7 @@ EDGES = np.array(
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
-def test_widening_of_strided_arrays(kernels, rng, dtype):
+def test_conversion_of_strided_arrays_to_float64(kernels, rng, dtype):
     numbers = rng.normal(size=(83, 60)).astype(getattr(ml_dtypes, dtype, dtype))
     for x, row_stride, column_stride in (numbers[:, :45], 60, 1), (numbers.T, 1, 60), (numbers[::2, ::3], 120, 3):
         y = np.zeros(x.shape)
@@ -63,7 +65,7 @@ def test_a_million_elements(kernels, rng):
     assert np.array_equal(y, x)
 
 
-def test_narrowing(kernels, rng):
+def test_conversions_to_narrower_types(kernels, rng):
     x = np.concatenate([EDGES, rng.normal(size=300), rng.integers(-70000, 70000, 300) / 64])
     xf = x.astype(np.float32)
     f, zero, h, hd = (np.zeros(len(x), dtype) for dtype in (np.float32, np.float32, np.float16, np.float16))
@@ -78,7 +80,7 @@ def test_narrowing(kernels, rng):
     assert bits_equal(zero, np.where(np.abs(near) > np.abs(x), np.nextafter(near, np.float32(0)), near))
 
 
-def test_conversions_to_integers_stop_at_the_ends(kernels, rng):
+def test_conversions_to_integers_saturate(kernels, rng):
     x = np.concatenate([EDGES, rng.normal(size=300) * 1e6, rng.normal(size=300) * 1e12])
     dtypes = (np.int32, np.uint32, np.int64, np.uint64, np.int32, np.int32, np.uint8, np.int16)
     results = [np.zeros(len(x), dtype) for dtype in dtypes]
@@ -86,8 +88,8 @@ def test_conversions_to_integers_stop_at_the_ends(kernels, rng):
 
     def clamped(values, dtype):
         ends = np.iinfo(dtype)
-        whole = [0 if math.isnan(v) else v if math.isinf(v) else int(v) for v in values]
-        return np.array([int(min(max(v, ends.min), ends.max)) for v in whole], dtype)
+        numbers = [0 if math.isnan(v) else v if math.isinf(v) else int(v) for v in values]
+        return np.array([int(min(max(v, ends.min), ends.max)) for v in numbers], dtype)
 
     truncated = np.trunc(x)
     for result in results[:4]:
@@ -112,7 +114,7 @@ def test_conversions_from_integers(kernels, rng):
 
 @pytest.mark.parametrize("n", [1, 300, 20_000])
 def test_block_reduction(kernels, rng, n):
-    x, sums = rng.integers(-1000, 1000, n).astype(float), np.zeros(7)  # whole numbers: any order gives the same sum
+    x, sums = rng.integers(-1000, 1000, n).astype(float), np.zeros(7)  # integers: sums are exact
     launch(kernels["block_sums"], 7, 256, x, n, sums, unwritten=[sums])
     blocks = np.arange(n) // 256 % 7
     assert np.array_equal(sums, [x[blocks == block].sum() for block in range(7)])
@@ -178,12 +180,12 @@ def test_integer_arithmetic_and_bits(kernels, rng):
     for i, (x, y, z) in enumerate(zip(a.tolist(), b.tolist(), c.tolist(), strict=True)):
         both = y << 32 | x
         shift = y & 31
-        picked = [both >> 8 * (y >> 4 * place & 7) & 255 for place in range(4)]  # __byte_perm ignores the sign bits
+        picked = [both >> 8 * (y >> 4 * k & 7) & 255 for k in range(4)]  # __byte_perm ignores the sign bits
         assert out[i].tolist() == [
             x.bit_count(),
             32 - x.bit_length(),
             int(f"{x:032b}"[::-1], 2),
-            sum(byte << 8 * place for place, byte in enumerate(picked)),
+            sum(byte << 8 * k for k, byte in enumerate(picked)),
             (both << shift) >> 32 & ones32,
             both >> min(y, 32) & ones32,
             x * y >> 32,
@@ -218,12 +220,23 @@ def test_branches_by_index(kernels):
     y = x.copy()
     launch(kernels["choose"], 1, 64, which, 40, y)
     one = np.float32(1)
-    ways = [x + one, x * x, np.sqrt(x), one / x, x / np.float32(3), -x, -x, np.abs(x - np.float32(100)), 0 * x, 0 * x]
-    assert np.array_equal(y, np.choose(which, ways))
+    results = [
+        x + one,
+        x * x,
+        np.sqrt(x),
+        one / x,
+        x / np.float32(3),
+        -x,
+        -x,
+        np.abs(x - np.float32(100)),
+        0 * x,
+        0 * x,
+    ]
+    assert np.array_equal(y, np.choose(which, results))
 
 
 def rounded(value: Fraction) -> float:
-    """A Fraction as float64, to nearest: what Python's division of integers gives."""
+    """A Fraction rounded to the nearest float64, as Python's division of integers does."""
     return value.numerator / value.denominator
 
 
@@ -233,11 +246,11 @@ def test_fused_multiply_add_rounds_once(kernels, rng):
     c[: n // 2] = -a[: n // 2] * b[: n // 2] * (1 + 2.0 ** -rng.integers(20, 60, n // 2))  # most of it cancels
     af, bf, cf = (rng.normal(size=(3, n)) * 2.0 ** rng.integers(-40, 40, (3, n))).astype(np.float32)
     cf[: n // 2] = -af[: n // 2] * bf[: n // 2]
-    # Just below the middle between two numbers: rounding in between, to that middle, would go astray.
-    places, odd = 2.0 ** -rng.integers(27, 50, 99), 2.0 * rng.integers(0, 99, 99)
-    a[:99], b[:99], c[:99] = 1 + places, 1 - places, 2.0**53 + odd
-    places = 2.0 ** -rng.integers(12, 24, 99)
-    af[:99], bf[:99], cf[:99] = 1 + places, 1 - places, 2.0**24 + odd
+    # Just below the midpoint of two numbers: double rounding would give a wrong result.
+    small, odd = 2.0 ** -rng.integers(27, 50, 99), 2.0 * rng.integers(0, 99, 99)
+    a[:99], b[:99], c[:99] = 1 + small, 1 - small, 2.0**53 + odd
+    small = 2.0 ** -rng.integers(12, 24, 99)
+    af[:99], bf[:99], cf[:99] = 1 + small, 1 - small, 2.0**24 + odd
     d, df = np.zeros(n), np.zeros(n, np.float32)
     launch(kernels["fused"], blocks_for(n, 256), 256, a, b, c, af, bf, cf, n, d, df)
     exact = [Fraction(x) * Fraction(y) + Fraction(z) for x, y, z in zip(a, b, c, strict=True)]
@@ -262,40 +275,42 @@ def test_fused_multiply_add_of_half_precision_rounds_once(rng):
     c[:250] = -a[:250] * b[:250]
     exact = [Fraction(float(x)) * Fraction(float(y)) + Fraction(float(z)) for x, y, z in zip(a, b, c, strict=True)]
     expected = [struct.unpack("<e", struct.pack("<e", rounded(value)))[0] for value in exact]
-    # float64 holds each exact value here: 22 bits of product and a sum 30 places up or down.
+    # Each exact value fits in float64: a product of 22 bits and a summand shifted by up to 30 bits.
     assert all(Fraction(rounded(value)) == value for value in exact)
     assert arithmetic.fused_multiply_add(a, b, c).tolist() == expected
     ties = np.array([1 + 2.0**-8, 1 + 2.0**-8 + 2.0**-40, 1 + 3 * 2.0**-8 - 2.0**-40, -(1 + 2.0**-8 + 2.0**-45)])
     assert float64_to_bfloat16(ties).tolist() == [0x3F80, 0x3F81, 0x3F81, 0xBF81]
 
 
-def bit(value: int, place: int) -> int:
-    return int(value) >> place & 1
+def bit(value: int, index: int) -> int:
+    return int(value) >> index & 1
 
 
 @pytest.mark.parametrize("dtype", [np.uint32, np.int32, np.uint64, np.int64])
-def test_bit_fields_are_as_the_manual_spells_them(rng, dtype):
+def test_bit_fields_match_the_ptx_manual(rng, dtype):
     n, width = 400, np.iinfo(dtype).bits
     a, other = (rng.integers(0, 2**64 - 1, n, np.uint64).astype(dtype) for _ in range(2))
     position, length = (rng.choice([0, 1, 5, 31, 32, 40, 63, 64, 200, 255, 256], n).astype(np.uint32) for _ in range(2))
     extracted = arithmetic.extract_bits(a, position, length)
     unsigned = np.dtype(f"u{width // 8}")
     inserted = arithmetic.insert_bits(a.view(unsigned), other.view(unsigned), position, length)
-    for x, y, p, count, taken, put in zip(a, other, position & 255, length & 255, extracted, inserted, strict=True):
+    for x, y, p, count, field, combined in zip(
+        a, other, position & 255, length & 255, extracted, inserted, strict=True
+    ):
         p, count = int(p), int(count)
         sign = bit(x, min(p + count - 1, width - 1)) if np.iinfo(dtype).min < 0 and count else 0
         inside = [i < count and p + i < width for i in range(width)]
-        assert [bit(taken, i) for i in range(width)] == [bit(x, p + i) if inside[i] else sign for i in range(width)]
-        field = [bit(x, i - p) if p <= i < p + count else bit(y, i) for i in range(width)]
-        assert [bit(put, i) for i in range(width)] == field
+        assert [bit(field, i) for i in range(width)] == [bit(x, p + i) if inside[i] else sign for i in range(width)]
+        expected = [bit(x, i - p) if p <= i < p + count else bit(y, i) for i in range(width)]
+        assert [bit(combined, i) for i in range(width)] == expected
 
 
-def test_bytes_permuted_with_signs_and_logic_by_table(rng):
+def test_byte_permutations_and_logic_tables(rng):
     a, b, c = rng.integers(0, 2**32, (3, 100), np.uint32)
     permuted = arithmetic.permute_bytes(a, b, c)
     for x, y, selector, result in zip(*(v.tolist() for v in (a, b, c, permuted)), strict=True):
         bytes_of = struct.pack("<II", x, y)
-        nibbles = [selector >> 4 * place & 15 for place in range(4)]
+        nibbles = [selector >> 4 * k & 15 for k in range(4)]
         chosen = [bytes_of[n & 7] if n < 8 else 255 * (bytes_of[n & 7] >> 7) for n in nibbles]
         assert struct.pack("<I", result) == bytes(chosen)
     tables = {0xF0: a, 0xCC: b, 0xAA: c, 0x96: a ^ b ^ c, 0xE8: a & b | a & c | b & c}
@@ -328,7 +343,7 @@ def test_comparisons_of_nan_and_zeros(kernels):
         np.isinf(a),
         np.isfinite(b),
     ]
-    assert np.array_equal(relations, sum(relation.astype(int) << place for place, relation in enumerate(holds)))
+    assert np.array_equal(relations, sum(relation.astype(int) << k for k, relation in enumerate(holds)))
 
 
 def test_struct_by_value(kernels, rng):
@@ -364,9 +379,9 @@ def test_shuffles_and_votes(kernels, rng):
     sources = [np.where(lane % 8 < 3, i, i - 3), i ^ 5, i // 8 * 8 + i * 7 % 8, down, warp + np.where(i % 2, 1, 2)]
     assert np.array_equal(y, x[np.stack(sources, axis=1)])
     for start in 0, 32:
-        mine = x[start : start + 32]
-        ballot = int((mine.astype(np.int64) % 2) @ 2 ** np.arange(32))
-        expected = [ballot, int((mine < 100).all()), int((mine == x[0]).any()), 2**32 - 1]
+        values = x[start : start + 32]
+        ballot = int((values.astype(np.int64) % 2) @ 2 ** np.arange(32))
+        expected = [ballot, int((values < 100).all()), int((values == x[0]).any()), 2**32 - 1]
         assert (votes[start : start + 32] == np.array(expected, np.uint32)).all()
 
 
@@ -376,7 +391,7 @@ def test_generic_addresses_and_dynamic_shared_memory(kernels, rng):
     assert np.array_equal(y, np.concatenate([2 * x[49::-1], x[50:]]))
 
 
-def test_barriers_of_warps_put_accesses_in_order(kernels, rng):
+def test_warp_barriers_order_accesses(kernels, rng):
     x, y = rng.integers(0, 1000, 128).astype(np.int32), np.zeros(128, np.int32)
     launch(kernels["rotate_in_warp"], 1, 128, x, y, unwritten=[y])
     i = np.arange(128)

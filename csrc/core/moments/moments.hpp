@@ -1,16 +1,17 @@
-// Count, mean and scatter of a stream of features: centred, mergeable, exact in any split of the rows.
+// Count, mean and scatter of a stream of features. States can be merged and unmerged.
 //
-// Chan, Golub, LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances" (1979), with
-// the mean kept in twice the digits of a double. Rows wait until a block of them is worth one symmetric rank-k
-// update. While there are no more rows than columns the rows themselves are the statistics: their covariance has
-// no more than n - 1 eigenvalues, and the rows know them to full accuracy where the matrix does not.
+// Uses the updating formulas of Chan, Golub & LeVeque, "Updating formulae and a pairwise algorithm for computing sample
+// variances" (1979), with the mean in double-double arithmetic. Rows are pending until there are enough for a symmetric
+// rank-k update of a whole block. While n <= dim the rows are kept instead: their covariance has at most n - 1 nonzero
+// eigenvalues, which the rows determine to full accuracy and the covariance matrix does not.
 //
 // Device::Watch keeps NaN and infinity out:
-//   inspect(features, state)   before the rows are taken, and alive until they are. A host throws InvalidInput here. A
-//                              device that works behind the host's back makes the batch, and all that follows, void.
-//   settle(state)              before the state is read. Throws what such a device has found since; the counts are then
-//                              those before the batch, and all is at peace again.
-//   forget(state)              as settle, and throws nothing of what was found.
+//   inspect(features, state)   called before rows are added; the result is kept alive until they are. The CPU throws
+//                              InvalidInput here. On an asynchronous device the batch and all later ones have no
+//                              effect.
+//   settle(state)              called before the state is read. Throws InvalidInput if an asynchronous device has found
+//                              NaN or infinity; the counts are then those before that batch.
+//   forget(state)              like settle, but throws nothing.
 #pragma once
 
 #include <algorithm>
@@ -20,17 +21,17 @@
 #include <type_traits>
 #include <utility>
 
+#include "core/backend.hpp"
 #include "core/errors.hpp"
 #include "core/gather.hpp"
 #include "core/gaussian.hpp"
-#include "core/linalg.hpp"
 #include "core/matrix.hpp"
-#include "core/moments_state.hpp"
-#include "core/moments_workspace.hpp"
+#include "core/moments/state.hpp"
+#include "core/moments/workspace.hpp"
 
 namespace fidfast {
 
-/// Safe for use by several threads at once: each call holds the object's lock for the time it takes.
+/// Thread-safe: each call holds the object's lock.
 template <class Device>
 class Moments {
  public:
@@ -47,7 +48,7 @@ class Moments {
 
   Index dim() const { return dim_; }
   Precision precision() const { return precision_; }
-  typename Device::Place place() const { return place_; }
+  int device() const { return device_; }
   Index num_samples() const {
     return locked([&] { return state_.num_samples(); });
   }
@@ -58,15 +59,15 @@ class Moments {
     });
   }
 
-  /// Adds the rows of features (n, dim). Throws, and changes nothing, where a value is NaN or infinite; a device that
-  /// works behind the host's back throws so later (see Watch).
+  /// Adds the rows of features (n, dim). If they hold NaN or infinity, throws and changes nothing; an asynchronous
+  /// device throws at a later call (see Watch).
   template <class S>
   void update(const FeatureView<S>& features) {
     update(features, [] {});
   }
-  /// given() is called once the device has all work that reads the features. Where it throws, all of that is lost.
-  template <class S, class Given>
-  void update(const FeatureView<S>& features, Given given) {
+  /// Calls enqueued() once all work that reads the features is enqueued. If it throws, the update has no effect.
+  template <class S, class Enqueued>
+  void update(const FeatureView<S>& features, Enqueued enqueued) {
     if (features.dim != dim()) {
       throw InvalidInput("features have " + std::to_string(features.dim) +
                          " columns, but Moments was created with dim=" + std::to_string(dim()));
@@ -77,12 +78,12 @@ class Moments {
       prepare<S>(features.n, keep);
       all_or_nothing(folds<S>(features.n, keep), [&] {
         take(features, keep);
-        given();
+        enqueued();
       });
     });
   }
 
-  /// Adds the rows that `other` has seen.
+  /// Adds the rows of `other`.
   void merge(const Moments& other) {
     if (&other == this) return merge(Moments(other));
     require_same_dim(other, "merge");
@@ -91,7 +92,7 @@ class Moments {
     other.watch_.settle(other.state_);
     const State& theirs = other.state_;
     const bool keep = theirs.count == 0 && rows_suffice(theirs.num_samples());
-    // All the memory first: after it nothing on a host can fail, so a failed merge changes nothing.
+    // Allocate everything first: after that nothing can fail on the CPU, so a failed merge changes nothing.
     prepare<float>(theirs.narrow.count, keep);
     prepare<double>(theirs.wide.count, keep);
     if (theirs.count > 0) make_foldable();
@@ -107,7 +108,7 @@ class Moments {
     }
   }
 
-  /// Takes out the rows that `other` has seen, the inverse of merge: sliding windows, leave-a-block-out.
+  /// Removes the rows of `other`: the inverse of merge, for sliding windows and leaving blocks out.
   void unmerge(const Moments& other) {
     if (&other == this) return reset();
     require_same_dim(other, "unmerge");
@@ -119,18 +120,18 @@ class Moments {
     if (gone > n) {
       throw InvalidInput("cannot unmerge " + std::to_string(gone) + " samples from moments of " + std::to_string(n));
     }
-    if (gone == 0 || unmerge_waiting(other.state_)) return;
+    if (gone == 0 || unmerge_pending(other.state_)) return;
     if (gone == n) return clear();
 
     State whole = folded(state_);
     const State part = folded(other.state_);
     Vector<Device> d(dim());
-    Linalg<Device>::difference(part.mean, whole.mean, d);
-    const std::vector<double> before = Linalg<Device>::diagonal(whole.scatter);
+    MatrixOps<Device>::difference(part.mean, whole.mean, d);
+    const std::vector<double> before = MatrixOps<Device>::diagonal(whole.scatter);
     const double ratio = static_cast<double>(gone) / static_cast<double>(n - gone);
-    Linalg<Device>::add_symmetric(whole.scatter, -1.0, part.scatter, -ratio * static_cast<double>(n), d);
-    require_part(before, Linalg<Device>::diagonal(whole.scatter));
-    Linalg<Device>::advance(whole.mean, -ratio, d);
+    MatrixOps<Device>::add_symmetric(whole.scatter, -1.0, part.scatter, -ratio * static_cast<double>(n), d);
+    require_part(before, MatrixOps<Device>::diagonal(whole.scatter));
+    MatrixOps<Device>::advance(whole.mean, -ratio, d);
     whole.count = n - gone;
     state_ = std::move(whole);
   }
@@ -139,7 +140,7 @@ class Moments {
     locked([&] { clear(); });
   }
 
-  /// The Gaussian with the stream's mean and scatter / (num_samples - ddof). Does not change the moments.
+  /// Gaussian with the mean, and with scatter / (num_samples - ddof) as covariance.
   Gaussian<Device> stats(Index ddof) const {
     return locked([&] {
       watch_.settle(state_);
@@ -152,7 +153,7 @@ class Moments {
       const double divisor = static_cast<double>(n - ddof);
       if (state_.count == 0 && n <= dim()) return stats_of_rows(n, divisor);
       State all = folded(state_);
-      Linalg<Device>::finish(all.scatter, 1.0 / divisor);
+      MatrixOps<Device>::mirror_lower(all.scatter, 1.0 / divisor);
       return Gaussian<Device>(std::move(all.mean.high), std::move(all.scatter), n);
     });
   }
@@ -168,29 +169,29 @@ class Moments {
   }
 
   template <class S>
-  auto& waiting() {
+  auto& pending() {
     if constexpr (std::is_same_v<S, double>) return state_.wide;
     if constexpr (!std::is_same_v<S, double>) return state_.narrow;
   }
 
   bool rows_suffice(Index more) const { return state_.count == 0 && state_.num_samples() + more <= dim(); }
 
-  /// Whether taking n rows of S folds a block.
+  /// Whether adding n rows of S folds a block.
   template <class S>
   bool folds(Index n, bool keep) {
-    return !keep && std::max({waiting<S>().count + n, state_.narrow.count, state_.wide.count}) >= kBlock;
+    return !keep && std::max({pending<S>().count + n, state_.narrow.count, state_.wide.count}) >= kBlock;
   }
 
-  /// Gets all the memory that taking n rows of S may need, so that a host's take() cannot fail.
+  /// Allocates what adding n rows of S may need, so that take() cannot fail on the CPU.
   template <class S>
   void prepare(Index n, bool keep) {
-    auto& rows = waiting<S>();
+    auto& rows = pending<S>();
     const Index total = rows.count + n;
     rows.reserve(dim(), keep ? total : std::max(rows.count, std::min(total, kBlock)));
     if (folds<S>(n, keep)) make_foldable();
   }
 
-  /// What is ever needed, so that no update has to wait for memory.
+  /// Allocates all that is ever needed: an asynchronous update must not wait for an allocation.
   void reserve_all() {
     state_.narrow.reserve(dim(), std::max(dim(), kBlock));
     state_.wide.reserve(dim(), std::max(dim(), kBlock));
@@ -198,9 +199,8 @@ class Moments {
     work_.make_spare(dim());
   }
 
-  /// work(), and the state as it was where that throws. With its memory there a host's work cannot fail, but any call
-  /// to a GPU may: so the folded part is advanced in a copy, and rows that wait are overwritten by the very last call
-  /// only.
+  /// Calls work(), and restores the state if it throws. Once memory is allocated this cannot happen on the CPU, but any
+  /// call to a GPU may fail: so folds go to a copy, and pending rows are overwritten by the last call only.
   template <class Work>
   void all_or_nothing(bool folds, Work work) {
     if constexpr (!Device::kAsynchronous) {
@@ -228,15 +228,15 @@ class Moments {
 
   void make_foldable() { work_.make_foldable(state_, narrow_is_float(state_, true)); }
 
-  /// Whether a block of float32 and narrower may be multiplied in float32; halves: all of it came as 16 bits.
-  static bool narrow_is_float(const State& state, bool halves) {
-    return products_in_float(state.precision, state.dim) && Device::multiplies_in_float(halves);
+  /// Whether products of a block of narrow rows may be float32.
+  static bool narrow_is_float(const State& state, bool all_16_bit) {
+    return products_in_float(state.precision, state.dim) && Device::multiplies_in_float(all_16_bit);
   }
 
-  /// Adds rows after prepare(): they wait, or are folded straight from where they lie.
+  /// Adds rows after prepare(). Whole blocks are folded from the caller's memory, other rows become pending.
   template <class S>
   void take(const FeatureView<S>& features, bool keep) {
-    auto& rows = waiting<S>();
+    auto& rows = pending<S>();
     if (keep) return rows.append(features);
     fold_full_blocks();
     for (Index first = 0; first < features.n;) {
@@ -252,95 +252,95 @@ class Moments {
   }
 
   void fold_full_blocks() {
-    if (state_.narrow.count >= kBlock) fold_waiting(state_, work_, state_.narrow);
-    if (state_.wide.count >= kBlock) fold_waiting(state_, work_, state_.wide);
+    if (state_.narrow.count >= kBlock) fold_pending(state_, work_, state_.narrow);
+    if (state_.wide.count >= kBlock) fold_pending(state_, work_, state_.wide);
   }
 
   template <class T>
-  static void fold_waiting(State& state, Workspace& work, WaitingRows<Device, T>& rows) {
+  static void fold_pending(State& state, Workspace& work, PendingRows<Device, T>& rows) {
     for (Index first = 0; first < rows.count; first += kBlock) {
-      fold(state, work, rows.features(first, std::min(kBlock, rows.count - first)), rows.halves);
+      fold(state, work, rows.features(first, std::min(kBlock, rows.count - first)), rows.all_16_bit);
     }
     rows.count = 0;
   }
 
   template <class S>
-  static void fold(State& state, Workspace& work, const FeatureView<S>& block, bool halves) {
+  static void fold(State& state, Workspace& work, const FeatureView<S>& block, bool all_16_bit) {
     if constexpr (!std::is_same_v<S, double>) {
-      if (narrow_is_float(state, halves) && fold_in<float>(state, work, block)) return;
+      if (narrow_is_float(state, all_16_bit) && fold_in<float>(state, work, block)) return;
     }
     fold_in<double>(state, work, block);
   }
 
-  /// The one place where rows become moments; T is the arithmetic of the products. Where its range is too small for
-  /// them, false, and nothing has changed: the squares of float32 numbers may leave float32, but never float64.
+  /// Folds a block with products in T. Returns false, with nothing changed, if the squares leave the range of T;
+  /// squares of float32 numbers may leave the range of float32, but never that of float64.
   template <class T, class S>
   static bool fold_in(State& state, Workspace& work, const FeatureView<S>& block) {
     auto& mine = work.template in<T>();
     const bool first = state.count == 0;
-    const bool fits = RowVerbs<Device>::stage(block, first ? nullptr : &state.mean, work.block_mean, mine.origin,
-                                              work.remainder, mine.largest, mine.centred);
+    const bool fits = RowOps<Device>::prepare_block(block, first ? nullptr : &state.mean, work.block_mean, mine.origin,
+                                                    work.remainder, mine.unit_info, mine.centred);
     if (!fits && std::is_same_v<T, float>) return false;
     if (first) std::swap(state.mean, work.block_mean);
-    Linalg<Device>::difference(first ? state.mean : work.block_mean, state.mean, work.d);
+    MatrixOps<Device>::difference(first ? state.mean : work.block_mean, state.mean, work.d);
     const double n = static_cast<double>(block.n);
     const double share = n / (static_cast<double>(state.count) + n);
-    RowVerbs<Device>::add_scatter(mine.centred, mine.largest, block.n, work.remainder,
-                                  static_cast<double>(state.count) * share, work.d, state.scatter, mine.product);
-    Linalg<Device>::advance(state.mean, share, work.d);
+    RowOps<Device>::add_scatter(mine.centred, mine.unit_info, block.n, work.remainder,
+                                static_cast<double>(state.count) * share, work.d, state.scatter, mine.product);
+    MatrixOps<Device>::advance(state.mean, share, work.d);
     state.count += block.n;
     return true;
   }
 
   void merge_folded(const State& theirs) {
     if (state_.count == 0) state_.mean.copy_numbers(theirs.mean);
-    Linalg<Device>::difference(theirs.mean, state_.mean, work_.d);
+    MatrixOps<Device>::difference(theirs.mean, state_.mean, work_.d);
     const double n = static_cast<double>(theirs.count);
     const double share = n / (static_cast<double>(state_.count) + n);
-    Linalg<Device>::add_symmetric(state_.scatter, 1.0, theirs.scatter, static_cast<double>(state_.count) * share,
-                                  work_.d);
-    Linalg<Device>::advance(state_.mean, share, work_.d);
+    MatrixOps<Device>::add_symmetric(state_.scatter, 1.0, theirs.scatter, static_cast<double>(state_.count) * share,
+                                     work_.d);
+    MatrixOps<Device>::advance(state_.mean, share, work_.d);
     state_.count += theirs.count;
   }
 
-  /// A copy in which no row waits.
+  /// A copy with all pending rows folded.
   State folded(const State& state) const {
     State all = state;
     if (all.narrow.count + all.wide.count == 0) return all;
     work_.make_foldable(all, narrow_is_float(all, true));
-    fold_waiting(all, work_, all.narrow);
-    fold_waiting(all, work_, all.wide);
+    fold_pending(all, work_, all.narrow);
+    fold_pending(all, work_, all.wide);
     return all;
   }
 
   Gaussian<Device> stats_of_rows(Index n, double divisor) const {
     Matrix<Device> rows(dim(), n);
-    if (state_.narrow.count > 0) RowVerbs<Device>::append(state_.narrow.features(0, state_.narrow.count), rows, 0);
+    if (state_.narrow.count > 0) RowOps<Device>::append(state_.narrow.features(0, state_.narrow.count), rows, 0);
     if (state_.wide.count > 0) {
-      RowVerbs<Device>::append(state_.wide.features(0, state_.wide.count), rows, state_.narrow.count);
+      RowOps<Device>::append(state_.wide.features(0, state_.wide.count), rows, state_.narrow.count);
     }
     Mean<Device> mean = Mean<Device>::zeros(dim());
-    RowVerbs<Device>::mean(columns_as_features(rows, 0, n), mean);
-    Matrix<Device> factor = Linalg<Device>::drop_mean_direction(std::move(rows), mean);
-    Linalg<Device>::scale(factor, 1.0 / std::sqrt(divisor));
+    RowOps<Device>::mean(columns_as_features(rows, 0, n), mean);
+    Matrix<Device> factor = MatrixOps<Device>::drop_mean_direction(std::move(rows), mean);
+    MatrixOps<Device>::scale(factor, 1.0 / std::sqrt(divisor));
     return Gaussian<Device>::from_factor(std::move(mean.high), std::move(factor), n);
   }
 
-  /// Rows that still wait here leave without a rounding error.
-  bool unmerge_waiting(const State& part) {
+  /// Removes rows that are all pending here, without rounding. Returns false if they are not.
+  bool unmerge_pending(const State& part) {
     if (part.count > 0) return false;
     const Index narrow = state_.narrow.find(part.narrow);
     const Index wide = state_.wide.find(part.wide);
     if (narrow < 0 || wide < 0) return false;
-    // Both before either, so that a failed one changes nothing.
-    WaitingRows<Device, float> narrow_rest = state_.narrow.without(narrow, part.narrow.count);
-    WaitingRows<Device, double> wide_rest = state_.wide.without(wide, part.wide.count);
+    // Make both copies before assigning, so that a failure changes nothing.
+    PendingRows<Device, float> narrow_rest = state_.narrow.without(narrow, part.narrow.count);
+    PendingRows<Device, double> wide_rest = state_.wide.without(wide, part.wide.count);
     state_.narrow = std::move(narrow_rest);
     state_.wide = std::move(wide_rest);
     return true;
   }
 
-  /// Removing rows that were there leaves no variance below zero by more than float32 rounding.
+  /// Throws if a variance became negative by more than float32 rounding: then the rows were never added.
   static void require_part(const std::vector<double>& before, const std::vector<double>& after) {
     constexpr double kRounding = 1e-6;
     for (std::size_t j = 0; j < after.size(); ++j) {
@@ -359,8 +359,8 @@ class Moments {
   }
 
   void clear() {
-    watch_.forget(state_);  // and the rows before what it found are still there where the rest throws
-    if (Device::kAsynchronous && !state_.scatter.empty()) {  // its memory stays for the updates to come
+    watch_.forget(state_);  // first: if the rest throws, the valid rows are still there
+    if (Device::kAsynchronous && !state_.scatter.empty()) {  // later updates reuse the memory
       Device::clear(state_.scatter.data(), static_cast<std::size_t>(state_.scatter.size()) * sizeof(double));
       return state_.set_counts({});
     }
@@ -371,11 +371,11 @@ class Moments {
     if constexpr (Device::kAsynchronous) reserve_all();
   }
 
-  const Index dim_;  // not read from the state, which another thread may be replacing
+  const Index dim_;  // not read from the state, which another thread may replace
   const Precision precision_;
-  const typename Device::Place place_ = Device::here();
+  const int device_ = Device::current_device();
   mutable typename Device::Watch watch_;
-  mutable State state_;  // what a watch finds out late was so before
+  mutable State state_;  // the watch may correct it in const calls
   mutable Workspace work_;
   mutable std::mutex mutex_;
 };

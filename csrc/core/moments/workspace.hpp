@@ -1,26 +1,26 @@
-// The memory that folding a block of rows needs; never copied, and kept from one block to the next.
+// Scratch memory for folding a block of rows, reused from block to block and never copied.
 #pragma once
 
 #include <type_traits>
 
-#include "core/linalg.hpp"
+#include "core/backend.hpp"
 #include "core/matrix.hpp"
-#include "core/moments_state.hpp"
+#include "core/moments/state.hpp"
 
 namespace fidfast {
 
-/// Rows a block holds: enough that the products dwarf the passes over the scatter, few enough for float32 sums.
+/// Rows in a block: enough for the products to dominate the passes over the scatter, few enough for float32 sums.
 constexpr Index kMomentsBlock = 1024;
 
 template <class Device>
 struct MomentsWorkspace {
-  /// Memory of the products in T.
+  /// Memory for products in T.
   template <class T>
   struct OfBlock {
-    Matrix<Device, T> centred;  // (dim, kMomentsBlock)
-    Vector<Device, T> origin;   // (dim,)
-    Vector<Device, T> largest;  // (dim,)
-    Matrix<Device, T> product;  // (dim, dim), empty where products go to the scatter directly: those of double, say
+    Matrix<Device, T> centred;    // (dim, kMomentsBlock)
+    Vector<Device, T> origin;     // (dim,)
+    Vector<Device, T> unit_info;  // (dim,)
+    Matrix<Device, T> product;    // (dim, dim), empty if products are added to the scatter directly (as for double)
   };
 
   OfBlock<float> float32;
@@ -28,7 +28,7 @@ struct MomentsWorkspace {
   Mean<Device> block_mean;       // (dim,)
   Vector<Device> remainder;      // (dim,)
   Vector<Device> d;              // (dim,)
-  Mean<Device> spare_mean;       // (dim,), of a device whose calls may fail
+  Mean<Device> spare_mean;       // (dim,), for asynchronous devices
   Matrix<Device> spare_scatter;  // (dim, dim), likewise
 
   template <class T>
@@ -37,13 +37,13 @@ struct MomentsWorkspace {
     if constexpr (std::is_same_v<T, double>) return float64;
   }
 
-  /// What is not there yet of mean and scatter, and of the memory in which they grow; `floats` where products may be
-  /// float32.
+  /// Allocates what is still missing for a fold: mean and scatter of the state, and this scratch memory. `floats`:
+  /// products may be float32.
   void make_foldable(MomentsState<Device>& state, bool floats) {
     const Index dim = state.dim;
     if (state.scatter.empty()) {
       state.mean = Mean<Device>::zeros(dim);
-      state.scatter = Matrix<Device>::zeros(dim, dim);  // last: it tells the next try that both are there
+      state.scatter = Matrix<Device>::zeros(dim, dim);  // last: its presence means that both exist
     }
     if (d.empty()) {
       block_mean = Mean<Device>::zeros(dim);
@@ -52,13 +52,13 @@ struct MomentsWorkspace {
     }
     if (floats && float32.centred.empty()) {
       float32.origin = Vector<Device, float>(dim);
-      float32.largest = Vector<Device, float>(dim);
+      float32.unit_info = Vector<Device, float>(dim);
       if (Device::kFloatProducts) float32.product = Matrix<Device, float>(dim, dim);
       float32.centred = Matrix<Device, float>(dim, kMomentsBlock);
     }
     if (float64.centred.empty()) {
       float64.origin = Vector<Device>(dim);
-      float64.largest = Vector<Device>(dim);
+      float64.unit_info = Vector<Device>(dim);
       float64.centred = Matrix<Device>(dim, kMomentsBlock);
     }
   }

@@ -1,73 +1,74 @@
-// What a stream of features has left behind: folded moments, and the rows that still wait.
+// The state of Moments: the folded moments, and pending rows that are not folded yet.
 #pragma once
 
 #include <algorithm>
 #include <utility>
 
-#include "core/linalg.hpp"
+#include "core/backend.hpp"
 #include "core/matrix.hpp"
 
 namespace fidfast {
 
-/// The arithmetic in which rows of float32 and narrower may be multiplied within a block. Sums over blocks, and rows
-/// of float64, are always float64.
+/// Precision of the products within a block for features of float32 and narrower types. Sums over blocks, and products
+/// of float64 features, are always float64.
 enum class Precision { kFloat32, kFloat64 };
 
-/// Whether they are. The rounding of float32 sums, 1e-6 of a variance, averages out over the units: the distance moves
-/// by about 3e-5 / dim relative, measured from dim 8 to 2048 and independent of n. In small dims float64 costs little.
+/// Whether products are float32. Their rounding is about 1e-6 of a variance and averages out over the units: the
+/// distance changes by about 3e-5 / dim relative (measured for dim 8 to 2048; independent of n). Below dim 512 float64
+/// costs little.
 inline bool products_in_float(Precision precision, Index dim) {
   constexpr Index kFloatDim = 512;
   return precision == Precision::kFloat32 && dim >= kFloatDim;
 }
 
-/// Rows that wait, as the first `count` columns of a (dim, capacity) matrix.
+/// Rows that are not folded yet: the first `count` columns of a (dim, capacity) matrix.
 template <class Device, class T>
-struct WaitingRows {
+struct PendingRows {
   Matrix<Device, T> columns;
   Index count = 0;
-  bool halves = false;  // whether all of them came as numbers of 16 bits
+  bool all_16_bit = false;  // whether all rows were float16 or bfloat16
 
-  WaitingRows() = default;
-  WaitingRows(Matrix<Device, T> rows, Index number) : columns(std::move(rows)), count(number) {}
-  /// As much memory; of what is in it, the rows that wait.
-  WaitingRows(const WaitingRows& other)
-      : columns(other.columns.rows(), other.columns.cols()), count(other.count), halves(other.halves) {
+  PendingRows() = default;
+  PendingRows(Matrix<Device, T> rows, Index number) : columns(std::move(rows)), count(number) {}
+  /// Same capacity; copies the `count` rows only.
+  PendingRows(const PendingRows& other)
+      : columns(other.columns.rows(), other.columns.cols()), count(other.count), all_16_bit(other.all_16_bit) {
     Device::copy(columns.data(), other.columns.data(), static_cast<std::size_t>(columns.rows() * count) * sizeof(T));
   }
-  WaitingRows(WaitingRows&&) noexcept = default;
-  WaitingRows& operator=(const WaitingRows& other) { return *this = WaitingRows(other); }
-  WaitingRows& operator=(WaitingRows&&) noexcept = default;
-  ~WaitingRows() = default;
+  PendingRows(PendingRows&&) noexcept = default;
+  PendingRows& operator=(const PendingRows& other) { return *this = PendingRows(other); }
+  PendingRows& operator=(PendingRows&&) noexcept = default;
+  ~PendingRows() = default;
 
   FeatureView<T> features(Index first, Index n) const { return columns_as_features(columns, first, n); }
 
   void reserve(Index dim, Index needed) {
     if (needed <= columns.cols()) return;
     Matrix<Device, T> larger(dim, std::max(needed, 2 * columns.cols()));
-    if (count > 0) RowVerbs<Device>::append(features(0, count), larger, 0);
+    if (count > 0) RowOps<Device>::append(features(0, count), larger, 0);
     columns = std::move(larger);
   }
 
   template <class S>
   void append(const FeatureView<S>& rows) {  // after reserve
     if (rows.n == 0) return;
-    RowVerbs<Device>::append(rows, columns, count);
-    halves = (count == 0 || halves) && sizeof(S) == 2;
+    RowOps<Device>::append(rows, columns, count);
+    all_16_bit = (count == 0 || all_16_bit) && sizeof(S) == 2;
     count += rows.n;
   }
 
-  /// Where `part` stands in here as one run of rows, or -1.
-  Index find(const WaitingRows& part) const {
+  /// Index of the first row of `part` if its rows are here, in sequence; else -1.
+  Index find(const PendingRows& part) const {
     for (Index first = 0; first + part.count <= count; ++first) {
-      if (RowVerbs<Device>::same_columns(columns, first, part.columns, 0, part.count)) return first;
+      if (RowOps<Device>::same_columns(columns, first, part.columns, 0, part.count)) return first;
     }
     return -1;
   }
 
-  /// A copy in which the rows [first, first + n) are left out.
-  WaitingRows without(Index first, Index n) const {
-    WaitingRows rest;
-    // A device that must not allocate later keeps what it has.
+  /// A copy without the rows [first, first + n).
+  PendingRows without(Index first, Index n) const {
+    PendingRows rest;
+    // An asynchronous device must not allocate later, so it keeps its capacity.
     rest.reserve(columns.rows(), Device::kAsynchronous ? columns.cols() : count - n);
     rest.append(features(0, first));
     rest.append(features(first + n, count - first - n));
@@ -75,15 +76,15 @@ struct WaitingRows {
   }
 };
 
-/// How many rows are folded, and how many wait: by these, rows that came last are taken out again.
+/// Numbers of folded and pending rows. Restoring them removes the rows appended last.
 struct RowCounts {
   Index folded = 0;
   Index narrow = 0;
   Index wide = 0;
-  bool halves = false;  // of the narrow ones
+  bool all_16_bit = false;  // of the narrow rows
 };
 
-/// All that the moments of a stream are. The rows seen are `count` folded ones and those that wait.
+/// `count` folded rows, and pending rows: narrow ones (float32 and below) and wide ones (float64).
 template <class Device>
 struct MomentsState {
   Index dim = 0;
@@ -91,21 +92,21 @@ struct MomentsState {
   Index count = 0;         // rows folded into mean and scatter
   Mean<Device> mean;       // (dim,)
   Matrix<Device> scatter;  // (dim, dim), lower triangle; empty until the first fold
-  WaitingRows<Device, float> narrow;
-  WaitingRows<Device, double> wide;
+  PendingRows<Device, float> narrow;
+  PendingRows<Device, double> wide;
 
   Index num_samples() const { return count + narrow.count + wide.count; }
-  RowCounts counts() const { return {count, narrow.count, wide.count, narrow.halves}; }
+  RowCounts counts() const { return {count, narrow.count, wide.count, narrow.all_16_bit}; }
   void set_counts(const RowCounts& counts) {
     count = counts.folded;
     narrow.count = counts.narrow;
     wide.count = counts.wide;
-    narrow.halves = counts.halves;
+    narrow.all_16_bit = counts.all_16_bit;
   }
 
   bool operator==(const MomentsState& other) const {
     const auto same = [](const auto& a, const auto& b, Index columns) {
-      return RowVerbs<Device>::same_columns(a, 0, b, 0, columns);
+      return RowOps<Device>::same_columns(a, 0, b, 0, columns);
     };
     return dim == other.dim && precision == other.precision && count == other.count &&
            narrow.count == other.narrow.count && wide.count == other.wide.count &&

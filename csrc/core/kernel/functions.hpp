@@ -1,4 +1,4 @@
-// The kernels of kernel distances, as functions of numbers that a tile of products gives.
+// Kernels, as functions of e_ij = u_i + v_j + w p_ij; see core/kernel/sums.hpp.
 #pragma once
 
 #include <cmath>
@@ -7,8 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include "core/backend.hpp"
 #include "core/errors.hpp"
-#include "core/linalg.hpp"
 #include "core/matrix.hpp"
 
 namespace fidfast {
@@ -34,19 +34,19 @@ struct PolynomialKernel {
     }
     return {std::move(coefficients)};
   }
-  /// What of the function is of second order in e.
+  /// Coefficient of e^2.
   double quadratic(double squared_centre) const { return degree < 2 ? 0.0 : function(squared_centre).coefficients[1]; }
-  /// The slope of the function at 0, where the linear part is to be summed apart.
+  /// Slope of the function at 0 if the linear part is to be summed separately, else 0.
   double linear(double squared_centre, double /*farthest*/) const { return function(squared_centre).coefficients[0]; }
 };
 
-/// The kernel as it is asked for; gamma is 1 / dim where it is not given.
+/// Parameters of a polynomial kernel; gamma defaults to 1 / dim.
 struct PolynomialOptions {
   Index degree = 3;
   std::optional<double> gamma;
   double coef0 = 1;
 
-  /// Throws where it is no positive definite kernel.
+  /// Throws InvalidInput if the kernel is not positive definite.
   PolynomialKernel checked(Index dim) const {
     const double factor = gamma.value_or(1.0 / static_cast<double>(dim));
     if (degree < 1) throw InvalidInput("degree must be at least 1, got " + std::to_string(degree));
@@ -75,7 +75,7 @@ struct GaussianKernel {
   double term(double /*product_with_centre*/, double squared_norm) const { return -weight() / 2 * squared_norm; }
   static constexpr bool kTermsOfNorms = true;
   static ExponentialLessOne function(double /*squared_centre*/) { return {}; }
-  /// Far from 0 the function is bounded, and its linear part would only cancel.
+  /// Far from 0 the function is bounded, and summing its linear part separately would cause cancellation.
   double linear(double /*squared_centre*/, double farthest) const {
     return 2 * farthest * farthest * weight() <= 1 ? 1.0 : 0.0;
   }

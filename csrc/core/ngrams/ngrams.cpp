@@ -1,4 +1,4 @@
-#include "core/ngrams.hpp"
+#include "core/ngrams/ngrams.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -9,7 +9,7 @@
 #include <type_traits>
 
 #include "core/errors.hpp"
-#include "core/ngram_counting.hpp"
+#include "core/ngrams/counting.hpp"
 
 namespace fidfast {
 
@@ -17,7 +17,7 @@ namespace {
 
 __extension__ using Wide = unsigned __int128;
 
-/// The widest symbol's number of bits.
+/// Number of bits of the widest symbol.
 int bits_of(const std::vector<TextView>& texts) {
   std::uint64_t all = 0;
   for (const TextView& text : texts) {
@@ -41,7 +41,7 @@ Index checked_n(Index n) {
   return n;
 }
 
-/// The word of a view in UTF-8.
+/// The word in UTF-8, stored in `holder`.
 std::string_view utf8_of(const TextView& word, std::string& holder) {
   holder.clear();
   with_units(word, [&](const auto* units) {
@@ -50,7 +50,7 @@ std::string_view utf8_of(const TextView& word, std::string& holder) {
   return holder;
 }
 
-/// Calls visit(word) for every word of a text, which is split where there is white space.
+/// Calls visit(word) for every word of a text, split at white space.
 template <class Visit>
 void for_each_word(const TextView& text, Visit visit) {
   with_units(text, [&](const auto* units) {
@@ -65,7 +65,7 @@ void for_each_word(const TextView& text, Visit visit) {
 
 void require_countable(Index before, Index more) {
   constexpr Index kMost = std::numeric_limits<Index>::max();
-  if (more > kMost - before) throw InvalidInput("there are more than " + std::to_string(kMost) + " n-grams in all");
+  if (more > kMost - before) throw InvalidInput("the total number of n-grams exceeds " + std::to_string(kMost));
 }
 
 void require_mergeable(const NgramCounts& mine, const NgramCounts& theirs) {
@@ -231,19 +231,19 @@ NgramList NgramTally::most_common(Index k) const {
   std::nth_element(counts.begin(), counts.begin() + (k - 1), counts.end(), std::greater<>());
   const NgramList candidates = at_least(counts[k - 1]);
 
-  // The places of the words in the order of their code points, in which symbols of the level of characters are.
-  std::vector<Symbol> places(static_cast<std::size_t>(words_.size()));
-  std::vector<Symbol> sorted(places.size());
+  // Ranks of the words in the order of their code points. Characters are in that order already.
+  std::vector<Symbol> ranks(static_cast<std::size_t>(words_.size()));
+  std::vector<Symbol> sorted(ranks.size());
   std::iota(sorted.begin(), sorted.end(), Symbol{0});
   std::sort(sorted.begin(), sorted.end(), [&](Symbol a, Symbol b) { return words_[a] < words_[b]; });
-  for (Symbol place = 0; place < sorted.size(); ++place) places[sorted[place]] = place;
-  const auto place_of = [&](Symbol symbol) { return places.empty() ? symbol : places[symbol]; };
+  for (Symbol rank = 0; rank < sorted.size(); ++rank) ranks[sorted[rank]] = rank;
+  const auto rank_of = [&](Symbol symbol) { return ranks.empty() ? symbol : ranks[symbol]; };
 
   const auto symbols_of = [&](Index ngram) { return candidates.symbols.data() + ngram * n_; };
   const auto comes_first = [&](Index a, Index b) {
     if (candidates.counts[a] != candidates.counts[b]) return candidates.counts[a] > candidates.counts[b];
     return std::lexicographical_compare(symbols_of(a), symbols_of(a) + n_, symbols_of(b), symbols_of(b) + n_,
-                                        [&](Symbol x, Symbol y) { return place_of(x) < place_of(y); });
+                                        [&](Symbol x, Symbol y) { return rank_of(x) < rank_of(y); });
   };
   std::vector<Index> order(candidates.counts.size());
   std::iota(order.begin(), order.end(), Index{0});
@@ -261,9 +261,9 @@ NgramList NgramTally::most_common(Index k) const {
 
 namespace {
 
-/// What an n-gram that was counted a of na times here and b of nb times there adds to twice the divergence:
-/// with p = a / na and q = b / nb, p log2(2p / (p + q)) + q log2(2q / (p + q)). Each digit is right, also where p and q
-/// are nearly equal, since their difference is taken in integers; and the two sides may be swapped.
+/// Contribution to twice the divergence of an n-gram with count a of na and count b of nb: for p = a / na and q = b /
+/// nb, p log2(2p / (p + q)) + q log2(2q / (p + q)). Accurate even if p and q are nearly equal, since their difference
+/// is computed in integers. Exactly symmetric.
 double divergence_of(std::uint64_t a, std::uint64_t na, std::uint64_t b, std::uint64_t nb) {
   constexpr double kLn2 = 0.693147180559945309417;
   const Wide larger = std::max(Wide{a} * nb, Wide{b} * na);
@@ -271,7 +271,7 @@ double divergence_of(std::uint64_t a, std::uint64_t na, std::uint64_t b, std::ui
   const double sum = static_cast<double>(larger + smaller);
   const double d = static_cast<double>(larger - smaller) / sum;
   const double mean = sum / (static_cast<double>(na) * static_cast<double>(nb)) / 2;  // (p + q) / 2
-  // (1 + d) log(1 + d) + (1 - d) log(1 - d), in two forms: the first for where the logarithms nearly cancel.
+  // (1 + d) log(1 + d) + (1 - d) log(1 - d), in two forms: in the first, for small d, the logarithms do not cancel.
   constexpr double kNear = 0.5;
   if (d < kNear) return mean * ((2 * d * std::atanh(d) + std::log1p(-d * d)) / kLn2);
   const double high = 2 * static_cast<double>(larger) / sum;
@@ -281,9 +281,9 @@ double divergence_of(std::uint64_t a, std::uint64_t na, std::uint64_t b, std::ui
 
 }  // namespace
 
-/// (KL(p || m) + KL(q || m)) / 2 with m = (p + q) / 2 and logarithms to base 2. An n-gram that only one side has adds
-/// its share there, so these are counted, not summed; the others are summed in units of 2^-100, exactly and therefore
-/// in any order. Equal distributions have 0, disjoint ones 1.
+/// (KL(p || m) + KL(q || m)) / 2 with m = (p + q) / 2 and logarithms to base 2. N-grams that only one set has
+/// contribute their frequency, which needs only their number; the others are summed as integers in units of 2^-100, so
+/// the order does not matter. The result is 0 for equal distributions and 1 for disjoint ones.
 double ngram_jsd(const NgramTally& a, const NgramTally& b) {
   if (a.n() != b.n()) {
     throw InvalidInput("a has n=" + std::to_string(a.n()) + ", but b has n=" + std::to_string(b.n()));
@@ -295,7 +295,7 @@ double ngram_jsd(const NgramTally& a, const NgramTally& b) {
   for (const NgramTally* side : {&a, &b}) {
     if (side->num_ngrams() > 0) continue;
     throw InvalidInput(std::string(side == &a ? "a" : "b") +
-                       " has no n-grams: none of its texts is as long as n=" + std::to_string(a.n()));
+                       " has no n-grams: all of its texts are shorter than n=" + std::to_string(a.n()));
   }
   const std::uint64_t na = static_cast<std::uint64_t>(a.num_ngrams());
   const std::uint64_t nb = static_cast<std::uint64_t>(b.num_ngrams());

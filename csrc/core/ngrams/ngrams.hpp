@@ -1,4 +1,4 @@
-// Counts of the n-grams of texts, mergeable and exact, and the Jensen-Shannon divergence between two of them.
+// Exact, mergeable counts of the n-grams of texts, and the Jensen-Shannon divergence between two of them.
 #pragma once
 
 #include <cstdint>
@@ -8,14 +8,14 @@
 #include <vector>
 
 #include "core/matrix.hpp"
-#include "core/ngram_table.hpp"
-#include "core/ngram_words.hpp"
+#include "core/ngrams/table.hpp"
+#include "core/ngrams/words.hpp"
 
 namespace fidfast {
 
 enum class NgramLevel { kChar, kWord };
 
-/// The name by which users know a level.
+/// "char" or "word".
 const char* name_of(NgramLevel level);
 
 /// N-grams and their counts, as plain data.
@@ -24,14 +24,14 @@ struct NgramList {
   std::vector<Index> counts;    // each at least 1
 };
 
-/// The counts themselves, for one thread at a time.
+/// Counts of n-grams. Not thread-safe.
 class NgramTally {
  public:
   static constexpr Index kLargestN = 1024;
 
   NgramTally(Index n, NgramLevel level);
 
-  /// The tally of n-grams as list() gives them, of these words at the level of words.
+  /// From the result of list(), and of words() at word level.
   NgramTally(Index n, NgramLevel level, Words words, const NgramList& list);
 
   Index n() const { return n_; }
@@ -41,45 +41,44 @@ class NgramTally {
   Index num_bytes() const { return table_.num_bytes() + words_.num_bytes(); }
   const Words& words() const { return words_; }
 
-  /// Counts the n-grams within each text. At the level of words, the texts are split where there is white space.
+  /// Counts the n-grams within each text. At word level, texts are split at white space.
   void count(const std::vector<TextView>& texts, Index threads);
 
-  /// Counts the n-grams of words within each text; text t is made of the words from ends[t - 1] to ends[t].
+  /// Counts the n-grams of words within each text; the words of text t are words[ends[t - 1]:ends[t]].
   void count_words(const std::vector<TextView>& words, const std::vector<Index>& ends, Index threads);
 
-  /// Adds the counts of `other`. Where memory fails, no count has changed.
+  /// Adds the counts of `other`. If an allocation fails, no count has changed.
   void merge(const NgramTally& other, Index threads);
 
   bool operator==(const NgramTally& other) const;
 
-  /// Every n-gram, in no particular order.
+  /// All n-grams, in no particular order.
   NgramList list() const;
 
-  /// The k n-grams with the largest counts, largest first; n-grams of equal counts in the order of their code points.
+  /// The k n-grams with the largest counts, in descending order; ties are sorted by code points.
   NgramList most_common(Index k) const;
 
   friend double ngram_jsd(const NgramTally& a, const NgramTally& b);
 
  private:
-  /// The n-grams that were counted so often or more.
+  /// The n-grams with counts of at least `least`.
   NgramList at_least(std::uint64_t least) const;
 
   void count_numbers(const std::vector<Symbol>& numbers, const std::vector<Index>& ends, Index threads);
   void count_symbols(const std::vector<TextView>& texts, int bits, Index threads);
 
-  /// The other tally's table in the symbols and the layout of this one, without the n-grams that cannot be here: the
-  /// table itself where it is in them already, or put into `holder`.
+  /// The table of `other` in the symbols and the layout of this tally, without n-grams that cannot occur here. Returns
+  /// other's own table if nothing has to be translated, else stores the translation in `holder`.
   const NgramTable& in_my_symbols(const NgramTally& other, NgramTable& holder) const;
 
   Index n_;
   NgramLevel level_;
-  Words words_;  // empty at the level of characters
+  Words words_;  // empty at character level
   NgramTable table_;
   Index num_ngrams_ = 0;
 };
 
-/// A tally for several threads at once: each call holds the object's lock for the time it takes. Texts are counted in
-/// a tally of their own before it is taken.
+/// Thread-safe counts: each call holds the object's lock. Texts are counted into a separate tally before locking.
 class NgramCounts {
  public:
   NgramCounts(Index n, NgramLevel level) : n_(n), level_(level), tally_(n, level) {}
@@ -89,7 +88,7 @@ class NgramCounts {
   Index n() const { return n_; }
   NgramLevel level() const { return level_; }
 
-  /// look(tally) while no other thread can change it.
+  /// Calls look(tally) with the lock held.
   template <class Look>
   auto read(Look look) const {
     const std::lock_guard<std::mutex> lock(mutex_);
@@ -100,7 +99,7 @@ class NgramCounts {
     return read([](const NgramTally& tally) { return tally; });
   }
 
-  /// Adds what a tally of the same n and level has counted. All or nothing.
+  /// Adds a tally of the same n and level. If it fails, nothing has changed.
   void add(NgramTally fresh, Index threads);
   void merge(const NgramCounts& other);
   void reset();
@@ -109,14 +108,13 @@ class NgramCounts {
   friend double ngram_jsd(const NgramCounts& a, const NgramCounts& b);
 
  private:
-  const Index n_;  // not read from the tally, which another thread may be replacing
+  const Index n_;  // not read from the tally, which another thread may replace
   const NgramLevel level_;
   NgramTally tally_;
   mutable std::mutex mutex_;
 };
 
-/// The Jensen-Shannon divergence between the distributions of the n-grams, in bits: from 0 to 1, and the same bit for
-/// bit with the sides swapped.
+/// Jensen-Shannon divergence between the distributions of the n-grams, in bits: from 0 to 1. Exactly symmetric.
 double ngram_jsd(const NgramTally& a, const NgramTally& b);
 double ngram_jsd(const NgramCounts& a, const NgramCounts& b);
 

@@ -1,10 +1,10 @@
-// What the neighbours of features tell: precision and recall (Kynkäänniemi et al., "Improved Precision and Recall
-// Metric for Assessing Generative Models", 2019), density and coverage (Naeem et al., "Reliable Fidelity and Diversity
-// Metrics for Generative Models", 2020), and the nearest cosine of memorization-informed FID (Bai et al., "On Training
-// Sample Memorization", 2021).
+// Metrics based on nearest neighbours: precision and recall (Kynkäänniemi et al., "Improved Precision and Recall Metric
+// for Assessing Generative Models", 2019), density and coverage (Naeem et al., "Reliable Fidelity and Diversity Metrics
+// for Generative Models", 2020), and the cosine distance of memorization-informed FID (Bai et al., "On Training Sample
+// Memorization", 2021).
 //
-// Rows come in blocks, and no matrix of all distances exists. The distances within a set are computed for half of the
-// pairs, those across the sets once for both directions.
+// Rows are processed in blocks; the full distance matrix is never stored. Distances within a set are computed for half
+// of the pairs, and distances between the sets once for both directions.
 #pragma once
 
 #include <algorithm>
@@ -16,50 +16,50 @@
 #include <variant>
 #include <vector>
 
+#include "core/backend.hpp"
 #include "core/errors.hpp"
-#include "core/linalg.hpp"
 #include "core/matrix.hpp"
-#include "core/neighbours.hpp"
+#include "core/neighbours/search.hpp"
 
 namespace fidfast {
 
-/// A ball around each row, out to its k-th nearest neighbour in the same set, which is not the row itself.
+/// A ball around each row whose radius is the distance to its k-th nearest neighbour in the same set.
 struct BallRule {
   Index k = 1;
-  bool inclusive = false;  // whether a row at exactly the radius is within
-  bool recall = false;     // whether there are balls around generated rows too
+  bool inclusive = false;  // whether a row at exactly the radius is in the ball
+  bool recall = false;     // whether to compute recall, which needs balls around samples too
 };
 
-/// Shares of rows, from 0 to 1, but density, a mean of counts over k. recall is 0 where it was not asked for.
+/// precision, recall and coverage are fractions; density may exceed 1. recall is 0 if BallRule::recall is false.
 struct ManifoldMetrics {
-  double precision = 0;  // generated rows in at least one reference ball
-  double recall = 0;     // reference rows in at least one generated ball
-  double density = 0;    // reference balls that hold a generated row, over k
-  double coverage = 0;   // reference balls that hold at least one generated row
+  double precision = 0;  // samples in at least one reference ball
+  double recall = 0;     // reference rows in at least one ball around a sample
+  double density = 0;    // mean number of reference balls that hold a sample, divided by k
+  double coverage = 0;   // reference balls that hold at least one sample
 };
 
 namespace detail {
 
-/// Whether what rows lose as 16-bit integers is little beside their distances. All share one unit, which a single row
-/// far out makes coarse.
+/// Whether rounding rows to 16-bit integers is precise enough. All rows share one scaling, so a single distant row
+/// makes it coarse.
 template <class Device>
-bool integers_serve(const RowSet<Device>& one, const RowSet<Device>& other) {
+bool int16_suffices(const RowSet<Device>& one, const RowSet<Device>& other) {
   constexpr double kLevels = 32768;
-  constexpr double kShare = 1.0 / 512;  // of a typical row's norm: a squared distance is off by some hundredth at most
+  constexpr double kShare =
+      1.0 / 512;  // of a typical norm: squared distances have a relative error of about 1 % at most
   const auto sum = [](const std::vector<double>& norms) { return std::accumulate(norms.begin(), norms.end(), 0.0); };
   const double typical = (sum(one.norms()) + sum(other.norms())) / static_cast<double>(one.size() + other.size());
   const double lost = std::sqrt(static_cast<double>(one.dim()) / 12) / kLevels;
-  return RowVerbs<Device>::has_integer_products() &&
-         lost * std::max(one.farthest(), other.farthest()) < kShare * typical;
+  return RowOps<Device>::has_integer_products() && lost * std::max(one.farthest(), other.farthest()) < kShare * typical;
 }
 
-/// work(screen, effort, limited) in the quickest arithmetic that leaves few pairs in doubt. It returns false to be
-/// begun anew in a finer one, which it may do where `limited`.
+/// Calls work(screen, effort, limited) with screens of increasing precision until it returns true. If `limited`, it may
+/// return false because too many pairs are undecided.
 template <class Device, class Work>
-void in_sufficient_arithmetic(const RowSet<Device>& one, const RowSet<Device>& other, Effort effort, Work work) {
+void with_sufficient_precision(const RowSet<Device>& one, const RowSet<Device>& other, Effort effort, Work work) {
   const double farthest = std::max(one.farthest(), other.farthest());
   const Index n = std::max(one.size(), other.size());
-  if (integers_serve(one, other)) {
+  if (int16_suffices(one, other)) {
     Screen<Device, std::int16_t> screen(one.dim(), farthest, n);
     if (work(screen, effort, true)) return;
   }
@@ -71,24 +71,25 @@ void in_sufficient_arithmetic(const RowSet<Device>& one, const RowSet<Device>& o
   work(screen, effort, false);
 }
 
-inline Range block(Index first, Index count, Index n) { return {first, std::min(first + count, n)}; }
+inline Range block_range(Index first, Index count, Index n) { return {first, std::min(first + count, n)}; }
 
-/// Decides what `nearest` holds for row i of `mine`: rows of `others`.
+/// Nearest::decide for row i of `mine`, whose candidates are rows of `others`.
 template <class Device>
 void decide(Nearest& nearest, Index i, const RowSet<Device>& mine, const RowSet<Device>& others, Effort& effort) {
   const auto exact = [&](const std::vector<Index>& rows, double sign, std::vector<double>& distances) {
     Vector<Device> x = mine.row(i);
-    if (sign < 0) Linalg<Device>::scale(x, sign);
+    if (sign < 0) MatrixOps<Device>::scale(x, sign);
     others.squared_distances(x, rows, distances);
   };
   effort.exact += nearest.decide(i, exact);
 }
 
-/// Shows the rows of one side of a tile those of the other, of which each was shown `seen` already. At first in small
-/// numbers, so that the limits sink before many have to be looked at.
+/// Offers each row of the tile (of its columns, if `about` says so) the rows of the other axis as candidates. `seen`:
+/// number of candidates that each row has been offered before. The first batches are small, so that the limits
+/// decrease before many candidates have to be examined.
 template <class Device, class T, class Skip, class Decide>
-void show(Screen<Device, T>& screen, Nearest& nearest, typename Screen<Device, T>::About about, Range rows,
-          Range columns, Index first_row, Index first_column, Index seen, double sign, Skip skip, Decide decide_row) {
+void offer(Screen<Device, T>& screen, Nearest& nearest, typename Screen<Device, T>::About about, Range rows,
+           Range columns, Index first_row, Index first_column, Index seen, double sign, Skip skip, Decide decide_row) {
   const bool about_rows = about == Screen<Device, T>::About::kRows;
   const Range others = about_rows ? columns : rows;
   const Index own_first = about_rows ? first_row : first_column;
@@ -110,30 +111,30 @@ void show(Screen<Device, T>& screen, Nearest& nearest, typename Screen<Device, T
   }
 }
 
-/// The k nearest neighbours of every row within its own set, decided. False where too many are in doubt.
+/// Finds the k nearest neighbours of every row within its own set. Returns false if too many pairs are undecided.
 template <class Device, class T>
 bool find_within(const RowSet<Device>& set, Screen<Device, T>& screen, Nearest& nearest, Effort& effort, bool limited) {
   using About = typename Screen<Device, T>::About;
   const Index n = set.size();
   const auto decide_row = [&](Index i) { decide(nearest, i, set, set, effort); };
   const auto itself = [](Index own, Index other) { return own == other; };
-  const auto show_tile = [&](About about, Range rows, Range columns, Index first_row, Index first_column, Index seen) {
-    show(screen, nearest, about, rows, columns, first_row, first_column, seen, 1.0, itself, decide_row);
+  const auto offer_tile = [&](About about, Range rows, Range columns, Index first_row, Index first_column, Index seen) {
+    offer(screen, nearest, about, rows, columns, first_row, first_column, seen, 1.0, itself, decide_row);
   };
   for (Index i = 0; i < n; i += screen.row_block()) {
-    const Range rows = block(i, screen.row_block(), n);
+    const Range rows = block_range(i, screen.row_block(), n);
     screen.load_rows(set, rows);
     for (Index j = i; j < n; j += screen.column_block()) {
-      const Range columns = block(j, screen.column_block(), n);
+      const Range columns = block_range(j, screen.column_block(), n);
       screen.load_columns(set, columns);
       const Index before = std::min(j, rows.last) - i;          // rows that precede the columns
-      const Index all = std::min(columns.last, rows.last) - i;  // and those that are the columns themselves
+      const Index all = std::min(columns.last, rows.last) - i;  // and rows that are among the columns
       screen.multiply(all);
       effort.screened += all * length(columns);
       const Range width = {0, length(columns)};
-      show_tile(About::kColumns, {0, before}, width, i, j, i);
-      show_tile(About::kRows, {before, all}, width, i, j, j);
-      show_tile(About::kRows, {0, before}, width, i, j, j);
+      offer_tile(About::kColumns, {0, before}, width, i, j, i);
+      offer_tile(About::kRows, {before, all}, width, i, j, j);
+      offer_tile(About::kRows, {0, before}, width, i, j, j);
       if (limited && effort.too_much(n)) return false;
     }
   }
@@ -141,7 +142,7 @@ bool find_within(const RowSet<Device>& set, Screen<Device, T>& screen, Nearest& 
   return !limited || !effort.too_much(n);
 }
 
-/// The nearest of `others` to every row of `mine`, of unit length, or of their mirror images; rows of zeros have none.
+/// Finds for every row of `mine` the nearest of +-`others`, all of length 1. Zero rows are skipped.
 template <class Device, class T>
 bool find_nearest_line(const RowSet<Device>& mine, const RowSet<Device>& others, Screen<Device, T>& screen,
                        Nearest& nearest, Effort& effort, bool limited) {
@@ -151,15 +152,15 @@ bool find_nearest_line(const RowSet<Device>& mine, const RowSet<Device>& others,
   };
   const auto decide_row = [&](Index i) { decide(nearest, i, mine, others, effort); };
   for (Index i = 0; i < mine.size(); i += screen.row_block()) {
-    const Range rows = block(i, screen.row_block(), mine.size());
+    const Range rows = block_range(i, screen.row_block(), mine.size());
     screen.load_rows(mine, rows);
     for (Index j = 0; j < others.size(); j += screen.column_block()) {
-      const Range columns = block(j, screen.column_block(), others.size());
+      const Range columns = block_range(j, screen.column_block(), others.size());
       screen.load_columns(others, columns);
       screen.multiply(length(rows));
       effort.screened += length(rows) * length(columns);
       for (const double sign : {1.0, -1.0}) {
-        show(screen, nearest, About::kRows, {0, length(rows)}, {0, length(columns)}, i, j, j, sign, zero, decide_row);
+        offer(screen, nearest, About::kRows, {0, length(rows)}, {0, length(columns)}, i, j, j, sign, zero, decide_row);
       }
       if (limited && effort.too_much(mine.size())) return false;
     }
@@ -168,7 +169,7 @@ bool find_nearest_line(const RowSet<Device>& mine, const RowSet<Device>& others,
   return !limited || !effort.too_much(mine.size());
 }
 
-/// Squared radii of the balls, and whether a distance is within.
+/// The balls around the rows of a set.
 struct Balls {
   std::vector<BallRule> rules;
   std::vector<std::vector<double>> squared_radii;  // for each rule, (n,)
@@ -180,7 +181,7 @@ struct Balls {
     }
   }
 
-  /// The largest radius around a row, by any rule; negative where no ball holds anything.
+  /// Largest squared radius around a row over all rules; negative if no ball can hold anything.
   double limit(Index i) const {
     double result = -1;
     for (std::size_t r = 0; r < rules.size(); ++r) {
@@ -190,7 +191,7 @@ struct Balls {
     return result;
   }
 
-  /// Whether the ball holds a row at this squared distance, which is measured where its bounds leave a doubt.
+  /// Whether the ball holds a row at this squared distance, which is measured if its bounds do not decide.
   template <class Measure>
   bool holds(std::size_t r, Index i, Interval& distance, Measure measure) const {
     const double radius = squared_radii[r][static_cast<std::size_t>(i)];
@@ -202,27 +203,27 @@ struct Balls {
   }
 };
 
-/// Whether rows of the one set are in balls around rows of the other.
+/// Computes the metrics from the balls of both sets. Returns false if too many pairs are undecided.
 template <class Device, class T>
-bool count_held(const RowSet<Device>& reference, const Balls& of_reference, const RowSet<Device>& generated,
-                const Balls& of_generated, Screen<Device, T>& screen, Effort& effort, bool limited,
+bool count_held(const RowSet<Device>& reference, const Balls& of_reference, const RowSet<Device>& samples,
+                const Balls& of_samples, Screen<Device, T>& screen, Effort& effort, bool limited,
                 std::vector<ManifoldMetrics>& metrics) {
   using About = typename Screen<Device, T>::About;
   const Index n = reference.size();
-  const Index m = generated.size();
+  const Index m = samples.size();
   const auto none = [](std::size_t rules, Index rows) {
     return std::vector<std::vector<bool>>(rules, std::vector<bool>(static_cast<std::size_t>(rows), false));
   };
   std::vector<std::vector<bool>> precise = none(of_reference.rules.size(), m);
   std::vector<std::vector<bool>> covered = none(of_reference.rules.size(), n);
-  std::vector<std::vector<bool>> recalled = none(of_generated.rules.size(), n);
+  std::vector<std::vector<bool>> recalled = none(of_samples.rules.size(), n);
   std::vector<Index> held(of_reference.rules.size(), 0);
   for (Index i = 0; i < n; i += screen.row_block()) {
-    const Range rows = block(i, screen.row_block(), n);
+    const Range rows = block_range(i, screen.row_block(), n);
     screen.load_rows(reference, rows);
     for (Index j = 0; j < m; j += screen.column_block()) {
-      const Range columns = block(j, screen.column_block(), m);
-      screen.load_columns(generated, columns);
+      const Range columns = block_range(j, screen.column_block(), m);
+      screen.load_columns(samples, columns);
       screen.multiply(length(rows));
       effort.screened += length(rows) * length(columns);
       const auto pairs_about = [&](About about, const Balls& balls) -> const std::vector<Element>& {
@@ -231,7 +232,7 @@ bool count_held(const RowSet<Device>& reference, const Balls& of_reference, cons
       };
       const auto measure = [&](Index row, Index column) {
         std::vector<double> distance;
-        generated.squared_distances(reference.row(row), {column}, distance);
+        samples.squared_distances(reference.row(row), {column}, distance);
         ++effort.exact;
         return distance.front();
       };
@@ -246,15 +247,15 @@ bool count_held(const RowSet<Device>& reference, const Balls& of_reference, cons
           covered[r][static_cast<std::size_t>(row)] = true;
         }
       }
-      if (!of_generated.rules.empty()) {
-        for (const Element& pair : pairs_about(About::kColumns, of_generated)) {
+      if (!of_samples.rules.empty()) {
+        for (const Element& pair : pairs_about(About::kColumns, of_samples)) {
           const Index row = i + pair.row;
           const Index column = j + pair.column;
           Interval distance = screen.squared_distance(pair);
           for (std::size_t r = 0; r < recalled.size(); ++r) {
             if (recalled[r][static_cast<std::size_t>(row)]) continue;
             recalled[r][static_cast<std::size_t>(row)] =
-                of_generated.holds(r, column, distance, [&] { return measure(row, column); });
+                of_samples.holds(r, column, distance, [&] { return measure(row, column); });
           }
         }
       }
@@ -276,37 +277,38 @@ bool count_held(const RowSet<Device>& reference, const Balls& of_reference, cons
 }
 
 inline void require_neighbours(Index k, Index n, const char* name) {
-  if (k < 1 || k >= n) {
-    throw InvalidInput("k must be from 1 to the number of " + std::string(name) +
-                       " samples - 1 = " + std::to_string(n - 1) + ", got " + std::to_string(k));
+  if (k < 1) throw InvalidInput("k must be at least 1, got " + std::to_string(k));
+  if (k >= n) {
+    throw InvalidInput("k=" + std::to_string(k) + " needs at least " + std::to_string(k + 1) + " rows; " + name +
+                       " has " + std::to_string(n));
   }
 }
 
-inline void require_sets(const AnyFeatures& reference, const AnyFeatures& generated) {
+inline void require_sets(const AnyFeatures& samples, const AnyFeatures& reference) {
   const auto shape = [](const AnyFeatures& features) {
     return std::visit([](const auto& view) { return std::make_pair(view.n, view.dim); }, features);
   };
-  const auto [n, dim] = shape(reference);
-  const auto [m, other_dim] = shape(generated);
-  if (dim != other_dim) {
-    throw InvalidInput("reference has dim " + std::to_string(dim) + ", but generated has dim " +
-                       std::to_string(other_dim));
+  const auto [m, dim] = shape(samples);
+  const auto [n, reference_dim] = shape(reference);
+  if (dim != reference_dim) {
+    throw InvalidInput("samples has dim " + std::to_string(dim) + ", but reference has dim " +
+                       std::to_string(reference_dim));
   }
+  if (m == 0) throw InvalidInput("samples has no rows");
   if (n == 0) throw InvalidInput("reference has no rows");
-  if (m == 0) throw InvalidInput("generated has no rows");
 }
 
-/// A point amid the rows: products of rows about it lose the fewest digits.
+/// Mean of a subset of the rows. Products of rows about it have the smallest rounding errors.
 template <class Device>
 Vector<Device> centre_of(const AnyFeatures& features) {
   return std::visit(
       [](auto view) {
-        constexpr Index kSample = 1024;
-        const Index step = (view.n + kSample - 1) / kSample;
+        constexpr Index kRows = 1024;
+        const Index step = (view.n + kRows - 1) / kRows;
         view.n = (view.n + step - 1) / step;
         view.row_stride *= step;
         Mean<Device> mean = Mean<Device>::zeros(view.dim);
-        RowVerbs<Device>::mean(view, mean);
+        RowOps<Device>::mean(view, mean);
         return std::move(mean.high);
       },
       features);
@@ -314,23 +316,23 @@ Vector<Device> centre_of(const AnyFeatures& features) {
 
 }  // namespace detail
 
-/// One pass for all rules over a reference set (n, dim) and a generated one (m, dim), of any types.
+/// Metrics for each rule, in one pass over samples (m, dim) and reference (n, dim).
 template <class Device>
-std::vector<ManifoldMetrics> manifold_metrics(const AnyFeatures& reference_rows, const AnyFeatures& generated_rows,
+std::vector<ManifoldMetrics> manifold_metrics(const AnyFeatures& sample_rows, const AnyFeatures& reference_rows,
                                               const std::vector<BallRule>& rules) {
-  detail::require_sets(reference_rows, generated_rows);
+  detail::require_sets(sample_rows, reference_rows);
   const Vector<Device> centre = detail::centre_of<Device>(reference_rows);
-  const RowSet<Device> reference(reference_rows, centre, "reference");
-  const RowSet<Device> generated(generated_rows, centre, "generated");
+  const RowSet<Device> reference(reference_rows, centre, "reference");  // first: NaN in it are in the centre
+  const RowSet<Device> samples(sample_rows, centre, "samples");
   std::vector<BallRule> with_recall;
   Index k = 0;
-  Index k_of_generated = 0;
+  Index k_of_samples = 0;
   for (const BallRule& rule : rules) {
     detail::require_neighbours(rule.k, reference.size(), "reference");
     k = std::max(k, rule.k);
     if (!rule.recall) continue;
-    detail::require_neighbours(rule.k, generated.size(), "generated");
-    k_of_generated = std::max(k_of_generated, rule.k);
+    detail::require_neighbours(rule.k, samples.size(), "samples");
+    k_of_samples = std::max(k_of_samples, rule.k);
     with_recall.push_back(rule);
   }
   Effort start;
@@ -338,38 +340,38 @@ std::vector<ManifoldMetrics> manifold_metrics(const AnyFeatures& reference_rows,
   std::vector<ManifoldMetrics> metrics;
   const auto run = [&](auto& screen, const Effort& effort, bool limited) {
     Effort of_reference = effort;
-    Effort of_generated = effort;
+    Effort of_samples = effort;
     Effort across = effort;
     Nearest near_reference(reference.size(), k);
     if (!detail::find_within(reference, screen, near_reference, of_reference, limited)) return false;
-    Nearest near_generated(with_recall.empty() ? 0 : generated.size(), k_of_generated);
-    if (!with_recall.empty() && !detail::find_within(generated, screen, near_generated, of_generated, limited)) {
+    Nearest near_samples(with_recall.empty() ? 0 : samples.size(), k_of_samples);
+    if (!with_recall.empty() && !detail::find_within(samples, screen, near_samples, of_samples, limited)) {
       return false;
     }
     const detail::Balls balls_of_reference(rules, near_reference, reference.size());
-    const detail::Balls balls_of_generated(with_recall, near_generated, generated.size());
-    return detail::count_held(reference, balls_of_reference, generated, balls_of_generated, screen, across, limited,
+    const detail::Balls balls_of_samples(with_recall, near_samples, samples.size());
+    return detail::count_held(reference, balls_of_reference, samples, balls_of_samples, screen, across, limited,
                               metrics);
   };
-  detail::in_sufficient_arithmetic(reference, generated, start, run);
+  detail::with_sufficient_precision(reference, samples, start, run);
   return metrics;
 }
 
-/// The mean of 1 - max |cos| to the rows of the other set: over generated rows (m, dim), or over reference rows (n,
-/// dim). Rows of zeros, which have no direction, are left out of both sets.
+/// Mean of 1 - max |cos| to the rows of the other set, over samples (m, dim) or over reference (n, dim). Zero rows are
+/// left out of both sets.
 template <class Device>
-double mean_nearest_cosine_distance(const AnyFeatures& reference_rows, const AnyFeatures& generated_rows,
-                                    bool over_generated) {
-  detail::require_sets(reference_rows, generated_rows);
+double mean_nearest_cosine_distance(const AnyFeatures& sample_rows, const AnyFeatures& reference_rows,
+                                    bool over_samples) {
+  detail::require_sets(sample_rows, reference_rows);
   const Vector<Device> origin = Vector<Device>::zeros(std::visit([](const auto& v) { return v.dim; }, reference_rows));
+  RowSet<Device> samples(sample_rows, origin, "samples");
   RowSet<Device> reference(reference_rows, origin, "reference");
-  RowSet<Device> generated(generated_rows, origin, "generated");
-  if (reference.farthest() == 0) throw InvalidInput("reference: every row is zero, and has no direction");
-  if (generated.farthest() == 0) throw InvalidInput("generated: every row is zero, and has no direction");
+  if (samples.farthest() == 0) throw InvalidInput("samples: every row is zero, so no cosine is defined");
+  if (reference.farthest() == 0) throw InvalidInput("reference: every row is zero, so no cosine is defined");
+  samples.normalize();
   reference.normalize();
-  generated.normalize();
-  const RowSet<Device>& mine = over_generated ? generated : reference;
-  const RowSet<Device>& others = over_generated ? reference : generated;
+  const RowSet<Device>& mine = over_samples ? samples : reference;
+  const RowSet<Device>& others = over_samples ? reference : samples;
   double mean = 0;
   const auto run = [&](auto& screen, Effort effort, bool limited) {
     Nearest nearest(mine.size(), 1);
@@ -384,7 +386,7 @@ double mean_nearest_cosine_distance(const AnyFeatures& reference_rows, const Any
     mean = sum / static_cast<double>(count);
     return true;
   };
-  detail::in_sufficient_arithmetic(mine, others, Effort{}, run);
+  detail::with_sufficient_precision(mine, others, Effort{}, run);
   return mean;
 }
 

@@ -1,6 +1,6 @@
 // A hash table from n-grams of symbols to their counts. A symbol is a code point or the number of a word. An n-gram is
-// packed without loss into as few 64-bit words as its widest symbol allows, and found by comparing all of them: counts
-// are exact, whatever the hash does.
+// packed without loss into as few 64-bit words as its widest symbol allows. Searches compare all of them, so hash
+// collisions do not affect the counts.
 #pragma once
 
 #include <algorithm>
@@ -15,7 +15,7 @@ namespace fidfast {
 
 using Symbol = std::uint32_t;
 
-/// No code point, and one more than the numbers of words go up to.
+/// Not a code point, and greater than every word number.
 inline constexpr Symbol kNoSymbol = 0xffffffffU;
 
 inline int bit_width(std::uint64_t value) {
@@ -24,15 +24,15 @@ inline int bit_width(std::uint64_t value) {
   return width;
 }
 
-/// How n symbols of up to so many bits lie in 64-bit words: the first symbol highest, so that keys compare as their
-/// n-grams do. No symbol lies across two words; only the first word may hold fewer of them than the others.
+/// How n symbols are packed into 64-bit words: the first symbol in the highest bits, so that keys compare as their
+/// n-grams do. A symbol is never split between words; only the first word may hold fewer symbols than the others.
 struct NgramLayout {
   Index n = 1;
   Index words = 1;
   Index symbols_per_word = 1;
   int bits = 32;
 
-  /// The widest symbols that fit into the fewest words in which symbols of `bits` bits do.
+  /// The layout with the fewest words that can hold symbols of `bits` bits, and with the widest symbols for that.
   static NgramLayout fitting(Index n, int bits) {
     const Index most = std::min<Index>(n, 64 / std::max(bits, 1));
     const Index words = (n + most - 1) / most;
@@ -46,7 +46,7 @@ struct NgramLayout {
   bool holds(Symbol symbol) const { return (std::uint64_t{symbol} >> bits) == 0; }
 };
 
-/// The number of 64-bit words of a key, known to the compiler where it is small.
+/// Number of 64-bit words in a key; a compile-time constant if it is small.
 template <int Count>
 struct FixedWidth {
   using Key = std::array<std::uint64_t, Count>;
@@ -64,7 +64,7 @@ struct AnyWidth {
   Index words_;
 };
 
-/// work(width) with the width's type.
+/// Calls work(width) with FixedWidth or AnyWidth.
 template <class Work>
 auto with_width(Index words, Work work) {
   if (words == 1) return work(FixedWidth<1>(words));
@@ -72,7 +72,7 @@ auto with_width(Index words, Work work) {
   return work(AnyWidth(words));
 }
 
-/// A bijection of 64 bits that spreads every bit over all of them, and its inverse.
+/// A mixing bijection of 64 bits, and its inverse.
 inline std::uint64_t scramble(std::uint64_t x) {
   constexpr std::uint64_t kOdd = 0xd6e8feb86659fd93;
   x = (x ^ (x >> 32)) * kOdd;
@@ -86,8 +86,8 @@ inline std::uint64_t unscramble(std::uint64_t x) {
   return x ^ (x >> 32);
 }
 
-/// A key as it is stored: its first word is replaced by a hash of all, from which and the others it can be had back.
-/// So no hash is ever computed twice.
+/// Converts a key to its stored form, and back: the first word is replaced by a hash of all words, which is invertible
+/// given the others. So no hash is computed twice.
 template <class Width>
 void hash_key(Width width, std::uint64_t* key) {
   std::uint64_t rest = 0;
@@ -101,7 +101,7 @@ void unhash_key(Width width, std::uint64_t* key) {
   key[0] = unscramble(key[0]) ^ rest;
 }
 
-/// Moves the key's symbols one place on; the first leaves, `symbol` comes in at the end.
+/// Removes the first symbol of the key and appends `symbol`.
 template <class Width>
 void push_symbol(Width width, const NgramLayout& layout, std::uint64_t symbol, std::uint64_t* key) {
   for (Index w = width.words() - 1; w >= 0; --w) {
@@ -114,7 +114,7 @@ void push_symbol(Width width, const NgramLayout& layout, std::uint64_t symbol, s
 
 class NgramTable {
  public:
-  /// The table is in parts by the hash, so that threads can fill it, and a part of a million n-grams fits a cache.
+  /// The table is partitioned by hash, so that threads can fill it and a part of a million n-grams fits into a cache.
   static constexpr Index kParts = 64;
   static constexpr int kPartBits = 6;
 
@@ -136,7 +136,8 @@ class NgramTable {
     return static_cast<Index>(total);
   }
 
-  /// Adds `count` to the n-gram of a stored key (width.words(),). Gets memory only where add_without_growing may not.
+  /// Adds `count` to the n-gram of a stored key (width.words(),). Grows the part only if add_without_growing() could
+  /// not insert the key.
   template <class Width>
   void add(Width width, Index part, const std::uint64_t* key, std::uint64_t count) {
     if (full(parts_[part], parts_[part].size)) grow(width, parts_[part], parts_[part].size);
@@ -155,28 +156,28 @@ class NgramTable {
     counted += count;
   }
 
-  /// Makes room for so many n-grams in all in the part.
+  /// Makes room for `size` n-grams in the part.
   template <class Width>
   void reserve(Width width, Index part, Index size) {
     if (full(parts_[part], size)) grow(width, parts_[part], size);
   }
 
-  /// Asks the cache for the place where a key will be looked for.
+  /// Prefetches the slot where the search for a hash begins.
   template <class Width>
   void prefetch(Width width, Index part, std::uint64_t hash) const {
     const Part& mine = parts_[part];
     if (mine.capacity > 0) __builtin_prefetch(mine.slots.data() + home(width, mine, hash), 1);
   }
 
-  /// How often the n-gram of a stored key was counted.
+  /// Count of the n-gram of a stored key.
   template <class Width>
   std::uint64_t count_of(Width width, const std::uint64_t* key) const {
     const Part& part = parts_[part_of(key[0])];
     return part.capacity == 0 ? 0 : part.slots[slot_of(width, part, key) + width.words()];
   }
 
-  /// visit(key, count) for the stored key of every n-gram of a part, nearly in the order of the hashes: another table
-  /// is then met in the order of its memory.
+  /// Calls visit(key, count) for the stored key of every n-gram of a part, nearly in the order of the hashes, so that
+  /// lookups in another table are nearly sequential.
   template <class Width, class Visit>
   void for_each(Width width, Index part, Visit visit) const {
     const Index stride = width.words() + 1;
@@ -193,19 +194,19 @@ class NgramTable {
   Index size_of_part(Index part) const { return parts_[part].size; }
 
  private:
-  /// Linear probing. A slot is a stored key and its count, which is 0 where the slot is free. Threads fill neighbouring
-  /// parts, which therefore share no line of the cache.
+  /// Linear probing. A slot is a stored key and its count, which is 0 if the slot is free. Threads fill neighbouring
+  /// parts, so parts must not share cache lines.
   struct alignas(64) Part {
     std::vector<std::uint64_t> slots;  // (capacity, words + 1)
     Index capacity = 0;
     Index size = 0;
   };
 
-  /// Whether a part of so many n-grams would have no more room for one: above a load of 3/4 the searches get long.
+  /// Whether a part with `size` n-grams has reached the load factor 3/4, above which searches get long.
   static bool full(const Part& part, Index size) { return 4 * size >= 3 * part.capacity; }
 
-  /// Where the search for a hash begins: its leading bits after those of the part, scaled to the capacity, which need
-  /// be no power of 2.
+  /// Index of the slot where the search for a hash begins: its leading bits after those of the part, scaled to the
+  /// capacity, which need not be a power of 2.
   template <class Width>
   static Index home(Width width, const Part& part, std::uint64_t hash) {
     __extension__ using Wide = unsigned __int128;
@@ -213,7 +214,7 @@ class NgramTable {
     return static_cast<Index>((Wide{rest} * static_cast<std::uint64_t>(part.capacity)) >> 64) * (width.words() + 1);
   }
 
-  /// The slot that holds the key, or the free one where it belongs. There is always a free one.
+  /// Index of the slot that holds the key, or of the free slot for it. There is always a free one.
   template <class Width>
   static Index slot_of(Width width, const Part& part, const std::uint64_t* key) {
     const Index stride = width.words() + 1;
@@ -226,7 +227,7 @@ class NgramTable {
     }
   }
 
-  /// Room for more than `size` n-grams. All or nothing.
+  /// Enlarges the part to hold more than `size` n-grams. If the allocation fails, nothing has changed.
   template <class Width>
   static void grow(Width width, Part& part, Index size) {
     constexpr Index kSmallest = 8;
@@ -247,7 +248,7 @@ class NgramTable {
   std::vector<Part> parts_;  // (kParts,)
 };
 
-/// The symbols (layout.n,) of a stored key.
+/// Symbols (layout.n,) of a stored key.
 template <class Width>
 void unpack_symbols(Width width, const NgramLayout& layout, const std::uint64_t* stored, Symbol* symbols) {
   typename Width::Key key = width.key();
@@ -261,7 +262,7 @@ void unpack_symbols(Width width, const NgramLayout& layout, const std::uint64_t*
   }
 }
 
-/// The stored key of symbols (layout.n,), each of which the layout holds.
+/// Stored key of symbols (layout.n,), all of which must fit the layout.
 template <class Width>
 void pack_symbols(Width width, const NgramLayout& layout, const Symbol* symbols, std::uint64_t* key) {
   std::fill_n(key, width.words(), 0);

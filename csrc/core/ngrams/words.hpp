@@ -1,4 +1,4 @@
-// Texts as they lie in memory, and the numbers of words.
+// Views of texts, and the numbering of words.
 #pragma once
 
 #include <cstdint>
@@ -9,18 +9,18 @@
 
 #include "core/errors.hpp"
 #include "core/matrix.hpp"
-#include "core/ngram_table.hpp"
+#include "core/ngrams/table.hpp"
 
 namespace fidfast {
 
-/// A borrowed text (or a text's numbered words): symbols in units of 1, 2 or 4 bytes.
+/// View of a text, or of a sequence of word numbers: symbols of 1, 2 or 4 bytes each.
 struct TextView {
   const void* data = nullptr;
   Index size = 0;
   int unit = 1;
 };
 
-/// work(units) with a pointer to units of their type.
+/// Calls work(units) with a pointer to the code units.
 template <class Work>
 auto with_units(const TextView& text, Work work) {
   if (text.unit == 1) return work(static_cast<const std::uint8_t*>(text.data));
@@ -28,15 +28,15 @@ auto with_units(const TextView& text, Work work) {
   return work(static_cast<const std::uint32_t*>(text.data));
 }
 
-/// What Unicode calls white space, and the four separators 1c to 1f: where Python's str.split() splits.
+/// Where Python's str.split() splits: Unicode white space and the separators 1c to 1f.
 inline bool is_space(std::uint32_t c) {
   if (c < 0x80) return (c >= 0x09 && c <= 0x0d) || (c >= 0x1c && c <= 0x20);
   return c == 0x85 || c == 0xa0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 ||
          c == 0x202f || c == 0x205f || c == 0x3000;
 }
 
-/// Appends a code point in UTF-8, extended to lone surrogates as Python's "surrogatepass" does: one to one, and in the
-/// order of the code points.
+/// Appends a code point in UTF-8, including lone surrogates as Python's "surrogatepass" does. The encoding is
+/// one-to-one and keeps the order of the code points.
 inline void append_utf8(std::string& text, std::uint32_t c) {
   const auto put = [&](std::uint32_t byte) { text.push_back(static_cast<char>(byte)); };
   const auto put_rest = [&](int shift) { put(0x80 | ((c >> shift) & 0x3f)); };
@@ -57,7 +57,7 @@ inline void append_utf8(std::string& text, std::uint32_t c) {
   }
 }
 
-/// Words, numbered in the order in which they came.
+/// Distinct words, numbered in order of insertion.
 class Words {
  public:
   Index size() const { return static_cast<Index>(ends_.size()); }
@@ -67,16 +67,16 @@ class Words {
     return std::string_view(letters_).substr(first, ends_[word] - first);
   }
 
-  /// The word's number, kNoSymbol where it has none.
+  /// Number of the word, or kNoSymbol if it has none.
   Symbol find(std::string_view word) const { return slots_.empty() ? kNoSymbol : word_in(slots_[slot_of(word)]); }
 
-  /// The word's number, a new one where it had none. Where memory fails, nothing has changed.
+  /// Number of the word; inserts it if necessary. If an allocation fails, nothing has changed.
   Symbol number(std::string_view word) {
     if (2 * (ends_.size() + 1) > slots_.size()) grow();
     const std::size_t slot = slot_of(word);
     if (slots_[slot] != kFree) return word_in(slots_[slot]);
     if (ends_.size() >= kNoSymbol) throw InvalidInput("texts hold more than 4294967295 distinct words");
-    letters_.resize(ends_.empty() ? 0 : ends_.back());  // an earlier try may have failed after the next line
+    letters_.resize(ends_.empty() ? 0 : ends_.back());  // an earlier call may have failed after the next line
     letters_.append(word);
     ends_.push_back(letters_.size());
     slots_[slot] = slot_with(hash(word), static_cast<Symbol>(ends_.size() - 1));
@@ -89,7 +89,7 @@ class Words {
   }
 
  private:
-  /// A slot holds the number of a word, and half of its hash in the upper bits.
+  /// A slot holds the number of a word in the lower 32 bits, and the upper 32 bits of its hash.
   static constexpr std::uint64_t kFree = 0x00000000ffffffff;
 
   static std::uint64_t hash(std::string_view word) { return scramble(std::hash<std::string_view>{}(word)); }
@@ -118,7 +118,7 @@ class Words {
   }
 
   std::string letters_;               // all words in UTF-8, without gaps
-  std::vector<std::size_t> ends_;     // (size(),) where each ends in letters_
+  std::vector<std::size_t> ends_;     // (size(),) end of each word in letters_
   std::vector<std::uint64_t> slots_;  // a power of 2, at most half full
 };
 

@@ -1,4 +1,4 @@
-// What is done with whole tables of n-grams: counting texts into one, adding one to another, another layout.
+// Operations on tables of n-grams: count texts, add tables, change the layout.
 #pragma once
 
 #include <algorithm>
@@ -7,16 +7,16 @@
 #include <vector>
 
 #include "core/matrix.hpp"
-#include "core/ngram_table.hpp"
-#include "core/ngram_words.hpp"
+#include "core/ngrams/table.hpp"
+#include "core/ngrams/words.hpp"
 #include "core/parallel.hpp"
 
 namespace fidfast {
 
-/// N-grams that one thread takes at a time: their keys stay in its cache until they are counted.
+/// N-grams in a piece of work: their keys stay in the cache until they are counted.
 inline constexpr Index kPiece = 1 << 18;
 
-/// Some n-grams in a row, of texts that follow each other.
+/// Consecutive n-grams, possibly of several consecutive texts.
 struct NgramPiece {
   std::size_t text = 0;
   Index first = 0;  // within the text
@@ -44,7 +44,7 @@ inline std::vector<NgramPiece> pieces_of(const std::vector<TextView>& texts, Ind
   return pieces;
 }
 
-/// Stored keys, one after the other, by the part of the table that they belong to.
+/// Stored keys, for each part of the table.
 using NgramKeys = std::array<std::vector<std::uint64_t>, NgramTable::kParts>;
 
 template <class Width>
@@ -79,7 +79,7 @@ void gather_keys(Width width, const NgramLayout& layout, const std::vector<TextV
 
 template <class Width>
 void count_keys(Width width, NgramTable& table, Index part, const std::vector<std::uint64_t>& keys) {
-  constexpr Index kAhead = 16;  // some loads from memory, which are under way at once
+  constexpr Index kAhead = 16;  // loads from memory that overlap
   const Index stride = width.words();
   const Index size = static_cast<Index>(keys.size());
   for (Index i = 0; i < size; i += stride) {
@@ -88,15 +88,15 @@ void count_keys(Width width, NgramTable& table, Index part, const std::vector<st
   }
 }
 
-/// Counts the n-grams within each text, whose symbols the table's layout must hold, and says how many they were.
+/// Counts the n-grams within each text and returns their number. All symbols must fit the layout of the table.
 inline Index count_ngrams(NgramTable& table, const std::vector<TextView>& texts, Index threads) {
   const NgramLayout layout = table.layout();
   const std::vector<NgramPiece> pieces = pieces_of(texts, layout.n);
   const Index count = static_cast<Index>(pieces.size());
   std::vector<NgramKeys> keys(static_cast<std::size_t>(std::min(threads, count)));
   with_width(layout.words, [&](auto width) {
-    // Turn by turn: every thread gathers the keys of a piece; then every thread counts, of all of these keys, those of
-    // parts of the table that are its own.
+    // Alternate between two phases: each thread gathers the keys of a piece; then each thread counts the keys of all
+    // these pieces that belong to certain parts of the table.
     for (Index first = 0; first < count; first += threads) {
       const Index turn = std::min(threads, count - first);
       parallel_for(turn, threads, [&](Index i) { gather_keys(width, layout, texts, pieces[first + i], keys[i]); });
@@ -110,8 +110,8 @@ inline Index count_ngrams(NgramTable& table, const std::vector<TextView>& texts,
   return total;
 }
 
-/// The table in another layout, with every symbol s replaced by renamed[s] (all are kept where `renamed` is null).
-/// N-grams with a symbol that has no new name, or that the layout does not hold, are left out.
+/// The table in another layout, with every symbol s replaced by renamed[s] if `renamed` is not null. N-grams with a
+/// symbol that becomes kNoSymbol or does not fit the layout are left out.
 inline NgramTable translated(const NgramTable& table, const NgramLayout& layout, const std::vector<Symbol>* renamed) {
   NgramTable result(layout);
   std::vector<Symbol> symbols(static_cast<std::size_t>(layout.n));
@@ -132,10 +132,10 @@ inline NgramTable translated(const NgramTable& table, const NgramLayout& layout,
   return result;
 }
 
-/// Adds the counts of `other`, of the same layout. Where memory fails, no count has changed.
+/// Adds the counts of `other`, which has the same layout. If an allocation fails, no count has changed.
 inline void add_counts(NgramTable& table, const NgramTable& other, Index threads) {
   with_width(table.layout().words, [&](auto width) {
-    // All the memory first: after it nothing can fail.
+    // Allocate everything first; after that nothing can fail.
     parallel_for(NgramTable::kParts, threads, [&](Index part) {
       Index fresh = 0;
       other.for_each(width, part, [&](const std::uint64_t* key, std::uint64_t) {

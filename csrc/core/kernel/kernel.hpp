@@ -1,8 +1,8 @@
-// Kernel distances: the maximum mean discrepancy between two sets of rows, and its standard error.
+// Kernel distances: the maximum mean discrepancy (MMD) between two sets of rows, and its standard error.
 //
-// Gretton, Borgwardt, Rasch, Schoelkopf, Smola, "A kernel two-sample test" (2012). With the polynomial kernel it is
-// the kernel inception distance (Binkowski, Sutherland, Arbel, Gretton 2018), with a Gaussian one of CLIP's features
-// CMMD (Jayasumana et al. 2024).
+// Gretton, Borgwardt, Rasch, Schoelkopf & Smola, "A kernel two-sample test" (2012). With the polynomial kernel it is
+// the kernel inception distance (Binkowski, Sutherland, Arbel & Gretton, 2018), with the Gaussian kernel and CLIP
+// features it is CMMD (Jayasumana et al., 2024).
 #pragma once
 
 #include <algorithm>
@@ -12,14 +12,14 @@
 #include <variant>
 #include <vector>
 
+#include "core/backend.hpp"
 #include "core/errors.hpp"
-#include "core/kernel_sums.hpp"
-#include "core/linalg.hpp"
+#include "core/kernel/sums.hpp"
 #include "core/matrix.hpp"
 
 namespace fidfast {
 
-/// An estimate of the squared discrepancy, and the numbers of rows behind it.
+/// An estimate of the squared MMD.
 struct KernelDistance {
   double value = 0;
   double standard_error = 0;
@@ -66,7 +66,7 @@ inline double unbiased(const KernelSums& sums) {
   return require_finite(sum(sums.aa) / (n * (n - 1)) + sum(sums.bb) / (m * (m - 1)) - 2 * (sum(sums.ab) / (n * m)));
 }
 
-/// The same with all pairs: equation 5. The constant left out of the sums is the kernel of a row with itself.
+/// The same over all pairs, equation 5. The kernel of a row with itself is the constant that the sums leave out.
 inline double biased(const KernelSums& sums) {
   const auto n = static_cast<double>(sums.aa.size());
   const auto m = static_cast<double>(sums.bb.size());
@@ -74,8 +74,8 @@ inline double biased(const KernelSums& sums) {
   return std::max(require_finite(value), 0.0);
 }
 
-/// Of one set of n rows, by averages over tuples of unlike rows, so that each is unbiased: of_rows is the covariance of
-/// k(x, x') and k(x, x''), of_pairs the variance of k(x, x').
+/// Variances within one set of n rows. They are averages over tuples of distinct rows, so they are unbiased: of_rows is
+/// the covariance of k(x, x') and k(x, x''), of_pairs the variance of k(x, x').
 struct OwnVariance {
   double of_rows;
   double of_pairs;
@@ -88,11 +88,11 @@ struct OwnVariance {
     of_rows = (of_squares - squares) / (n * (n - 1) * (n - 2)) - mean_squared;
     of_pairs = squares / (n * (n - 1)) - mean_squared;
   }
-  /// Of the mean over all pairs of unlike rows.
+  /// Variance of the mean over all pairs of distinct rows.
   double of_mean(double n) const { return 2 / (n * (n - 1)) * (2 * (n - 2) * of_rows + of_pairs); }
 };
 
-/// The covariance of k(x, x') and k(x, y), times 2 / n: that of the means over all pairs.
+/// Covariance of the means of k(x, x') and k(x, y) over all pairs: that of k(x, x') and k(x, y), times 2 / n.
 inline double covariance_of_means(const std::vector<double>& own, const std::vector<double>& cross, double m) {
   const auto n = static_cast<double>(own.size());
   const double same = dot(own, cross);
@@ -100,10 +100,10 @@ inline double covariance_of_means(const std::vector<double>& own, const std::vec
   return 2 / n * (same / (n * (n - 1) * m) - mean_product);
 }
 
-/// An unbiased estimate of the variance of `unbiased`, of all orders in 1/n and for sets of different sizes, from
-/// Hoeffding's (1948) decomposition of the three means. The terms in 1/n are the asymptotic variance of Bounliphone et
-/// al. (2016) and Sutherland et al. (2017); Sutherland (2019), "Unbiased estimators for the variance of MMD
-/// estimators", has all of them for sets of equal size.
+/// Unbiased estimate of the variance of unbiased(), to all orders in 1/n and for sets of different sizes, from the
+/// Hoeffding (1948) decomposition of the three means. The terms in 1/n are the asymptotic variance of Bounliphone et
+/// al. (2016) and Sutherland et al. (2017). Sutherland, "Unbiased estimators for the variance of MMD estimators"
+/// (2019), gives all terms for sets of equal size.
 inline double variance(const KernelSums& sums) {
   const auto n = static_cast<double>(sums.aa.size());
   const auto m = static_cast<double>(sums.bb.size());
@@ -122,22 +122,22 @@ inline double variance(const KernelSums& sums) {
 
 }  // namespace kernel
 
-/// The unbiased squared discrepancy of the whole sets, and its standard error: NaN below 4 rows, 0 where the estimate
-/// of the variance is negative.
+/// Unbiased squared MMD and its standard error, which is NaN for fewer than 4 rows, and 0 if the estimate of the
+/// variance is negative.
 template <class Device>
-KernelDistance kid(const PolynomialOptions& polynomial, const AnyFeatures& features_a, const AnyFeatures& features_b,
+KernelDistance kid(const PolynomialOptions& polynomial, const AnyFeatures& samples, const AnyFeatures& reference,
                    Precision precision) {
-  const KernelRows a{features_a, "features_a"};
-  const KernelRows b{features_b, "features_b"};
+  const KernelRows a{samples, "samples"};
+  const KernelRows b{reference, "reference"};
   kernel::require_usable(a, b, 2);
   const KernelSums sums = kernel::sums<Device>(polynomial.checked(a.dim()), a, b, precision);
   const double value = kernel::unbiased(sums);
-  const bool enough = std::min(a.n(), b.n()) >= 4;  // the estimate takes tuples of four rows
+  const bool enough = std::min(a.n(), b.n()) >= 4;  // the variance needs tuples of four rows
   const double error = enough ? std::sqrt(std::max(kernel::variance(sums), 0.0)) : std::nan("");
   return {value, error, a.n(), b.n()};
 }
 
-/// Rows of one side, taken `size` at a time; on the host.
+/// Indices of rows of one set, `size` for each subset.
 struct Subsets {
   std::vector<Index> rows;  // (count, size)
   Index count;
@@ -146,7 +146,7 @@ struct Subsets {
 
 namespace kernel {
 
-/// The rows of one subset after the other, in memory of their own.
+/// Copies the rows of one subset at a time.
 template <class Device>
 class Gathered {
  public:
@@ -159,18 +159,18 @@ class Gathered {
     }
   }
 
-  /// The k-th subset, until the next is asked for. Throws where it names a row that is not there.
+  /// The k-th subset, valid until the next call. Throws InvalidInput if an index is out of range.
   KernelRows subset(Index k) {
     const auto gather = [&](const auto& view) {
       using S = std::remove_const_t<std::remove_pointer_t<decltype(view.data)>>;
       for (Index i = 0; i < subsets_.size; ++i) {
         const Index row = subsets_.rows[static_cast<std::size_t>(k * subsets_.size + i)];
         if (row < 0 || row >= view.n) {
-          throw InvalidInput(std::string(all_.name) + " has " + std::to_string(view.n) +
-                             " rows, but a subset asks for row " + std::to_string(row));
+          throw InvalidInput("row " + std::to_string(row) + " of a subset is out of range: " + all_.name + " has " +
+                             std::to_string(view.n) + " rows");
         }
-        if constexpr (std::is_same_v<S, double>) RowVerbs<Device>::append(view.rows(row, 1), wide_, i);
-        if constexpr (!std::is_same_v<S, double>) RowVerbs<Device>::append(view.rows(row, 1), narrow_, i);
+        if constexpr (std::is_same_v<S, double>) RowOps<Device>::append(view.rows(row, 1), wide_, i);
+        if constexpr (!std::is_same_v<S, double>) RowOps<Device>::append(view.rows(row, 1), narrow_, i);
       }
     };
     std::visit(gather, all_.features);
@@ -181,40 +181,40 @@ class Gathered {
  private:
   const KernelRows& all_;
   const Subsets& subsets_;
-  Matrix<Device, float> narrow_;  // (dim, size), one of the two
+  Matrix<Device, float> narrow_;  // (dim, size); either this or wide_ is used
   Matrix<Device, double> wide_;
 };
 
 }  // namespace kernel
 
-/// The unbiased squared discrepancy of each pair of subsets.
+/// Unbiased squared MMD for each pair of subsets.
 template <class Device>
-std::vector<double> kid_of_subsets(const PolynomialOptions& polynomial, const AnyFeatures& features_a,
-                                   const AnyFeatures& features_b, const Subsets& subsets_a, const Subsets& subsets_b,
-                                   Precision precision) {
-  const KernelRows a{features_a, "features_a"};
-  const KernelRows b{features_b, "features_b"};
+std::vector<double> kid_of_subsets(const PolynomialOptions& polynomial, const AnyFeatures& samples,
+                                   const AnyFeatures& reference, const Subsets& sample_subsets,
+                                   const Subsets& reference_subsets, Precision precision) {
+  const KernelRows a{samples, "samples"};
+  const KernelRows b{reference, "reference"};
   kernel::require_usable(a, b, 2);
-  const Index least = std::min(subsets_a.size, subsets_b.size);
+  const Index least = std::min(sample_subsets.size, reference_subsets.size);
   if (least < 2) throw InvalidInput("subset_size must be at least 2, got " + std::to_string(least));
   kernel::require_finite_rows<Device>(a);
   kernel::require_finite_rows<Device>(b);
   const PolynomialKernel checked = polynomial.checked(a.dim());
-  kernel::Gathered<Device> of_a(a, subsets_a);
-  kernel::Gathered<Device> of_b(b, subsets_b);
+  kernel::Gathered<Device> of_a(a, sample_subsets);
+  kernel::Gathered<Device> of_b(b, reference_subsets);
   std::vector<double> values;
-  for (Index k = 0; k < std::min(subsets_a.count, subsets_b.count); ++k) {
+  for (Index k = 0; k < std::min(sample_subsets.count, reference_subsets.count); ++k) {
     values.push_back(kernel::unbiased(kernel::sums<Device>(checked, of_a.subset(k), of_b.subset(k), precision)));
   }
   return values;
 }
 
-/// The biased squared discrepancy with a Gaussian kernel, never negative.
+/// Biased squared MMD with a Gaussian kernel. Never negative.
 template <class Device>
-double gaussian_mmd(const GaussianKernel& gaussian, const AnyFeatures& features_a, const AnyFeatures& features_b,
+double gaussian_mmd(const GaussianKernel& gaussian, const AnyFeatures& samples, const AnyFeatures& reference,
                     Precision precision) {
-  const KernelRows a{features_a, "features_a"};
-  const KernelRows b{features_b, "features_b"};
+  const KernelRows a{samples, "samples"};
+  const KernelRows b{reference, "reference"};
   kernel::require_usable(a, b, 1);
   return kernel::biased(kernel::sums<Device>(gaussian.checked(a.dim()), a, b, precision));
 }
