@@ -75,7 +75,7 @@ def reading_state(kind: str) -> Iterator[None]:
     try:
         yield
     except KeyError as error:
-        raise ValueError(f"the state of {kind} lacks {error}") from error
+        raise ValueError(f"the state of {kind} has no {error}") from error
     except TypeError as error:
         raise ValueError(f"the state of {kind} is damaged: {error}") from error
 

@@ -325,7 +325,7 @@ def test_files_with_other_content(rng, tmp_path):
     with np.load(tmp_path / "score.npz") as archive:
         entries = dict(archive)
     for damage, message in (
-        ({"counts": None}, "score.npz: the state of InceptionScore is damaged: 'counts'"),
+        ({"counts": None}, "score.npz: the state of InceptionScore has no 'counts'"),
         ({"counts": np.ones(2, int)}, r"score.npz: the state of InceptionScore has counts of shape \(2,\)"),
         ({"counts": np.ones(3) / 2}, "score.npz: the state of InceptionScore is damaged"),
         ({"stream": np.zeros(2, int)}, r"score.npz: the state of InceptionScore has a stream of shape \(2,\)"),

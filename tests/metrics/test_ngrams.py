@@ -365,7 +365,7 @@ def test_files_with_other_content(tmp_path, rng, capsys):
         ({"words": np.zeros(3, np.uint8)}, "word_ends must ascend to the number of bytes of words, 3"),
         ({"words": np.full(2, 255, np.uint8), "word_ends": np.array([2], np.uint64)}, "can't decode"),
         ({"words": np.full(2, 65, np.uint8), "word_ends": np.array([1, 2], np.uint64)}, "holds a word twice"),
-        ({"counts": None}, "the state of NgramCounts is damaged: 'counts'"),
+        ({"counts": None}, "the state of NgramCounts has no 'counts'"),
     ],
 )
 def test_damaged_file_is_rejected(tmp_path, change, message):

@@ -328,9 +328,9 @@ def test_damaged_checkpoints_are_rejected(rng, tmp_path):
     with np.load(path, allow_pickle=False) as archive:
         entries = {key: archive[key] for key in archive}
     for damage, message in (
-        ({"labels": None}, "a.npz: the state of ClassMoments lacks 'labels'"),
-        ({"1/0/wide_rows": None}, "a.npz: the state of Moments lacks 'wide_rows'"),
-        ({"labels": np.arange(3)}, "a.npz: the state of ClassMoments lacks '2'"),
+        ({"labels": None}, "a.npz: the state of ClassMoments has no 'labels'"),
+        ({"1/0/wide_rows": None}, "a.npz: the state of Moments has no 'wide_rows'"),
+        ({"labels": np.arange(3)}, "a.npz: the state of ClassMoments has no '2'"),
         ({"dim": np.array(4)}, "a.npz: the state of ClassMoments has dim 4, but class 0 has dim 3"),
     ):
         kept = {key: value for key, value in {**entries, **damage}.items() if value is not None}

@@ -48,7 +48,7 @@ def split_streams(draw):
 @given(split_streams())
 def test_moments_do_not_depend_on_splits_or_on_the_order_of_merges(stream):
     rows, batches, rng = stream
-    whole = moments_of(rows).stats()
+    complete = moments_of(rows).stats()
     parts = [moments_of(batches[i], dim=rows.shape[1]) for i in rng.permutation(len(batches))]
     while len(parts) > 1:
         i, j = rng.choice(len(parts), 2, replace=False)
@@ -58,8 +58,8 @@ def test_moments_do_not_depend_on_splits_or_on_the_order_of_merges(stream):
     # n products with a relative error of eps each, summed in blocks of 1,024: about sqrt(1024) eps = 1e-14.
     for other in (parts[0].stats(), streamed):
         assert other.num_samples == len(rows)
-        assert relative_error(other.sigma, whole.sigma) < 1e-12
-        np.testing.assert_allclose(other.mu, whole.mu, rtol=1e-12, atol=1e-12 * np.abs(rows).max())
+        assert relative_error(other.sigma, complete.sigma) < 1e-12
+        np.testing.assert_allclose(other.mu, complete.mu, rtol=1e-12, atol=1e-12 * np.abs(rows).max())
 
 
 @given(split_streams())

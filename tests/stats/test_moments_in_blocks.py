@@ -248,7 +248,7 @@ def test_too_few_samples_without_the_largest_block(rng):
     reference = GaussianStats(np.zeros(8), np.eye(8))
     expected = "samples has 30 samples; 8 directions that vary need at least 31"
     assert fidfast.estimate(two, reference).note == expected
-    expected = "^samples has 2 samples; leaving out 1 at a time needs at least 3$"
+    expected = r"^samples has 2 samples; leaving out 1 at a time needs at least 3$"
     with pytest.raises(ValueError, match=expected):
         fidfast.estimate(moments_of(rng.standard_normal((2, 8)), 2), reference)
 
