@@ -11,7 +11,7 @@ import prdc
 import torch
 from numpy.typing import NDArray
 
-with warnings.catch_warnings():  # what the peers' imports say is not ours to mend
+with warnings.catch_warnings():  # raised by the imports themselves
     warnings.simplefilter("ignore")
     import pytorch_fid.fid_score
     import torch_fidelity.metric_fid
@@ -57,7 +57,7 @@ def pytorch_fid_of_features(a: NDArray[np.float32], b: NDArray[np.float32]) -> f
 
 
 class _Features(torch.nn.Module):
-    """An extractor whose images are the features."""
+    """An extractor that returns its input."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -80,66 +80,66 @@ POLYNOMIAL = {
 }
 
 
-def torch_fidelity_kid(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
-    """Its function of one subset, given the whole sets."""
-    return float(torch_fidelity.metric_kid.kernel_mmd(a, b, **POLYNOMIAL))
+def torch_fidelity_kid(samples: NDArray[np.float32], reference: NDArray[np.float32]) -> float:
+    """Its function for one subset, applied to all rows."""
+    return float(torch_fidelity.metric_kid.kernel_mmd(samples, reference, **POLYNOMIAL))
 
 
-def torchmetrics_kid(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
-    """The same."""
-    return float(torchmetrics.image.kid.poly_mmd(torch.from_numpy(a), torch.from_numpy(b)))
+def torchmetrics_kid(samples: NDArray[np.float32], reference: NDArray[np.float32]) -> float:
+    """Its function for one subset, applied to all rows."""
+    return float(torchmetrics.image.kid.poly_mmd(torch.from_numpy(reference), torch.from_numpy(samples)))
 
 
-WHOLE_KIDS = {"torch-fidelity": torch_fidelity_kid, "torchmetrics": torchmetrics_kid}
+KIDS = {"torch-fidelity": torch_fidelity_kid, "torchmetrics": torchmetrics_kid}
 
 
-def torch_fidelity_kid_of_subsets(a: NDArray[np.float32], b: NDArray[np.float32]) -> tuple[float, float]:
+def torch_fidelity_kid_of_subsets(samples: NDArray[np.float32], reference: NDArray[np.float32]) -> tuple[float, float]:
     """Mean and standard deviation over 100 subsets of at most 1,000 rows."""
-    size = min(1000, len(a), len(b))
+    size = min(1000, len(samples), len(reference))
     options = {"kid_subsets": 100, "kid_subset_size": size, "rng_seed": 2020, "verbose": False, **POLYNOMIAL}
-    metric = torch_fidelity.metric_kid.kid_features_to_metric(torch.from_numpy(a), torch.from_numpy(b), **options)
+    rows = torch.from_numpy(samples), torch.from_numpy(reference)
+    metric = torch_fidelity.metric_kid.kid_features_to_metric(*rows, **options)
     return metric["kernel_inception_distance_mean"], metric["kernel_inception_distance_std"]
 
 
-def torchmetrics_kid_of_subsets(a: NDArray[np.float32], b: NDArray[np.float32]) -> tuple[float, float]:
-    """The same, with its own subsets."""
+def torchmetrics_kid_of_subsets(samples: NDArray[np.float32], reference: NDArray[np.float32]) -> tuple[float, float]:
+    """The same, over its own subsets."""
+    size = min(1000, len(samples), len(reference))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that it keeps all features
-        metric = torchmetrics.image.kid.KernelInceptionDistance(
-            feature=_Features(a.shape[1]), subset_size=min(1000, len(a), len(b))
-        )
-    metric.update(torch.from_numpy(a), real=True)
-    metric.update(torch.from_numpy(b), real=False)
+        warnings.simplefilter("ignore")  # it warns that it stores all features
+        metric = torchmetrics.image.kid.KernelInceptionDistance(_Features(samples.shape[1]), subset_size=size)
+    metric.update(torch.from_numpy(reference), real=True)
+    metric.update(torch.from_numpy(samples), real=False)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(2020)
         mean, std = metric.compute()
     return float(mean), float(std)
 
 
-SUBSET_KIDS = {"torch-fidelity": torch_fidelity_kid_of_subsets, "torchmetrics": torchmetrics_kid_of_subsets}
+KIDS_OF_SUBSETS = {"torch-fidelity": torch_fidelity_kid_of_subsets, "torchmetrics": torchmetrics_kid_of_subsets}
 
 
 def torch_fidelity_precision_recall(
-    reference: NDArray[np.float32], generated: NDArray[np.float32], k: int
+    samples: NDArray[np.float32], reference: NDArray[np.float32], k: int
 ) -> tuple[float, float]:
-    """From whole matrices of distances, the faster of its two ways."""
-    rows = torch.from_numpy(generated), torch.from_numpy(reference)
+    """From complete matrices of distances, the faster of its two functions."""
+    rows = torch.from_numpy(samples), torch.from_numpy(reference)
     return torch_fidelity.metric_prc.calculate_precision_recall_full(*rows, k)
 
 
 def prdc_metrics(
-    reference: NDArray[np.float32], generated: NDArray[np.float32], k: int
+    samples: NDArray[np.float32], reference: NDArray[np.float32], k: int
 ) -> tuple[float, float, float, float]:
-    """Its ``compute_prdc``, all four at once, without what it prints."""
+    """Its ``compute_prdc``, without its output on the terminal."""
     with contextlib.redirect_stdout(io.StringIO()):
-        shares = prdc.compute_prdc(reference, generated, nearest_k=k)
+        shares = prdc.compute_prdc(reference, samples, nearest_k=k)
     return tuple(float(shares[name]) for name in ("precision", "recall", "density", "coverage"))
 
 
-def torchmetrics_mifid(reference: NDArray[np.float32], generated: NDArray[np.float32]) -> float:
-    """As the ``update`` and ``compute`` of its metric do with the features."""
-    sides: list[torch.Tensor] = []
-    for features in (reference, generated):
+def torchmetrics_mifid(samples: NDArray[np.float32], reference: NDArray[np.float32]) -> float:
+    """What the ``update`` and ``compute`` of its metric do with features."""
+    arguments: list[torch.Tensor] = []
+    for features in (reference, samples):
         rows = torch.from_numpy(features).double()
-        sides += [rows.mean(dim=0), torch.cov(rows.t()), rows]
-    return float(torchmetrics.image.mifid._mifid_compute(*sides))
+        arguments += [rows.mean(dim=0), torch.cov(rows.t()), rows]
+    return float(torchmetrics.image.mifid._mifid_compute(*arguments))

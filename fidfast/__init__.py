@@ -18,6 +18,7 @@ if _util.find_spec("fidfast._core") is None:
     )
 
 from fidfast import _core
+from fidfast._info import FileInfo, file_info
 from fidfast._metrics.classwise import ClassDistances, class_distances
 from fidfast._metrics.extrapolation import Extrapolation, fid_infinity
 from fidfast._metrics.frechet import FrechetTerms, fid, frechet_distance, frechet_terms, transport_map
@@ -34,8 +35,7 @@ from fidfast._metrics.neighbours import (
 )
 from fidfast._metrics.ngrams import NgramCounts, ngram_jsd
 from fidfast._metrics.uncertainty import Comparison, Estimate, compare, estimate, influence
-
-# from fidfast._report.build import HarmfulSample, Report, Trimmed, report
+from fidfast._report import HarmfulSample, Report, Trimmed, report
 from fidfast._stats import ClassMoments, GaussianStats, Moments
 
 __version__: str = _core.__version__
@@ -47,8 +47,10 @@ __all__ = [
     "DensityCoverage",
     "Estimate",
     "Extrapolation",
+    "FileInfo",
     "FrechetTerms",
     "GaussianStats",
+    "HarmfulSample",
     "InceptionScore",
     "InceptionScoreResult",
     "KernelDistance",
@@ -56,7 +58,9 @@ __all__ = [
     "Moments",
     "NgramCounts",
     "PrecisionRecall",
+    "Report",
     "SubsetKernelDistance",
+    "Trimmed",
     "__version__",
     "class_distances",
     "cmmd",
@@ -65,6 +69,7 @@ __all__ = [
     "estimate",
     "fid",
     "fid_infinity",
+    "file_info",
     "frechet_distance",
     "frechet_terms",
     "inception_score",
@@ -75,6 +80,7 @@ __all__ = [
     "mifid",
     "ngram_jsd",
     "precision_recall",
+    "report",
     "transport_map",
 ]
 

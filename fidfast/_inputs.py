@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from fidfast._devices import to_host
-from fidfast._files import Features, State, Stats, naming, read
+from fidfast._files import Features, State, Stats, naming, read, reading_state
 from fidfast._stats import GaussianStats, Moments, row_slices, stats_from_record
 
 __all__ = ["Input", "open_input", "open_pair", "open_stats", "require_same_dim", "warn_of_extractors"]
@@ -93,15 +93,20 @@ class Input:
         return self.rows is not None or bool(self.blocks)
 
     def require_rows(self, caller: str) -> Any:
-        """The features in host memory.
+        """The features in host memory; raises as `check_rows`."""
+        self.check_rows(caller)
+        return to_host(self.rows)
+
+    def check_rows(self, caller: str) -> None:
+        """Check that the argument holds features.
 
         Raises
         ------
         TypeError, ValueError
-            If the argument is an object, or a file, that holds moments or statistics.
+            If it is an object, or a file, that holds moments or statistics.
         """
         if self.rows is not None:
-            return to_host(self.rows)
+            return
         message = f"{self.name}: {caller} needs the (n, dim) features themselves, got "
         if self._file is not None:
             raise ValueError(message + self._file)
@@ -159,10 +164,8 @@ def _open_file(path: str | os.PathLike[str], name: str, precision: str, extracto
         if isinstance(content, Stats):
             stats = stats_from_record(replace(content, extractor=content.extractor or extractor))
             return Input(name, stats=stats, extractor=stats.extractor, file=file)
-        try:
+        with reading_state("Moments"):
             moments = Moments.from_state(content.entries)
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"the state of Moments is damaged: {error}") from error
         if moments.extractor is None and extractor is not None:
             moments.merge(Moments(moments.dim, extractor=extractor))  # adopts the name
         return Input(name, moments=moments, extractor=moments.extractor, file=file)

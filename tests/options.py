@@ -1,4 +1,4 @@
-"""The pytest option ``--all``, and the marks of tests that run in full only with it.
+"""The pytest option ``--all``, the marks of tests that run in full only with it, and Hypothesis' settings.
 
 ``@pytest.mark.grid(keep=8)``
     Of the cases of a parametrised test, 8 run by default, chosen by `grids.share`.
@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 
 import grids
 import pytest
+from hypothesis import settings
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -25,6 +26,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "grid(keep): without --all, run a seeded choice of this many cases")
     config.addinivalue_line("markers", "slow: run with --all only")
+    examples = 60 if config.getoption("--all") else 20
+    settings.register_profile("laws", deadline=None, max_examples=examples, derandomize=True)
+    settings.load_profile("laws")
 
 
 @pytest.hookimpl(trylast=True)  # after -k and -m

@@ -30,7 +30,7 @@ def planes(image):
 
 
 def assert_same(stats, expected, error=1e-5):
-    """The default tolerance is that of float32 networks, which sum in another order for every batch: eps sqrt(terms)."""
+    """The default tolerance is that of float32 networks, which sum in an order that depends on the batch."""
     mu, sigma = expected
     scale = np.sqrt(np.diag(sigma))
     np.testing.assert_allclose(stats.mu, mu, rtol=error, atol=error * scale.max())

@@ -1,4 +1,4 @@
-"""The oracle: the formulas as they stand in the books, in NumPy, SciPy and mpmath. Slow, plain, and never shipped."""
+"""Reference implementations: the published formulas in NumPy, SciPy and mpmath, without regard to speed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ mpmath.mp.dps = 60
 
 
 def moments(features: NDArray, ddof: int = 1) -> tuple[Array, Array]:
-    """Mean and covariance in two passes of extended precision."""
+    """Mean and covariance in two passes, in extended precision."""
     rows = features.astype(np.longdouble)
     mean = rows.mean(axis=0)
     centred = rows - mean
@@ -32,12 +32,12 @@ def distance(mu1: Array, sigma1: Array, mu2: Array, sigma2: Array, trace_of_root
 
 
 def trace_of_root_sqrtm(sigma1: Array, sigma2: Array) -> float:
-    """What the field computes: the general matrix square root of the product."""
+    """By the matrix square root of the product, as most tools compute it."""
     return float(np.trace(scipy.linalg.sqrtm(sigma1 @ sigma2)).real)
 
 
 def trace_of_root_exact(sigma1: Array, sigma2: Array) -> mpmath.mpf:
-    """60 digits, for positive definite sigma1 of small dim."""
+    """In 60 digits, for positive definite sigma1 of small dim."""
     a, b = mpmath.matrix(sigma1.tolist()), mpmath.matrix(sigma2.tolist())
     factor = mpmath.cholesky(a)
     form = factor.T * b * factor
@@ -45,7 +45,7 @@ def trace_of_root_exact(sigma1: Array, sigma2: Array) -> mpmath.mpf:
 
 
 def nuclear_norm_exact(rows1: Array, rows2: Array) -> mpmath.mpf:
-    """Tr (S1 S2)^(1/2) for the covariances of a few rows, in 60 digits: the nuclear norm of the rows' products."""
+    """Tr (S1 S2)^(1/2) of the covariances of few rows, in 60 digits: the nuclear norm of the product of the rows."""
     cross = _centred(rows1) * _centred(rows2).T
     form = cross * cross.T if cross.rows <= cross.cols else cross.T * cross
     values = mpmath.eigsy((form + form.T) / 2, eigvals_only=True)
@@ -54,14 +54,14 @@ def nuclear_norm_exact(rows1: Array, rows2: Array) -> mpmath.mpf:
 
 
 def nuclear_norm(rows1: Array, rows2: Array) -> float:
-    """The same in float64: singular values, nothing squared."""
+    """The same in float64, from singular values, so that no value is squared."""
     centred1 = (rows1 - rows1.mean(axis=0)) / math.sqrt(len(rows1) - 1)
     centred2 = (rows2 - rows2.mean(axis=0)) / math.sqrt(len(rows2) - 1)
     return float(np.linalg.svd(centred1 @ centred2.T, compute_uv=False).sum())
 
 
 def weighted_distance(rows: Array, weights: Array, mu1: Array, sigma1: Array) -> float:
-    """The distance of weighted rows to a Gaussian: reliability weights, symmetric root, singular values."""
+    """Distance of weighted rows (reliability weights) to a Gaussian, from a symmetric root and singular values."""
     total = weights.sum()
     mean = weights @ rows / total
     columns = (np.sqrt(weights) * (rows - mean).T) / math.sqrt(total - np.sum(weights**2) / total)
@@ -72,23 +72,23 @@ def weighted_distance(rows: Array, weights: Array, mu1: Array, sigma1: Array) ->
 
 
 def differences(function: Callable[[Array], float], rows: Array, step: float = 1e-5) -> Array:
-    """The gradient of a function of rows, by central differences."""
+    """Gradient of a function of rows, by central differences."""
     result = np.empty_like(rows)
-    for place in np.ndindex(rows.shape):
+    for index in np.ndindex(rows.shape):
         ahead, behind = rows.copy(), rows.copy()
-        ahead[place] += step
-        behind[place] -= step
-        result[place] = (function(ahead) - function(behind)) / (2 * step)
+        ahead[index] += step
+        behind[index] -= step
+        result[index] = (function(ahead) - function(behind)) / (2 * step)
     return result
 
 
 def squared_distances(a: Array, b: Array) -> Array:
-    """Of every row of `a` to every row of `b`, squared differences added up, nothing multiplied out."""
+    """Squared distances of the rows of `a` to the rows of `b`, as sums of squared differences."""
     return scipy.spatial.distance.cdist(a.astype(float), b.astype(float), "sqeuclidean")
 
 
 def manifold_metrics(real: Array, fake: Array, k: int, inclusive: bool) -> tuple[float, float, float, float]:
-    """Precision, recall, density and coverage as prdc writes them, from whole matrices of distances."""
+    """Precision, recall, density and coverage from complete distance matrices, as in prdc."""
     within = np.less_equal if inclusive else np.less
     radii_of_real = np.partition(squared_distances(real, real), k, axis=1)[:, k]
     radii_of_fake = np.partition(squared_distances(fake, fake), k, axis=1)[:, k]
@@ -99,7 +99,7 @@ def manifold_metrics(real: Array, fake: Array, k: int, inclusive: bool) -> tuple
 
 
 def mean_nearest_cosine_distance(rows: Array, others: Array) -> float:
-    """Mean over `rows` of 1 - max |cos|, rows of zeros left out."""
+    """Mean over `rows` of 1 - max |cos|, without rows of zeros."""
     unit = [side[side.any(axis=1)].astype(float) for side in (rows, others)]
     unit = [side / np.linalg.norm(side, axis=1, keepdims=True) for side in unit]
     return float(np.mean(1 - np.abs(unit[0] @ unit[1].T).max(axis=1)))
@@ -125,7 +125,7 @@ def covariance(spectrum: Array, basis: Array) -> Array:
 
 
 def spectrum(dim: int, condition: float, rng: np.random.Generator) -> Array:
-    """Eigenvalues from 1 down to 1 / condition, both ends included."""
+    """Random eigenvalues from 1 to 1 / condition, including both."""
     values = condition ** -rng.random(dim)
     values[0] = 1.0
     values[-1] = 1.0 / condition
@@ -133,25 +133,25 @@ def spectrum(dim: int, condition: float, rng: np.random.Generator) -> Array:
 
 
 def inception_score(probabilities: NDArray) -> float:
-    """The exponential of the rows' mean divergence (Kullback-Leibler) from their mean, in extended precision."""
+    """Exponential of the mean Kullback-Leibler divergence of the rows from their mean, in extended precision."""
     rows = probabilities.astype(np.longdouble)
     ratio = np.divide(rows, rows.mean(axis=0), out=np.ones_like(rows), where=rows > 0)
     return float(np.exp((rows * np.log(ratio)).sum(axis=1).mean()))
 
 
 def softmax(logits: NDArray) -> NDArray:
-    """Of each row, in extended precision."""
+    """Softmax of each row, in extended precision."""
     rows = np.exp(logits.astype(np.longdouble) - logits.max(axis=1, keepdims=True))
     return rows / rows.sum(axis=1, keepdims=True)
 
 
 def ngram_counts(texts: Iterable[Sequence[str]], n: int) -> Counter:
-    """Counts of the windows of n symbols; texts are str, or sequences of words."""
+    """Counts of all windows of n symbols; a text is a str or a sequence of words."""
     return Counter(text[i : i + n] for text in texts for i in range(len(text) - n + 1))
 
 
 def jensen_shannon(a: Counter, b: Counter) -> float:
-    """In bits, by SciPy, which gives the root."""
+    """Jensen-Shannon divergence in bits; SciPy returns its square root."""
     keys = list(a | b)
     p, q = ([counts[key] for key in keys] for counts in (a, b))
     return float(scipy.spatial.distance.jensenshannon(p, q, base=2) ** 2)
@@ -173,7 +173,7 @@ def unbiased_mmd(xx: Array, yy: Array, xy: Array) -> float:
 
 
 def variance_of_unbiased_mmd(xx: Array, yy: Array, xy: Array) -> float:
-    """Var = E[T^2] - E[T]^2 term by term, each expectation a mean over all tuples of unlike rows, by brute force."""
+    """Var = E[T^2] - E[T]^2, with each expectation as the mean over all tuples of distinct rows."""
 
     def mean(rows: int, columns: int, value) -> float:
         n, m = xy.shape
@@ -199,7 +199,7 @@ def variance_of_unbiased_mmd(xx: Array, yy: Array, xy: Array) -> float:
 
 
 def corrected_distance(mu1: Array, sigma1: Array, n1: int | None, mu2: Array, sigma2: Array, n2: int | None) -> float:
-    """Without the bias of Gaussian samples; n is None for a side that is known.
+    """Distance without the bias of Gaussian samples; n is None for exact statistics.
 
     Tiomoko & Couillet (2019), theorem 1, on the negative axis: tr (S1 S2)^(1/2) = 1/pi int t^(-1/2) Psi(x(t)) dt.
     """
@@ -217,11 +217,9 @@ def corrected_distance(mu1: Array, sigma1: Array, n1: int | None, mu2: Array, si
 
 
 def estimate(rows1: Array, rows2: Array | None, mu2: Array, sigma2: Array) -> tuple[float, float, float]:
-    """The unbiased distance, its error and the error's degrees of freedom, by Satterthwaite's formula.
+    """Unbiased distance, its standard error, and the degrees of freedom of the error by Satterthwaite's formula.
 
-    Every row is left out in turn, and everything worked out anew.
-
-    rows2 may be None where mu2 and sigma2 are known.
+    Everything is recomputed without each row. rows2 is None if mu2 and sigma2 are exact.
     """
 
     def corrected(a: Array, b: Array | None) -> float:
@@ -232,21 +230,21 @@ def estimate(rows1: Array, rows2: Array | None, mu2: Array, sigma2: Array) -> tu
         first, second = moments(a), (mu2, sigma2) if b is None else moments(b)
         return distance(*first, *second, trace_of_root_sqrtm(first[1], second[1]))
 
-    whole = corrected(rows1, rows2)
-    unbiased, variance, varies, weight, means = whole, 0.0, 0.0, 0.0, np.zeros_like(sigma2)
+    complete = corrected(rows1, rows2)
+    unbiased, variance, varies, weight, means = complete, 0.0, 0.0, 0.0, np.zeros_like(sigma2)
     for k, rows in enumerate((rows1, rows2)):
         if rows is None:
             continue
         n, without = len(rows), [np.delete(rows, i, axis=0) for i in range(len(rows))]
         pairs = [(rest, rows2) if k == 0 else (rows1, rest) for rest in without]
         corrected_without = np.array([corrected(*pair) for pair in pairs])
-        unbiased -= (n - 1) * float(np.mean(corrected_without) - whole)
+        unbiased -= (n - 1) * float(np.mean(corrected_without) - complete)
         of_rows = (n - 1) * (corrected_without - corrected_without.mean()) ** 2
         variance += float(np.mean(of_rows))
         varies += float(np.var(of_rows)) / n
         bias = (n - 1) * (np.mean([plain(*pair) for pair in pairs]) - plain(rows1, rows2))
         sigma = moments(rows)[1]
-        weight += (np.trace(sigma) / n - bias) / 2 / _foretold(rows1, rows2, sigma2, n) / n
+        weight += (np.trace(sigma) / n - bias) / 2 / _gaussian_bias(rows1, rows2, sigma2, n) / n
         means += sigma / n
     sigmas = (moments(rows1)[1], sigma2 if rows2 is None else moments(rows2)[1])
     roots = np.sqrt(scipy.linalg.eigvals(sigmas[0] @ sigmas[1]).real)
@@ -255,11 +253,11 @@ def estimate(rows1: Array, rows2: Array | None, mu2: Array, sigma2: Array) -> tu
     return unbiased, math.sqrt(variance - min(second_order, variance / 2)), 2 * variance**2 / varies
 
 
-def _foretold(rows1: Array, rows2: Array | None, sigma2: Array, n: int) -> float:
-    """The bias of the root that Gaussian features of n samples would have."""
+def _gaussian_bias(rows1: Array, rows2: Array | None, sigma2: Array, n: int) -> float:
+    """Bias of the trace of the root for n samples of Gaussian features."""
     values = scipy.linalg.eigvals(moments(rows1)[1] @ (sigma2 if rows2 is None else moments(rows2)[1])).real
     u = np.arange(np.log(values.min()) - 40, np.log(values.max()) + 40, 0.2)
     x = (values / (values + np.exp(u)[:, None])).sum(axis=1)
-    # By parts: the excess of -log(1 - x/m) over its first order.
+    # Integration by parts; the difference of -log(1 - x/m) and its first-order term.
     excess = -(n - 1) * np.log1p(-x / (n - 1)) - x
     return float(-(np.exp(u / 2) * excess).sum() * 0.2 / (2 * np.pi))

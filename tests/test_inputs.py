@@ -1,4 +1,4 @@
-"""One test for each row of docs/input.md: what is accepted, what is rejected, and in which words."""
+"""One test for each row of docs/input.md: accepted and rejected input, and the error messages."""
 
 import copy
 import os
@@ -18,13 +18,13 @@ ROWS = np.random.default_rng(1).standard_normal((20, 5))
 
 
 def documented():
-    """The table's rows: input -> what happens."""
+    """The rows of the table: input -> result."""
     lines = [line.strip("| ") for line in TABLE.read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
     return dict(line.split(" | ", 1) for line in lines[1:])
 
 
 def update(features):
-    """Into moments that have seen something, which a rejected batch must not change."""
+    """Moments that are updated with the features; if these are rejected, they must not change."""
     moments = Moments(5)
     moments.update(ROWS)
     before = copy.copy(moments)
@@ -36,20 +36,20 @@ def update(features):
     return moments
 
 
-def poisoned():
+def with_nan():
     rows = ROWS.copy()
     rows[7, 3], rows[11, 0] = np.nan, np.inf
     return rows
 
 
 class OnAnotherDevice:
-    """Looks like a tensor in the memory of Metal."""
+    """A tensor on a Metal GPU."""
 
     def __dlpack_device__(self):
         return (8, 0)
 
     def __dlpack__(self, **_):
-        raise AssertionError("must not be asked for")
+        raise AssertionError("must not be called")
 
 
 def eye(dim):
@@ -59,18 +59,18 @@ def eye(dim):
 REJECTED = {
     "features of 1 or 3 dimensions": lambda: update(np.zeros(4)),
     "features without columns": lambda: update(np.zeros((4, 0))),
-    "features of another dim": lambda: update(np.zeros((4, 3))),
-    "a single sample at the distance": lambda: fidfast.fid(ROWS[:1], ROWS),
-    "NaN or infinity": lambda: update(poisoned()),
+    "features with another number of columns": lambda: update(np.zeros((4, 3))),
+    "a distance of a single sample": lambda: fidfast.fid(ROWS[:1], ROWS),
+    "NaN or infinity": lambda: update(with_nan()),
     "integers, bool, complex": lambda: update(np.zeros((4, 5), dtype=np.int64)),
     "object arrays, strings": lambda: update(np.zeros((4, 5), dtype=object)),
     "lists, numbers, None": lambda: update([[1.0] * 5]),
     "tensors on another device": lambda: update(OnAnotherDevice()),
-    "two sides of different dim": lambda: fidfast.fid(ROWS[:, :3], ROWS),
+    "two arguments of different dim": lambda: fidfast.fid(ROWS[:, :3], ROWS),
     "`dim` below 1": lambda: Moments(0),
     "an unknown precision": lambda: Moments(5, precision="half"),
     "`ddof` not below num_samples": lambda: moments_of(ROWS[:5]).stats(ddof=5),
-    "merge of another dim": lambda: moments_of(ROWS).merge(moments_of(ROWS[:, :3])),
+    "moments of another dim to merge": lambda: moments_of(ROWS).merge(moments_of(ROWS[:, :3])),
     "`mu` that is not 1-D": lambda: GaussianStats([[0.0, 0.0]], np.eye(2)),
     "`mu` of another length": lambda: GaussianStats(np.zeros(3), np.eye(2)),
     "`sigma` that is not square": lambda: GaussianStats(np.zeros(2), np.zeros((2, 3))),
@@ -89,15 +89,15 @@ def moments_of(rows):
     return moments
 
 
-def matching(text):
-    """The documented error as a pair of its type and a pattern of its message."""
-    kind, message = re.fullmatch(r"`(\w+): (.*)`", text).groups()
+def documented_error(row):
+    """Type and message of the documented error."""
+    kind, message = re.fullmatch(r"`(\w+): (.*)`", documented()[row]).groups()
     return {"ValueError": ValueError, "TypeError": TypeError, "FileNotFoundError": FileNotFoundError}[kind], message
 
 
 @pytest.mark.parametrize("row", REJECTED)
-def test_rejected_in_the_documented_words(row):
-    kind, message = matching(documented()[row])
+def test_rejected_with_the_documented_message(row):
+    kind, message = documented_error(row)
     with pytest.raises(kind) as caught:
         REJECTED[row]()
     assert str(caught.value) == message
@@ -111,14 +111,14 @@ def test_rejected_in_the_documented_words(row):
         *(np.zeros((2, 5), dtype=np.longdouble), 3.0, None),
     ],
 )
-def test_the_same_for_the_other_cases_of_a_row(features):
+def test_other_rejected_features(features):
     with pytest.raises((TypeError, ValueError), match=r"^features (must|have)"):
         update(features)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-def test_the_first_bad_row_is_named_in_every_type(value, dtype):
+def test_the_first_row_with_nan_is_named_for_every_dtype(value, dtype):
     tensor = torch.zeros(3000, 5, dtype=dtype)
     tensor[1100, 4] = tensor[2000, 0] = value
     for features in (tensor, tensor.t().contiguous().t()):
@@ -129,6 +129,7 @@ def test_the_first_bad_row_is_named_in_every_type(value, dtype):
 def test_a_batch_without_rows():
     moments = update(np.zeros((0, 5)))
     assert moments == moments_of(ROWS)
+    assert documented()["a batch without rows"] == "accepted, changes nothing"
     with pytest.raises(ValueError, match="features have 3 columns"):
         update(np.zeros((0, 3)))
 
@@ -140,7 +141,7 @@ def field_of_records():
 
 
 class Frame:
-    """What a data frame offers."""
+    """The part of a data frame that is used."""
 
     shape = ROWS.shape
 
@@ -184,9 +185,9 @@ def test_foreign_byte_order():
 
 FILES = {
     "a missing file": ("gone.npz", lambda path: None),
-    "a truncated file": ("cut.npz", lambda path: path.write_bytes(b"PK half a file")),
+    "a truncated file": ("cut.npz", lambda path: path.write_bytes(b"PK a part")),
     "a file with other keys": ("x.npz", lambda path: np.savez(path, mean=np.zeros(2), cov=np.eye(2))),
-    "a file of an unknown kind": ("x.csv", lambda path: path.write_text("1,2")),
+    "a file with an unknown suffix": ("x.csv", lambda path: path.write_text("1,2")),
     "pickled objects in a file": ("x.npz", lambda path: np.savez(path, mu=np.array([{}]), sigma=np.eye(1))),
 }
 
@@ -196,7 +197,7 @@ def test_files(row, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     name, make = FILES[row]
     make(Path(name))
-    kind, message = matching(documented()[row])
+    kind, message = documented_error(row)
     with pytest.raises(kind) as caught:
         fidfast.fid(name, ROWS)
     assert str(caught.value) == message
@@ -204,10 +205,10 @@ def test_files(row, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("row", "call", "error"),
-    [("a disk that fills up while saving", "fsync", OSError(28, "No space left on device")),
-     ("no permission while saving", "replace", PermissionError(13, "Permission denied"))],
+    [("a full disk when saving", "fsync", OSError(28, "No space left on device")),
+     ("no permission when saving", "replace", PermissionError(13, "Permission denied"))],
 )  # fmt: skip
-def test_failed_saves_leave_the_old_file(row, call, error, tmp_path, monkeypatch):
+def test_failed_saves_keep_the_old_file(row, call, error, tmp_path, monkeypatch):
     stats = GaussianStats(*eye(2)[::-1])
     stats.save(tmp_path / "x.npz")
     before = (tmp_path / "x.npz").read_bytes()
@@ -220,7 +221,7 @@ def test_failed_saves_leave_the_old_file(row, call, error, tmp_path, monkeypatch
         GaussianStats(np.ones(3), np.eye(3)).save(tmp_path / "x.npz")
     assert [path.name for path in tmp_path.iterdir()] == ["x.npz"]
     assert (tmp_path / "x.npz").read_bytes() == before
-    assert documented()[row].endswith("the old file stays")
+    assert documented()[row].endswith("the old file is kept")
 
 
 def test_statistics_of_different_extractors():
@@ -232,12 +233,58 @@ def test_statistics_of_different_extractors():
     assert [str(warning.message) for warning in caught] == [message]
 
 
-def test_every_row_of_the_table_has_its_test():
+#: Metrics that need rows on the first side, and what else they need.
+NEED_ROWS = {
+    "cmmd": (), "density_coverage": (), "fid_infinity": (), "influence": (), "kid": (), "kid_subsets": (),
+    "manifold_metrics": (), "mifid": (), "precision_recall": (), "compare": (ROWS,),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NEED_ROWS)
+def test_metrics_that_need_rows(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    stats = GaussianStats(np.zeros(5), np.eye(5))
+    stats.save("x.npz")
+    moments_of(ROWS).save("moments.npz")
+    _, of_object = documented_error("moments or statistics where rows are needed")
+    _, of_file = documented_error("a file of statistics where rows are needed")
+
+    def error(source, kind):
+        with pytest.raises(kind) as caught:
+            getattr(fidfast, name)(source, *NEED_ROWS[name], ROWS)
+        return str(caught.value).replace("samples_a:", "samples:").replace(f" {name} needs", " kid needs")
+
+    assert error(stats, TypeError) == of_object
+    assert error(moments_of(ROWS), TypeError) == of_object.replace("GaussianStats", "Moments")
+    assert error("x.npz", ValueError) == of_file
+    assert error("moments.npz", ValueError) == of_file.replace("x.npz", "moments.npz").replace(
+        "statistics", "a checkpoint of Moments"
+    )
+
+
+@pytest.mark.parametrize("name", ["fid", "frechet_distance", "frechet_terms", "transport_map", "estimate"])
+def test_metrics_of_statistics_take_any_source(name, tmp_path):
+    moments = moments_of(ROWS)
+    np.save(tmp_path / "rows.npy", ROWS)
+    moments.save(tmp_path / "moments.npz")
+    moments.stats().save(tmp_path / "stats.npz")
+    metric, samples = getattr(fidfast, name), ROWS[::-1] * 2
+    expected = metric(samples, moments.stats())
+    for source in (moments, tmp_path / "moments.npz", tmp_path / "stats.npz", str(tmp_path / "stats.npz")):
+        assert np.array_equal(metric(samples, source), expected)
+    if name != "estimate":  # which takes rows as a sample
+        for source in (ROWS, torch.from_numpy(ROWS), tmp_path / "rows.npy"):
+            assert np.array_equal(metric(samples, source), expected)
+
+
+def test_every_row_of_the_table_has_a_test():
     tested = {*REJECTED, *ACCEPTED, *FILES}
-    alone = {
+    others = {
         "a batch without rows",
-        "a disk that fills up while saving",
-        "no permission while saving",
+        "a full disk when saving",
+        "no permission when saving",
         "statistics of different extractors",
+        "moments or statistics where rows are needed",
+        "a file of statistics where rows are needed",
     }
-    assert set(documented()) == tested | alone
+    assert set(documented()) == tested | others

@@ -1,4 +1,4 @@
-"""The house keeps its order: who may know whom, one version, stubs that are true, a light import."""
+"""The layout: which module may import which, private names, versions, true stubs, a light import."""
 
 import ast
 import inspect
@@ -23,6 +23,58 @@ def includes(path):
     return re.findall(r'^\s*#include\s+[<"]([^>"]+)[>"]', path.read_text(encoding="utf-8"), re.MULTILINE)
 
 
+#: The modules of the package. Each imports only those before it, also inside functions.
+ORDER = """
+_core _cuda
+cuda._problems cuda cuda.__main__
+_devices _results
+_files.records _files.pickles _files.write _files.read _files
+_stats.slices _stats.collector _stats.gaussian _stats.moments _stats.class_moments _stats
+_inputs
+_metrics.frechet _metrics.jackknife _metrics.uncertainty _metrics.extrapolation _metrics.classwise
+_metrics.kernel _metrics.neighbours _metrics.predictions _metrics.splits _metrics.inception_score _metrics.ngrams
+_metrics
+_images.images _images.decode _images.folders _images.archives _images.arrays _images.open _images.cache _images
+_report.contents _report.plots _report.page _report.result _report.build _report
+_info
+__init__
+torch._extractors.resize torch._extractors.prepare torch._extractors.extractor torch._extractors.adapters
+torch._extractors.conventions torch._extractors.inception torch._extractors.efficientnet torch._extractors.named
+torch._extractors
+torch._images.options torch._images.batches torch._images.extraction_pass torch._images.extraction torch._images
+torch._training.distributed torch._training.packing torch._training.metric torch._training.sampling
+torch._training.running_stats torch._training.loss torch._training
+torch._demo torch
+torch.torchmetrics torch.lightning torch.ignite
+_cli.arguments _cli.sources _cli.commands _cli __main__
+""".split()  # noqa: SIM905  # a line for each layer
+
+#: Underscore names of other packages that are used for want of public ones.
+FOREIGN = {"_batches_that_stepped", "_dtype", "_forward_hooks", "_forward_pre_hooks", "_getframe", "_ActionsContainer"}
+
+
+def module_name(path):
+    name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+    return name.removesuffix(".__init__")
+
+
+def imported_modules(path):
+    """The modules of the package that a file imports anywhere, by their names in `ORDER`."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            inner = [f"{node.module}.{alias.name}" for alias in node.names]
+            names = [name if name.removeprefix("fidfast.") in ORDER else node.module for name in inner]
+        else:
+            continue
+        for name in names:
+            if name == "fidfast":
+                yield "__init__"
+            elif name.startswith("fidfast."):
+                yield name.removeprefix("fidfast.")
+
+
 def imports(path):
     """The top-level packages that the file imports anywhere, and those that it imports when it is imported."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -39,6 +91,38 @@ def imports(path):
     return everywhere, at_import
 
 
+def test_every_module_is_in_the_order():
+    modules = {module_name(path) for path in PACKAGE.rglob("*.py")}
+    assert len(ORDER) == len(set(ORDER))
+    assert modules == set(ORDER) - {"_core", "_cuda"}
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=module_name)
+def test_modules_import_only_earlier_ones(path):
+    position = ORDER.index(module_name(path))
+    for name in imported_modules(path):
+        assert name in ORDER, name
+        assert ORDER.index(name) < position, f"{path} imports {name}"
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=module_name)
+def test_no_module_uses_private_names_of_another(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    defined = {node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+    assigned = [node for node in ast.walk(tree) if isinstance(node, (ast.Assign, ast.AnnAssign))]
+    targets = [target for node in assigned for target in getattr(node, "targets", [getattr(node, "target", None)])]
+    names = [name for target in targets for name in ast.walk(target)]
+    defined |= {name.attr if isinstance(name, ast.Attribute) else getattr(name, "id", "") for name in names}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and re.match(r"_[^_]", node.attr) and node.attr not in defined | FOREIGN:
+            own = isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
+            assert own, f"{path}:{node.lineno} uses {ast.unparse(node)}"
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("fidfast"):
+            for alias in node.names:
+                module = f"{node.module}.{alias.name}".removeprefix("fidfast.")
+                assert not alias.name.startswith("_") or module in ORDER, f"{path} imports {alias.name}"
+
+
 #: Folder of csrc -> what its files may include besides the C++ standard library, whose names have no slash or dot.
 MAY_INCLUDE = {
     "core": r"core/",
@@ -51,7 +135,7 @@ SOURCES = sorted(path for path in SOURCE.rglob("*.*") if path.suffix in {".hpp",
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(SOURCE).as_posix())
-def test_layers_of_the_core(path):
+def test_includes_of_the_core(path):
     within = path.relative_to(SOURCE)
     allowed = MAY_INCLUDE.get(within.as_posix(), MAY_INCLUDE[within.parts[0]])
     for name in includes(path):
@@ -62,7 +146,7 @@ def test_layers_of_the_core(path):
         assert not re.search(r"\b[sd](gemm|syrk|potrf|syevd)\w*\s*\(", path.read_text(encoding="utf-8"))
 
 
-def test_layers_of_the_package():
+def test_heavy_packages_are_imported_where_they_are_used():
     heavy = {"torch", "matplotlib", "PIL", "tqdm", "ray", "scipy", "safetensors"}
     for path in PACKAGE.rglob("*.py"):
         everywhere, at_import = imports(path)
@@ -71,14 +155,14 @@ def test_layers_of_the_package():
             assert not at_import & heavy, path
 
 
-def test_no_file_is_a_room_that_wants_splitting():
+def test_no_file_has_more_than_400_lines():
     for folder in ("csrc", "fidfast", "tests", "benchmarks"):
         for path in (ROOT / folder).rglob("*"):
             if path.suffix in {".py", ".hpp", ".cpp", ".cu", ".cuh"}:
                 assert len(path.read_text(encoding="utf-8").splitlines()) <= 400, path
 
 
-def test_no_drawers_for_odds_and_ends():
+def test_no_module_without_a_subject():
     for path in [*SOURCE.rglob("*"), *PACKAGE.rglob("*")]:
         assert path.stem not in {"utils", "common", "helpers", "misc", "registry"}, path
 
@@ -95,10 +179,10 @@ def public(names):
     return {name for name in names if not name.startswith("_") or name in ("__init__", "__version__")}
 
 
-def test_the_stub_is_the_module():
+def test_the_stub_matches_the_extension():
     tree = ast.parse((PACKAGE / "_core.pyi").read_text(encoding="utf-8"))
     stubs = {node.name: node for node in tree.body if isinstance(node, (ast.ClassDef, ast.FunctionDef))}
-    del stubs["MomentsState"]  # the type of a dictionary, which exists for type checkers only
+    del stubs["MomentsState"]  # a type for type checkers only
     variables = {node.target.id for node in tree.body if isinstance(node, ast.AnnAssign)}
     assert public(vars(_core)) == public({*stubs, *variables})
     for name, node in stubs.items():
@@ -124,7 +208,7 @@ def arguments(node):
 def arguments_of_doc(function):
     """Names of the arguments, from the signature that pybind11 writes into the docstring."""
     inner = re.match(r"\w+\((.*)\) -> ", function.__doc__.splitlines()[0]).group(1)
-    inner = re.sub(r"\[[^\[\]]*(\[[^\[\]]*\])*[^\[\]]*\]", "", inner)  # types have commas of their own
+    inner = re.sub(r"\[[^\[\]]*(\[[^\[\]]*\])*[^\[\]]*\]", "", inner)  # types contain commas
     return [part.split(":")[0].strip() for part in inner.split(",") if part.strip()]
 
 
@@ -137,11 +221,11 @@ def modules_after(statement):
 def test_import_loads_numpy_and_the_core_and_nothing_else():
     extra = modules_after("import fidfast") - modules_after("import numpy")
     foreign = {name.split(".")[0] for name in extra} - sys.stdlib_module_names - {"fidfast", "numpy"}
-    # What an editable install puts into sys.modules is the install's.
+    # Underscore names are hooks of an editable installation.
     assert {name for name in foreign if not name.startswith("_")} == set()
 
 
-def test_idle_threads_of_blas_sleep_where_nobody_says_otherwise():
+def test_idle_threads_of_openblas_sleep_by_default():
     look = "import os, sys, numpy as np\nclass Look:\n"
     look += " def find_spec(self, name, path=None, target=None):\n"
     look += "  if name == 'scipy.linalg': print(os.environ.get('OPENBLAS_THREAD_TIMEOUT'))\n"
@@ -157,19 +241,33 @@ def test_idle_threads_of_blas_sleep_where_nobody_says_otherwise():
             assert done.stdout.split() == expected
 
 
-def test_training_frameworks_are_loaded_by_their_adapters_only():
+def test_only_the_adapters_import_training_frameworks():
     loaded = {name.split(".")[0] for name in modules_after("import fidfast.torch")}
     assert not loaded & {"torchmetrics", "lightning", "pytorch_lightning", "ignite"}
 
 
-def test_an_uncompiled_tree_says_what_to_do(tmp_path):
-    (tmp_path / "fidfast").mkdir()
-    (tmp_path / "fidfast" / "__init__.py").write_text((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+def error_of_import(folder, core=None):
+    """Standard error of `import fidfast` in a tree with this text as its extension, or with none."""
+    (folder / "fidfast").mkdir()
+    (folder / "fidfast" / "__init__.py").write_text((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    if core is not None:
+        (folder / "fidfast" / "_core.py").write_text(core)
     code = "import sys; sys.meta_path[:] = [f for f in sys.meta_path if 'Editable' not in type(f).__name__ and "
     code += "'Redirecting' not in type(f).__name__]; import fidfast"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=folder)
     assert done.returncode == 1
-    assert "ImportError: fidfast is not compiled for this Python: run `pip install .`" in done.stderr
+    return done.stderr
+
+
+def test_importing_an_uncompiled_tree_says_what_to_do(tmp_path):
+    assert "ImportError: fidfast is not compiled for this Python: run `pip install .`" in error_of_import(tmp_path)
+
+
+@pytest.mark.parametrize("error", ["ImportError('libstdc++.so.6: version not found')", "OSError('no such file')"])
+def test_another_error_of_the_import_stays_as_it_is(tmp_path, error):
+    stderr = error_of_import(tmp_path, f"raise {error}")
+    assert stderr.splitlines()[-1] == error.replace("('", ": ").replace("')", "")
+    assert "not compiled" not in stderr
 
 
 def test_every_public_name_is_documented():

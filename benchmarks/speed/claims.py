@@ -47,7 +47,7 @@ CLAIMS = (
     Claim("loss of 64 rows, forward and backward", "loss at batch 64", ("eigvals and autograd",), "torch.linalg"),
     Claim(
         "KID of 2 x 10,000 rows, all pairs",
-        "kernel distance of whole sets",
+        "kernel distance of all rows",
         ("torch-fidelity", "torchmetrics"),
         "function",
     ),

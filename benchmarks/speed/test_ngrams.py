@@ -1,4 +1,4 @@
-"""Characters to counts of 6-grams, on every core and on one, beside the fastest plain Python. Answers are compared."""
+"""From texts to counts of 6-grams, on all cores and on one, compared with the fastest plain Python."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ N = 6
 
 
 def brown(archive: Path) -> list[str]:
-    """The corpus' 500 documents, whose lines are tokens as word/tag."""
+    """The 500 documents of the corpus, without the tags of their words (``word/tag``)."""
     documents = {}
     with tarfile.open(archive) as files:
         for member in files:
@@ -27,8 +27,8 @@ def brown(archive: Path) -> list[str]:
     return [documents[name] for name in sorted(documents)]
 
 
-def made_up(size: int) -> list[str]:
-    """Words of random letters, as frequent as their rank has it (Zipf), a hundred texts of them."""
+def random_words(size: int) -> list[str]:
+    """A hundred texts of words of random letters, with frequencies of Zipf's law."""
     rng = np.random.default_rng(0)
     letters = np.array(list("etaoinshrdlcumwfgypbvkjxqz"))
     weights = 1 / np.arange(1, len(letters) + 1)
@@ -39,16 +39,16 @@ def made_up(size: int) -> list[str]:
 
 @pytest.fixture(scope="module")
 def text(request: pytest.FixtureRequest) -> tuple[str, list[str]]:
-    """What it is, and the texts."""
+    """Name and texts."""
     archive = request.config.getoption("--brown")
     if archive is not None:
         return "the Brown corpus", brown(archive)
     size = 600_000 if request.config.getoption("--benchmark-disable") else 6_000_000
-    return "made-up words (--brown FILE for the Brown corpus)", made_up(size)
+    return "random words (--brown FILE for the Brown corpus)", random_words(size)
 
 
 def plain(texts: list[str]) -> Counter[str]:
-    """A list of slices for each text: of the ways of filling a Counter none is faster."""
+    """A list of slices for each text, the fastest way to fill a Counter."""
     counts: Counter[str] = Counter()
     for one in texts:
         counts.update([one[i : i + N] for i in range(len(one) - N + 1)])

@@ -1,4 +1,4 @@
-// Arrays between Python and the core, and the lock of the interpreter around its work.
+// Conversions between arrays and matrices, and calls without the GIL.
 #pragma once
 
 #include <pybind11/numpy.h>
@@ -10,23 +10,22 @@
 
 #include "bindings/dlpack.hpp"
 #include "core/matrix.hpp"
-#include "core/moments_state.hpp"
+#include "core/moments/state.hpp"
 
 namespace fidfast::bindings {
 
-/// Row-major arrays, converted to T where they are not.
+/// Row-major arrays of T; other arrays are converted.
 template <class T>
 using Array = py::array_t<T, py::array::c_style | py::array::forcecast>;
 
-// A door is where a device meets Python, a type with
+// A Binding describes how one backend is used from Python. Its members:
 //   Device
-//   prepare()                            what the device needs before its first verb; called with the GIL held
-//   Session(place)                       while it lives, this thread works at that place
-//   place_of(number), number_of(place)   places as Python counts them
-//   Features(array, place, stream)       features in: borrowed where they can be, `view()` while it lives; done() when
-//                                        all work that reads them was given to the device, without the GIL. Where it
-//                                        throws, that work is lost
-//   look(matrix, shape, owner)           a read-only array of numbers that `owner` holds
+//   prepare()                         called with the GIL held, before the device's first operation
+//   Session(device)                   while it exists, this thread works on that device
+//   Features(array, device, stream)   features on the device, borrowed if possible; view() returns them. Call done(),
+//                                     without the GIL, when all work that reads them is enqueued. If it throws, that
+//                                     work is lost
+//   read_only_array(matrix, shape, owner)   a matrix that `owner` keeps alive, as a read-only array
 
 /// Runs work() without the GIL.
 template <class Work>
@@ -36,21 +35,21 @@ auto without_gil(void (*prepare)(), Work work) {
   return work();
 }
 
-template <class Door, class Work>
-auto at_place(const typename Door::Device::Place& place, Work work) {
-  const typename Door::Session session(place);
-  return without_gil(&Door::prepare, work);
+template <class Binding, class Work>
+auto run_on(int device, Work work) {
+  const typename Binding::Session session(device);
+  return without_gil(&Binding::prepare, work);
 }
 
-template <class Door, class Thing>
-void require_same_place(const Thing& one, const Thing& other) {
-  if (Door::number_of(one.place()) != Door::number_of(other.place())) {
-    throw py::value_error("they lie on the devices " + std::to_string(Door::number_of(one.place())) + " and " +
-                          std::to_string(Door::number_of(other.place())));
+template <class T>
+void require_same_device(const T& a, const T& b) {
+  if (a.device() != b.device()) {
+    throw py::value_error("both must be on one device, got devices " + std::to_string(a.device()) + " and " +
+                          std::to_string(b.device()));
   }
 }
 
-/// A row-major (n, m) array as the column-major (m, n) matrix of the same bytes.
+/// Copies a row-major (n, m) array to a column-major (m, n) matrix.
 template <class Device, class T>
 Matrix<Device, T> matrix_of(const Array<T>& array) {
   Matrix<Device, T> result(array.ndim() > 1 ? array.shape(1) : array.shape(0), array.ndim() > 1 ? array.shape(0) : 1);
@@ -65,18 +64,11 @@ Vector<Device> vector_of(const Array<double>& array) {
   return result;
 }
 
-/// The bytes of a matrix as a row-major array of this shape.
+/// Copies a matrix to a row-major array with the given shape.
 template <class Device, class T>
 py::array array_of(const Matrix<Device, T>& matrix, std::vector<Index> shape) {
   Array<T> result(std::move(shape));
   Device::to_host(result.mutable_data(), matrix.data(), static_cast<std::size_t>(result.nbytes()));
-  return std::move(result);
-}
-
-/// A read-only array that looks at memory which `owner` holds.
-inline py::array look_at(const double* data, std::vector<Index> shape, const py::handle& owner) {
-  py::array_t<double> result(std::move(shape), data, owner);
-  result.attr("setflags")(py::arg("write") = false);
   return std::move(result);
 }
 

@@ -1,4 +1,4 @@
-// What every device offers to Python, once for all of them.
+// The bindings that all backends have.
 #pragma once
 
 #include "bindings/arrays.hpp"
@@ -8,12 +8,12 @@
 
 namespace fidfast::bindings {
 
-template <class Door>
+template <class Binding>
 void bind(py::module_& module) {
-  bind_gaussian<Door>(module);
-  bind_moments<Door>(module);
-  bind_frechet<Door>(module);
-  bind_jackknife<Door>(module);
+  bind_gaussian<Binding>(module);
+  bind_moments<Binding>(module);
+  bind_frechet<Binding>(module);
+  bind_jackknife<Binding>(module);
 }
 
 }  // namespace fidfast::bindings

@@ -1,4 +1,4 @@
-// The extension module fidfast._cuda: moments and distances of features that lie on a GPU.
+// The extension module fidfast._cuda: the CUDA backend.
 #include <cuda_runtime_api.h>
 
 #include <memory>
@@ -17,42 +17,40 @@ namespace fidfast::bindings {
 
 namespace {
 
-struct CudaDoor {
+struct CudaBinding {
   using Device = Cuda;
 
   static void prepare() {}
-  static Cuda::Place place_of(int number) { return {number}; }
-  static int number_of(const Cuda::Place& place) { return place.device; }
 
   class Session {
    public:
-    explicit Session(const Cuda::Place& place) {
-      const py::gil_scoped_release release;  // the first of a process loads libraries
-      session_.emplace(place.device);
+    explicit Session(int device) {
+      const py::gil_scoped_release release;  // the first session loads libraries
+      session_.emplace(device);
     }
 
    private:
     std::optional<cuda::Session> session_;
   };
 
-  /// Features on the device, borrowed; or a copy there of features in the host's memory.
+  /// Features on the device: borrowed, or copied from host memory.
   class Features {
    public:
-    Features(const py::object& array, const Cuda::Place& place, const py::object& stream) {
+    Features(const py::object& array, int device, const py::object& stream) {
       if (!stream.is_none()) stream_ = py::cast<std::uintptr_t>(stream);
-      const std::optional<int> device = cuda_device_of(array);
-      if (!device) {
+      const std::optional<int> source = cuda_device_of(array);
+      if (!source) {
         upload(import_features(array).view);
         return;
       }
-      if (*device != place.device) {
-        throw py::value_error("features are on CUDA device " + std::to_string(*device) +
-                              ", but the work is on device " + std::to_string(place.device));
+      if (*source != device) {
+        throw py::value_error("features are on CUDA device " + std::to_string(*source) +
+                              ", but the work is on device " + std::to_string(device));
       }
-      // By the standard, the exporter makes this stream wait for what writes the features.
+      // The exporter must make this stream wait for the work that writes the features.
       const auto own = reinterpret_cast<std::uintptr_t>(cuda::current().stream());
       bindings::Features borrowed = borrow_by_dlpack(exportable(array), py::int_(own));
-      // What the exporter takes for that is its current stream, which may be another than the one that was named.
+      // Exporters assume that their current stream does, so wait for the given one too.
       if (stream_) cuda::current().wait_for(reinterpret_cast<cudaStream_t>(*stream_));
       view_ = borrowed.view;
       owner_ = std::move(borrowed.owner);
@@ -60,14 +58,14 @@ struct CudaDoor {
 
     const AnyFeatures& view() const { return view_; }
 
-    /// The stream of the features goes on when they have been read; where it is not known, the host waits. A device
-    /// that fails a wait has lost what it was to do, so this throws.
+    /// Makes the stream of the features wait until they have been read. If the stream is not given, the host waits.
+    /// Throws if waiting fails, since the work is lost then.
     void done() {
       if (!owner_) return;  // a copy
       if (stream_) {
         try {
           return cuda::current().hold_up(reinterpret_cast<cudaStream_t>(*stream_));
-        } catch (const cuda::Error&) {  // then the host waits
+        } catch (const cuda::Error&) {  // let the host wait instead
         }
       }
       cuda::current().synchronize();
@@ -105,8 +103,8 @@ struct CudaDoor {
     std::optional<std::uintptr_t> stream_;
   };
 
-  /// A copy, since Python cannot look at the memory of a GPU.
-  static py::array look(const Matrix<Cuda>& matrix, std::vector<Index> shape, const py::handle&) {
+  /// A copy on the host.
+  static py::array read_only_array(const Matrix<Cuda>& matrix, std::vector<Index> shape, const py::handle&) {
     py::array result = array_of(matrix, std::move(shape));
     result.attr("setflags")(py::arg("write") = false);
     return result;
@@ -119,7 +117,7 @@ py::tuple device_count() {
   return py::make_tuple(count, why);
 }
 
-/// Without making anything on the device.
+/// Allocates nothing on the device.
 py::dict describe(int device) {
   cuda::require_device(device);
   cudaDeviceProp properties{};
@@ -133,7 +131,7 @@ py::dict describe(int device) {
   return result;
 }
 
-/// Of the driver and the libraries, which are loaded for this.
+/// Loads the libraries.
 py::dict versions() {
   int driver = 0;
   int runtime = 0;
@@ -163,10 +161,10 @@ py::dict versions() {
 
 PYBIND11_MODULE(_cuda, module) {
   using namespace fidfast::bindings;
-  module.doc() = "The part of the compiled core that works on GPUs.";
+  module.doc() = "Compiled core of fidfast: moments and Frechet distances on CUDA GPUs.";
   module.attr("__version__") = FIDFAST_VERSION;
   module.attr("architectures") = FIDFAST_CUDA_ARCHITECTURES;
-  bind<CudaDoor>(module);
+  bind<CudaBinding>(module);
   module.def("device_count", &device_count);
   module.def("describe", &describe, py::arg("device"));
   module.def("versions", &versions);

@@ -1,4 +1,4 @@
-// Arrays in: anything with __dlpack__, and NumPy arrays directly, borrowed and not copied.
+// Features from NumPy arrays and anything with __dlpack__, without copying.
 #pragma once
 
 #include <pybind11/numpy.h>
@@ -15,7 +15,7 @@ namespace fidfast::bindings {
 
 namespace py = pybind11;
 
-/// A borrowed array and what keeps it alive.
+/// A borrowed array, and the object that keeps it alive.
 struct Features {
   AnyFeatures view;
   py::object owner;
@@ -23,7 +23,7 @@ struct Features {
 
 namespace dlpack {
 
-// The C structures of the DLPack standard, version 1.
+// C structures of DLPack 1.0.
 struct Device {
   std::int32_t type;
   std::int32_t id;
@@ -63,7 +63,8 @@ constexpr std::int32_t kCudaManaged = 13;
 constexpr std::uint8_t kFloat = 2;
 constexpr std::uint8_t kBFloat = 4;
 
-/// Takes the tensor out of its capsule, as the standard asks of a consumer; the result frees it in the end.
+/// Takes over the tensor of a capsule and renames the capsule, as DLPack requires of a consumer. The returned owner
+/// frees the tensor.
 template <class Managed>
 std::pair<Tensor*, py::object> consume(const py::object& capsule, const char* name, const char* used_name) {
   auto* managed = static_cast<Managed*>(PyCapsule_GetPointer(capsule.ptr(), name));
@@ -93,7 +94,7 @@ AnyFeatures view_of(const void* data, const std::int64_t* shape, std::int64_t ro
   return FeatureView<T>{static_cast<const T*>(data), shape[0], shape[1], row_stride, column_stride};
 }
 
-/// The one door for shape and dtype. kind: 'f' or 'b' (bfloat16); strides in elements, null for contiguous rows.
+/// Checks shape and dtype. kind is 'f' or 'b' (bfloat16); strides are in elements, null for a contiguous array.
 inline AnyFeatures checked_view(const void* data, char kind, int bits, const std::string& dtype,
                                 const std::int64_t* shape, const std::int64_t* strides, std::int64_t ndim) {
   if (ndim != 2) throw py::value_error("features must be 2-D (n, dim), got shape " + shape_text(shape, ndim));
@@ -114,7 +115,7 @@ inline Features features_of_numpy(py::array array) {
   const bool swapped = !py::cast<bool>(array.dtype().attr("isnative"));
   bool whole = py::cast<bool>(array.attr("flags").attr("aligned"));
   for (py::ssize_t i = 0; i < array.ndim(); ++i) whole = whole && array.strides(i) % array.itemsize() == 0;
-  if (swapped || !whole) {  // fields of records, foreign byte order: rare enough for a copy
+  if (swapped || !whole) {  // byte-swapped arrays and fields of structured arrays are copied
     array = py::module_::import("numpy").attr("asarray")(array.attr("astype")(array.dtype().attr("newbyteorder")("=")));
   }
   std::int64_t shape[32];
@@ -134,21 +135,20 @@ inline std::string dtype_text(const dlpack::DataType& dtype) {
   return dtype.code == 6 ? kind : kind + std::to_string(dtype.bits);
 }
 
-/// The array itself, or where it is part of a gradient's graph what autograd libraries agree to export: the metric
-/// needs no gradient.
+/// The array, detached if it requires a gradient: autograd libraries do not export such tensors.
 inline py::object exportable(const py::object& array) {
   const bool differentiable = py::cast<bool>(py::bool_(py::getattr(array, "requires_grad", py::bool_(false))));
   return differentiable ? py::object(array.attr("detach")()) : array;
 }
 
-/// Borrows a tensor by the standard; stream as the standard counts them, or None for the host's memory.
+/// Borrows a tensor through DLPack; stream is a stream number as DLPack defines it, or None for host memory.
 inline Features borrow_by_dlpack(const py::object& array, const py::object& stream) {
   py::dict options;
   if (!stream.is_none()) options["stream"] = stream;
   py::object capsule;
   try {
     capsule = array.attr("__dlpack__")(py::arg("max_version") = py::make_tuple(1, 0), **options);
-  } catch (py::error_already_set& error) {  // an exporter from before version 1
+  } catch (py::error_already_set& error) {  // exporters before DLPack 1.0 have no max_version
     if (!error.matches(PyExc_TypeError)) throw;
     capsule = array.attr("__dlpack__")(**options);
   }
@@ -166,13 +166,13 @@ inline Features borrow_by_dlpack(const py::object& array, const py::object& stre
 inline Features features_of_dlpack(const py::object& array) {
   const auto device = py::cast<std::pair<int, int>>(array.attr("__dlpack_device__")());
   if (device.first != dlpack::kCpu && device.first != dlpack::kCudaHost) {
-    throw py::value_error("features must be in the host's memory or a CUDA GPU's, got DLPack device type " +
+    throw py::value_error("features must be on the CPU or a CUDA GPU, got DLPack device type " +
                           std::to_string(device.first) + "; move them with .cpu()");
   }
   return borrow_by_dlpack(exportable(array), py::none());
 }
 
-/// Borrows an array of features, (n, dim). Throws TypeError or ValueError for what is none.
+/// Borrows an array of features (n, dim). Throws TypeError or ValueError if it is not one.
 inline Features import_features(const py::object& array) {
   if (py::isinstance<py::array>(array)) return features_of_numpy(py::cast<py::array>(array));
   if (py::hasattr(array, "__dlpack__")) return features_of_dlpack(array);
@@ -183,7 +183,7 @@ inline Features import_features(const py::object& array) {
                        py::cast<std::string>(py::type::of(array).attr("__name__")));
 }
 
-/// import_features, whose errors name the argument.
+/// import_features() with the name of the argument in error messages.
 inline Features import_named(const py::object& array, const std::string& name) {
   try {
     return import_features(array);

@@ -1,4 +1,4 @@
-// The Python face of Gaussian and of the distance, once for every device. No arithmetic.
+// Bindings of Gaussian, the Frechet distance and the transport map.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -12,10 +12,10 @@
 
 namespace fidfast::bindings {
 
-template <class Door>
+template <class Binding>
 void bind_gaussian(py::module_& module) {
-  using Device = typename Door::Device;
-  using Session = typename Door::Session;
+  using Device = typename Binding::Device;
+  using Session = typename Binding::Session;
   using G = Gaussian<Device>;
   py::class_<G, std::shared_ptr<G>>(module, "Gaussian")
       .def(py::init([](const Array<double>& mu, const Array<double>& sigma, Index num_samples, int device) {
@@ -26,10 +26,10 @@ void bind_gaussian(py::module_& module) {
                throw py::value_error("sigma must be 2-D (dim, dim), got shape " +
                                      shape_text(sigma.shape(), sigma.ndim()));
              }
-             const Session session(Door::place_of(device));
+             const Session session(device);
              Vector<Device> mean = vector_of<Device>(mu);
              Matrix<Device> covariance = matrix_of<Device, double>(sigma);
-             return without_gil(&Door::prepare, [&] {
+             return without_gil(&Binding::prepare, [&] {
                return std::make_shared<G>(G::checked(std::move(mean), std::move(covariance), num_samples));
              });
            }),
@@ -37,48 +37,48 @@ void bind_gaussian(py::module_& module) {
       .def_static(
           "from_columns",
           [](const Array<double>& mu, const Array<double>& columns, Index num_samples, int device) {
-            const Session session(Door::place_of(device));
+            const Session session(device);
             return std::make_shared<G>(
                 G::from_factor(vector_of<Device>(mu), matrix_of<Device, double>(columns), num_samples));
           },
           py::arg("mu"), py::arg("columns"), py::arg("num_samples"), py::arg("device") = 0)
       .def_property_readonly("dim", &G::dim)
-      .def_property_readonly("device", [](const G& self) { return Door::number_of(self.place()); })
+      .def_property_readonly("device", [](const G& self) { return self.device(); })
       .def_property_readonly("num_samples", &G::num_samples)
       .def_property_readonly("columns",
                              [](const py::object& self) -> py::object {
                                const G& gaussian = py::cast<const G&>(self);
                                if (!gaussian.low_rank()) return py::none();
-                               const Session session(gaussian.place());
+                               const Session session(gaussian.device());
                                const Matrix<Device>& columns = gaussian.columns();
-                               return Door::look(columns, {columns.cols(), columns.rows()}, self);
+                               return Binding::read_only_array(columns, {columns.cols(), columns.rows()}, self);
                              })
       .def_property_readonly("factor",
                              [](const G& self) {
-                               const Session session(self.place());
+                               const Session session(self.device());
                                const Matrix<Device> f =
-                                   without_gil(&Door::prepare, [&] { return self.factor_of_all_units(); });
+                                   without_gil(&Binding::prepare, [&] { return self.factor_of_all_units(); });
                                return array_of(f, {f.cols(), f.rows()});
                              })
       .def_property_readonly("mu",
                              [](const py::object& self) {
                                const G& gaussian = py::cast<const G&>(self);
-                               const Session session(gaussian.place());
-                               return Door::look(gaussian.mu(), {gaussian.dim()}, self);
+                               const Session session(gaussian.device());
+                               return Binding::read_only_array(gaussian.mu(), {gaussian.dim()}, self);
                              })
       .def_property_readonly("sigma", [](const py::object& self) {
         const G& gaussian = py::cast<const G&>(self);
-        const Session session(gaussian.place());
-        without_gil(&Door::prepare, [&] { gaussian.sigma(); });  // worked out where only columns tell it
-        return Door::look(gaussian.sigma(), {gaussian.dim(), gaussian.dim()}, self);
+        const Session session(gaussian.device());
+        without_gil(&Binding::prepare, [&] { gaussian.sigma(); });  // computes sigma if necessary
+        return Binding::read_only_array(gaussian.sigma(), {gaussian.dim(), gaussian.dim()}, self);
       });
 }
 
-template <class Door>
+template <class Binding>
 void bind_frechet(py::module_& module) {
-  using Device = typename Door::Device;
+  using Device = typename Binding::Device;
   using G = Gaussian<Device>;
-  py::class_<FrechetTerms>(module, "FrechetTerms", py::module_local())  // of each extension
+  py::class_<FrechetTerms>(module, "FrechetTerms", py::module_local())  // both extensions define it
       .def_readonly("mean_term", &FrechetTerms::mean_term)
       .def_readonly("trace1", &FrechetTerms::trace1)
       .def_readonly("trace2", &FrechetTerms::trace2)
@@ -89,23 +89,23 @@ void bind_frechet(py::module_& module) {
   module.def(
       "frechet_terms",
       [](const G& a, const G& b) {
-        require_same_place<Door>(a, b);
-        return at_place<Door>(a.place(), [&] { return frechet_terms(a, b); });
+        require_same_device(a, b);
+        return run_on<Binding>(a.device(), [&] { return frechet_terms(a, b); });
       },
       py::arg("gaussian1"), py::arg("gaussian2"));
   module.def(
       "frechet_distance",
       [](const G& a, const G& b) {
-        require_same_place<Door>(a, b);
-        return at_place<Door>(a.place(), [&] { return frechet_distance(a, b); });
+        require_same_device(a, b);
+        return run_on<Binding>(a.device(), [&] { return frechet_distance(a, b); });
       },
       py::arg("gaussian1"), py::arg("gaussian2"));
   module.def(
       "transport_map",
       [](const G& a, const G& b) {
-        require_same_place<Door>(a, b);
-        const typename Door::Session session(a.place());
-        const Matrix<Device> map = without_gil(&Door::prepare, [&] { return transport_map(a, b); });
+        require_same_device(a, b);
+        const typename Binding::Session session(a.device());
+        const Matrix<Device> map = without_gil(&Binding::prepare, [&] { return transport_map(a, b); });
         return array_of(map, {map.rows(), map.cols()});
       },
       py::arg("gaussian1"), py::arg("gaussian2"));

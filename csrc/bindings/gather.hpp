@@ -1,4 +1,4 @@
-// The Python face of picking rows on the host. No arithmetic.
+// Binding of gather.
 #pragma once
 
 #include <pybind11/pybind11.h>

@@ -1,4 +1,4 @@
-// The Python face of the jackknife, once for every device. No arithmetic.
+// Bindings of Jackknife.
 #pragma once
 
 #include <array>
@@ -11,18 +11,18 @@
 
 namespace fidfast::bindings {
 
-template <class Door>
+template <class Binding>
 void bind_jackknife(py::module_& module) {
-  using Device = typename Door::Device;
+  using Device = typename Binding::Device;
   using G = Gaussian<Device>;
   using J = Jackknife<Device>;
-  const auto side = [](bool second) { return second ? Side::kSecond : Side::kFirst; };
+  const auto operand = [](bool second) { return second ? Operand::kSecond : Operand::kFirst; };
   py::class_<J, std::shared_ptr<J>>(module, "Jackknife")
       .def(py::init([](const G& gaussian1, const G& gaussian2, bool sampled1, bool sampled2,
                        const std::string& precision, bool with_rows) {
              const Precision arithmetic = precision_of(precision);
-             require_same_place<Door>(gaussian1, gaussian2);
-             return at_place<Door>(gaussian1.place(), [&] {
+             require_same_device(gaussian1, gaussian2);
+             return run_on<Binding>(gaussian1.device(), [&] {
                return std::make_shared<J>(gaussian1, gaussian2, std::array<bool, 2>{sampled1, sampled2}, arithmetic,
                                           with_rows);
              });
@@ -34,15 +34,15 @@ void bind_jackknife(py::module_& module) {
       .def_property_readonly("corrected", &J::corrected)
       .def_property_readonly("second_order", &J::second_order)
       .def(
-          "foretold_bias", [side](const J& self, bool second) { return self.foretold_bias(side(second)); },
+          "gaussian_bias", [operand](const J& self, bool second) { return self.gaussian_bias(operand(second)); },
           py::arg("second"))
       .def(
           "without",
-          [side](J& self, bool second, const py::object& features, const py::object& stream) {
-            const typename Door::Session session(self.place());
-            typename Door::Features borrowed(features, self.place(), stream);
-            const WithoutRow result = without_gil(&Door::prepare, [&] {  // its numbers are there when all is read
-              return std::visit([&](const auto& view) { return self.without(side(second), view); }, borrowed.view());
+          [operand](J& self, bool second, const py::object& features, const py::object& stream) {
+            const typename Binding::Session session(self.device());
+            typename Binding::Features borrowed(features, self.device(), stream);
+            const WithoutRow result = without_gil(&Binding::prepare, [&] {  // synchronous, so done() is not needed
+              return std::visit([&](const auto& view) { return self.without(operand(second), view); }, borrowed.view());
             });
             return py::make_tuple(array_of_numbers(result.distance), array_of_numbers(result.corrected));
           },

@@ -1,4 +1,4 @@
-// The Python face of the kernel distances, once for every device. No arithmetic.
+// Bindings of the kernel distances.
 #pragma once
 
 #include <pybind11/stl.h>
@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "bindings/arrays.hpp"
-#include "core/kernel.hpp"
+#include "core/kernel/kernel.hpp"
 
 namespace fidfast::bindings {
 
@@ -24,45 +24,44 @@ template <class Device>
 void bind_kernel(py::module_& module, void (*prepare)()) {
   module.def(
       "kid",
-      [prepare](const py::object& features_a, const py::object& features_b, Index degree, std::optional<double> gamma,
+      [prepare](const py::object& samples, const py::object& reference, Index degree, std::optional<double> gamma,
                 double coef0, const std::string& precision) {
-        const Features a = import_named(features_a, "features_a");
-        const Features b = import_named(features_b, "features_b");
+        const Features a = import_named(samples, "samples");
+        const Features b = import_named(reference, "reference");
         const Precision of_products = precision_of(precision);
         const KernelDistance result = without_gil(
             prepare, [&] { return kid<Device>(PolynomialOptions{degree, gamma, coef0}, a.view, b.view, of_products); });
         return std::make_tuple(result.value, result.standard_error, result.num_a, result.num_b);
       },
-      py::arg("features_a"), py::arg("features_b"), py::arg("degree"), py::arg("gamma"), py::arg("coef0"),
+      py::arg("samples"), py::arg("reference"), py::arg("degree"), py::arg("gamma"), py::arg("coef0"),
       py::arg("precision"));
   module.def(
       "kid_of_subsets",
-      [prepare](const py::object& features_a, const py::object& features_b, const Array<Index>& rows_a,
-                const Array<Index>& rows_b, Index degree, std::optional<double> gamma, double coef0,
+      [prepare](const py::object& samples, const py::object& reference, const Array<Index>& sample_rows,
+                const Array<Index>& reference_rows, Index degree, std::optional<double> gamma, double coef0,
                 const std::string& precision) {
-        const Features a = import_named(features_a, "features_a");
-        const Features b = import_named(features_b, "features_b");
+        const Features a = import_named(samples, "samples");
+        const Features b = import_named(reference, "reference");
         const Precision of_products = precision_of(precision);
-        const Subsets subsets_a = subsets_of(rows_a, "rows_a");
-        const Subsets subsets_b = subsets_of(rows_b, "rows_b");
+        const Subsets sample_subsets = subsets_of(sample_rows, "sample_rows");
+        const Subsets reference_subsets = subsets_of(reference_rows, "reference_rows");
         return without_gil(prepare, [&] {
-          return kid_of_subsets<Device>(PolynomialOptions{degree, gamma, coef0}, a.view, b.view, subsets_a, subsets_b,
-                                        of_products);
+          return kid_of_subsets<Device>(PolynomialOptions{degree, gamma, coef0}, a.view, b.view, sample_subsets,
+                                        reference_subsets, of_products);
         });
       },
-      py::arg("features_a"), py::arg("features_b"), py::arg("rows_a"), py::arg("rows_b"), py::arg("degree"),
+      py::arg("samples"), py::arg("reference"), py::arg("sample_rows"), py::arg("reference_rows"), py::arg("degree"),
       py::arg("gamma"), py::arg("coef0"), py::arg("precision"));
   module.def(
       "gaussian_mmd",
-      [prepare](const py::object& features_a, const py::object& features_b, double sigma,
-                const std::string& precision) {
-        const Features a = import_named(features_a, "features_a");
-        const Features b = import_named(features_b, "features_b");
+      [prepare](const py::object& samples, const py::object& reference, double sigma, const std::string& precision) {
+        const Features a = import_named(samples, "samples");
+        const Features b = import_named(reference, "reference");
         const Precision of_products = precision_of(precision);
         return without_gil(prepare,
                            [&] { return gaussian_mmd<Device>(GaussianKernel{sigma}, a.view, b.view, of_products); });
       },
-      py::arg("features_a"), py::arg("features_b"), py::arg("sigma"), py::arg("precision"));
+      py::arg("samples"), py::arg("reference"), py::arg("sigma"), py::arg("precision"));
 }
 
 }  // namespace fidfast::bindings

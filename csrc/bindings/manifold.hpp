@@ -1,4 +1,4 @@
-// The Python face of the metrics of neighbours, once for every device. No arithmetic.
+// Bindings of the nearest neighbour metrics.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "bindings/arrays.hpp"
-#include "core/manifold.hpp"
+#include "core/neighbours/manifold.hpp"
 
 namespace fidfast::bindings {
 
@@ -19,30 +19,30 @@ void bind_manifold(py::module_& module, void (*prepare)()) {
   using Shares = std::tuple<double, double, double, double>;
   module.def(
       "manifold_metrics",
-      [prepare](const py::object& reference, const py::object& generated, const std::vector<Rule>& rules) {
+      [prepare](const py::object& samples, const py::object& reference, const std::vector<Rule>& rules) {
+        const Features of_samples = import_named(samples, "samples");
         const Features of_reference = import_named(reference, "reference");
-        const Features of_generated = import_named(generated, "generated");
         std::vector<BallRule> balls;
         for (const auto& [k, inclusive, recall] : rules) balls.push_back({k, inclusive, recall});
         prepare();
         std::vector<Shares> result;
         const py::gil_scoped_release release;
-        for (const ManifoldMetrics& of_rule : manifold_metrics<Device>(of_reference.view, of_generated.view, balls)) {
+        for (const ManifoldMetrics& of_rule : manifold_metrics<Device>(of_samples.view, of_reference.view, balls)) {
           result.emplace_back(of_rule.precision, of_rule.recall, of_rule.density, of_rule.coverage);
         }
         return result;
       },
-      py::arg("reference"), py::arg("generated"), py::arg("rules"));
+      py::arg("samples"), py::arg("reference"), py::arg("rules"));
   module.def(
       "mean_nearest_cosine_distance",
-      [prepare](const py::object& reference, const py::object& generated, bool over_generated) {
+      [prepare](const py::object& samples, const py::object& reference, bool over_samples) {
+        const Features of_samples = import_named(samples, "samples");
         const Features of_reference = import_named(reference, "reference");
-        const Features of_generated = import_named(generated, "generated");
         prepare();
         const py::gil_scoped_release release;
-        return mean_nearest_cosine_distance<Device>(of_reference.view, of_generated.view, over_generated);
+        return mean_nearest_cosine_distance<Device>(of_samples.view, of_reference.view, over_samples);
       },
-      py::arg("reference"), py::arg("generated"), py::arg("over_generated"));
+      py::arg("samples"), py::arg("reference"), py::arg("over_samples"));
 }
 
 }  // namespace fidfast::bindings

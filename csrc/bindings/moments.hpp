@@ -1,4 +1,4 @@
-// The Python face of Moments, once for every device. No arithmetic.
+// Bindings of Moments.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -11,11 +11,11 @@
 
 #include "bindings/arrays.hpp"
 #include "core/gaussian.hpp"
-#include "core/moments.hpp"
+#include "core/moments/moments.hpp"
 
 namespace fidfast::bindings {
 
-/// The state as plain data: what pickles and checkpoints hold.
+/// The state as stored in pickles and checkpoints.
 template <class Device>
 py::dict dict_of(const MomentsState<Device>& state) {
   py::dict result;
@@ -32,11 +32,11 @@ py::dict dict_of(const MomentsState<Device>& state) {
 }
 
 inline py::object entry(const py::dict& state, const char* name) {
-  if (!state.contains(name)) throw py::value_error(std::string("the state of Moments lacks '") + name + "'");
+  if (!state.contains(name)) throw py::value_error(std::string("the state of Moments has no '") + name + "'");
   return state[name];
 }
 
-/// An entry as an array of this shape; -1 fits any length.
+/// An entry as an array with the given shape; -1 matches any length.
 template <class T>
 Array<T> array_entry(const py::dict& state, const char* name, const std::vector<Index>& shape) {
   const Array<T> array = py::cast<Array<T>>(entry(state, name));
@@ -52,7 +52,7 @@ Array<T> array_entry(const py::dict& state, const char* name, const std::vector<
 }
 
 template <class Device, class T>
-WaitingRows<Device, T> waiting_of(const py::dict& state, const char* name, Index dim) {
+PendingRows<Device, T> pending_of(const py::dict& state, const char* name, Index dim) {
   const Array<T> rows = array_entry<T>(state, name, {-1, dim});
   return {matrix_of<Device, T>(rows), rows.shape(0)};
 }
@@ -63,9 +63,9 @@ MomentsState<Device> state_of(const py::dict& dict) {
   state.dim = py::cast<Index>(entry(dict, "dim"));
   state.precision = precision_of(py::cast<std::string>(entry(dict, "precision")));
   state.count = py::cast<Index>(entry(dict, "count"));
-  if (state.dim < 1 || state.count < 0) throw py::value_error("the state of Moments has no valid dim and count");
-  state.narrow = waiting_of<Device, float>(dict, "narrow_rows", state.dim);
-  state.wide = waiting_of<Device, double>(dict, "wide_rows", state.dim);
+  if (state.dim < 1 || state.count < 0) throw py::value_error("the state of Moments has an invalid dim or count");
+  state.narrow = pending_of<Device, float>(dict, "narrow_rows", state.dim);
+  state.wide = pending_of<Device, double>(dict, "wide_rows", state.dim);
   if (state.count == 0) return state;
   state.mean.high = vector_of<Device>(array_entry<double>(dict, "mean", {state.dim}));
   state.mean.low = vector_of<Device>(array_entry<double>(dict, "mean_low", {state.dim}));
@@ -73,29 +73,29 @@ MomentsState<Device> state_of(const py::dict& dict) {
   return state;
 }
 
-template <class Door>
+template <class Binding>
 void bind_moments(py::module_& module) {
-  using Device = typename Door::Device;
-  using Session = typename Door::Session;
+  using Device = typename Binding::Device;
+  using Session = typename Binding::Session;
   using M = Moments<Device>;
   py::class_<M, std::shared_ptr<M>>(module, "Moments")
       .def(py::init([](Index dim, const std::string& precision, int device) {
              const Precision arithmetic = precision_of(precision);
-             const Session session(Door::place_of(device));
+             const Session session(device);
              return std::make_shared<M>(dim, arithmetic);
            }),
            py::arg("dim"), py::arg("precision"), py::arg("device") = 0)
       .def_property_readonly("dim", &M::dim)
-      .def_property_readonly("device", [](const M& self) { return Door::number_of(self.place()); })
+      .def_property_readonly("device", [](const M& self) { return self.device(); })
       .def_property_readonly("precision", [](const M& self) { return name_of(self.precision()); })
       .def_property_readonly("num_samples",
                              [](const M& self) { return without_gil([] {}, [&] { return self.num_samples(); }); })
       .def(
           "update",
           [](M& self, const py::object& features, const py::object& stream) {
-            const Session session(self.place());
-            typename Door::Features borrowed(features, self.place(), stream);
-            without_gil(&Door::prepare, [&] {
+            const Session session(self.device());
+            typename Binding::Features borrowed(features, self.device(), stream);
+            without_gil(&Binding::prepare, [&] {
               std::visit([&](const auto& view) { self.update(view, [&] { borrowed.done(); }); }, borrowed.view());
             });
           },
@@ -103,63 +103,62 @@ void bind_moments(py::module_& module) {
       .def(
           "merge",
           [](M& self, const M& other) {
-            require_same_place<Door>(self, other);
-            at_place<Door>(self.place(), [&] { self.merge(other); });
+            require_same_device(self, other);
+            run_on<Binding>(self.device(), [&] { self.merge(other); });
           },
           py::arg("other"))
       .def(
           "unmerge",
           [](M& self, const M& other) {
-            require_same_place<Door>(self, other);
-            at_place<Door>(self.place(), [&] { self.unmerge(other); });
+            require_same_device(self, other);
+            run_on<Binding>(self.device(), [&] { self.unmerge(other); });
           },
           py::arg("other"))
       .def("reset",
            [](M& self) {
-             const Session session(self.place());
+             const Session session(self.device());
              without_gil([] {}, [&] { self.reset(); });
            })
       .def(
           "stats",
           [](const M& self, Index ddof) {
-            return at_place<Door>(self.place(), [&] { return std::make_shared<Gaussian<Device>>(self.stats(ddof)); });
+            return run_on<Binding>(self.device(), [&] { return std::make_shared<Gaussian<Device>>(self.stats(ddof)); });
           },
           py::arg("ddof"))
       .def("copy",
            [](const M& self) {
-             const Session session(self.place());
+             const Session session(self.device());
              return without_gil([] {}, [&] { return std::make_shared<M>(self); });
            })
       .def("state",
            [](const M& self) {
-             const Session session(self.place());
+             const Session session(self.device());
              return dict_of(without_gil([] {}, [&] { return self.state(); }));
            })
       .def_static(
           "from_state",
           [](const py::dict& state, int device) {
-            const Session session(Door::place_of(device));
+            const Session session(device);
             return std::make_shared<M>(state_of<Device>(state));
           },
           py::arg("state"), py::arg("device") = 0)
       .def(
           "equals",
           [](const M& self, const M& other) {
-            require_same_place<Door>(self, other);
-            const Session session(self.place());
+            require_same_device(self, other);
+            const Session session(self.device());
             return without_gil([] {}, [&] { return self.state() == other.state(); });
           },
           py::arg("other"));
-  // The shape of features all of whose values are finite; throws for everything else.
+  // Returns the shape of the features.
   module.def(
       "require_finite",
       [](const py::object& features, int device, const py::object& stream) {
-        const typename Device::Place place = Door::place_of(device);
-        const Session session(place);
-        typename Door::Features borrowed(features, place, stream);
+        const Session session(device);
+        typename Binding::Features borrowed(features, device, stream);
         const std::pair<Index, Index> shape = without_gil([] {},
                                                           [&] {
-                                                            return std::visit(  // has its answer, so has read them
+                                                            return std::visit(  // synchronous
                                                                 [](const auto& view) {
                                                                   require_finite<Device>(view);
                                                                   return std::make_pair(view.n, view.dim);

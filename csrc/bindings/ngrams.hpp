@@ -1,4 +1,4 @@
-// The Python face of the n-gram counts: str borrowed from where Python keeps it. No arithmetic.
+// Bindings of NgramCounts. Strings are borrowed, not copied.
 #pragma once
 
 #include <pybind11/numpy.h>
@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "bindings/arrays.hpp"
-#include "core/ngrams.hpp"
+#include "core/ngrams/ngrams.hpp"
 
 namespace fidfast::bindings {
 
@@ -27,7 +27,7 @@ inline std::string type_name(const py::handle& object) {
   return py::cast<std::string>(py::type::of(object).attr("__name__"));
 }
 
-/// Borrows the code points of a str.
+/// View of the code points of a str.
 inline TextView text_of(const py::handle& text) {
 #if PY_VERSION_HEX < 0x030C0000
   if (PyUnicode_READY(text.ptr()) != 0) throw py::error_already_set();
@@ -35,12 +35,12 @@ inline TextView text_of(const py::handle& text) {
   return {PyUnicode_DATA(text.ptr()), PyUnicode_GET_LENGTH(text.ptr()), static_cast<int>(PyUnicode_KIND(text.ptr()))};
 }
 
-/// Texts on their way into a tally, so many at a time, held fast while they are counted without the GIL.
+/// Collects texts in batches, with references that keep them alive while they are counted without the GIL.
 class TextBatch {
  public:
   TextBatch(NgramTally& tally, Index threads) : tally_(tally), threads_(threads) {}
 
-  /// Takes the texts of an iterable; a str is one text.
+  /// Counts all texts of an iterable, or a single str.
   void take_all(const py::object& texts) {
     if (PyUnicode_Check(texts.ptr()) != 0) {
       take(texts, 0);
@@ -54,7 +54,7 @@ class TextBatch {
   }
 
  private:
-  /// Code units in a batch: enough for every core, little beside what is counted.
+  /// Code units in a batch: enough work for all threads, little memory compared with the table.
   static constexpr Index kBatch = 1 << 23;
 
   static bool is_bytes(const py::handle& object) {
@@ -76,7 +76,7 @@ class TextBatch {
     if (PyUnicode_Check(item.ptr()) != 0) {
       texts_.push_back(held(item));
     } else if (tally_.level() == NgramLevel::kWord && PySequence_Check(item.ptr()) != 0 && !is_bytes(item)) {
-      for (const py::handle word : iterator_of(item, name + " is no sequence of str")) {
+      for (const py::handle word : iterator_of(item, name + " must be a sequence of str")) {
         if (PyUnicode_Check(word.ptr()) == 0) {
           throw py::type_error("the words of " + name + " must be str, got " + type_name(word));
         }
@@ -133,7 +133,7 @@ inline py::list strings_of(const Words& words) {
   return result;
 }
 
-/// The n-gram as users know it: a str of n characters, or a tuple of n words.
+/// The n-gram in Python: a str of n characters, or a tuple of n words.
 inline py::object ngram_of(const Symbol* symbols, Index n, NgramLevel level, const py::list& words) {
   if (level == NgramLevel::kChar) {
     PyObject* const text = PyUnicode_FromKindAndData(PyUnicode_4BYTE_KIND, symbols, n);
@@ -145,7 +145,7 @@ inline py::object ngram_of(const Symbol* symbols, Index n, NgramLevel level, con
   return std::move(result);
 }
 
-/// look(tally), without the GIL.
+/// Calls at(tally) without the GIL.
 template <class Look>
 auto look(const NgramCounts& counts, Look at) {
   return without_gil([] {},

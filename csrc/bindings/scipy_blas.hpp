@@ -1,6 +1,7 @@
-// SciPy's BLAS and LAPACK: the addresses that scipy.linalg.cython_blas and cython_lapack offer to other compiled code.
+// Finds BLAS and LAPACK in SciPy, through the function pointers that scipy.linalg.cython_blas and cython_lapack export.
 #pragma once
 
+#include <pybind11/gil_safe_call_once.h>
 #include <pybind11/pybind11.h>
 
 #include <string>
@@ -11,7 +12,7 @@ namespace fidfast::bindings {
 
 namespace py = pybind11;
 
-/// The capsule of a routine; its name is the C signature.
+/// Capsule of a routine; the name of the capsule is the C signature.
 inline py::object routine_capsule(const char* module, const char* name) {
   const std::string path = std::string("scipy.linalg.") + module;
   return py::module_::import(path.c_str()).attr("__pyx_capi__")[name];
@@ -22,12 +23,12 @@ inline lapack::IntegerWidth integer_width() {
   const std::string signature = PyCapsule_GetName(capsule.ptr());
   if (signature.find("int64_t *") != std::string::npos) return lapack::IntegerWidth::k64;
   if (signature.find(" int *") != std::string::npos) return lapack::IntegerWidth::k32;
-  throw py::import_error("this SciPy's dpotrf has the unknown signature " + signature);
+  throw py::import_error("dpotrf of this SciPy has an unknown signature: " + signature);
 }
 
-/// While it lives, OpenBLAS that is loaded has its idle threads sleep after 2^20 cycles, some 0.3 ms. By default they
-/// spin for a tenth of a second, and hold the cores that our own threads need between two calls: a distance at dim 2048
-/// takes a quarter longer. Nothing changes where the user has set the variable, or has loaded SciPy before.
+/// If OpenBLAS is loaded while this exists, its idle threads sleep after 2^20 cycles, about 0.3 ms. By default they
+/// spin for 0.1 s and occupy cores that our threads need between BLAS calls, which makes a distance at dim 2048 a
+/// quarter slower. Has no effect if the user has set the variable or loaded SciPy before.
 class IdleThreadsSleep {
  public:
   IdleThreadsSleep() : environment_(py::module_::import("os").attr("environ")) {
@@ -47,18 +48,20 @@ class IdleThreadsSleep {
   bool set_ = false;
 };
 
-/// Looks SciPy up at first use, so that importing the package does not. Call with the GIL held.
+/// Finds SciPy's BLAS at first use, so that importing the package does not import SciPy. Call with the GIL held.
 inline void require_blas() {
-  static bool loaded = false;
-  if (loaded) return;
-  const IdleThreadsSleep sleep;
-  lapack::load(
-      [](const char* module, const char* name) {
-        const py::object capsule = routine_capsule(module, name);
-        return PyCapsule_GetPointer(capsule.ptr(), PyCapsule_GetName(capsule.ptr()));
-      },
-      integer_width());
-  loaded = true;
+  // The import may release the GIL. Other threads that get here meanwhile must not hold the GIL while they wait.
+  PYBIND11_CONSTINIT static py::gil_safe_call_once_and_store<bool> loaded;
+  loaded.call_once_and_store_result([] {
+    const IdleThreadsSleep sleep;
+    lapack::load(
+        [](const char* module, const char* name) {
+          const py::object capsule = routine_capsule(module, name);
+          return PyCapsule_GetPointer(capsule.ptr(), PyCapsule_GetName(capsule.ptr()));
+        },
+        integer_width());
+    return true;
+  });
 }
 
 }  // namespace fidfast::bindings

@@ -1,11 +1,11 @@
-// The Frechet distance between two Gaussians and the transport map between them, for every device.
+// The Frechet distance between two Gaussians, and the transport map between them.
 //
 //   d^2 = |mu1 - mu2|^2 + tr S1 + tr S2 - 2 tr (S1 S2)^(1/2)              Dowson & Landau (1982), equation 16
 //   tr (S1 S2)^(1/2) = sum sqrt(eig(F1^T S2 F1)) = sum sv(F2^T F1)        for any F1 F1^T = S1, F2 F2^T = S2
 //
-// The eigenvalues are the fast way: a symmetric problem of half the size in work. They square what they measure, so
-// a root as small as sqrt(epsilon) of the largest is lost in rounding; the singular values don't. Which of the two
-// is taken follows from what is known of the ranks, and then from the rounding bound of the result.
+// The symmetric eigenproblem takes half the time. But the eigenvalues are squares: roots below sqrt(epsilon) times the
+// largest are lost in rounding, while singular values keep them. The choice depends on the ranks of the factors, and
+// then on the rounding bound of the result.
 #pragma once
 
 #include <algorithm>
@@ -16,9 +16,9 @@
 #include <utility>
 #include <vector>
 
+#include "core/backend.hpp"
 #include "core/errors.hpp"
 #include "core/gaussian.hpp"
-#include "core/linalg.hpp"
 #include "core/matrix.hpp"
 
 namespace fidfast {
@@ -28,10 +28,10 @@ struct FrechetTerms {
   double trace1 = 0;      // tr S1
   double trace2 = 0;      // tr S2
   double trace_root = 0;  // tr (S1 S2)^(1/2)
-  Index rank = 0;         // number of eigenvalues or singular values summed in trace_root
-  double rounding = 0;    // bound on the rounding error of distance()
+  Index rank = 0;         // number of terms in the sum that is trace_root
+  double rounding = 0;    // upper bound on the rounding error of distance()
 
-  /// Never negative, as no distance is: what is left below zero is rounding.
+  /// Clipped at 0, since a negative value can only be rounding.
   double distance() const { return std::max(0.0, mean_term + trace1 + trace2 - 2 * trace_root); }
 };
 
@@ -39,17 +39,16 @@ namespace detail {
 
 constexpr double kEpsilon = std::numeric_limits<double>::epsilon();
 
-/// Two Gaussians on the units that vary in both (elsewhere the root is zero), `first` the one of lower rank. The
-/// order does not depend on the order of the arguments, so neither does the result.
+/// Factors of two Gaussians on the units that vary in both; elsewhere the root is zero.
 template <class Device>
-struct Pair {
+struct FactoredPair {
   const Gaussian<Device>* first;
   const Gaussian<Device>* second;
   std::vector<Index> units;
   std::shared_ptr<const Factor<Device>> f1;
   std::shared_ptr<const Factor<Device>> f2;
 
-  Pair(const Gaussian<Device>& a, const Gaussian<Device>& b) : first(&a), second(&b) {
+  FactoredPair(const Gaussian<Device>& a, const Gaussian<Device>& b) : first(&a), second(&b) {
     for (Index j = 0; j < a.dim(); ++j) {
       if (a.alive(j) && b.alive(j)) units.push_back(j);
     }
@@ -57,6 +56,7 @@ struct Pair {
     f2 = second->factor(units);
   }
 
+  /// Makes `first` the Gaussian of lower rank, so that the result does not depend on the order of the arguments.
   void order_by_rank() {
     if (std::make_pair(f2->rank(), second->trace()) < std::make_pair(f1->rank(), first->trace())) {
       std::swap(first, second);
@@ -65,36 +65,36 @@ struct Pair {
   }
 
   Index rank() const { return std::min(f1->rank(), f2->rank()); }
-  /// The second covariance may stand for itself where nothing of it was set aside as rounding.
+  /// Whether the second covariance may be used instead of its factor: the factor dropped nothing as rounding.
   bool second_is_full() const { return !second->low_rank() && f2->rank() == static_cast<Index>(units.size()); }
 
-  /// A power of two near sqrt(tr S2), so that dividing by it is exact.
-  double unit() const { return std::ldexp(1.0, std::ilogb(second->trace()) / 2); }
+  /// A power of 2 near sqrt(tr S2): dividing by it is exact.
+  double scaling() const { return std::ldexp(1.0, std::ilogb(second->trace()) / 2); }
 
-  /// F1^T S2 F1 / unit^2, lower triangle: no product of variances, which might overflow, or vanish.
+  /// F1^T S2 F1 / scaling()^2, lower triangle. Unscaled products of variances could overflow or underflow.
   Matrix<Device> quadratic_form() const {
-    Matrix<Device> s2 = Linalg<Device>::submatrix(1.0 / (unit() * unit()), second->sigma(), f1->units);
-    if (!f1->triangular) return Linalg<Device>::quadratic_form(s2, f1->f);
-    Linalg<Device>::congruence(s2, f1->f);
+    Matrix<Device> s2 = MatrixOps<Device>::submatrix(1.0 / (scaling() * scaling()), second->sigma(), f1->units);
+    if (!f1->triangular) return MatrixOps<Device>::quadratic_form(s2, f1->f);
+    MatrixOps<Device>::congruence(s2, f1->f);
     return s2;
   }
 
   /// F2^T F1, (rank of F2, rank of F1).
   Matrix<Device> cross_product() const {
-    const Matrix<Device> f1_in_order = Linalg<Device>::gather_rows(f1->f, places_in_f1());
-    if (f2->triangular) return Linalg<Device>::triangular_product(f2->f, f1_in_order);
-    return Linalg<Device>::transposed_product(f2->f, f1_in_order);
+    const Matrix<Device> f1_in_order = MatrixOps<Device>::gather_rows(f1->f, rows_in_f1());
+    if (f2->triangular) return MatrixOps<Device>::triangular_product(f2->f, f1_in_order);
+    return MatrixOps<Device>::transposed_product(f2->f, f1_in_order);
   }
 
  private:
-  /// The row of F1 that belongs to each row of F2.
-  std::vector<Index> places_in_f1() const {
-    std::vector<Index> place(static_cast<std::size_t>(first->dim()));
+  /// For each row of F2, the row of F1 of the same unit.
+  std::vector<Index> rows_in_f1() const {
+    std::vector<Index> row_of_unit(static_cast<std::size_t>(first->dim()));
     for (std::size_t i = 0; i < f1->units.size(); ++i)
-      place[static_cast<std::size_t>(f1->units[i])] = static_cast<Index>(i);
-    std::vector<Index> places;
-    for (const Index unit : f2->units) places.push_back(place[static_cast<std::size_t>(unit)]);
-    return places;
+      row_of_unit[static_cast<std::size_t>(f1->units[i])] = static_cast<Index>(i);
+    std::vector<Index> rows;
+    for (const Index unit : f2->units) rows.push_back(row_of_unit[static_cast<std::size_t>(unit)]);
+    return rows;
   }
 };
 
@@ -103,8 +103,8 @@ struct Root {
   double rounding = 0;
 };
 
-/// sum sqrt(values). Every eigenvalue carries a rounding error of some epsilons of the matrix's norm, which weighs
-/// the more in the root the smaller the eigenvalue.
+/// sum sqrt(values). Each eigenvalue has a rounding error of a few epsilons times the norm of the matrix; its effect on
+/// the root is largest for small eigenvalues.
 inline Root root_of_eigenvalues(const std::vector<double>& values) {
   const double largest = std::max(std::abs(values.front()), std::abs(values.back()));
   if (largest == 0) return {};
@@ -120,7 +120,7 @@ inline Root root_of_eigenvalues(const std::vector<double>& values) {
   return root;
 }
 
-/// sum values. The error of the product and of its singular values is some epsilons of |F1|_F |F2|_F.
+/// sum values. The rounding error of the product and its singular values is a few epsilons times |F1|_F |F2|_F.
 inline Root root_of_singular_values(const std::vector<double>& values, double trace1, double trace2) {
   Root root;
   for (const double value : values) root.trace += value;
@@ -128,51 +128,51 @@ inline Root root_of_singular_values(const std::vector<double>& values, double tr
   return root;
 }
 
-/// What the factor's own error does to the root: first order in S1 it is tr(T dS1) / 2, with the transport map
-/// |T|^2 <= |S2| / (smallest eigenvalue of S1) and |dS1|_F some epsilons of tr S1; and what was left out of S1 adds
+/// Effect of the factor's rounding error on the root. To first order it is tr(T dS1) / 2, where the transport map has
+/// |T|^2 <= |S2| / (smallest eigenvalue of S1) and |dS1|_F is a few epsilons times tr S1. What was dropped from S1 adds
 /// at most the nuclear norm of its cross product with F2.
 template <class Device>
 double factor_rounding(const Factor<Device>& factor, double trace, double trace_other) {
-  // In this order no product overflows or vanishes before it must.
+  // This order of the factors avoids overflow and underflow.
   const double first_order = 2 * kEpsilon * (trace * std::sqrt(factor.inverse())) * std::sqrt(trace_other);
   return first_order + std::sqrt(factor.dropped) * std::sqrt(trace_other);
 }
 
-/// A bound on the relative error of every eigenvalue of M = F1^T S2 F1, F1 graded. The rounding of M_ij is some
-/// epsilons of g_i g_j with g = |F1|^T sqrt(diag S2), so by Demmel & Veselic (1992), theorem 2.3, that of every
-/// eigenvalue is relative, by 1 / (smallest eigenvalue of M_ij / (g_i g_j)); the reduction to tridiagonal form keeps
-/// the grading as long as g descends. Infinite where M does not allow it.
+/// Bound on the relative error of every eigenvalue of M = F1^T S2 F1 for graded F1, or infinity if there is none. The
+/// rounding error of M_ij is a few epsilons times g_i g_j with g = |F1|^T sqrt(diag S2). By Demmel & Veselic (1992),
+/// theorem 2.3, the relative error of every eigenvalue is then a few epsilons divided by the smallest eigenvalue of
+/// M_ij / (g_i g_j). Tridiagonalization keeps the grading as long as g is decreasing.
 template <class Device>
-double graded_error(const Pair<Device>& pair, Matrix<Device> form) {
+double graded_error(const FactoredPair<Device>& pair, Matrix<Device> form) {
   constexpr double kNone = std::numeric_limits<double>::infinity();
   if (!pair.f1->triangular) return kNone;
-  const std::vector<double> variances = Linalg<Device>::diagonal(pair.second->sigma());
+  const std::vector<double> variances = MatrixOps<Device>::diagonal(pair.second->sigma());
   std::vector<double> deviations;
   for (const Index unit : pair.f1->units) {
-    deviations.push_back(std::sqrt(variances[static_cast<std::size_t>(unit)]) / pair.unit());
+    deviations.push_back(std::sqrt(variances[static_cast<std::size_t>(unit)]) / pair.scaling());
   }
-  std::vector<double> grades = Linalg<Device>::absolute_product(pair.f1->f, deviations);
-  // The envelope that descends.
+  std::vector<double> grades = MatrixOps<Device>::absolute_product(pair.f1->f, deviations);
+  // The smallest decreasing sequence above g.
   for (std::size_t i = grades.size() - 1; i-- > 0;) grades[i] = std::max(grades[i], grades[i + 1]);
   for (double& grade : grades) grade = 1.0 / grade;
-  Linalg<Device>::scale_both_sides(form, grades);
-  if (!Linalg<Device>::cholesky(form)) return kNone;
-  return 4 * kEpsilon * Linalg<Device>::inverse_norm(form, form.cols());
+  MatrixOps<Device>::scale_both_sides(form, grades);
+  if (!MatrixOps<Device>::cholesky(form)) return kNone;
+  return 4 * kEpsilon * MatrixOps<Device>::inverse_norm(form, form.cols());
 }
 
-/// The squared small roots are good enough while they cost no more than kAccurate of the sum. Beyond, singular values
-/// are taken where they take less than about a second; in larger problems the grading is asked for what it saved.
+/// Eigenvalues are accurate enough if their rounding bound is below kAccurate of the sum. Otherwise singular values are
+/// used up to rank kRefined, where they take about a second; for larger ranks the bound is refined by graded_error().
 constexpr double kAccurate = 1e-10;
 constexpr Index kRefined = 1024;
 
-/// Whether a result is to come with its bound where that takes further work.
+/// Whether to compute a rounding bound that takes extra work.
 enum class Bound { kSkip, kCompute };
 
 template <class Device>
-Root trace_of_root(const Pair<Device>& pair, Bound bound) {
+Root trace_of_root(const FactoredPair<Device>& pair, Bound bound) {
   const double trace1 = pair.first->trace();
   const double trace2 = pair.second->trace();
-  // Of both, since sigma carries the rounding of whoever computed it even where its factor is not used.
+  // For both: even if its factor is not used, sigma has the rounding error of whoever computed it.
   double of_factors = 0;
   if (bound == Bound::kCompute) {
     of_factors = factor_rounding(*pair.f1, trace1, trace2) + factor_rounding(*pair.f2, trace2, trace1);
@@ -182,39 +182,39 @@ Root trace_of_root(const Pair<Device>& pair, Bound bound) {
     Matrix<Device> form = pair.quadratic_form();
     Matrix<Device> kept;
     if (large && bound == Bound::kCompute) kept = form;
-    Root root = root_of_eigenvalues(Linalg<Device>::eigenvalues(form));
+    Root root = root_of_eigenvalues(MatrixOps<Device>::eigenvalues(form));
     const bool accurate = root.rounding <= kAccurate * root.trace;
     if (accurate || large) {
       if (!accurate && bound == Bound::kCompute) {
         root.rounding = std::min(root.rounding, graded_error(pair, std::move(kept)) * root.trace / 2);
       }
-      return {pair.unit() * root.trace, pair.unit() * root.rounding + of_factors};
+      return {pair.scaling() * root.trace, pair.scaling() * root.rounding + of_factors};
     }
   }
   Matrix<Device> cross = pair.cross_product();
-  Root root = root_of_singular_values(Linalg<Device>::singular_values(cross), trace1, trace2);
+  Root root = root_of_singular_values(MatrixOps<Device>::singular_values(cross), trace1, trace2);
   root.rounding += of_factors;
   return root;
 }
 
 inline void require_same_dim(Index dim1, Index dim2) {
   if (dim1 != dim2) {
-    throw InvalidInput("the first Gaussian has dim " + std::to_string(dim1) + ", the second " + std::to_string(dim2));
+    throw InvalidInput("gaussian1 has dim " + std::to_string(dim1) + ", but gaussian2 has dim " + std::to_string(dim2));
   }
 }
 
 }  // namespace detail
 
-/// The distance in its terms.
+/// The terms of the distance, with a bound on its rounding error.
 template <class Device>
 FrechetTerms frechet_terms(const Gaussian<Device>& a, const Gaussian<Device>& b,
                            detail::Bound bound = detail::Bound::kCompute) {
   detail::require_same_dim(a.dim(), b.dim());
   FrechetTerms terms;
-  terms.mean_term = Linalg<Device>::squared_distance(a.mu(), b.mu());
+  terms.mean_term = MatrixOps<Device>::squared_distance(a.mu(), b.mu());
   terms.trace1 = a.trace();
   terms.trace2 = b.trace();
-  detail::Pair<Device> pair(a, b);
+  detail::FactoredPair<Device> pair(a, b);
   pair.order_by_rank();
   terms.rank = pair.rank();
   detail::Root root;
@@ -225,19 +225,19 @@ FrechetTerms frechet_terms(const Gaussian<Device>& a, const Gaussian<Device>& b,
   return terms;
 }
 
-/// The distance alone; the same number, without the work that only the bound needs.
+/// The distance alone, without the work for the bound.
 template <class Device>
 double frechet_distance(const Gaussian<Device>& a, const Gaussian<Device>& b) {
   return frechet_terms(a, b, detail::Bound::kSkip).distance();
 }
 
-/// The symmetric positive semidefinite T (dim, dim), full, that carries Gaussian b onto a: T Sb T = Sa on the
-/// directions in which both vary; zero on the others. Olkin & Pukelsheim (1982).
-/// With Fa^T Sb Fa = V diag(l) V^T it is T = Fa V diag(l^(-1/2)) V^T Fa^T.
+/// The optimal transport map from Gaussian b to a (Olkin & Pukelsheim, 1982): symmetric positive semidefinite T
+/// (dim, dim), full, with T Sb T = Sa on the directions in which both vary, zero on the others.
+/// T = Fa V diag(l^(-1/2)) V^T Fa^T, where Fa^T Sb Fa = V diag(l) V^T.
 template <class Device>
 Matrix<Device> transport_map(const Gaussian<Device>& a, const Gaussian<Device>& b) {
   detail::require_same_dim(a.dim(), b.dim());
-  const detail::Pair<Device> pair(a, b);
+  const detail::FactoredPair<Device> pair(a, b);
   if (pair.rank() == 0) return Matrix<Device>::zeros(a.dim(), a.dim());
 
   Matrix<Device> vectors;     // V, (rank of Fa, any)
@@ -245,21 +245,21 @@ Matrix<Device> transport_map(const Gaussian<Device>& a, const Gaussian<Device>& 
   bool accurate = false;
   if (pair.second_is_full()) {
     vectors = pair.quadratic_form();
-    roots = Linalg<Device>::eigenvectors(vectors);
+    roots = MatrixOps<Device>::eigenvectors(vectors);
     accurate = roots.front() > 1e-6 * roots.back();
-    for (double& value : roots) value = pair.unit() * std::sqrt(std::max(value, 0.0));
+    for (double& value : roots) value = pair.scaling() * std::sqrt(std::max(value, 0.0));
   }
   if (!accurate) {
     Matrix<Device> cross = pair.cross_product();
-    roots = Linalg<Device>::right_singular_vectors(cross, vectors);
+    roots = MatrixOps<Device>::right_singular_vectors(cross, vectors);
   }
   const double largest = *std::max_element(roots.begin(), roots.end());
   const double null = 8 * detail::kEpsilon * static_cast<double>(roots.size()) * largest;
   for (double& root : roots) root = root > null ? 1.0 / std::sqrt(root) : 0.0;
-  const Matrix<Device> scaled = Linalg<Device>::scaled_columns(vectors, 0, roots);
-  const Matrix<Device> half = Linalg<Device>::product(pair.f1->f, scaled);
+  const Matrix<Device> scaled = MatrixOps<Device>::scaled_columns(vectors, 0, roots);
+  const Matrix<Device> half = MatrixOps<Device>::product(pair.f1->f, scaled);
   const std::vector<double> ones(pair.units.size(), 1.0);
-  return Linalg<Device>::outer_product(Linalg<Device>::scatter_rows(half, a.dim(), pair.f1->units, ones));
+  return MatrixOps<Device>::outer_product(MatrixOps<Device>::scatter_rows(half, a.dim(), pair.f1->units, ones));
 }
 
 }  // namespace fidfast

@@ -1,4 +1,4 @@
-// Rows picked out of a batch of features, in the type in which they lie in memory while they wait.
+// Selected rows of a batch of features, copied, and the check that all features are finite.
 #pragma once
 
 #include <cstddef>
@@ -6,35 +6,35 @@
 #include <type_traits>
 #include <vector>
 
+#include "core/backend.hpp"
 #include "core/errors.hpp"
-#include "core/linalg.hpp"
 #include "core/matrix.hpp"
 
 namespace fidfast {
 
-/// The smallest of float and double that holds every S.
+/// The smaller of float and double that represents every S exactly.
 template <class S>
 using Widened = std::conditional_t<std::is_same_v<S, double>, double, float>;
 
-/// Throws where a value of features (n, dim) is NaN or infinite.
+/// Throws InvalidInput if features (n, dim) hold NaN or infinity.
 template <class Device, class S>
 void require_finite(const FeatureView<S>& features) {
-  const Index bad = RowVerbs<Device>::first_nonfinite_row(features);
+  const Index bad = RowOps<Device>::first_nonfinite_row(features);
   if (bad >= 0) throw InvalidInput("features hold NaN or infinity; the first such row is " + std::to_string(bad));
 }
 
-/// The rows of features (n, dim) that `rows` names, in the order given, as the columns of (dim, rows).
+/// features[rows] as the columns of a matrix (dim, rows).
 template <class Device, class S>
 Matrix<Device, Widened<S>> gather(const FeatureView<S>& features, const std::vector<Index>& rows) {
   for (const Index row : rows) {
     if (row < 0 || row >= features.n) {
-      throw InvalidInput("row " + std::to_string(row) + " is not one of the " + std::to_string(features.n) +
-                         " rows of features");
+      throw InvalidInput("row " + std::to_string(row) + " is out of range: features have " +
+                         std::to_string(features.n) + " rows");
     }
   }
   Matrix<Device, Widened<S>> columns(features.dim, static_cast<Index>(rows.size()));
   for (std::size_t k = 0; k < rows.size(); ++k) {
-    RowVerbs<Device>::append(features.rows(rows[k], 1), columns, static_cast<Index>(k));
+    RowOps<Device>::append(features.rows(rows[k], 1), columns, static_cast<Index>(k));
   }
   return columns;
 }

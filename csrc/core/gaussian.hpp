@@ -1,4 +1,4 @@
-// A Gaussian as the distance needs it: mean, covariance, and the factor of the covariance, kept once computed.
+// A Gaussian: mean, covariance, and a factor of the covariance, which is computed when needed and kept.
 #pragma once
 
 #include <algorithm>
@@ -11,46 +11,46 @@
 #include <utility>
 #include <vector>
 
+#include "core/backend.hpp"
 #include "core/errors.hpp"
-#include "core/linalg.hpp"
 #include "core/matrix.hpp"
 
 namespace fidfast {
 
-/// F with F F^T = sigma on `units`, to rounding. The units stand in the order of their variances, largest first: a
-/// graded factor, and what is computed from it keeps small eigenvalues to many more digits.
+/// F with F F^T = sigma[units][:, units] up to rounding. Units (columns of the features) are sorted by decreasing
+/// variance: that makes the factor graded, so that small eigenvalues computed from it keep many more digits.
 template <class Device>
 struct Factor {
   std::vector<Index> units;
-  Matrix<Device> f;          // (units, rank)
-  bool triangular = false;   // lower triangular, (units, units)
-  double dropped = 0;        // trace of what the factor may leave out of sigma
-  double known_inverse = 0;  // of a factor that is not triangular, inverse(); 0 where no factorisation rounded it
+  Matrix<Device> f;           // (units, rank)
+  bool triangular = false;    // lower triangular, (units, units)
+  double dropped = 0;         // trace of the part of sigma that the factor may lack
+  double stored_inverse = 0;  // inverse() if not triangular; 0 if the factor has no rounding error of a factorisation
 
   Index rank() const { return f.cols(); }
-  /// |(F F^T)^-1| on its range, about; worked out when it is asked for.
-  double inverse() const { return triangular ? Linalg<Device>::inverse_norm(f, rank()) : known_inverse; }
+  /// Estimate of the norm of the pseudoinverse of F F^T.
+  double inverse() const { return triangular ? MatrixOps<Device>::inverse_norm(f, rank()) : stored_inverse; }
 };
 
 template <class Device>
 class Gaussian {
  public:
-  /// mu (dim,), sigma (dim, dim) full and symmetric; num_samples 0 where it is not known.
+  /// mu (dim,), sigma (dim, dim) full and symmetric; num_samples is 0 if unknown.
   Gaussian(Vector<Device> mu, Matrix<Device> sigma, Index num_samples)
       : mu_(std::move(mu)), num_samples_(num_samples), sigma_(std::move(sigma)) {
-    variances_ = Linalg<Device>::diagonal(sigma_);
-    alive_ = Linalg<Device>::nonzero_columns(sigma_);
+    variances_ = MatrixOps<Device>::diagonal(sigma_);
+    alive_ = MatrixOps<Device>::nonzero_columns(sigma_);
     trace_ = std::accumulate(variances_.begin(), variances_.end(), 0.0);
   }
 
-  /// The same from what a caller holds: also throws InvalidInput where mu and sigma do not fit, hold NaN or
+  /// The same for unchecked input. Throws InvalidInput if the shapes of mu and sigma do not match, they hold NaN or
   /// infinity, or sigma is not symmetric and positive semidefinite.
   static Gaussian checked(Vector<Device> mu, Matrix<Device> sigma, Index num_samples) {
     require_shapes(mu, sigma);
     require_finite(mu, "mu");
     require_finite(sigma, "sigma");
-    const Asymmetry asymmetry = Linalg<Device>::symmetrize(sigma);
-    if (asymmetry.difference > kAsymmetry * Linalg<Device>::largest(sigma)) {
+    const Asymmetry asymmetry = MatrixOps<Device>::symmetrize(sigma);
+    if (asymmetry.difference > kAsymmetry * MatrixOps<Device>::max_magnitude(sigma)) {
       const std::string i = std::to_string(asymmetry.i);
       const std::string j = std::to_string(asymmetry.j);
       throw InvalidInput("sigma is not symmetric: sigma[" + i + ", " + j + "] and sigma[" + j + ", " + i +
@@ -61,18 +61,18 @@ class Gaussian {
     return result;
   }
 
-  /// From columns (dim, rank) with sigma = columns columns^T.
+  /// sigma = columns columns^T with columns (dim, rank).
   static Gaussian from_factor(Vector<Device> mu, Matrix<Device> columns, Index num_samples) {
     Gaussian result;
     result.mu_ = std::move(mu);
     result.num_samples_ = num_samples;
-    result.trace_ = Linalg<Device>::squared_norm(columns);
+    result.trace_ = MatrixOps<Device>::squared_norm(columns);
     result.columns_ = std::move(columns);
     return result;
   }
 
   Gaussian(Gaussian&& other) noexcept
-      : place_(other.place_),
+      : device_(other.device_),
         mu_(std::move(other.mu_)),
         num_samples_(other.num_samples_),
         trace_(other.trace_),
@@ -83,12 +83,12 @@ class Gaussian {
         factor_(std::move(other.factor_)),
         factor_units_(std::move(other.factor_units_)) {}
 
-  typename Device::Place place() const { return place_; }
+  int device() const { return device_; }
   Index dim() const { return mu_.rows(); }
   Index num_samples() const { return num_samples_; }
   double trace() const { return trace_; }
   const Vector<Device>& mu() const { return mu_; }
-  /// Whether sigma is known by columns (dim, rank), sigma = columns columns^T, rather than as a matrix.
+  /// Whether sigma is given by columns (dim, rank), sigma = columns columns^T.
   bool low_rank() const { return !columns_.empty(); }
   const Matrix<Device>& columns() const { return columns_; }
 
@@ -96,38 +96,38 @@ class Gaussian {
   const Matrix<Device>& sigma() const {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (sigma_.empty()) {
-      Matrix<Device> product = Linalg<Device>::outer_product(columns_);
-      Device::finish();
+      Matrix<Device> product = MatrixOps<Device>::outer_product(columns_);
+      Device::synchronize();
       sigma_ = std::move(product);
     }
     return sigma_;
   }
 
-  /// Whether the unit (column of the features) may vary; a dead one has neither variance nor covariance.
+  /// Whether the unit may vary; the row of sigma of a dead unit is zero.
   bool alive(Index unit) const { return low_rank() || alive_[static_cast<std::size_t>(unit)]; }
 
-  /// The factor of sigma on `units` (ascending); kept until other units are asked for. Throws InvalidInput where
-  /// sigma is not positive semidefinite.
+  /// Factor of sigma on `units` (ascending), kept until other units are requested. Throws InvalidInput if sigma is not
+  /// positive semidefinite.
   std::shared_ptr<const Factor<Device>> factor(const std::vector<Index>& units) const {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (!factor_ || factor_units_ != units) {
       auto made =
           std::make_shared<const Factor<Device>>(low_rank() ? factor_of_columns(units) : factor_of_sigma(units));
-      Device::finish();
+      Device::synchronize();
       factor_ = std::move(made);
       factor_units_ = units;
     }
     return factor_;
   }
 
-  /// F (dim, rank) with F F^T = sigma, every unit in its own place; the rows of dead units are zero.
+  /// F (dim, rank) with F F^T = sigma, units in their original order; rows of dead units are zero.
   Matrix<Device> factor_of_all_units() const {
     const std::shared_ptr<const Factor<Device>> kept = factor(alive_units());
     const std::vector<double> ones(kept->units.size(), 1.0);
-    return Linalg<Device>::scatter_rows(kept->f, dim(), kept->units, ones);
+    return MatrixOps<Device>::scatter_rows(kept->f, dim(), kept->units, ones);
   }
 
-  /// The units that vary on their own.
+  /// The units that may vary, ascending.
   std::vector<Index> alive_units() const {
     std::vector<Index> units;
     for (Index j = 0; j < dim(); ++j) {
@@ -137,12 +137,12 @@ class Gaussian {
   }
 
  private:
-  // A pivot counts as rounding when it is below kPivot times the variance of its unit. Measured: at 2 the noise of
-  // rank-deficient covariances gets in and costs 1e-8 of the trace of the root, at 32 graded spectra lose 5e-8.
+  // A pivot below kPivot times the variance of its unit is rounding. Measured: with 2 eps, noise of rank-deficient
+  // covariances changes the trace of the root by 1e-8; with 32 eps, graded spectra lose 5e-8.
   static constexpr double kPivot = 8 * std::numeric_limits<double>::epsilon();
-  // Two roundings to float32 of one covariance are closer than this, relative to its largest entry.
+  // Relative to the largest entry; above the asymmetry of a covariance rounded to float32.
   static constexpr double kAsymmetry = 1e-6;
-  // A covariance rounded to float32 may have eigenvalues this far below zero, relative to the largest.
+  // Relative to the largest eigenvalue; above what rounding to float32 makes negative.
   static constexpr double kIndefinite = 1e-6;
 
   Gaussian() = default;
@@ -150,14 +150,14 @@ class Gaussian {
   static void require_shapes(const Vector<Device>& mu, const Matrix<Device>& sigma) {
     if (mu.rows() < 1) throw InvalidInput("mu is empty");
     if (sigma.rows() != mu.rows() || sigma.cols() != mu.rows()) {
-      // The caller's rows are the columns here.
+      // The matrix is the transpose of the caller's row-major array.
       throw InvalidInput("sigma has shape (" + std::to_string(sigma.cols()) + ", " + std::to_string(sigma.rows()) +
                          "), but mu has length " + std::to_string(mu.rows()));
     }
   }
 
   static void require_finite(const Matrix<Device>& a, const std::string& name) {
-    const Index bad = RowVerbs<Device>::first_nonfinite_row(columns_as_features(a, 0, a.cols()));
+    const Index bad = RowOps<Device>::first_nonfinite_row(columns_as_features(a, 0, a.cols()));
     if (bad < 0) return;
     throw InvalidInput(name + " holds NaN or infinity" +
                        (a.cols() > 1 ? "; the first such row is " + std::to_string(bad) : ""));
@@ -166,7 +166,7 @@ class Gaussian {
   Factor<Device> factor_of_columns(const std::vector<Index>& units) const {
     Factor<Device> result;
     result.units = units;
-    result.f = Linalg<Device>::gather_rows(columns_, units);
+    result.f = MatrixOps<Device>::gather_rows(columns_, units);
     return result;
   }
 
@@ -188,11 +188,11 @@ class Gaussian {
     return result;
   }
 
-  /// The fast way: full rank beyond doubt.
+  /// Fast path for full rank.
   bool try_cholesky(const std::vector<double>& variances, Factor<Device>& result) const {
-    Matrix<Device> l = Linalg<Device>::submatrix(1.0, sigma_, result.units);
-    if (!Linalg<Device>::cholesky(l)) return false;
-    const std::vector<double> pivots = Linalg<Device>::diagonal(l);
+    Matrix<Device> l = MatrixOps<Device>::submatrix(1.0, sigma_, result.units);
+    if (!MatrixOps<Device>::cholesky(l)) return false;
+    const std::vector<double> pivots = MatrixOps<Device>::diagonal(l);
     for (std::size_t j = 0; j < pivots.size(); ++j) {
       if (pivots[j] * pivots[j] < kPivot * variances[j]) return false;
     }
@@ -201,8 +201,8 @@ class Gaussian {
     return true;
   }
 
-  /// Singular: Cholesky with pivots on the correlations, in which the rounding of every entry weighs the same,
-  /// until the pivots are rounding or the rank that num_samples tells is reached.
+  /// For singular covariances: pivoted Cholesky of the correlation matrix, where all entries have the same rounding
+  /// error, until the pivots are rounding or the rank allowed by num_samples is reached.
   bool try_pivoted_cholesky(const std::vector<double>& variances, Index most, Factor<Device>& result) const {
     const Index n = static_cast<Index>(variances.size());
     std::vector<double> deviation(variances.size());
@@ -211,28 +211,28 @@ class Gaussian {
       deviation[j] = std::sqrt(variances[j]);
       inverse[j] = 1.0 / deviation[j];
     }
-    Matrix<Device> residual = Linalg<Device>::submatrix(1.0, sigma_, result.units);
-    Linalg<Device>::scale_both_sides(residual, inverse);
+    Matrix<Device> residual = MatrixOps<Device>::submatrix(1.0, sigma_, result.units);
+    MatrixOps<Device>::scale_both_sides(residual, inverse);
     Matrix<Device> l = residual;
     std::vector<Index> order;
-    const Index rank = std::min(most, Linalg<Device>::pivoted_cholesky(l, kPivot, order));
+    const Index rank = std::min(most, MatrixOps<Device>::pivoted_cholesky(l, kPivot, order));
     if (rank == 0) return false;
 
-    const double inverse_of_correlations = Linalg<Device>::inverse_norm(l, rank);
+    const double inverse_of_correlations = MatrixOps<Device>::inverse_norm(l, rank);
     const std::vector<double> ones(static_cast<std::size_t>(rank), 1.0);
-    l = Linalg<Device>::scaled_columns(l, 0, ones);
+    l = MatrixOps<Device>::scaled_columns(l, 0, ones);
     const std::vector<double> all_ones(variances.size(), 1.0);
-    l = Linalg<Device>::scatter_rows(l, n, order, all_ones);
-    Linalg<Device>::subtract_outer_product(residual, l);
-    // What is left must be rounding, or sigma is indefinite or carries more noise than a float64 matrix should.
+    l = MatrixOps<Device>::scatter_rows(l, n, order, all_ones);
+    MatrixOps<Device>::subtract_outer_product(residual, l);
+    // Otherwise sigma is indefinite, or has more noise than float64 rounding.
     constexpr double kNoise = 32 * std::numeric_limits<double>::epsilon();
-    if (!(Linalg<Device>::largest(residual) <= kNoise * static_cast<double>(n))) return false;
+    if (!(MatrixOps<Device>::max_magnitude(residual) <= kNoise * static_cast<double>(n))) return false;
 
     std::vector<Index> in_order(variances.size());
     std::iota(in_order.begin(), in_order.end(), Index{0});
-    result.f = Linalg<Device>::scatter_rows(l, n, in_order, deviation);
-    result.known_inverse = inverse_of_correlations / *std::min_element(variances.begin(), variances.end());
-    if (num_samples_ == 0 || most == n) result.dropped = left_out(Linalg<Device>::diagonal(residual), variances);
+    result.f = MatrixOps<Device>::scatter_rows(l, n, in_order, deviation);
+    result.stored_inverse = inverse_of_correlations / *std::min_element(variances.begin(), variances.end());
+    if (num_samples_ == 0 || most == n) result.dropped = left_out(MatrixOps<Device>::diagonal(residual), variances);
     return true;
   }
 
@@ -242,11 +242,12 @@ class Gaussian {
     return sum;
   }
 
-  /// Indefinite by rounding, of float32 say, or not a covariance at all: the eigenvalues tell.
+  /// For matrices that are indefinite by rounding, for example to float32. Throws if they are more indefinite than
+  /// that.
   void factor_by_eigenvectors(Index most, Factor<Device>& result) const {
-    Matrix<Device> vectors = Linalg<Device>::submatrix(1.0, sigma_, result.units);
+    Matrix<Device> vectors = MatrixOps<Device>::submatrix(1.0, sigma_, result.units);
     const Index n = vectors.rows();
-    const std::vector<double> values = Linalg<Device>::eigenvectors(vectors);
+    const std::vector<double> values = MatrixOps<Device>::eigenvectors(vectors);
     const double least = values.front();
     const double largest = values.back();
     if (!(least >= -kIndefinite * largest)) {
@@ -263,20 +264,20 @@ class Gaussian {
       }
     }
     if (static_cast<Index>(kept.size()) > most) kept.erase(kept.begin(), kept.end() - most);
-    result.f = Linalg<Device>::scaled_columns(vectors, n - static_cast<Index>(kept.size()), kept);
-    result.known_inverse = kept.empty() ? 0 : 1.0 / (kept.front() * kept.front());
+    result.f = MatrixOps<Device>::scaled_columns(vectors, n - static_cast<Index>(kept.size()), kept);
+    result.stored_inverse = kept.empty() ? 0 : 1.0 / (kept.front() * kept.front());
   }
 
-  typename Device::Place place_ = Device::here();
+  int device_ = Device::current_device();
   Vector<Device> mu_;
   Index num_samples_ = 0;
   double trace_ = 0;
-  Matrix<Device> columns_;         // (dim, rank), or empty
-  mutable Matrix<Device> sigma_;   // (dim, dim), full; computed when asked for where columns_ tell it
-  std::vector<double> variances_;  // (dim,), empty where columns_ tell sigma
-  std::vector<bool> alive_;        // the same
+  Matrix<Device> columns_;         // (dim, rank) if low_rank(), else empty
+  mutable Matrix<Device> sigma_;   // (dim, dim), full; computed on demand if low_rank()
+  std::vector<double> variances_;  // (dim,), empty if low_rank()
+  std::vector<bool> alive_;        // (dim,), likewise
   mutable std::shared_ptr<const Factor<Device>> factor_;
-  mutable std::vector<Index> factor_units_;  // what factor_ was asked for
+  mutable std::vector<Index> factor_units_;  // of factor_
   mutable std::mutex mutex_;
 };
 

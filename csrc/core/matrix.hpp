@@ -1,4 +1,4 @@
-// Numbers in the memory of a device, and a borrowed view of somebody else's rows.
+// Matrices in device memory, and views of rows in memory that the caller owns.
 #pragma once
 
 #include <cstdint>
@@ -10,27 +10,28 @@ namespace fidfast {
 
 using Index = std::int64_t;
 
-/// IEEE 754 binary16 as it lies in memory.
+/// Bits of an IEEE 754 binary16.
 struct Float16 {
   std::uint16_t bits;
 };
 
-/// The upper half of an IEEE 754 binary32.
+/// Upper 16 bits of an IEEE 754 binary32.
 struct BFloat16 {
   std::uint16_t bits;
 };
 
-// A device is a type with these members, besides the verbs of core/linalg.hpp:
-//   allocate, release, copy, clear    its memory; from_host, to_host: copies that are done when they return
-//   finish()                          waits for all that it was given: for what is kept, and must be there
-//   Place, here()                     which of several devices of its kind, and that at which new memory is taken
-//   kAsynchronous                     whether it works behind the host's back: then no update of Moments may allocate,
-//                                     or wait, and every call may fail
-//   kFloatProducts                    whether its library multiplies rows of float32 and narrower in float32
-//   multiplies_in_float(halves)       whether moments may be made of such products, halves: all rows came as 16 bits
-//   Watch                             what keeps NaN and infinity out of Moments, see core/moments.hpp
+// A Device is a type with these members, besides the operations of core/backend.hpp:
+//   allocate, release, copy, clear    its memory; from_host, to_host: copies that are complete on return
+//   synchronize()                     waits for all work enqueued so far
+//   current_device()                  index of the device on which this thread allocates
+//   kAsynchronous                     calls may return before their work is done. Then no update of Moments may
+//   allocate
+//                                     or wait, and any call may fail
+//   kFloatProducts                    rows of float32 and narrower are multiplied in float32
+//   multiplies_in_float(all_16_bit)   whether moments may use such products; all_16_bit: all rows are 16-bit numbers
+//   Watch                             keeps NaN and infinity out of Moments, see core/moments/moments.hpp
 
-/// Column-major (rows, cols) numbers that this object owns in the memory of `Device`.
+/// Column-major (rows, cols) matrix, owned, in the memory of `Device`.
 template <class Device, class T = double>
 class Matrix {
  public:
@@ -56,7 +57,7 @@ class Matrix {
     return result;
   }
 
-  /// The numbers of a matrix of the same shape, into the memory that is here.
+  /// Copies a matrix of the same shape into the existing memory.
   void copy_numbers(const Matrix& other) { Device::copy(data_, other.data_, bytes()); }
 
   Index rows() const { return rows_; }
@@ -94,7 +95,7 @@ class Vector : public Matrix<Device, T> {
   }
 };
 
-/// Rows of features that somebody else owns, (n, dim) of T with any strides, counted in elements.
+/// Features (n, dim) in memory that the caller owns. Strides are in elements and may be negative or 0.
 template <class T>
 struct FeatureView {
   const T* data;
@@ -107,10 +108,10 @@ struct FeatureView {
   FeatureView rows(Index first, Index count) const { return {row(first), count, dim, row_stride, column_stride}; }
 };
 
-/// Rows of features of any type that comes in.
+/// Features of any supported type.
 using AnyFeatures = std::variant<FeatureView<Float16>, FeatureView<BFloat16>, FeatureView<float>, FeatureView<double>>;
 
-/// The columns [first, first + count) of a (dim, n) matrix, read as rows of features.
+/// Columns [first, first + count) of a (dim, n) matrix as features (count, dim).
 template <class Device, class T>
 FeatureView<T> columns_as_features(const Matrix<Device, T>& matrix, Index first, Index count) {
   return {matrix.column(first), count, matrix.rows(), matrix.rows(), 1};

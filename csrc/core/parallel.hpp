@@ -1,12 +1,12 @@
-// Work shared out to threads that end with it.
+// Parallel loops.
 #pragma once
 
 #include <algorithm>
 #include <atomic>
+#include <cstdlib>
 #include <exception>
 #include <mutex>
 #include <numeric>
-#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -14,8 +14,19 @@
 
 namespace fidfast {
 
-/// work(i) for every i below count, on up to so many threads, this one among them. What one of them throws is thrown
-/// here, after all have ended; pieces that had not begun by then are left out.
+/// Processors of this machine, at most what the environment variables that limit BLAS allow.
+inline Index num_threads() {
+  Index result = std::max<Index>(1, std::thread::hardware_concurrency());
+  for (const char* const variable : {"OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"}) {
+    const char* const text = std::getenv(variable);
+    const Index limit = text != nullptr ? std::strtol(text, nullptr, 10) : 0;
+    if (limit > 0) result = std::min(result, limit);
+  }
+  return result;
+}
+
+/// Calls work(i) for every i < count on at most `threads` threads, including this one. If a call throws, the calls that
+/// have not started are skipped, and the exception is rethrown here once all threads have ended.
 template <class Work>
 void parallel_for(Index count, Index threads, const Work& work) {
   std::atomic<Index> next{0};
@@ -38,8 +49,8 @@ void parallel_for(Index count, Index threads, const Work& work) {
   for (Index i = 0; i < others; ++i) {
     try {
       helpers.emplace_back(take_pieces);
-    } catch (const std::system_error&) {
-      break;  // the system has no more of them: those that there are do it all
+    } catch (const std::exception&) {  // no thread or no memory left: the running threads do the rest
+      break;
     }
   }
   take_pieces();
@@ -47,8 +58,7 @@ void parallel_for(Index count, Index threads, const Work& work) {
   if (failure) std::rethrow_exception(failure);
 }
 
-/// Returns once condition() holds, which another thread sees to soon. Where there are more threads than processors that
-/// other one may need this processor.
+/// Waits until condition() holds. Spins at first, then yields: the thread that is waited for may need this processor.
 template <class Condition>
 void wait_until(const Condition& condition) {
   constexpr int kLooks = 1000;
@@ -63,8 +73,8 @@ void wait_until(const Condition& condition) {
   }
 }
 
-/// work(phase, i) for every i below counts[phase], phase by phase: none begins before the last of the phase before has
-/// ended. The threads stay from phase to phase, which may be too short to start them anew. work must not throw.
+/// Calls work(phase, i) for every i < counts[phase]. A phase starts when all calls of the previous one have returned.
+/// The same threads run all phases, since a phase may take less time than starting a thread. work must not throw.
 template <class Work>
 void parallel_phases(const std::vector<Index>& counts, Index threads, const Work& work) {
   const Index pieces = std::accumulate(counts.begin(), counts.end(), Index{0});
@@ -74,7 +84,7 @@ void parallel_phases(const std::vector<Index>& counts, Index threads, const Work
     Index first = 0;
     for (std::size_t phase = 0; phase < counts.size(); ++phase) {
       const Index last = first + counts[phase];
-      // No piece is taken before it may begin: the others need not wait for a thread that has no processor just then.
+      // Take no piece before it can start: a thread that was descheduled meanwhile would hold up the others.
       wait_until([&] { return done.load(std::memory_order_acquire) >= first; });
       for (Index piece = next; piece < last; piece = next) {
         if (!next.compare_exchange_strong(piece, piece + 1)) continue;

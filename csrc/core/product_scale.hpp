@@ -1,4 +1,4 @@
-// By how much rows are multiplied before their products are taken in low precision.
+// Scaling of rows before products in low precision.
 #pragma once
 
 #include <algorithm>
@@ -10,8 +10,8 @@
 
 namespace fidfast {
 
-/// For rows no further than `farthest` from their origin: so that products stay within T's range, and are exact for
-/// integers, whose every partial sum is below 2^30.
+/// Factor for rows with norms up to `farthest`, such that products do not overflow in T. For integers, every partial
+/// sum stays below 2^30, so products are exact.
 template <class T>
 double product_scale(Index dim, double farthest) {
   if (farthest == 0) return 1.0;

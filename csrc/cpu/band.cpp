@@ -1,5 +1,5 @@
-// From a symmetric matrix to a band: the first stage of two. It works on tiles of kBand rows and columns, each of which
-// lies in one piece, and nearly all of its work is products of tiles.
+// First stage of tridiagonalization: reduces a symmetric matrix to a band matrix. Works on contiguous tiles of kBand
+// rows and columns; nearly all of the work is products of tiles.
 #include "cpu/band.hpp"
 
 #ifdef FIDFAST_WIDE
@@ -19,10 +19,9 @@ using M = Matrix<Cpu>;
 
 FIDFAST_WIDE_BEGIN
 
-constexpr Index kTile = kBand * kBand;  // numbers in a tile, row by row
+constexpr Index kTile = kBand * kBand;  // elements of a tile, row-major
 
-/// c += op(a) b for three tiles: a itself for kDown = kBand and kAlong = 1, its transpose for kDown = 1 and kAlong =
-/// kBand.
+/// c += op(a) b for tiles: op(a) is a for kDown = kBand and kAlong = 1, and a^T for kDown = 1 and kAlong = kBand.
 template <Index kDown, Index kAlong>
 inline void add_product_of(const double* a, const double* b, double* c) {
   for (Index i = 0; i < kBand; i += 4, c += 4 * kBand, a += 4 * kDown) {
@@ -44,26 +43,26 @@ inline void add_product_of(const double* a, const double* b, double* c) {
   }
 }
 
-/// c += a b for three tiles.
+/// c += a b.
 void add_product(const double* a, const double* b, double* c) { add_product_of<kBand, 1>(a, b, c); }
 
 /// c += a^T b.
 void add_transposed_product(const double* a, const double* b, double* c) { add_product_of<1, kBand>(a, b, c); }
 
-/// to = factor from^T for two tiles.
+/// to = factor from^T.
 void transpose(double factor, const double* from, double* to) {
   for (Index i = 0; i < kBand; ++i) {
     for (Index j = 0; j < kBand; ++j) to[j * kBand + i] = factor * from[i * kBand + j];
   }
 }
 
-/// Q R of a panel of m rows, kBand numbers each, by Householder's reflectors: Q = I - V T V^T with V, below its unit
-/// diagonal, in the panel's place, and tiles for T and R^T. Each column is one pass over the panel: the last reflector
-/// is applied, and what is left of the next column multiplied by all others; those before it give T.
+/// QR factorisation of a panel of m rows of kBand numbers by Householder reflectors: Q = I - V T V^T. V replaces the
+/// panel; T and R^T are tiles. Each column takes one pass over the panel, which applies the last reflector and computes
+/// the products of the next column with all others; those with earlier columns give T.
 void factor_panel(double* panel, Index m, double* t, double* r_transposed) {
   std::fill_n(t, kTile, 0.0);
   std::fill_n(r_transposed, kTile, 0.0);
-  Block products = Block::zero();  // of the column below its diagonal with all columns
+  Block products = Block::zero();  // of the column, below its diagonal, with all columns
   for (Index i = 1; i < m; ++i) products.add(panel[i * kBand], Block::load(panel + i * kBand));
   for (Index c = 0; c < kBand; ++c) {
     double* const top = panel + c * kBand;
@@ -75,11 +74,11 @@ void factor_panel(double* panel, Index m, double* t, double* r_transposed) {
     const double beta = clear ? alpha : -std::copysign(std::sqrt(alpha * alpha + squares), alpha);
     const double scale = clear ? 0 : 1 / (alpha - beta);
     const double tau = clear ? 0 : (beta - alpha) / beta;
-    // Column c becomes v = (1, scale x); of those after it, change v^T is subtracted.
+    // Column c becomes v = (1, scale x); change_q v is added to each column q > c.
     double keep[kBand];
     double change[kBand];
     for (Index q = 0; q < kBand; ++q) {
-      sums[q] = top[q] + scale * sums[q];  // the column q times v
+      sums[q] = top[q] + scale * sums[q];  // column q times v
       keep[q] = q == c ? 0 : 1;
       change[q] = q < c ? 0 : q == c ? 1 : -tau * sums[q];
     }
@@ -110,13 +109,13 @@ void factor_panel(double* panel, Index m, double* t, double* r_transposed) {
 
 FIDFAST_WIDE_END
 
-/// Has a tile on its way to the second cache while another one is at work.
+/// Prefetches a tile to the second-level cache.
 void fetch(const double* tile) {
   for (Index i = 0; i < kTile; i += 8) __builtin_prefetch(tile + i, 0, 2);
 }
 
-/// What stands on and above the diagonal of the matrix, in tiles, a row of tiles after the other; and two panels and
-/// what is needed for them, tiles one below the other.
+/// Stores the upper triangle of the matrix in tiles, one row of tiles after the other, and two panels as columns of
+/// tiles.
 class BandReduction {
  public:
   BandReduction(const M& a, Index threads) : a_(a), threads_(threads) {}
@@ -125,7 +124,7 @@ class BandReduction {
 
  private:
   using Tiles = Vector<Cpu>;
-  /// The reflectors of a panel.
+  /// Reflectors of a panel.
   struct Panel {
     Tiles v;
     std::array<double, kTile> t;
@@ -147,23 +146,22 @@ class BandReduction {
 
   const M& a_;
   Index threads_;
-  Index tiles_ = (a_.rows() + kBand - 1) / kBand;  // in a row; past the end of the matrix they hold zeros
+  Index tiles_ = (a_.rows() + kBand - 1) / kBand;  // in a row; padded with zeros
   Tiles matrix_{tiles_ * (tiles_ + 1) / 2 * kTile};
   std::vector<double> largest_ = std::vector<double>(static_cast<std::size_t>(tiles_));  // of each row of tiles
   double scale_ = 1;
-  // That of the panel k is k % 2: the next is factored while this one is still in use.
+  // Panel k is panels_[k % 2]: the next one is factored while this one is still in use.
   std::array<Panel, 2> panels_{Panel{Tiles(tiles_ * kTile), {}}, Panel{Tiles(tiles_ * kTile), {}}};
   Tiles w_{tiles_ * kTile};
-  Tiles minus_vt_{tiles_ * kTile};  // each tile of V, negated and transposed
+  Tiles minus_vt_{tiles_ * kTile};  // tiles of -V^T
   Tiles minus_wt_{tiles_ * kTile};
-  Tiles partial_{tiles_ * kTile};  // each row's share of V^T W
+  Tiles partial_{tiles_ * kTile};  // contribution of each row of tiles to V^T W
   std::array<double, kTile> correction_{};
 };
 
-/// The panel k is the columns [k kBand, (k + 1) kBand) of the matrix, below the tile on the diagonal; in rows, the
-/// tiles (k, k + 1), (k, k + 2) and so on. It loses what stands below the band by Q = I - V T V^T, which then acts on
-/// the rest A of the matrix from both sides: with W0 = A V T and W = W0 - V (T^T V^T W0) / 2,
-/// Q^T A Q = A - V W^T - W V^T.
+/// Panel k is the columns [k kBand, (k + 1) kBand) below the diagonal tile; by symmetry, the tiles (k, k + 1), (k, k +
+/// 2) and so on. Q = I - V T V^T eliminates what is below the band. The remaining matrix A becomes Q^T A Q = A - V W^T
+/// - W V^T with W = W0 - V (T^T V^T W0) / 2 and W0 = A V T.
 Band BandReduction::run() {
   const Index panels = tiles_ - 1;
   std::vector<Index> counts = {tiles_, 1};
@@ -188,7 +186,7 @@ Band BandReduction::run() {
         return finish_product(k, row);
       default:
         update_row(k, row);
-        // The first row is all that the next panel waits for; the others need not wait for the panel.
+        // The next panel depends on the first row only, so it is factored while the other rows are updated.
         if (i == 0) factor(k + 1);
     }
   });
@@ -222,7 +220,7 @@ void BandReduction::scale() {
   for (Index i = 0; i < matrix_.size(); ++i) matrix_.data()[i] *= scale_;
 }
 
-/// Its R^T is what the panel leaves in the matrix, a tile above the diagonal.
+/// R^T replaces the first tile of the panel in the matrix.
 void BandReduction::factor(Index k) {
   if (k + 1 >= tiles_) return;
   Panel& panel = panels_[k % 2];
@@ -230,7 +228,7 @@ void BandReduction::factor(Index k) {
   factor_panel(tile_of(panel.v, k + 1), (tiles_ - k - 1) * kBand, panel.t.data(), tile(k, k + 1));
 }
 
-/// A row of tiles of W0, its share of V^T W0, and V as update_row needs it.
+/// Computes a row of tiles of W0, its contribution to V^T W0, and -V^T for update_row().
 void BandReduction::multiply(Index k, Index row) {
   Panel& panel = panels_[k % 2];
   std::array<double, kTile> product{};
@@ -252,7 +250,7 @@ void BandReduction::multiply(Index k, Index row) {
   transpose(-1.0, v, tile_of(minus_vt_, row));
 }
 
-/// -T^T V^T W0 / 2.
+/// Computes -T^T V^T W0 / 2.
 void BandReduction::sum_products(Index k) {
   std::array<double, kTile> sum{};
   for (Index row = k + 1; row < tiles_; ++row) {
@@ -263,14 +261,14 @@ void BandReduction::sum_products(Index k) {
   add_transposed_product(panels_[k % 2].t.data(), sum.data(), correction_.data());
 }
 
-/// A row of tiles of W.
+/// Computes a row of tiles of W.
 void BandReduction::finish_product(Index k, Index row) {
   double* const w = tile_of(w_, row);
   add_product(tile_of(panels_[k % 2].v, row), correction_.data(), w);
   transpose(-1.0, w, tile_of(minus_wt_, row));
 }
 
-/// A row of tiles of A - V W^T - W V^T.
+/// Computes a row of tiles of A - V W^T - W V^T.
 void BandReduction::update_row(Index k, Index row) {
   const double* const v = tile_of(panels_[k % 2].v, row);
   const double* const w = tile_of(w_, row);

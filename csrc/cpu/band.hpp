@@ -1,4 +1,4 @@
-// The two stages by which a symmetric matrix loses all but three diagonals.
+// The two stages of tridiagonalization; see cpu/tridiagonal.cpp.
 #pragma once
 
 #include "cpu/device.hpp"
@@ -8,19 +8,19 @@
 
 namespace fidfast {
 
-constexpr Index kBandHeight = 2 * kBand;  // of a column of the band and of the bulge that runs along it
+constexpr Index kBandHeight = 2 * kBand;  // of a column of the band, including the bulge below it
 
-/// A band matrix as (kBandHeight, n + 2 kBand) numbers: column j holds a_ij at i - j, and those from n on are zero. So
-/// every block of the matrix along the band is whole; its columns lie kBandHeight - 1 apart.
+/// A band matrix in (kBandHeight, n + 2 kBand) numbers: element i - j of column j is a_ij; columns from n on are zero.
+/// So every block along the band can be accessed, with columns kBandHeight - 1 apart.
 struct Band {
   Matrix<Cpu> columns;
-  double scale;  // by which the numbers are multiplied, a power of two: their squares are numbers too
+  double scale;  // power of 2 by which the matrix is multiplied, so that squares do not overflow or underflow
 };
 
-/// The first stage: the band matrix similar to a (n, n), of which the lower triangle is read.
+/// First stage: a band matrix similar to a (n, n), whose lower triangle is read.
 Band reduce_to_band(const Matrix<Cpu>& a, Index threads);
 
-/// The second stage, in place: what it leaves in the first two rows of `band` is the tridiagonal matrix.
+/// Second stage, in place: the first two rows of `band` become the tridiagonal matrix.
 void chase_bulges(Matrix<Cpu>& band, Index threads);
 
 }  // namespace fidfast

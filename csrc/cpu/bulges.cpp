@@ -1,4 +1,4 @@
-// From a band to three diagonals: the second stage of two.
+// Second stage of tridiagonalization: reduces a band matrix to a tridiagonal one by bulge chasing.
 #include "cpu/wide_blocks.hpp"
 
 #ifdef FIDFAST_WIDE
@@ -23,11 +23,11 @@ constexpr Index kStride = kBandHeight - 1;  // between the columns of a block of
 /// I - tau v v^T, v[0] = 1.
 struct Reflector {
   Block v;
-  double values[kBand];  // v again, number by number
+  double values[kBand];  // v as an array
   double tau = 0;
 };
 
-/// The reflector that carries x (kBand) to (beta, 0, ..., 0), which replaces it.
+/// The reflector that maps x (kBand) to (beta, 0, ..., 0), which replaces x.
 inline Reflector reflect(double* x) {
   Reflector result;
   const double alpha = x[0];
@@ -45,7 +45,7 @@ inline Reflector reflect(double* x) {
   return result;
 }
 
-/// Row c is 1 from column c on, 0 before: what of a column belongs to the lower triangle.
+/// rows[c] masks the lower triangle in column c: 1 from row c on, 0 before.
 struct LowerTriangle {
   double rows[kBand][kBand];
 };
@@ -58,8 +58,8 @@ constexpr LowerTriangle lower_triangle() {
 }
 constexpr LowerTriangle kLower = lower_triangle();
 
-/// d <- H d H for the lower triangle of a diagonal block; columns lie `stride` apart. What stands in memory where the
-/// upper triangle would be belongs to other columns of the band: it is read as zero, and written as it was.
+/// d <- H d H for the lower triangle of a diagonal block; columns are `stride` apart. The memory of the upper triangle
+/// belongs to other columns of the band, so it is masked in loads and stored unchanged.
 inline void reflect_both_sides(double* d, Index stride, const Reflector& h) {
   Block w = Block::zero();
   double of_rows[kBand];
@@ -83,7 +83,7 @@ inline void reflect_both_sides(double* d, Index stride, const Reflector& h) {
   }
 }
 
-/// b <- G b H for the block below the diagonal, with G the reflector that clears its first column; returns G.
+/// b <- G b H for the block below the diagonal, where G is the reflector that clears its first column. Returns G.
 inline Reflector chase(double* b, Index stride, const Reflector& h) {
   Block even = Block::zero();
   Block odd = Block::zero();
@@ -107,17 +107,16 @@ inline Reflector chase(double* b, Index stride, const Reflector& h) {
   return g;
 }
 
-/// One sweep: column j loses what stands below its second element, and the bulge that this leaves is chased along the
-/// band, a block at each step.
+/// One sweep: clears column j below its second element and chases the resulting bulge along the band, one block a step.
 class Sweep {
  public:
   Sweep() = default;
   Sweep(double* band, Index n, Index j) : band_(band), n_(n), row_(j + 1), h_(reflect(band + 1 + j * kBandHeight)) {}
 
-  /// Whether a bulge is left: not where nothing was cleared, or the matrix ends.
+  /// Whether there is still a bulge to chase.
   bool goes_on() const { return row_ < n_ && h_.tau != 0; }
 
-  /// Reads and writes the columns [row, row + kBand) of the band, and no others.
+  /// Accesses only the columns [row, row + kBand) of the band.
   void step() {
     double* const block = band_ + row_ * kBandHeight;
     reflect_both_sides(block, kStride, h_);
@@ -134,23 +133,21 @@ class Sweep {
 
 FIDFAST_WIDE_END
 
-/// Sweeps that one thread runs side by side, each a step behind the one before: the columns that one has left are the
-/// next one's, and still in the cache.
+/// Sweeps that one thread interleaves, each one step behind the one before, so that it finds its columns in the cache.
 constexpr Index kGroup = 8;
 constexpr Index kAllSteps = std::numeric_limits<Index>::max();
 
 }  // namespace
 
-// Step s of sweep j has the columns [c, c + kBand) with c = j + 1 + s kBand, in which it reads and writes. Of the sweep
-// before it these are columns of the steps s and s + 1, whose first are c - 1 and c - 1 + kBand; reflect() at its
-// beginning has column j, which is of step 0. So it may be done once step s + 1 of sweep j - 1 has been. As that waited
-// for the sweep j - 2, and so on, this is all that it needs, and every number comes out as if the sweeps had run one
-// after the other.
+// Step s of sweep j accesses the columns [c, c + kBand) with c = j + 1 + s kBand. In sweep j - 1 these columns belong
+// to the steps s and s + 1, which begin at c - 1 and c - 1 + kBand; the initial reflect() accesses column j, which
+// belongs to step 0. So step s may run once step s + 1 of sweep j - 1 is done. That step has waited for sweep j - 2 in
+// the same way, and so on. The results are bit for bit those of sequential sweeps.
 void chase_bulges(Matrix<Cpu>& band, Index threads) {
   const Index n = band.cols() - 2 * kBand;
   const Index sweeps = std::max<Index>(0, n - 2);
   const Index groups = (sweeps + kGroup - 1) / kGroup;
-  // The steps that the last sweep of each group has done, and with it all before.
+  // Number of steps that the last sweep of each group, and so all sweeps before it, have done.
   std::vector<std::atomic<Index>> done(static_cast<std::size_t>(groups));
   parallel_for(groups, threads, [&](Index group) noexcept {
     const Index first = group * kGroup;
@@ -163,7 +160,7 @@ void chase_bulges(Matrix<Cpu>& band, Index threads) {
     std::atomic<Index>& mine = done[static_cast<std::size_t>(group)];
     Sweep running[kGroup];
     bool any = true;
-    for (Index time = 0; any; ++time) {  // at which the sweep k of the group does step time - k
+    for (Index time = 0; any; ++time) {  // sweep k of the group does step time - k
       wait_for_step(time + 1);
       any = time + 1 < size;
       for (Index k = 0; k < std::min(size, time + 1); ++k) {

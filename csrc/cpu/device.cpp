@@ -20,8 +20,8 @@ void* Cpu::allocate(std::size_t bytes) {
   if (bytes == 0) return nullptr;
   void* const memory = ::operator new(bytes, kAlignment);
 #ifdef __linux__
-  // A matrix of dim 2048 is 8,192 small pages, whose first touch takes longer than copying it, or 16 huge ones. Advice
-  // that the kernel does not take costs nothing.
+  // Request huge pages: a matrix of dim 2048 has 8,192 small pages, whose first touch takes longer than copying the
+  // matrix, or 16 huge ones.
   const auto address = reinterpret_cast<std::size_t>(memory);
   const std::size_t first = (address + kHugePage - 1) / kHugePage * kHugePage;
   const std::size_t last = (address + bytes) / kHugePage * kHugePage;

@@ -1,36 +1,34 @@
-// The host as a device: its memory. The verbs of core/linalg.hpp are specialised for it in rows.cpp, elements.cpp and
-// linalg.cpp.
+// The CPU as a Device. The other .cpp files specialise the operations of core/backend.hpp for it.
 #pragma once
 
 #include <cstddef>
 
+#include "core/backend.hpp"
 #include "core/frechet.hpp"
 #include "core/gaussian.hpp"
-#include "core/kernel.hpp"
-#include "core/linalg.hpp"
-#include "core/manifold.hpp"
-#include "core/moments.hpp"
+#include "core/kernel/kernel.hpp"
+#include "core/moments/moments.hpp"
+#include "core/neighbours/manifold.hpp"
 
 namespace fidfast {
 
 struct Cpu {
-  struct Place {};
-  static Place here() { return {}; }
+  static int current_device() { return 0; }
 
   static constexpr bool kAsynchronous = false;
   static constexpr bool kFloatProducts = true;
   static bool multiplies_in_float(bool) { return true; }
 
-  /// Throws std::bad_alloc. Aligned for the widest vectors.
+  /// Aligned for the widest vectors. Throws std::bad_alloc.
   static void* allocate(std::size_t bytes);
   static void release(void* memory) noexcept;
   static void copy(void* to, const void* from, std::size_t bytes);
   static void clear(void* to, std::size_t bytes);
   static void from_host(void* to, const void* from, std::size_t bytes) { copy(to, from, bytes); }
   static void to_host(void* to, const void* from, std::size_t bytes) { copy(to, from, bytes); }
-  static void finish() {}
+  static void synchronize() {}
 
-  /// A host looks at a batch before it takes it.
+  /// Checks a batch before it is added.
   struct Watch {
     struct Watched {};
     template <class S>

@@ -1,4 +1,4 @@
-// The verbs on vectors and on the elements of matrices: plain loops.
+// Elementwise MatrixOps.
 #include <algorithm>
 #include <cmath>
 #include <vector>
@@ -12,7 +12,7 @@ namespace {
 using M = Matrix<Cpu>;
 using V = Vector<Cpu>;
 
-/// work(i, j) for every i > j, in tiles that fit the cache on both sides of the diagonal.
+/// Calls work(i, j) for every i > j, in tiles, so that (i, j) and (j, i) are both in the cache.
 template <class Work>
 void for_each_below_diagonal(Index n, Work work) {
   constexpr Index kTile = 32;
@@ -30,19 +30,19 @@ void for_each_below_diagonal(Index n, Work work) {
 // Vectors and means -------------------------------------------------------------------------------------------
 
 template <>
-void Linalg<Cpu>::difference(const Mean<Cpu>& to, const Mean<Cpu>& from, V& d) {
+void MatrixOps<Cpu>::difference(const Mean<Cpu>& to, const Mean<Cpu>& from, V& d) {
   for (Index j = 0; j < d.rows(); ++j) {
     d.data()[j] = (to.high.data()[j] - from.high.data()[j]) + (to.low.data()[j] - from.low.data()[j]);
   }
 }
 
 template <>
-void Linalg<Cpu>::advance(Mean<Cpu>& mean, double weight, const V& d) {
+void MatrixOps<Cpu>::advance(Mean<Cpu>& mean, double weight, const V& d) {
   for (Index j = 0; j < d.rows(); ++j) {
     double& high = mean.high.data()[j];
     double& low = mean.low.data()[j];
     const double step = low + weight * d.data()[j];
-    // high + step as an exact sum (Knuth), so that nothing of the step is lost beside a large mean.
+    // high + step as an exact sum (Knuth).
     const double sum = high + step;
     const double shadow = sum - high;
     low = (high - (sum - shadow)) + (step - shadow);
@@ -51,7 +51,7 @@ void Linalg<Cpu>::advance(Mean<Cpu>& mean, double weight, const V& d) {
 }
 
 template <>
-double Linalg<Cpu>::squared_distance(const V& a, const V& b) {
+double MatrixOps<Cpu>::squared_distance(const V& a, const V& b) {
   double sum = 0;
   for (Index j = 0; j < a.rows(); ++j) {
     const double d = a.data()[j] - b.data()[j];
@@ -63,7 +63,7 @@ double Linalg<Cpu>::squared_distance(const V& a, const V& b) {
 // Element by element ------------------------------------------------------------------------------------------
 
 template <>
-void Linalg<Cpu>::add_symmetric(M& a, double alpha, const M& b, double beta, const V& d) {
+void MatrixOps<Cpu>::add_symmetric(M& a, double alpha, const M& b, double beta, const V& d) {
   for (Index j = 0; j < a.cols(); ++j) {
     double* const column = a.column(j);
     const double* const other = b.column(j);
@@ -73,12 +73,12 @@ void Linalg<Cpu>::add_symmetric(M& a, double alpha, const M& b, double beta, con
 }
 
 template <>
-void Linalg<Cpu>::scale(M& a, double alpha) {
+void MatrixOps<Cpu>::scale(M& a, double alpha) {
   std::for_each(a.data(), a.data() + a.size(), [alpha](double& value) { value *= alpha; });
 }
 
 template <>
-Asymmetry Linalg<Cpu>::symmetrize(M& a) {
+Asymmetry MatrixOps<Cpu>::symmetrize(M& a) {
   Asymmetry worst;
   for_each_below_diagonal(a.rows(), [&](Index i, Index j) {
     double& lower = a.column(j)[i];
@@ -91,20 +91,20 @@ Asymmetry Linalg<Cpu>::symmetrize(M& a) {
 }
 
 template <>
-void Linalg<Cpu>::finish(M& a, double alpha) {
+void MatrixOps<Cpu>::mirror_lower(M& a, double alpha) {
   if (alpha != 1) scale(a, alpha);
   for_each_below_diagonal(a.rows(), [&](Index i, Index j) { a.column(i)[j] = a.column(j)[i]; });
 }
 
 template <>
-std::vector<double> Linalg<Cpu>::diagonal(const M& a) {
+std::vector<double> MatrixOps<Cpu>::diagonal(const M& a) {
   std::vector<double> result(static_cast<std::size_t>(a.cols()));
   for (Index j = 0; j < a.cols(); ++j) result[static_cast<std::size_t>(j)] = a.column(j)[j];
   return result;
 }
 
 template <>
-std::vector<bool> Linalg<Cpu>::nonzero_columns(const M& a) {
+std::vector<bool> MatrixOps<Cpu>::nonzero_columns(const M& a) {
   std::vector<bool> result(static_cast<std::size_t>(a.cols()));
   for (Index j = 0; j < a.cols(); ++j) {
     const double* const column = a.column(j);
@@ -114,7 +114,7 @@ std::vector<bool> Linalg<Cpu>::nonzero_columns(const M& a) {
 }
 
 template <>
-double Linalg<Cpu>::squared_norm(const M& a) {
+double MatrixOps<Cpu>::squared_norm(const M& a) {
   double sum = 0;
   for (Index j = 0; j < a.cols(); ++j) {
     double of_column = 0;
@@ -125,7 +125,7 @@ double Linalg<Cpu>::squared_norm(const M& a) {
 }
 
 template <>
-double Linalg<Cpu>::trace_of_product(const M& a, const M& b) {
+double MatrixOps<Cpu>::trace_of_product(const M& a, const M& b) {
   double sum = 0;
   for (Index j = 0; j < a.cols(); ++j) {
     const double* const of_a = a.column(j);
@@ -138,12 +138,12 @@ double Linalg<Cpu>::trace_of_product(const M& a, const M& b) {
 }
 
 template <>
-double Linalg<Cpu>::largest(const M& a) {
+double MatrixOps<Cpu>::max_magnitude(const M& a) {
   double result = 0;
   for (Index j = 0; j < a.cols(); ++j) {
     for (Index i = j; i < a.rows(); ++i) {
       const double magnitude = std::abs(a.column(j)[i]);
-      if (std::isnan(magnitude)) return magnitude;  // the largest of all
+      if (std::isnan(magnitude)) return magnitude;  // NaN is the maximum
       result = std::max(result, magnitude);
     }
   }
@@ -151,7 +151,7 @@ double Linalg<Cpu>::largest(const M& a) {
 }
 
 template <>
-M Linalg<Cpu>::submatrix(double alpha, const M& a, const std::vector<Index>& units) {
+M MatrixOps<Cpu>::submatrix(double alpha, const M& a, const std::vector<Index>& units) {
   const Index n = static_cast<Index>(units.size());
   M result(n, n);
   for (Index j = 0; j < n; ++j) {
@@ -163,8 +163,8 @@ M Linalg<Cpu>::submatrix(double alpha, const M& a, const std::vector<Index>& uni
 }
 
 template <>
-M Linalg<Cpu>::scatter_rows(const M& a, Index num_rows, const std::vector<Index>& rows,
-                            const std::vector<double>& scale) {
+M MatrixOps<Cpu>::scatter_rows(const M& a, Index num_rows, const std::vector<Index>& rows,
+                               const std::vector<double>& scale) {
   M result = M::zeros(num_rows, a.cols());
   for (Index j = 0; j < a.cols(); ++j) {
     for (std::size_t i = 0; i < rows.size(); ++i) {
@@ -175,7 +175,7 @@ M Linalg<Cpu>::scatter_rows(const M& a, Index num_rows, const std::vector<Index>
 }
 
 template <>
-M Linalg<Cpu>::gather_rows(const M& a, const std::vector<Index>& rows) {
+M MatrixOps<Cpu>::gather_rows(const M& a, const std::vector<Index>& rows) {
   M result(static_cast<Index>(rows.size()), a.cols());
   for (Index j = 0; j < a.cols(); ++j) {
     for (std::size_t i = 0; i < rows.size(); ++i) result.column(j)[i] = a.column(j)[rows[i]];
@@ -184,7 +184,7 @@ M Linalg<Cpu>::gather_rows(const M& a, const std::vector<Index>& rows) {
 }
 
 template <>
-M Linalg<Cpu>::scaled_columns(const M& a, Index first, const std::vector<double>& scale) {
+M MatrixOps<Cpu>::scaled_columns(const M& a, Index first, const std::vector<double>& scale) {
   M result(a.rows(), static_cast<Index>(scale.size()));
   for (std::size_t j = 0; j < scale.size(); ++j) {
     const double* const from = a.column(first + static_cast<Index>(j));
@@ -195,7 +195,7 @@ M Linalg<Cpu>::scaled_columns(const M& a, Index first, const std::vector<double>
 }
 
 template <>
-void Linalg<Cpu>::scale_both_sides(M& a, const std::vector<double>& scale) {
+void MatrixOps<Cpu>::scale_both_sides(M& a, const std::vector<double>& scale) {
   for (Index j = 0; j < a.cols(); ++j) {
     const double of_column = scale[static_cast<std::size_t>(j)];
     for (Index i = j; i < a.rows(); ++i) a.column(j)[i] *= of_column * scale[static_cast<std::size_t>(i)];
@@ -203,7 +203,7 @@ void Linalg<Cpu>::scale_both_sides(M& a, const std::vector<double>& scale) {
 }
 
 template <>
-M Linalg<Cpu>::drop_mean_direction(M rows, const Mean<Cpu>& mean) {
+M MatrixOps<Cpu>::drop_mean_direction(M rows, const Mean<Cpu>& mean) {
   const Index dim = rows.rows();
   const Index n = rows.cols();
   V sum = V::zeros(dim);
@@ -214,8 +214,8 @@ M Linalg<Cpu>::drop_mean_direction(M rows, const Mean<Cpu>& mean) {
       sum.data()[j] += row[j];
     }
   }
-  // The Householder reflection that carries (1, ..., 1) / sqrt(n) to -(1, 0, ..., 0) keeps the sum of the rows'
-  // outer products; in it the first row is the sum / sqrt(n), and the others hold the scatter about the mean.
+  // The Householder reflection that maps (1, ..., 1) / sqrt(n) to -(1, 0, ..., 0) preserves the sum of outer products.
+  // After it the first row is -sum / sqrt(n), and the others have the scatter about the mean.
   const double root = std::sqrt(static_cast<double>(n));
   M result(dim, n - 1);
   for (Index j = 0; j < dim; ++j) {

@@ -1,12 +1,11 @@
-// Products of matrices of 16-bit or 8-bit integers, summed exactly in 32 bits. An AVX-512 VNNI instruction multiplies
-// and adds 32 or 64 pairs at once, twice or four times as many as one for floats, and knows no rounding: what the
-// integers lost when they were made is known for each row, and so is the error of every product.
+// Products of matrices of 16-bit or 8-bit integers, with exact sums in 32 bits. An AVX-512 VNNI instruction multiplies
+// and adds 32 or 64 pairs, twice or four times as many as a float32 instruction, without rounding.
 #include <algorithm>
 #include <cstring>
 #include <vector>
 
+#include "core/parallel.hpp"
 #include "cpu/device.hpp"
-#include "cpu/threads.hpp"
 
 namespace fidfast {
 
@@ -15,7 +14,7 @@ namespace {
 template <class T>
 using Integers = Matrix<Cpu, T>;
 
-/// Which part of c is asked for; more of it may be written.
+/// The part of c to compute; more of it may be written.
 enum class Part { kWhole, kLower };
 
 template <class T>
@@ -34,9 +33,9 @@ void plain_product(const Integers<T>& a, Index m, const Integers<T>& b, Index n,
 bool has_vnni() { return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vnni"); }
 
 constexpr Index kRows = 32;     // of c in registers: two vectors of 16
-constexpr Index kColumns = 12;  // of c in registers; 24 sums, and the rest for what is multiplied
+constexpr Index kColumns = 12;  // of c in registers: 24 vectors of sums; the other registers hold the operands
 
-/// Neighbouring numbers of a column, as the instruction takes them: two of 16 bits, or four of 8.
+/// Adjacent numbers of a column, two of 16 bits or four of 8 bits.
 using Word = std::int32_t;
 
 template <class T>
@@ -47,14 +46,14 @@ Index words_of(Index dim) {
   return (dim + kPerWord<T> - 1) / kPerWord<T>;
 }
 
-/// The columns [first, first + width) word after word, those of all columns side by side; zeros where there is none.
+/// Packs the columns [first, first + count) as (words, width): each word of all columns is contiguous. Pads with zeros.
 template <Index width, class T>
 void pack(const Integers<T>& columns, Index first, Index count, Word* packed) {
   const Index dim = columns.rows();
   const Index whole = dim / kPerWord<T>;
   const Index words = words_of<T>(dim);
   if (count < width || whole < words) std::fill_n(packed, words * width, 0);
-  // A few lines of the cache of every column at a time, so that the packed side is written line by line.
+  // A few cache lines of every column at a time, so that writes to `packed` are sequential.
   constexpr Index kAtOnce = 16;
   for (Index begin = 0; begin < whole; begin += kAtOnce) {
     const Index end = std::min(begin + kAtOnce, whole);
@@ -73,8 +72,8 @@ void pack(const Integers<T>& columns, Index first, Index count, Word* packed) {
   }
 }
 
-/// The instruction for bytes takes those of a without sign: each is raised by this, and the sums begin with what that
-/// adds to them, taken away. Sums may wrap around on the way; the last one fits.
+/// The instruction for 8-bit integers needs unsigned numbers in a: kRaise is added to each, and the sums start with
+/// minus what that contributes. Intermediate sums may wrap around, but the final ones fit.
 constexpr std::int32_t kRaise = 128;
 
 void raise(Word* packed, Index count) {
@@ -93,7 +92,7 @@ template <class T>
   if constexpr (sizeof(T) == 1) return __builtin_ia32_vpdpbusd_v16si(sum, a, b);
 }
 
-/// c (kRows, kColumns), columns ldc apart, = a^T b for packed a and b; the sums of column j begin with start[j].
+/// c = a^T b for packed a and b; c is (kRows, kColumns) with columns ldc apart. Sums of column j start with start[j].
 template <class T>
 void multiply(Index words, const Word* a, const Word* b, const std::int32_t* start, float* c, Index ldc) {
   Lanes upper[kColumns];
@@ -126,7 +125,7 @@ void product_by_vnni(const Integers<T>& a, Index m, const Integers<T>& b, Index 
   const Index panels = (n + kColumns - 1) / kColumns;
   Matrix<Cpu, Word> packed_b(words * kColumns, panels);
   std::vector<std::int32_t> starts(static_cast<std::size_t>(panels * kColumns), 0);
-  in_threads(panels, [&](Index panel) {
+  parallel_for(panels, num_threads(), [&](Index panel) {
     const Index first = panel * kColumns;
     const Index columns = std::min(kColumns, n - first);
     pack<kColumns>(b, first, columns, packed_b.column(panel));
@@ -136,7 +135,7 @@ void product_by_vnni(const Integers<T>& a, Index m, const Integers<T>& b, Index 
       starts[static_cast<std::size_t>(j)] = -kRaise * sum;
     }
   });
-  in_threads((m + kRows - 1) / kRows, [&](Index piece) {
+  parallel_for((m + kRows - 1) / kRows, num_threads(), [&](Index piece) {
     const Index i = piece * kRows;
     const Index rows = std::min(kRows, m - i);
     Matrix<Cpu, Word> packed_a(words * kRows, 1);
@@ -184,20 +183,20 @@ void product(const Integers<T>& a, Index m, const Integers<T>& b, Index n, Matri
 }  // namespace
 
 template <>
-bool RowVerbs<Cpu>::has_integer_products() {
+bool RowOps<Cpu>::has_integer_products() {
   static const bool result = has_vnni();
   return result;
 }
 
-#define FIDFAST_INTEGER(T)                                                                         \
-  template <>                                                                                      \
-  void RowVerbs<Cpu>::cross_products(const Integers<T>& a, Index m, const Integers<T>& b, Index n, \
-                                     Matrix<Cpu, float>& c) {                                      \
-    product(a, m, b, n, c, Part::kWhole);                                                          \
-  }                                                                                                \
-  template <>                                                                                      \
-  void RowVerbs<Cpu>::own_products(const Integers<T>& a, Index n, Matrix<Cpu, float>& c) {         \
-    product(a, n, a, n, c, Part::kLower);                                                          \
+#define FIDFAST_INTEGER(T)                                                                       \
+  template <>                                                                                    \
+  void RowOps<Cpu>::cross_products(const Integers<T>& a, Index m, const Integers<T>& b, Index n, \
+                                   Matrix<Cpu, float>& c) {                                      \
+    product(a, m, b, n, c, Part::kWhole);                                                        \
+  }                                                                                              \
+  template <>                                                                                    \
+  void RowOps<Cpu>::own_products(const Integers<T>& a, Index n, Matrix<Cpu, float>& c) {         \
+    product(a, n, a, n, c, Part::kLower);                                                        \
   }
 
 FIDFAST_INTEGER(std::int8_t)

@@ -1,4 +1,4 @@
-// The verbs on rows that are left out: plain loops.
+// RowOps for the jackknife.
 #include <vector>
 
 #include "cpu/device.hpp"
@@ -7,7 +7,7 @@ namespace fidfast {
 
 template <>
 template <class T>
-Matrix<Cpu, T> RowVerbs<Cpu>::rounded(const Matrix<Cpu>& a) {
+Matrix<Cpu, T> RowOps<Cpu>::rounded(const Matrix<Cpu>& a) {
   Matrix<Cpu, T> result(a.rows(), a.cols());
   for (Index i = 0; i < a.size(); ++i) result.data()[i] = static_cast<T>(a.data()[i]);
   return result;
@@ -15,8 +15,8 @@ Matrix<Cpu, T> RowVerbs<Cpu>::rounded(const Matrix<Cpu>& a) {
 
 template <>
 template <class T>
-void RowVerbs<Cpu>::deviations(const Matrix<Cpu, T>& centred, Index n, const Vector<Cpu>& r, const Vector<Cpu>& d,
-                               std::vector<double>& squares, std::vector<double>& products) {
+void RowOps<Cpu>::deviations(const Matrix<Cpu, T>& centred, Index n, const Vector<Cpu>& r, const Vector<Cpu>& d,
+                             std::vector<double>& squares, std::vector<double>& products) {
   squares.assign(static_cast<std::size_t>(n), 0.0);
   products.assign(static_cast<std::size_t>(n), 0.0);
   for (Index i = 0; i < n; ++i) {
@@ -35,7 +35,7 @@ void RowVerbs<Cpu>::deviations(const Matrix<Cpu, T>& centred, Index n, const Vec
 
 template <>
 template <class T>
-void RowVerbs<Cpu>::square_deviations(Matrix<Cpu, T>& a, Index n, const Vector<Cpu, T>& shift) {
+void RowOps<Cpu>::square_deviations(Matrix<Cpu, T>& a, Index n, const Vector<Cpu, T>& shift) {
   for (Index i = 0; i < n; ++i) {
     T* const column = a.column(i);
     for (Index j = 0; j < a.rows(); ++j) {
@@ -47,16 +47,16 @@ void RowVerbs<Cpu>::square_deviations(Matrix<Cpu, T>& a, Index n, const Vector<C
 
 template <>
 template <class T>
-std::vector<double> RowVerbs<Cpu>::on_host(const Matrix<Cpu, T>& a, Index n) {
+std::vector<double> RowOps<Cpu>::on_host(const Matrix<Cpu, T>& a, Index n) {
   return {a.data(), a.data() + a.rows() * n};
 }
 
-#define FIDFAST_JACKKNIFE(T)                                                                                    \
-  template Matrix<Cpu, T> RowVerbs<Cpu>::rounded(const Matrix<Cpu>&);                                           \
-  template void RowVerbs<Cpu>::deviations(const Matrix<Cpu, T>&, Index, const Vector<Cpu>&, const Vector<Cpu>&, \
-                                          std::vector<double>&, std::vector<double>&);                          \
-  template void RowVerbs<Cpu>::square_deviations(Matrix<Cpu, T>&, Index, const Vector<Cpu, T>&);                \
-  template std::vector<double> RowVerbs<Cpu>::on_host(const Matrix<Cpu, T>&, Index);
+#define FIDFAST_JACKKNIFE(T)                                                                                  \
+  template Matrix<Cpu, T> RowOps<Cpu>::rounded(const Matrix<Cpu>&);                                           \
+  template void RowOps<Cpu>::deviations(const Matrix<Cpu, T>&, Index, const Vector<Cpu>&, const Vector<Cpu>&, \
+                                        std::vector<double>&, std::vector<double>&);                          \
+  template void RowOps<Cpu>::square_deviations(Matrix<Cpu, T>&, Index, const Vector<Cpu, T>&);                \
+  template std::vector<double> RowOps<Cpu>::on_host(const Matrix<Cpu, T>&, Index);
 
 FIDFAST_JACKKNIFE(float)
 FIDFAST_JACKKNIFE(double)

@@ -1,12 +1,12 @@
-// Sums of functions of products: one pass over a tile in cache. The loops are compiled for several widths of vectors,
-// of which the processor's own is taken, and their pieces do not depend on the number of threads.
+// RowOps for kernel distances. The loops are compiled for several vector widths, selected at run time. How the work is
+// divided does not depend on the number of threads, so neither do the results.
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <vector>
 
+#include "core/parallel.hpp"
 #include "cpu/device.hpp"
-#include "cpu/threads.hpp"
 #include "cpu/widen.hpp"
 
 namespace fidfast {
@@ -15,7 +15,7 @@ namespace {
 
 #define FIDFAST_INLINE [[gnu::always_inline]] inline
 
-/// sum_q c[q] e^(q + 1), by Horner's rule. The kernels in use have a degree of at most 3.
+/// sum_q c[q] e^(q + 1) by Horner's method, for degrees up to 3: those of common kernels.
 struct Cubic {
   double c[3];
 
@@ -33,19 +33,19 @@ struct AnyDegree {
   }
 };
 
-/// exp(e) - 1 - linear e = 2^n (exp(r) - 1 - r) + (2^n r - linear e) + (2^n - 1) with e = n log 2 + r,
-/// |r| <= log(2) / 2, as the mathematical libraries do it, but without branches, which would keep the compiler from
-/// using vectors. Near 0 the second and third part are exact zeros.
+/// exp(e) - 1 - linear e = 2^n (exp(r) - 1 - r) + (2^n r - linear e) + (2^n - 1) with e = n log 2 + r and
+/// |r| <= log(2) / 2, the usual argument reduction, but without branches, which would prevent vectorization. Near 0 the
+/// second and third terms are exactly 0.
 struct ExpMinusOne {
   double linear;
-  double highest;  // what exceeds it is rounding: 0 where distances may be far above it
+  double highest;  // larger arguments are clipped to it: they are rounding errors
 
   FIDFAST_INLINE double operator()(double e) const {
     constexpr double kLowest = -708;  // exp(-708) is just above the smallest normal number; NaN passes
     constexpr double kPerLog2 = 1.4426950408889634;
     constexpr double kLog2High = 0x1.62e42fee00000p-1;  // 33 bits, so that n kLog2High is exact
     constexpr double kLog2Low = 0x1.a39ef35793c76p-33;
-    constexpr double kRound = 0x1.8p52;  // beside it a double has no fraction, and its last bits are n
+    constexpr double kRound = 0x1.8p52;  // doubles of this size have no fraction, and their last bits are n
     double x = e > highest ? highest : e;
     x = x < kLowest ? kLowest : x;
     const double shifted = x * kPerLog2 + kRound;
@@ -88,7 +88,7 @@ struct Tile {
   bool below_diagonal;
 };
 
-/// What add_function_sums adds, for the rows [top, last) of a tile.
+/// add_function_sums for the rows [top, last) of a tile.
 template <class Function, class T>
 FIDFAST_INLINE TileSquares sum_rows(const Function& f, double linear, const Tile<T>& tile, Index top, Index last) {
   const double weight = tile.weight;
@@ -130,7 +130,7 @@ FIDFAST_INLINE void dots(const double* a, const Matrix<Cpu>& vectors, double* re
   }
 }
 
-// On x86-64 the compiler may assume vectors of 16 bytes only; here are two wider ones, chosen at run time.
+// By default x86-64 code may use 16-byte vectors only; wider ones are selected at run time.
 #if defined(__x86_64__) && defined(__GNUC__)
 #define FIDFAST_WIDTHS 1
 #define FIDFAST_512 [[gnu::target("avx512f,avx512dq,avx512vl,prefer-vector-width=512")]]
@@ -175,14 +175,14 @@ void dots_here(const double* a, const Matrix<Cpu>& vectors, double* results) {
   dots(a, vectors, results);
 }
 
-constexpr Index kRows = 512;  // of a piece: their terms and sums stay in the first cache
+constexpr Index kRows = 512;  // in a piece: their terms and sums stay in the first-level cache
 
 template <class Function, class T>
 TileSquares sum_tile(const Function& f, double linear, const Tile<T>& tile) {
   const Index pieces = (tile.m + kRows - 1) / kRows;
   Matrix<Cpu> column_sums = Matrix<Cpu>::zeros(tile.n, pieces);
   std::vector<TileSquares> squares(static_cast<std::size_t>(pieces));
-  in_threads(pieces, [&](Index piece) {
+  parallel_for(pieces, num_threads(), [&](Index piece) {
     Tile<T> own = tile;
     own.column_sums = column_sums.column(piece);
     const Index top = piece * kRows;
@@ -216,9 +216,9 @@ TileSquares sum_with(const ExponentialLessOne&, double linear, const Tile<T>& ti
 
 template <>
 template <class S>
-void RowVerbs<Cpu>::inner_products(const FeatureView<S>& features, const Vector<Cpu>& origin,
-                                   const Matrix<Cpu>& vectors, Matrix<Cpu>& result) {
-  in_threads((features.n + kRows - 1) / kRows, [&](Index piece) {
+void RowOps<Cpu>::inner_products(const FeatureView<S>& features, const Vector<Cpu>& origin, const Matrix<Cpu>& vectors,
+                                 Matrix<Cpu>& result) {
+  parallel_for((features.n + kRows - 1) / kRows, num_threads(), [&](Index piece) {
     std::vector<double> row(static_cast<std::size_t>(features.dim));
     std::vector<double> products(static_cast<std::size_t>(vectors.cols()));
     for (Index i = piece * kRows; i < std::min((piece + 1) * kRows, features.n); ++i) {
@@ -233,9 +233,9 @@ void RowVerbs<Cpu>::inner_products(const FeatureView<S>& features, const Vector<
 
 template <>
 template <class Function, class T>
-TileSquares RowVerbs<Cpu>::add_function_sums(const Function& f, double linear, double weight,
-                                             const Matrix<Cpu, T>& products, const TileSide<Cpu>& rows,
-                                             const TileSide<Cpu>& columns, bool below_diagonal) {
+TileSquares RowOps<Cpu>::add_function_sums(const Function& f, double linear, double weight,
+                                           const Matrix<Cpu, T>& products, const TileAxis<Cpu>& rows,
+                                           const TileAxis<Cpu>& columns, bool below_diagonal) {
   const Tile<T> tile{products.data(),
                      products.rows(),
                      rows.rows.last - rows.rows.first,
@@ -249,15 +249,15 @@ TileSquares RowVerbs<Cpu>::add_function_sums(const Function& f, double linear, d
   return sum_with(f, linear, tile);
 }
 
-#define FIDFAST_SOURCE(S)                                                                                    \
-  template void RowVerbs<Cpu>::inner_products(const FeatureView<S>&, const Vector<Cpu>&, const Matrix<Cpu>&, \
-                                              Matrix<Cpu>&);
-#define FIDFAST_TARGET(T)                                                                                         \
-  template TileSquares RowVerbs<Cpu>::add_function_sums(const Polynomial&, double, double, const Matrix<Cpu, T>&, \
-                                                        const TileSide<Cpu>&, const TileSide<Cpu>&, bool);        \
-  template TileSquares RowVerbs<Cpu>::add_function_sums(const ExponentialLessOne&, double, double,                \
-                                                        const Matrix<Cpu, T>&, const TileSide<Cpu>&,              \
-                                                        const TileSide<Cpu>&, bool);
+#define FIDFAST_SOURCE(S)                                                                                  \
+  template void RowOps<Cpu>::inner_products(const FeatureView<S>&, const Vector<Cpu>&, const Matrix<Cpu>&, \
+                                            Matrix<Cpu>&);
+#define FIDFAST_TARGET(T)                                                                                       \
+  template TileSquares RowOps<Cpu>::add_function_sums(const Polynomial&, double, double, const Matrix<Cpu, T>&, \
+                                                      const TileAxis<Cpu>&, const TileAxis<Cpu>&, bool);        \
+  template TileSquares RowOps<Cpu>::add_function_sums(const ExponentialLessOne&, double, double,                \
+                                                      const Matrix<Cpu, T>&, const TileAxis<Cpu>&,              \
+                                                      const TileAxis<Cpu>&, bool);
 
 FIDFAST_SOURCE(Float16)
 FIDFAST_SOURCE(BFloat16)

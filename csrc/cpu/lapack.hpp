@@ -1,5 +1,5 @@
-// BLAS and LAPACK, called through pointers found at run time: in SciPy's own library when Python runs us. Nothing is
-// linked, so the process has one BLAS and one thread pool. Its integers may have 32 or 64 bits; both are served.
+// BLAS and LAPACK, called through pointers that are looked up at run time (in SciPy, if called from Python). Nothing is
+// linked, so the process has one BLAS and one thread pool. Its integers may have 32 or 64 bits.
 #pragma once
 
 #include <cstdint>
@@ -12,8 +12,8 @@
 
 namespace fidfast::lapack {
 
-/// The routines in use, with their arguments. Fortran takes everything by address; Int is the width of its integers.
-/// X(module of SciPy that has it, name, arguments)
+/// The routines used: X(SciPy module, name, arguments). Fortran passes all arguments by address; Int is its integer
+/// type.
 #define FIDFAST_ROUTINES(X)                                                                                            \
   X(cython_blas, dgemm,                                                                                                \
     (const char* trans_a, const char* trans_b, const Int* m, const Int* n, const Int* k, const double* alpha,          \
@@ -66,10 +66,10 @@ struct Routines {
   FIDFAST_ROUTINES(FIDFAST_POINTER)
 #undef FIDFAST_POINTER
 
-  /// A size as Fortran takes it.
+  /// Converts a size to Int. Throws InvalidInput if it does not fit.
   static Int size(Index value) {
     if (value > std::numeric_limits<Int>::max()) {
-      throw InvalidInput("a size of " + std::to_string(value) + " does not fit the " + std::to_string(8 * sizeof(Int)) +
+      throw InvalidInput("the size " + std::to_string(value) + " does not fit the " + std::to_string(8 * sizeof(Int)) +
                          "-bit integers of this BLAS");
     }
     return static_cast<Int>(value);
@@ -78,10 +78,10 @@ struct Routines {
 
 enum class IntegerWidth { k32, k64 };
 
-/// The address of a routine, by the SciPy module and the name in FIDFAST_ROUTINES.
+/// Returns the address of a routine in FIDFAST_ROUTINES.
 using Lookup = std::function<void*(const char* module, const char* name)>;
 
-/// Fills the table; to be called once, before any verb.
+/// Fills the table. Call once, before any operation that uses it.
 void load(const Lookup& lookup, IntegerWidth width);
 
 namespace detail {
@@ -90,14 +90,14 @@ extern Routines<std::int64_t> wide;
 extern IntegerWidth width;
 }  // namespace detail
 
-/// work(routines) with the table of the loaded width.
+/// Calls work(routines) with the table of the loaded integer width.
 template <class Work>
 auto with(Work work) {
   if (detail::width == IntegerWidth::k64) return work(detail::wide);
   return work(detail::narrow);
 }
 
-/// Where LAPACK reports a failure to converge.
+/// Throws NumericalFailure if a LAPACK routine has failed.
 template <class Int>
 void require_success(Int info, const char* routine) {
   if (info != 0) throw NumericalFailure(std::string(routine) + " failed with info = " + std::to_string(info));

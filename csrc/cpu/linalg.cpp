@@ -1,4 +1,4 @@
-// The verbs of linear algebra by BLAS and LAPACK.
+// MatrixOps with BLAS and LAPACK.
 #include <algorithm>
 #include <cmath>
 #include <vector>
@@ -47,8 +47,8 @@ void rank_update(double alpha, const M& a, double beta, M& c) {
   });
 }
 
-/// s <- l^T s l in place for n rows and columns that lie `stride` apart, by halves: dsygst does the same in narrow
-/// panels, where products run at half the speed. `memory` holds n^2 / 2 numbers.
+/// s <- l^T s l in place, for n rows and columns that are `stride` apart, by recursive bisection. dsygst works in
+/// narrow panels, whose products run at half the speed. `memory` has n^2 / 2 elements.
 ///
 ///   [a b^T]     [p 0]        [p^T a p + q^T w + w^T q   .        ]
 ///   [b  c ], l: [q r]  gives [r^T (w + c q / 2)         r^T c r  ],  w = b p + c q / 2
@@ -88,7 +88,7 @@ void congruence_of(const Library& lib, Index n, double* s, const double* l, Inde
   congruence_of(lib, lower, c, r, stride, memory);
 }
 
-/// Singular values of a (m, n); with right = true also V^T (min(m, n), n) in vt.
+/// Singular values of a (m, n). If `right`, vt becomes V^T (min(m, n), n).
 std::vector<double> svd(M& a, bool right, M& vt) {
   const Index least = std::min(a.rows(), a.cols());
   std::vector<double> values(static_cast<std::size_t>(least));
@@ -123,17 +123,17 @@ std::vector<double> svd(M& a, bool right, M& vt) {
 // Products ----------------------------------------------------------------------------------------------------
 
 template <>
-M Linalg<Cpu>::transposed_product(const M& a, const M& b) {
+M MatrixOps<Cpu>::transposed_product(const M& a, const M& b) {
   return multiply("T", a, "N", b);
 }
 
 template <>
-M Linalg<Cpu>::product(const M& a, const M& b) {
+M MatrixOps<Cpu>::product(const M& a, const M& b) {
   return multiply("N", a, "N", b);
 }
 
 template <>
-M Linalg<Cpu>::triangular_product(const M& l, M b) {
+M MatrixOps<Cpu>::triangular_product(const M& l, M b) {
   if (b.empty()) return b;
   lapack::with([&](const auto& lib) {
     const auto m = lib.size(b.rows());
@@ -144,26 +144,26 @@ M Linalg<Cpu>::triangular_product(const M& l, M b) {
 }
 
 template <>
-M Linalg<Cpu>::outer_product(const M& a) {
+M MatrixOps<Cpu>::outer_product(const M& a) {
   M c = M::zeros(a.rows(), a.rows());
   rank_update(1.0, a, 0.0, c);
-  finish(c, 1.0);
+  mirror_lower(c, 1.0);
   return c;
 }
 
 template <>
-void Linalg<Cpu>::subtract_outer_product(M& c, const M& a) {
+void MatrixOps<Cpu>::subtract_outer_product(M& c, const M& a) {
   rank_update(-1.0, a, 1.0, c);
 }
 
 template <>
-void Linalg<Cpu>::congruence(M& s, const M& l) {
+void MatrixOps<Cpu>::congruence(M& s, const M& l) {
   V memory(s.size() / 2);
   lapack::with([&](const auto& lib) { congruence_of(lib, s.rows(), s.data(), l.data(), s.rows(), memory.data()); });
 }
 
 template <>
-std::vector<double> Linalg<Cpu>::absolute_product(const M& l, const std::vector<double>& v) {
+std::vector<double> MatrixOps<Cpu>::absolute_product(const M& l, const std::vector<double>& v) {
   std::vector<double> result(v.size());
   for (Index j = 0; j < l.cols(); ++j) {
     double sum = 0;
@@ -174,7 +174,7 @@ std::vector<double> Linalg<Cpu>::absolute_product(const M& l, const std::vector<
 }
 
 template <>
-M Linalg<Cpu>::quadratic_form(const M& s, const M& f) {
+M MatrixOps<Cpu>::quadratic_form(const M& s, const M& f) {
   M sf(f.rows(), f.cols());
   if (sf.empty()) return M(f.cols(), f.cols());
   lapack::with([&](const auto& lib) {
@@ -188,7 +188,7 @@ M Linalg<Cpu>::quadratic_form(const M& s, const M& f) {
 // Factorisations ----------------------------------------------------------------------------------------------
 
 template <>
-bool Linalg<Cpu>::cholesky(M& a) {
+bool MatrixOps<Cpu>::cholesky(M& a) {
   const bool definite = lapack::with([&](const auto& lib) {
     using Int = typename std::decay_t<decltype(lib)>::Int;
     const Int n = lib.size(a.rows());
@@ -201,7 +201,7 @@ bool Linalg<Cpu>::cholesky(M& a) {
 }
 
 template <>
-Index Linalg<Cpu>::pivoted_cholesky(M& a, double tolerance, std::vector<Index>& order) {
+Index MatrixOps<Cpu>::pivoted_cholesky(M& a, double tolerance, std::vector<Index>& order) {
   const Index result = lapack::with([&](const auto& lib) {
     using Int = typename std::decay_t<decltype(lib)>::Int;
     const Int n = lib.size(a.rows());
@@ -219,14 +219,14 @@ Index Linalg<Cpu>::pivoted_cholesky(M& a, double tolerance, std::vector<Index>& 
 }
 
 template <>
-double Linalg<Cpu>::inverse_norm(const M& l, Index rank) {
+double MatrixOps<Cpu>::inverse_norm(const M& l, Index rank) {
   return lapack::with([&](const auto& lib) {
     using Int = typename std::decay_t<decltype(lib)>::Int;
     const Int n = lib.size(rank);
     const Int lda = lib.size(l.rows());
     V work(3 * rank);
     std::vector<Int> iwork(static_cast<std::size_t>(rank));
-    const double norm = 1.0;  // so that the reciprocal condition is the reciprocal of the inverse's norm
+    const double norm = 1.0;  // so that rcond is the reciprocal of the norm of the inverse
     double rcond = 0;
     Int info = 0;
     lib.dpocon("L", &n, l.data(), &lda, &norm, &rcond, work.data(), iwork.data(), &info);
@@ -236,7 +236,7 @@ double Linalg<Cpu>::inverse_norm(const M& l, Index rank) {
 }
 
 template <>
-std::vector<double> Linalg<Cpu>::eigenvalues(M& a) {
+std::vector<double> MatrixOps<Cpu>::eigenvalues(M& a) {
   std::vector<double> values(static_cast<std::size_t>(a.rows()));
   if (values.empty()) return values;
   V off_diagonal(a.rows());
@@ -252,7 +252,7 @@ std::vector<double> Linalg<Cpu>::eigenvalues(M& a) {
 }
 
 template <>
-std::vector<double> Linalg<Cpu>::eigenvectors(M& a) {
+std::vector<double> MatrixOps<Cpu>::eigenvectors(M& a) {
   std::vector<double> values(static_cast<std::size_t>(a.rows()));
   if (values.empty()) return values;
   lapack::with([&](const auto& lib) {
@@ -276,13 +276,13 @@ std::vector<double> Linalg<Cpu>::eigenvectors(M& a) {
 }
 
 template <>
-std::vector<double> Linalg<Cpu>::singular_values(M& a) {
+std::vector<double> MatrixOps<Cpu>::singular_values(M& a) {
   M none;
   return svd(a, false, none);
 }
 
 template <>
-std::vector<double> Linalg<Cpu>::right_singular_vectors(M& a, M& right) {
+std::vector<double> MatrixOps<Cpu>::right_singular_vectors(M& a, M& right) {
   M vt;
   std::vector<double> values = svd(a, true, vt);
   right = M(vt.cols(), vt.rows());

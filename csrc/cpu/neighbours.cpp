@@ -1,5 +1,4 @@
-// The verbs on neighbours: rows rounded for a product, distances of a few rows, and the elements of a product that are
-// worth a look. The loops are written once and compiled for wide vectors too.
+// RowOps for nearest neighbours. The loops are compiled for several vector widths, selected at run time.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -7,8 +6,8 @@
 #include <type_traits>
 #include <vector>
 
+#include "core/parallel.hpp"
 #include "cpu/device.hpp"
-#include "cpu/threads.hpp"
 #include "cpu/widen.hpp"
 
 namespace fidfast {
@@ -26,7 +25,7 @@ __attribute__((target("avx2"), flatten)) void in_avx2(const Work& work) {
   work();
 }
 
-/// Runs work() as compiled for the widest vectors of this processor.
+/// Calls work(), compiled for the widest vectors of this processor.
 template <class Work>
 void in_widest_vectors(const Work& work) {
   static const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
@@ -50,9 +49,9 @@ void in_widest_vectors(const Work& work) {
 
 #endif
 
-constexpr Index kLanes = 16;  // sums side by side, so that the compiler may use vectors without changing an order
+constexpr Index kLanes = 16;  // independent sums, so that vectorization does not change the order of summation
 
-/// work(j, lane) for j from 0 to n, lane = j mod kLanes.
+/// Calls work(j, lane) for every j < n, lane = j mod kLanes.
 template <class Work>
 inline void for_each_lane(Index n, Work work) {
   Index j = 0;
@@ -68,11 +67,11 @@ inline double sum_of_lanes(const double (&lanes)[kLanes]) {
   return ((half[0] + half[4]) + (half[2] + half[6])) + ((half[1] + half[5]) + (half[3] + half[7]));
 }
 
-/// The float or double that holds an S.
+/// The smaller of float and double that represents every S exactly.
 template <class S>
 using Wide = decltype(widen(S{}));
 
-/// Row i number after number: where it lies, or copied to `memory`.
+/// Row i as contiguous floats or doubles: in place if it is stored so, else copied to `memory`.
 template <class S>
 inline const Wide<S>* contiguous(const FeatureView<S>& features, Index i, std::vector<Wide<S>>& memory) {
   if constexpr (std::is_same_v<S, Wide<S>>) {
@@ -83,8 +82,8 @@ inline const Wide<S>* contiguous(const FeatureView<S>& features, Index i, std::v
   return memory.data();
 }
 
-/// The ranges that threads take in turn of [first, last), each of whose members is worth `numbers` numbers; one where
-/// all of it takes no longer than starting a thread.
+/// Divides a range into pieces of work for threads. Each index stands for `numbers` numbers; a piece takes longer than
+/// starting a thread.
 std::vector<Range> pieces_of(Range whole, Index numbers) {
   constexpr Index kWorthAThread = Index{1} << 18;
   const Index size = std::max<Index>(1, kWorthAThread / std::max<Index>(1, numbers));
@@ -95,7 +94,7 @@ std::vector<Range> pieces_of(Range whole, Index numbers) {
   return pieces;
 }
 
-/// To the nearest number of T.
+/// Rounds to the nearest value of T.
 template <class T>
 inline T nearest(double value) {
   if constexpr (std::is_integral_v<T>) {
@@ -110,13 +109,13 @@ inline T nearest(double value) {
 
 template <>
 template <class S, class T>
-void RowVerbs<Cpu>::approximate(const FeatureView<S>& features, const Vector<Cpu>& origin,
-                                const std::vector<double>& scale, Matrix<Cpu, T>& columns,
-                                std::vector<double>& squared_norms, std::vector<double>& errors) {
+void RowOps<Cpu>::approximate(const FeatureView<S>& features, const Vector<Cpu>& origin,
+                              const std::vector<double>& scale, Matrix<Cpu, T>& columns,
+                              std::vector<double>& squared_norms, std::vector<double>& errors) {
   squared_norms.resize(static_cast<std::size_t>(features.n));
   errors.resize(static_cast<std::size_t>(features.n));
   const std::vector<Range> pieces = pieces_of({0, features.n}, features.dim);
-  in_threads(static_cast<Index>(pieces.size()), [&](Index piece) {
+  parallel_for(static_cast<Index>(pieces.size()), num_threads(), [&](Index piece) {
     std::vector<Wide<S>> memory;
     const Range rows = pieces[static_cast<std::size_t>(piece)];
     in_widest_vectors([&] {
@@ -144,10 +143,10 @@ void RowVerbs<Cpu>::approximate(const FeatureView<S>& features, const Vector<Cpu
 
 template <>
 template <class S>
-double RowVerbs<Cpu>::largest_deviation(const FeatureView<S>& features, const Vector<Cpu>& origin) {
+double RowOps<Cpu>::largest_deviation(const FeatureView<S>& features, const Vector<Cpu>& origin) {
   const std::vector<Range> pieces = pieces_of({0, features.n}, features.dim);
   std::vector<double> largest(pieces.size(), 0.0);
-  in_threads(static_cast<Index>(pieces.size()), [&](Index piece) {
+  parallel_for(static_cast<Index>(pieces.size()), num_threads(), [&](Index piece) {
     std::vector<Wide<S>> memory;
     const Range rows = pieces[static_cast<std::size_t>(piece)];
     in_widest_vectors([&] {
@@ -167,9 +166,9 @@ double RowVerbs<Cpu>::largest_deviation(const FeatureView<S>& features, const Ve
 
 template <>
 template <class S>
-void RowVerbs<Cpu>::squared_distances(const Vector<Cpu>& x, const FeatureView<S>& features,
-                                      const std::vector<Index>& rows, const std::vector<double>& scale,
-                                      std::vector<double>& distances) {
+void RowOps<Cpu>::squared_distances(const Vector<Cpu>& x, const FeatureView<S>& features,
+                                    const std::vector<Index>& rows, const std::vector<double>& scale,
+                                    std::vector<double>& distances) {
   distances.resize(rows.size());
   std::vector<Wide<S>> memory;
   in_widest_vectors([&] {
@@ -198,7 +197,7 @@ void select_from(const Matrix<Cpu, T>& c, Range rows, Range columns, T sign, con
     const T limit = column_limit[j];
     for (Index first = rows.first; first < rows.last; first += kAtOnce) {
       const Index last = std::min(first + kAtOnce, rows.last);
-      // Most stretches hold nothing: they are passed over without a branch inside.
+      // Most stretches have no selected element; test for that without branches.
       int any = 0;
       if (last - first == kAtOnce) {
         for (Index i = first; i < first + kAtOnce; ++i) any |= sign * column[i] - row_limit[i] > limit ? 1 : 0;
@@ -218,11 +217,11 @@ void select_from(const Matrix<Cpu, T>& c, Range rows, Range columns, T sign, con
 
 template <>
 template <class T>
-void RowVerbs<Cpu>::select(const Matrix<Cpu, T>& c, Range rows, Range columns, T sign, const std::vector<T>& row_limit,
-                           const std::vector<T>& column_limit, std::vector<Element>& selected) {
+void RowOps<Cpu>::select(const Matrix<Cpu, T>& c, Range rows, Range columns, T sign, const std::vector<T>& row_limit,
+                         const std::vector<T>& column_limit, std::vector<Element>& selected) {
   const std::vector<Range> pieces = pieces_of(columns, length(rows));
   std::vector<std::vector<Element>> of_piece(pieces.size());
-  in_threads(static_cast<Index>(pieces.size()), [&](Index piece) {
+  parallel_for(static_cast<Index>(pieces.size()), num_threads(), [&](Index piece) {
     const auto p = static_cast<std::size_t>(piece);
     in_widest_vectors(
         [&] { select_from(c, rows, pieces[p], sign, row_limit.data(), column_limit.data(), of_piece[p]); });
@@ -230,26 +229,26 @@ void RowVerbs<Cpu>::select(const Matrix<Cpu, T>& c, Range rows, Range columns, T
   for (const std::vector<Element>& some : of_piece) selected.insert(selected.end(), some.begin(), some.end());
 }
 
-#define FIDFAST_SOURCE(S)                                                                                              \
-  template void RowVerbs<Cpu>::approximate(const FeatureView<S>&, const Vector<Cpu>&, const std::vector<double>&,      \
-                                           Matrix<Cpu, std::int8_t>&, std::vector<double>&, std::vector<double>&);     \
-  template void RowVerbs<Cpu>::approximate(const FeatureView<S>&, const Vector<Cpu>&, const std::vector<double>&,      \
-                                           Matrix<Cpu, std::int16_t>&, std::vector<double>&, std::vector<double>&);    \
-  template void RowVerbs<Cpu>::approximate(const FeatureView<S>&, const Vector<Cpu>&, const std::vector<double>&,      \
-                                           Matrix<Cpu, float>&, std::vector<double>&, std::vector<double>&);           \
-  template void RowVerbs<Cpu>::approximate(const FeatureView<S>&, const Vector<Cpu>&, const std::vector<double>&,      \
-                                           Matrix<Cpu>&, std::vector<double>&, std::vector<double>&);                  \
-  template double RowVerbs<Cpu>::largest_deviation(const FeatureView<S>&, const Vector<Cpu>&);                         \
-  template void RowVerbs<Cpu>::squared_distances(const Vector<Cpu>&, const FeatureView<S>&, const std::vector<Index>&, \
-                                                 const std::vector<double>&, std::vector<double>&);
+#define FIDFAST_SOURCE(S)                                                                                            \
+  template void RowOps<Cpu>::approximate(const FeatureView<S>&, const Vector<Cpu>&, const std::vector<double>&,      \
+                                         Matrix<Cpu, std::int8_t>&, std::vector<double>&, std::vector<double>&);     \
+  template void RowOps<Cpu>::approximate(const FeatureView<S>&, const Vector<Cpu>&, const std::vector<double>&,      \
+                                         Matrix<Cpu, std::int16_t>&, std::vector<double>&, std::vector<double>&);    \
+  template void RowOps<Cpu>::approximate(const FeatureView<S>&, const Vector<Cpu>&, const std::vector<double>&,      \
+                                         Matrix<Cpu, float>&, std::vector<double>&, std::vector<double>&);           \
+  template void RowOps<Cpu>::approximate(const FeatureView<S>&, const Vector<Cpu>&, const std::vector<double>&,      \
+                                         Matrix<Cpu>&, std::vector<double>&, std::vector<double>&);                  \
+  template double RowOps<Cpu>::largest_deviation(const FeatureView<S>&, const Vector<Cpu>&);                         \
+  template void RowOps<Cpu>::squared_distances(const Vector<Cpu>&, const FeatureView<S>&, const std::vector<Index>&, \
+                                               const std::vector<double>&, std::vector<double>&);
 FIDFAST_SOURCE(Float16)
 FIDFAST_SOURCE(BFloat16)
 FIDFAST_SOURCE(float)
 FIDFAST_SOURCE(double)
 
-template void RowVerbs<Cpu>::select(const Matrix<Cpu, float>&, Range, Range, float, const std::vector<float>&,
-                                    const std::vector<float>&, std::vector<Element>&);
-template void RowVerbs<Cpu>::select(const Matrix<Cpu>&, Range, Range, double, const std::vector<double>&,
-                                    const std::vector<double>&, std::vector<Element>&);
+template void RowOps<Cpu>::select(const Matrix<Cpu, float>&, Range, Range, float, const std::vector<float>&,
+                                  const std::vector<float>&, std::vector<Element>&);
+template void RowOps<Cpu>::select(const Matrix<Cpu>&, Range, Range, double, const std::vector<double>&,
+                                  const std::vector<double>&, std::vector<Element>&);
 
 }  // namespace fidfast

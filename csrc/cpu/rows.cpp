@@ -1,4 +1,4 @@
-// The verbs on rows of features: plain loops that stream through memory once.
+// RowOps for moments.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -35,7 +35,7 @@ struct Bits<double> {
   static constexpr Word kExponent = 0x7ff0000000000000;
 };
 
-/// NaN and infinity are the values whose exponent is all ones.
+/// NaN and infinity have an exponent of all ones.
 template <class S>
 inline bool finite(const S& value) {
   typename Bits<S>::Word word;
@@ -43,7 +43,7 @@ inline bool finite(const S& value) {
   return (word & Bits<S>::kExponent) != Bits<S>::kExponent;
 }
 
-/// sum = high + low exactly (Knuth).
+/// high + low = a + b exactly (Knuth).
 inline void two_sum(double a, double b, double& high, double& low) {
   high = a + b;
   const double shadow = high - a;
@@ -87,7 +87,7 @@ void symmetric_product(const Matrix<Cpu, float>& a, Index n, Matrix<Cpu>&, Matri
   });
 }
 
-/// c = a^T a, lower triangle, by the routine of each type.
+/// c = a^T a, lower triangle.
 template <class Library, class Int>
 void multiply_own(const Library& lib, const Int* n, const Int* k, const float* a, float* c, const Int* ldc) {
   const float one = 1.0F;
@@ -105,7 +105,7 @@ void multiply_own(const Library& lib, const Int* n, const Int* k, const double* 
 
 template <>
 template <class S>
-Index RowVerbs<Cpu>::first_nonfinite_row(const FeatureView<S>& features) {
+Index RowOps<Cpu>::first_nonfinite_row(const FeatureView<S>& features) {
   for (Index i = 0; i < features.n; ++i) {
     bool all = true;
     for_each_column(features, i, [&](Index, const S& value) { all &= finite(value); });
@@ -116,7 +116,7 @@ Index RowVerbs<Cpu>::first_nonfinite_row(const FeatureView<S>& features) {
 
 template <>
 template <class S, class T>
-void RowVerbs<Cpu>::append(const FeatureView<S>& features, Matrix<Cpu, T>& columns, Index first) {
+void RowOps<Cpu>::append(const FeatureView<S>& features, Matrix<Cpu, T>& columns, Index first) {
   for (Index i = 0; i < features.n; ++i) {
     T* const column = columns.column(first + i);
     for_each_column(features, i, [&](Index j, const S& value) { column[j] = static_cast<T>(widen(value)); });
@@ -125,9 +125,8 @@ void RowVerbs<Cpu>::append(const FeatureView<S>& features, Matrix<Cpu, T>& colum
 
 template <>
 template <class S>
-void RowVerbs<Cpu>::mean(const FeatureView<S>& features, Mean<Cpu>& mean) {
-  // Sums of differences from the first row: exact zeros where a column is constant, few digits lost where it is far
-  // from the origin.
+void RowOps<Cpu>::mean(const FeatureView<S>& features, Mean<Cpu>& mean) {
+  // Sum differences from the first row: exactly 0 for a constant column, and accurate for one far from the origin.
   double* const base = mean.high.data();
   double* const sum = mean.low.data();
   for_each_column(features, 0, [&](Index j, const S& value) {
@@ -144,10 +143,10 @@ void RowVerbs<Cpu>::mean(const FeatureView<S>& features, Mean<Cpu>& mean) {
 
 template <>
 template <class S, class T>
-bool RowVerbs<Cpu>::centre(const FeatureView<S>& features, const Mean<Cpu>& mean, Vector<Cpu, T>& origin,
-                           Vector<Cpu>& remainder, Vector<Cpu, T>& largest, Matrix<Cpu, T>& centred) {
+bool RowOps<Cpu>::subtract_mean(const FeatureView<S>& features, const Mean<Cpu>& mean, Vector<Cpu, T>& origin,
+                                Vector<Cpu>& remainder, Vector<Cpu, T>& unit_info, Matrix<Cpu, T>& centred) {
   T* const rounded = origin.data();
-  T* const peak = largest.data();
+  T* const peak = unit_info.data();
   for (Index j = 0; j < features.dim; ++j) {
     peak[j] = T{0};
     rounded[j] = static_cast<T>(mean.high.data()[j]);
@@ -160,7 +159,7 @@ bool RowVerbs<Cpu>::centre(const FeatureView<S>& features, const Mean<Cpu>& mean
       peak[j] = std::max(peak[j], std::abs(column[j]));
     });
   }
-  // The sum of n squares of at most peak^2 overflows above, and squares lose digits to underflow below.
+  // Above `highest` the sum of n squares may overflow; below `lowest` squares lose digits to underflow.
   using Limits = std::numeric_limits<T>;
   const T highest = std::sqrt(Limits::max() / static_cast<T>(features.n));
   const T lowest = std::sqrt(Limits::min() / Limits::epsilon());
@@ -169,16 +168,17 @@ bool RowVerbs<Cpu>::centre(const FeatureView<S>& features, const Mean<Cpu>& mean
 
 template <>
 template <class S, class T>
-bool RowVerbs<Cpu>::stage(const FeatureView<S>& features, const Mean<Cpu>*, Mean<Cpu>& mean, Vector<Cpu, T>& origin,
-                          Vector<Cpu>& remainder, Vector<Cpu, T>& largest, Matrix<Cpu, T>& centred) {
-  RowVerbs::mean(features, mean);
-  return centre(features, mean, origin, remainder, largest, centred);
+bool RowOps<Cpu>::prepare_block(const FeatureView<S>& features, const Mean<Cpu>*, Mean<Cpu>& mean,
+                                Vector<Cpu, T>& origin, Vector<Cpu>& remainder, Vector<Cpu, T>& unit_info,
+                                Matrix<Cpu, T>& centred) {
+  RowOps::mean(features, mean);
+  return subtract_mean(features, mean, origin, remainder, unit_info, centred);
 }
 
 template <>
 template <class T>
-void RowVerbs<Cpu>::add_scatter(const Matrix<Cpu, T>& centred, const Vector<Cpu, T>&, Index n, const Vector<Cpu>& r,
-                                double weight, const Vector<Cpu>& d, Matrix<Cpu>& scatter, Matrix<Cpu, T>& product) {
+void RowOps<Cpu>::add_scatter(const Matrix<Cpu, T>& centred, const Vector<Cpu, T>&, Index n, const Vector<Cpu>& r,
+                              double weight, const Vector<Cpu>& d, Matrix<Cpu>& scatter, Matrix<Cpu, T>& product) {
   symmetric_product(centred, n, scatter, product);
   const Index dim = scatter.rows();
   const double* const rs = r.data();
@@ -198,7 +198,7 @@ void RowVerbs<Cpu>::add_scatter(const Matrix<Cpu, T>& centred, const Vector<Cpu,
 
 template <>
 template <class T>
-void RowVerbs<Cpu>::own_products(const Matrix<Cpu, T>& a, Index n, Matrix<Cpu, T>& c) {
+void RowOps<Cpu>::own_products(const Matrix<Cpu, T>& a, Index n, Matrix<Cpu, T>& c) {
   lapack::with([&](const auto& lib) {
     const auto columns = lib.size(n);
     const auto dim = lib.size(a.rows());
@@ -209,16 +209,16 @@ void RowVerbs<Cpu>::own_products(const Matrix<Cpu, T>& a, Index n, Matrix<Cpu, T
 
 template <>
 template <class T>
-bool RowVerbs<Cpu>::same_columns(const Matrix<Cpu, T>& a, Index first_a, const Matrix<Cpu, T>& b, Index first_b,
-                                 Index count) {
+bool RowOps<Cpu>::same_columns(const Matrix<Cpu, T>& a, Index first_a, const Matrix<Cpu, T>& b, Index first_b,
+                               Index count) {
   const std::size_t bytes = static_cast<std::size_t>(a.rows() * count) * sizeof(T);
   return bytes == 0 || std::memcmp(a.column(first_a), b.column(first_b), bytes) == 0;
 }
 
 template <>
 template <class T>
-void RowVerbs<Cpu>::cross_products(const Matrix<Cpu, T>& a, Index m, const Matrix<Cpu, T>& b, Index n,
-                                   Matrix<Cpu, T>& c) {
+void RowOps<Cpu>::cross_products(const Matrix<Cpu, T>& a, Index m, const Matrix<Cpu, T>& b, Index n,
+                                 Matrix<Cpu, T>& c) {
   if (m == 0 || n == 0) return;
   lapack::with([&](const auto& lib) {
     transposed_product(lib, {lib.size(m), lib.size(n), lib.size(a.rows()), lib.size(c.rows())}, a.data(), b.data(),
@@ -226,34 +226,34 @@ void RowVerbs<Cpu>::cross_products(const Matrix<Cpu, T>& a, Index m, const Matri
   });
 }
 
-#define FIDFAST_SOURCE(S)                                                                                  \
-  template Index RowVerbs<Cpu>::first_nonfinite_row(const FeatureView<S>&);                                \
-  template void RowVerbs<Cpu>::mean(const FeatureView<S>&, Mean<Cpu>&);                                    \
-  template void RowVerbs<Cpu>::append(const FeatureView<S>&, Matrix<Cpu, double>&, Index);                 \
-  template bool RowVerbs<Cpu>::centre(const FeatureView<S>&, const Mean<Cpu>&, Vector<Cpu>&, Vector<Cpu>&, \
-                                      Vector<Cpu>&, Matrix<Cpu>&);
-#define FIDFAST_STAGE(S, T)                                                                                \
-  template bool RowVerbs<Cpu>::stage(const FeatureView<S>&, const Mean<Cpu>*, Mean<Cpu>&, Vector<Cpu, T>&, \
-                                     Vector<Cpu>&, Vector<Cpu, T>&, Matrix<Cpu, T>&);
-#define FIDFAST_NARROW(S)                                                                                         \
-  template void RowVerbs<Cpu>::append(const FeatureView<S>&, Matrix<Cpu, float>&, Index);                         \
-  template bool RowVerbs<Cpu>::centre(const FeatureView<S>&, const Mean<Cpu>&, Vector<Cpu, float>&, Vector<Cpu>&, \
-                                      Vector<Cpu, float>&, Matrix<Cpu, float>&);
-#define FIDFAST_TARGET(T)                                                                                           \
-  template void RowVerbs<Cpu>::add_scatter(const Matrix<Cpu, T>&, const Vector<Cpu, T>&, Index, const Vector<Cpu>&, \
-                                           double, const Vector<Cpu>&, Matrix<Cpu>&, Matrix<Cpu, T>&);              \
-  template bool RowVerbs<Cpu>::same_columns(const Matrix<Cpu, T>&, Index, const Matrix<Cpu, T>&, Index, Index);     \
-  template void RowVerbs<Cpu>::cross_products(const Matrix<Cpu, T>&, Index, const Matrix<Cpu, T>&, Index,           \
-                                              Matrix<Cpu, T>&);                                                     \
-  template void RowVerbs<Cpu>::own_products(const Matrix<Cpu, T>&, Index, Matrix<Cpu, T>&);
+#define FIDFAST_SOURCE(S)                                                                                       \
+  template Index RowOps<Cpu>::first_nonfinite_row(const FeatureView<S>&);                                       \
+  template void RowOps<Cpu>::mean(const FeatureView<S>&, Mean<Cpu>&);                                           \
+  template void RowOps<Cpu>::append(const FeatureView<S>&, Matrix<Cpu, double>&, Index);                        \
+  template bool RowOps<Cpu>::subtract_mean(const FeatureView<S>&, const Mean<Cpu>&, Vector<Cpu>&, Vector<Cpu>&, \
+                                           Vector<Cpu>&, Matrix<Cpu>&);
+#define FIDFAST_PREPARE(S, T)                                                                                    \
+  template bool RowOps<Cpu>::prepare_block(const FeatureView<S>&, const Mean<Cpu>*, Mean<Cpu>&, Vector<Cpu, T>&, \
+                                           Vector<Cpu>&, Vector<Cpu, T>&, Matrix<Cpu, T>&);
+#define FIDFAST_NARROW(S)                                                                                              \
+  template void RowOps<Cpu>::append(const FeatureView<S>&, Matrix<Cpu, float>&, Index);                                \
+  template bool RowOps<Cpu>::subtract_mean(const FeatureView<S>&, const Mean<Cpu>&, Vector<Cpu, float>&, Vector<Cpu>&, \
+                                           Vector<Cpu, float>&, Matrix<Cpu, float>&);
+#define FIDFAST_TARGET(T)                                                                                         \
+  template void RowOps<Cpu>::add_scatter(const Matrix<Cpu, T>&, const Vector<Cpu, T>&, Index, const Vector<Cpu>&, \
+                                         double, const Vector<Cpu>&, Matrix<Cpu>&, Matrix<Cpu, T>&);              \
+  template bool RowOps<Cpu>::same_columns(const Matrix<Cpu, T>&, Index, const Matrix<Cpu, T>&, Index, Index);     \
+  template void RowOps<Cpu>::cross_products(const Matrix<Cpu, T>&, Index, const Matrix<Cpu, T>&, Index,           \
+                                            Matrix<Cpu, T>&);                                                     \
+  template void RowOps<Cpu>::own_products(const Matrix<Cpu, T>&, Index, Matrix<Cpu, T>&);
 
-FIDFAST_STAGE(Float16, float)
-FIDFAST_STAGE(Float16, double)
-FIDFAST_STAGE(BFloat16, float)
-FIDFAST_STAGE(BFloat16, double)
-FIDFAST_STAGE(float, float)
-FIDFAST_STAGE(float, double)
-FIDFAST_STAGE(double, double)
+FIDFAST_PREPARE(Float16, float)
+FIDFAST_PREPARE(Float16, double)
+FIDFAST_PREPARE(BFloat16, float)
+FIDFAST_PREPARE(BFloat16, double)
+FIDFAST_PREPARE(float, float)
+FIDFAST_PREPARE(float, double)
+FIDFAST_PREPARE(double, double)
 FIDFAST_SOURCE(Float16)
 FIDFAST_SOURCE(BFloat16)
 FIDFAST_SOURCE(float)

@@ -1,8 +1,8 @@
-// LAPACK's dsytrd spends half of its work in products of the matrix with one vector, which wait for memory. In two
-// stages (Bischof, Lang & Sun, "A framework for symmetric band reduction", 2000) nearly all is products of matrices:
-// first to a band of kBand diagonals by block reflectors, then along the band, in cache, to three diagonals. The loops
-// below pay with vectors of 64 bytes: at dim 2048 on two cores they take half of dsytrd's time or less. With narrower
-// ones dsytrd is as fast, and does the work.
+// LAPACK's dsytrd does half of its work in matrix-vector products, which are limited by memory bandwidth. In two stages
+// (Bischof, Lang & Sun, "A framework for symmetric band reduction", 2000) nearly all work is matrix products: first
+// block reflectors reduce the matrix to a band with kBand subdiagonals, then bulge chasing in cache reduces the band to
+// a tridiagonal matrix. With 64-byte vectors this takes at most half of dsytrd's time at dim 2048 on two cores. With
+// narrower vectors dsytrd is as fast and is used instead.
 #include "cpu/tridiagonal.hpp"
 
 #include "cpu/band.hpp"
@@ -23,7 +23,7 @@ void tridiagonalize_by_lapack(const Library& lib, M& a, double* diagonal, double
   double answer = 0;
   Int lwork = -1;
   lib.dsytrd("L", &n, a.data(), &n, diagonal, below, reflectors.data(), &answer, &lwork, &info);
-  // More than dsyevd gives it, which lets it work in blocks.
+  // The optimal size, which is larger than what dsyevd would pass: it allows blocking.
   lwork = lib.size(static_cast<Index>(answer));
   Matrix<Cpu> work(lwork, 1);
   lib.dsytrd("L", &n, a.data(), &n, diagonal, below, reflectors.data(), work.data(), &lwork, &info);
@@ -45,10 +45,10 @@ void tridiagonalize_in_two_stages(const M& a, double* diagonal, double* below, I
 
 #endif
 
-/// Smaller problems fit the cache, where dsytrd does not wait.
+/// Smaller matrices fit into the cache, where dsytrd is not limited by memory bandwidth.
 constexpr Index kTwoStages = 640;
-/// Smaller ones end before BLAS's own threads, which spin for a tenth of a second after the product before, let others
-/// have the cores.
+/// Smaller matrices use one thread: the threads of BLAS spin for 0.1 s after its last call and occupy the cores
+/// meanwhile.
 constexpr Index kThreads = 1536;
 
 }  // namespace

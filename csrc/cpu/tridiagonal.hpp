@@ -1,13 +1,13 @@
-// Reduction of a symmetric matrix to tridiagonal form in two stages, for eigenvalues without vectors.
+// Tridiagonalization of a symmetric matrix, for eigenvalues without vectors.
 #pragma once
 
+#include "core/parallel.hpp"
 #include "cpu/device.hpp"
-#include "cpu/threads.hpp"
 
 namespace fidfast {
 
-/// The tridiagonal matrix similar to a (n, n), of which the lower triangle is read and all is destroyed: its diagonal
-/// (n,) and what stands below it (n - 1,).
+/// Diagonal (n,) and subdiagonal (n - 1,) of a tridiagonal matrix similar to a (n, n). Reads the lower triangle of a,
+/// and destroys all of it.
 void tridiagonalize(Matrix<Cpu>& a, double* diagonal, double* below, Index threads = num_threads());
 
 }  // namespace fidfast

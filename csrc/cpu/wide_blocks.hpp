@@ -1,5 +1,5 @@
-// Rows of 32 numbers in vectors of 64 bytes. What uses them stands between FIDFAST_WIDE_BEGIN and FIDFAST_WIDE_END, is
-// left out where FIDFAST_WIDE is not defined, and is to be called where has_wide_vectors() says so.
+// Rows of 32 doubles in 64-byte vectors. Code that uses them must be between FIDFAST_WIDE_BEGIN and FIDFAST_WIDE_END,
+// is compiled only if FIDFAST_WIDE is defined, and may be called only if has_wide_vectors().
 #pragma once
 
 #include "core/matrix.hpp"
@@ -7,26 +7,26 @@
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
 #define FIDFAST_WIDE 1
 
-// Helpers too must be compiled for these vectors: inlined from elsewhere they would come with narrow ones.
+// Functions that are inlined must be compiled for these vectors too.
 #define FIDFAST_WIDE_BEGIN \
   _Pragma("GCC push_options") _Pragma("GCC target(\"avx512f,avx512dq,avx512vl,prefer-vector-width=512\")")
 #define FIDFAST_WIDE_END _Pragma("GCC pop_options")
 
 namespace fidfast {
 
-/// Whether this processor has vectors of 64 bytes.
+/// Whether this processor has 64-byte vectors.
 inline bool has_wide_vectors() {
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
 
 FIDFAST_WIDE_BEGIN
 
-constexpr Index kBand = 32;  // diagonals below the main one that the first stage of two leaves
+constexpr Index kBand = 32;  // subdiagonals of the band matrix
 
-// Eight doubles at any address; the compiler makes of them what the machine has.
+// Eight doubles at any address.
 using Lanes = double __attribute__((vector_size(64), aligned(8), may_alias));
 
-/// kBand numbers, in named registers: an array of them would live in memory.
+/// kBand doubles. Named members, since the compiler would keep an array in memory instead of registers.
 struct Block {
   Lanes a, b, c, d;
 

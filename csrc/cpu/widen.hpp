@@ -1,4 +1,4 @@
-// Rows of features number by number: every type in the float or double that holds it.
+// Conversion of features to float or double, exact for every type.
 #pragma once
 
 #include <cmath>
@@ -17,7 +17,8 @@ inline float from_bits(std::uint32_t bits) {
 
 inline float widen(BFloat16 value) { return from_bits(std::uint32_t{value.bits} << 16); }
 
-/// Exponent and fraction moved to their places, and the biases' difference multiplied in: right for subnormals too.
+/// Shifts exponent and fraction to their positions and multiplies by the difference of the biases, so that subnormal
+/// numbers are right too.
 inline float widen(Float16 value) {
   const std::uint32_t magnitude = std::uint32_t{value.bits & 0x7fffU} << 13;
   const std::uint32_t sign = std::uint32_t{value.bits & 0x8000U} << 16;
@@ -29,7 +30,7 @@ inline float widen(Float16 value) {
 inline float widen(float value) { return value; }
 inline double widen(double value) { return value; }
 
-/// work(j, row[j]) for every column; the common stride of one is told to the compiler.
+/// Calls work(j, row[j]) for every column. Stride 1 is a separate loop, which can be vectorized.
 template <class S, class Work>
 inline void for_each_column(const FeatureView<S>& features, Index i, Work work) {
   const S* const row = features.row(i);

@@ -1,29 +1,26 @@
-// A GPU as a device: its memory. The verbs of core/linalg.hpp are specialised for it in the .cu files and linalg.cpp.
+// A GPU as a Device. The .cu files specialise the operations of core/backend.hpp for it.
 #pragma once
 
 #include <cstddef>
 
+#include "core/backend.hpp"
 #include "core/frechet.hpp"
 #include "core/gaussian.hpp"
 #include "core/jackknife.hpp"
-#include "core/linalg.hpp"
-#include "core/moments.hpp"
+#include "core/moments/moments.hpp"
 #include "cuda/watch.hpp"
 
 namespace fidfast {
 
-/// All of it within a cuda::Session, but for release.
+/// All members but release() need a cuda::Session.
 struct Cuda {
-  struct Place {
-    int device = 0;
-  };
-  /// The device of this thread's session.
-  static Place here();
+  /// Device of this thread's session.
+  static int current_device();
 
   static constexpr bool kAsynchronous = true;
   static constexpr bool kFloatProducts = false;
-  /// On tensor cores, where products of 16 bits are exact, and float64 is slow.
-  static bool multiplies_in_float(bool halves);
+  /// On tensor cores, whose products of 16-bit numbers are exact, if float64 is slow.
+  static bool multiplies_in_float(bool all_16_bit);
 
   /// Throws cuda::OutOfMemory.
   static void* allocate(std::size_t bytes);
@@ -32,7 +29,7 @@ struct Cuda {
   static void clear(void* to, std::size_t bytes);
   static void from_host(void* to, const void* from, std::size_t bytes);
   static void to_host(void* to, const void* from, std::size_t bytes);
-  static void finish();
+  static void synchronize();
 
   using Watch = cuda::Watch;
 };

@@ -1,4 +1,4 @@
-// The verbs on vectors and on the elements of matrices.
+// Elementwise MatrixOps.
 #include <cmath>
 #include <vector>
 
@@ -18,7 +18,7 @@ namespace {
 using M = Matrix<Cuda>;
 using V = Vector<Cuda>;
 
-/// How far an element is from its mirror image, as a number that kernels can hold.
+/// Asymmetry for use in kernels.
 struct Difference {
   double size;
   Index i;
@@ -34,7 +34,7 @@ struct LargerDifference {
 // Vectors and means -------------------------------------------------------------------------------------------
 
 template <>
-void Linalg<Cuda>::difference(const Mean<Cuda>& to, const Mean<Cuda>& from, V& d) {
+void MatrixOps<Cuda>::difference(const Mean<Cuda>& to, const Mean<Cuda>& from, V& d) {
   const double* const to_high = to.high.data();
   const double* const to_low = to.low.data();
   const double* const from_high = from.high.data();
@@ -46,7 +46,7 @@ void Linalg<Cuda>::difference(const Mean<Cuda>& to, const Mean<Cuda>& from, V& d
 }
 
 template <>
-void Linalg<Cuda>::advance(Mean<Cuda>& mean, double weight, const V& d) {
+void MatrixOps<Cuda>::advance(Mean<Cuda>& mean, double weight, const V& d) {
   double* const high = mean.high.data();
   double* const low = mean.low.data();
   const double* const step = d.data();
@@ -57,7 +57,7 @@ void Linalg<Cuda>::advance(Mean<Cuda>& mean, double weight, const V& d) {
 }
 
 template <>
-double Linalg<Cuda>::squared_distance(const V& a, const V& b) {
+double MatrixOps<Cuda>::squared_distance(const V& a, const V& b) {
   const double* const one = a.data();
   const double* const other = b.data();
   return reduce(
@@ -68,7 +68,7 @@ double Linalg<Cuda>::squared_distance(const V& a, const V& b) {
 // Element by element ------------------------------------------------------------------------------------------
 
 template <>
-void Linalg<Cuda>::add_symmetric(M& a, double alpha, const M& b, double beta, const V& d) {
+void MatrixOps<Cuda>::add_symmetric(M& a, double alpha, const M& b, double beta, const V& d) {
   const Index n = a.rows();
   double* const to = a.data();
   const double* const from = b.data();
@@ -79,14 +79,14 @@ void Linalg<Cuda>::add_symmetric(M& a, double alpha, const M& b, double beta, co
 }
 
 template <>
-void Linalg<Cuda>::scale(M& a, double alpha) {
+void MatrixOps<Cuda>::scale(M& a, double alpha) {
   const Index rows = a.rows();
   double* const numbers = a.data();
   for_each_element(rows, a.cols(), [=] __device__(Index i, Index j) { numbers[i + j * rows] *= alpha; });
 }
 
 template <>
-Asymmetry Linalg<Cuda>::symmetrize(M& a) {
+Asymmetry MatrixOps<Cuda>::symmetrize(M& a) {
   const Index n = a.rows();
   double* const numbers = a.data();
   const Difference worst = reduce(
@@ -105,7 +105,7 @@ Asymmetry Linalg<Cuda>::symmetrize(M& a) {
 }
 
 template <>
-void Linalg<Cuda>::finish(M& a, double alpha) {
+void MatrixOps<Cuda>::mirror_lower(M& a, double alpha) {
   const Index n = a.rows();
   double* const numbers = a.data();
   for_each_element(n, n, [=] __device__(Index i, Index j) {
@@ -117,7 +117,7 @@ void Linalg<Cuda>::finish(M& a, double alpha) {
 }
 
 template <>
-std::vector<double> Linalg<Cuda>::diagonal(const M& a) {
+std::vector<double> MatrixOps<Cuda>::diagonal(const M& a) {
   V result(a.cols());
   const Index stride = a.rows() + 1;
   const double* const from = a.data();
@@ -127,7 +127,7 @@ std::vector<double> Linalg<Cuda>::diagonal(const M& a) {
 }
 
 template <>
-std::vector<bool> Linalg<Cuda>::nonzero_columns(const M& a) {
+std::vector<bool> MatrixOps<Cuda>::nonzero_columns(const M& a) {
   Matrix<Cuda, int> nonzero(a.cols(), 1);
   const Index rows = a.rows();
   const double* const from = a.data();
@@ -135,12 +135,12 @@ std::vector<bool> Linalg<Cuda>::nonzero_columns(const M& a) {
   for_each_item(
       a.cols(), rows, 0, [=] __device__(Index j, Index i) { return from[i + j * rows] != 0 ? 1 : 0; }, cuda::Largest(),
       [=] __device__(Index j, int any) { to[j] = any; });
-  const std::vector<int> known = cuda::on_host(nonzero, 1);
-  return {known.begin(), known.end()};
+  const std::vector<int> result = cuda::on_host(nonzero, 1);
+  return {result.begin(), result.end()};
 }
 
 template <>
-double Linalg<Cuda>::squared_norm(const M& a) {
+double MatrixOps<Cuda>::squared_norm(const M& a) {
   const Index rows = a.rows();
   const double* const numbers = a.data();
   return reduce(
@@ -149,7 +149,7 @@ double Linalg<Cuda>::squared_norm(const M& a) {
 }
 
 template <>
-double Linalg<Cuda>::largest(const M& a) {
+double MatrixOps<Cuda>::max_magnitude(const M& a) {
   const Index n = a.rows();
   const double* const numbers = a.data();
   return reduce(
@@ -158,7 +158,7 @@ double Linalg<Cuda>::largest(const M& a) {
 }
 
 template <>
-M Linalg<Cuda>::submatrix(double alpha, const M& a, const std::vector<Index>& units) {
+M MatrixOps<Cuda>::submatrix(double alpha, const M& a, const std::vector<Index>& units) {
   const Index n = static_cast<Index>(units.size());
   const Index rows = a.rows();
   M result(n, n);
@@ -171,38 +171,38 @@ M Linalg<Cuda>::submatrix(double alpha, const M& a, const std::vector<Index>& un
 }
 
 template <>
-M Linalg<Cuda>::scatter_rows(const M& a, Index num_rows, const std::vector<Index>& rows,
-                             const std::vector<double>& scale) {
+M MatrixOps<Cuda>::scatter_rows(const M& a, Index num_rows, const std::vector<Index>& rows,
+                                const std::vector<double>& scale) {
   const Index m = static_cast<Index>(rows.size());
   M result = M::zeros(num_rows, a.cols());
-  const Matrix<Cuda, Index> places = on_device(rows);
+  const Matrix<Cuda, Index> indices = on_device(rows);
   const Matrix<Cuda> factors = on_device(scale);
-  const Index* const place = places.data();
+  const Index* const index = indices.data();
   const double* const factor = factors.data();
   const double* const from = a.data();
   double* const to = result.data();
   const Index stride = a.rows();
   for_each_element(m, a.cols(), [=] __device__(Index i, Index j) {
-    to[place[i] + j * num_rows] = factor[i] * from[i + j * stride];
+    to[index[i] + j * num_rows] = factor[i] * from[i + j * stride];
   });
   return result;
 }
 
 template <>
-M Linalg<Cuda>::gather_rows(const M& a, const std::vector<Index>& rows) {
+M MatrixOps<Cuda>::gather_rows(const M& a, const std::vector<Index>& rows) {
   const Index m = static_cast<Index>(rows.size());
   M result(m, a.cols());
-  const Matrix<Cuda, Index> places = on_device(rows);
-  const Index* const place = places.data();
+  const Matrix<Cuda, Index> indices = on_device(rows);
+  const Index* const index = indices.data();
   const double* const from = a.data();
   double* const to = result.data();
   const Index stride = a.rows();
-  for_each_element(m, a.cols(), [=] __device__(Index i, Index j) { to[i + j * m] = from[place[i] + j * stride]; });
+  for_each_element(m, a.cols(), [=] __device__(Index i, Index j) { to[i + j * m] = from[index[i] + j * stride]; });
   return result;
 }
 
 template <>
-M Linalg<Cuda>::scaled_columns(const M& a, Index first, const std::vector<double>& scale) {
+M MatrixOps<Cuda>::scaled_columns(const M& a, Index first, const std::vector<double>& scale) {
   const Index rows = a.rows();
   M result(rows, static_cast<Index>(scale.size()));
   const Matrix<Cuda> factors = on_device(scale);
@@ -215,7 +215,7 @@ M Linalg<Cuda>::scaled_columns(const M& a, Index first, const std::vector<double
 }
 
 template <>
-void Linalg<Cuda>::scale_both_sides(M& a, const std::vector<double>& scale) {
+void MatrixOps<Cuda>::scale_both_sides(M& a, const std::vector<double>& scale) {
   const Index n = a.rows();
   const Matrix<Cuda> factors = on_device(scale);
   const double* const factor = factors.data();
@@ -226,7 +226,7 @@ void Linalg<Cuda>::scale_both_sides(M& a, const std::vector<double>& scale) {
 }
 
 template <>
-M Linalg<Cuda>::drop_mean_direction(M rows, const Mean<Cuda>& mean) {
+M MatrixOps<Cuda>::drop_mean_direction(M rows, const Mean<Cuda>& mean) {
   const Index dim = rows.rows();
   const Index n = rows.cols();
   const double root = std::sqrt(static_cast<double>(n));
@@ -235,7 +235,7 @@ M Linalg<Cuda>::drop_mean_direction(M rows, const Mean<Cuda>& mean) {
   const double* const low = mean.low.data();
   V shift(dim);
   double* const shifts = shift.data();
-  // The Householder reflection that carries (1, ..., 1) / sqrt(n) to -(1, 0, ..., 0), as on the host.
+  // The Householder reflection that maps (1, ..., 1) / sqrt(n) to -(1, 0, ..., 0), as on the CPU.
   for_each_unit(
       dim, n, 0.0,
       [=] __device__(Index j, Index i) {
@@ -252,7 +252,7 @@ M Linalg<Cuda>::drop_mean_direction(M rows, const Mean<Cuda>& mean) {
 }
 
 template <>
-std::vector<double> Linalg<Cuda>::absolute_product(const M& l, const std::vector<double>& v) {
+std::vector<double> MatrixOps<Cuda>::absolute_product(const M& l, const std::vector<double>& v) {
   const Index n = l.rows();
   const Matrix<Cuda> vector = on_device(v);
   V result(n);

@@ -1,4 +1,4 @@
-// The verbs of linear algebra by cuBLAS and cuSOLVER.
+// MatrixOps with cuBLAS and cuSOLVER.
 #include <algorithm>
 #include <limits>
 #include <string>
@@ -29,10 +29,10 @@ using M = Matrix<Cuda>;
 constexpr double kOne = 1.0;
 constexpr double kZero = 0.0;
 
-/// cuBLAS counts with 32 bits.
+/// Sizes in cuBLAS are 32-bit integers.
 int size(Index value) {
   if (value > std::numeric_limits<int>::max()) {
-    throw InvalidInput("cuBLAS counts to 2^31 - 1, and is asked for " + std::to_string(value));
+    throw InvalidInput("cuBLAS sizes are at most 2^31 - 1, got " + std::to_string(value));
   }
   return static_cast<int>(value);
 }
@@ -52,7 +52,7 @@ M multiply(int op_a, const M& a, int op_b, const M& b) {
   return c;
 }
 
-/// c = alpha a a^T + beta c, or with op kTranspose a^T a, lower triangle.
+/// c = alpha a a^T + beta c, lower triangle; for op kTranspose with a^T a.
 void rank_update(int op, double alpha, const M& a, double beta, M& c) {
   if (c.empty()) return;
   current().with_blas([&](auto blas) {
@@ -63,7 +63,7 @@ void rank_update(int op, double alpha, const M& a, double beta, M& c) {
   });
 }
 
-/// b <- op(l) b, or b op(l) on the right, in place.
+/// b <- op(l) b, or b op(l) for kSideRight.
 void multiply_by_triangle(int side, int op, const M& l, M& b) {
   if (b.empty()) return;
   current().with_blas([&](auto blas) {
@@ -94,7 +94,7 @@ void clear_upper(M& a) {
   });
 }
 
-/// The memory that a routine of cuSOLVER asks for, on both sides, and what it says in the end.
+/// Workspace of a cuSOLVER routine on device and host, and its info.
 struct Workspace {
   std::size_t on_device = 0;
   std::size_t on_host = 0;
@@ -133,7 +133,7 @@ std::vector<double> eigenproblem(int job, M& a) {
   return cuda::on_host(values, 1);
 }
 
-/// Singular values of a (m, n), m >= n, descending; with vectors also U (m, n) and V^T (n, n).
+/// Singular values of a (m, n), m >= n, descending; if `vectors`, also U (m, n) and V^T (n, n).
 std::vector<double> svd(M& a, bool vectors, M& u, M& vt) {
   const Index m = a.rows();
   const Index n = a.cols();
@@ -164,44 +164,44 @@ std::vector<double> svd(M& a, bool vectors, M& u, M& vt) {
 // Products ----------------------------------------------------------------------------------------------------
 
 template <>
-M Linalg<Cuda>::transposed_product(const M& a, const M& b) {
+M MatrixOps<Cuda>::transposed_product(const M& a, const M& b) {
   return multiply(kTranspose, a, kNoTranspose, b);
 }
 
 template <>
-M Linalg<Cuda>::triangular_product(const M& l, M b) {
+M MatrixOps<Cuda>::triangular_product(const M& l, M b) {
   multiply_by_triangle(kSideLeft, kTranspose, l, b);
   return b;
 }
 
 template <>
-M Linalg<Cuda>::product(const M& a, const M& b) {
+M MatrixOps<Cuda>::product(const M& a, const M& b) {
   return multiply(kNoTranspose, a, kNoTranspose, b);
 }
 
 template <>
-M Linalg<Cuda>::outer_product(const M& a) {
+M MatrixOps<Cuda>::outer_product(const M& a) {
   M c = M::zeros(a.rows(), a.rows());
   if (!a.empty()) rank_update(kNoTranspose, 1.0, a, 0.0, c);
-  finish(c, 1.0);
+  mirror_lower(c, 1.0);
   return c;
 }
 
 template <>
-void Linalg<Cuda>::subtract_outer_product(M& c, const M& a) {
+void MatrixOps<Cuda>::subtract_outer_product(M& c, const M& a) {
   rank_update(kNoTranspose, -1.0, a, 1.0, c);
 }
 
-/// By two triangular products: more work than LAPACK's sygst, and all of it in one call each.
+/// Two triangular products: more work than LAPACK's sygst, but a single call each.
 template <>
-void Linalg<Cuda>::congruence(M& s, const M& l) {
-  finish(s, 1.0);
+void MatrixOps<Cuda>::congruence(M& s, const M& l) {
+  mirror_lower(s, 1.0);
   multiply_by_triangle(kSideLeft, kTranspose, l, s);
   multiply_by_triangle(kSideRight, kNoTranspose, l, s);
 }
 
 template <>
-M Linalg<Cuda>::quadratic_form(const M& s, const M& f) {
+M MatrixOps<Cuda>::quadratic_form(const M& s, const M& f) {
   M sf(f.rows(), f.cols());
   if (sf.empty()) return M(f.cols(), f.cols());
   current().with_blas([&](auto blas) {
@@ -215,7 +215,7 @@ M Linalg<Cuda>::quadratic_form(const M& s, const M& f) {
 // Factorisations ----------------------------------------------------------------------------------------------
 
 template <>
-bool Linalg<Cuda>::cholesky(M& a) {
+bool MatrixOps<Cuda>::cholesky(M& a) {
   const Index n = a.rows();
   Workspace work;
   current().with_solver([&](auto solver, auto params) {
@@ -234,15 +234,15 @@ bool Linalg<Cuda>::cholesky(M& a) {
 }
 
 template <>
-Index Linalg<Cuda>::pivoted_cholesky(M& a, double tolerance, std::vector<Index>& order) {
+Index MatrixOps<Cuda>::pivoted_cholesky(M& a, double tolerance, std::vector<Index>& order) {
   const Index rank = cuda::pivoted_cholesky(a, tolerance, order);
   clear_upper(a);
   return rank;
 }
 
-/// No estimate: L^-1 by a triangular solve, and the columns of L^-T L^-1.
+/// Exact, not an estimate: computes L^-1 and L^-T L^-1.
 template <>
-double Linalg<Cuda>::inverse_norm(const M& l, Index rank) {
+double MatrixOps<Cuda>::inverse_norm(const M& l, Index rank) {
   if (rank == 0) return 0;
   M inverse(rank, rank);
   double* const to = inverse.data();
@@ -254,36 +254,36 @@ double Linalg<Cuda>::inverse_norm(const M& l, Index rank) {
   });
   M whole(rank, rank);
   rank_update(kTranspose, 1.0, inverse, 0.0, whole);
-  finish(whole, 1.0);
+  mirror_lower(whole, 1.0);
   Vector<Cuda> sums(rank);
   double* const of_columns = sums.data();
   const double* const numbers = whole.data();
   for_each_item(
       rank, rank, 0.0, [=] __device__(Index j, Index i) { return fabs(numbers[i + j * rank]); }, cuda::Sum(),
       [=] __device__(Index j, double sum) { of_columns[j] = sum; });
-  const std::vector<double> known = cuda::on_host(sums, 1);
-  return *std::max_element(known.begin(), known.end());
+  const std::vector<double> norms = cuda::on_host(sums, 1);
+  return *std::max_element(norms.begin(), norms.end());
 }
 
 template <>
-std::vector<double> Linalg<Cuda>::eigenvalues(M& a) {
+std::vector<double> MatrixOps<Cuda>::eigenvalues(M& a) {
   return eigenproblem(cuda::kValuesOnly, a);
 }
 
 template <>
-std::vector<double> Linalg<Cuda>::eigenvectors(M& a) {
+std::vector<double> MatrixOps<Cuda>::eigenvectors(M& a) {
   return eigenproblem(cuda::kValuesAndVectors, a);
 }
 
 template <>
-std::vector<double> Linalg<Cuda>::singular_values(M& a) {
+std::vector<double> MatrixOps<Cuda>::singular_values(M& a) {
   M u;
   M vt;
   return svd(a, false, u, vt);
 }
 
 template <>
-std::vector<double> Linalg<Cuda>::right_singular_vectors(M& a, M& right) {
+std::vector<double> MatrixOps<Cuda>::right_singular_vectors(M& a, M& right) {
   M u;
   M vt;
   if (a.rows() >= a.cols()) {

@@ -1,57 +1,128 @@
-"""What the arguments of a command name: the options of images, and the way from a path to statistics or features."""
+"""The arguments and options of the command line."""
 
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
+from fidfast import _core
 
-from fidfast._files import formats
-from fidfast._files.formats import Features
-from fidfast._images import images
-from fidfast._inputs import stats_of_file
-from fidfast._stats.gaussian import GaussianStats
-from fidfast._stats.moments import Moments
+__all__ = ["IMAGE_OPTIONS", "parser"]
 
-__all__ = ["Sample", "Sources", "add_image_options"]
-
-#: Options that say something of images only.
+#: Options that apply to images only.
 IMAGE_OPTIONS = ("weights", "resize", "bfloat16", "batch_size", "num_workers", "device", "skip_broken")
 
+_FILES = "statistics (.npz, .pkl, .pt) or features (.npy, .npz, .pt, .safetensors)"
+_SOURCES = f"images (a folder, .zip, .tar, .npz, .npy), {_FILES}"
 
-def add_image_options(command: argparse.ArgumentParser) -> None:
-    """Those of every command that may read images."""
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of all commands; ``command`` of the result is the name of the command."""
+    root = argparse.ArgumentParser(
+        prog="fidfast", description="Fréchet distance between sets of images, features or statistics."
+    )
+    root.add_argument("--version", action="version", version=f"fidfast {_core.__version__}")
+    commands = root.add_subparsers(dest="command", metavar="command", required=True)
+    _add_fid(commands.add_parser("fid", help="print the distance between two sets of images, features or statistics"))
+    _add_report(commands.add_parser("report", help="print every metric computable from features; --html: with plots"))
+    _add_stats(
+        commands.add_parser("stats", help="write the statistics of images or features; resumes an interrupted run")
+    )
+    _add_info(commands.add_parser("info", help="describe the content of a file"))
+    _add_demo(commands.add_parser("demo", help="show on real images how the distance responds to image corruptions"))
+    return root
+
+
+def _add_fid(command: argparse.ArgumentParser) -> None:
+    _add_two_sources(command)
+    command.add_argument(
+        "--estimate",
+        action="store_true",
+        help="print the distance without bias and with its error bar; needs images or features",
+    )
+    _add_json(command)
+    _add_source_options(command)
+
+
+def _add_report(command: argparse.ArgumentParser) -> None:
+    _add_two_sources(command)
+    command.add_argument("--html", metavar="FILE", help="write a page with the table, the plots and the worst images")
+    command.add_argument("--images", metavar="PATH", help="the images of the features in SAMPLES, in the same order")
+    command.add_argument(
+        "--no-pairs",
+        action="store_true",
+        help="skip the metrics that take O(n^2) time: KID, CMMD, precision, recall, density, coverage",
+    )
+    _add_json(command)
+    _add_source_options(command)
+
+
+def _add_stats(command: argparse.ArgumentParser) -> None:
+    command.add_argument("source", metavar="SOURCE", help=_SOURCES)
+    command.add_argument("out", metavar="OUT", help="the .npz file to write; other FID tools can read it")
+    _add_source_options(command)
+
+
+def _add_info(command: argparse.ArgumentParser) -> None:
+    command.add_argument("file", metavar="FILE", help=f"{_FILES}, or a checkpoint")
+    _add_json(command)
+
+
+def _add_demo(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--out", metavar="FILE", default="fidfast-demo.png", help="file of the first plot (default: %(default)s)"
+    )
+    _add_quiet(command)
+
+
+def _add_two_sources(command: argparse.ArgumentParser) -> None:
+    command.add_argument("samples", metavar="SAMPLES", help=f"the generated samples: {_SOURCES}")
+    command.add_argument("reference", metavar="REFERENCE", help="the real data: the same kinds")
+
+
+def _add_json(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", action="store_true", help="print all numbers as one JSON object")
+
+
+def _add_quiet(command: argparse._ActionsContainer) -> None:
+    command.add_argument("--quiet", action="store_true", help="show no progress bar")
+
+
+def _add_source_options(command: argparse.ArgumentParser) -> None:
+    """Options of every command that reads images, features or statistics."""
+    command.add_argument(
+        "--precision",
+        choices=("float32", "float64"),
+        default="float32",
+        help="arithmetic of the products of float32 and narrower features (default: %(default)s)",
+    )
     group = command.add_argument_group("images")
     group.add_argument(
         "--extractor",
         metavar="NAME",
         help="the network: inception (default), efficientnet-lite0, or package.module:factory; "
-        "of features, the name of the network that made them",
+        "for files without an extractor's name, the network that computed the features",
     )
-    group.add_argument("--weights", metavar="FILE", help="of inception, instead of a download")
+    group.add_argument("--weights", metavar="FILE", help="weights of inception, instead of a download")
     group.add_argument(
         "--like",
         metavar="TOOL",
-        help="the number of pytorch-fid, torch-fidelity, clean-fid, torchmetrics or stylegan3",
+        help="follow the conventions of pytorch-fid, torch-fidelity, clean-fid, torchmetrics or stylegan3",
     )
-    group.add_argument("--resize", metavar="METHOD", help="how images come to the network's size")
-    group.add_argument("--bfloat16", action="store_true", help="run the network in bfloat16: faster, other by 1-2 %%")
+    group.add_argument("--resize", metavar="METHOD", help="how to resize images to the network's input size")
+    group.add_argument(
+        "--bfloat16",
+        action="store_true",
+        help="run the network in bfloat16: faster, changes the distance by 1-2 %%",
+    )
     group.add_argument(
         "--compile", choices=("auto", "yes", "no"), default="auto", help="compile the network (default: %(default)s)"
     )
-    group.add_argument("--batch-size", type=_positive, metavar="N")
-    group.add_argument("--num-workers", type=int, metavar="N", help="processes that decode and resize")
-    group.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: cuda where there is one)")
-    group.add_argument("--skip-broken", action="store_true", help="leave out images that cannot be read, and list them")
-    group.add_argument(
-        "--no-cache", action="store_true", help="neither look for the same images' statistics nor keep them"
-    )
-    group.add_argument("--quiet", action="store_true", help="no progress bar")
+    group.add_argument("--batch-size", type=_positive, metavar="N", help="images per batch")
+    group.add_argument("--num-workers", type=int, metavar="N", help="number of processes that decode and resize")
+    group.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: cuda if available)")
+    group.add_argument("--skip-broken", action="store_true", help="skip images that cannot be read, and list them")
+    group.add_argument("--no-cache", action="store_true", help="do not read or write the cache of statistics")
+    _add_quiet(group)
 
 
 def _positive(text: str) -> int:
@@ -59,115 +130,3 @@ def _positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
     return number
-
-
-class Sample(NamedTuple):
-    """One side: the features where they are to be had, and what is known of the images behind them."""
-
-    source: Features | Moments | GaussianStats
-    #: By row; None where there are no images.
-    names: Sequence[str] | None = None
-    images: Sequence[NDArray[np.uint8]] | None = None
-
-
-class Sources:
-    """What the arguments name, as statistics or features; the network is loaded at the first images, once."""
-
-    def __init__(self, options: argparse.Namespace) -> None:
-        self._options = options
-        self._extractor: Any = None
-        #: Messages on images that were left out, by argument.
-        self.skipped: dict[str, list[str]] = {}
-
-    def stats(self, path: str, checkpoint: str | None = None) -> GaussianStats:
-        options = self._options
-        if not images.holds_images(path):
-            return stats_of_file(path, options.precision, options.extractor, self._ddof())
-        from fidfast.torch import moments_of_images
-
-        moments, skipped = moments_of_images(
-            path,
-            moments_precision=options.precision,
-            checkpoint=checkpoint,
-            use_cache=not options.no_cache,
-            **self._of_the_network(),
-        )
-        if skipped:
-            self.skipped[path] = skipped
-        return moments.stats(self._ddof())
-
-    def sample(self, path: str, images_behind: str | None = None) -> Sample:
-        """The features themselves, or blocks of them, where they are to be had.
-
-        `images_behind` are those that features were made of.
-        """
-        if not images.holds_images(path):
-            content = formats.read(path)
-            if not isinstance(content, Features):
-                if images_behind is not None:
-                    raise ValueError(f"--images are those behind features, and {path} holds {content.what}")
-                if isinstance(content, formats.Checkpoint) and content.progress is None:
-                    return Sample(Moments._of_blocks(content.blocks, content.extractor or self._options.extractor))
-                return Sample(self.stats(path))
-            known = replace(content, extractor=content.extractor or self._options.extractor)
-            if images_behind is None:
-                return Sample(known)
-            behind = images.open_images(images_behind)
-            return Sample(known, behind.names, behind)
-        if images_behind is not None:
-            raise ValueError(f"--images are those behind features, and {path} holds images itself")
-        from torch.utils.data import Subset
-
-        from fidfast.torch import features_of_images
-
-        found = features_of_images(path, **self._of_the_network())
-        if found.skipped:
-            self.skipped[path] = found.skipped
-        # Numbers, not names, say which images were left out: an archive may hold a name twice.
-        behind_rows: Any = Subset(images.open_images(path), found.places)
-        return Sample(Features(found.features, found.extractor), found.names, behind_rows)
-
-    def _of_the_network(self) -> dict[str, Any]:
-        """Arguments of what makes features of images."""
-        from fidfast.torch import load_extractor
-        from fidfast.torch._images.extraction_run import usual_workers
-
-        options = self._options
-        if self._extractor is None:
-            sys.path.insert(0, "")  # as for `python -m`: the user's own modules lie in the folder where this is typed
-            self._extractor = load_extractor(
-                options.extractor or "inception", weights=options.weights, like=options.like, resize=options.resize
-            )
-        return {
-            "extractor": self._extractor,
-            "batch_size": options.batch_size,
-            "num_workers": usual_workers(options.device) if options.num_workers is None else options.num_workers,
-            "device": options.device,
-            "precision": "bfloat16" if options.bfloat16 else None,
-            "compile": {"yes": True, "no": False}.get(options.compile, "auto"),
-            "skip_broken": options.skip_broken,
-            "progress": not options.quiet,
-        }
-
-    def _ddof(self) -> int:
-        """What the tool that is to be matched subtracts from the number of samples."""
-        if self._options.like is None:
-            return 1
-        from fidfast.torch import LIKE
-
-        if self._options.like not in LIKE:
-            raise ValueError(f"unknown tool {self._options.like!r}; known are {', '.join(LIKE)}")
-        return LIKE[self._options.like].ddof
-
-    def require_images(self, *paths: str) -> None:
-        """Options of images are refused where there are none, instead of being passed over."""
-        given = [name for name in IMAGE_OPTIONS if getattr(self._options, name) not in (None, False)]
-        if given and not any(map(images.holds_images, paths)):
-            option = "--" + given[0].replace("_", "-")
-            raise ValueError(f"{option} is an option of images, and there are none in {' or '.join(paths)}")
-
-    def report_skipped(self) -> None:
-        for path, messages in self.skipped.items():
-            print(f"{path}: {len(messages)} broken images left out")
-            for message in messages:
-                print(f"  {message}")

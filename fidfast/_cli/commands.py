@@ -7,30 +7,37 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fidfast import __version__
-from fidfast._cli.arguments import Sources, add_image_options
-from fidfast._files import formats
-from fidfast._inputs import is_inception
+from fidfast import _core
+from fidfast._cli.arguments import parser
+from fidfast._cli.sources import Sources, require_images
+from fidfast._info import file_info
 from fidfast._metrics.frechet import frechet_terms
 from fidfast._metrics.uncertainty import estimate
-from fidfast._report.build import report
-from fidfast._stats.gaussian import GaussianStats
-from fidfast._stats.moments import Moments
+from fidfast._report import report
+from fidfast._results import distance_label
+
+__all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; 0 when it worked, 1 with a sentence on standard error when it did not."""
-    options = _parser().parse_args(arguments)
+    """Run one command.
+
+    Returns
+    -------
+    int
+        The exit code: 0, or 1 after an error, whose message is one line on standard error.
+    """
+    options = parser().parse_args(arguments)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("always")
             warnings.showwarning = _show_warning
-            options.run(options)
-    except BrokenPipeError:  # the reader, head say, has what it wanted
+            _COMMANDS[options.command](options)
+    except BrokenPipeError:  # the reader of the output, for example head, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         print("fidfast: interrupted", file=sys.stderr)
@@ -41,210 +48,140 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="fidfast", description="Fréchet distance between sets of images, features or statistics."
-    )
-    parser.add_argument("--version", action="version", version=f"fidfast {__version__}")
-    commands = parser.add_subparsers(metavar="command", required=True)
-    files = "statistics (.npz, .pkl, .pt) or features (.npy, .npz, .pt, .safetensors)"
-    sources = f"images (a folder, .zip, .tar, .npz, .npy), {files}"
-
-    fid = commands.add_parser("fid", help="print the distance between two sets of images, features or statistics")
-    fid.add_argument("a", metavar="A", help=sources)
-    fid.add_argument("b", metavar="B", help="the same")
-    fid.add_argument(
-        "--estimate",
-        action="store_true",
-        help="with its error bar and without the bias of the samples; of features or images",
-    )
-    fid.add_argument("--json", action="store_true", help="print everything that is known as one JSON object")
-    fid.set_defaults(run=_fid)
-
-    whole = commands.add_parser("report", help="print all that features alone can tell; --html: with plots")
-    whole.add_argument("a", metavar="A", help=f"the samples: {sources}")
-    whole.add_argument("b", metavar="B", help="the reference: the same")
-    whole.add_argument("--html", metavar="FILE", help="write one page with the table, the plots and the worst images")
-    whole.add_argument("--images", metavar="PATH", help="the images behind the features of A, in their order")
-    whole.add_argument(
-        "--no-pairs",
-        action="store_true",
-        help="leave out what takes time as the square of the number of samples: KID, precision, recall, ...",
-    )
-    whole.add_argument("--json", action="store_true", help="print everything that is known as one JSON object")
-    whole.set_defaults(run=_report)
-
-    stats = commands.add_parser("stats", help="write the statistics of images or features; an interrupted run goes on")
-    stats.add_argument("source", metavar="A", help=sources)
-    stats.add_argument("out", help="the .npz to write; every tool of the field reads it")
-    stats.set_defaults(run=_stats)
-
-    for command in (fid, whole, stats):
-        command.add_argument(
-            "--precision",
-            choices=("float32", "float64"),
-            default="float32",
-            help="arithmetic of the products of float32 and narrower features (default: %(default)s)",
-        )
-        add_image_options(command)
-
-    info = commands.add_parser("info", help="say what a file holds")
-    info.add_argument("file", help=f"{files}, or a checkpoint of Moments")
-    info.add_argument("--json", action="store_true", help="print one JSON object")
-    info.set_defaults(run=_info)
-
-    demo = commands.add_parser("demo", help="show on real images how the distance answers to disturbances")
-    demo.add_argument("--out", metavar="FILE", default="fidfast-demo.png", help="the first plot (default: %(default)s)")
-    demo.add_argument("--quiet", action="store_true", help="no progress bar")
-    demo.set_defaults(run=_demo)
-    return parser
-
-
 def _fid(options: argparse.Namespace) -> None:
-    sources = Sources(options)
-    sources.require_images(options.a, options.b)
+    require_images(options, options.samples, options.reference)
     if options.estimate:
-        _print_estimate(options, sources)
+        _estimate(options)
         return
-    a, b = sources.stats(options.a), sources.stats(options.b)
-    if a.dim != b.dim:
-        raise ValueError(f"{options.a} has dim {a.dim}, but {options.b} has dim {b.dim}")
-    if None not in (a.ddof, b.ddof) and a.ddof != b.ddof:
-        warnings.warn(f"one covariance was made with ddof {a.ddof}, the other with {b.ddof}", stacklevel=1)
-    terms = frechet_terms(a, b)
-    extractors = [stats.extractor for stats in (a, b)]
-    label = _label(*extractors)
+    sources = Sources(options)
+    samples = sources.stats(options.samples, "samples")
+    reference = sources.stats(options.reference, "reference")
+    if None not in (samples.ddof, reference.ddof) and samples.ddof != reference.ddof:
+        message = f"the covariance of samples has ddof {samples.ddof}, that of reference has ddof {reference.ddof}"
+        warnings.warn(message, stacklevel=1)
+    terms = frechet_terms(samples, reference)
+    extractors = (samples.extractor, reference.extractor)
+    label = distance_label(*extractors)
     if options.json:
-        known = {"label": label, **terms._asdict(), "dim": a.dim}
-        known |= {
-            "num_samples": [a.num_samples, b.num_samples],
-            "extractor": extractors,
-            "files": [options.a, options.b],
-            "skipped": sources.skipped,
-        }
-        print(json.dumps({**known, "fidfast_version": __version__}, ensure_ascii=False))
+        counts = [samples.num_samples, reference.num_samples]
+        numbers = {**terms.to_dict(), "dim": samples.dim, "num_samples": counts, "extractor": list(extractors)}
+        _print_json(options, sources, label, numbers)
         return
     print(f"{label} {terms.distance:.8g}")
-    counts = " and ".join(_or_unknown(stats.num_samples) for stats in (a, b))
-    names = " and ".join(dict.fromkeys(_or_unknown(name) for name in extractors))
-    print(f"dim {a.dim}, num_samples {counts}, extractor {names}, rounding at most {terms.rounding:.1g}")
-    sources.report_skipped()
+    counts_text = f"{_or_unknown(samples.num_samples)} and {_or_unknown(reference.num_samples)}"
+    rounding = f"rounding error at most {terms.rounding:.1g}"
+    print(f"dim {samples.dim}, num_samples {counts_text}, extractor {_names(*extractors)}, {rounding}")
+    _print_skipped(sources)
 
 
-def _label(*extractors: str | None) -> str:
-    return "FID" if all(map(is_inception, extractors)) else "Fréchet distance"
-
-
-def _print_estimate(options: argparse.Namespace, sources: Sources) -> None:
-    if options.like is not None:
-        raise ValueError("--estimate is of the unbiased covariance; it does not go with --like")
-    a, b = sources.sample(options.a).source, sources.sample(options.b).source
-    found = estimate(a, b, precision=options.precision)
-    label = _label(a.extractor, b.extractor)
+def _estimate(options: argparse.Namespace) -> None:
+    _refuse_like(options, "--estimate")
+    sources = Sources(options)
+    samples = sources.samples(options.samples, "samples").source
+    reference = sources.samples(options.reference, "reference").source
+    found = estimate(samples, reference, precision=options.precision)
+    label = distance_label(samples.extractor, reference.extractor)
     if options.json:
-        known = {"label": label, **found.to_dict(), "files": [options.a, options.b], "skipped": sources.skipped}
-        print(json.dumps({**known, "fidfast_version": __version__}, ensure_ascii=False))
+        _print_json(options, sources, label, found.to_dict())
         return
     print(f"{label} {found}")
-    names = " and ".join(dict.fromkeys(_or_unknown(name) for name in (a.extractor, b.extractor)))
     if found.note is None:
-        print(f"with the bias, as other tools report it: {found.value:.8g}")
-    print(f"extractor {names}, rounding at most {found.rounding:.1g}")
-    sources.report_skipped()
+        print(f"with bias, as reported by other tools: {found.value:.8g}")
+    extractors = _names(samples.extractor, reference.extractor)
+    print(f"extractor {extractors}, rounding error at most {found.rounding:.1g}")
+    _print_skipped(sources)
 
 
 def _report(options: argparse.Namespace) -> None:
-    sources = Sources(options)
-    sources.require_images(options.a, options.b)
-    if options.like is not None:
-        raise ValueError("report is of the unbiased covariance; it does not go with --like")
+    require_images(options, options.samples, options.reference)
+    _refuse_like(options, "report")
     if options.html is not None:
         _require_folder(options.html)
-    a, b = sources.sample(options.a, options.images), sources.sample(options.b)
+    sources = Sources(options)
+    samples = sources.samples(options.samples, "samples", options.images)
+    reference = sources.samples(options.reference, "reference")
     found = report(
-        a.source,
-        b.source,
-        names=a.names,
-        images=a.images,
-        titles=(options.a, options.b),
+        samples.source,
+        reference.source,
+        names=samples.names,
+        images=samples.images,
+        titles=(options.samples, options.reference),
         all_pairs=not options.no_pairs,
         precision=options.precision,
     )
     if options.html is not None:
         found.write_html(options.html)
     if options.json:
-        known = {**found.to_dict(), "files": [options.a, options.b], "skipped": sources.skipped}
-        print(json.dumps({**known, "fidfast_version": __version__}, ensure_ascii=False))
+        _print_json(options, sources, found.label, found.to_dict())
         return
     print(found.table())
     if options.html is not None:
         print(f"\npage: {options.html}")
-    sources.report_skipped()
+    _print_skipped(sources)
+
+
+def _stats(options: argparse.Namespace) -> None:
+    require_images(options, options.source)
+    out = options.out.removesuffix(".npz")
+    _require_folder(out)
+    sources = Sources(options)
+    stats = sources.stats(options.source, "source", checkpoint=f"{out}.partial.npz")
+    stats.save(options.out)
+    counts = f"dim {stats.dim}, num_samples {_or_unknown(stats.num_samples)}"
+    print(f"{out}.npz: {counts}, extractor {_or_unknown(stats.extractor)}")
+    _print_skipped(sources)
+
+
+def _info(options: argparse.Namespace) -> None:
+    entries = file_info(options.file).to_dict()
+    if options.json:
+        print(json.dumps(entries, ensure_ascii=False))
+        return
+    width = max(map(len, entries))
+    for key, value in entries.items():
+        print(f"{key:{width}}  {_or_unknown(value)}")
+
+
+def _demo(options: argparse.Namespace) -> None:
+    from fidfast.torch import demo
+
+    _require_folder(options.out)
+    result = demo(progress=not options.quiet)
+    print(f"{result}\n\n{result.table()}")
+    print(f"\nplots: {' and '.join(map(str, result.save_plots(options.out)))}")
+
+
+_COMMANDS = {"fid": _fid, "report": _report, "stats": _stats, "info": _info, "demo": _demo}
+
+
+def _refuse_like(options: argparse.Namespace, what: str) -> None:
+    if options.like is not None:
+        raise ValueError(f"{what} uses the unbiased covariance and cannot be combined with --like")
 
 
 def _require_folder(path: str) -> None:
-    """Before the work begins, where its result is to be written."""
+    """Raise before any work if the result cannot be written."""
     if not Path(path).parent.is_dir():
         raise FileNotFoundError(f"no such folder to write to: {Path(path).parent}")
 
 
-def _stats(options: argparse.Namespace) -> None:
-    sources = Sources(options)
-    sources.require_images(options.source)
-    out = options.out.removesuffix(".npz")
-    _require_folder(out)
-    stats = sources.stats(options.source, f"{out}.partial.npz")
-    stats.save(options.out)
-    known = f"dim {stats.dim}, num_samples {_or_unknown(stats.num_samples)}, extractor {_or_unknown(stats.extractor)}"
-    print(f"{out}.npz: {known}")
-    sources.report_skipped()
+def _print_json(options: argparse.Namespace, sources: Sources, label: str, numbers: Mapping[str, Any]) -> None:
+    files = [options.samples, options.reference]
+    common = {"files": files, "skipped": sources.skipped, "fidfast_version": _core.__version__}
+    print(json.dumps({"label": label, **numbers, **common}, ensure_ascii=False))
 
 
-def _info(options: argparse.Namespace) -> None:
-    known = _description(options.file)
-    if options.json:
-        print(json.dumps(known, ensure_ascii=False))
-        return
-    width = max(map(len, known))
-    for key, value in known.items():
-        print(f"{key:{width}}  {_or_unknown(value)}")
+def _print_skipped(sources: Sources) -> None:
+    for path, messages in sources.skipped.items():
+        images = "broken image" if len(messages) == 1 else "broken images"
+        print(f"{path}: skipped {len(messages)} {images}")
+        for message in messages:
+            print(f"  {message}")
 
 
-def _description(path: str) -> dict[str, Any]:
-    content = formats.read(path)
-    known: dict[str, Any] = {"file": path, "holds": content.what}
-    if isinstance(content, formats.Features):
-        shape = list(content.features.shape)
-        return known | {"shape": shape, "dtype": str(content.features.dtype), "extractor": content.extractor}
-    if isinstance(content, formats.State):
-        return known | {key: value.item() for key, value in content.entries.items() if value.ndim == 0}
-    if isinstance(content, formats.Checkpoint):
-        moments = Moments._of_blocks(content.blocks, content.extractor)
-        return known | {
-            "dim": moments.dim,
-            "num_samples": moments.num_samples,
-            "precision": moments.precision,
-            "extractor": content.extractor,
-            **({"unfinished_after": content.progress.done} if content.progress else {}),
-        }
-    stats = GaussianStats.load(path)
-    known |= {"dim": stats.dim, "num_samples": stats.num_samples, "ddof": stats.ddof, "extractor": stats.extractor}
-    variances = stats.sigma.diagonal()
-    return known | {"trace": float(variances.sum()), "dead_units": int((variances == 0).sum())}
-
-
-def _demo(options: argparse.Namespace) -> None:
-    from fidfast.torch import _demo as demo
-
-    result = demo.run(progress=not options.quiet)
-    print(f"Fréchet distance of {result.num_samples} handwritten digits to their disturbed copies")
-    print(f"(features of {result.extractor}; between two halves of the data it is {result.halves:.2f})\n")
-    print(demo.table(result))
-    out = Path(options.out)
-    growth = out.with_name(f"{out.stem}-growth{out.suffix}")
-    demo.plot(result, out)
-    demo.plot_growth(result, growth)
-    print(f"\nplots: {out} and {growth}")
+def _names(*extractors: str | None) -> str:
+    """The different names, for a sentence."""
+    return " and ".join(dict.fromkeys(map(_or_unknown, extractors)))
 
 
 def _or_unknown(value: object) -> str:

@@ -1,6 +1,6 @@
 """Statistics and feature files: the records that a file holds, reading and writing."""
 
-from fidfast._files.read import naming, read, read_state
+from fidfast._files.read import naming, read, read_state, reading_state
 from fidfast._files.records import Content, Entries, Features, Progress, State, Stats
 from fidfast._files.write import write_state, write_stats, write_whole
 
@@ -14,6 +14,7 @@ __all__ = [
     "naming",
     "read",
     "read_state",
+    "reading_state",
     "write_state",
     "write_stats",
     "write_whole",

@@ -22,7 +22,7 @@ from fidfast._files.pickles import ArrayUnpickler, torch_safe_globals
 from fidfast._files.records import Content, Entries, Features, Progress, State, Stats
 from fidfast._files.write import STATE_MARK
 
-__all__ = ["FEATURE_KEYS", "READERS", "naming", "read", "read_state"]
+__all__ = ["FEATURE_KEYS", "READERS", "naming", "read", "read_state", "reading_state"]
 
 #: Names that tools use for features in an archive of several arrays.
 FEATURE_KEYS = ("features", "feats", "activations", "arr_0")
@@ -65,11 +65,19 @@ def read_state(path: str | os.PathLike[str], kind: str, from_state: Callable[[En
     content = read(path)
     if not isinstance(content, State) or content.kind != kind:
         raise ValueError(f"{os.fspath(path)} holds {content.what}, not a checkpoint of {kind}")
-    with naming(path):
-        try:
-            return from_state(content.entries)
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"the state of {kind} is damaged: {error}") from error
+    with naming(path), reading_state(kind):
+        return from_state(content.entries)
+
+
+@contextmanager
+def reading_state(kind: str) -> Iterator[None]:
+    """Raises a ValueError for a state that lacks an entry or has entries of other types."""
+    try:
+        yield
+    except KeyError as error:
+        raise ValueError(f"the state of {kind} has no {error}") from error
+    except TypeError as error:
+        raise ValueError(f"the state of {kind} is damaged: {error}") from error
 
 
 @contextmanager
@@ -182,8 +190,11 @@ def _content_of(content: Any, path: Path) -> Content:
     if len(keys) == 1 or any(key in FEATURE_KEYS for key in keys):
         key = next((key for key in FEATURE_KEYS if key in keys), keys[0])
         return Features(content[key], _text(content, "extractor"))
-    wanted = "'mu' and 'sigma', nor features under " + " or ".join(repr(key) for key in FEATURE_KEYS)
-    raise ValueError(f"{path} holds neither {wanted}; its keys are {', '.join(map(repr, keys)) or 'none'}")
+    names = ", ".join(map(repr, FEATURE_KEYS))
+    raise ValueError(
+        f"{path} holds neither 'mu' and 'sigma' nor features under one of {names}; "
+        f"its keys are {', '.join(map(repr, keys)) or 'none'}"
+    )
 
 
 def _stats_of_raw_sums(content: Mapping[str, Any]) -> Stats:

@@ -1,4 +1,4 @@
-"""Moments of images, kept by the content that they are of."""
+"""Cache of the moments of images, keyed by image content and extractor."""
 
 from __future__ import annotations
 
@@ -14,20 +14,19 @@ __all__ = ["folder", "path_of"]
 
 
 def folder() -> Path:
-    """Where statistics are kept: ``$FIDFAST_CACHE``, or the user's own place for such files."""
-    if given := os.environ.get("FIDFAST_CACHE"):
-        return Path(given)
+    """``$FIDFAST_CACHE``, or the user's cache folder for fidfast."""
+    if override := os.environ.get("FIDFAST_CACHE"):
+        return Path(override)
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches" / "fidfast"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fidfast"
 
 
 def path_of(images: Images, extractor: str) -> Path:
-    """The file for these images under this extractor, there or not yet.
+    """The cache file for these images and this extractor; it need not exist.
 
-    The key is made of names, sizes and times of change inside the folder or archive, of the extractor's full name with
-    its resize, and of this package's version: a changed image, another resize or a renamed folder never gets the
-    statistics of something else.
+    The key is a hash of the images' fingerprint, the extractor's full name with its resize, and the package version.
+    A changed image, another resize or another version has another file.
     """
     key = "\n".join((images.fingerprint(), extractor, _core.__version__))
     return folder() / f"{hashlib.sha256(key.encode()).hexdigest()}.npz"

@@ -294,12 +294,15 @@ class InceptionScore(Collector):
             If the state is not one that `state` returns.
         """
         counts, probabilities, information = (state[key] for key in ("counts", "probabilities", "information"))
-        length, first, next_row = (int(number) for number in state["stream"])
+        stream = state["stream"]
         if probabilities.ndim != 2 or counts.shape != probabilities.shape[:1] or information.shape != counts.shape:
             raise ValueError(
                 f"the state of InceptionScore has counts of shape {counts.shape}, probabilities of "
                 f"{probabilities.shape} and information of {information.shape}"
             )
+        if stream.shape != (3,):
+            raise ValueError(f"the state of InceptionScore has a stream of shape {stream.shape}, not (3,)")
+        length, first, next_row = stream.tolist()
         score = cls(
             probabilities.shape[1],
             splits=len(counts),

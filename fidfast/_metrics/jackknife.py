@@ -106,7 +106,8 @@ class Jackknife:
             largest = max((block.num_samples for block in source.blocks), default=1)
             if sampled and (source.num_samples or 0) - largest < 2:
                 raise ValueError(
-                    f"{source.name} has {source.num_samples} samples; leaving some out needs {largest + 2}"
+                    f"{source.name} has {source.num_samples} samples; leaving out {largest} at a time needs at least "
+                    f"{largest + 2}"
                 )
         with_rows = any(
             sampled and source.rows is not None for source, sampled in zip(self.inputs, self.sampled, strict=True)
@@ -150,7 +151,7 @@ class Jackknife:
         replicates, stats = self.replicates[k], self.inputs[k].stats
         bias = replicates.bias(replicates.distance, self.distance)
         bias_of_root = (np.trace(stats.sigma) / replicates.num_samples - bias) / 2
-        gaussian_bias = self._core.foretold_bias(bool(k))
+        gaussian_bias = self._core.gaussian_bias(bool(k))
         return float(bias_of_root / gaussian_bias) if gaussian_bias < 0 else 1.0
 
     def _second_order(self, sides: Sequence[int]) -> float:

@@ -68,7 +68,7 @@ def kid(
     coef0: float = 1.0,
     precision: str = "float32",
 ) -> KernelDistance:
-    """Kernel distance of the whole sets (the KID, when the features are the 2015 Inception network's).
+    """Kernel distance over all pairs of rows (the KID, if the features are the 2015 Inception network's).
 
     Parameters
     ----------
@@ -184,10 +184,10 @@ def kid_subsets(
             raise ValueError(f"{name} must be at least {least}, got {number}")
     rows = _rows(samples, reference, "kid_subsets")
     n, m = _num_rows(rows[0], "samples"), _num_rows(rows[1], "reference")
-    size = min(subset_size, n, m) if like == "clean-fid" else subset_size
-    for name, count in (("samples", n), ("reference", m)):
-        if count < size:
-            raise ValueError(f"subset_size is {size}, but {name} has {count} rows")
+    name, least = ("samples", n) if n <= m else ("reference", m)
+    size = min(subset_size, least) if like == "clean-fid" else subset_size
+    if size > least:
+        raise ValueError(f"subset_size must be at most {least}, the number of rows of {name}, got {size}")
     drawn = _DRAWS[like](n, m, subsets, size, seed)
     values = np.array(_core.kid_of_subsets(*rows, *drawn, degree, gamma, coef0, precision))
     return SubsetKernelDistance(float(values.mean()), float(values.std()), values)
@@ -280,8 +280,8 @@ def _rows(samples: Any, reference: Any, caller: str) -> tuple[Any, Any]:
 
 def _num_rows(features: Any, name: str) -> int:
     shape = getattr(features, "shape", None)
-    if not shape:
-        raise TypeError(
-            f"{name}: kid_subsets needs features as an array, tensor or path, got {type(features).__name__}"
-        )
+    if shape is None:
+        raise TypeError(f"{name}: features must be an array or tensor (n, dim), got {type(features).__name__}")
+    if len(shape) != 2:
+        raise ValueError(f"{name}: features must be 2-D (n, dim), got shape {tuple(shape)}")
     return int(shape[0])

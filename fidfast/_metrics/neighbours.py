@@ -259,7 +259,7 @@ def mifid(
         raise ValueError(f"threshold must be above 0 and at most 1, got {threshold}")
     one, two = open_pair(samples, reference, precision=precision)
     rows = one.require_rows("mifid"), two.require_rows("mifid")
-    distance = _core.mean_nearest_cosine_distance(rows[1], rows[0], mean_over == "samples")
+    distance = _core.mean_nearest_cosine_distance(*rows, mean_over == "samples")
     frechet = distance_between(one.stats, two.stats)
     if frechet <= 1e-8:
         return 0.0
@@ -271,4 +271,4 @@ def _shares(caller: str, samples: Any, reference: Any, rules: list[tuple[int, bo
     one, two = open_pair(samples, reference)
     rows = one.require_rows(caller), two.require_rows(caller)
     checked = [(operator.index(k), bool(inclusive), recall) for k, inclusive, recall in rules]
-    return [ManifoldMetrics(*shares) for shares in _core.manifold_metrics(rows[1], rows[0], checked)]
+    return [ManifoldMetrics(*shares) for shares in _core.manifold_metrics(*rows, checked)]

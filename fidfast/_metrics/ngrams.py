@@ -201,7 +201,7 @@ class NgramCounts(Collector):
             return NotImplemented
         return self._core.equals(other._core)
 
-    __hash__ = None  # type: ignore[assignment]  # mutable
+    __hash__ = None  # mutable
 
     def __repr__(self) -> str:
         return (

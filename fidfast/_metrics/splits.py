@@ -26,7 +26,7 @@ def split_of_rows(n: int, splits: int, like: str, seed: int | None) -> NDArray[n
         If the tool is unknown, or a seed is given for one that does not shuffle.
     """
     if like not in TOOLS:
-        raise ValueError(f"like must be one of {', '.join(TOOLS)}, got {like!r}")
+        raise ValueError(f"like must be one of {', '.join(map(repr, TOOLS))}, got {like!r}")
     cuts = _edges_of_chunks(n, splits) if like == "torchmetrics" else split_edges(n, splits)
     split_of = np.empty(n, dtype=np.int64)
     split_of[_order(n, like, seed)] = np.repeat(np.arange(len(cuts) - 1), np.diff(cuts))

@@ -101,7 +101,7 @@ class Estimate(Result):
         """All numbers, one a line."""
         digits = decimals(self.stderr)
         low, high = self.interval()
-        counts = " and ".join("known" if n is None else f"{n:,}" for n in self.num_samples)
+        counts = " and ".join("exact" if n is None else f"{n:,}" for n in self.num_samples)
         lines = {
             "value": f"{self.value:.8g}",
             "unbiased": self.note or value_with_error(self.unbiased, self.stderr),
@@ -196,18 +196,13 @@ def influence(samples: Any, reference: Any, *, precision: str = "float32") -> Ar
         If the two sides come from different extractors.
     """
     one, two = open_pair(samples, reference, precision=precision)
-    _require_rows(one, "influence")
+    one.check_rows("influence")
     return influence_from_jackknife(Jackknife(one, two, precision, known_reference=True))
 
 
 def influence_from_jackknife(jackknife: Jackknife) -> Array:
     """(n,) as `influence`."""
     return jackknife.distance - jackknife.replicates[0].distance
-
-
-def _require_rows(source: Input, caller: str) -> None:
-    if source.rows is None:
-        raise ValueError(f"{source.name}: {caller} needs the (n, dim) features themselves, which it does not hold")
 
 
 @dataclass(frozen=True)
@@ -272,7 +267,7 @@ def compare(
         for source, name in zip((samples_a, samples_b, reference), names, strict=True)
     )
     for side in (one, two):
-        _require_rows(side, "compare")
+        side.check_rows("compare")
         warn_of_extractors(side, common)
     if paired and one.num_samples != two.num_samples:
         raise ValueError(

@@ -1,0 +1,7 @@
+"""The report of every metric that features determine, as numbers, text and HTML page."""
+
+from fidfast._report.build import report
+from fidfast._report.contents import HarmfulSample, Trimmed
+from fidfast._report.result import Report
+
+__all__ = ["HarmfulSample", "Report", "Trimmed", "report"]

@@ -1,22 +1,21 @@
-"""All that features alone can tell about a set of samples, from one entry: `report`."""
+"""Every metric computable from features, in one call: `report`."""
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fidfast import _core
-from fidfast import _devices as devices
-from fidfast._images.images import BrokenImageError, open_images
-from fidfast._inputs import require_same_dim, warn_of_extractors
+from fidfast._devices import to_host
+from fidfast._images import BrokenImageError, open_images
+from fidfast._inputs import Input, open_pair, require_same_dim
 from fidfast._metrics.extrapolation import Extrapolation, fid_infinity
-from fidfast._metrics.frechet import frechet_distance
-from fidfast._metrics.jackknife import Jackknife, Sample
+from fidfast._metrics.frechet import distance_between, terms_between
+from fidfast._metrics.jackknife import Jackknife
 from fidfast._metrics.kernel import KernelDistance, cmmd, kid
 from fidfast._metrics.neighbours import (
     DensityCoverage,
@@ -25,24 +24,31 @@ from fidfast._metrics.neighbours import (
     manifold_metrics,
     precision_recall,
 )
-from fidfast._metrics.uncertainty import Estimate, _estimate
-from fidfast._report.result import K_DENSITY_COVERAGE, K_PRECISION_RECALL, HarmfulSample, Report, Row, Trimmed
-from fidfast._stats.gaussian import GaussianStats, together
-from fidfast._stats.moments import Moments
+from fidfast._metrics.uncertainty import (
+    Estimate,
+    estimate_from_jackknife,
+    estimate_without_error,
+    influence_from_jackknife,
+)
+from fidfast._report.contents import K_DENSITY_COVERAGE, K_PRECISION_RECALL, HarmfulSample, Trimmed
+from fidfast._report.result import Report
+from fidfast._stats import GaussianStats, Moments
 
-__all__ = ["HarmfulSample", "Report", "Row", "Trimmed", "report"]
+__all__ = ["report"]
 
 Array = NDArray[np.float64]
 
-#: Sizes of growing parts; each costs one distance.
-GROWTH_POINTS = 8
+#: Number of subsets for `fid_infinity`; each costs one distance.
+NUM_SUBSETS = 8
 
-#: How far from 1 the norm of a row of unit norm may be: one that was normalised in bfloat16 is not further.
+#: Largest deviation of a norm from 1: rows normalised in bfloat16 are within it.
 UNIT_NORM = 5e-3
+
+NEEDS_ROWS = "needs the (n, dim) features of {}"
 
 
 def report(
-    features: Any,
+    samples: Any,
     reference: Any,
     *,
     names: Sequence[str] | None = None,
@@ -52,26 +58,26 @@ def report(
     all_pairs: bool = True,
     precision: str = "float32",
 ) -> Report:
-    """All that features alone can tell: the distances with their error bars, and the samples that harm most.
+    """Compute every metric that features determine: distances with error bars, and the most harmful samples.
 
     Parameters
     ----------
-    features : (n, dim) array or tensor, path, Moments or GaussianStats
-        The generated samples. Of moments and statistics less can be told, and the report says why.
+    samples : (n, dim) array or tensor, path, Moments or GaussianStats
+        The generated samples. Moments and statistics determine fewer metrics; the report says which are missing.
     reference : array, tensor, path, Moments or GaussianStats
-        As `features`.
+        As `samples`.
     names : sequence of str, optional
-        A name for each row of `features`; its number unless given.
+        Name of each row of `samples`. Defaults to the names of `images`, else to row numbers.
     images : path, (n, height, width, 3) uint8 array or sequence of (height, width, 3) uint8 arrays, optional
-        What each row of `features` was made of. A folder or archive is read in the order of its sorted names, which
-        are then those of the rows unless `names` are given. Only the images of the most harmful samples are read.
+        The image of each row of `samples`, in the same order. A folder or archive is read in the order of its sorted
+        names. Only the images of the most harmful samples are read.
     titles : (str, str), optional
-        What the two sides are called; the paths, or "features" and "reference", unless given.
+        Titles of samples and reference. Default to the paths, else to "samples" and "reference".
     most_harmful : int, default 12
-        How many of the most harmful samples are listed.
+        Number of most harmful samples to list.
     all_pairs : bool, default True
-        Whether to compute what takes time as the square of the number of samples: the kernel distances, precision and
-        recall, density and coverage.
+        Whether to compute the metrics that take O(n^2) time: kernel distances, precision and recall, density and
+        coverage.
     precision : {"float32", "float64"}, default "float32"
         As in `Moments`.
 
@@ -83,9 +89,9 @@ def report(
     Raises
     ------
     TypeError, ValueError
-        If an argument is not usable, or the number of `names` or `images` is not that of the rows.
+        If an argument is invalid, or `names` or `images` do not have one entry for each row.
     FileNotFoundError
-        If a path leads nowhere.
+        If a path does not exist.
 
     Warns
     -----
@@ -95,178 +101,182 @@ def report(
     Notes
     -----
     The numbers are those of `estimate`, `influence`, `fid_infinity`, `kid`, `cmmd`, `precision_recall` and
-    `density_coverage`. CMMD is computed where all rows have unit norm, for which it is defined.
+    `density_coverage`. CMMD is defined for CLIP features, so it is computed only if all rows have unit norm.
     """
     if most_harmful < 0:
         raise ValueError(f"most_harmful must be at least 0, got {most_harmful}")
-    features, reference = devices.on_host(features), devices.on_host(reference)
-    ours, theirs = Sample.of(features, "features", precision), Sample.of(reference, "reference", precision)
-    require_same_dim(ours.stats.dim, theirs.stats.dim, "features", "reference")
+    titles = titles or (_title(samples, "samples"), _title(reference, "reference"))
+    ours, theirs = open_pair(to_host(samples), to_host(reference), precision=precision)
+    require_same_dim(ours.dim, theirs.dim, ours.name, theirs.name)
     if isinstance(images, (str, os.PathLike, np.ndarray)):
         images = open_images(images)
         names = images.names if names is None else names
-    for what, given in (("images", images), ("names", names)):
-        if given is not None and ours.rows is None:
-            raise ValueError(f"{what} are those of rows, and features are statistics alone")
-        if given is not None and len(given) != len(ours.rows):
-            raise ValueError(f"features have {len(ours.rows)} rows, but there are {len(given)} {what}")
-    titles = titles or (_title(features, "features"), _title(reference, "reference"))
-    asked = _Questions(ours, theirs, precision, {})
-    why = asked.why_no_error_bar()
-    if why is None:
-        analysis = Jackknife(ours, theirs, precision)
-        estimate = _estimate(analysis)
-    else:
-        analysis = None
-        warn_of_extractors(ours.stats, theirs.stats, stacklevel=3)
-        module, gaussians, _ = together(ours.stats, theirs.stats)
-        terms = module.frechet_terms(*gaussians)
-        extractor = ours.stats.extractor or theirs.stats.extractor
-        estimate = Estimate(
-            terms.distance, math.nan, math.nan, (None, None), terms.rounding, extractor=extractor, note=why
-        )
-    if estimate.note is not None:
-        asked.reasons["estimate"] = estimate.note
-    influence = asked.influence(analysis)
-    shares = asked.manifold(all_pairs)
+    _require_one_per_row(ours, images=images, names=names)
+    metrics = _Metrics(ours, theirs, precision, all_pairs)
+    estimate, influence = metrics.estimate_and_influence()
+    shares = metrics.neighbours()
     spectra = _spectrum(ours.stats), _spectrum(theirs.stats)
     difference = ours.stats.mu - theirs.stats.mu
     return Report(
         titles=(_printable(titles[0]), _printable(titles[1])),
         estimate=estimate,
         mean_term=float(difference @ difference),
-        dim=ours.stats.dim,
-        num_samples=(ours.stats.num_samples, theirs.stats.num_samples),
-        extractors=(ours.stats.extractor, theirs.stats.extractor),
+        dim=ours.dim,
+        num_samples=(ours.num_samples, theirs.num_samples),
+        extractors=(ours.extractor, theirs.extractor),
         spectra=spectra,
-        ranks=(_rank(spectra[0], ours.stats), _rank(spectra[1], theirs.stats)),
+        ranks=(_rank(spectra[0], ours.num_samples), _rank(spectra[1], theirs.num_samples)),
         dead_units=(_dead_units(ours.stats), _dead_units(theirs.stats)),
-        growth=asked.growth(),
+        extrapolation=metrics.extrapolation(),
         most_harmful=None if influence is None else _worst(influence, most_harmful, names, images),
-        trimmed=None if influence is None else asked.trimmed(influence),
-        kid=asked.kid(all_pairs),
-        cmmd=asked.cmmd(all_pairs),
+        trimmed=None if influence is None else metrics.trimmed(influence),
+        kid=metrics.kid(),
+        cmmd=metrics.cmmd(),
         precision_recall=shares[0],
         density_coverage=shares[1],
-        reasons=asked.reasons,
+        reasons=metrics.reasons,
     )
 
 
-class _Questions(NamedTuple):
-    """What is asked of the two sides; where there is no answer, the reason is noted."""
+class _Metrics:
+    """Computes the metrics of a report; `reasons` collects why a metric is not available."""
 
-    ours: Sample
-    theirs: Sample
-    precision: str
-    reasons: dict[str, str]
+    def __init__(self, samples: Input, reference: Input, precision: str, all_pairs: bool) -> None:
+        self.samples = samples
+        self.reference = reference
+        self.precision = precision
+        self.all_pairs = all_pairs
+        self.reasons: dict[str, str] = {}
 
-    def why_no_error_bar(self) -> str | None:
-        """Why nothing can be left out, or None."""
-        sides = (("features", self.ours), ("reference", self.theirs))
-        if not any(side.sampled for _, side in sides):
-            return "both sides are statistics alone, which do not tell how their samples scatter"
-        for name, side in sides:
-            if side.rows is not None and len(side.rows) < 3:
-                return f"{name} has {len(side.rows)} samples, and leaving one out needs at least 3"
-        return None
-
-    def influence(self, analysis: Jackknife | None) -> Array | None:
-        """(n,) as `fidfast.influence`, from the analysis that gave the error bar."""
-        if self.ours.rows is None:
-            self.reasons["most_harmful"] = "features are statistics alone, without rows to leave out"
-        elif analysis is None:
-            self.reasons["most_harmful"] = self.reasons["estimate"]
+    def estimate_and_influence(self) -> tuple[Estimate, Array | None]:
+        """The estimate, and the influence (n,) of each row if there are rows; one jackknife gives both."""
+        reason = self._why_no_error_bar()
+        if reason is None:
+            jackknife = Jackknife(self.samples, self.reference, self.precision)
+            estimate = estimate_from_jackknife(jackknife)
         else:
-            return analysis.distance - analysis.replicates[0].distance
+            jackknife = None
+            terms = terms_between(self.samples.stats, self.reference.stats)
+            estimate = estimate_without_error(terms, self.samples, self.reference, reason)
+        if estimate.note is not None:
+            self.reasons["estimate"] = estimate.note
+        if self.samples.rows is None:
+            self.reasons["most_harmful"] = NEEDS_ROWS.format("the samples")
+        elif reason is not None:
+            self.reasons["most_harmful"] = reason
+        else:
+            assert jackknife is not None
+            return estimate, influence_from_jackknife(jackknife)
+        return estimate, None
+
+    def _why_no_error_bar(self) -> str | None:
+        sides = (self.samples, self.reference)
+        if not any(side.has_samples for side in sides):
+            return "neither side has samples to estimate an error from"
+        for side in sides:
+            if side.rows is not None and (side.num_samples or 0) < 3:
+                return f"leaving one sample out needs at least 3 samples; {side.name} has {side.num_samples}"
         return None
 
     def trimmed(self, influence: Array) -> Trimmed:
-        """The distance of the rows that are left, from their own moments: influences add up to first order only."""
+        """The distance of the remaining rows, from their own moments: influences add up to first order only."""
         count = max(1, len(influence) // 100)
         left_out = np.zeros(len(influence), dtype=bool)
         left_out[np.argsort(influence)[-count:]] = True
-        moments = Moments(self.ours.stats.dim, self.precision)
+        moments = Moments(self.samples.dim, precision=self.precision)
         first = 0
-        for rows in self.ours.slices():
+        for rows in self.samples.slices():
             kept = np.flatnonzero(~left_out[first : first + len(rows)])
             if len(kept) > 0:
                 moments.update(_core.gather(rows, kept))
             first += len(rows)
-        return Trimmed(count, frechet_distance(moments.stats(), self.theirs.stats))
+        return Trimmed(count, distance_between(moments.stats(), self.reference.stats))
 
-    def growth(self) -> Extrapolation | None:
-        n = 0 if self.ours.rows is None else len(self.ours.rows)
-        if self.ours.rows is None:
-            self.reasons["growth"] = "features are statistics alone, which have no parts"
-        elif n < 4:
-            self.reasons["growth"] = f"features has {n} samples, and growing parts need at least 4"
-        else:
-            first = min(5000, n // 2)
-            points = min(GROWTH_POINTS, n - first + 1)
-            return fid_infinity(self.ours.rows, self.theirs.stats, num_points=points, precision=self.precision)
-        return None
-
-    def _pairs_are_missing(self, what: str, wanted: bool) -> bool:
-        """Whether there are no pairs of samples to be had; notes why."""
-        missing = [name for name, side in (("features", self.ours), ("reference", self.theirs)) if side.rows is None]
-        if missing:
-            self.reasons[what] = f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} given by statistics"
-        elif not wanted:
-            self.reasons[what] = "left out as asked: it takes all pairs of samples"
-        return bool(missing) or not wanted
-
-    def kid(self, wanted: bool) -> KernelDistance | None:
-        if self._pairs_are_missing("kid", wanted):
+    def extrapolation(self) -> Extrapolation | None:
+        n = self.samples.num_samples or 0
+        if self.samples.rows is None:
+            self.reasons["extrapolation"] = NEEDS_ROWS.format("the samples")
             return None
-        return kid(self.ours.rows, self.theirs.rows, precision=self.precision)
-
-    def cmmd(self, wanted: bool) -> float | None:
-        if self._pairs_are_missing("cmmd", wanted):
+        if n < 4:
+            self.reasons["extrapolation"] = f"extrapolation needs at least 4 samples; {self.samples.name} has {n}"
             return None
-        for name, side in (("features", self.ours), ("reference", self.theirs)):
-            if side.stats.extractor is not None and "clip" not in side.stats.extractor.lower():
-                self.reasons["cmmd"] = f"it is defined for CLIP's features; {name}: {side.stats.extractor}"
+        points = min(NUM_SUBSETS, n - min(5000, n // 2) + 1)
+        return fid_infinity(self.samples.rows, self.reference.stats, num_points=points, precision=self.precision)
+
+    def kid(self) -> KernelDistance | None:
+        if not self._have_pairs("kid"):
+            return None
+        return kid(self.samples.rows, self.reference.rows, precision=self.precision)
+
+    def cmmd(self) -> float | None:
+        if not self._have_pairs("cmmd"):
+            return None
+        for side in (self.samples, self.reference):
+            if side.extractor is not None and "clip" not in side.extractor.lower():
+                self.reasons["cmmd"] = f"defined for CLIP features; the extractor of {side.name} is {side.extractor}"
                 return None
-            for rows in side.slices():
-                norms = np.linalg.norm(_core.gather(rows, np.arange(len(rows))), axis=1)
-                if not np.all(np.abs(norms - 1) < UNIT_NORM):
-                    self.reasons["cmmd"] = (
-                        f"it is defined for rows of unit norm, as CLIP's are; those of {name} are not"
-                    )
-                    return None
-        return cmmd(self.ours.rows, self.theirs.rows, precision=self.precision)
+            if not all(_have_unit_norm(rows) for rows in side.slices()):
+                self.reasons["cmmd"] = f"defined for rows of unit norm (CLIP features); those of {side.name} are not"
+                return None
+        return cmmd(self.samples.rows, self.reference.rows, precision=self.precision)
 
-    def manifold(self, wanted: bool) -> tuple[PrecisionRecall | None, DensityCoverage | None]:
-        if self._pairs_are_missing("precision_recall", wanted) | self._pairs_are_missing("density_coverage", wanted):
+    def neighbours(self) -> tuple[PrecisionRecall | None, DensityCoverage | None]:
+        if not all([self._have_pairs("precision_recall"), self._have_pairs("density_coverage")]):
             return None, None
-        generated, reference = self.ours.rows, self.theirs.rows
-        n, m = len(generated), len(reference)
-        if min(n, m) <= K_PRECISION_RECALL:
-            few = f"features has {n}" if n <= m else f"reference has {m}"
-            self.reasons["precision_recall"] = f"k = {K_PRECISION_RECALL} needs more samples than that, and {few}"
-        if m <= K_DENSITY_COVERAGE:
-            self.reasons["density_coverage"] = (
-                f"k = {K_DENSITY_COVERAGE} needs more samples than that, and reference has {m}"
-            )
-        both = ("precision_recall" in self.reasons, "density_coverage" in self.reasons)
-        if both == (False, False):
-            found = manifold_metrics(reference, generated)  # both in one pass
-            return PrecisionRecall(found.precision, found.recall), DensityCoverage(found.density, found.coverage)
-        return (
-            None if both[0] else precision_recall(reference, generated, K_PRECISION_RECALL),
-            None if both[1] else density_coverage(reference, generated, K_DENSITY_COVERAGE),
-        )
+        self._require_neighbours("precision_recall", K_PRECISION_RECALL, self.samples, self.reference)
+        self._require_neighbours("density_coverage", K_DENSITY_COVERAGE, self.reference)
+        rows = self.samples.rows, self.reference.rows
+        if "precision_recall" in self.reasons:
+            if "density_coverage" in self.reasons:
+                return None, None
+            return None, density_coverage(*rows, k=K_DENSITY_COVERAGE)
+        if "density_coverage" in self.reasons:
+            return precision_recall(*rows, k=K_PRECISION_RECALL), None
+        both = manifold_metrics(*rows)  # computes the distances once
+        return PrecisionRecall(both.precision, both.recall), DensityCoverage(both.density, both.coverage)
+
+    def _have_pairs(self, metric: str) -> bool:
+        """Whether to compute a metric over all pairs of rows."""
+        sides = (("the samples", self.samples), ("the reference", self.reference))
+        missing = [name for name, side in sides if side.rows is None]
+        if missing:
+            self.reasons[metric] = NEEDS_ROWS.format(" and ".join(missing))
+        elif not self.all_pairs:
+            self.reasons[metric] = "skipped (all_pairs=False)"
+        return metric not in self.reasons
+
+    def _require_neighbours(self, metric: str, k: int, *sides: Input) -> None:
+        for side in sides:
+            if (side.num_samples or 0) <= k:
+                self.reasons[metric] = f"k = {k} needs at least {k + 1} samples; {side.name} has {side.num_samples}"
+                return
+
+
+def _require_one_per_row(samples: Input, **sequences: Sequence[Any] | None) -> None:
+    for name, sequence in sequences.items():
+        if sequence is None:
+            continue
+        if samples.rows is None:
+            raise ValueError(f"{name} need one row of samples each, but samples holds no features")
+        if len(sequence) != samples.num_samples:
+            raise ValueError(f"samples has {samples.num_samples} rows, but there are {len(sequence)} {name}")
+
+
+def _have_unit_norm(rows: Any) -> bool:
+    norms = np.linalg.norm(_core.gather(rows, np.arange(len(rows))), axis=1)
+    return bool(np.all(np.abs(norms - 1) < UNIT_NORM))
 
 
 def _worst(
     influence: Array, count: int, names: Sequence[str] | None, images: Sequence[NDArray[np.uint8]] | None
 ) -> tuple[HarmfulSample, ...]:
+    """The samples of the largest influence."""
     worst = []
     for row in np.argsort(-influence, kind="stable")[:count].tolist():
         name = f"row {row}" if names is None else _printable(str(names[row]))
         try:
             image = None if images is None else np.asarray(images[row])
-        except BrokenImageError:  # a picture less
+        except BrokenImageError:
             image = None
         if image is not None and (image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3):
             raise TypeError(
@@ -283,10 +293,10 @@ def _spectrum(stats: GaussianStats) -> Array:
     return np.maximum(values, 0.0)
 
 
-def _rank(spectrum: Array, stats: GaussianStats) -> int:
-    """Eigenvalues above rounding, and no more than the samples allow."""
+def _rank(spectrum: Array, num_samples: int | None) -> int:
+    """Number of eigenvalues above rounding, less than the number of samples."""
     above = int(np.count_nonzero(spectrum > len(spectrum) * np.finfo(float).eps * spectrum[0]))
-    return above if stats.num_samples is None else min(above, stats.num_samples - 1)
+    return above if num_samples is None else min(above, num_samples - 1)
 
 
 def _dead_units(stats: GaussianStats) -> int:
@@ -298,5 +308,5 @@ def _title(source: Any, name: str) -> str:
 
 
 def _printable(name: str) -> str:
-    """Without line breaks, control characters and halves of characters, which file names may hold."""
+    """With escapes for line breaks, control characters and surrogates, which file names may contain."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in name)

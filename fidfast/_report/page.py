@@ -1,28 +1,29 @@
-"""A report as one HTML page that needs nothing from elsewhere."""
+"""A report as one self-contained HTML page."""
 
 from __future__ import annotations
 
 import base64
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from html import escape
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fidfast import _core
-from fidfast._report.result import HarmfulSample, Report
+from fidfast._report.contents import Contents, HarmfulSample, Row
+from fidfast._report.plots import plots
 
-__all__ = ["page"]
+__all__ = ["html_page", "html_table"]
 
-#: Longer side of a picture, in pixels.
-PICTURE = 192
+#: Longer side of an image on the page, in pixels.
+IMAGE_SIDE = 192
 
 _CSS = """
-:root { color-scheme: light dark; --ground: #fff; --ink: #222; --soft: #666; --line: #ddd; }
-@media (prefers-color-scheme: dark) { :root { --ground: #181818; --ink: #ddd; --soft: #999; --line: #3a3a3a; } }
-body { margin: 0 auto; padding: 1rem; max-width: 72rem; background: var(--ground); color: var(--ink);
+:root { color-scheme: light dark; --background: #fff; --text: #222; --muted: #666; --line: #ddd; }
+@media (prefers-color-scheme: dark) { :root { --background: #181818; --text: #ddd; --muted: #999; --line: #3a3a3a; } }
+body { margin: 0 auto; padding: 1rem; max-width: 72rem; background: var(--background); color: var(--text);
   font: 1rem/1.4 system-ui, sans-serif; overflow-wrap: anywhere; }
 h1 { margin: 0.5rem 0 1rem; font-size: 1.6rem; }
 h2 { margin: 2rem 0 0.5rem; font-size: 1.2rem; }
@@ -34,13 +35,13 @@ tr > :last-child { padding-right: 0; }
 th[scope=row] { font-weight: normal; }
 th.part { padding-left: 1.25rem; }
 td.value { white-space: nowrap; }
-td.note, figcaption, p, footer { color: var(--soft); font-size: 0.875rem; }
+td.note, figcaption, p, footer { color: var(--muted); font-size: 0.875rem; }
 figure { margin: 0; break-inside: avoid; }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(20rem, 100%), 1fr)); gap: 1.5rem; }
 .plots img { width: 100%; height: auto; }
 .samples { display: grid; grid-template-columns: repeat(auto-fill, minmax(7.5rem, 1fr)); gap: 1rem; }
 .samples img { width: 100%; height: 7.5rem; object-fit: contain; object-position: left bottom; }
-.samples b { color: var(--ink); }
+.samples b { color: var(--text); }
 img.small { image-rendering: pixelated; }
 footer { margin-top: 2rem; }
 @media (max-width: 40rem) { td.note { display: block; padding-top: 0; } tr { display: grid; border-bottom: 1px solid
@@ -50,9 +51,9 @@ footer { margin-top: 2rem; }
 """
 
 
-def page(report: Report) -> str:
-    """The whole page."""
-    title = f"{report.headline}: {report.titles[0]} against {report.titles[1]}"
+def html_page(contents: Contents) -> str:
+    """The page as text."""
+    title = f"{contents.headline}: {contents.titles[0]} against {contents.titles[1]}"
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -63,40 +64,41 @@ def page(report: Report) -> str:
 <style>{_CSS}</style>
 </head>
 <body>
-<h1>{escape(report.headline)}</h1>
-{_table(report)}
+<h1>{escape(contents.headline)}</h1>
+{html_table(contents.rows())}
 <h2>Plots</h2>
-{_plots(report)}
-<h2>The samples that harm most</h2>
-{_samples(report)}
+{_plots(contents)}
+<h2>Most harmful samples</h2>
+{_samples(contents)}
 <footer>fidfast {escape(_core.__version__)}</footer>
 </body>
 </html>
 """
 
 
-def _table(report: Report) -> str:
-    rows = []
-    for row in report.rows():
-        part = ' class="part"' if row.name.startswith(" ") else ""
-        name, value = escape(row.name.strip()), escape(row.value or "–")
-        rows.append(
-            f'<tr><th scope="row"{part}>{name}</th><td class="value">{value}</td>'
-            f'<td class="note">{escape(row.note)}</td></tr>'
+def html_table(rows: Iterable[Row], caption: str = "") -> str:
+    """The rows as an HTML table; text is aligned to the left, also in notebooks."""
+    left = 'style="text-align:left"'
+    lines = ["<table>", f"<caption>{escape(caption)}</caption>"] if caption else ["<table>"]
+    head = "".join(f'<th scope="col" {left}>{name}</th>' for name in ("metric", "value", "note"))
+    lines += [f"<thead><tr>{head}</tr></thead>", "<tbody>"]
+    for row in rows:
+        indented = ' class="part"' if row.name.startswith(" ") else ""
+        lines.append(
+            f'<tr><th scope="row"{indented} {left}>{escape(row.name.strip())}</th>'
+            f'<td class="value" {left}>{escape(row.value or "–")}</td>'
+            f'<td class="note" {left}>{escape(row.note)}</td></tr>'
         )
-    head = '<tr><th scope="col">what</th><th scope="col">value</th><th scope="col">note</th></tr>'
-    return f"<table>\n<thead>{head}</thead>\n<tbody>\n" + "\n".join(rows) + "\n</tbody>\n</table>"
+    return "\n".join([*lines, "</tbody>", "</table>"])
 
 
-def _plots(report: Report) -> str:
-    from fidfast._report.plots import plots
-
+def _plots(contents: Contents) -> str:
     try:
-        drawn = list(plots(report))
+        drawn = list(plots(contents))
     except ImportError as error:
-        sentence = f"plots need matplotlib: pip install matplotlib ({error})"
-        warnings.warn(f"the report has no plots: {sentence}", stacklevel=2)
-        return f"<p>There are none: {escape(sentence)}.</p>"
+        reason = f"plots need matplotlib: pip install matplotlib ({error})"
+        warnings.warn(f"the report has no plots: {reason}", stacklevel=2)
+        return f"<p>Not available: {escape(reason)}.</p>"
     figures = [
         f'<figure><img alt="{escape(plot.caption)}" src="{_uri("image/svg+xml", plot.svg.encode())}">'
         f"<figcaption>{escape(plot.caption)}</figcaption></figure>"
@@ -105,37 +107,37 @@ def _plots(report: Report) -> str:
     return '<div class="plots">\n' + "\n".join(figures) + "\n</div>"
 
 
-def _samples(report: Report) -> str:
-    if report.most_harmful is None:
-        return f"<p>Not known: {escape(report.reasons['most_harmful'])}.</p>"
-    intro = "<p>With how much each adds to the distance; the worst first.</p>"
-    figures = "\n".join(_figures(report.most_harmful))
+def _samples(contents: Contents) -> str:
+    if contents.most_harmful is None:
+        return f"<p>Not available: {escape(contents.reasons['most_harmful'])}.</p>"
+    intro = "<p>Each number is what the sample adds to the distance; the worst sample is first.</p>"
+    figures = "\n".join(_figures(contents.most_harmful))
     return f'{intro}\n<div class="samples">\n{figures}\n</div>'
 
 
 def _figures(samples: tuple[HarmfulSample, ...]) -> Iterator[str]:
     for sample in samples:
-        picture = "" if sample.image is None else _picture(sample.image, sample.name)
+        image = "" if sample.image is None else _image(sample.image, sample.name)
         caption = f"<figcaption><b>{sample.influence:+.4g}</b><br>{escape(sample.name)}</figcaption>"
-        yield f"<figure>{picture}{caption}</figure>"
+        yield f"<figure>{image}{caption}</figure>"
 
 
-def _picture(image: NDArray[np.uint8], name: str) -> str:
-    """No larger than it is shown: as PNG where it is so small already, else as JPEG."""
+def _image(pixels: NDArray[np.uint8], name: str) -> str:
+    """An image at its size on the page: PNG if it is that small already, else a scaled JPEG."""
     try:
         from PIL import Image
     except ImportError as error:
-        warnings.warn(f"the report has no pictures: they need pillow: pip install pillow ({error})", stacklevel=2)
+        warnings.warn(f"the report has no images: they need pillow: pip install pillow ({error})", stacklevel=2)
         return ""
-    picture = Image.fromarray(image)
-    small = max(picture.size) <= PICTURE
+    image = Image.fromarray(pixels)
+    small = max(image.size) <= IMAGE_SIDE
     if not small:
-        picture.thumbnail((PICTURE, PICTURE), Image.Resampling.LANCZOS)
+        image.thumbnail((IMAGE_SIDE, IMAGE_SIDE), Image.Resampling.LANCZOS)
     data = io.BytesIO()
-    picture.save(data, "PNG") if small else picture.save(data, "JPEG", quality=85)
-    kind = ' class="small"' if max(picture.size) <= PICTURE // 2 else ""
+    image.save(data, "PNG") if small else image.save(data, "JPEG", quality=85)
+    pixelated = ' class="small"' if max(image.size) <= IMAGE_SIDE // 2 else ""
     uri = _uri("image/png" if small else "image/jpeg", data.getvalue())
-    return f'<img{kind} alt="{escape(name)}" src="{uri}" width="{picture.width}" height="{picture.height}">'
+    return f'<img{pixelated} alt="{escape(name)}" src="{uri}" width="{image.width}" height="{image.height}">'
 
 
 def _uri(kind: str, data: bytes) -> str:

@@ -271,7 +271,7 @@ class ClassMoments(Collector, Mapping[Label, Moments]):
             of_class = Moments.from_state(classes[str(i)])
             if of_class.dim != moments.dim:
                 raise ValueError(
-                    f"the state of ClassMoments has dim {moments.dim}, but that of class {label!r} {of_class.dim}"
+                    f"the state of ClassMoments has dim {moments.dim}, but class {label!r} has dim {of_class.dim}"
                 )
             moments._classes[label] = of_class
         return moments

@@ -99,7 +99,7 @@ class GaussianStats:
     @property
     def factor(self) -> NDArray[np.float64]:
         """(dim, rank) matrix ``F`` with ``F F^T = sigma``, up to rounding."""
-        return self._core.factor
+        return self._core.factor.T
 
     @property
     def num_samples(self) -> int | None:

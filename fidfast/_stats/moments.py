@@ -146,10 +146,12 @@ class Moments(Collector):
             If there are none, one has several blocks, or the dims or the extractors differ.
         """
         if not blocks:
-            raise ValueError("blocks must hold at least 1 Moments, got none")
-        for block in blocks:
+            raise ValueError("blocks must contain at least 1 Moments, got 0")
+        for i, block in enumerate(blocks):
             if len(block._blocks) != 1:
-                raise ValueError(f"each of blocks must have 1 block, got one of {len(block._blocks)} blocks")
+                raise ValueError(
+                    f"blocks[{i}] has {len(block._blocks)} blocks, but each must have 1; pass its merged_blocks()"
+                )
             if block.dim != blocks[0].dim:
                 raise ValueError(f"blocks must have the same dim, got {blocks[0].dim} and {block.dim}")
         names = {block.extractor for block in blocks}
@@ -274,7 +276,7 @@ class Moments(Collector):
             return [(self._blocks[0], moments_on_device(other._merged_core(), device))]
         if len(self._blocks) != len(other._blocks):
             raise ValueError(
-                f"cannot {operation} moments of {len(other._blocks)} blocks and moments of {len(self._blocks)} blocks"
+                f"cannot {operation} moments of blocks={len(other._blocks)} and blocks={len(self._blocks)}"
             )
         pairs = zip(self._blocks, other._blocks, strict=True)
         return [(mine, moments_on_device(theirs, device)) for mine, theirs in pairs]
@@ -353,7 +355,7 @@ class Moments(Collector):
             block, slash, name = key.partition("/")
             if slash:
                 array = np.asarray(value)
-                blocks.setdefault(block, dict(shared))[name] = array.item() if array.ndim == 0 else array
+                blocks.setdefault(block, dict(shared))[name] = int(array) if name == "count" else array
         if not blocks:
             raise ValueError("the state of Moments has no blocks")
         # The core checks each block.
@@ -367,7 +369,7 @@ class Moments(Collector):
             return False
         return all(mine.equals(theirs) for mine, theirs in self._matched_blocks(other, "compare"))
 
-    __hash__ = None  # type: ignore[assignment]  # mutable
+    __hash__ = None  # mutable
 
     def __repr__(self) -> str:
         blocks = f", blocks={len(self._blocks)}" if len(self._blocks) > 1 else ""

@@ -1,10 +1,10 @@
-"""Whether fidfast can work on this machine's GPUs, and whether what it computes there is right.
+"""Availability of CUDA devices, and their self-test.
 
-Features that lie on a GPU stay there: `Moments`, the distance, the transport map and `estimate` work where they find
-them. Where that is not possible, or a first small problem comes out otherwise than on the CPU, features are copied to
-the host, and the answer is the same.
+Features on a GPU stay there: `Moments`, the distance, the transport map and `estimate` run on the device that holds
+them. A device that cannot be used, or whose self-test differs from the CPU, is not used: its features are copied to the
+host, and the results are the same.
 
-``python -m fidfast.cuda`` tests it all and prints a report that can be pasted into an issue.
+``python -m fidfast.cuda`` runs the full self-test and prints a report for bug reports.
 """
 
 from __future__ import annotations
@@ -16,42 +16,58 @@ from types import ModuleType
 from typing import Any
 
 from fidfast import _core
+from fidfast.cuda import _problems
 
 __all__ = ["available", "info"]
 
 _lock = threading.Lock()
-#: By device: why it is not used, or None where it is.
-_verdicts: dict[int, str | None] = {}
+#: Result of the self-test of each device: None if it passed, else the reason why the device is not used.
+_reasons: dict[int, str | None] = {}
 
 
 def _load() -> tuple[ModuleType | None, str]:
-    """The extension, or why it is not there."""
+    """The compiled extension, or None and the reason why it is missing."""
     if importlib.util.find_spec("fidfast._cuda") is None:
-        return None, "fidfast was built without a CUDA compiler"
+        return None, "fidfast was built without CUDA"
     try:
         from fidfast import _cuda
-    except ImportError as error:  # without the CUDA runtime
+    except ImportError as error:  # the CUDA runtime is not installed
         return None, str(error)
     return _cuda, ""
 
 
 def available() -> bool:
-    """Whether there is a GPU that fidfast is compiled for."""
+    """Whether there is a CUDA device that fidfast supports.
+
+    Returns
+    -------
+    bool
+        True if the CUDA extension was built and at least one device has compute capability 8.0 or later. The self-test
+        is not run.
+    """
     extension, _ = _load()
     return extension is not None and any(device["usable"] for device in _devices(extension))
 
 
 def info() -> dict[str, Any]:
-    """What there is, in plain values. Takes no memory of any GPU.
+    """Describe the CUDA devices and libraries without allocating device memory.
 
     Returns
     -------
     dict
-        ``available``; ``reason``, why not, or None; ``architectures``, what the extension was compiled for;
-        ``devices``, a list of dicts with ``name``, ``compute_capability``, ``memory`` in bytes, number of
-        ``multiprocessors``, ``tensor_cores`` (whether rows of 16 bits are multiplied on them) and ``usable`` (whether
-        fidfast is compiled for it); ``libraries``, the versions of the driver and the runtime, and versions and files
-        of cuBLAS and cuSOLVER, or the ``error`` in finding them.
+        ``available`` : bool
+            As `available` returns.
+        ``reason`` : str or None
+            Why no device is available.
+        ``architectures`` : str or None
+            The GPU architectures that the extension was compiled for.
+        ``devices`` : list of dict
+            For each device ``name``, ``compute_capability`` (major, minor), ``memory`` in bytes, number of
+            ``multiprocessors``, ``tensor_cores`` (whether float16 and bfloat16 features are multiplied on tensor
+            cores) and ``usable`` (whether fidfast supports the device).
+        ``libraries`` : dict
+            Versions of the driver and the runtime, and versions and paths of cuBLAS and cuSOLVER. If these cannot be
+            loaded, ``{"error": message}``.
     """
     extension, reason = _load()
     if extension is None:
@@ -60,7 +76,7 @@ def info() -> dict[str, Any]:
     if not devices:
         reason = f"no CUDA device: {extension.device_count()[1]}"
     elif not any(device["usable"] for device in devices):
-        reason = "; ".join(f"CUDA device {number}: {_too_old(device)}" for number, device in enumerate(devices))
+        reason = "; ".join(f"CUDA device {number}: {_unsupported(device)}" for number, device in enumerate(devices))
     return {
         "available": not reason,
         "reason": reason or None,
@@ -71,80 +87,79 @@ def info() -> dict[str, Any]:
 
 
 def _devices(extension: ModuleType) -> list[dict[str, Any]]:
-    described = [extension.describe(device) for device in range(extension.device_count()[0])]
-    return [{**device, "usable": _too_old(device) is None} for device in described]
+    properties = [extension.describe(device) for device in range(extension.device_count()[0])]
+    return [{**device, "usable": _unsupported(device) is None} for device in properties]
 
 
-def _too_old(described: dict[str, Any]) -> str | None:
-    """What keeps a device from running any of what is compiled, or None."""
-    major, minor = described["compute_capability"]
-    return f"its compute capability is {major}.{minor}, and fidfast needs 8.0" if major < 8 else None
+def _unsupported(properties: dict[str, Any]) -> str | None:
+    """Why no compiled kernel can run on the device, or None."""
+    major, minor = properties["compute_capability"]
+    return f"its compute capability is {major}.{minor}; fidfast needs 8.0 or later" if major < 8 else None
 
 
 def _libraries(extension: ModuleType) -> dict[str, Any]:
     try:
         versions: dict[str, Any] = extension.versions()
-    except RuntimeError as error:  # it has to be told, not met
+    except RuntimeError as error:  # reported in the result, not raised
         return {"error": str(error)}
     return versions
 
 
 def extension(device: int) -> ModuleType | None:
-    """The module that works on this device, or None where it cannot be used; the first call tries it out.
+    """The compiled extension if this device can be used, else None. The first call for a device runs its self-test.
 
     Raises
     ------
     MemoryError
-        If the GPU has no memory left for that; another time it may have some.
+        If the device has too little free memory for the self-test. A later call runs it again.
     """
     module, _ = _load()
     if module is None:
         return None
     with _lock:
-        if device not in _verdicts:
-            _verdicts[device] = _first_look(module, device)
-        return module if _verdicts[device] is None else None
+        if device not in _reasons:
+            _reasons[device] = _self_test(module, device)
+        return module if _reasons[device] is None else None
 
 
 def why_not(device: int) -> str | None:
-    """Why `extension` gives None."""
+    """Why `extension` returned None for this device."""
     module, reason = _load()
-    return reason if module is None else _verdicts.get(device)
+    return reason if module is None else _reasons.get(device)
 
 
-def _first_look(module: ModuleType, device: int) -> str | None:
-    """Why not to use it, or None."""
+def _self_test(module: ModuleType, device: int) -> str | None:
+    """Why not to use the device, or None."""
     count, why = module.device_count()
     if count == 0:
         return f"no CUDA device: {why}"
     if not 0 <= device < count:
         return f"there are {count} CUDA devices"
-    described = module.describe(device)
-    if (too_old := _too_old(described)) is not None:
-        return too_old
-    from fidfast.cuda.check import first_problem
-
-    tensor_cores = described["tensor_cores"]
+    properties = module.describe(device)
+    if (reason := _unsupported(properties)) is not None:
+        return reason
+    tensor_cores = properties["tensor_cores"]
     try:
-        there, here = first_problem(module, device, tensor_cores), first_problem(_core, 0, tensor_cores)
+        on_gpu = _problems.self_test_values(module, device, tensor_cores)
+        on_cpu = _problems.self_test_values(_core, 0, tensor_cores)
     except MemoryError:
         raise
-    except Exception as error:  # wrong numbers may end in any
-        reason = f"it fails: {error}"
+    except Exception as error:  # a wrong intermediate value can raise anything
+        reason = f"its self-test failed: {error}"
     else:
-        different = {name: (there[name], here[name]) for name in here if not _agree(there[name], here[name])}
+        different = [name for name in on_cpu if not _agree(on_gpu[name], on_cpu[name])]
         if not different:
             return None
-        numbers = "; ".join(f"{name} {theirs!r} there, {ours!r} here" for name, (theirs, ours) in different.items())
-        reason = f"it does not agree with the CPU: {numbers}"
+        values = "; ".join(f"{name} {on_gpu[name]!r} on the GPU, {on_cpu[name]!r} on the CPU" for name in different)
+        reason = f"its self-test differs from the CPU: {values}"
     warnings.warn(
-        f"CUDA device {device} is not used, and the CPU does its work, since {reason}. Please report this with the "
+        f"CUDA device {device} is not used: {reason}. The CPU does the work instead. Please report this with the "
         "output of `python -m fidfast.cuda`",
         stacklevel=2,
     )
     return reason
 
 
-def _agree(there: float, here: float) -> bool:
-    """Far from rounding, which is some 1e-14 here, and from any real fault."""
-    return abs(there - here) <= 1e-9 * abs(here)
+def _agree(on_gpu: float, on_cpu: float) -> bool:
+    """Rounding errors are about 1e-14 here, and any real fault is far larger than the tolerance."""
+    return abs(on_gpu - on_cpu) <= 1e-9 * abs(on_cpu)

@@ -1,4 +1,4 @@
-"""The command line, as a user types it."""
+"""The command line on files of features and statistics."""
 
 import json
 import subprocess
@@ -31,19 +31,19 @@ def test_fid_of_two_files(files, capsys):
     assert (code, err) == (0, "")
     number, facts = out.splitlines()
     assert number == f"Fréchet distance {fidfast.fid('a.npy', 'b.npy'):.8g}"
-    assert facts.startswith("dim 4, num_samples 300 and 200, extractor unknown, rounding at most ")
+    assert facts.startswith("dim 4, num_samples 300 and 200, extractor unknown, rounding error at most ")
 
 
 def test_fid_as_json(files, capsys):
     code, out, _ = run(capsys, "fid", "a.npy", "b.npy", "--json")
-    known = json.loads(out)
+    numbers = json.loads(out)
     assert code == 0
-    assert known["distance"] == fidfast.fid("a.npy", "b.npy")
-    assert known["num_samples"] == [300, 200]
-    assert known["extractor"] == [None, None]
-    assert known["label"] == "Fréchet distance"
-    parts = known["mean_term"] + known["trace1"] + known["trace2"] - 2 * known["trace_root"]
-    assert known["distance"] == pytest.approx(parts)
+    assert numbers["distance"] == fidfast.fid("a.npy", "b.npy")
+    assert numbers["num_samples"] == [300, 200]
+    assert numbers["extractor"] == [None, None]
+    assert numbers["label"] == "Fréchet distance"
+    terms = numbers["mean_term"] + numbers["trace_samples"] + numbers["trace_reference"] - 2 * numbers["trace_root"]
+    assert numbers["distance"] == pytest.approx(terms)
 
 
 def test_stats_then_fid_then_info(files, capsys):
@@ -52,7 +52,7 @@ def test_stats_then_fid_then_info(files, capsys):
         assert (code, err) == (0, "")
     code, out, _ = run(capsys, "fid", "a.npz", "b.npz")
     assert code == 0
-    assert out.startswith("FID ")  # the name is only for the 2015 Inception network's features
+    assert out.startswith("FID ")  # only for features of the 2015 Inception network
     assert "extractor inception" in out
     code, out, _ = run(capsys, "info", "a.npz")
     assert code == 0
@@ -76,20 +76,20 @@ def test_image_options_need_images(files, capsys):
     for option in (("--resize", "tf1-bilinear"), ("--bfloat16",), ("--skip-broken",), ("--weights", "w.pth")):
         code, out, err = run(capsys, "fid", "a.npy", "b.npy", *option)
         assert (code, out) == (1, "")
-        assert err == f"fidfast: {option[0]} is an option of images, and there are none in a.npy or b.npy\n"
+        assert err == f"fidfast: {option[0]} applies to images, but there are none in a.npy or b.npy\n"
 
 
-def test_features_with_a_tools_divisor(files, capsys):
+def test_like_sets_ddof_of_features(files, capsys):
     _, out, _ = run(capsys, "fid", "a.npy", "b.npy", "--json", "--like", "stylegan3")
     like = json.loads(out)
     _, out, _ = run(capsys, "fid", "a.npy", "b.npy", "--json")
-    assert like["trace1"] == pytest.approx(json.loads(out)["trace1"] * 299 / 300)
+    assert like["trace_samples"] == pytest.approx(json.loads(out)["trace_samples"] * 299 / 300)
     run(capsys, "stats", "b.npy", "b.npz")
     _, _, err = run(capsys, "fid", "a.npy", "b.npz", "--like", "stylegan3")
-    assert err == "fidfast: warning: one covariance was made with ddof 0, the other with 1\n"
+    assert err == "fidfast: warning: the covariance of samples has ddof 0, that of reference has ddof 1\n"
     code, _, err = run(capsys, "fid", "a.npy", "b.npy", "--like", "fid")
     assert code == 1
-    assert "unknown tool 'fid'; known are torch-fidelity, " in err
+    assert "unknown tool 'fid'; choose one of torch-fidelity, " in err
 
 
 def test_different_extractors_warn_and_show_both_names(files, capsys):
@@ -97,44 +97,42 @@ def test_different_extractors_warn_and_show_both_names(files, capsys):
     run(capsys, "stats", "b.npy", "b.npz", "--extractor", "inception")
     code, out, err = run(capsys, "fid", "a.npz", "b.npz")
     assert code == 0
-    assert err.startswith("fidfast: warning: the statistics come from different extractors, 'dino' and 'inception'")
+    assert err.startswith("fidfast: warning: the two sides come from different extractors, 'dino' and 'inception'")
     assert out.startswith("Fréchet distance ")
     assert "extractor dino and inception" in out
 
 
 @pytest.mark.parametrize(
-    ("arguments", "sentence"),
+    ("arguments", "message"),
     [
         (("fid", "gone.npz", "a.npy"), "no such file: gone.npz"),
-        (("fid", "a.npy", "c.npy"), "a.npy has dim 4, but c.npy has dim 2"),
-        (("stats", "nan.npy", "out.npz"), "nan.npy: features hold NaN or infinity; the first such row is 1"),
+        (("fid", "a.npy", "c.npy"), "samples has dim 4, but reference has dim 2"),
+        (("stats", "nan.npy", "out.npz"), "source: features hold NaN or infinity; the first such row is 1"),
         (("stats", "a.npy", "nowhere/out.npz"), "no such folder to write to: nowhere"),
     ],
 )
-def test_errors_are_one_sentence(files, capsys, arguments, sentence):
+def test_errors_are_one_line(files, capsys, arguments, message):
     np.save("c.npy", np.eye(2))
     np.save("nan.npy", np.array([[1.0], [np.nan]]))
     code, out, err = run(capsys, *arguments)
     assert (code, out) == (1, "")
-    assert sentence in err
+    assert message in err
     assert err.startswith("fidfast: ")
     assert err.count("\n") == 1
 
 
-def test_the_installed_command(files):
-    command = [sys.executable, "-m", "fidfast._cli.commands", "fid", "a.npy", "b.npy"]
+def test_python_m_fidfast(files):
+    command = [sys.executable, "-m", "fidfast", "fid", "a.npy", "b.npy"]
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=True, cwd=files)
     assert done.stdout.startswith("Fréchet distance ")
-    done = subprocess.run(
-        [sys.executable, "-m", "fidfast._cli.commands", "--version"], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-m", "fidfast", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout == f"fidfast {fidfast.__version__}\n"
-    done = subprocess.run([sys.executable, "-m", "fidfast._cli.commands"], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-m", "fidfast"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "usage: fidfast" in done.stderr
 
 
-def test_a_reader_that_leaves_early_is_no_error(files):
+def test_a_closed_pipe_is_not_an_error(files):
     command = f"{sys.executable} -m fidfast info a.npy | true"
     done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")

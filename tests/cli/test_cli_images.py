@@ -1,4 +1,4 @@
-"""The command line on images, as a user types it."""
+"""The command line on images."""
 
 import json
 import zipfile
@@ -11,16 +11,32 @@ from photographs import crops, write
 import fidfast
 import fidfast.torch as ft
 from fidfast._cli import commands as cli
-from fidfast._inputs import is_inception
-from fidfast.torch._images import extraction_run as one_pass
+from fidfast._results import is_inception
+from fidfast.torch._images import extraction_pass
 
 EFFICIENTNET = ("--extractor", "efficientnet-lite0")
+SMALL = ("--extractor", "small_network:make", "--device", "cpu")
+SMALL_NAME = "small_network:make/pil-bicubic-32"
+
+NETWORK = """
+import torch
+
+def make():
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 6, 5, stride=3), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()
+    )
+    network.input_size = 32
+    return network
+"""
 
 
 @pytest.fixture(autouse=True)
 def folders(tmp_path, monkeypatch):
+    """Two folders of 10 images, and a small network in a module beside them."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FIDFAST_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "small_network.py").write_text(NETWORK)
     for seed, name in enumerate(("a", "b")):
         write(tmp_path / name, crops(seed, [(40, 40)] * 10))
     return tmp_path
@@ -32,97 +48,109 @@ def run(capsys, *arguments):
     return code, captured.out, captured.err
 
 
-def test_two_folders(capsys):
+def test_two_folders(capsys, folders):
+    for name in ("a", "b"):
+        for path in sorted((folders / name).iterdir())[4:]:
+            path.unlink()
     code, out, err = run(capsys, "fid", "a", "b", *EFFICIENTNET)
-    assert (code, err) == (0, "")  # and no bar where standard error is no terminal
+    assert (code, err) == (0, "")  # no progress bar, since standard error is not a terminal
     number, facts = out.splitlines()
-    assert number == f"Fréchet distance {ft.fid_of_images('a', 'b', 'efficientnet-lite0', device='cpu'):.8g}"
-    assert facts.startswith("dim 1280, num_samples 10 and 10, extractor efficientnet-lite0/pil-bicubic-224, rounding")
+    assert number == f"Fréchet distance {ft.fid_of_images('a', 'b', 'efficientnet-lite0'):.8g}"
+    assert facts.startswith("dim 1280, num_samples 4 and 4, extractor efficientnet-lite0/pil-bicubic-224, rounding")
+    assert len(list((folders / "cache").iterdir())) == 2
+    assert run(capsys, "fid", "a", "b", *EFFICIENTNET) == (code, out, err)
 
 
-def test_a_folder_its_statistics_and_its_zip_are_one(capsys, folders):
-    code, out, _ = run(capsys, "stats", "a", "a.npz", *EFFICIENTNET)
-    assert (code, out) == (0, "a.npz: dim 1280, num_samples 10, extractor efficientnet-lite0/pil-bicubic-224\n")
+def test_a_folder_its_statistics_and_its_zip_have_distance_0(capsys, folders):
+    code, out, _ = run(capsys, "stats", "a", "a.npz", *SMALL)
+    assert (code, out) == (0, f"a.npz: dim 6, num_samples 10, extractor {SMALL_NAME}\n")
     with zipfile.ZipFile("a.zip", "w") as archive:
         for path in (folders / "a").iterdir():
             archive.write(path)
     for pair in (("a", "a.npz"), ("a.zip", "a")):
-        code, out, err = run(capsys, "fid", *pair, *EFFICIENTNET, "--json")
+        code, out, err = run(capsys, "fid", *pair, *SMALL, "--json")
         assert (code, err) == (0, "")
-        known = json.loads(out)
-        assert known["distance"] <= 1e-9 * known["trace1"]
-        assert known["num_samples"] == [10, 10]
-        assert known["skipped"] == {}
+        numbers = json.loads(out)
+        assert numbers["distance"] <= 1e-9 * numbers["trace_samples"]
+        assert numbers["num_samples"] == [10, 10]
+        assert numbers["skipped"] == {}
 
 
-def test_statistics_of_another_tool_are_taken_to_be_of_the_named_network(capsys):
-    run(capsys, "stats", "b", "b.npz", *EFFICIENTNET)
+def test_the_extractor_option_names_the_network_of_statistics_without_a_name(capsys):
+    run(capsys, "stats", "b", "b.npz", *SMALL)
     stats = fidfast.GaussianStats.load("b.npz")
     np.savez("foreign.npz", mu=stats.mu, sigma=stats.sigma)
-    code, out, err = run(capsys, "fid", "a", "foreign.npz", *EFFICIENTNET)
+    code, out, err = run(capsys, "fid", "a", "foreign.npz", *SMALL)
     assert (code, err) == (0, "")
-    assert "extractor efficientnet-lite0/pil-bicubic-224 and efficientnet-lite0," in out
-    _, _, err = run(capsys, "fid", "a", "b.npz", *EFFICIENTNET, "--resize", "torch-bilinear")
-    assert "part of their distance is that between the resizes or arithmetics" in err
+    assert f"extractor {SMALL_NAME} and small_network:make," in out
+    _, _, err = run(capsys, "fid", "a", "b.npz", *SMALL, "--resize", "torch-bilinear")
+    assert "part of the result is the difference between the resizes or arithmetics" in err
 
 
-def test_an_extractor_of_the_users_own_in_this_folder(capsys, folders):
-    (folders / "mynet.py").write_text("def make():\n    return lambda images: images.mean(dim=(2, 3))\n")
-    code, out, err = run(capsys, "fid", "a", "b", "--extractor", "mynet:make")
+def test_an_extractor_from_a_module_in_the_current_folder(capsys, folders):
+    (folders / "mean_colour.py").write_text("def make():\n    return lambda images: images.mean(dim=(2, 3))\n")
+    code, out, err = run(capsys, "fid", "a", "b", "--extractor", "mean_colour:make")
     assert (code, err) == (0, "")
-    assert "dim 3, num_samples 10 and 10, extractor mynet:make," in out
+    assert "dim 3, num_samples 10 and 10, extractor mean_colour:make," in out
     code, _, err = run(capsys, "fid", "a", "b", "--extractor", "yournet:make")
     assert (code, err) == (1, "fidfast: extractor 'yournet:make': No module named 'yournet'\n")
 
 
-def test_the_network_in_bfloat16_says_so(capsys):
-    _, out, _ = run(capsys, "fid", "a", "b", *EFFICIENTNET, "--bfloat16", "--no-cache", "--json")
-    near = json.loads(out)
-    assert near["extractor"] == ["efficientnet-lite0/pil-bicubic-224/bfloat16"] * 2
-    exact = ft.fid_of_images("a", "b", "efficientnet-lite0")
-    assert near["distance"] != exact
-    assert near["distance"] == pytest.approx(exact, rel=0.1)
+def test_bfloat16_is_in_the_name_of_the_extractor(capsys):
+    _, out, _ = run(capsys, "fid", "a", "b", *SMALL, "--bfloat16", "--json")
+    approximate = json.loads(out)
+    assert approximate["extractor"] == [f"{SMALL_NAME}/bfloat16"] * 2
+    _, out, _ = run(capsys, "fid", "a", "b", *SMALL, "--json")
+    exact = json.loads(out)
+    assert approximate["distance"] != exact["distance"]
+    assert approximate["distance"] == pytest.approx(exact["distance"], rel=0.1)
 
 
-def test_inception_like_a_tool(capsys, monkeypatch, folders):
+def test_inception_with_the_conventions_of_a_tool(capsys, folders):
+    for name in ("a", "b"):
+        for path in sorted((folders / name).iterdir())[4:]:
+            path.unlink()
     weights = str(networks.seeded_inception_weights(folders / "torch"))
     code, out, err = run(capsys, "fid", "a", "b", "--weights", weights, "--like", "stylegan3", "--json")
     assert code == 0
     assert "warning: " in err
     assert "the distance is not an FID" in err
-    known = json.loads(out)
-    assert known["label"] == "Fréchet distance"  # since these are not the network's own weights
-    assert known["extractor"][0].endswith("/tf1-bilinear-299")
+    numbers = json.loads(out)
+    assert numbers["label"] == "Fréchet distance"  # these are not the weights of 2015-12-05
+    assert numbers["extractor"][0].endswith("/tf1-bilinear-299")
     _, out, _ = run(capsys, "fid", "a", "b", "--weights", weights, "--json")
-    # Sums of squares over 10 instead of 9.
-    assert known["trace1"] == pytest.approx(json.loads(out)["trace1"] * 0.9)
+    # Divided by 4 instead of 3.
+    assert numbers["trace_samples"] == pytest.approx(json.loads(out)["trace_samples"] * 0.75)
 
 
-def test_the_label_is_fid_for_inception_alone():
+def test_the_label_is_fid_only_for_inception():
     assert all(map(is_inception, ("inception", "inception/tf1-bilinear-299", "inception-2015-12-05")))
     for name in (None, "inception-weights-1234/tf1-bilinear-299", "Inception3.avgpool", "efficientnet-lite0/x-224"):
         assert not is_inception(name)
 
 
 def test_broken_images(capsys, folders):
-    (folders / "b" / "0004.png").write_bytes(b"no image")
-    code, out, err = run(capsys, "fid", "a", "b", *EFFICIENTNET)
+    (folders / "b" / "0004.png").write_bytes(b"not an image")
+    code, out, err = run(capsys, "fid", "a", "b", *SMALL)
     assert (code, out) == (1, "")
     assert err.startswith("fidfast: 0004.png: not an image")
     assert err.count("\n") == 1
-    code, out, err = run(capsys, "fid", "a", "b", *EFFICIENTNET, "--skip-broken")
+    code, out, err = run(capsys, "fid", "a", "b", *SMALL, "--skip-broken")
     assert (code, err) == (0, "")
     lines = out.splitlines()
     assert "num_samples 10 and 9" in lines[1]
-    assert lines[2] == "b: 1 broken images left out"
+    assert lines[2] == "b: skipped 1 broken image"
     assert lines[3].startswith("  0004.png: not an image")
-    _, out, _ = run(capsys, "fid", "a", "b", *EFFICIENTNET, "--skip-broken", "--json")
+    _, out, _ = run(capsys, "fid", "a", "b", *SMALL, "--skip-broken", "--json")
     assert list(json.loads(out)["skipped"]) == ["b"]
 
 
-def test_an_interrupted_run_goes_on(capsys, monkeypatch, folders):
-    monkeypatch.setattr(one_pass, "CHECKPOINT_EVERY", 0.0)
-    whole = ft.stats_of_images("a", "efficientnet-lite0", batch_size=2, device="cpu")
+def test_an_interrupted_run_is_resumed(capsys, monkeypatch, folders):
+    monkeypatch.setattr(extraction_pass, "CHECKPOINT_INTERVAL", 0.0)
+    arguments = ("stats", "a", "a.npz", *SMALL, "--batch-size", "2")
+    run(capsys, *arguments)
+    expected = fidfast.GaussianStats.load("a.npz")
+    (folders / "a.npz").unlink()
     calls = []
     original = ft.Extractor.__call__
 
@@ -133,44 +161,44 @@ def test_an_interrupted_run_goes_on(capsys, monkeypatch, folders):
         return original(self, images)
 
     monkeypatch.setattr(ft.Extractor, "__call__", stop)
-    arguments = ("stats", "a", "a.npz", *EFFICIENTNET, "--batch-size", "2", "--device", "cpu")
     code, _, err = run(capsys, *arguments)
     assert (code, err) == (130, "fidfast: interrupted\n")
     assert (folders / "a.partial.npz").exists()
     assert not (folders / "a.npz").exists()
-    code, _, err = run(capsys, "fid", "a.partial.npz", "b", *EFFICIENTNET)
-    assert (code, err) == (1, "fidfast: a.partial.npz: a run that has not come to its end, after 6 images\n")
+    code, _, err = run(capsys, "fid", "a.partial.npz", "b", *SMALL)
+    assert code == 1
+    assert "a.partial.npz holds a checkpoint of an unfinished run (6 images done), not statistics or features" in err
     _, out, _ = run(capsys, "info", "a.partial.npz", "--json")
-    assert json.loads(out)["unfinished_after"] == 6
+    assert json.loads(out)["images_done"] == 6
     code, _, _ = run(capsys, *arguments)
     assert code == 0
-    assert calls == [2] * 4 + [2, 2]  # three batches were done, and two were left
-    assert fidfast.GaussianStats.load("a.npz") == whole
+    assert calls == [2] * 4 + [2, 2]  # the fourth batch was interrupted; two were left
+    assert fidfast.GaussianStats.load("a.npz") == expected
     assert not (folders / "a.partial.npz").exists()
 
 
 @pytest.mark.parametrize(
-    ("arguments", "sentence"),
+    ("arguments", "message"),
     [
-        (("fid", "a", "gone", *EFFICIENTNET), "no such file: gone"),
-        (("fid", "a", "b", "--extractor", "resnet"), "unknown extractor 'resnet'; known are inception, "),
-        (("fid", "a", "b", *EFFICIENTNET, "--weights", "x"), "weights is an option of the extractor inception"),
-        (("fid", "a", "b", "--like", "fid"), "unknown tool 'fid'; known are torch-fidelity, "),
+        (("fid", "a", "gone", *SMALL), "no such file: gone"),
+        (("fid", "a", "b", "--extractor", "resnet"), "unknown extractor 'resnet'; choose one of inception, "),
+        (("fid", "a", "b", *SMALL, "--weights", "x"), "weights is an option of the extractor inception"),
+        (("fid", "a", "b", "--like", "fid"), "unknown tool 'fid'; choose one of torch-fidelity, "),
         (("fid", "a", "b", *EFFICIENTNET, "--resize", "nearest"), "unknown resize 'nearest'"),
-        (("fid", "empty", "b", *EFFICIENTNET), "empty holds no images; the endings looked for are"),
-        (("fid", "a", "b", *EFFICIENTNET, "--device", "abacus"), "abacus"),
+        (("fid", "empty", "b", *SMALL), "empty holds no images; supported extensions are"),
+        (("fid", "a", "b", "--extractor", "small_network:make", "--device", "abacus"), "abacus"),
     ],
 )
-def test_errors_are_one_sentence(capsys, folders, arguments, sentence):
+def test_errors_are_one_line(capsys, folders, arguments, message):
     (folders / "empty").mkdir()
     code, out, err = run(capsys, *arguments)
     assert (code, out) == (1, "")
-    assert sentence in err
+    assert message in err
     assert err.startswith("fidfast: ")
     assert err.count("\n") == 1
 
 
-def test_impossible_batches(capsys):
+def test_invalid_batch_size(capsys):
     with pytest.raises(SystemExit):
         cli.main(["fid", "a", "b", "--batch-size", "0"])
     assert "must be at least 1, got 0" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""`fidfast report`, as a user types it."""
+"""The command `fidfast report`."""
 
 import base64
 import io
@@ -23,7 +23,7 @@ def files(tmp_path, rng, monkeypatch):
 
 @pytest.fixture
 def folders(files, rng):
-    """A network of the user's own, and two folders of images of which one is much brighter than the rest."""
+    """A custom network, and two folders of images, one of which is much brighter than the others."""
     (files / "mynet.py").write_text("def make():\n    return lambda images: images.mean(dim=(2, 3))\n")
     for name in ("x", "y"):
         (files / name).mkdir()
@@ -49,10 +49,10 @@ def test_the_table(capsys):
 def test_json_and_page(capsys, files):
     code, out, err = run(capsys, "report", "a.npy", "b.npy", "--json", "--html", "page.html", "--no-pairs")
     assert (code, err) == (0, "")
-    known = json.loads(out)
-    wanted = fidfast.report("a.npy", "b.npy", all_pairs=False).to_dict()
-    beside = {"files": ["a.npy", "b.npy"], "skipped": {}, "fidfast_version": fidfast.__version__}
-    assert known == {**wanted, **beside}
+    numbers = json.loads(out)
+    expected = fidfast.report("a.npy", "b.npy", all_pairs=False).to_dict()
+    envelope = {"files": ["a.npy", "b.npy"], "skipped": {}, "fidfast_version": fidfast.__version__}
+    assert numbers == {**expected, **envelope}
     page = (files / "page.html").read_text(encoding="utf-8")
     assert page == fidfast.report("a.npy", "b.npy", all_pairs=False).html()
     _, out, _ = run(capsys, "report", "a.npy", "b.npy", "--html", "other.html", "--extractor", "dino")
@@ -63,15 +63,15 @@ def test_json_and_page(capsys, files):
 def test_statistics_and_blocks(capsys):
     run(capsys, "stats", "b.npy", "b.npz")
     _, out, _ = run(capsys, "report", "a.npy", "b.npz")
-    assert "reference is given by statistics" in out
+    assert "needs the (n, dim) features of the reference" in out
     moments = fidfast.Moments(4, blocks=20)
     moments.update(np.load("a.npy"))
     moments.save("run.npz")
     _, out, _ = run(capsys, "report", "run.npz", "b.npz", "--json")
-    known = json.loads(out)
-    assert known["stderr"] > 0
-    assert known["degrees_of_freedom"] == pytest.approx(19)
-    assert "features are statistics alone, without rows to leave out" in known["reasons"]["most_harmful"]
+    numbers = json.loads(out)
+    assert numbers["stderr"] > 0
+    assert numbers["degrees_of_freedom"] == pytest.approx(19)
+    assert numbers["reasons"]["most_harmful"] == "needs the (n, dim) features of the samples"
 
 
 def test_folders_of_images(capsys, folders):
@@ -87,24 +87,24 @@ def test_folders_of_images(capsys, folders):
     assert "&lt;img src=x&gt;.png" in page
 
 
-def test_broken_images_do_not_shift_the_pictures(capsys, folders):
-    (folders / "x" / "03.png").write_bytes(b"no image")
+def test_skipped_images_do_not_shift_the_images_of_rows(capsys, folders):
+    (folders / "x" / "03.png").write_bytes(b"not an image")
     arguments = ("report", "x", "y", "--extractor", "mynet:make", "--skip-broken")
     code, out, err = run(capsys, *arguments)
     assert (code, err) == (0, "")
-    assert "x: 1 broken images left out\n  03.png: not an image" in out
+    assert "x: skipped 1 broken image\n  03.png: not an image" in out
     _, out, _ = run(capsys, *arguments, "--json", "--html", "page.html")
-    known = json.loads(out)
-    assert known["num_samples"] == [11, 12]
-    assert list(known["skipped"]) == ["x"]
-    assert [known["most_harmful"][0][key] for key in ("name", "row")] == ["<img src=x>.png", 10]  # sorted by name
+    numbers = json.loads(out)
+    assert numbers["num_samples"] == [11, 12]
+    assert list(numbers["skipped"]) == ["x"]
+    assert [numbers["most_harmful"][0][key] for key in ("name", "row")] == ["<img src=x>.png", 10]  # sorted by name
     page = (folders / "page.html").read_text(encoding="utf-8")
-    picture = re.search(r'alt="&lt;img src=x&gt;.png" src="data:image/png;base64,([^"]*)"', page).group(1)
-    with Image.open(io.BytesIO(base64.b64decode(picture))) as image:
+    data = re.search(r'alt="&lt;img src=x&gt;.png" src="data:image/png;base64,([^"]*)"', page).group(1)
+    with Image.open(io.BytesIO(base64.b64decode(data))) as image:
         np.testing.assert_array_equal(image, Image.open("x/<img src=x>.png"))
 
 
-def test_images_behind_features(capsys, folders):
+def test_images_of_features(capsys, folders):
     np.save("x.npy", np.load("a.npy")[:12])
     code, out, err = run(capsys, "report", "x.npy", "b.npy", "--images", "x", "--html", "page.html")
     assert (code, err) == (0, "")
@@ -113,19 +113,25 @@ def test_images_behind_features(capsys, folders):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "sentence"),
+    ("arguments", "message"),
     [
         (("gone.npy", "b.npy"), "no such file: gone.npy"),
         (("a.npy", "b.npy", "--html", "nowhere/page.html"), "no such folder to write to: nowhere"),
-        (("a.npy", "b.npy", "--like", "stylegan3"), "report is of the unbiased covariance; it does not go with --like"),
-        (("a.npy", "b.npy", "--resize", "x"), "--resize is an option of images, and there are none in a.npy or b.npy"),
-        (("a.npy", "b.npy", "--images", "x"), "features have 60 rows, but there are 12 images"),
-        (("x", "y", "--images", "x"), "--images are those behind features, and x holds images itself"),
-        (("b.npz", "a.npy", "--images", "x"), "--images are those behind features, and b.npz holds statistics"),
+        (
+            ("a.npy", "b.npy", "--like", "stylegan3"),
+            "report uses the unbiased covariance and cannot be combined with --like",
+        ),
+        (("a.npy", "b.npy", "--resize", "x"), "--resize applies to images, but there are none in a.npy or b.npy"),
+        (("a.npy", "b.npy", "--images", "x"), "samples has 60 rows, but there are 12 images"),
+        (("x", "y", "--images", "x"), "--images applies to a file of features, but x holds images"),
+        (
+            ("b.npz", "a.npy", "--images", "x"),
+            "--images applies to a file of features, but b.npz holds statistics or moments",
+        ),
     ],
 )
-def test_errors_are_one_sentence(capsys, folders, arguments, sentence):
+def test_errors_are_one_line(capsys, folders, arguments, message):
     run(capsys, "stats", "b.npy", "b.npz")
     code, out, err = run(capsys, "report", *arguments)
-    assert (code, out, err) == (1, "", f"fidfast: {sentence}\n")
+    assert (code, out, err) == (1, "", f"fidfast: {message}\n")
     assert not (folders / "page.html").exists()

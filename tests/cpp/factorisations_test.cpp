@@ -7,7 +7,7 @@
 
 using namespace fidfast;
 using namespace fidfast::oracle;
-using L = Linalg<Cpu>;
+using L = MatrixOps<Cpu>;
 
 namespace {
 

@@ -263,7 +263,7 @@ TEST(a_kept_factor_changes_no_digit) {
 TEST(unequal_dims_are_refused_and_both_are_named) {
   const CpuGaussian three = centred(M::zeros(3, 3));
   const CpuGaussian four = centred(M::zeros(4, 4));
-  const std::string message = "the first Gaussian has dim 3, the second 4";
+  const std::string message = "gaussian1 has dim 3, but gaussian2 has dim 4";
   CHECK_THROWS(frechet_terms(three, four), InvalidInput, message);
   CHECK_THROWS(transport_map(three, four), InvalidInput, message);
 }

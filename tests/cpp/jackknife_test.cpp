@@ -39,29 +39,31 @@ struct Samples {
 
   CpuGaussian a() const { return moments_of(rows1).stats(1); }
   CpuGaussian b() const { return moments_of(rows2).stats(1); }
-  const M& of(Side side) const { return side == Side::kFirst ? rows1 : rows2; }
-  Samples without(Side side, Index i) const {
-    return side == Side::kFirst ? Samples{without_row(rows1, i), rows2} : Samples{rows1, without_row(rows2, i)};
+  const M& of(Operand operand) const { return operand == Operand::kFirst ? rows1 : rows2; }
+  Samples without(Operand operand, Index i) const {
+    return operand == Operand::kFirst ? Samples{without_row(rows1, i), rows2} : Samples{rows1, without_row(rows2, i)};
   }
   /// What one row weighs: the error of its distances is counted in this.
-  double share(Side side) const {
+  double share(Operand operand) const {
     const FrechetTerms terms = frechet_terms(a(), b());
-    return (terms.mean_term + terms.trace1 + terms.trace2) / as_double(of(side).cols());
+    return (terms.mean_term + terms.trace1 + terms.trace2) / as_double(of(operand).cols());
   }
 };
 
 /// Rows of samples that leave none alone in a direction when one is taken out.
-bool alone(const Samples& samples, Side side) { return samples.of(side).cols() <= samples.of(side).rows() + 1; }
+bool alone(const Samples& samples, Operand operand) {
+  return samples.of(operand).cols() <= samples.of(operand).rows() + 1;
+}
 
 /// Both numbers of every `step`-th row against those of the other rows, `error` of its share.
-void check_rows(const Samples& samples, Side side, const WithoutRow& found, double error, Index step = 1) {
-  for (Index i = 0; i < samples.of(side).cols(); i += step) {
-    const Samples rest = samples.without(side, i);
+void check_rows(const Samples& samples, Operand operand, const WithoutRow& found, double error, Index step = 1) {
+  for (Index i = 0; i < samples.of(operand).cols(); i += step) {
+    const Samples rest = samples.without(operand, i);
     const FrechetTerms terms = frechet_terms(rest.a(), rest.b());
-    const double tolerance = error * samples.share(side) + terms.rounding;
+    const double tolerance = error * samples.share(operand) + terms.rounding;
     CHECK_CLOSE(found.distance[static_cast<std::size_t>(i)], terms.distance(), tolerance);
     // Fewer than 2 degrees of freedom for a direction are outside of what the correction is for.
-    if (rest.of(side).cols() < 3 || rest.rows1.cols() <= 2 * rest.rows1.rows() ||
+    if (rest.of(operand).cols() < 3 || rest.rows1.cols() <= 2 * rest.rows1.rows() ||
         rest.rows2.cols() <= 2 * rest.rows2.rows()) {
       continue;
     }
@@ -72,8 +74,9 @@ void check_rows(const Samples& samples, Side side, const WithoutRow& found, doub
 
 void check_against_brute_force(const Samples& samples) {
   CpuJackknife all = jackknife(samples.a(), samples.b());
-  for (const Side side : {Side::kFirst, Side::kSecond}) {
-    check_rows(samples, side, all.without(side, view(samples.of(side))), alone(samples, side) ? kAlone : kQuadrature);
+  for (const Operand operand : {Operand::kFirst, Operand::kSecond}) {
+    check_rows(samples, operand, all.without(operand, view(samples.of(operand))),
+               alone(samples, operand) ? kAlone : kQuadrature);
   }
 }
 
@@ -130,8 +133,8 @@ TEST(a_unit_that_one_row_alone_has_is_dead_without_it) {
   Samples samples{random.rows(6, 40, 0.5), random.rows(6, 50)};
   for (Index i = 0; i < 40; ++i) samples.rows1.column(i)[2] = i == 17 ? 3 : 0;
   CpuJackknife all = jackknife(samples.a(), samples.b());
-  check_rows(samples, Side::kFirst, all.without(Side::kFirst, view(samples.rows1)), kAlone);
-  check_rows(samples, Side::kSecond, all.without(Side::kSecond, view(samples.rows2)), kQuadrature);
+  check_rows(samples, Operand::kFirst, all.without(Operand::kFirst, view(samples.rows1)), kAlone);
+  check_rows(samples, Operand::kSecond, all.without(Operand::kSecond, view(samples.rows2)), kQuadrature);
 }
 
 TEST(the_same_sample_on_both_sides_is_no_distance_but_without_a_row) {
@@ -149,25 +152,25 @@ TEST(samples_without_variance_leave_the_means) {
   const Samples samples{rows, random.rows(3, 20)};
   CpuJackknife all = jackknife(samples.a(), samples.b());
   CHECK(all.rank() == 0 && all.second_order() == 0);
-  check_rows(samples, Side::kFirst, all.without(Side::kFirst, view(rows)), 16 * kEpsilon);
-  check_rows(samples, Side::kSecond, all.without(Side::kSecond, view(samples.rows2)), 16 * kEpsilon);
+  check_rows(samples, Operand::kFirst, all.without(Operand::kFirst, view(rows)), 16 * kEpsilon);
+  check_rows(samples, Operand::kSecond, all.without(Operand::kSecond, view(samples.rows2)), 16 * kEpsilon);
 }
 
 TEST(blocks_strides_and_offsets_do_not_show) {
   Random random(6);
   const Samples samples{random.rows(4, 2100, 1e4), random.rows(4, 60, 1e4)};
   CpuJackknife all = jackknife(samples.a(), samples.b());
-  const WithoutRow whole = all.without(Side::kFirst, view(samples.rows1));
-  check_rows(samples, Side::kFirst, whole, kQuadrature, 299);
+  const WithoutRow whole = all.without(Operand::kFirst, view(samples.rows1));
+  check_rows(samples, Operand::kFirst, whole, kQuadrature, 299);
   const M across = transposed(samples.rows1);  // a column of which is a unit
-  const WithoutRow strided = all.without(Side::kFirst, FeatureView<double>{across.data(), 2100, 4, 1, 2100});
+  const WithoutRow strided = all.without(Operand::kFirst, FeatureView<double>{across.data(), 2100, 4, 1, 2100});
   CHECK(strided.distance == whole.distance && strided.corrected == whole.corrected);
-  const WithoutRow last = all.without(Side::kFirst, columns_as_features(samples.rows1, 2000, 100));
+  const WithoutRow last = all.without(Operand::kFirst, columns_as_features(samples.rows1, 2000, 100));
   for (std::size_t i = 0; i < 100; ++i) {
     // Other numbers of rows may be multiplied in another order.
     CHECK_CLOSE(last.distance[i], whole.distance[2000 + i], 1e-12 * whole.distance[2000 + i]);
   }
-  CHECK(all.without(Side::kFirst, columns_as_features(samples.rows1, 0, 0)).distance.empty());
+  CHECK(all.without(Operand::kFirst, columns_as_features(samples.rows1, 0, 0)).distance.empty());
 }
 
 TEST(float_rows_are_multiplied_in_float_where_there_are_many) {
@@ -186,10 +189,10 @@ TEST(float_rows_are_multiplied_in_float_where_there_are_many) {
   for (const Matrix<Cpu, float>* const mine : {&many, &few}) {
     const Samples samples{widened(*mine), widened(other)};
     CpuJackknife all = jackknife(samples.a(), samples.b());
-    const WithoutRow in_float = all.without(Side::kFirst, view(*mine));
-    const WithoutRow in_double = all.without(Side::kFirst, view(samples.rows1));
-    check_rows(samples, Side::kFirst, in_double, kAlone, mine->cols() / 2);
-    const double tolerance = kFloatProducts * samples.share(Side::kFirst);
+    const WithoutRow in_float = all.without(Operand::kFirst, view(*mine));
+    const WithoutRow in_double = all.without(Operand::kFirst, view(samples.rows1));
+    check_rows(samples, Operand::kFirst, in_double, kAlone, mine->cols() / 2);
+    const double tolerance = kFloatProducts * samples.share(Operand::kFirst);
     for (std::size_t i = 0; i < in_float.distance.size(); ++i) {
       CHECK_CLOSE(in_float.distance[i], in_double.distance[i], tolerance);
       CHECK_CLOSE(in_float.corrected[i], in_double.corrected[i], tolerance);
@@ -205,9 +208,9 @@ TEST(both_orders_of_the_sides_give_the_same) {
     CpuJackknife forth = jackknife(samples.a(), samples.b());
     CpuJackknife back = jackknife(samples.b(), samples.a());
     CHECK(forth.second_order() == back.second_order());
-    CHECK(forth.foretold_bias(Side::kFirst) == back.foretold_bias(Side::kSecond));
-    const WithoutRow mine = forth.without(Side::kFirst, view(samples.rows1));
-    const WithoutRow theirs = back.without(Side::kSecond, view(samples.rows1));
+    CHECK(forth.gaussian_bias(Operand::kFirst) == back.gaussian_bias(Operand::kSecond));
+    const WithoutRow mine = forth.without(Operand::kFirst, view(samples.rows1));
+    const WithoutRow theirs = back.without(Operand::kSecond, view(samples.rows1));
     for (std::size_t i = 0; i < mine.distance.size(); ++i) {
       // The same sums, but for the order of the two traces.
       CHECK_CLOSE(mine.distance[i], theirs.distance[i], 1e-13 * mine.distance[i]);
@@ -249,7 +252,7 @@ TEST(known_sides_and_endless_samples_need_no_correction) {
   const Samples samples{random.rows(8, 30, 0.5), random.rows(8, 40)};
   const CpuJackknife known(samples.a(), samples.b(), kNone, Precision::kFloat64, false);
   CHECK(known.corrected() == known.distance());
-  CHECK(known.foretold_bias(Side::kFirst) == 0);
+  CHECK(known.gaussian_bias(Operand::kFirst) == 0);
   const FrechetTerms terms = frechet_terms(samples.a(), samples.b());
   CHECK_CLOSE(known.distance(), terms.distance(), terms.rounding);
   constexpr Index kEndless = Index{1} << 40;
@@ -295,8 +298,8 @@ TEST(second_order_and_foretold_bias_have_closed_forms_in_the_eigenvalues) {
   CHECK_CLOSE(many.second_order(), second_order, 1e-13 * second_order);
   // The next order is x / n of it, and x is at most 12.
   const double tolerance = (kQuadrature + 12 / as_double(kMany)) * std::abs(bias);
-  CHECK_CLOSE(many.foretold_bias(Side::kFirst), bias, tolerance);
-  CHECK_CLOSE(many.foretold_bias(Side::kSecond), bias, tolerance);
+  CHECK_CLOSE(many.gaussian_bias(Operand::kFirst), bias, tolerance);
+  CHECK_CLOSE(many.gaussian_bias(Operand::kSecond), bias, tolerance);
 }
 
 TEST(the_foretold_bias_of_few_rows_is_its_integral_by_parts) {
@@ -315,8 +318,8 @@ TEST(the_foretold_bias_of_few_rows_is_its_integral_by_parts) {
     }
     const double bias = sum / (2 * 3.141592653589793);
     // Here the poles are threefold: (2 pi)^2 / 2 times the 3e-9 of a simple one, at both ends of the strip.
-    CHECK_CLOSE(found.foretold_bias(Side::kFirst), bias, 1e-6 * std::abs(bias));
-    CHECK(found.foretold_bias(Side::kSecond) == 0);
+    CHECK_CLOSE(found.gaussian_bias(Operand::kFirst), bias, 1e-6 * std::abs(bias));
+    CHECK(found.gaussian_bias(Operand::kSecond) == 0);
   }
 }
 
@@ -324,12 +327,12 @@ TEST(extreme_scales_change_no_digit) {
   Random random(11);
   const Samples samples{random.rows(6, 20, 0.5), random.rows(6, 30)};
   CpuJackknife base = jackknife(samples.a(), samples.b());
-  const WithoutRow expected = base.without(Side::kFirst, view(samples.rows1));
+  const WithoutRow expected = base.without(Operand::kFirst, view(samples.rows1));
   for (const double scale : {0x1p-200, 0x1p-60, 0x1p60, 0x1p200}) {
     const auto scaled = [&](const M& rows) { return map(rows, [&](double value) { return scale * value; }); };
     const Samples same{scaled(samples.rows1), scaled(samples.rows2)};
     CpuJackknife all = jackknife(same.a(), same.b());
-    const WithoutRow found = all.without(Side::kFirst, view(same.rows1));
+    const WithoutRow found = all.without(Operand::kFirst, view(same.rows1));
     for (std::size_t i = 0; i < found.distance.size(); ++i) {
       CHECK_CLOSE(found.distance[i] / scale / scale, expected.distance[i], 1e-12 * expected.distance[i]);
       CHECK_CLOSE(found.corrected[i] / scale / scale, expected.corrected[i], 1e-12 * expected.distance[i]);
@@ -342,15 +345,17 @@ TEST(extreme_scales_change_no_digit) {
 TEST(what_cannot_be_left_out_is_refused) {
   Random random(12);
   const Samples samples{random.rows(4, 10), random.rows(4, 2)};
-  CHECK_THROWS(jackknife(samples.a(), samples.b()), InvalidInput, "leaving a row out needs at least 3 samples, got 2");
+  CHECK_THROWS(jackknife(samples.a(), samples.b()), InvalidInput, "leaving a row out needs at least 3 rows, got 2");
   CHECK_THROWS(jackknife(samples.a(), CpuGaussian::checked(V::zeros(4), M::zeros(4, 4), 0)), InvalidInput,
                "at least 3 samples, got 0");
   CpuJackknife first = jackknife(samples.a(), samples.b(), {true, false});
-  CHECK_THROWS(first.without(Side::kSecond, view(samples.rows2)), InvalidInput, "said to have no rows");
-  CHECK_THROWS(first.without(Side::kFirst, view(random.matrix(5, 10))), InvalidInput,
+  CHECK_THROWS(first.without(Operand::kSecond, view(samples.rows2)), InvalidInput,
+               "was created without rows for this Gaussian");
+  CHECK_THROWS(first.without(Operand::kFirst, view(random.matrix(5, 10))), InvalidInput,
                "features have 5 columns, but the Gaussians have dim 4");
   CpuJackknife values(samples.a(), samples.b(), {true, false}, Precision::kFloat32, false);
-  CHECK_THROWS(values.without(Side::kFirst, view(samples.rows1)), InvalidInput, "said to have no rows");
+  CHECK_THROWS(values.without(Operand::kFirst, view(samples.rows1)), InvalidInput,
+               "was created without rows for this Gaussian");
   const CpuGaussian wide = moments_of(random.matrix(5, 10)).stats(1);
-  CHECK_THROWS(jackknife(samples.a(), wide), InvalidInput, "the first Gaussian has dim 4, the second 5");
+  CHECK_THROWS(jackknife(samples.a(), wide), InvalidInput, "gaussian1 has dim 4, but gaussian2 has dim 5");
 }

@@ -1,5 +1,5 @@
 // Kernel distances and their verbs against plain loops, and against all samples that there can be.
-#include "core/kernel.hpp"
+#include "core/kernel/kernel.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -12,7 +12,7 @@
 
 using namespace fidfast;
 using namespace fidfast::oracle;
-using Rows = RowVerbs<Cpu>;
+using Rows = RowOps<Cpu>;
 
 namespace {
 
@@ -64,8 +64,8 @@ void check_sums(const Function& f, double linear, Index m, Index n, bool below_d
       (same ? expected_rows : expected_columns)[static_cast<std::size_t>(before + j)] += value - linear * e;
     }
   }
-  const TileSide<Cpu> rows{row_terms, row_sums, {before, before + m}};
-  const TileSide<Cpu> columns{same ? row_terms : column_terms, same ? row_sums : column_sums, {before, before + n}};
+  const TileAxis<Cpu> rows{row_terms, row_sums, {before, before + m}};
+  const TileAxis<Cpu> columns{same ? row_terms : column_terms, same ? row_sums : column_sums, {before, before + n}};
   const TileSquares squares = Rows::add_function_sums(f, linear, weight, products, rows, columns, below_diagonal);
   // Sums of max(m, n) values of the order of 10, and of m n squares.
   const double tolerance = kEpsilon * as_double(std::max(m, n)) * 20;
@@ -247,9 +247,9 @@ TEST(squared_terms_are_those_of_a_plain_loop) {
   const Matrix<Cpu, float> a = narrowed(map(random.matrix(6, 50), [](double v) { return v + 0.5; }));
   const Matrix<Cpu, float> b = narrowed(map(random.matrix(6, 4100), [](double v) { return v + 0.7; }));
   const KernelRows sides[] = {{view(a), "a"}, {view(b), "b"}};
-  const kernel::Pair<Cpu> pair(sides[0], sides[1]);
+  const kernel::CentredSets<Cpu> centred(sides[0], sides[1]);
   const PolynomialKernel function = PolynomialOptions{}.checked(6);
-  const auto found = kernel::squared_terms(function, pair);
+  const auto found = kernel::squared_terms(function, centred);
   CHECK(found.has_value());
   const M rows[] = {widened(a), widened(b)};
   const auto sum = [&](int k, int l) {
@@ -259,7 +259,7 @@ TEST(squared_terms_are_those_of_a_plain_loop) {
         if (k == l && i == j) continue;
         double inner = 0;
         for (Index d = 0; d < 6; ++d) inner += rows[k].column(i)[d] * rows[l].column(j)[d];
-        const double e = function.gamma * (inner - pair.squared_centre);
+        const double e = function.gamma * (inner - centred.squared_centre);
         total += e * e;
       }
     }
@@ -273,7 +273,7 @@ TEST(squared_terms_are_those_of_a_plain_loop) {
   // Where float32 is too narrow there are none.
   const Matrix<Cpu, float> huge = narrowed(map(widened(a), [](double v) { return v * 1e30; }));
   const KernelRows far[] = {{view(huge), "a"}, {view(huge), "b"}};
-  CHECK(!kernel::squared_terms(function, kernel::Pair<Cpu>(far[0], far[1])).has_value());
+  CHECK(!kernel::squared_terms(function, kernel::CentredSets<Cpu>(far[0], far[1])).has_value());
 }
 
 TEST(the_distance_is_the_plain_formula_in_every_arithmetic) {
@@ -355,5 +355,5 @@ TEST(subsets_are_sets_of_their_rows) {
   }
   const Subsets beyond{{0, 1, 30}, 1, 3};
   CHECK_THROWS(kid_of_subsets<Cpu>(PolynomialOptions{}, view(a), view(b), beyond, of_b, Precision::kFloat32),
-               InvalidInput, "features_a has 30 rows, but a subset asks for row 30");
+               InvalidInput, "row 30 of a subset is out of range: features_a has 30 rows");
 }

@@ -8,7 +8,7 @@
 
 using namespace fidfast;
 using namespace fidfast::oracle;
-using L = Linalg<Cpu>;
+using L = MatrixOps<Cpu>;
 
 namespace {
 
@@ -130,9 +130,9 @@ TEST(finish_scales_and_copies_the_lower_triangle) {
   for (const Index n : kSizes) {
     const M a = random.matrix(n, n);
     M result = with_upper(a, kNan);
-    L::finish(result, 1.0);
+    L::mirror_lower(result, 1.0);
     CHECK(difference(result, symmetric(a)) == 0);
-    L::finish(result, 0.5);
+    L::mirror_lower(result, 0.5);
     CHECK(difference(result, map(symmetric(a), [](double value) { return value / 2; })) == 0);
   }
 }
@@ -154,9 +154,9 @@ TEST(diagonals_zeros_norms_and_extremes_are_those_of_a_loop) {
     // Sums of positive numbers: one relative eps for each of the n terms of a column and the n columns.
     const double exact = static_cast<double>(squares);
     CHECK_CLOSE(L::squared_norm(a), exact, 2 * as_double(n) * kEpsilon * exact);
-    CHECK(L::largest(with_upper(a, kNan)) == oracle::largest(with_upper(a, 0.0)));
+    CHECK(L::max_magnitude(with_upper(a, kNan)) == oracle::largest(with_upper(a, 0.0)));
     a.column(0)[n - 1] = kNan;
-    CHECK(std::isnan(L::largest(a)));
+    CHECK(std::isnan(L::max_magnitude(a)));
   }
 }
 
@@ -235,7 +235,7 @@ TEST(dropping_the_direction_of_the_mean_keeps_the_scatter) {
     for (const double offset : {0.0, 1e6}) {
       const M rows = random.rows(12, n, offset);
       Mean<Cpu> mean = Mean<Cpu>::zeros(12);
-      RowVerbs<Cpu>::mean(columns_as_features(rows, 0, n), mean);
+      RowOps<Cpu>::mean(columns_as_features(rows, 0, n), mean);
       const M factor = L::drop_mean_direction(rows, mean);
       CHECK(factor.rows() == 12 && factor.cols() == n - 1);
       // A reflection rounds each entry by some eps of its unit's deviation sqrt(n); then n products.

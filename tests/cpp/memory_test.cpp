@@ -235,11 +235,11 @@ TEST(rows_left_out_short_of_memory_can_be_left_out_again) {
   const auto made = [&] { return Jackknife<Cpu>(a, b, {true, false}, Precision::kFloat32, true); };
   const double distance = made().distance();
   check_recovers([&] { made(); }, [&] { return made().distance() == distance; });
-  const std::vector<double> expected = made().without(Side::kFirst, view(rows)).distance;
+  const std::vector<double> expected = made().without(Operand::kFirst, view(rows)).distance;
   for (long k = 1;; ++k) {
     Jackknife<Cpu> jackknife = made();
-    const bool done = succeeds_within(k, [&] { jackknife.without(Side::kFirst, view(rows)); });
-    CHECK(jackknife.without(Side::kFirst, view(rows)).distance == expected);
+    const bool done = succeeds_within(k, [&] { jackknife.without(Operand::kFirst, view(rows)); });
+    CHECK(jackknife.without(Operand::kFirst, view(rows)).distance == expected);
     if (done) break;
   }
 }

@@ -1,5 +1,5 @@
 // Laws of the n-grams: nothing is lost in packing, counts are those of a map, the divergence is that of the textbook.
-#include "core/ngrams.hpp"
+#include "core/ngrams/ngrams.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -10,7 +10,7 @@
 
 #include "check.hpp"
 #include "core/errors.hpp"
-#include "core/ngram_counting.hpp"
+#include "core/ngrams/counting.hpp"
 #include "texts.hpp"
 
 using namespace fidfast;
@@ -228,8 +228,9 @@ TEST(what_cannot_be_counted_or_compared_is_said) {
   NgramCounts four(4, NgramLevel::kChar);
   CHECK_THROWS(four.merge(NgramCounts(6, NgramLevel::kChar)), InvalidInput, "counts of n=6 and n=4");
   CHECK_THROWS(four.merge(NgramCounts(4, NgramLevel::kWord)), InvalidInput, "of level='word' and level='char'");
-  CHECK_THROWS(ngram_jsd(four, NgramCounts(6, NgramLevel::kChar)), InvalidInput, "a has n=4, but b has n=6");
-  CHECK_THROWS(ngram_jsd(four, four), InvalidInput, "a has no n-grams: none of its texts is as long as n=4");
+  CHECK_THROWS(ngram_jsd(four, NgramCounts(6, NgramLevel::kChar)), InvalidInput,
+               "samples has n=4, but reference has n=6");
+  CHECK_THROWS(ngram_jsd(four, four), InvalidInput, "samples has no n-grams: all of its texts are shorter than n=4");
   NgramTally tally(4, NgramLevel::kChar);
   CHECK_THROWS(tally.count({}, 0), InvalidInput, "threads must be at least 1, got 0");
 }

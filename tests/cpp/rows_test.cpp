@@ -9,7 +9,7 @@
 
 using namespace fidfast;
 using namespace fidfast::oracle;
-using Rows = RowVerbs<Cpu>;
+using Rows = RowOps<Cpu>;
 
 namespace {
 
@@ -139,8 +139,8 @@ void check_centre(const FeatureView<S>& view, const Mean<Cpu>& mean) {
   Vector<Cpu, T> origin(view.dim);
   V remainder(view.dim);
   Matrix<Cpu, T> centred(view.dim, view.n);
-  Vector<Cpu, T> largest(view.dim);
-  CHECK(Rows::centre(view, mean, origin, remainder, largest, centred));
+  Vector<Cpu, T> unit_info(view.dim);
+  CHECK(Rows::subtract_mean(view, mean, origin, remainder, unit_info, centred));
   for (Index j = 0; j < view.dim; ++j) {
     const double high = mean.high.data()[j];
     CHECK(origin.data()[j] == static_cast<T>(high));
@@ -152,7 +152,7 @@ void check_centre(const FeatureView<S>& view, const Mean<Cpu>& mean) {
       CHECK(centred.column(i)[j] == static_cast<T>(at(view, i, j)) - origin.data()[j]);
       peak = std::max(peak, std::abs(centred.column(i)[j]));
     }
-    CHECK(largest.data()[j] == peak);
+    CHECK(unit_info.data()[j] == peak);
   }
 }
 
@@ -210,8 +210,8 @@ TEST(the_first_row_with_nan_or_infinity_is_found_wherever_it_lies) {
       for (const S bad : {nan<S>(), infinity<S>()}) {
         for (Index i = 0; i < view.n; ++i) {
           for (Index j = 0; j < view.dim; ++j) {
-            const auto place = view.row(i) + j * view.column_stride - strided.memory.data();
-            S& number = strided.memory[static_cast<std::size_t>(place)];
+            const auto offset = view.row(i) + j * view.column_stride - strided.memory.data();
+            S& number = strided.memory[static_cast<std::size_t>(offset)];
             const S good = number;
             number = bad;
             CHECK(Rows::first_nonfinite_row(view) == (view.row_stride == 0 ? 0 : i));
@@ -264,7 +264,7 @@ TEST(the_mean_is_that_of_the_textbook_in_twice_the_digits) {
         // n sums of differences from the first row, and the oracle's own 64 bits.
         const double tolerance = as_double(view.n) * kEpsilon * spread + 1e-18 * std::abs(high);
         CHECK_CLOSE(static_cast<double>(exact - high), low, tolerance);
-        CHECK(std::abs(low) <= kEpsilon / 2 * std::abs(high));  // half a unit in the last place, at most
+        CHECK(std::abs(low) <= kEpsilon / 2 * std::abs(high));  // half a unit in the last offset, at most
       }
     }
   });
@@ -300,16 +300,16 @@ TEST(centring_tells_where_the_squares_leave_the_range) {
     const std::vector<float> rows = {number, 0, -number, 0, number, 0, -number, 0};  // the other unit is dead
     Mean<Cpu> mean = Mean<Cpu>::zeros(2);
     Vector<Cpu, float> origin(2);
-    Vector<Cpu, float> largest(2);
+    Vector<Cpu, float> unit_info(2);
     V remainder(2);
     Matrix<Cpu, float> centred(2, 4);
     const FeatureView<float> view{rows.data(), 4, 2, 2, 1};
     Rows::mean(view, mean);
-    CHECK(Rows::centre(view, mean, origin, remainder, largest, centred) == fits);
+    CHECK(Rows::subtract_mean(view, mean, origin, remainder, unit_info, centred) == fits);
     V origin64(2);
-    V largest64(2);
+    V unit_info64(2);
     M centred64(2, 4);
-    CHECK(Rows::centre(view, mean, origin64, remainder, largest64, centred64));
+    CHECK(Rows::subtract_mean(view, mean, origin64, remainder, unit_info64, centred64));
   }
 }
 
@@ -349,9 +349,9 @@ TEST(gathered_rows_are_the_rows_in_the_order_asked_for) {
           CHECK(static_cast<double>(columns.column(static_cast<Index>(k))[j]) == at(view, rows[k], j));
         }
       }
-      const std::string beyond = "row " + std::to_string(view.n) + " is not one of the " + std::to_string(view.n);
+      const std::string beyond = "row " + std::to_string(view.n) + " is out of range: features have ";
       CHECK_THROWS(gather<Cpu>(view, {view.n}), InvalidInput, beyond);
-      CHECK_THROWS(gather<Cpu>(view, {-1}), InvalidInput, "row -1 is not one of the ");
+      CHECK_THROWS(gather<Cpu>(view, {-1}), InvalidInput, "row -1 is out of range");
     }
   });
 }

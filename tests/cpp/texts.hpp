@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "core/ngrams.hpp"
+#include "core/ngrams/ngrams.hpp"
 
 namespace fidfast::oracle {
 

@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "check.hpp"
-#include "core/ngram_counting.hpp"
-#include "core/ngrams.hpp"
+#include "core/ngrams/counting.hpp"
+#include "core/ngrams/ngrams.hpp"
 #include "texts.hpp"
 
 using namespace fidfast;

@@ -171,7 +171,7 @@ TEST(neighbours_are_looked_for_by_several_threads_at_once) {
   const M generated = random.rows(256, 1100);
   const std::vector<BallRule> rules = {{3, true, true}};
   const auto metrics = [&] {
-    return manifold_metrics<Cpu>(columns_as_features(reference, 0, 1100), columns_as_features(generated, 0, 1100),
+    return manifold_metrics<Cpu>(columns_as_features(generated, 0, 1100), columns_as_features(reference, 0, 1100),
                                  rules)
         .front();
   };
@@ -195,11 +195,11 @@ TEST(rows_may_be_left_out_by_several_threads_at_once) {
   std::vector<std::function<void()>> work;
   for (std::size_t k = 0; k < found.size(); ++k) {
     work.emplace_back(
-        [&, k] { found[k] = shared.without(k % 2 == 0 ? Side::kFirst : Side::kSecond, view(rows[k % 2])); });
+        [&, k] { found[k] = shared.without(k % 2 == 0 ? Operand::kFirst : Operand::kSecond, view(rows[k % 2])); });
   }
   at_once(work);
   for (std::size_t k = 0; k < found.size(); ++k) {
-    const WithoutRow expected = alone.without(k % 2 == 0 ? Side::kFirst : Side::kSecond, view(rows[k % 2]));
+    const WithoutRow expected = alone.without(k % 2 == 0 ? Operand::kFirst : Operand::kSecond, view(rows[k % 2]));
     CHECK(found[k].distance == expected.distance && found[k].corrected == expected.corrected);
   }
 }

@@ -1,32 +1,34 @@
-"""The stand-in for CUDA, fresh for each test, and the extension on it.
+"""Fixtures: the stand-in for CUDA, reset for each test, and the extension running on it.
 
-These tests need a process without a CUDA build of torch. With ``--real-gpu`` torch is loaded, and those of them that
-state laws state them of a real GPU.
+These tests need a process without a CUDA build of torch. With ``--real-gpu``, torch is loaded, and tests with the
+fixture `device` run on a real GPU.
 """
 
+import functools
 import gc
 import importlib.util
 import sys
 from ctypes import c_void_p
 
+import failures
 import pytest
 import standin
-from places import Host, RealDevice, StandinDevice
+from devices import Host, RealDevice, StandinDevice
 
 
 def pytest_addoption(parser):
-    parser.addoption("--real-gpu", action="store_true", help="state the laws of a real GPU, by way of torch")
+    parser.addoption("--real-gpu", action="store_true", help="run the tests of all devices on a real GPU, with torch")
 
 
 def pytest_configure(config):
     if config.getoption("--real-gpu"):
-        import torch  # noqa: F401  # before anything asks for the stand-in
+        import torch  # noqa: F401  # before anything loads the stand-in
 
 
 def load_standin():
-    """`standin.Standin`, or the test is skipped."""
+    """The `standin.Standin` of this process. Skips the test if it is not available."""
     if "torch" in sys.modules:
-        pytest.skip("torch is in this process, and may have the real CUDA libraries; run tests/cuda alone")
+        pytest.skip("torch is imported and may have loaded the real CUDA libraries: run tests/cuda in its own process")
     try:
         return standin.load()
     except standin.UnavailableError as missing:
@@ -35,20 +37,20 @@ def load_standin():
 
 @pytest.fixture
 def cuda():
-    """`standin.Standin` as after loading. What a test breaks on purpose it has to expect: `reasons` is not checked."""
+    """The stand-in after a reset. The test must not leak; rules of CUDA that it breaks are not errors."""
     loaded = load_standin()
     loaded.reset()
     before = loaded.live()
     yield loaded
     if loaded.live() != before:
-        gc.collect()  # what a caught exception holds
+        gc.collect()  # objects in the traceback of a caught exception
     loaded.reset()
     assert loaded.live() == before, "the test leaks"
 
 
 @pytest.fixture
 def streams(cuda):
-    """Makes streams that go when the test ends."""
+    """Creates streams that are destroyed when the test ends."""
     made = []
 
     def new(device=0, **options):
@@ -61,8 +63,8 @@ def streams(cuda):
 
 
 @pytest.fixture(scope="session")
-def first_look():
-    """The extension, where it was tried out on both devices; what it keeps from then on is no leak."""
+def tested_extension():
+    """The extension after the self-test of both devices. Handles that it keeps from then on are not leaks."""
     loaded = load_standin()
     if importlib.util.find_spec("fidfast._cuda") is None:
         pytest.skip("fidfast was built without a CUDA compiler")
@@ -74,7 +76,7 @@ def first_look():
         loaded.load_kernels(_cuda.__file__)
     except standin.UnavailableError as missing:
         pytest.skip(str(missing))
-    loaded.set_device(1, single_to_double_ratio=64)  # the extension asks once; the first device is fast in float64
+    loaded.set_device(1, single_to_double_ratio=64)  # slow in float64, unlike device 0; the extension reads it once
     for device in range(2):
         assert fidfast.cuda.extension(device) is _cuda
     assert loaded.reasons() == []
@@ -82,16 +84,22 @@ def first_look():
 
 
 @pytest.fixture
-def extension(first_look, cuda):
-    """`fidfast._cuda` on the stand-in; that nothing breaks its rules is checked."""
-    cuda.load_kernels(first_look.__file__)  # another test may have made it forget them
-    yield first_look
+def extension(tested_extension, cuda):
+    """`fidfast._cuda` on the stand-in. The test fails if a rule of CUDA is broken."""
+    cuda.load_kernels(tested_extension.__file__)  # another test may have unloaded them
+    yield tested_extension
     assert cuda.reasons() == []
 
 
 @pytest.fixture
+def fail_each_call(cuda, share):
+    """`failures.fail_each_call`, without ``--all`` for 6 of the calls."""
+    return functools.partial(failures.fail_each_call, cuda, functools.partial(share, keep=6))
+
+
+@pytest.fixture
 def not_built(extension, monkeypatch):
-    """As where there was no CUDA compiler."""
+    """Makes the extension unavailable, as in a build without a CUDA compiler."""
     import fidfast
 
     monkeypatch.setitem(sys.modules, "fidfast._cuda", None)
@@ -100,7 +108,7 @@ def not_built(extension, monkeypatch):
 
 @pytest.fixture(params=["cpu", "cuda:0"])
 def device(request):
-    """Where the laws are stated: on the host, and on the stand-in or a real GPU."""
+    """The host, and the stand-in or a real GPU."""
     if request.param == "cpu":
         return Host()
     if request.config.getoption("--real-gpu"):

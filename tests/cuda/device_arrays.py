@@ -1,18 +1,18 @@
-"""Arrays in the stand-in's device memory that speak DLPack, as torch, CuPy and JAX do with theirs. ::
+"""Arrays in device memory of the stand-in that support DLPack, like arrays of torch, CuPy and JAX. ::
 
-    features = DeviceArray(numpy_array)                          # ready, as if made long ago
-    features = DeviceArray(numpy_array, stream=producer)         # its contents come when `producer` runs
-    features = DeviceArray(numpy_array, row_padding=3)           # rows further apart than they are long
-    features = DeviceArray(numpy_array, layout="F")              # columns contiguous
+    features = DeviceArray(numpy_array)                          # already written
+    features = DeviceArray(numpy_array, stream=producer)         # written when `producer` runs
+    features = DeviceArray(numpy_array, row_padding=3)           # gaps between rows
+    features = DeviceArray(numpy_array, layout="F")              # contiguous columns
     scratch = DeviceArray((5, 3), dtype="float64")               # never written: a kernel that reads it fails
 
-    moments.update(features)                                     # whatever takes __dlpack__
-    moments.update(features[2:7])                                # rows, of the same memory
-    features.requested_streams                                   # what the consumer asked for, call by call
+    moments.update(features)                                     # any function that takes __dlpack__
+    moments.update(features[2:7])                                # a view of some rows
+    features.requested_streams                                   # streams that consumers passed to __dlpack__
 
-The memory lives as long as the array, its views and the capsules that nobody has consumed. An array made in a stream
-is not there before that stream has run: a consumer has to name its own stream to `__dlpack__`, which then waits for
-the array's, or it reads memory that was never written. `to_numpy` shows the memory as it is, whatever is queued.
+The memory is freed after the array, its views and its unconsumed capsules are deleted. An array made in a stream is
+written when that stream runs: a consumer must pass its own stream to `__dlpack__`, which then waits for the array's
+stream, or it reads uninitialised memory. `to_numpy` reads the memory immediately, before queued work.
 """
 
 from __future__ import annotations
@@ -80,11 +80,11 @@ _CAPSULE_DESTRUCTOR = ctypes.CFUNCTYPE(None, c_void_p)
 _new_capsule = ctypes.pythonapi.PyCapsule_New
 _new_capsule.restype = ctypes.py_object
 _new_capsule.argtypes = [c_void_p, c_char_p, _CAPSULE_DESTRUCTOR]
-# The destructor gets an object that is about to die: by its address, so that nothing counts references to it.
+# The destructor gets an object with no references left, so these take its address and do not count references.
 _capsule_is_valid = ctypes.PYFUNCTYPE(ctypes.c_int, c_void_p, c_char_p)(("PyCapsule_IsValid", ctypes.pythonapi))
 _capsule_pointer = ctypes.PYFUNCTYPE(c_void_p, c_void_p, c_char_p)(("PyCapsule_GetPointer", ctypes.pythonapi))
 
-#: What the consumers of living tensors must find in memory: by the address of the tensor, which is theirs to delete.
+#: Objects that exported tensors need, by the address of the tensor, until the consumer deletes it.
 _exported: dict[int, tuple] = {}
 
 
@@ -95,18 +95,18 @@ def _delete(address):
 
 @_CAPSULE_DESTRUCTOR
 def _destroy_capsule(capsule):
-    for name in (b"dltensor", b"dltensor_versioned"):  # a consumed one has another name, and an owner
+    for name in (b"dltensor", b"dltensor_versioned"):  # consumers rename the capsules that they own
         if _capsule_is_valid(capsule, name):
             _delete(_capsule_pointer(capsule, name))
 
 
 def exported_tensors() -> int:
-    """How many capsules, or tensors that consumers took out of them, have not been deleted."""
+    """Number of capsules and consumed tensors that have not been deleted."""
     return len(_exported)
 
 
 def _capsule(owner, array, data: int, offset: int, device: tuple[int, int], versioned: bool, copied: bool):
-    """A capsule around the memory of `array`, `offset` bytes after `data`, which `owner` keeps alive."""
+    """A capsule for the memory of `array`, `offset` bytes after `data`, which `owner` keeps alive."""
     size = array.dtype.itemsize
     extents = (c_int64 * len(array.shape))(*array.shape)
     strides = (c_int64 * len(array.shape))(*(stride // size for stride in array.strides))
@@ -116,7 +116,7 @@ def _capsule(owner, array, data: int, offset: int, device: tuple[int, int], vers
         managed = _ManagedVersioned(1, 0, None, _delete, _COPIED if copied else 0, tensor)
     else:
         if array.strides == np.empty(array.shape, array.dtype).strides:
-            tensor.strides = None  # the older form has none where the array is compact
+            tensor.strides = None  # compact arrays have none in the unversioned form
         managed = _Managed(tensor, None, _delete)
     address = ctypes.addressof(managed)
     _exported[address] = managed, extents, strides, owner
@@ -128,17 +128,19 @@ class DeviceArray:
 
     Parameters
     ----------
-    values : ndarray, or the shape of an array that is never written
-    dtype : what the array has where only its shape is given
+    values : ndarray or tuple of int
+        The values, or the shape of an uninitialised array.
+    dtype : dtype, optional
+        The dtype of an uninitialised array.
     device : int
     stream : int, optional
-        The stream in which the array is made. None: it was made before, and no stream needs to wait for it.
+        The stream that writes the array. None: the array is already written.
     layout : {"C", "F"}
-        Which index runs fastest.
+        Order of the elements.
     row_padding : int
-        Entries between the end of a row (a column, for "F") and the beginning of the next; never written.
+        Number of unwritten elements between rows (columns, for "F").
     column_step : int
-        How many entries apart neighbours are in a row (a column, for "F").
+        Stride within a row (a column, for "F"), in elements.
     """
 
     def __init__(
@@ -152,11 +154,11 @@ class DeviceArray:
         row_padding: int = 0,
         column_step: int = 1,
     ):
-        given = values if isinstance(values, np.ndarray) else None
-        self.shape: tuple[int, ...] = tuple(values) if given is None else given.shape
-        self.dtype = np.dtype(np.float64 if dtype is None else dtype) if given is None else given.dtype
+        array = values if isinstance(values, np.ndarray) else None
+        self.shape: tuple[int, ...] = tuple(values) if array is None else array.shape
+        self.dtype = np.dtype(np.float64 if dtype is None else dtype) if array is None else array.dtype
         if self.dtype not in _DTYPES:
-            raise TypeError(f"no DeviceArray holds {self.dtype}")
+            raise TypeError(f"unsupported dtype {self.dtype}")
         self.device, self.stream = device, stream
         self.requested_streams: list[int | None] = []
         step = self.dtype.itemsize * column_step
@@ -169,11 +171,11 @@ class DeviceArray:
         self.strides = tuple(strides[::-1] if layout == "C" else strides)
         self._memory = _Memory(self._extent(), device, 1 if stream is None else stream)
         self.address = self._memory.address
-        if given is not None:
-            self._fill(given)
+        if array is not None:
+            self._fill(array)
 
     def _extent(self) -> int:
-        """Bytes from the first entry to the end of the last."""
+        """Number of bytes from the first element to the end of the last."""
         if 0 in self.shape:
             return 0
         steps = zip(self.shape, self.strides, strict=True)
@@ -183,20 +185,29 @@ class DeviceArray:
         if 0 in self.shape:
             return
         cuda = standin.load()
-        stream = cuda.making_stream(self.device) if self.stream is None else self.stream
+        stream = cuda.stream_for_tests(self.device) if self.stream is None else self.stream
         size = self.dtype.itemsize
         fastest = int(np.argmin(self.strides)) if self.shape else 0
         lines = np.moveaxis(values, fastest, -1) if self.shape else values.reshape(1)
         steps = np.delete(self.strides, fastest)
         pitch = self.strides[fastest] if self.shape else size
+
+        def copy(address: int, pitch: int, data: np.ndarray, width: int, height: int) -> None:
+            """Copy `height` pieces of `width` bytes to addresses that are `pitch` bytes apart."""
+            to, source, count = (
+                (c_void_p(address), c_size_t(pitch)),
+                (data.tobytes(), c_size_t(width)),
+                c_size_t(height),
+            )
+            cuda.call("cudaMemcpy2DAsync", *to, *source, c_size_t(width), count, _HOST_TO_DEVICE, c_void_p(stream))
+
         with cuda.on_device(self.device):
-            for index in np.ndindex(lines.shape[:-1]):
-                line = np.ascontiguousarray(lines[index])
-                address = self.address + int(np.dot(index, steps)) if index else self.address
-                cuda.call(
-                    "cudaMemcpy2DAsync", c_void_p(address), c_size_t(pitch), line.tobytes(), c_size_t(size),
-                    c_size_t(size), c_size_t(len(line)), _HOST_TO_DEVICE, c_void_p(stream),
-                )  # fmt: skip
+            if lines.ndim == 2 and pitch == size and steps[0] >= size * lines.shape[1]:
+                copy(self.address, steps[0], lines, size * lines.shape[1], len(lines))
+            else:
+                for index in np.ndindex(lines.shape[:-1]):
+                    offset = int(np.dot(index, steps)) if index else 0
+                    copy(self.address + offset, pitch, lines[index], size, lines.shape[-1])
             if self.stream is None:
                 cuda.synchronize(stream)
 
@@ -204,10 +215,10 @@ class DeviceArray:
         return self.shape[0]
 
     def __getitem__(self, rows: slice) -> DeviceArray:
-        """Rows of the same memory."""
+        """A view of some rows."""
         start, stop, step = rows.indices(self.shape[0])
         if step < 1:
-            raise ValueError("rows backwards")
+            raise ValueError("negative steps are not supported")
         view = object.__new__(DeviceArray)
         view.__dict__.update(self.__dict__)
         view.shape = (len(range(start, stop, step)), *self.shape[1:])
@@ -218,7 +229,7 @@ class DeviceArray:
 
     @property
     def T(self) -> DeviceArray:
-        """The same memory, the other way round."""
+        """A transposed view."""
         view = object.__new__(DeviceArray)
         view.__dict__.update(self.__dict__)
         view.shape, view.strides = self.shape[::-1], self.strides[::-1]
@@ -226,7 +237,7 @@ class DeviceArray:
         return view
 
     def to_numpy(self) -> np.ndarray:
-        """A copy of the memory as it is now: NaN (-1 for integers) where nothing was written yet."""
+        """A copy of the current memory, with NaN (-1 for integers) for unwritten elements."""
         extent = self._extent()
         if extent == 0:
             return np.empty(self.shape, self.dtype)
@@ -243,7 +254,7 @@ class DeviceArray:
         self.requested_streams.append(stream)
         if stream == 0:
             raise ValueError("stream 0 is ambiguous: 1 is the legacy default stream, 2 the thread's own")
-        consumer = 1 if stream is None else stream  # the standard: None stands for the legacy default stream
+        consumer = 1 if stream is None else stream  # None means the legacy default stream
         if self.stream is not None and consumer not in (-1, self.stream):
             standin.load().wait_for(consumer, self.stream, self.device)
         if copy:
@@ -251,15 +262,15 @@ class DeviceArray:
         return self._device_capsule(versioned, copied=False)
 
     def _device_capsule(self, versioned: bool, copied: bool):
-        base = self._memory.address  # of the whole, so that consumers have to add the offset of a view
+        base = self._memory.address  # of the complete array, so that consumers must add the offset of a view
         offset = self.address - base
         return _capsule(self, self, base, offset, self.__dlpack_device__(), versioned, copied)
 
     def _host_capsule(self, device: tuple[int, int], stream, versioned: bool, copy):
         if device != (_CPU, 0) or copy is False:
-            raise BufferError(f"an array of the device {self.__dlpack_device__()} cannot be had on {device} uncopied")
+            raise BufferError(f"cannot export an array of device {self.__dlpack_device__()} to {device} without a copy")
         if stream is not None:
-            raise ValueError("the host has no streams")
+            raise ValueError("stream must be None for an export to the host")
         values = np.ascontiguousarray(self._finished())
         return _capsule(values, values, values.ctypes.data, 0, device, versioned, copied=True)
 
@@ -271,7 +282,7 @@ class DeviceArray:
 
 
 class _Memory:
-    """Given up when no array needs it any more, in the order of the array's stream, as torch's allocator does."""
+    """Device memory, freed in the order of the array's stream when no array uses it, as torch's allocator does."""
 
     def __init__(self, size: int, device: int, stream: int):
         self.address = standin.load().allocate(size, device) if size else 0

@@ -1,4 +1,4 @@
-"""Calls of cuBLAS and cuSOLVER with arguments of the right C types, for tests of the stand-in itself."""
+"""Calls of cuBLAS and cuSOLVER with arguments of the correct C types, for tests of the stand-in."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FLOAT64 = 1  # CUDA_R_64F
 
 
 def column_major(values: np.ndarray, padding: int = 0, **options) -> DeviceArray:
-    """`padding`: how much larger than the number of rows the leading dimension is."""
+    """`padding`: leading dimension minus the number of rows."""
     return DeviceArray(values, layout="F", row_padding=padding, **options)
 
 
@@ -33,12 +33,12 @@ def triangle(values: np.ndarray, uplo: int) -> np.ndarray:
 
 
 def only_triangle(values: np.ndarray, uplo: int) -> np.ndarray:
-    """The triangle, with NaN for the other: whoever reads that gets NaN."""
+    """The triangle, with NaN in the other triangle, which must not be read."""
     return np.where(triangle(np.ones_like(values), uplo) == 1, values, np.nan)
 
 
 class Libraries:
-    """Handles of one device, with a stream of their own. A call returns its status; `finish` runs what it queued."""
+    """Handles of one device with a common stream. Calls return their status; `finish` runs the queued work."""
 
     def __init__(self, cuda, device: int = 0):
         self.cuda, self.device = cuda, device
@@ -61,7 +61,7 @@ class Libraries:
         self.cuda.destroy_stream(self.stream)
 
     def blas_status(self, name: str, *arguments) -> int:
-        """The handle is added; numbers are ints, floats are passed by pointer, arrays with leading dimension."""
+        """Adds the handle. Floats are passed by pointer, arrays with their leading dimension."""
         number = c_float if name.startswith("cublasS") else c_double
         converted = []
         for argument in arguments:
@@ -74,7 +74,7 @@ class Libraries:
         return self.cuda.status_of(name, self.blas, *converted)
 
     def solver_status(self, name: str, head: tuple, tail: tuple, info, shortage: int = 0, workspace=None) -> int:
-        """`head` goes to both the routine and its `_bufferSize`; the workspace is `shortage` bytes too small."""
+        """`head` and `tail` are arguments of the routine. The workspace is `shortage` bytes too small."""
         device_bytes, host_bytes = c_size_t(), c_size_t()
         arguments = self.solver, self.params, *head, *tail
         status = self.cuda.status_of(f"{name}_bufferSize", *arguments, byref(device_bytes), byref(host_bytes))
@@ -104,7 +104,7 @@ class Libraries:
         return self.solver_status("cusolverDnXsyevd", head, tail, info, **options)
 
     def gesvd(self, jobs: str, a, s, u, vt, info, **options) -> int:
-        """`u` and `vt` may be None where the jobs do not ask for them."""
+        """`u` and `vt` may be None if the jobs do not compute them."""
         none = c_void_p(), c_int64(1)
         left, right = (
             (c_void_p(array.address), c_int64(leading(array))) if array is not None else none for array in (u, vt)

@@ -1,5 +1,5 @@
-// Proof at compile time that the prototypes and constants of csrc/cuda/libraries.hpp are NVIDIA's. It is never run: the
-// compiler refuses it, and names what differs.
+// Compile-time check that the prototypes and constants of csrc/cuda/libraries.hpp match NVIDIA's headers. The messages
+// of its static assertions name what differs.
 #include <cublas_v2.h>
 #include <cusolverDn.h>
 
@@ -11,18 +11,18 @@ namespace {
 
 using namespace fidfast::cuda;
 
-/// What T is to the caller of a function: libraries.hpp has handles as pointers to void, and enumerations as int.
+/// The type that libraries.hpp declares for T: pointers to void for handles, int for enumerations.
 template <class T, class = void>
 struct Passed {
   using Type = T;
 };
 template <class T>
 struct Passed<T, std::enable_if_t<std::is_enum_v<T>>> {
-  static_assert(sizeof(T) == sizeof(int), "an enumeration does not travel as int");
+  static_assert(sizeof(T) == sizeof(int), "an enumeration is not passed as int");
   using Type = int;
 };
 template <>
-struct Passed<cudaDataType> {  // of the runtime's headers, which libraries.hpp includes
+struct Passed<cudaDataType> {  // declared by the runtime headers, which libraries.hpp includes
   using Type = cudaDataType;
 };
 template <>

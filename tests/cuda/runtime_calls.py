@@ -1,4 +1,4 @@
-"""Calls of the runtime that the tests of the stand-in share; each returns its status."""
+"""Calls of the CUDA runtime for tests. Each returns its status."""
 
 from ctypes import c_size_t, c_void_p
 
@@ -27,7 +27,7 @@ def scratch(**options):
     return DeviceArray((4,), np.int32, **options)
 
 
-#: What an update may call besides kernels: none of it allocates, frees or waits.
+#: Functions that an update may call besides kernels. None of them allocates, frees or waits.
 QUIET = {
     "cudaGetDeviceCount",
     "cudaGetDevice",

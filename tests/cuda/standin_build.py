@@ -1,4 +1,4 @@
-"""Builds the libraries of `tests/cuda/standin/`, and finds the PTX in an extension."""
+"""Builds the libraries of `tests/cuda/standin/`, and extracts PTX from an extension."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 SOURCES = Path(__file__).parent / "standin"
-#: The libraries by the names that an extension asks for, and what each is built of; the others need the first.
+#: Sonames of the libraries, and the sources of each. The others depend on the first.
 _PARTS = {
     "libcudart.so.13": ("calls", "devices", "hooks", "launch", "memory", "runtime", "runtime_memory", "streams"),
     "libcublas.so.13": ("blas",),
@@ -34,19 +34,19 @@ FLAGS = (
 
 
 class UnavailableError(RuntimeError):
-    """Something that the stand-in needs is not here; the message says what."""
+    """A requirement of the stand-in is missing. The message names it."""
 
 
 _CUOBJDUMP = "nvidia-cuda-cuobjdump==13.2.86 nvidia-cuda-nvdisasm==13.2.86"
 
 
 def build() -> Path:
-    """The folder with the libraries, built there unless these very sources were before.
+    """Build the libraries unless a build of the same sources exists, and return their folder.
 
     Raises
     ------
     UnavailableError
-        If there is no C++ compiler or no header of CUDA.
+        If there is no C++ compiler, or the CUDA headers are missing.
     RuntimeError
         If the compiler fails.
     """
@@ -62,7 +62,7 @@ def build() -> Path:
             finished.mkdir()
             _build_in(Path(workshop), finished, compiler, headers)
             try:
-                finished.rename(folder)  # all at once: another process may build the same
+                finished.rename(folder)  # atomic: another process may build the same libraries
             except OSError:
                 if not folder.is_dir():
                     raise
@@ -101,10 +101,10 @@ def cxx_compiler() -> str:
 
 
 def cuda_headers() -> Path:
-    """The folder of `cuda_runtime_api.h`, which comes with nvcc."""
+    """The folder of `cuda_runtime_api.h`, which is installed with nvcc."""
     candidates = []
     if nvcc := shutil.which("nvcc"):
-        # The file need not exist: nothing is compiled, and where the headers lie is printed.
+        # Prints the include path without compiling; the file need not exist.
         plan = subprocess.run([nvcc, "--dryrun", "x.cu"], capture_output=True, text=True, check=False)
         candidates += re.findall(r'^#\$ INCLUDES="-I([^"]+)"', plan.stdout + plan.stderr, re.MULTILINE)
     candidates += [f"{os.environ[name]}/include" for name in ("CUDA_HOME", "CUDA_PATH") if name in os.environ]
@@ -112,19 +112,19 @@ def cuda_headers() -> Path:
         if (Path(folder) / "cuda_runtime_api.h").is_file():
             return Path(folder).resolve()
     raise UnavailableError(
-        "the stand-in for CUDA needs the headers that come with nvcc: put nvcc on PATH or set CUDA_HOME"
+        "the stand-in for CUDA needs the headers installed with nvcc: put nvcc on PATH or set CUDA_HOME"
     )
 
 
 def ptx_of(extension: str | Path) -> str:
-    """The PTX that the extension carries, as cuobjdump prints it: one module after the other.
+    """The PTX modules in the extension, as printed by cuobjdump.
 
     Raises
     ------
     UnavailableError
         If cuobjdump is missing.
     RuntimeError
-        If it fails, or the extension has no PTX.
+        If cuobjdump fails, or the extension contains no PTX.
     """
     done = subprocess.run(
         [cuobjdump(), "-ptx", str(extension)],
@@ -135,9 +135,7 @@ def ptx_of(extension: str | Path) -> str:
     if done.returncode != 0:
         raise RuntimeError(f"cuobjdump cannot read {extension}: {(done.stderr or done.stdout).strip()}")
     if ".version" not in done.stdout:
-        raise RuntimeError(
-            f"{extension} carries no PTX: build it for a virtual architecture too (code=compute_80, say)"
-        )
+        raise RuntimeError(f"{extension} contains no PTX: build it for a virtual architecture such as code=compute_80")
     return done.stdout
 
 
@@ -149,5 +147,5 @@ def cuobjdump() -> str:
         if found := shutil.which("cuobjdump", path=f"{folder}/cu13/bin"):
             return found
     raise UnavailableError(
-        f"cuobjdump is missing, on PATH and beside the nvidia packages: pip install --no-deps {_CUOBJDUMP}"
+        f"cuobjdump is neither on PATH nor in the NVIDIA packages: pip install --no-deps {_CUOBJDUMP}"
     )

@@ -1,4 +1,4 @@
-// Kernels for the tests of the stand-in, each with a function that launches it as a program would.
+// Kernels for the tests of the stand-in, each with a function that launches it.
 #include <cuda_runtime.h>
 
 __global__ void scale(const double* from, double* to, int n, double factor) {
@@ -12,7 +12,7 @@ struct Row {
   int length;
 };
 
-// Sums a row by way of shared memory, whose size the launch tells.
+// Sums a row in dynamic shared memory.
 __global__ void sum(Row row, float* result) {
   extern __shared__ float partial[];
   const int i = static_cast<int>(threadIdx.x);

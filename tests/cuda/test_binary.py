@@ -1,4 +1,4 @@
-"""What was compiled is what ships: its architectures, what its kernels are made of, and what it loads."""
+"""The compiled extension: architectures, machine code of its kernels, and libraries that it loads."""
 
 import re
 
@@ -8,51 +8,58 @@ from binaries import ROOT, atomics_in, dynamic_entries, extension, local_memory_
 
 CUBINS, PTX = ("sm_80", "sm_90", "sm_100"), "sm_100"
 SHIPPED = "80-real 90-real 100"
-#: What the names of kernels hold that claim tensor cores.
+#: Part of the names of kernels that use tensor cores.
 ON_TENSOR_CORES = "rank_update"
 
 
-def cuobjdump(option):
-    """What the tool tells of the extension; skips where it is missing, or the extension is built for other devices."""
+def cuobjdump(*options):
+    """Output of cuobjdump for the extension. Skips the test without the tool or with other architectures."""
     path = extension("_cuda")
     if f"\0{SHIPPED}\0".encode() not in path.read_bytes():
-        pytest.skip(f"the extension is not built for {SHIPPED}, as it ships")
+        pytest.skip(f"the extension is not built for the default architectures {SHIPPED}")
     try:
-        return output_of(standin_build.cuobjdump(), option, path)
+        return output_of(standin_build.cuobjdump(), *options, path)
     except standin_build.UnavailableError as missing:
         pytest.skip(str(missing))
 
 
 @pytest.fixture(scope="module")
-def machine_code():
-    return machine_code_in(cuobjdump("-sass"))
+def architectures(request):
+    """All architectures with ``--all``, else one."""
+    return CUBINS if request.config.getoption("--all") else CUBINS[:1]
 
 
-def kernels_of_sources():
-    """How many of the sources have kernels, each of which is compiled for every architecture."""
+@pytest.fixture(scope="module")
+def machine_code(architectures):
+    listings = [cuobjdump("-sass", "-arch", architecture) for architecture in architectures]
+    return {kernel: code for listing in listings for kernel, code in machine_code_in(listing).items()}
+
+
+def sources_with_kernels():
+    """Number of source files with kernels. Each is compiled for every architecture."""
     return sum("launch(" in path.read_text() or "for_each" in path.read_text() for path in ROOT.glob("csrc/cuda/*.cu"))
 
 
-def test_machine_code_for_three_architectures_and_ptx_for_those_to_come():
-    assert re.findall(r"\.(sm_\w+)\.cubin", cuobjdump("-lelf")) == list(CUBINS) * kernels_of_sources()
-    assert re.findall(r"\.(sm_\w+)\.ptx", cuobjdump("-lptx")) == [PTX] * kernels_of_sources()
+def test_machine_code_for_three_architectures_and_ptx_for_later_ones():
+    assert re.findall(r"\.(sm_\w+)\.cubin", cuobjdump("-lelf")) == list(CUBINS) * sources_with_kernels()
+    assert re.findall(r"\.(sm_\w+)\.ptx", cuobjdump("-lptx")) == [PTX] * sources_with_kernels()
     defaults = (ROOT / "cmake/cuda_architectures.cmake").read_text(encoding="utf-8")
     assert re.findall(r'"(.*?)"', defaults)[-1].replace(";", " ") == SHIPPED
 
 
-def test_every_architecture_has_every_kernel(machine_code):
-    kernels = {architecture: {name for there, name in machine_code if there == architecture} for architecture in CUBINS}
-    assert len(machine_code) == sum(map(len, kernels.values()))
-    assert len(kernels["sm_80"]) > 50
-    assert kernels["sm_80"] == kernels["sm_90"] == kernels["sm_100"]
+def test_every_architecture_has_every_kernel(machine_code, architectures):
+    kernels = [{name for target, name in machine_code if target == architecture} for architecture in architectures]
+    assert len(machine_code) == sum(map(len, kernels))
+    assert len(kernels[0]) > 50
+    assert all(names == kernels[0] for names in kernels)
     for instructions in machine_code.values():
         assert "EXIT" in instructions
         assert len(instructions) > 10
 
 
-def test_no_kernel_spills_or_keeps_arrays_in_memory(machine_code):
+def test_no_kernel_uses_local_memory(machine_code, architectures):
     resources = re.findall(r"Function (\S+):\n\s+REG:(\d+) STACK:(\d+) SHARED:\d+ LOCAL:(\d+)", cuobjdump("-res-usage"))
-    assert len(resources) == len(machine_code)
+    assert len(resources) == len(machine_code) * len(CUBINS) // len(architectures)
     for name, registers, stack, local in resources:
         assert (stack, local) == ("0", "0"), name
         assert int(registers) < 255, name
@@ -60,38 +67,36 @@ def test_no_kernel_spills_or_keeps_arrays_in_memory(machine_code):
         assert local_memory_in(instructions) == [], (architecture, name)
 
 
-def test_nothing_is_atomic(machine_code):
-    """Sums have an order that depends on the sizes alone."""
+def test_no_kernel_uses_atomics(machine_code):
+    """The order of sums depends on the sizes only."""
     for (architecture, name), instructions in machine_code.items():
         assert atomics_in(instructions) == [], (architecture, name)
 
 
-def test_tensor_cores_work_where_a_kernel_claims_them(machine_code):
-    claiming = {place: code for place, code in machine_code.items() if ON_TENSOR_CORES in place[1]}
-    if not claiming:
-        pytest.skip(f"no kernel is named {ON_TENSOR_CORES}")
-    assert {architecture for architecture, _ in claiming} == set(CUBINS)
-    for instructions in claiming.values():
-        # Exact products of both formats, summed in float32.
+def test_kernels_on_tensor_cores_use_mma_instructions(machine_code, architectures):
+    on_tensor_cores = {kernel: code for kernel, code in machine_code.items() if ON_TENSOR_CORES in kernel[1]}
+    assert {architecture for architecture, _ in on_tensor_cores} == set(architectures)
+    for instructions in on_tensor_cores.values():
+        # Products of both 16-bit formats, summed in float32.
         assert "HMMA.16816.F32" in instructions
         assert "HMMA.16816.F32.BF16" in instructions
     for (_, name), instructions in machine_code.items():
         assert ON_TENSOR_CORES in name or not any(each.startswith("HMMA") for each in instructions), name
 
 
-def test_the_extension_loads_the_runtime_and_finds_the_rest_itself():
+def test_the_extension_links_to_the_runtime_only():
+    """The other libraries are loaded at run time."""
     entries = dynamic_entries(extension("_cuda"))
-    of_nvidia = [name for name in entries["NEEDED"] if re.search("cu|nv", name)]
-    assert len(of_nvidia) == 1
-    assert re.fullmatch(r"libcudart\.so\.1\d", of_nvidia[0])
+    (nvidia_library,) = [name for name in entries["NEEDED"] if re.search("cu|nv", name)]
+    assert re.fullmatch(r"libcudart\.so\.1\d", nvidia_library)
     cmake = (ROOT / "cmake/cuda.cmake").read_text(encoding="utf-8")
     (folders,) = re.findall(r'INSTALL_RPATH\s+"(.*?)"', cmake)
     assert entries["RUNPATH"] == [folders.replace(";", ":")]
-    assert entries["RPATH"] == []  # that would come before LD_LIBRARY_PATH, and serve the libraries of others
+    assert entries["RPATH"] == []  # would precede LD_LIBRARY_PATH and apply to other libraries
     assert all(folder.startswith("$ORIGIN/../nvidia/") for folder in folders.split(";"))
 
 
-def test_the_core_needs_no_cuda():
+def test_the_core_does_not_depend_on_cuda():
     path = extension("_core")
     entries = dynamic_entries(path)
     assert "libc.so.6" in entries["NEEDED"]

@@ -1,4 +1,4 @@
-"""What the options of the build make of it, and that it refuses slow kernels."""
+"""Options of the build, and its rejection of slow kernels and warnings."""
 
 import json
 import os
@@ -12,11 +12,11 @@ import pytest
 import standin_build
 from binaries import ROOT, atomics_in, local_memory_in, machine_code_in, output_of, tool
 
-SEEDED = Path(__file__).parent / "seeded_faults.cu"
+FAULTY = Path(__file__).parent / "build_faults.cu"
 
 
 class Build:
-    """A configured, but not built, tree."""
+    """A build tree that is configured, but not built."""
 
     def __init__(self, folder, compiler_of_cuda=None, **options):
         pytest.importorskip("pybind11")
@@ -35,7 +35,7 @@ class Build:
         command += [f"-D{name}={value}" for name, value in options.items()]
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
         self.succeeded = done.returncode == 0
-        self.said = done.stdout + done.stderr
+        self.output = done.stdout + done.stderr
         commands = folder / "compile_commands.json"
         entries = json.loads(commands.read_text(encoding="utf-8")) if self.succeeded else []
         self.commands = {
@@ -51,21 +51,21 @@ def with_cuda(tmp_path_factory):
     tool("nvcc")
     options = {"FIDFAST_CUDA": "ON", "FIDFAST_CUDA_ARCHITECTURES": "90-real;86"}
     built = Build(tmp_path_factory.mktemp("on"), **options)
-    assert built.succeeded, built.said
+    assert built.succeeded, built.output
     return built
 
 
 @pytest.fixture(scope="module")
 def without_cuda(tmp_path_factory):
     built = Build(tmp_path_factory.mktemp("off"), FIDFAST_CUDA="OFF")
-    assert built.succeeded, built.said
+    assert built.succeeded, built.output
     return built
 
 
-def test_off_builds_the_same_core_and_nothing_else(with_cuda, without_cuda):
+def test_off_builds_the_same_core_without_cuda(with_cuda, without_cuda):
     assert without_cuda.sources("csrc/cuda") == set()
     assert without_cuda.sources("csrc/bindings") == {"csrc/bindings/core.cpp"}
-    assert "CUDA" not in without_cuda.said
+    assert "CUDA" not in without_cuda.output
     for source, command in without_cuda.commands.items():
         assert command == with_cuda.commands[source], source
     extra = set(with_cuda.commands) - set(without_cuda.commands)
@@ -74,31 +74,32 @@ def test_off_builds_the_same_core_and_nothing_else(with_cuda, without_cuda):
     assert with_cuda.sources("csrc/cuda") == in_tree - {"csrc/cuda/kernels.cuh"}
 
 
-def test_without_a_compiler_auto_says_so_and_goes_on(tmp_path, without_cuda):
+def test_auto_without_a_compiler_builds_without_cuda(tmp_path, without_cuda):
     built = Build(tmp_path, tmp_path / "no/nvcc")  # AUTO is the default
     assert built.succeeded
-    assert "Looking for a CUDA compiler - NOTFOUND" in built.said
+    assert "Looking for a CUDA compiler - NOTFOUND" in built.output
     assert built.commands == without_cuda.commands
 
 
-def test_with_a_compiler_auto_takes_it(tmp_path, with_cuda):
+@pytest.mark.slow
+def test_auto_with_a_compiler_builds_cuda(tmp_path, with_cuda):
     built = Build(tmp_path, FIDFAST_CUDA="AUTO")
     assert built.sources("csrc") == with_cuda.sources("csrc")
 
 
-def test_without_a_compiler_on_fails(tmp_path):
+def test_on_without_a_compiler_fails(tmp_path):
     built = Build(tmp_path, tmp_path / "no/nvcc", FIDFAST_CUDA="ON")
     assert not built.succeeded
-    assert "no/nvcc" in built.said
-    assert "environment variable CUDACXX" in " ".join(built.said.split())  # CMake's words, which change
+    assert "no/nvcc" in built.output
+    assert "environment variable CUDACXX" in " ".join(built.output.split())  # CMake wraps lines
 
 
-def test_architectures_are_those_asked_for(with_cuda):
+def test_architectures_option(with_cuda):
     for source in with_cuda.sources("csrc/cuda"):
         if source.endswith(".cu"):
             command = " ".join(with_cuda.commands[source])
-            asked = re.findall(r"generate-code=arch=(\w+),code=\[([\w,]+)\]", command)
-            assert {(virtual, *sorted(real.split(","))) for virtual, real in asked} == {
+            found = re.findall(r"generate-code=arch=(\w+),code=\[([\w,]+)\]", command)
+            assert {(virtual, *sorted(real.split(","))) for virtual, real in found} == {
                 ("compute_90", "sm_90"),
                 ("compute_86", "compute_86", "sm_86"),
             }
@@ -117,7 +118,7 @@ def test_architectures_are_those_asked_for(with_cuda):
         ("13.2", "80-real;90-real;100"),
     ],
 )
-def test_unless_told_otherwise_architectures_are_what_the_compiler_knows(tmp_path, version, expected):
+def test_default_architectures_depend_on_the_compiler(tmp_path, version, expected):
     script = tmp_path / "ask.cmake"
     script.write_text(
         f"include({ROOT}/cmake/cuda_architectures.cmake)\n"
@@ -128,44 +129,47 @@ def test_unless_told_otherwise_architectures_are_what_the_compiler_knows(tmp_pat
     assert done.stderr.strip() == expected
 
 
-def compile_seeded(command, fault, target):
-    """Compiles a kernel of seeded_faults.cu by the command of another source; gives whether it went, and the output."""
+def compile_faulty(command, fault, target):
+    """Compile a kernel of build_faults.cu with the command of another source. Returns the success and the output."""
     changed = [part for part in command if "generate-code" not in part]
-    changed[changed.index("-c") + 1] = str(SEEDED)
+    changed[changed.index("-c") + 1] = str(FAULTY)
     changed[changed.index("-o") + 1] = str(target)
     changed += [f"-D{fault}", "-gencode=arch=compute_90,code=sm_90"]
     done = subprocess.run(changed, capture_output=True, text=True, check=False)
     return done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.grid(keep=1)
 @pytest.mark.parametrize(
-    ("fault", "complaint"),
+    ("fault", "message"),
     [
         ("SPILLS", "Registers are spilled to local memory"),
         ("ARRAY_IN_MEMORY", "Local memory used"),
         ("UNUSED", "unused"),
     ],
 )
-def test_a_slow_kernel_and_a_warning_are_errors(with_cuda, tmp_path, fault, complaint):
-    went, said = compile_seeded(with_cuda.commands["csrc/cuda/elements.cu"], fault, tmp_path / "seeded.o")
-    assert not went
-    assert complaint.lower() in said.lower()
+def test_slow_kernels_and_warnings_are_errors(with_cuda, tmp_path, fault, message):
+    succeeded, output = compile_faulty(with_cuda.commands["csrc/cuda/elements.cu"], fault, tmp_path / "faulty.o")
+    assert not succeeded
+    assert message.lower() in output.lower()
 
 
-def test_a_sound_kernel_is_none(with_cuda, tmp_path):
-    went, said = compile_seeded(with_cuda.commands["csrc/cuda/elements.cu"], "SOUND", tmp_path / "seeded.o")
-    assert went, said
+@pytest.mark.slow
+def test_a_correct_kernel_compiles(with_cuda, tmp_path):
+    succeeded, output = compile_faulty(with_cuda.commands["csrc/cuda/elements.cu"], "CORRECT", tmp_path / "correct.o")
+    assert succeeded, output
 
 
+@pytest.mark.grid(keep=1)
 @pytest.mark.parametrize("fault", ["SPILLS", "ARRAY_IN_MEMORY", "ATOMIC"])
-def test_machine_code_tells_what_test_binary_looks_for(tmp_path, fault):
-    cubin = tmp_path / "seeded.cubin"
-    output_of(tool("nvcc"), "-arch=sm_90", "-cubin", f"-D{fault}", SEEDED, "-o", cubin)
+def test_checks_of_the_machine_code_detect_faults(tmp_path, fault):
+    cubin = tmp_path / "faulty.cubin"
+    output_of(tool("nvcc"), "-arch=sm_90", "-cubin", f"-D{fault}", FAULTY, "-o", cubin)
     try:
         listing = output_of(standin_build.cuobjdump(), "-sass", cubin)
     except standin_build.UnavailableError as missing:
         pytest.skip(str(missing))
-    ((_, instructions),) = machine_code_in(listing).items()
+    (instructions,) = machine_code_in(listing).values()
     assert bool(local_memory_in(instructions)) == (fault != "ATOMIC")
     kinds = {re.match("[A-Z]+", each).group() for each in atomics_in(instructions)}
     assert bool(kinds) == (fault == "ATOMIC"), instructions

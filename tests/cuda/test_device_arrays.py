@@ -1,4 +1,4 @@
-"""Arrays in the stand-in's memory, as a consumer of DLPack meets them."""
+"""`DeviceArray` and its DLPack export."""
 
 import gc
 
@@ -32,7 +32,7 @@ def test_values_and_views(cuda, options, dtype):
 
 @pytest.mark.parametrize("options", LAYOUTS, ids=str)
 def test_a_copy_on_the_host(cuda, options):
-    """NumPy consumes the capsule: what is in it is as the standard says."""
+    """NumPy consumes the capsule."""
     values = np.arange(12.0).reshape(4, 3)
     array = DeviceArray(values, **options)
     copied = np.from_dlpack(array[1:], device="cpu")
@@ -42,8 +42,8 @@ def test_a_copy_on_the_host(cuda, options):
     assert device_arrays.exported_tensors() == 0
 
 
-class Seen:
-    """The tensor within a capsule."""
+class Exported:
+    """The tensor in a capsule."""
 
     def __init__(self, capsule, versioned):
         name = b"dltensor_versioned" if versioned else b"dltensor"
@@ -56,7 +56,7 @@ class Seen:
 def test_capsules(cuda, versioned):
     array = DeviceArray(np.zeros((4, 3), np.float32), row_padding=2, device=1)
     capsule = array[1:].__dlpack__(stream=1, max_version=(1, 0) if versioned else None)
-    tensor = Seen(capsule, versioned).tensor
+    tensor = Exported(capsule, versioned).tensor
     assert array.__dlpack_device__() == (2, 1) == (tensor.device.type, tensor.device.id)
     assert tensor.data + tensor.byte_offset == array.address + array.strides[0]
     assert (list(tensor.shape[:2]), list(tensor.strides[:2])) == ([3, 3], [5, 1])
@@ -65,13 +65,13 @@ def test_capsules(cuda, versioned):
     del array
     gc.collect()
     cuda.synchronize(device=1)
-    assert cuda.is_written(address, 4)  # the capsule keeps it
+    assert cuda.is_written(address, 4)  # the capsule keeps the memory
     del capsule
     cuda.synchronize(device=1)
     assert not cuda.is_written(address, 4)
 
 
-def test_a_consumer_that_names_its_stream_gets_what_is_made(cuda):
+def test_the_stream_of_a_consumer_waits_for_the_array(cuda):
     producer, consumer = cuda.new_stream(), cuda.new_stream()
     array = DeviceArray(np.ones((2, 2)), stream=producer)
     assert np.isnan(array.to_numpy()).all()
@@ -86,7 +86,7 @@ def test_a_consumer_that_names_its_stream_gets_what_is_made(cuda):
         cuda.destroy_stream(stream)
 
 
-def test_no_stream_stands_for_the_legacy_one(cuda):
+def test_no_stream_means_the_legacy_default_stream(cuda):
     producer = cuda.new_stream()
     array = DeviceArray(np.ones((2, 2)), stream=producer)
     array.__dlpack__()
@@ -97,7 +97,7 @@ def test_no_stream_stands_for_the_legacy_one(cuda):
         array.__dlpack__(stream=0)
 
 
-def test_what_cannot_be_had(cuda):
+def test_unsupported_exports(cuda):
     array = DeviceArray(np.ones((2, 2)))
     with pytest.raises(BufferError):
         array.__dlpack__(dl_device=(1, 0), copy=False)
@@ -107,9 +107,9 @@ def test_what_cannot_be_had(cuda):
         DeviceArray(np.ones(2, np.int64))
 
 
-def test_a_copy_on_the_device_is_another_memory(cuda):
+def test_a_copy_on_the_device(cuda):
     array = DeviceArray(np.ones((2, 2)))
     capsule = array.__dlpack__(copy=True, max_version=(1, 0))
-    managed = Seen(capsule, versioned=True).managed
+    managed = Exported(capsule, versioned=True).managed
     assert managed.tensor.data != array.address
     assert managed.flags == 2

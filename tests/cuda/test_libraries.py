@@ -1,4 +1,4 @@
-"""Where cuBLAS and cuSOLVER come from, and what is told where they, or what they should hold, are missing."""
+"""Error messages when cuBLAS, cuSOLVER or one of their functions is missing."""
 
 import json
 import subprocess
@@ -17,7 +17,7 @@ for name in ("libcublas.so.13", "libcublas.so.12"):
         ctypes.CDLL(name)
     except OSError:
         continue
-    print(json.dumps("there"))
+    print(json.dumps("found"))
     raise SystemExit
 import numpy as np
 import standin, standin_build
@@ -37,19 +37,19 @@ with warnings.catch_warnings(record=True) as caught:
     try:
         fidfast.Moments(3, device="cuda:1")
     except RuntimeError as error:
-        said = str(error)
+        message = str(error)
 for _ in range(2):
     expected.update(rows)
 assert moments.device == "cpu" and moments == expected
 assert set(cuda.live().values()) == {0}, cuda.live()
-known = fidfast.cuda.info()
-assert known["available"] and known["libraries"] == {"error": said.split(": it fails: ")[1]}, known
-print(json.dumps([[str(warning.message) for warning in caught], said]))
+info = fidfast.cuda.info()
+assert info["available"] and info["libraries"] == {"error": message.split("self-test failed: ")[1]}, info
+print(json.dumps([[str(warning.message) for warning in caught], message]))
 """
 
 
-def said_without_libraries(extension, folder, *loaded):
-    """Warning and error of a copy of the extension, beside which no packages of NVIDIA's lie, with these."""
+def run_without_libraries(extension, folder, *loaded):
+    """The warning and the error of a copy of the extension in `folder`, where no NVIDIA packages are found."""
     copied = folder / Path(extension.__file__).name
     copied.write_bytes(Path(extension.__file__).read_bytes())
     done = subprocess.run(
@@ -60,27 +60,25 @@ def said_without_libraries(extension, folder, *loaded):
         cwd=HERE,
     )
     assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout)
-    if said == "there":
-        pytest.skip("the system has cuBLAS where every process finds it")
-    (warning, _), error = said
+    output = json.loads(done.stdout)
+    if output == "found":
+        pytest.skip("cuBLAS is installed system-wide")
+    (warning, _), error = output  # one warning for each device
     return warning, error
 
 
-def test_libraries_that_are_missing_are_named(extension, tmp_path):
-    warning, error = said_without_libraries(extension, tmp_path)
-    told = "install the packages nvidia-cublas and nvidia-cusolver, or a CUDA toolkit"
-    assert (
-        "CUDA device 0 is not used, and the CPU does its work, since it fails: cannot load libcublas.so.13" in warning
-    )
-    assert told in warning
+def test_missing_libraries_are_named(extension, tmp_path):
+    warning, error = run_without_libraries(extension, tmp_path)
+    advice = "install the packages nvidia-cublas and nvidia-cusolver, or a CUDA toolkit"
+    assert warning.startswith("CUDA device 0 is not used: its self-test failed: cannot load libcublas.so.13")
+    assert advice in warning
     assert "python -m fidfast.cuda" in warning
-    assert error.startswith("cuda:1 cannot be used: it fails: cannot load libcublas.so.13")
-    assert told in error
+    assert error.startswith("cuda:1 cannot be used: its self-test failed: cannot load libcublas.so.13")
+    assert advice in error
 
 
-def test_a_function_that_a_library_lacks_is_named(extension, tmp_path):
-    """Libraries of another version, say, are no crash at the first call of what they lack."""
+def test_missing_functions_are_named(extension, tmp_path):
+    """Libraries of another version raise an error when they are loaded and do not crash at a later call."""
     source = tmp_path / "old.cpp"
     source.write_text(
         'extern "C" int cublasCreate_v2() { return 1; }\nextern "C" int cusolverDnCreate() { return 1; }\n'
@@ -89,7 +87,7 @@ def test_a_function_that_a_library_lacks_is_named(extension, tmp_path):
     for library in libraries:
         command = [cxx_compiler(), "-shared", "-fPIC", f"-Wl,-soname,{library.name}", source, "-o", library]
         subprocess.run(command, check=True)
-    warning, error = said_without_libraries(extension, tmp_path, *libraries)
-    reason = "it fails: the CUDA libraries of this process have no cublasDestroy_v2"
+    warning, error = run_without_libraries(extension, tmp_path, *libraries)
+    reason = "its self-test failed: the CUDA libraries of this process have no cublasDestroy_v2"
     assert reason in warning
     assert error == f"cuda:1 cannot be used: {reason}"

@@ -1,4 +1,4 @@
-"""The hand-written prototypes of cuBLAS and cuSOLVER are those of NVIDIA's headers, and its libraries have them all."""
+"""The declared prototypes of cuBLAS and cuSOLVER match NVIDIA's headers, and its libraries export all functions."""
 
 import re
 import subprocess
@@ -9,42 +9,43 @@ import standin_build
 from binaries import ROOT, exported_functions, nvidia_folder, tool
 
 LIBRARIES = ROOT / "csrc/cuda/libraries.hpp"
-PROOF = Path(__file__).parent / "prototypes.cpp"
+CHECK = Path(__file__).parent / "prototypes.cpp"
 
 
 def names_in(macro):
-    """Of the functions in one of the lists of libraries.hpp."""
+    """Names of the functions in one of the lists of libraries.hpp."""
     text = LIBRARIES.read_text(encoding="utf-8")
     entries = re.search(rf"#define {macro}\(X\).*?(?=\n\n)", text, re.DOTALL).group()
     return re.findall(r"X\((\w+),", entries)
 
 
 @pytest.fixture(scope="module")
-def compile_proof():
-    """Compiles prototypes.cpp with libraries.hpp from another folder; gives what the compiler complains about."""
+def compile_check():
+    """Compiles prototypes.cpp with libraries.hpp from another folder. Returns the error messages of the compiler."""
     try:
-        headers = [standin_build.cuda_headers()]  # first: those of the packages are not complete without them
+        headers = [standin_build.cuda_headers()]  # first: the headers of the packages include them
     except standin_build.UnavailableError as missing:
         pytest.skip(str(missing))
     headers += [nvidia_folder("include/cublas_v2.h"), nvidia_folder("include/cusolverDn.h")]
     compiler = tool("g++")
 
-    def compile_proof(folder):
+    def compile_check(folder):
         options = [option for header in headers for option in ("-isystem", str(header))]
-        command = [compiler, "-std=c++17", "-fsyntax-only", "-I", str(folder), *options, str(PROOF)]
+        command = [compiler, "-std=c++17", "-fsyntax-only", "-I", str(folder), *options, str(CHECK)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert (done.returncode == 0) == ("error:" not in done.stderr), done.stderr
         return re.findall(r"error: (.*)", done.stderr)
 
-    return compile_proof
+    return compile_check
 
 
-def test_prototypes_and_constants_are_those_of_nvidias_headers(compile_proof):
-    assert compile_proof(ROOT / "csrc") == []
+def test_prototypes_and_constants_match_nvidias_headers(compile_check):
+    assert compile_check(ROOT / "csrc") == []
 
 
+@pytest.mark.grid(keep=2)
 @pytest.mark.parametrize(
-    ("right", "wrong", "at_fault"),
+    ("correct", "wrong", "name"),
     [
         ("cublasCreate_v2, int(BlasHandle*)", "cublasCreate_v2, int(BlasHandle)", "cublasCreate_v2"),
         ("cublasCreate_v2, int(", "cublasCreate_v2, void(", "cublasCreate_v2"),
@@ -63,19 +64,19 @@ def test_prototypes_and_constants_are_those_of_nvidias_headers(compile_proof):
         ("kValuesAndVectors = 1", "kValuesAndVectors = 2", "kValuesAndVectors"),
     ],
 )  # fmt: skip
-def test_a_wrong_one_is_refused(compile_proof, tmp_path, right, wrong, at_fault):
+def test_a_wrong_declaration_is_detected(compile_check, tmp_path, correct, wrong, name):
     text = LIBRARIES.read_text(encoding="utf-8")
-    assert text.count(right) == 1
+    assert text.count(correct) == 1
     (tmp_path / "cuda").mkdir()
-    (tmp_path / "cuda/libraries.hpp").write_text(text.replace(right, wrong), encoding="utf-8")
-    (complaint,) = compile_proof(tmp_path)
-    assert complaint.startswith("static assertion failed: ")
-    assert f"{at_fault} differs from" in complaint
+    (tmp_path / "cuda/libraries.hpp").write_text(text.replace(correct, wrong), encoding="utf-8")
+    (message,) = compile_check(tmp_path)
+    assert message.startswith("static assertion failed: ")
+    assert f"{name} differs from" in message
 
 
-def test_every_constant_is_proved():
+def test_every_constant_is_checked():
     constants = re.findall(r"^constexpr int (k\w+) =", LIBRARIES.read_text(encoding="utf-8"), re.MULTILINE)
-    assert set(constants) == set(re.findall(r"^CONSTANT\((\w+),", PROOF.read_text(encoding="utf-8"), re.MULTILINE))
+    assert set(constants) == set(re.findall(r"^CONSTANT\((\w+),", CHECK.read_text(encoding="utf-8"), re.MULTILINE))
     assert len(constants) > 0
 
 

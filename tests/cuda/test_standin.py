@@ -1,4 +1,4 @@
-"""The stand-in's runtime: each of its rules by a program that breaks it."""
+"""The runtime of the stand-in: each rule is tested by a program that breaks it."""
 
 import ctypes
 import signal
@@ -34,25 +34,25 @@ LEGACY, PER_THREAD = 0, 2
 
 
 @pytest.mark.parametrize(
-    "crime",
+    "statement",
     [
         "ctypes.string_at(cuda.allocate(8), 1)",  # device memory
         "ctypes.memset(cuda.allocate(8), 0, 1)",
-        "ctypes.string_at(pinned + 256, 1)",  # beyond the end of pinned memory
+        "ctypes.string_at(pinned + 256, 1)",  # past the end of pinned memory
         "cuda.call('cudaFreeHost', ctypes.c_void_p(pinned)); ctypes.string_at(pinned, 1)",
         "ctypes.string_at(cuda.new_stream(), 1)",  # inside a handle
     ],
 )
-def test_the_host_cannot_touch_what_is_not_its_own(cuda, crime):
+def test_invalid_accesses_of_the_host_crash(cuda, statement):
     program = f"""
 import ctypes, standin
 cuda = standin.load()
-place = ctypes.c_void_p()
-cuda.call("cudaHostAlloc", ctypes.byref(place), ctypes.c_size_t(256), 0)
-pinned = place.value
+address = ctypes.c_void_p()
+cuda.call("cudaHostAlloc", ctypes.byref(address), ctypes.c_size_t(256), 0)
+pinned = address.value
 ctypes.memset(pinned, 0, 256)
 print("before", flush=True)
-{crime}
+{statement}
 print("after")
 """
     done = subprocess.run(
@@ -61,28 +61,28 @@ print("after")
     assert (done.returncode, done.stdout) == (-signal.SIGSEGV, "before\n"), done.stderr
 
 
-def test_memory_that_was_never_written_is_not_read(cuda, streams):
+def test_reads_of_uninitialised_memory_fail(cuda, streams):
     stream, source, target = streams(), scratch(), scratch()
     assert copy(cuda, target.address, source.address, 16, ON_DEVICE, stream) == 0
     assert synchronize(cuda, stream) == LAUNCH_FAILURE
     assert "source: byte 0 is read but was never written" in cuda.reasons()[-1]
 
 
-def test_ends_and_kinds_are_checked(cuda, streams):
+def test_sizes_and_kinds_of_copies_are_checked(cuda, streams):
     stream, array, host = streams(), scratch(), ctypes.create_string_buffer(32)
-    place = ctypes.addressof(host)
-    assert copy(cuda, array.address, place, 17, TO_DEVICE, stream) == INVALID_VALUE
+    address = ctypes.addressof(host)
+    assert copy(cuda, array.address, address, 17, TO_DEVICE, stream) == INVALID_VALUE
     assert "destination reaches 1 bytes past the end" in cuda.reasons()[-1]
-    assert copy(cuda, array.address, place, 16, TO_HOST, stream) == INVALID_VALUE
+    assert copy(cuda, array.address, address, 16, TO_HOST, stream) == INVALID_VALUE
     assert "the kind of copy does not fit the pointers" in cuda.reasons()[-1]
     assert copy(cuda, array.address, array.address + 4, 8, ON_DEVICE, stream) == INVALID_VALUE
     assert "overlap" in cuda.reasons()[-1]
-    assert cuda.status_of("cudaMemset", c_void_p(place), 0, c_size_t(8)) == INVALID_VALUE
+    assert cuda.status_of("cudaMemset", c_void_p(address), 0, c_size_t(8)) == INVALID_VALUE
     assert "no device memory" in cuda.reasons()[-1]
     assert cuda.pending() == 0
 
 
-def test_freed_memory_stays_freed(cuda, streams):
+def test_use_after_free_fails(cuda, streams):
     stream, address = streams(), cuda.allocate(64)
     cuda.free(address)
     assert cuda.status_of("cudaFree", c_void_p(address)) == INVALID_VALUE
@@ -94,7 +94,7 @@ def test_freed_memory_stays_freed(cuda, streams):
     assert "destination was freed" in cuda.reasons()[-1]
 
 
-def test_an_array_that_goes_too_early_is_missed(cuda, streams):
+def test_freeing_an_array_before_its_work_has_run_fails(cuda, streams):
     other, array = streams(), scratch()
     assert fill(cuda, array, 1, other) == 0
     del array
@@ -102,7 +102,7 @@ def test_an_array_that_goes_too_early_is_missed(cuda, streams):
     assert "was freed before the work on it ran" in cuda.reasons()[-1]
 
 
-def test_an_array_may_go_before_the_work_in_its_own_stream(cuda, streams):
+def test_an_array_may_be_freed_before_the_work_in_its_own_stream(cuda, streams):
     own = streams()
     array = scratch(stream=own)
     assert fill(cuda, array, 1, own) == 0
@@ -111,49 +111,49 @@ def test_an_array_may_go_before_the_work_in_its_own_stream(cuda, streams):
 
 
 def test_allocation_in_stream_order(cuda, streams):
-    first, second, place = streams(), streams(), c_void_p()
-    cuda.call("cudaMallocAsync", byref(place), c_size_t(16), c_void_p(first))
-    fill_ = "cudaMemsetAsync", place, 1, c_size_t(16)
+    first, second, address = streams(), streams(), c_void_p()
+    cuda.call("cudaMallocAsync", byref(address), c_size_t(16), c_void_p(first))
+    fill_ = "cudaMemsetAsync", address, 1, c_size_t(16)
     assert cuda.status_of(*fill_, c_void_p(first)) == 0
     assert synchronize(cuda, first) == 0
-    cuda.call("cudaFreeAsync", place, c_void_p(first))
+    cuda.call("cudaFreeAsync", address, c_void_p(first))
     assert cuda.status_of(*fill_, c_void_p(first)) == INVALID_VALUE
     assert "was freed (by cudaFreeAsync)" in cuda.reasons()[-1]
     assert synchronize(cuda, first) == 0
-    cuda.call("cudaMallocAsync", byref(place), c_size_t(16), c_void_p(first))
-    assert cuda.status_of("cudaMemsetAsync", place, 1, c_size_t(16), c_void_p(second)) == 0
+    cuda.call("cudaMallocAsync", byref(address), c_size_t(16), c_void_p(first))
+    assert cuda.status_of("cudaMemsetAsync", address, 1, c_size_t(16), c_void_p(second)) == 0
     assert synchronize(cuda, second) == LAUNCH_FAILURE
     assert "used before its stream has allocated it" in cuda.reasons()[-1]
     cuda.reset()
-    cuda.free(place.value)
+    cuda.free(address.value)
 
 
 def test_capacity(cuda):
     cuda.set_device(0, capacity=1000)
-    free, total, place = c_size_t(), c_size_t(), c_void_p()
+    free, total, address = c_size_t(), c_size_t(), c_void_p()
     held = cuda.allocate(600)
     cuda.call("cudaMemGetInfo", byref(free), byref(total))
     assert (free.value, total.value) == (400, 1000)
-    assert cuda.status_of("cudaMalloc", byref(place), c_size_t(401)) == OUT_OF_MEMORY
-    assert place.value is None
+    assert cuda.status_of("cudaMalloc", byref(address), c_size_t(401)) == OUT_OF_MEMORY
+    assert address.value is None
     cuda.free(held)
     cuda.free(cuda.allocate(1000))
 
 
 def test_pinned_memory(cuda, streams):
-    stream, target, place, on_device = streams(), scratch(), c_void_p(), c_void_p()
-    cuda.call("cudaHostAlloc", byref(place), c_size_t(16), c_uint(2))
-    cuda.call("cudaHostGetDevicePointer", byref(on_device), place, c_uint(0))
-    assert on_device.value == place.value
-    ctypes.memset(place, 1, 16)
-    assert copy(cuda, target.address, place.value, 16, TO_DEVICE, stream) == 0
-    ctypes.memset(place, 2, 16)  # too early: the copy has not run
+    stream, target, address, on_device = streams(), scratch(), c_void_p(), c_void_p()
+    cuda.call("cudaHostAlloc", byref(address), c_size_t(16), c_uint(2))
+    cuda.call("cudaHostGetDevicePointer", byref(on_device), address, c_uint(0))
+    assert on_device.value == address.value
+    ctypes.memset(address, 1, 16)
+    assert copy(cuda, target.address, address.value, 16, TO_DEVICE, stream) == 0
+    ctypes.memset(address, 2, 16)  # too early: the copy has not run
     assert synchronize(cuda, stream) == 0
     assert (target.to_numpy().view(np.uint8) == 2).all()
-    cuda.call("cudaFreeHost", place)
+    cuda.call("cudaFreeHost", address)
 
 
-def test_rows_are_copied(cuda, streams, rng):
+def test_two_dimensional_copies(cuda, streams, rng):
     values = rng.normal(size=(3, 5))
     stream, target, result = streams(), DeviceArray((3, 4), row_padding=2), np.zeros((3, 4))
     pitches = c_size_t(target.strides[0]), c_size_t(values.strides[0])
@@ -169,7 +169,7 @@ def test_rows_are_copied(cuda, streams, rng):
 # Streams and events
 
 
-def test_nothing_happens_before_a_call_waits(cuda, streams):
+def test_nothing_runs_before_a_call_waits(cuda, streams):
     stream, host = streams(), (c_double * 2)(1.0, 2.0)
     array, size = DeviceArray((2,)), ctypes.sizeof(host)
     assert copy(cuda, array.address, ctypes.addressof(host), size, TO_DEVICE, stream) == 0
@@ -183,7 +183,7 @@ def test_nothing_happens_before_a_call_waits(cuda, streams):
     assert cuda.status_of("cudaStreamQuery", c_void_p(stream)) == 0
 
 
-def test_waiting_runs_the_prerequisites_and_nothing_else(cuda, streams):
+def test_waiting_runs_only_the_work_that_it_depends_on(cuda, streams):
     first, second, third = streams(), streams(), streams()
     a, b, c, d = (scratch() for _ in range(4))
     fill(cuda, a, 1, first)
@@ -198,7 +198,7 @@ def test_waiting_runs_the_prerequisites_and_nothing_else(cuda, streams):
     assert cuda.pending() == 0
 
 
-def test_streams_run_in_an_order_that_nothing_promised(cuda, streams):
+def test_unsynchronised_streams_run_in_an_adverse_order(cuda, streams):
     first, second, source, target = streams(), streams(), scratch(), scratch()
     fill(cuda, source, 1, first)
     copy(cuda, target.address, source.address, 16, ON_DEVICE, second)  # no event between them
@@ -252,11 +252,11 @@ def test_events(cuda, streams):
     assert "destroyed event" in cuda.reasons()[-1]
 
 
-def test_copies_wait_for_what_the_documentation_says(cuda, streams):
+def test_synchronous_copies_wait_as_documented(cuda, streams):
     host, a, b = (ctypes.c_int * 4)(*range(4)), scratch(), scratch()
     arguments = c_size_t(16), c_int(TO_DEVICE)
     cuda.call("cudaMemcpy", c_void_p(a.address), host, *arguments)
-    assert cuda.is_pending(LEGACY)  # from pageable memory: it was read, but may not have arrived
+    assert cuda.is_pending(LEGACY)  # pageable memory was read, but the copy may not be complete
     cuda.call("cudaMemcpy", c_void_p(b.address), c_void_p(a.address), c_size_t(16), c_int(ON_DEVICE))
     assert not cuda.is_written(b.address, 16)
     cuda.call("cudaMemcpy", host, c_void_p(b.address), c_size_t(16), c_int(TO_HOST))

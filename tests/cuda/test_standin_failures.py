@@ -1,4 +1,4 @@
-"""The stand-in's errors, devices and failures on demand, and its account of calls and objects."""
+"""Errors, devices, injected failures, and logs of the stand-in."""
 
 import ctypes
 from ctypes import byref, c_int, c_size_t, c_uint, c_void_p
@@ -20,14 +20,14 @@ from runtime_calls import (
 )
 
 
-def test_a_device_that_failed_is_lost_and_the_other_is_not(cuda, streams):
+def test_a_failed_device_is_lost_and_the_other_is_not(cuda, streams):
     stream, other, array = streams(), streams(1), scratch(device=1)
     unwritten, target = scratch(), scratch()
     copy(cuda, target.address, unwritten.address, 16, ON_DEVICE, stream)
     assert synchronize(cuda, stream) == LAUNCH_FAILURE
-    place = c_void_p()
+    address = c_void_p()
     for _ in range(2):
-        assert cuda.status_of("cudaMalloc", byref(place), c_size_t(8)) == LAUNCH_FAILURE
+        assert cuda.status_of("cudaMalloc", byref(address), c_size_t(8)) == LAUNCH_FAILURE
         assert cuda.status_of("cudaGetLastError") == LAUNCH_FAILURE
     cuda.current_device = 1
     assert fill(cuda, array, 1, other) == 0
@@ -61,15 +61,15 @@ def test_devices(cuda):
 
 @pytest.fixture
 def recorded():
-    """The runtime as an extension calls it."""
+    """The libraries, for calls that are recorded like those of the extension."""
     return ctypes.CDLL("libcudart.so.13"), ctypes.CDLL("libcublas.so.13"), ctypes.CDLL("libcusolver.so.12")
 
 
-def test_the_call_that_shall_fail_fails(cuda, recorded):
+def test_injected_failures(cuda, recorded):
     runtime, blas, solver = recorded
-    place, handle = c_void_p(), c_void_p()
+    address, handle = c_void_p(), c_void_p()
     with cuda.failing(2) as happened:
-        assert runtime.cudaMalloc(byref(place), c_size_t(8)) == 0
+        assert runtime.cudaMalloc(byref(address), c_size_t(8)) == 0
         cuda.free(cuda.allocate(8))  # the test's own calls do not count
         assert not happened()
         assert runtime.cudaMalloc(byref(handle), c_size_t(8)) == OUT_OF_MEMORY
@@ -84,25 +84,25 @@ def test_the_call_that_shall_fail_fails(cuda, recorded):
     with cuda.failing(1, status=13):
         assert blas.cublasCreate_v2(byref(handle)) == 13
     with cuda.failing(1):
-        assert runtime.cudaFree(place) == UNKNOWN  # and releases
+        assert runtime.cudaFree(address) == UNKNOWN  # and releases
     assert cuda.live()["allocation"] == 0
 
 
-def test_a_wait_that_fails_loses_what_is_queued(cuda, recorded, streams):
+def test_a_failed_wait_drops_queued_work(cuda, recorded, streams):
     stream, host, array = streams(), np.zeros(4, np.int32), DeviceArray(np.ones(4, np.int32))
     copy(cuda, host.ctypes.data, array.address, 16, TO_HOST, stream)
     with cuda.failing(1):
         assert recorded[0].cudaStreamSynchronize(c_void_p(stream)) == UNKNOWN
-    assert synchronize(cuda, stream) == 0  # nothing is written to memory that the caller has left
+    assert synchronize(cuda, stream) == 0  # writes nothing to memory that the caller may have freed
     assert (host == 0).all()
 
 
 def test_calls_are_logged_and_objects_counted(cuda, recorded):
     runtime, blas, _ = recorded
-    stream, place, handle, before = c_void_p(), c_void_p(), c_void_p(), cuda.live()
+    stream, address, handle, before = c_void_p(), c_void_p(), c_void_p(), cuda.live()
     runtime.cudaStreamCreateWithFlags(byref(stream), c_uint(1))
-    runtime.cudaMalloc(byref(place), c_size_t(8))
-    runtime.cudaMemsetAsync(place, 0, c_size_t(8), stream)
+    runtime.cudaMalloc(byref(address), c_size_t(8))
+    runtime.cudaMemsetAsync(address, 0, c_size_t(8), stream)
     blas.cublasCreate_v2(byref(handle))
     assert {kind: count - before[kind] for kind, count in cuda.live().items() if count != before[kind]} == {
         "stream": 1,
@@ -110,7 +110,7 @@ def test_calls_are_logged_and_objects_counted(cuda, recorded):
         "cublas handle": 1,
     }
     blas.cublasDestroy_v2(handle)
-    runtime.cudaFree(place)
+    runtime.cudaFree(address)
     runtime.cudaStreamDestroy(stream)
     assert cuda.live() == before
     assert cuda.calls() == [
@@ -128,7 +128,7 @@ def test_calls_are_logged_and_objects_counted(cuda, recorded):
     assert cuda.reasons()[1].startswith("cudaStreamSynchronize: destroyed stream")
 
 
-def test_work_of_a_destroyed_stream_still_runs(cuda):
+def test_queued_work_of_a_destroyed_stream_runs(cuda):
     stream, array = cuda.new_stream(), scratch()
     fill(cuda, array, 1, stream)
     cuda.destroy_stream(stream)

@@ -1,4 +1,4 @@
-"""Kernels that nvcc has compiled, launched through the stand-in into the interpreter of their PTX."""
+"""Kernels compiled by nvcc, launched through the stand-in and run by the PTX interpreter."""
 
 import ctypes
 import gc
@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 import standin
 from device_arrays import DeviceArray
-
-pytest.importorskip("ptx_machine", reason="the interpreter of PTX is not here")
+from ptx import machine
 
 INVALID_CONFIGURATION, INVALID_FUNCTION, INVALID_HANDLE = 9, 98, 400
 LAUNCH_FAILURE, UNKNOWN = 719, 999
@@ -34,7 +33,7 @@ def library_path(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def ptx(library_path):
-    """What nvcc puts into the library; tests of other things do not need the tool that gets it out again."""
+    """The PTX in the library, without cuobjdump, which most tests do not need."""
     path = library_path.with_suffix(".ptx")
     subprocess.run(["nvcc", *LANGUAGE, "-arch=compute_80", "-ptx", str(SOURCE), "-o", str(path)], check=True)
     return path.read_text(encoding="utf-8")
@@ -79,7 +78,7 @@ def test_a_kernel_runs_when_a_call_waits(cuda, kernels, stream, rng):
     assert cuda.reasons() == []
 
 
-def test_the_library_gives_its_ptx(cuda, kernels, library_path, stream):
+def test_ptx_is_extracted_from_a_library(cuda, kernels, library_path, stream):
     cuda.forget_kernels()
     try:
         cuda.load_kernels(library_path)
@@ -103,17 +102,17 @@ def test_structs_and_dynamic_shared_memory(cuda, kernels, stream):
 
 
 def test_kernels_write_pinned_memory(cuda, kernels, stream):
-    place = c_void_p()
-    cuda.call("cudaHostAlloc", byref(place), c_size_t(32), c_uint(2))
-    seen = (c_double * 4).from_address(place.value)
+    address = c_void_p()
+    cuda.call("cudaHostAlloc", byref(address), c_size_t(32), c_uint(2))
+    seen = (c_double * 4).from_address(address.value)
     seen[:] = [0.0] * 4
     source = DeviceArray(np.arange(4.0))
-    arguments = c_void_p(source.address), place, c_int(4), c_double(3.0), c_uint(1), c_uint(32), c_uint(0)
+    arguments = c_void_p(source.address), address, c_int(4), c_double(3.0), c_uint(1), c_uint(32), c_uint(0)
     assert kernels.launch_scale(*arguments, c_void_p(stream)) == 0
     assert list(seen) == [0.0] * 4
     assert synchronize(cuda, stream) == 0
     assert list(seen) == [0.0, 3.0, 6.0, 9.0]
-    cuda.call("cudaFreeHost", place)
+    cuda.call("cudaFreeHost", address)
 
 
 def test_a_kernel_that_breaks_the_rules_loses_the_device(cuda, kernels, stream):
@@ -131,7 +130,7 @@ def test_a_kernel_that_breaks_the_rules_loses_the_device(cuda, kernels, stream):
         cuda.reset()
 
 
-def test_an_array_that_was_dropped_is_missed_by_the_kernel(cuda, kernels, stream):
+def test_a_kernel_with_a_freed_argument_fails(cuda, kernels, stream):
     target = DeviceArray((8,))
     assert scale(kernels, DeviceArray(np.ones(8)), target, 8, 1.0, stream) == 0
     assert synchronize(cuda, stream) == LAUNCH_FAILURE
@@ -141,13 +140,13 @@ def test_an_array_that_was_dropped_is_missed_by_the_kernel(cuda, kernels, stream
 @pytest.mark.parametrize(
     "options", [{"block": 1025}, {"grid_y": 65536}, {"grid_y": 0}, {"shared_bytes": 49153}], ids=str
 )
-def test_configurations_that_no_device_takes(cuda, kernels, stream, options):
+def test_invalid_launch_configurations(cuda, kernels, stream, options):
     source, target = DeviceArray(np.ones(8)), DeviceArray((8,))
     assert scale(kernels, source, target, 8, 1.0, stream, **options) == INVALID_CONFIGURATION
     assert cuda.pending() == 0
 
 
-def test_a_launch_needs_its_device_and_its_ptx(cuda, kernels, stream):
+def test_a_launch_needs_the_current_device_and_ptx(cuda, kernels, stream):
     source, target = DeviceArray(np.ones(8)), DeviceArray((8,))
     cuda.current_device = 1
     assert scale(kernels, source, target, 8, 1.0, stream) == INVALID_HANDLE
@@ -158,7 +157,7 @@ def test_a_launch_needs_its_device_and_its_ptx(cuda, kernels, stream):
     assert "no PTX is loaded" in cuda.reasons()[-1]
 
 
-def test_a_launch_can_be_made_to_fail(cuda, kernels, stream):
+def test_an_injected_failure_of_a_launch(cuda, kernels, stream):
     source, target = DeviceArray(np.ones(8)), DeviceArray((8,))
     with cuda.failing(1) as happened:
         assert scale(kernels, source, target, 8, 1.0, stream) == UNKNOWN
@@ -167,12 +166,10 @@ def test_a_launch_can_be_made_to_fail(cuda, kernels, stream):
 
 
 def test_no_garbage_is_collected_while_a_kernel_runs(cuda, kernels, stream, monkeypatch):
-    """It may be an object of the extension, which frees its memory, for which all that waits would run first."""
-    import ptx_machine
-
-    launch, seen = ptx_machine.launch, []
+    """It could be an object of the extension, whose memory is freed after all queued work has run."""
+    launch, seen = machine.launch, []
     monkeypatch.setattr(
-        ptx_machine, "launch", lambda *given, **options: (seen.append(gc.isenabled()), launch(*given, **options))
+        machine, "launch", lambda *arguments, **options: (seen.append(gc.isenabled()), launch(*arguments, **options))
     )
     source, target = DeviceArray(np.ones(8)), DeviceArray((8,))
     assert scale(kernels, source, target, 8, 1.0, stream) == 0
@@ -181,17 +178,17 @@ def test_no_garbage_is_collected_while_a_kernel_runs(cuda, kernels, stream, monk
     assert gc.isenabled()
 
 
-def test_a_thread_with_pythons_lock_does_not_stop_a_kernel(cuda, kernels, stream):
-    """One thread runs kernels, which need Python's lock; another calls with it in hand, as an extension may."""
+def test_a_thread_that_holds_the_gil_does_not_block_a_kernel(cuda, kernels, stream):
+    """One thread runs kernels, which need the GIL; another thread calls the runtime while it holds the GIL."""
     n = 2000
     source, target = DeviceArray(np.ones(n)), DeviceArray((n,))
     for _ in range(20):
         assert scale(kernels, source, target, n, 1.0, stream) == 0
-    holding_the_lock = ctypes.PyDLL("libcudart.so.13")
+    with_gil = ctypes.PyDLL("libcudart.so.13")
     runner = threading.Thread(target=synchronize, args=(cuda, stream), daemon=True)
     runner.start()
     for _ in range(2000):
-        assert holding_the_lock.cudaFree(None) == 0
+        assert with_gil.cudaFree(None) == 0
     runner.join(timeout=30)
     assert not runner.is_alive()
     assert cuda.pending() == 0

@@ -1,4 +1,4 @@
-"""The stand-in's cuBLAS and cuSOLVER against NumPy, and what they refuse."""
+"""cuBLAS and cuSOLVER of the stand-in, compared with NumPy, and their checks of arguments."""
 
 from ctypes import c_void_p
 
@@ -35,13 +35,13 @@ def libraries(cuda):
     made.close()
 
 
-def turned(values, trans):
-    """What lies in memory where the operation `trans` makes `values` of it."""
+def operand(values, trans):
+    """The array from which the operation `trans` gives `values`."""
     return np.ascontiguousarray(values.T) if trans else values
 
 
 def close(result, expected, terms=64):
-    """To the rounding of sums of so many terms of order one."""
+    """Equal up to the rounding of sums of `terms` terms of order one."""
     np.testing.assert_allclose(result, expected, rtol=0, atol=8 * terms * EPS * max(1.0, np.abs(expected).max()))
 
 
@@ -50,19 +50,20 @@ def close(result, expected, terms=64):
 @pytest.mark.parametrize("beta", [0.0, 0.5])
 def test_syrk(libraries, rng, uplo, trans, beta):
     a, c = rng.normal(size=(5, 7)), rng.normal(size=(5, 5))
-    factor = column_major(turned(a, trans), padding=2)
+    factor = column_major(operand(a, trans), padding=2)
     output = column_major(only_triangle(c, uplo), padding=1) if beta else column_major_scratch((5, 5))
     assert libraries.blas_status("cublasDsyrk_v2", uplo, trans, 5, 7, 2.0, factor, beta, output) == 0
     assert libraries.finish() == 0
     result = output.to_numpy()
     close(triangle(result, uplo), triangle(2 * a @ a.T + beta * c, uplo))
-    assert np.isnan(result[triangle(np.ones((5, 5)), uplo) == 0]).all()  # the other triangle is left alone
+    assert np.isnan(result[triangle(np.ones((5, 5)), uplo) == 0]).all()  # the other triangle is not written
 
 
 def column_major_scratch(shape, dtype=np.float64, **options):
     return DeviceArray(shape, dtype, layout="F", **options)
 
 
+@pytest.mark.grid(keep=8)
 @pytest.mark.parametrize("name", ["cublasDgemm_v2", "cublasSgemm_v2"])
 @pytest.mark.parametrize("trans_b", [NO_TRANSPOSE, TRANSPOSE])
 @OPERATIONS
@@ -71,7 +72,7 @@ def test_gemm(libraries, rng, name, trans, trans_b, beta):
     dtype = np.float64 if name == "cublasDgemm_v2" else np.float32
     a, b, c = (rng.normal(size=shape).astype(dtype) for shape in ((4, 6), (6, 3), (4, 3)))
     output = column_major(c, padding=2) if beta else column_major_scratch((4, 3), dtype)
-    first, second = column_major(turned(a, trans), padding=1), column_major(turned(b, trans_b))
+    first, second = column_major(operand(a, trans), padding=1), column_major(operand(b, trans_b))
     assert libraries.blas_status(name, trans, trans_b, 4, 3, 6, 0.5, first, second, beta, output) == 0
     assert libraries.finish() == 0
     expected = 0.5 * a.astype(float) @ b.astype(float) + beta * c
@@ -91,6 +92,7 @@ def test_symm(libraries, rng, side, uplo):
     close(output.to_numpy(), 2 * (a @ b if side == LEFT else b @ a) + c)
 
 
+@pytest.mark.grid(keep=12)
 @pytest.mark.parametrize("in_place", [False, True])
 @pytest.mark.parametrize("unit", [0, 1])
 @SIDES
@@ -110,6 +112,7 @@ def test_trmm(libraries, rng, side, uplo, trans, unit, in_place):
     close(output.to_numpy(), 3 * (factor @ b if side == LEFT else b @ factor))
 
 
+@pytest.mark.grid(keep=8)
 @pytest.mark.parametrize("unit", [0, 1])
 @SIDES
 @BOTH
@@ -133,7 +136,7 @@ def test_trsm(libraries, rng, side, uplo, trans, unit):
 def test_geam(libraries, rng, trans):
     a, b = rng.normal(size=(4, 3)), rng.normal(size=(4, 3))
     second = column_major(b, padding=1)
-    first = column_major(turned(a, trans))
+    first = column_major(operand(a, trans))
     assert libraries.blas_status("cublasDgeam", trans, 0, 4, 3, 2.0, first, -1.0, second, second) == 0  # in place
     assert libraries.finish() == 0
     close(second.to_numpy(), 2 * a - b)
@@ -160,7 +163,7 @@ def test_potrf(libraries, rng, uplo):
 
 
 @BOTH
-def test_potrf_of_an_indefinite_matrix_tells_where(libraries, rng, uplo):
+def test_potrf_of_an_indefinite_matrix_returns_the_order_of_the_minor(libraries, rng, uplo):
     a = np.eye(5)
     a[3, 3] = -1.0
     stored, info = column_major(a), DeviceArray((1,), np.int32)
@@ -218,13 +221,13 @@ def test_gesvd(libraries, rng, jobs, rank):
             close(left[:, :4] * values @ vt.to_numpy(), a)
 
 
-def test_gesvd_refuses_wide_matrices(libraries, cuda, rng):
+def test_gesvd_rejects_wide_matrices(libraries, cuda, rng):
     arrays = column_major(rng.normal(size=(3, 4))), DeviceArray((3,)), None, None, DeviceArray((1,), np.int32)
     assert libraries.gesvd("NN", *arrays) == INVALID_VALUE_OF_SOLVER
     assert "at least as many rows as columns" in cuda.reasons()[-1]
 
 
-def test_a_factorisation_fails_where_the_test_says_so(libraries, cuda):
+def test_injected_failure_of_a_factorisation(libraries, cuda):
     cuda.set_solver_info(7)
     stored, w, info = column_major(np.eye(3)), DeviceArray((3,)), DeviceArray((1,), np.int32)
     assert libraries.syevd(0, LOWER, stored, w, info) == 0
@@ -233,7 +236,7 @@ def test_a_factorisation_fails_where_the_test_says_so(libraries, cuda):
     assert np.isnan(w.to_numpy()).all()
 
 
-def test_workspaces_are_measured_scribbled_and_apart(libraries, cuda):
+def test_workspaces_are_checked_and_overwritten(libraries, cuda):
     stored, info = column_major(np.eye(3)), DeviceArray((1,), np.int32)
     assert libraries.potrf(LOWER, stored, info, shortage=1) == INVALID_VALUE_OF_SOLVER
     assert "are needed" in cuda.reasons()[-1]
@@ -245,7 +248,7 @@ def test_workspaces_are_measured_scribbled_and_apart(libraries, cuda):
     assert "info overlaps the workspace" in cuda.reasons()[-1]
 
 
-def test_leading_dimensions_and_ends_are_checked(libraries, cuda):
+def test_leading_dimensions_and_sizes_are_checked(libraries, cuda):
     a, c = column_major(np.ones((4, 4))), column_major(np.ones((4, 4)))
     syrk = "cublasDsyrk_v2", LOWER, NO_TRANSPOSE
     assert libraries.blas_status(*syrk, 4, 4, 1.0, c_void_p(a.address), 3, 0.0, c) == INVALID_VALUE_OF_BLAS
@@ -260,7 +263,7 @@ def test_leading_dimensions_and_ends_are_checked(libraries, cuda):
     assert cuda.pending() == 0
 
 
-def test_what_was_never_written_must_not_be_read(libraries, cuda, rng):
+def test_uninitialised_matrices_must_not_be_read(libraries, cuda, rng):
     a, c = column_major(rng.normal(size=(4, 4))), column_major_scratch((4, 4))
     arguments = "cublasDsyrk_v2", LOWER, NO_TRANSPOSE, 4, 4, 1.0, a
     assert libraries.blas_status(*arguments, 1.0, c) == 0  # beta = 1 reads C
@@ -268,8 +271,8 @@ def test_what_was_never_written_must_not_be_read(libraries, cuda, rng):
     assert "C: byte 0 is read but was never written" in cuda.reasons()[-1]
 
 
-def test_matrices_that_interleave_do_not_overlap(libraries, rng):
-    """Upper and lower halves of one array: their ranges of addresses overlap, their entries do not."""
+def test_interleaved_matrices_do_not_overlap(libraries, rng):
+    """The upper and lower halves of one array: their address ranges overlap, their elements do not."""
     both = column_major(rng.normal(size=(8, 3)))
     top = both.to_numpy()[:4]
     arguments = NO_TRANSPOSE, NO_TRANSPOSE, 4, 3, 2.0, both, 0.0, both, both[4:]
@@ -278,7 +281,7 @@ def test_matrices_that_interleave_do_not_overlap(libraries, rng):
     close(both.to_numpy(), np.vstack([top, 2 * top]))
 
 
-def test_devices_do_not_mix(libraries, cuda):
+def test_mixed_devices_are_rejected(libraries, cuda):
     here, there = column_major(np.ones((3, 3))), column_major(np.ones((3, 3)), device=1)
     syrk = "cublasDsyrk_v2", LOWER, NO_TRANSPOSE, 3, 3, 1.0
     assert libraries.blas_status(*syrk, there, 0.0, here) == INVALID_VALUE_OF_BLAS
@@ -288,7 +291,7 @@ def test_devices_do_not_mix(libraries, cuda):
     assert "a handle of device 0 while device 1 is current" in cuda.reasons()[-1]
 
 
-def test_a_handle_whose_stream_is_gone_is_of_no_use(libraries, cuda):
+def test_a_handle_with_a_destroyed_stream_is_rejected(libraries, cuda):
     other = cuda.new_stream()
     cuda.call("cublasSetStream_v2", libraries.blas, c_void_p(other))
     cuda.destroy_stream(other)

@@ -1,4 +1,4 @@
-"""A handle of cuBLAS or cuSOLVER serves one thread at a time: calls that take long let threads meet in them."""
+"""Handles of cuBLAS and cuSOLVER are used by one thread at a time. Slow calls make concurrent use likely."""
 
 import contextlib
 import ctypes
@@ -12,7 +12,7 @@ from library_calls import Libraries
 
 @contextlib.contextmanager
 def slow_libraries(cuda, seconds):
-    """Every call of the two takes at least as long."""
+    """Every call of cuBLAS and cuSOLVER takes at least this long."""
     pause = ctypes.CDLL("libcudart.so.13").standin_set_library_pause
     pause(c_long(int(1e6 * seconds)))
     try:
@@ -21,29 +21,29 @@ def slow_libraries(cuda, seconds):
         pause(c_long(0))
 
 
-def at_once(*works):
-    """Runs each in a thread of its own, all from one moment on; what they return, in order."""
-    answers = [None] * len(works)
+def run_concurrently(*works):
+    """Run each function in its own thread, starting at the same time. Returns their results."""
+    results = [None] * len(works)
     start = threading.Barrier(len(works))
 
-    def run(place, work):
+    def run(index, work):
         start.wait()
-        answers[place] = work()
+        results[index] = work()
 
     threads = [threading.Thread(target=run, args=each) for each in enumerate(works)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return answers
+    return results
 
 
-def test_the_stand_in_sees_two_threads_in_one_handle(cuda):
+def test_the_stand_in_detects_concurrent_use_of_a_handle(cuda):
     libraries = Libraries(cuda)
     with slow_libraries(cuda, 0.2):
         version = c_int()
         call = lambda: cuda.status_of("cublasGetVersion_v2", libraries.blas, byref(version))  # noqa: E731
-        assert sorted(at_once(call, call)) == [0, 7]
+        assert sorted(run_concurrently(call, call)) == [0, 7]
     assert "the handle is in use by another thread" in cuda.reasons()[-1]
     cuda.reset()
     libraries.close()
@@ -61,6 +61,6 @@ def test_distances_in_two_threads(cuda, extension, rng, n):
     pairs = [(gaussian(), gaussian()) for _ in range(3)]
     expected = [extension.frechet_distance(*pair) for pair in pairs]
     with slow_libraries(cuda, 0.01):
-        found = at_once(*(lambda pair=pair: extension.frechet_distance(*pair) for pair in pairs))
+        found = run_concurrently(*(lambda pair=pair: extension.frechet_distance(*pair) for pair in pairs))
     assert found == expected
     assert np.isfinite(found).all()

@@ -1,8 +1,9 @@
-"""Files: this tool's, other tools', damaged ones, and what a failed write leaves behind."""
+"""Files of this and of other tools, damaged files, failed writes."""
 
 import builtins
 import os
 import pickle
+import re
 import stat
 import sys
 import types
@@ -15,6 +16,7 @@ import torch_fidelity.metric_fid
 
 import fidfast
 from fidfast import GaussianStats, Moments
+from fidfast._files import Progress, State, read, write_state
 
 
 @pytest.fixture
@@ -29,7 +31,7 @@ def stats(rows):
     return moments.stats()
 
 
-def test_a_saved_file_reads_the_same_here_and_in_every_other_tool(tmp_path, stats):
+def test_saved_statistics(tmp_path, stats):
     stats.save(tmp_path / "x.npz")
     assert GaussianStats.load(tmp_path / "x.npz") == stats
     assert GaussianStats.load(str(tmp_path / "x.npz")) == stats
@@ -42,12 +44,12 @@ def test_a_saved_file_reads_the_same_here_and_in_every_other_tool(tmp_path, stat
         assert archive["fidfast_version"] == fidfast.__version__
 
 
-def test_the_ending_is_added(tmp_path, stats):
+def test_suffix_is_appended(tmp_path, stats):
     stats.save(tmp_path / "statistics.2024")
     assert [path.name for path in tmp_path.iterdir()] == ["statistics.2024.npz"]
 
 
-def test_what_is_not_known_is_not_written(tmp_path):
+def test_unknown_metadata_is_not_written(tmp_path):
     GaussianStats(np.zeros(2), np.eye(2)).save(tmp_path / "x.npz")
     with np.load(tmp_path / "x.npz") as archive:
         assert set(archive) == {"mu", "sigma", "fidfast_version"}
@@ -80,9 +82,9 @@ def write_torch_fidelity(path, stats):
 )
 def test_statistics_of_other_tools(tmp_path, stats, name, write):
     write(tmp_path / name, stats)
-    read = GaussianStats.load(tmp_path / name)
-    np.testing.assert_array_equal(read.mu, stats.mu)
-    np.testing.assert_array_equal(read.sigma, stats.sigma)
+    loaded = GaussianStats.load(tmp_path / name)
+    np.testing.assert_array_equal(loaded.mu, stats.mu)
+    np.testing.assert_array_equal(loaded.sigma, stats.sigma)
     assert fidfast.fid(tmp_path / name, stats) == pytest.approx(0, abs=1e-12)
 
 
@@ -94,12 +96,12 @@ def test_stylegan_feature_stats(tmp_path, rows, protocol):
         "all_features": None, "raw_mean": rows.sum(axis=0), "raw_cov": rows.T @ rows,
     }  # fmt: skip
     (tmp_path / "a.pkl").write_bytes(pickle.dumps(raw, protocol=protocol))
-    read = GaussianStats.load(tmp_path / "a.pkl")
-    assert (read.num_samples, read.ddof) == (200, 0)
-    np.testing.assert_allclose(read.sigma, np.cov(rows, rowvar=False, ddof=0), atol=1e-13)
+    loaded = GaussianStats.load(tmp_path / "a.pkl")
+    assert (loaded.num_samples, loaded.ddof) == (200, 0)
+    np.testing.assert_allclose(loaded.sigma, np.cov(rows, rowvar=False, ddof=0), atol=1e-13)
 
 
-def test_an_easydict_is_a_dictionary(tmp_path, stats, monkeypatch):
+def test_easydict_is_read_as_a_dictionary(tmp_path, stats, monkeypatch):
     module = types.ModuleType("dnnlib.util")
     module.EasyDict = type("EasyDict", (dict,), {"__module__": "dnnlib.util", "__qualname__": "EasyDict"})
     monkeypatch.setitem(sys.modules, "dnnlib", types.ModuleType("dnnlib"))
@@ -108,7 +110,7 @@ def test_an_easydict_is_a_dictionary(tmp_path, stats, monkeypatch):
     np.testing.assert_array_equal(GaussianStats.load(tmp_path / "a.pkl").sigma, stats.sigma)
 
 
-def test_torch_fidelity_computes_and_caches_what_is_read(tmp_path, rows, stats):
+def test_statistics_computed_by_torch_fidelity(tmp_path, rows, stats):
     torch.save(torch_fidelity.metric_fid.fid_features_to_statistics(torch.from_numpy(rows)), tmp_path / "a.pt")
     np.testing.assert_allclose(GaussianStats.load(tmp_path / "a.pt").sigma, stats.sigma, atol=1e-13)
 
@@ -116,7 +118,7 @@ def test_torch_fidelity_computes_and_caches_what_is_read(tmp_path, rows, stats):
 # Features -----------------------------------------------------------------------------------------------------------
 
 
-def test_files_of_features(tmp_path, rows, stats):
+def test_feature_files(tmp_path, rows, stats):
     np.save(tmp_path / "a.npy", rows)
     np.savez(tmp_path / "one.npz", whatever=rows)
     np.savez(tmp_path / "named.npz", features=rows, labels=np.zeros(200), extractor="inception")
@@ -126,11 +128,40 @@ def test_files_of_features(tmp_path, rows, stats):
         assert fidfast.fid(tmp_path / name, rows + 1) == pytest.approx(fidfast.fid(rows, rows + 1), rel=1e-12), name
 
 
-def test_a_checkpoint_is_a_side_of_the_distance(tmp_path, rows, stats):
+def test_checkpoints_can_be_compared(tmp_path, rows):
     moments = Moments(6)
     moments.update(rows)
     moments.save(tmp_path / "run.npz")
     assert fidfast.fid(tmp_path / "run.npz", rows + 1) == fidfast.fid(rows, rows + 1)
+
+
+def test_checkpoints_have_one_format(tmp_path, rows):
+    collectors = (Moments(6), fidfast.ClassMoments(6), fidfast.InceptionScore(6), fidfast.NgramCounts(2))
+    for collector in collectors:
+        collector.save(tmp_path / "x.npz")
+        with np.load(tmp_path / "x.npz", allow_pickle=False) as archive:
+            entries = dict(archive)
+        assert entries.pop("fidfast_state") == type(collector).__name__
+        assert entries.pop("fidfast_version") == fidfast.__version__
+        state = collector.state()
+        assert entries.keys() == state.keys()
+        assert all(np.array_equal(entries[key], state[key]) for key in state)
+        record = read(tmp_path / "x.npz")
+        assert (record.kind, record.progress) == (type(collector).__name__, None)
+        assert record.what == f"a checkpoint of {type(collector).__name__}"
+
+
+def test_checkpoints_of_unfinished_runs(tmp_path, rows):
+    moments = Moments.from_features(rows)
+    progress = Progress("job", 300, ["a.png: not an image"])
+    write_state(tmp_path / "x.npz", State("Moments", moments.state(), progress))
+    record = read(tmp_path / "x.npz")
+    assert record.progress == progress
+    assert record.what == "a checkpoint of an unfinished run (300 images done)"
+    message = "x.npz holds a checkpoint of an unfinished run (300 images done), not statistics"
+    for load in (GaussianStats.load, lambda path: fidfast.fid(path, rows)):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            load(tmp_path / "x.npz")
 
 
 def test_large_files_are_read_in_slices(tmp_path, rng, monkeypatch):
@@ -144,10 +175,10 @@ def test_large_files_are_read_in_slices(tmp_path, rng, monkeypatch):
     assert max(seen) == 64
 
 
-# Damaged and foreign files ------------------------------------------------------------------------------------------
+# Damaged files and files of other content ----------------------------------------------------------------------------
 
 
-def test_loading_the_wrong_kind(tmp_path, rows, stats):
+def test_files_of_other_content(tmp_path, rows, stats):
     stats.save(tmp_path / "stats.npz")
     np.save(tmp_path / "rows.npy", rows)
     moments = Moments(6)
@@ -161,7 +192,7 @@ def test_loading_the_wrong_kind(tmp_path, rows, stats):
 
 
 class Payload:
-    """Would write a file if it were ever unpickled."""
+    """Makes a folder when it is unpickled."""
 
     def __init__(self, path):
         self.path = path
@@ -170,69 +201,82 @@ class Payload:
         return os.mkdir, (str(self.path),)
 
 
-@pytest.mark.parametrize("ending", [".npz", ".npy", ".pkl", ".pt"])
-def test_no_file_executes_anything(tmp_path, ending):
-    victim, path = tmp_path / "executed", tmp_path / f"bad{ending}"
-    payload = Payload(victim)
-    if ending == ".npz":
+@pytest.mark.parametrize("suffix", [".npz", ".npy", ".pkl", ".pt"])
+def test_reading_executes_no_code(tmp_path, suffix):
+    executed, path = tmp_path / "executed", tmp_path / f"bad{suffix}"
+    payload = Payload(executed)
+    if suffix == ".npz":
         np.savez(path, mu=np.array([payload], dtype=object), sigma=np.eye(1))
-    elif ending == ".npy":
+    elif suffix == ".npy":
         np.save(path, np.array([payload], dtype=object), allow_pickle=True)
-    elif ending == ".pkl":
+    elif suffix == ".pkl":
         path.write_bytes(pickle.dumps({"mu": payload, "sigma": np.eye(1)}))
     else:
         torch.save({"mu": payload, "sigma": np.eye(1)}, path)
     with pytest.raises(ValueError, match=r"bad\.\w+ .*(pickled objects|arrays)"):
         fidfast.fid(path, np.eye(2))
-    assert not victim.exists()
+    assert not executed.exists()
 
 
-@pytest.mark.parametrize("ending", [".npz", ".npy", ".pkl", ".pt", ".safetensors"])
+@pytest.mark.parametrize("suffix", [".npz", ".npy", ".pkl", ".pt", ".safetensors"])
 @pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 0.97])
-def test_truncated_files_are_named(tmp_path, rows, stats, ending, share):
-    path = tmp_path / f"cut{ending}"
-    if ending == ".npz":
+def test_truncated_files_are_named(tmp_path, rows, stats, suffix, share):
+    path = tmp_path / f"cut{suffix}"
+    if suffix == ".npz":
         stats.save(path)
-    elif ending == ".npy":
+    elif suffix == ".npy":
         np.save(path, rows)
-    elif ending == ".pkl":
+    elif suffix == ".pkl":
         write_edm2(path, stats)
-    elif ending == ".pt":
+    elif suffix == ".pt":
         write_torch_fidelity(path, stats)
     else:
         safetensors.numpy.save_file({"features": rows}, path)
-    whole = path.read_bytes()
-    path.write_bytes(whole[: int(share * len(whole))])
-    with pytest.raises(ValueError, match=f"features_a: .*cut{ending}"):
+    complete = path.read_bytes()
+    path.write_bytes(complete[: int(share * len(complete))])
+    with pytest.raises(ValueError, match=f"features_a: .*cut{suffix}"):
         fidfast.fid(path, rows)
 
 
-def test_a_damaged_checkpoint_is_refused(tmp_path, rows):
-    moments = Moments(6)
-    moments.update(rows)
-    moments.save(tmp_path / "run.npz")
+@pytest.mark.parametrize("n", [7, 2000])
+def test_damaged_checkpoints_are_rejected(tmp_path, rng, n):
+    """With few rows the state has no mean and scatter, and these entries are not read."""
+    rows, path = rng.standard_normal((n, 20)), tmp_path / "bad.npz"
+    Moments.from_features(rows).save(tmp_path / "run.npz")
     with np.load(tmp_path / "run.npz") as archive:
         entries = dict(archive)
-    for key, value in [("narrow_rows", np.zeros((3, 5))), ("count", -1), ("dim", 0), ("precision", "float8")]:
-        np.savez(tmp_path / "bad.npz", **{**entries, key: value})
-        with pytest.raises(ValueError, match=r"bad\.npz"):
-            Moments.load(tmp_path / "bad.npz")
-    for key in ("wide_rows", "dim", "scatter"):
-        folded = {**entries, "count": 7}
-        np.savez(tmp_path / "bad.npz", **{name: value for name, value in folded.items() if name != key})
-        with pytest.raises(ValueError, match=r"bad\.npz"):
-            Moments.load(tmp_path / "bad.npz")
+    damaged = {
+        "0/narrow_rows": np.zeros((3, 5)),
+        "0/wide_rows": np.array(3.0),
+        "0/count": np.zeros(2),
+        "dim": np.array(5),
+        "precision": np.array("float8"),
+        **({} if n < 20 else {"0/mean": np.zeros(3), "0/scatter": np.full((20, 20), "x")}),
+    }
+    for key, value in damaged.items():
+        np.savez(path, **{**entries, key: value})
+        for load in (Moments.load, lambda path: fidfast.fid(path, rows)):
+            with pytest.raises(ValueError, match=r"bad\.npz: "):
+                load(path)
+    for key in {*damaged, "0/mean_low", "extractor"} - ({"0/mean_low"} if n < 20 else set()):
+        np.savez(path, **{name: value for name, value in entries.items() if name != key})
+        for load in (Moments.load, lambda path: fidfast.fid(path, rows)):
+            with pytest.raises(ValueError, match=rf"bad\.npz: the state of Moments has no '{key.removeprefix('0/')}'$"):
+                load(path)
+    np.savez(path, **{key: value for key, value in entries.items() if not key.startswith("0/")})
+    with pytest.raises(ValueError, match=r"bad\.npz: the state of Moments has no blocks$"):
+        Moments.load(path)
 
 
 # Failed writes ------------------------------------------------------------------------------------------------------
 
 
-def test_a_full_disk_leaves_the_old_file(tmp_path, stats, monkeypatch):
+def test_full_disk_keeps_the_old_file(tmp_path, stats, monkeypatch):
     stats.save(tmp_path / "x.npz")
     before = (tmp_path / "x.npz").read_bytes()
 
     def full_disk(file, **entries):
-        file.write(b"half of it")
+        file.write(b"a part")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(np, "savez", full_disk)
@@ -243,8 +287,8 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, stats, monkeypatch):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /dev/full")
-def test_a_really_full_disk(stats, monkeypatch, tmp_path):
-    """The same with the kernel's own error, through a temporary file on a device that is always full."""
+def test_full_disk_on_dev_full(stats, monkeypatch, tmp_path):
+    """The same with the error of the operating system."""
     full = os.open("/dev/full", os.O_WRONLY)
     (tmp_path / "temporary").touch()
     monkeypatch.setattr("tempfile.mkstemp", lambda **_: (full, str(tmp_path / "temporary")))
@@ -253,8 +297,8 @@ def test_a_really_full_disk(stats, monkeypatch, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_no_permission_leaves_the_old_file(tmp_path, stats):
+@pytest.mark.skipif(os.geteuid() == 0, reason="root has all permissions")
+def test_missing_permission_keeps_the_old_file(tmp_path, stats):
     stats.save(tmp_path / "x.npz")
     before = (tmp_path / "x.npz").read_bytes()
     tmp_path.chmod(0o500)
@@ -264,12 +308,12 @@ def test_no_permission_leaves_the_old_file(tmp_path, stats):
     assert (tmp_path / "x.npz").read_bytes() == before
 
 
-def test_a_missing_folder_is_named(tmp_path, stats):
-    with pytest.raises(FileNotFoundError, match="nowhere"):
-        stats.save(tmp_path / "nowhere" / "x.npz")
+def test_missing_folder(tmp_path, stats):
+    with pytest.raises(FileNotFoundError, match="missing"):
+        stats.save(tmp_path / "missing" / "x.npz")
 
 
-def test_permissions_are_those_of_a_plain_write(tmp_path, stats):
+def test_file_permissions_are_the_usual_ones(tmp_path, stats):
     with builtins.open(tmp_path / "plain", "w"):
         pass
     stats.save(tmp_path / "new.npz")

@@ -1,6 +1,6 @@
-"""Tests for those who have a GPU: ``pytest tests/gpu``. Nobody who has none sees more than a sentence of them.
+"""Tests on a GPU: ``pytest tests/gpu``. They are skipped without a GPU.
 
-``pytest tests/gpu --standin`` states all but the timings of the stand-in of tests/cuda, in small dims.
+``pytest tests/gpu --standin`` runs all but the timings on the stand-in of tests/cuda, in small dims.
 """
 
 import functools
@@ -14,7 +14,7 @@ HERE = Path(__file__).parent
 
 
 def pytest_addoption(parser):
-    parser.addoption("--standin", action="store_true", help="test these tests themselves, on the stand-in for CUDA")
+    parser.addoption("--standin", action="store_true", help="run on the stand-in for CUDA, to test the tests")
 
 
 def on_standin(config):
@@ -23,13 +23,13 @@ def on_standin(config):
 
 @functools.cache
 def why_not():
-    """Why there is nothing to test here, or None."""
+    """Why there is no GPU to test, or None."""
     if importlib.util.find_spec("torch") is None:
         return "torch is not installed"
     import torch
 
     if not torch.cuda.is_available():
-        return "torch finds none"
+        return "torch finds no GPU"
     import fidfast.cuda
 
     if not fidfast.cuda.available():
@@ -38,10 +38,10 @@ def why_not():
 
 
 def pytest_ignore_collect(collection_path, config):
-    """A plain ``pytest`` leaves these files out where there is no GPU."""
-    asked_for = any(HERE in (path := Path(str(name).split("::")[0]).resolve()).parents or path == HERE
-                    for name in config.args)  # fmt: skip
-    return True if not asked_for and why_not() is not None else None
+    """Without a GPU, these files are collected only if they are named on the command line."""
+    paths = [Path(str(argument).split("::")[0]).resolve() for argument in config.args]
+    named = any(path == HERE or HERE in path.parents for path in paths)
+    return True if not named and why_not() is not None else None
 
 
 def pytest_report_header(config):
@@ -51,12 +51,12 @@ def pytest_report_header(config):
 
     import fidfast.cuda
 
-    known = fidfast.cuda.info()
+    info = fidfast.cuda.info()
     lines = [
-        f"torch {torch.__version__}, fidfast compiled for {known['architectures']}",
-        ", ".join(f"{name} {value}" for name, value in known["libraries"].items()),
+        f"torch {torch.__version__}, fidfast compiled for {info['architectures']}",
+        ", ".join(f"{name} {value}" for name, value in info["libraries"].items()),
     ]
-    for number, device in enumerate(known["devices"]):
+    for number, device in enumerate(info["devices"]):
         major, minor = device["compute_capability"]
         lines.append(
             f"cuda:{number}: {device['name']}, compute capability {major}.{minor}, {device['memory'] / 2**30:.0f} GiB, "
@@ -77,7 +77,7 @@ def gpu(request):
         return
     import standin
 
-    cuda = standin.load()  # before the extension loads the real library
+    cuda = standin.load()  # before the extension loads the real libraries
     from fidfast import _cuda
 
     cuda.load_kernels(_cuda.__file__)
@@ -85,9 +85,9 @@ def gpu(request):
     assert cuda.reasons() == []
 
 
-@pytest.fixture(params=range(3), ids=lambda place: f"dim{TorchGpu.dims[place]}")
+@pytest.fixture(params=range(3), ids=lambda index: f"dim{TorchGpu.dims[index]}")
 def dim(request, gpu):
-    """Each of the GPU's dims; the slow ones last."""
+    """Each of `gpu.dims`."""
     if request.param >= len(gpu.dims):
         pytest.skip("the stand-in is slow")
     return gpu.dims[request.param]
@@ -98,7 +98,7 @@ _timings = pytest.StashKey()
 
 @pytest.fixture
 def print_timing(request):
-    """Prints a line when all tests have run."""
+    """Prints a line after all tests have run."""
     lines = request.config.stash.setdefault(_timings, [])
     return lines.append
 

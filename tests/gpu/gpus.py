@@ -1,6 +1,6 @@
-"""What the tests of a GPU work on: a real one by way of torch, or with ``--standin`` that of tests/cuda.
+"""The GPU that the tests use: a real one through torch, or with ``--standin`` the stand-in of tests/cuda.
 
-Both make arrays, streams and work that takes long, in the same words; nothing else in these tests knows torch.
+Both classes have the same interface for arrays, streams and long-running work.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from places import RealDevice, StandinDevice
+from devices import RealDevice, StandinDevice
 
 __all__ = ["StandinGpu", "TorchGpu"]
 
 
 class TorchGpu(RealDevice):
-    """A real GPU, and torch's streams and memory on it."""
+    """A real GPU, with streams and memory of torch."""
 
-    #: Of the features: small, of the Inception network's logits' order, and of its features.
+    #: Dimensions of features. 2048 is that of Inception features.
     dims = (64, 512, 2048)
 
     @property
@@ -35,7 +35,7 @@ class TorchGpu(RealDevice):
 
     @contextlib.contextmanager
     def side_stream(self) -> Iterator[None]:
-        """A stream in whose order all is done within; fidfast asks torch for it."""
+        """Makes a new stream current. fidfast gets it from torch."""
         import torch
 
         with torch.cuda.stream(torch.cuda.Stream(self.name)):
@@ -43,21 +43,21 @@ class TorchGpu(RealDevice):
 
     @property
     def update_options(self) -> dict[str, Any]:
-        """What an update within `side_stream` has to be told."""
+        """Arguments of an update within `side_stream`."""
         return {}
 
     def keep_busy(self, seconds: float):
-        """Work in the current stream that takes about as long; gives what tells whether it is done."""
+        """Queue work in the current stream that takes at least this long. Returns a function that tests its end."""
         import torch
 
-        # Cycles of a clock that is below 2.5 GHz in any card; so no less than this.
+        # In cycles: no GPU has a clock above 2.5 GHz.
         torch.cuda._sleep(int(seconds * 2.5e9))
         event = torch.cuda.Event()
         event.record()
         return event.query
 
     def overwrite(self, array: Any, values: np.ndarray) -> None:
-        """In the order of the current stream, and without waiting."""
+        """Copy `values` into the array in the current stream, without waiting."""
         import torch
 
         array.copy_(torch.from_numpy(values).pin_memory(), non_blocking=True)
@@ -79,7 +79,7 @@ class TorchGpu(RealDevice):
         return torch.cuda.current_device()
 
     def others(self) -> list[TorchGpu]:
-        """All devices but this one."""
+        """All other GPUs."""
         import torch
 
         return [TorchGpu(f"cuda:{number}") for number in range(torch.cuda.device_count()) if number != self.number]
@@ -87,7 +87,7 @@ class TorchGpu(RealDevice):
 
 @dataclass(frozen=True)
 class StandinGpu(StandinDevice):
-    """The stand-in's device, so that these tests themselves are tested where there is no GPU."""
+    """A device of the stand-in, to test these tests without a GPU."""
 
     cuda: Any = None
 
@@ -108,7 +108,7 @@ class StandinGpu(StandinDevice):
             self._streams.pop()
             self.cuda.destroy_stream(stream)
 
-    #: The innermost is current, as with torch.
+    #: The last stream is the current one.
     _streams = []
 
     @property
@@ -123,11 +123,11 @@ class StandinGpu(StandinDevice):
         return super().array(values, layout)
 
     def keep_busy(self, seconds: float):
-        place = c_void_p(self.cuda.allocate(8, self.number))
+        memory = c_void_p(self.cuda.allocate(8, self.number))
         stream = self._streams[-1]
         with self.cuda.on_device(self.number):
-            self.cuda.call("cudaMemsetAsync", place, 0, c_size_t(8), c_void_p(stream))
-        self.cuda.give_up(place.value, self.number, stream)
+            self.cuda.call("cudaMemsetAsync", memory, 0, c_size_t(8), c_void_p(stream))
+        self.cuda.give_up(memory.value, self.number, stream)
         return lambda: not self.cuda.is_pending(stream)
 
     def overwrite(self, array: Any, values: np.ndarray) -> None:

@@ -1,4 +1,4 @@
-"""Images of every kind of source and encoding: the pixels are those that the field's tools see."""
+"""Images of every source and encoding have the pixels that other FID tools read."""
 
 import io
 import os
@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fidfast._images.images import BrokenImageError, ZipImages, holds_images, open_images
+from fidfast._images import BrokenImageError, holds_images, open_images
+from fidfast._images.archives import ZipImages
 
 
 @pytest.fixture
@@ -25,12 +26,12 @@ def png(array, **options):
 
 
 def write_folder(folder, pixels):
-    """The images under names whose order is theirs, two folders deep, among files that are none."""
+    """The images under sorted names in two subfolders, with other files between them."""
     for i, image in enumerate(pixels):
         path = folder / ("b" if i > 2 else "a") / f"{i:03}.{'PNG' if i % 2 else 'png'}"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(png(image))
-    (folder / "a" / "notes.txt").write_text("no image")
+    (folder / "a" / "notes.txt").write_text("not an image")
     (folder / "c.png").mkdir()
     return folder
 
@@ -40,7 +41,7 @@ def write_zip(path, pixels):
         for i in reversed(range(len(pixels))):
             archive.writestr(f"x/{i:03}.png", png(pixels[i]))
         archive.writestr("dataset.json", "{}")
-        archive.writestr("__MACOSX/x/000.png", "no image")
+        archive.writestr("__MACOSX/x/000.png", "not an image")
     return path
 
 
@@ -63,7 +64,7 @@ def write(kind, folder, pixels):
     if kind == "npy":
         np.save(path, pixels)
     if kind == "npz":
-        np.savez(path, arr_0=pixels, arr_1=np.arange(len(pixels)))  # ADM's samples and their labels
+        np.savez(path, arr_0=pixels, arr_1=np.arange(len(pixels)))  # ADM: samples and labels
     if kind == "npz, compressed":
         np.savez_compressed(path, images=pixels)
     return path
@@ -83,20 +84,20 @@ def test_every_source_gives_the_same_pixels(tmp_path, pixels, kind):
     np.testing.assert_array_equal(np.stack(images[1:3]), pixels[1:3])
     with pytest.raises(IndexError):
         images[5]
-    other = pickle.loads(pickle.dumps(images))  # as worker processes get it
+    other = pickle.loads(pickle.dumps(images))  # as for worker processes
     np.testing.assert_array_equal(other[3], pixels[3])
     assert other.fingerprint() == images.fingerprint()
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
-def test_a_stored_npz_is_mapped_and_not_read(tmp_path, pixels, order):
+def test_an_uncompressed_npz_is_memory_mapped(tmp_path, pixels, order):
     np.savez(tmp_path / "a.npz", arr_0=np.asarray(pixels, order=order))
     images = open_images(tmp_path / "a.npz")
     assert isinstance(images._array, np.memmap)
     np.testing.assert_array_equal(np.stack(list(images)), pixels)
 
 
-def test_arrays_of_all_layouts(pixels):
+def test_arrays_of_every_layout(pixels):
     np.testing.assert_array_equal(open_images(np.moveaxis(pixels, 3, 1))[2], pixels[2])
     grey = pixels[..., 0]
     for array in (grey, grey[..., None], grey[:, None]):
@@ -105,7 +106,7 @@ def test_arrays_of_all_layouts(pixels):
     np.testing.assert_array_equal(open_images(with_alpha)[2], pixels[2])
 
 
-def test_a_zip_is_opened_once_in_each_process(tmp_path, pixels):
+def test_each_process_opens_a_zip_once(tmp_path, pixels):
     images = ZipImages(write_zip(tmp_path / "a.zip", pixels))
     images[0]
     child = os.fork()
@@ -125,7 +126,7 @@ def encoded(image, fmt="PNG", **options):
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "CMYK", "P", "1", "RGB", "P with transparency"])
-def test_modes_are_converted_as_by_the_peers(tmp_path, pixels, mode):
+def test_modes_are_converted_as_pil_does(tmp_path, pixels, mode):
     image = Image.fromarray(pixels[0]).convert(mode.split()[0])
     options = {"transparency": b"\x00\x80" + b"\xff" * 254} if "transparency" in mode else {}
     (tmp_path / "a.tif" if mode == "CMYK" else tmp_path / "a.png").write_bytes(
@@ -137,7 +138,7 @@ def test_modes_are_converted_as_by_the_peers(tmp_path, pixels, mode):
 
 
 @pytest.mark.parametrize("ending", ["png", "tif"])
-def test_16_bits_are_scaled_and_not_clipped(tmp_path, rng, ending):
+def test_16_bit_grey_is_scaled_to_8_bits(tmp_path, rng, ending):
     wide = rng.integers(0, 65536, (9, 8), dtype=np.uint16)
     wide[0, :3] = 0, 65535, 257
     Image.fromarray(wide).save(tmp_path / f"a.{ending}")
@@ -146,9 +147,9 @@ def test_16_bits_are_scaled_and_not_clipped(tmp_path, rng, ending):
     assert np.all(read == read[..., :1])
 
 
-def test_the_orientation_in_exif_is_left_alone(tmp_path, pixels):
+def test_exif_orientation_is_ignored(tmp_path, pixels):
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be shown turned by a quarter
+    exif[0x0112] = 6  # rotated by 90 degrees
     Image.fromarray(pixels[0]).save(tmp_path / "a.png", exif=exif)
     np.testing.assert_array_equal(open_images(tmp_path)[0], pixels[0])
 
@@ -156,13 +157,13 @@ def test_the_orientation_in_exif_is_left_alone(tmp_path, pixels):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", "not an image, or of an unknown kind"),
-        (b"no image at all", "not an image, or of an unknown kind"),
+        (b"", "not an image, or an unsupported format"),
+        (b"not an image", "not an image, or an unsupported format"),
         ("truncated", "truncated"),
-        ("float", "floating point"),
+        ("float", "floating point pixels are not supported"),
     ],
 )
-def test_broken_images_are_named(tmp_path, rng, content, reason):
+def test_the_error_names_the_broken_image(tmp_path, rng, content, reason):
     if content == "truncated":
         content = png(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8))[:5000]
     if content == "float":
@@ -172,24 +173,24 @@ def test_broken_images_are_named(tmp_path, rng, content, reason):
         open_images(tmp_path)[0]
 
 
-def test_linked_folders_are_read_and_cycles_are_not_followed(tmp_path, pixels):
-    (tmp_path / "elsewhere").mkdir()
+def test_symbolic_links_are_followed_but_cycles_are_not(tmp_path, pixels):
+    (tmp_path / "target").mkdir()
     for i, image in enumerate(pixels):
-        (tmp_path / "elsewhere" / f"{i}.png").write_bytes(png(image))
+        (tmp_path / "target" / f"{i}.png").write_bytes(png(image))
     folder = tmp_path / "images"
     folder.mkdir()
-    (folder / "link").symlink_to(tmp_path / "elsewhere")
+    (folder / "link").symlink_to(tmp_path / "target")
     (folder / "self").symlink_to(folder)
-    (folder / "file.png").symlink_to(tmp_path / "elsewhere" / "0.png")
-    (folder / "._file.png").write_bytes(b"what macOS writes beside an image")
+    (folder / "file.png").symlink_to(tmp_path / "target" / "0.png")
+    (folder / "._file.png").write_bytes(b"metadata of macOS")
     assert list(open_images(folder).names) == ["file.png", *(f"link/{i}.png" for i in range(5))]
 
 
-def test_what_holds_no_images_says_so(tmp_path):
+def test_sources_without_images_are_errors(tmp_path):
     cases = {
-        "empty": (ValueError, "empty holds no images; the endings looked for are .bmp, .jpeg"),
+        "empty": (ValueError, "empty holds no images; supported extensions are .bmp, .jpeg"),
         "gone": (FileNotFoundError, "no such file or folder: "),
-        "text.txt": (ValueError, "images are read from folders, .zip, .tar, .npz and .npy, not from .txt"),
+        "text.txt": (ValueError, "images are read from folders, .zip, .tar, .npz and .npy, not from a .txt file"),
         "bad.zip": (ValueError, "bad.zip is damaged or not a .zip file"),
         "bad.tar": (ValueError, "bad.tar is damaged or not a .tar file"),
         "stats.npz": (ValueError, "holds no images under 'arr_0' or 'images' or 'samples'; its keys are 'mu', 'sigma'"),
@@ -199,7 +200,7 @@ def test_what_holds_no_images_says_so(tmp_path):
     }
     (tmp_path / "empty").mkdir()
     for name in ("text.txt", "bad.zip", "bad.tar"):
-        (tmp_path / name).write_text("no archive" * 100)
+        (tmp_path / name).write_text("not an archive" * 100)
     np.savez(tmp_path / "stats.npz", mu=np.zeros(2), sigma=np.eye(2))
     np.save(tmp_path / "float.npy", np.zeros((2, 8, 8, 3)))
     np.save(tmp_path / "flat.npy", np.zeros((3, 4), np.uint8))
@@ -212,10 +213,10 @@ def test_what_holds_no_images_says_so(tmp_path):
     assert not holds_images(tmp_path / "gone.npz")
     (tmp_path / "nothing.npy").write_bytes(b"")
     assert not holds_images(tmp_path / "nothing.npy")
-    assert holds_images(tmp_path / "bad.zip")  # whose reader says that it is damaged
+    assert holds_images(tmp_path / "bad.zip")  # open_images reports the damage
 
 
-def test_equal_content_has_an_equal_fingerprint_and_other_content_another(tmp_path, pixels):
+def test_the_fingerprint_changes_with_the_content(tmp_path, pixels):
     one, two = (write_folder(tmp_path / name, pixels) for name in ("one", "two"))
     for path in [*one.rglob("*"), *two.rglob("*")]:
         os.utime(path, (1e9, 1e9))
@@ -231,7 +232,7 @@ def test_equal_content_has_an_equal_fingerprint_and_other_content_another(tmp_pa
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar", "npy", "npz"])
-def test_archives_of_other_content_have_other_fingerprints(tmp_path, pixels, kind):
+def test_the_fingerprint_of_an_archive_changes_with_its_content(tmp_path, pixels, kind):
     base = open_images(write(kind, tmp_path, pixels)).fingerprint()
     other = pixels.copy()
     other[1, 2, 3] += 1

@@ -1,7 +1,9 @@
-"""Prints distances computed through SciPy's own routines, or through stand-ins with the integers named.
+"""Prints distances computed with SciPy's BLAS, or with a substitute that has another integer type.
 
-A SciPy with 64-bit integers cannot be installed from a wheel. Its modules are put in place by hand: capsules whose
-names are the signatures it would have, around the routines of the 64-bit OpenBLAS that SciPy itself is built with.
+No wheel of SciPy has 64-bit integers. This script replaces the modules that export its BLAS by capsules with the
+signatures that such a SciPy would have, of the routines of the 64-bit OpenBLAS.
+
+Usage: python blas_integers.py scipy|int64_t|...
 """
 
 import ctypes
@@ -16,13 +18,13 @@ import fidfast
 
 
 def capsules(library, integer):
-    """A mapping like ``__pyx_capi__`` that makes its capsules as they are asked for."""
+    """A mapping like ``__pyx_capi__`` that creates capsules on access."""
 
     class Capsules(dict):
         def __missing__(self, name):
             address = ctypes.cast(getattr(library, f"scipy_{name}_64_"), ctypes.c_void_p)
             signature = f"void (char *, {integer} *, __pyx_t_5scipy_6linalg_13cython_lapack_d *)".encode()
-            keep.append(signature)  # a capsule borrows its name
+            keep.append(signature)  # a capsule does not copy its name
             make = ctypes.pythonapi.PyCapsule_New
             make.restype, make.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
             return make(address, signature, None)
@@ -37,10 +39,10 @@ if sys.argv[1] != "scipy":
 
     library = ctypes.CDLL(str(next(Path(scipy_openblas64.get_lib_dir()).glob("libscipy_openblas64_.*"))))
     for module in ("cython_blas", "cython_lapack"):
-        stand_in = types.ModuleType(f"scipy.linalg.{module}")
-        stand_in.__pyx_capi__ = capsules(library, sys.argv[1])
-        sys.modules[stand_in.__name__] = stand_in
-        setattr(scipy.linalg, module, stand_in)
+        substitute = types.ModuleType(f"scipy.linalg.{module}")
+        substitute.__pyx_capi__ = capsules(library, sys.argv[1])
+        sys.modules[substitute.__name__] = substitute
+        setattr(scipy.linalg, module, substitute)
 
 rng = np.random.default_rng(0)
 full, more = rng.standard_normal((3000, 40)), rng.standard_normal((2000, 40)) + 1

@@ -1,4 +1,4 @@
-"""The same numbers through a BLAS with 64-bit integers, as a SciPy built for them offers it."""
+"""Distances with a BLAS that has 64-bit integers, as some builds of SciPy do."""
 
 import importlib.util
 import json
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-# Not imported here: it would load its library for every other one in the process to find.
+# Not imported here: its library would be visible to all others in this process.
 pytestmark = pytest.mark.skipif(not importlib.util.find_spec("scipy_openblas64"), reason="needs scipy-openblas64")
 
 SCRIPT = Path(__file__).with_name("blas_integers.py")
@@ -20,12 +20,12 @@ def numbers(width):
     return json.loads(done.stdout)
 
 
-def test_wide_and_narrow_integers_agree():
+def test_results_do_not_depend_on_the_integer_type():
     narrow, wide = numbers("scipy"), numbers("int64_t")
-    # Two builds of one library, whose kernels may sum in another order.
+    # Two builds of OpenBLAS, which may sum in another order.
     assert wide == pytest.approx(narrow, rel=1e-12)
 
 
-def test_an_unknown_integer_is_refused():
+def test_unknown_integer_type_is_rejected():
     done = subprocess.run([sys.executable, str(SCRIPT), "short"], capture_output=True, text=True, check=False)
-    assert "ImportError: this SciPy's dpotrf has the unknown signature void (char *, short *" in done.stderr
+    assert "ImportError: dpotrf of this SciPy has an unknown signature: void (char *, short *" in done.stderr

@@ -1,4 +1,4 @@
-"""Laws of the Inception Score, the field's tools on the same predictions, and what is rejected."""
+"""Inception Score: compared with the plain formula; merging; data types; copies and files; error messages."""
 
 import copy
 import doctest
@@ -36,7 +36,7 @@ def score_of(*batches, num_classes=7, splits=3, **options):
 
 @st.composite
 def streams(draw):
-    """Predictions on both sides of a block of 64 rows, and a way to cut them up."""
+    """Logits with numbers of rows around the block size of 64, a number of splits, and where to cut into batches."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     n = draw(st.sampled_from([10, 63, 64, 65, 300]))
     splits = draw(st.sampled_from([1, 2, 3, 10]))
@@ -45,7 +45,7 @@ def streams(draw):
 
 
 @given(streams(), st.booleans())
-def test_each_split_has_the_score_of_the_textbook(stream, contiguous):
+def test_score_of_each_split_equals_the_plain_formula(stream, contiguous):
     logits, splits, cuts, _ = stream
     n = len(logits)
     length = n if contiguous else None
@@ -56,26 +56,26 @@ def test_each_split_has_the_score_of_the_textbook(stream, contiguous):
     expected = [reference.inception_score(reference.softmax(part)) for part in parts]
     np.testing.assert_allclose(result.scores, expected, rtol=CLOSE)
     assert result.mean == pytest.approx(np.mean(expected), rel=CLOSE)
-    # A deviation is a difference of scores, so its error is absolute.
+    # A standard deviation is computed from differences, so its error is absolute.
     assert result.std == pytest.approx(np.std(expected), abs=CLOSE * np.max(expected))
     assert result.num_samples == n
 
 
 @given(streams(), st.booleans())
-def test_parts_in_their_places_merge_to_the_whole_in_any_order(stream, contiguous):
+def test_parts_with_first_merge_in_any_order(stream, contiguous):
     logits, splits, cuts, rng = stream
     options = {"splits": splits, "length": len(logits) if contiguous else None}
     bounds = [0, *cuts, len(logits)]
     parts = [score_of(logits[first:last], first=first, **options) for first, last in itertools.pairwise(bounds)]
-    whole = score_of(logits, **options)
+    expected = score_of(logits, **options).compute()
     total = InceptionScore(7, **options)
     for i in rng.permutation(len(parts)):
         total.merge(parts[i])
     assert total.num_samples == len(logits)
-    np.testing.assert_allclose(total.compute().scores, whole.compute().scores, rtol=CLOSE)
+    np.testing.assert_allclose(total.compute().scores, expected.scores, rtol=CLOSE)
 
 
-def test_rows_after_a_merge_go_on_after_the_last(rng):
+def test_rows_after_a_merge_are_numbered_after_the_last(rng):
     logits = logits_of(rng, 25)
     score = score_of(logits[:10])
     score.merge(score_of(logits[10:17], first=10))
@@ -84,37 +84,37 @@ def test_rows_after_a_merge_go_on_after_the_last(rng):
 
 
 @given(streams())
-def test_logits_and_their_probabilities_have_the_same_score(stream):
+def test_score_of_logits_equals_that_of_their_probabilities(stream):
     logits, splits, _, _ = stream
     probabilities = reference.softmax(logits).astype(np.float64)
     of_logits = inception_score(logits, splits=splits)
     np.testing.assert_allclose(
         inception_score(probabilities, splits=splits, from_logits=False).scores, of_logits.scores, rtol=CLOSE
     )
-    # A softmax does not see what is added to all logits of a row; 2^20 costs them 20 of their 53 bits.
+    # The softmax does not change if a constant is added to all logits of a row; adding 2^20 rounds off 20 of 53 bits.
     shift = 2.0**20 * np.arange(len(logits))[:, np.newaxis] / len(logits)
     np.testing.assert_allclose(inception_score(logits + shift, splits=splits).scores, of_logits.scores, rtol=1e-9)
 
 
 @pytest.mark.parametrize("num_classes", [1, 2, 1008])
-def test_the_score_lies_between_1_and_the_number_of_classes(rng, num_classes):
-    sure = np.eye(num_classes)[np.arange(3 * num_classes) % num_classes]
-    assert inception_score(sure, splits=1, from_logits=False).mean == pytest.approx(num_classes, rel=CLOSE)
-    assert inception_score(1e5 * sure, splits=1).mean == pytest.approx(num_classes, rel=CLOSE)
+def test_score_is_between_1_and_the_number_of_classes(rng, num_classes):
+    one_hot = np.eye(num_classes)[np.arange(3 * num_classes) % num_classes]
+    assert inception_score(one_hot, splits=1, from_logits=False).mean == pytest.approx(num_classes, rel=CLOSE)
+    assert inception_score(1e5 * one_hot, splits=1).mean == pytest.approx(num_classes, rel=CLOSE)
     row = rng.standard_normal((1, num_classes))
-    for same in (np.repeat(row, 50, axis=0), np.zeros((50, num_classes))):
-        scores = inception_score(same, splits=5).scores
+    for equal_rows in (np.repeat(row, 50, axis=0), np.zeros((50, num_classes))):
+        scores = inception_score(equal_rows, splits=5).scores
         assert min(scores) >= 1
         np.testing.assert_allclose(scores, 1, rtol=CLOSE)
 
 
 @pytest.mark.parametrize("scale", [800.0, 1e5, 1.7e308])
-def test_logits_of_any_size_are_sure_of_one_class(scale):
+def test_large_logits_do_not_overflow(scale):
     logits = scale * np.array([[1.0, -1.0, 0.5], [-1.0, 1.0, 0.5], [0.5, -1.0, 1.0]])
     assert inception_score(logits, splits=1).mean == pytest.approx(3, rel=CLOSE)
 
 
-def test_classes_that_no_row_expects_count_nothing(rng):
+def test_classes_of_probability_zero_do_not_contribute(rng):
     probabilities = np.zeros((20, 6))
     probabilities[:, [1, 4]] = rng.dirichlet([1, 1], 20)
     probabilities[3, [1, 4]] = 1, 0
@@ -127,20 +127,20 @@ def test_classes_that_no_row_expects_count_nothing(rng):
 
 @pytest.mark.parametrize("from_logits", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-def test_every_type_is_read_as_its_values(rng, dtype, from_logits):
+def test_dtypes_and_strides(rng, dtype, from_logits):
     logits = torch.from_numpy(logits_of(rng, 100, 40))
     predictions = (logits if from_logits else logits.softmax(dim=1)).to(dtype)
     values = predictions.double().numpy()
     expected = score_of(values, num_classes=40, from_logits=from_logits)
-    for same in (predictions, predictions.t().contiguous().t(), predictions.clone().requires_grad_()):
-        assert score_of(same, num_classes=40, from_logits=from_logits) == expected
+    for tensor in (predictions, predictions.t().contiguous().t(), predictions.clone().requires_grad_()):
+        assert score_of(tensor, num_classes=40, from_logits=from_logits) == expected
     if dtype is not torch.bfloat16:
         assert score_of(predictions.numpy(), num_classes=40, from_logits=from_logits) == expected
     else:
         assert score_of(values.astype(ml_dtypes.bfloat16), num_classes=40, from_logits=from_logits) == expected
 
 
-# What is rejected ---------------------------------------------------------------------------------------------------
+# Errors -------------------------------------------------------------------------------------------------------------
 
 ROWS = np.random.default_rng(1).dirichlet(np.ones(5), 80)
 
@@ -172,12 +172,12 @@ def changed(row, column, value):
         (
             np.where(np.arange(80)[:, np.newaxis] == 67, 0.5, ROWS),
             ValueError,
-            "predictions must be probabilities (from_logits=False), but row 67 sums to 2.5, which is further from 1 "
-            "than rounding explains (0.0039)",
+            "predictions must be probabilities (from_logits=False), but row 67 sums to 2.5; rounding explains a "
+            "difference from 1 of at most 0.0039",
         ),
     ],
 )
-def test_a_rejected_batch_leaves_the_score_as_it_was(predictions, error, message):
+def test_rejected_batch_leaves_the_score_unchanged(predictions, error, message):
     score = score_of(ROWS, num_classes=5, from_logits=False)
     before = copy.copy(score)
     with pytest.raises(error, match=f"^{re.escape(message)}$"):
@@ -185,13 +185,13 @@ def test_a_rejected_batch_leaves_the_score_as_it_was(predictions, error, message
     assert score == before
 
 
-def test_more_rows_than_were_told(rng):
+def test_number_of_rows_other_than_length(rng):
     score = score_of(logits_of(rng, 8), length=10)
     before = copy.copy(score)
-    with pytest.raises(ValueError, match=r"^length is 10, but row 10 has come \(counted from 0\)$"):
+    with pytest.raises(ValueError, match=r"^got row 10, but length=10 \(rows are numbered from 0\)$"):
         score.update(logits_of(rng, 3))
     assert score == before
-    with pytest.raises(ValueError, match=r"^length is 10, but 8 rows have come$"):
+    with pytest.raises(ValueError, match=r"^got 8 rows, but length=10$"):
         score.compute()
     score.update(logits_of(rng, 2))
     assert score.compute().num_samples == 10
@@ -204,48 +204,57 @@ def test_more_rows_than_were_told(rng):
         (lambda: InceptionScore(5, splits=0), "splits must be at least 1, got 0"),
         (lambda: InceptionScore(5, first=-1), "first must be at least 0, got -1"),
         (lambda: InceptionScore(5, splits=10, length=9), "length must be at least splits = 10, got 9"),
-        (lambda: InceptionScore(5, splits=2).compute(), "split 0 of 2 holds none of the 0 rows seen"),
-        (lambda: score_of(np.zeros((2, 7))).compute(), "split 2 of 3 holds none of the 2 rows seen"),
+        (lambda: InceptionScore(5, splits=2).compute(), "split 0 has no rows: got 0 rows for splits=2"),
+        (lambda: score_of(np.zeros((2, 7))).compute(), "split 2 has no rows: got 2 rows for splits=3"),
         (lambda: inception_score(np.zeros((5, 3))), "splits must be from 1 to the number of rows = 5, got 10"),
         (lambda: inception_score(np.zeros((5, 3)), splits=0), "splits must be from 1 to the number of rows = 5, got 0"),
         (
             lambda: inception_score(np.eye(5), splits=2, like="tf"),
-            "unknown tool 'tf'; known are torch-fidelity, torchmetrics, improved-gan, stylegan3",
+            "like must be one of 'torch-fidelity', 'torchmetrics', 'improved-gan', 'stylegan3', got 'tf'",
         ),
         (
             lambda: inception_score(np.eye(5), splits=2, like="stylegan3", seed=1),
-            "seed is an option of the tools that shuffle, not of stylegan3; got 1",
+            "seed=1 has no effect: stylegan3 does not shuffle",
         ),
         (lambda: inception_score(np.zeros((5, 3, 1))), "predictions must be 2-D (n, dim), got shape (5, 3, 1)"),
         (
             lambda: inception_score(np.full((5, 2), 2.0), splits=2, from_logits=False),
-            "predictions must be probabilities (from_logits=False), but row 0 sums to 4, which is further from 1 than "
-            "rounding explains (0.0039)",
+            "predictions must be probabilities (from_logits=False), but row 0 sums to 4; rounding explains a "
+            "difference from 1 of at most 0.0039",
         ),
     ],
 )
-def test_numbers_that_do_not_fit(make, message):
+def test_messages(make, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         make()
 
 
-@pytest.mark.parametrize("seed", [np.float32, np.float16, ml_dtypes.bfloat16])
-def test_probabilities_rounded_by_their_network_are_probabilities(rng, seed):
-    """A thousand classes, each row computed and rounded in the type, and kept in it or in float64."""
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, ml_dtypes.bfloat16])
+def test_rounded_probabilities_are_accepted(rng, dtype):
+    """Probabilities of 1,008 classes, rounded to the type, and passed in it or in float64."""
     logits = torch.from_numpy(rng.standard_normal((200, 1008)).astype(np.float32))
-    rounded = logits.softmax(dim=1).numpy().astype(seed)
-    for same in (rounded, rounded.astype(np.float64)):
-        assert inception_score(same, splits=2, from_logits=False).mean == pytest.approx(
+    rounded = logits.softmax(dim=1).numpy().astype(dtype)
+    for probabilities in (rounded, rounded.astype(np.float64)):
+        assert inception_score(probabilities, splits=2, from_logits=False).mean == pytest.approx(
             inception_score(logits, splits=2).mean, rel=2.0**-7
         )
 
 
-# One object ---------------------------------------------------------------------------------------------------------
+# Results, copies and files ------------------------------------------------------------------------------------------
+
+
+def test_result(rng):
+    result = inception_score(logits_of(rng, 90), splits=3)
+    assert tuple(result) == (result.mean, result.std, result.scores, 90)
+    assert result.to_dict() == {
+        "mean": result.mean, "std": result.std, "scores": list(result.scores), "num_samples": 90
+    }  # fmt: skip
+    assert str(result) == f"{result.mean:.6g} ± {result.std:.2g} over 3 splits of 90 samples"
 
 
 @pytest.mark.parametrize("n", [0, 40])
 @pytest.mark.parametrize("options", [{}, {"length": 100}, {"first": 3, "from_logits": True}])
-def test_copies_pickles_and_checkpoints_go_on_with_the_same_digits(rng, tmp_path, n, options):
+def test_copies_pickles_and_checkpoints_continue_with_the_same_digits(rng, tmp_path, n, options):
     logits = logits_of(rng, 90)
     original = score_of(logits[:n], **options)
     original.save(tmp_path / "run")
@@ -257,16 +266,16 @@ def test_copies_pickles_and_checkpoints_go_on_with_the_same_digits(rng, tmp_path
     }
     untouched = copy.copy(original)
     original.update(logits[n:])
-    for name, other in copies.items():
-        assert other == untouched, name
-        assert repr(other) == f"InceptionScore(num_classes=7, splits=3, num_samples={n})"
-        other.update(logits[n:])
-        assert other == original, name
+    for name, copied in copies.items():
+        assert copied == untouched, name
+        assert repr(copied) == f"InceptionScore(num_classes=7, splits=3, num_samples={n})"
+        copied.update(logits[n:])
+        assert copied == original, name
     original.reset()
     assert original == score_of(**options)
 
 
-def test_equality_is_of_rows_and_of_how_they_are_read(rng):
+def test_equality(rng):
     logits = logits_of(rng, 9)
     assert score_of(logits) == score_of(logits)
     assert score_of(logits) != score_of(logits[:8])
@@ -287,22 +296,23 @@ def test_equality_is_of_rows_and_of_how_they_are_read(rng):
         ({"from_logits": False}, "from_logits=True and from_logits=False"),
     ],
 )
-def test_scores_that_do_not_fit_together_do_not_merge(rng, options, message):
+def test_merge_of_different_options_is_rejected(rng, options, message):
     score = score_of(logits_of(rng, 9))
     with pytest.raises(ValueError, match=f"^cannot merge Inception Scores of {message}$"):
         score.merge(score_of(**options))
 
 
-def test_a_split_does_not_hold_more_rows_than_it_has(rng):
+def test_merge_with_too_many_rows_in_a_split_is_rejected(rng):
     logits = logits_of(rng, 9)
-    score, same = score_of(logits[:5], length=9), score_of(logits[:4], length=9)
+    score, overlapping = score_of(logits[:5], length=9), score_of(logits[:4], length=9)
     before = copy.copy(score)
-    with pytest.raises(ValueError, match="split 0 has 3 rows, of which one side has seen 3 and the other 3"):
-        score.merge(same)
+    message = "cannot merge: split 0 has 3 rows, but the two scores have seen 3 and 3 of them"
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        score.merge(overlapping)
     assert score == before
 
 
-def test_files_that_hold_something_else(rng, tmp_path):
+def test_files_with_other_content(rng, tmp_path):
     score = score_of(logits_of(rng, 9))
     score.save(tmp_path / "score.npz")
     with pytest.raises(ValueError, match="holds a checkpoint of InceptionScore, not a checkpoint of Moments"):
@@ -315,10 +325,10 @@ def test_files_that_hold_something_else(rng, tmp_path):
     with np.load(tmp_path / "score.npz") as archive:
         entries = dict(archive)
     for damage, message in (
-        ({"counts": None}, "score.npz: the state of InceptionScore is damaged: 'counts'"),
+        ({"counts": None}, "score.npz: the state of InceptionScore has no 'counts'"),
         ({"counts": np.ones(2, int)}, r"score.npz: the state of InceptionScore has counts of shape \(2,\)"),
         ({"counts": np.ones(3) / 2}, "score.npz: the state of InceptionScore is damaged"),
-        ({"places": np.zeros(2, int)}, "score.npz: "),
+        ({"stream": np.zeros(2, int)}, r"score.npz: the state of InceptionScore has a stream of shape \(2,\)"),
     ):
         kept = {key: value for key, value in {**entries, **damage}.items() if value is not None}
         np.savez(tmp_path / "score.npz", **kept)
@@ -326,7 +336,7 @@ def test_files_that_hold_something_else(rng, tmp_path):
             InceptionScore.load(tmp_path / "score.npz")
 
 
-def test_threads_on_one_object_lose_no_row(rng):
+def test_updates_from_several_threads(rng):
     batches = np.array_split(logits_of(rng, 4000), 200)
     score = InceptionScore(7, splits=1)
 
@@ -340,7 +350,7 @@ def test_threads_on_one_object_lose_no_row(rng):
     for thread in threads:
         thread.join()
     assert score.num_samples == 4000
-    # One split: the order in which the threads came makes no difference but by rounding.
+    # With one split the order of the batches changes the score by rounding only.
     assert score.compute().mean == pytest.approx(score_of(*batches, splits=1).compute().mean, rel=CLOSE)
 
 

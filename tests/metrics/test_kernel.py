@@ -1,6 +1,5 @@
-"""Kernel distances: against the plain formula, the field's tools, the laws of the kernels, and the spread of draws."""
+"""Kernel distances: compared with the plain formula and with other tools; invariances; standard errors."""
 
-import json
 import subprocess
 import sys
 import warnings
@@ -15,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fidfast import cmmd, kid, kid_subsets
+from fidfast._results import value_with_error
 
-with warnings.catch_warnings():  # what the peers' imports say is not ours to mend
+with warnings.catch_warnings():  # raised by the imports themselves
     warnings.simplefilter("ignore")
     import cleanfid.fid
     import torch_fidelity.metric_kid
@@ -41,12 +41,12 @@ def two_sets(rng, n, m, dim, shift=0.1):
 
 # The plain formula --------------------------------------------------------------------------------------------------
 
-# Means of kernels in float64: sums of n^2 numbers, rounded in some order, stay within eps times their size.
+# Error of a mean of kernels in float64, relative to the largest: sums of n^2 numbers are rounded in some order.
 ROUNDING = 1e-13
 
 
 @given(seeds, st.integers(2, 30), st.integers(2, 30), st.integers(1, 9), st.integers(1, 5), st.floats(0, 3))
-def test_kid_is_the_plain_formula(rng, n, m, dim, degree, coef0):
+def test_kid_equals_the_plain_formula(rng, n, m, dim, degree, coef0):
     a, b = two_sets(rng, n, m, dim)
     options = {"degree": degree, "gamma": float(rng.uniform(0.1, 1)), "coef0": coef0}
     matrices = kernels(a, b, **options)
@@ -54,8 +54,9 @@ def test_kid_is_the_plain_formula(rng, n, m, dim, degree, coef0):
     assert kid(a, b, **options).value == pytest.approx(reference.unbiased_mmd(*matrices), abs=ROUNDING * size)
 
 
+@pytest.mark.grid(keep=2)
 @pytest.mark.parametrize(("n", "m"), [(2048, 2049), (4100, 700), (2500, 2100)])
-def test_blocks_of_rows_leave_no_trace(rng, n, m):
+def test_kid_over_several_blocks_of_rows(rng, n, m):
     a, b = two_sets(rng, n, m, 12)
     matrices = kernels(a, b)
     distance = kid(a, b)
@@ -65,24 +66,24 @@ def test_blocks_of_rows_leave_no_trace(rng, n, m):
 
 
 @given(seeds, st.integers(4, 7), st.integers(4, 7), st.integers(1, 4))
-def test_the_standard_error_is_the_mean_over_all_tuples(rng, n, m, dim):
+def test_standard_error_equals_the_mean_over_all_tuples(rng, n, m, dim):
     a, b = two_sets(rng, n, m, dim, shift=1.0)
     matrices = kernels(a, b)
     variance = reference.variance_of_unbiased_mmd(*matrices)
     size = max(np.abs(matrix).max() for matrix in matrices)
-    # Differences of means of squared kernels; with 4 rows the means have weights of up to 6.
+    # Differences of means of squared kernels; with 4 rows the weights of the means are up to 6.
     assert kid(a, b).stderr ** 2 == pytest.approx(max(variance, 0), abs=50 * ROUNDING * size**2)
 
 
 @given(seeds, st.integers(1, 30), st.integers(1, 30), st.integers(1, 9), st.sampled_from([0.01, 0.3, 1.0, 10.0, 1e3]))
-def test_cmmd_is_the_plain_formula(rng, n, m, dim, sigma):
+def test_cmmd_equals_the_plain_formula(rng, n, m, dim, sigma):
     a, b = two_sets(rng, n, m, dim)
-    # Kernels are at most 1; the formula's own squares of differences are as exact as ours.
+    # Kernels are at most 1; the squared differences of the plain formula are as accurate as those of cmmd.
     assert cmmd(a, b, sigma=sigma) == pytest.approx(plain_cmmd(a, b, sigma), abs=1000 * ROUNDING)
 
 
-def test_cmmd_of_many_rows_by_the_authors_formula(rng):
-    """Unit rows, as CLIP's, and the default sigma."""
+def test_cmmd_equals_the_formula_of_its_authors(rng):
+    """Unit rows, as in CLIP, and the default sigma."""
     a, b = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in two_sets(rng, 2300, 2100, 24))
     norms = [np.sum(rows**2, axis=1) for rows in (a, b)]
 
@@ -91,14 +92,14 @@ def test_cmmd_of_many_rows_by_the_authors_formula(rng):
 
     theirs = 1000 * (mean(a, a, norms[0], norms[0]) + mean(b, b, norms[1], norms[1]) - 2 * mean(a, b, *norms))
     assert cmmd(a, b) == pytest.approx(theirs, abs=1000 * ROUNDING)
-    # Narrow rows move by 2^-24 of their length; the distance by as much of its root, 1000 (1e-7) sqrt(1e-5).
+    # float32 changes the rows by 2^-24 of their norm, and the distance by 1000 (1e-7) sqrt(1e-5).
     assert cmmd(np.float32(a), np.float32(b)) == pytest.approx(theirs, abs=1e-6)
 
 
-# What float32 products cost -----------------------------------------------------------------------------------------
+# Error of float32 products -------------------------------------------------------------------------------------------
 
 
-def study(rng, kind, dim=512, n=1500):
+def narrow_sets(rng, kind, dim=512, n=1500):
     spread = np.logspace(0, -3, dim)
     normal = rng.standard_normal((2 * n, dim))
     shift = np.repeat([0.0, 1.0], n)[:, None]
@@ -106,24 +107,25 @@ def study(rng, kind, dim=512, n=1500):
         "network": np.maximum(normal @ rng.standard_normal((dim, dim)) * 0.05 + 0.1 + 0.05 * shift, 0),
         "same distribution": np.maximum(normal, 0),
         "far from the origin": normal + 30 + 0.1 * shift,
-        "moved where nothing varies": normal * spread + 3 * spread[-1] * shift,
+        "shifted where the variance is low": normal * spread + 3 * spread[-1] * shift,
         "heavy tails": normal * rng.standard_t(3, (2 * n, 1)) + 0.3 * shift,
     }[kind]
     return np.float32(rows[:n]), np.float32(rows[n:])
 
 
-@pytest.mark.parametrize("n", [1500, 1000])  # on either side of 2 dim
+@pytest.mark.grid(keep=5)
+@pytest.mark.parametrize("n", [1500, 1000])  # below and above 2 dim
 @pytest.mark.parametrize(
-    "kind", ["network", "same distribution", "far from the origin", "moved where nothing varies", "heavy tails"]
+    "kind", ["network", "same distribution", "far from the origin", "shifted where the variance is low", "heavy tails"]
 )
-def test_narrow_products_cost_little_of_a_standard_error(rng, kind, n):
-    a, b = study(rng, kind, n=n)
+def test_error_of_narrow_products_is_below_the_standard_error(rng, kind, n):
+    a, b = narrow_sets(rng, kind, n=n)
     exact = kid(a, b, precision="float64")
     assert exact == kid(np.float64(a), np.float64(b))
     narrow = kid(a, b)
-    # Documented, not derived: rounding acts on the distance as noise of the order 2^-11 / sqrt(n) on the part of the
-    # kernel that is of second order, or 2^-7 / sqrt(n) on that of third order, where the standard error is 1 / sqrt(n)
-    # of the first; measured 1e-8 to 9e-5.
+    # An order of magnitude: rounding adds noise of the order 2^-11 / sqrt(n) to the second-order part of the kernel, or
+    # 2^-7 / sqrt(n) to its third-order part; the standard error is 1 / sqrt(n) of the first-order part. Measured: 1e-8
+    # to 9e-5 standard errors.
     assert abs(narrow.value - exact.value) <= 1e-3 * exact.stderr
     assert narrow.stderr == pytest.approx(exact.stderr, rel=1e-3)
 
@@ -131,9 +133,9 @@ def test_narrow_products_cost_little_of_a_standard_error(rng, kind, n):
 REAL = Path(__file__).parents[3] / "shared" / "features"
 
 
-def test_narrow_products_of_real_features():
+def test_error_of_narrow_products_of_real_features():
     if not REAL.exists():
-        pytest.skip("needs the real features beside the checkout")
+        pytest.skip("needs the features in shared/features, next to the checkout")
     a, b = (np.load(REAL / f"emoji_{style}.npy")[:1200] for style in ("google", "twitter"))
     exact, narrow = kid(a, b, precision="float64"), kid(a, b)
     assert exact.value == pytest.approx(reference.unbiased_mmd(*kernels(np.float64(a), np.float64(b))), abs=1e-13)
@@ -141,45 +143,45 @@ def test_narrow_products_of_real_features():
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e-6, 1e6, 1e30])
-def test_numbers_of_any_size(rng, scale):
-    """A homogeneous kernel of degree 2: scale^4. The squares of these leave float32, whose rows they are."""
+def test_features_of_any_scale(rng, scale):
+    """A homogeneous kernel of degree 2 scales with scale^4. The squares of these float32 rows overflow float32."""
     a, b = (np.float32(rows) for rows in two_sets(rng, 300, 200, 40))
-    large, small = (np.float32(rows * np.float32(scale)) for rows in (a, b))
+    scaled_a, scaled_b = (np.float32(rows * np.float32(scale)) for rows in (a, b))
     options = {"degree": 2, "coef0": 0.0}
-    expected = kid(np.float64(large) / scale, np.float64(small) / scale, **options)
-    scaled = kid(large, small, **options)
+    expected = kid(np.float64(scaled_a) / scale, np.float64(scaled_b) / scale, **options)
+    scaled = kid(scaled_a, scaled_b, **options)
     assert scaled.value / scale**4 == pytest.approx(expected.value, abs=1e-3 * expected.stderr)
-    assert cmmd(large, small, sigma=scale) == pytest.approx(cmmd(a, b, sigma=1.0), rel=1e-5)
+    assert cmmd(scaled_a, scaled_b, sigma=scale) == pytest.approx(cmmd(a, b, sigma=1.0), rel=1e-5)
 
 
-# Laws ---------------------------------------------------------------------------------------------------------------
+# Invariances --------------------------------------------------------------------------------------------------------
 
 
 @given(seeds, st.integers(4, 40), st.integers(4, 40), st.integers(1, 9))
-def test_order_of_sides_and_rows_does_not_count(rng, n, m, dim):
+def test_order_of_arguments_and_rows_does_not_matter(rng, n, m, dim):
     a, b = two_sets(rng, n, m, dim)
-    forth, back = kid(a, b), kid(rng.permutation(b), rng.permutation(a))
+    distance, swapped = kid(a, b), kid(rng.permutation(b), rng.permutation(a))
     size = max(np.abs(matrix).max() for matrix in kernels(a, b))
-    assert back.value == pytest.approx(forth.value, abs=ROUNDING * size)
-    assert back.stderr**2 == pytest.approx(forth.stderr**2, abs=50 * ROUNDING * size**2)
-    assert back.num_samples == forth.num_samples[::-1]
+    assert swapped.value == pytest.approx(distance.value, abs=ROUNDING * size)
+    assert swapped.stderr**2 == pytest.approx(distance.stderr**2, abs=50 * ROUNDING * size**2)
+    assert swapped.num_samples == distance.num_samples[::-1]
     assert cmmd(rng.permutation(b), a) == pytest.approx(cmmd(a, b), abs=1000 * ROUNDING)
 
 
 @given(seeds, st.integers(1, 9), st.floats(-100, 100), st.floats(0.1, 10))
 def test_rotation_translation_and_scale(rng, dim, shift, scale):
     a, b = two_sets(rng, 30, 20, dim)
-    turn = reference.rotation(dim, rng)
+    rotation = reference.rotation(dim, rng)
     size = max(np.abs(matrix).max() for matrix in kernels(a, b))
-    assert kid(a @ turn, b @ turn).value == pytest.approx(kid(a, b).value, abs=10 * ROUNDING * size)
+    assert kid(a @ rotation, b @ rotation).value == pytest.approx(kid(a, b).value, abs=10 * ROUNDING * size)
     homogeneous = kid(a * scale, b * scale, coef0=0.0).value / scale**6
     assert homogeneous == pytest.approx(kid(a, b, coef0=0.0).value, abs=10 * ROUNDING * size)
-    moved = cmmd(a @ turn * scale + shift, b @ turn * scale + shift, sigma=10 * scale)
-    # The sum rounds the rows by eps |shift| / scale of their size, and the root of the distance by as much / sigma.
+    moved = cmmd(a @ rotation * scale + shift, b @ rotation * scale + shift, sigma=10 * scale)
+    # The sum rounds the rows by eps |shift| / scale of their size; the root of the distance changes by that over sigma.
     assert moved == pytest.approx(cmmd(a, b), abs=1e-8)
 
 
-def test_a_linear_kernel_sees_the_means(rng):
+def test_linear_kernel_compares_the_means(rng):
     a, b = two_sets(rng, 50, 70, 6)
     squares = np.sum((a.mean(0) - b.mean(0)) ** 2)
     bias = np.trace(np.cov(a, rowvar=False)) / 50 + np.trace(np.cov(b, rowvar=False)) / 70
@@ -189,15 +191,15 @@ def test_a_linear_kernel_sees_the_means(rng):
 
 
 @given(seeds, st.integers(1, 20), st.integers(1, 6), st.sampled_from([np.float32, np.float64]))
-def test_cmmd_of_equal_sets_is_zero_and_never_negative(rng, n, dim, dtype):
+def test_cmmd_of_equal_sets_is_zero_and_cmmd_is_never_negative(rng, n, dim, dtype):
     rows = rng.standard_normal((n, dim)).astype(dtype)
-    # All that is left is the order of the sums, and for narrow rows that of the products.
+    # Rounding of sums in another order, and for float32 rows of products in another order.
     assert 0 <= cmmd(rows, rows[::-1].copy()) <= (1e-11 if dtype is np.float64 else 1e-6)
     assert cmmd(rows, rows + 1) >= 0
 
 
-def test_far_from_the_origin_no_digit_is_lost(rng):
-    """Integers moved by an integer: the kernels are whole numbers up to 1e16, their difference a small one."""
+def test_no_digits_are_lost_far_from_the_origin(rng):
+    """Integers shifted by an integer: the kernels are integers up to 1e16, with a small difference."""
     a, b = (rng.integers(-3, 4, (60, 4)).astype(float) for _ in range(2))
     exact = reference.unbiased_mmd(*(k.astype(np.longdouble) for k in kernels(a + 3e3, b + 3e3, degree=2, gamma=1.0)))
     assert kid(a + 3e3, b + 3e3, degree=2, gamma=1.0).value == pytest.approx(float(exact), rel=1e-10)
@@ -206,42 +208,43 @@ def test_far_from_the_origin_no_digit_is_lost(rng):
 # The standard error -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.grid(keep=2)
 @pytest.mark.parametrize(("n", "m", "shift"), [(60, 40, 0.5), (30, 90, 0.5), (80, 80, 0.0)])
-def test_the_standard_error_is_the_spread_of_draws(n, m, shift):
+def test_standard_error_equals_the_spread_over_draws(n, m, shift):
     rng = np.random.default_rng(7)
     draws = [kid(rng.standard_normal((n, 3)), rng.standard_normal((m, 3)) * 1.1 + shift) for _ in range(1500)]
     values = np.array([draw.value for draw in draws])
     variances = np.array([draw.stderr for draw in draws]) ** 2
-    # The variance of 1,500 draws has the relative error sqrt((kurtosis - 1) / 1500), and so has the mean of the
-    # estimates: four of these together are missed once in 10^4 seeds.
+    # The variance over 1,500 draws has the relative error sqrt((kurtosis - 1) / 1500), and the mean of the estimates an
+    # error of its spread; one seed in 10^4 exceeds four times both.
     kurtosis = np.mean((values - values.mean()) ** 4) / values.var() ** 2
     error = np.hypot(np.sqrt((kurtosis - 1) / 1500) * values.var(), variances.std() / np.sqrt(1500))
     assert abs(variances.mean() - values.var()) <= 4 * error
     assert error <= 0.1 * values.var()
-    # And the estimate is unbiased: its mean is the distance of the distributions, known from many more samples.
+    # The value is unbiased: its mean is the distance of the distributions, here from many more samples.
     exact = kid(rng.standard_normal((6000, 3)), rng.standard_normal((6000, 3)) * 1.1 + shift)
     assert abs(values.mean() - exact.value) <= 4 * np.hypot(values.std() / np.sqrt(1500), exact.stderr)
 
 
 @pytest.mark.parametrize(("n", "m"), [(2, 100), (100, 3)])
-def test_too_few_samples_for_a_standard_error(rng, n, m):
+def test_standard_error_of_fewer_than_4_samples_is_nan(rng, n, m):
     a, b = two_sets(rng, n, m, 3)
     assert kid(a, b).value == pytest.approx(reference.unbiased_mmd(*kernels(a, b)), abs=1e-12)
     assert np.isnan(kid(a, b).stderr)
 
 
-# The tools ----------------------------------------------------------------------------------------------------------
+# Other tools --------------------------------------------------------------------------------------------------------
 
 
 def torch_fidelity_kid(a, b, **options):
-    known = {"kid_kernel": "poly", "kid_kernel_poly_degree": 3, "kid_kernel_poly_gamma": None, "verbose": False}
-    known |= {"kid_kernel_poly_coef0": 1.0, "kid_subsets": 7, "kid_subset_size": 50, "rng_seed": 2020} | options
-    metric = torch_fidelity.metric_kid.kid_features_to_metric(torch.from_numpy(a), torch.from_numpy(b), **known)
+    arguments = {"kid_kernel": "poly", "kid_kernel_poly_degree": 3, "kid_kernel_poly_gamma": None, "verbose": False}
+    arguments |= {"kid_kernel_poly_coef0": 1.0, "kid_subsets": 7, "kid_subset_size": 50, "rng_seed": 2020} | options
+    metric = torch_fidelity.metric_kid.kid_features_to_metric(torch.from_numpy(a), torch.from_numpy(b), **arguments)
     return metric["kernel_inception_distance_mean"], metric["kernel_inception_distance_std"]
 
 
-class Passed(torch.nn.Module):
-    """An extractor whose images are the features."""
+class Identity(torch.nn.Module):
+    """An extractor that returns its input."""
 
     num_features = 64
 
@@ -249,37 +252,37 @@ class Passed(torch.nn.Module):
         return features
 
 
-def torchmetrics_kid(a, b, **options):
+def torchmetrics_kid(samples, reference, **options):
     with pytest.warns(UserWarning, match="save all extracted features"):
-        metric = torchmetrics.image.kid.KernelInceptionDistance(Passed(), subsets=7, subset_size=50, **options)
-    metric.update(torch.from_numpy(a), real=True)
-    metric.update(torch.from_numpy(b), real=False)
+        metric = torchmetrics.image.kid.KernelInceptionDistance(Identity(), subsets=7, subset_size=50, **options)
+    metric.update(torch.from_numpy(reference), real=True)
+    metric.update(torch.from_numpy(samples), real=False)
     return tuple(map(float, metric.compute()))
 
 
 def tolerance(a, b, dtype):
-    # Sums of k products round by sqrt(k) u |x| |y| on average, a cube by three times as much; sums of kernels by
-    # u log2(2500) of the largest at worst.
+    # Rounding error of the tools: sqrt(k) u |x| |y| on average for a sum of k products, three times that for its cube,
+    # and at most u log2(2500) of the largest kernel for the sum of kernels.
     largest = max(matrix.max() for matrix in kernels(np.float64(a), np.float64(b)))
     return 4 * float(np.finfo(dtype).eps) / 2 * (3 * a.shape[1] ** 0.5 + 12) * largest
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("options", [{}, {"degree": 2, "gamma": 0.05, "coef0": 0.5}])
-def test_the_subsets_of_torch_fidelity(rng, dtype, options):
+def test_subsets_of_torch_fidelity(rng, dtype, options):
     a, b = (np.abs(rows).astype(dtype) for rows in two_sets(rng, 200, 130, 64))
-    theirs = torch_fidelity_kid(a, b, **{f"kid_kernel_poly_{key}": value for key, value in options.items()})
-    ours = kid_subsets(a, b, subsets=7, subset_size=50, **options)
-    assert ours[:2] == pytest.approx(theirs, abs=tolerance(a, b, dtype))
-    other = kid_subsets(a, b, subsets=7, subset_size=50, seed=5, **options)
-    assert other[:2] == pytest.approx(
-        torch_fidelity_kid(a, b, rng_seed=5, **{f"kid_kernel_poly_{key}": value for key, value in options.items()}),
-        abs=tolerance(a, b, dtype),
-    )
-    assert other.mean != ours.mean
+    theirs = {f"kid_kernel_poly_{key}": value for key, value in options.items()}
+    means = []
+    for seed in (2020, 5):
+        result = kid_subsets(a, b, subsets=7, subset_size=50, seed=seed, **options)
+        expected = torch_fidelity_kid(a, b, rng_seed=seed, **theirs)
+        assert (result.mean, result.std) == pytest.approx(expected, abs=tolerance(a, b, dtype))
+        means.append(result.mean)
+    assert means[0] != means[1]
+    assert kid_subsets(a, b, subsets=7, subset_size=50, **options).mean == means[0]
 
 
-def test_the_subsets_of_torchmetrics(rng):
+def test_subsets_of_torchmetrics(rng):
     a, b = (np.abs(rows).astype(np.float32) for rows in two_sets(rng, 200, 130, 64))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(11)
@@ -288,14 +291,14 @@ def test_the_subsets_of_torchmetrics(rng):
         ours = kid_subsets(a, b, subsets=7, subset_size=50, seed=None, like="torchmetrics")
         state = torch.get_rng_state()
         again = kid_subsets(a, b, subsets=7, subset_size=50, seed=11, like="torchmetrics")
-        assert torch.equal(torch.get_rng_state(), state)  # a seed of ours leaves torch's generator alone
-    assert ours[:2] == pytest.approx(theirs, abs=tolerance(a, b, np.float32))
+        assert torch.equal(torch.get_rng_state(), state)  # a seed does not change torch's global generator
+    assert (ours.mean, ours.std) == pytest.approx(theirs, abs=tolerance(a, b, np.float32))
     np.testing.assert_array_equal(again.values, ours.values)
 
 
 @pytest.mark.parametrize("n", [200, 30])
-def test_the_subsets_of_clean_fid(rng, n):
-    """Its function is given sets and sizes; a set of fewer rows makes the subsets smaller."""
+def test_subsets_of_clean_fid(rng, n):
+    """With fewer rows than `max_subset_size` its subsets are smaller."""
     a, b = (np.abs(rows) for rows in two_sets(rng, n, 130, 64))
     state = np.random.get_state()  # noqa: NPY002
     try:
@@ -311,7 +314,7 @@ def test_the_subsets_of_clean_fid(rng, n):
 
 
 @pytest.mark.parametrize("peer", ["torch-fidelity", "torchmetrics"])
-def test_the_whole_set_by_the_functions_of_the_tools(rng, peer):
+def test_functions_of_other_tools_on_all_rows(rng, peer):
     a, b = (np.abs(rows) for rows in two_sets(rng, 150, 150, 64))
     if peer == "torchmetrics":
         theirs = float(torchmetrics.image.kid.poly_mmd(torch.from_numpy(a), torch.from_numpy(b)))
@@ -320,7 +323,7 @@ def test_the_whole_set_by_the_functions_of_the_tools(rng, peer):
     assert float(kid(a, b)) == pytest.approx(theirs, abs=tolerance(a, b, np.float64))
 
 
-def test_the_subsets_are_their_own_mean_and_spread(rng):
+def test_mean_and_std_are_over_the_subsets(rng):
     a, b = two_sets(rng, 90, 80, 5)
     result = kid_subsets(a, b, subsets=9, subset_size=80)
     draws = np.random.RandomState(2020)
@@ -328,30 +331,37 @@ def test_the_subsets_are_their_own_mean_and_spread(rng):
     matrices = kernels(a[first[0]], b[first[1]])
     assert result.values[0] == pytest.approx(reference.unbiased_mmd(*matrices), abs=1e-12)
     assert (result.mean, result.std) == (result.values.mean(), result.values.std())
-    with_numpy_alone = "import sys, numpy as np, fidfast, json; a = np.ones((9, 3)); fidfast.kid_subsets(a, a, "
-    with_numpy_alone += "subset_size=5); print(json.dumps('torch' in sys.modules))"
-    done = subprocess.run([sys.executable, "-c", with_numpy_alone], capture_output=True, text=True, check=True, cwd="/")
-    assert json.loads(done.stdout) is False
 
 
-# What comes in and goes out ------------------------------------------------------------------------------------------
+def test_kid_subsets_does_not_import_torch():
+    code = "import sys, numpy as np, fidfast; a = np.ones((9, 3)); fidfast.kid_subsets(a, a, subset_size=5)"
+    subprocess.run([sys.executable, "-c", code + "; assert 'torch' not in sys.modules"], check=True, cwd="/")
 
 
-def test_results_are_numbers_with_names():
+# Arguments and results ----------------------------------------------------------------------------------------------
+
+
+def test_results():
     rows = np.random.default_rng(0).standard_normal((10, 2))
     distance = kid(rows, rows + 1)
     assert float(distance) == distance.value
+    assert tuple(distance) == (distance.value, distance.stderr, distance.num_samples)
+    assert distance.to_dict() == {"value": distance.value, "stderr": distance.stderr, "num_samples": [10, 10]}
+    assert str(distance) == value_with_error(distance.value, distance.stderr)
+    assert str(kid(rows[:3], rows)) == f"{kid(rows[:3], rows).value:.6g}"  # no standard error
     assert repr(distance) == (
         f"KernelDistance(value={distance.value!r}, stderr={distance.stderr!r}, num_samples=(10, 10))"
     )
     of_subsets = kid_subsets(rows, rows + 1, subsets=3, subset_size=5)
     assert float(of_subsets) == of_subsets.mean
     assert repr(of_subsets) == f"SubsetKernelDistance(mean={of_subsets.mean!r}, std={of_subsets.std!r}, subsets=3)"
+    assert str(of_subsets) == f"{of_subsets.mean:.6g}, standard deviation {of_subsets.std:.2g} over 3 subsets"
+    assert of_subsets.to_dict()["values"] == of_subsets.values.tolist()
     assert type(cmmd(rows, rows + 1)) is float
 
 
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float32, np.float64])
-def test_every_type_and_any_strides(rng, dtype):
+def test_dtypes_and_strides(rng, dtype):
     a, b = (rows.astype(dtype) for rows in two_sets(rng, 40, 30, 6))
     wide = kid(a.astype(np.float64), b.astype(np.float64), precision="float64")
     exact = kid(a, b, precision="float64")
@@ -378,7 +388,7 @@ def test_tensors_and_files(rng, tmp_path):
     np.testing.assert_array_equal(subsets.values, kid_subsets(a, b, subset_size=9).values)
 
 
-def test_features_of_different_extractors_warn(rng, tmp_path):
+def test_different_extractors_warn(rng, tmp_path):
     for name in ("inception", "dino"):
         np.savez(tmp_path / f"{name}.npz", features=rng.standard_normal((9, 2)), extractor=name)
     for call in (kid, cmmd, lambda a, b: kid_subsets(a, b, subset_size=5)):

@@ -1,4 +1,4 @@
-"""The splits of the field's tools: their own Inception Scores on the same predictions."""
+"""Inception Scores of other tools on the same predictions."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ import torch
 
 from fidfast import InceptionScore, inception_score
 
-with warnings.catch_warnings():  # what the peers' imports say is not ours to mend
+with warnings.catch_warnings():  # raised by the imports themselves
     warnings.simplefilter("ignore")
     import torch_fidelity.metric_isc
     import torchmetrics.image.inception
@@ -26,7 +26,7 @@ def logits_of(rng, n):
 @pytest.mark.parametrize(
     ("n", "splits", "seed"), [(100, 10, None), (103, 10, 7), (57, 4, 0), (12, 12, None), (9, 1, 3)]
 )
-def test_torch_fidelity_has_the_same_number(rng, n, splits, seed):
+def test_torch_fidelity(rng, n, splits, seed):
     logits = logits_of(rng, n).astype(np.float32)
     options = {} if seed is None else {"rng_seed": seed}
     theirs = torch_fidelity.metric_isc.isc_features_to_metric(torch.from_numpy(logits), splits, **options)
@@ -35,20 +35,21 @@ def test_torch_fidelity_has_the_same_number(rng, n, splits, seed):
     assert ours.std == pytest.approx(theirs["inception_score_std"], abs=CLOSE * ours.mean)
 
 
-def test_without_a_shuffle_torch_fidelity_has_the_number_of_the_paper_and_of_a_stream(rng):
+def test_torch_fidelity_without_shuffle_equals_the_tools_that_do_not_shuffle(rng):
     logits = logits_of(rng, 103)
     theirs = torch_fidelity.metric_isc.isc_features_to_metric(torch.from_numpy(logits), 10, shuffle=False)
     stream = InceptionScore(30, length=103)
     for batch in np.array_split(logits, 6):
         stream.update(batch)
-    for ours in (*(inception_score(logits, like=tool) for tool in ("improved-gan", "stylegan3")), stream.compute()):
+    unshuffled = [inception_score(logits, like=tool) for tool in ("improved-gan", "stylegan3")]
+    for ours in (*unshuffled, stream.compute()):
         assert ours.mean == pytest.approx(theirs["inception_score_mean"], rel=CLOSE)
         assert ours.std == pytest.approx(theirs["inception_score_std"], abs=CLOSE * ours.mean)
 
 
 def torchmetrics_score(logits, splits):
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it keeps all features
+        warnings.simplefilter("ignore")  # it warns that it stores all features
         metric = torchmetrics.image.inception.InceptionScore(torch.nn.Identity(), splits=splits)
         metric.update(logits)
         mean, std = metric.compute()
@@ -57,7 +58,7 @@ def torchmetrics_score(logits, splits):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(("n", "splits"), [(100, 10), (103, 10), (11, 5), (57, 4), (9, 9)])
-def test_torchmetrics_has_the_same_number_under_the_same_seed(rng, dtype, n, splits):
+def test_torchmetrics(rng, dtype, n, splits):
     logits = torch.from_numpy(logits_of(rng, n)).to(dtype)
     torch.manual_seed(5)
     mean, std = torchmetrics_score(logits, splits)
@@ -65,18 +66,18 @@ def test_torchmetrics_has_the_same_number_under_the_same_seed(rng, dtype, n, spl
     drawn = inception_score(logits, splits=splits, like="torchmetrics")
     seeded = inception_score(logits, splits=splits, like="torchmetrics", seed=5)
     assert drawn == seeded
-    # It computes in the type that it is given: sums of n / splits times 30 terms of at most log(30).
+    # It computes in the type of the logits: sums of 30 n / splits terms of at most log(30).
     close = CLOSE if dtype is torch.float64 else 2e-5
     assert seeded.mean == pytest.approx(mean, rel=close)
     assert seeded.std == pytest.approx(std, abs=close * mean)
     assert len(seeded.scores) == len(torch.arange(n).chunk(splits))
 
 
-def test_one_split_of_torchmetrics_has_no_deviation(rng):
+def test_std_of_one_split_of_torchmetrics_is_nan(rng):
     assert np.isnan(inception_score(logits_of(rng, 20), splits=1, like="torchmetrics").std)
 
 
-def test_a_seed_leaves_torchs_own_draws_alone(rng):
+def test_seed_does_not_change_the_global_generator_of_torch(rng):
     torch.manual_seed(1)
     expected = torch.rand(3)
     torch.manual_seed(1)
@@ -84,6 +85,6 @@ def test_a_seed_leaves_torchs_own_draws_alone(rng):
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_torch_is_loaded_for_torchmetrics_only():
-    code = "import sys, numpy as np, fidfast; fidfast.inception_score(np.eye(10), 2); assert 'torch' not in sys.modules"
+def test_torch_is_imported_for_torchmetrics_only():
+    code = "import sys, numpy as np, fidfast; fidfast.inception_score(np.eye(10)); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, cwd="/")

@@ -1,8 +1,8 @@
-"""What `estimate` says of its own error, held against many draws from laws whose distance is known exactly.
+"""Coverage, standard error and bias of `estimate` in simulations with exactly known distances.
 
-Seeds are fixed. Each bound is the range that is asked for, and three standard errors of the Monte Carlo: a law inside
-of the range misses it with a probability of about a thousandth. In small dims and with few rows the interval is too
-short (docs/uncertainty.md), and laws are not inside; hence dim 32.
+Seeds are fixed. Each tolerance is the required range plus three standard errors of the simulation, so that a
+distribution within the range fails with a probability of about 0.001. In small dims and with few rows the interval is
+too short (docs/uncertainty.md); hence dim 32.
 """
 
 import numpy as np
@@ -24,7 +24,7 @@ def gaussian(equal: bool):
 
 
 def scale_mixture(equal: bool):
-    """Kurtosis: each row of a Gaussian times 0.6 or, as often, sqrt(2 - 0.36), so that the covariance stays."""
+    """Rows of a Gaussian, each times 0.6 or sqrt(2 - 0.36) with equal probability, which keeps the covariance."""
     samplers, stats = gaussian(equal)
 
     def scaled(sampler):
@@ -34,7 +34,7 @@ def scale_mixture(equal: bool):
 
 
 def rectified(equal: bool):
-    """max(x, 0) of a Gaussian about 0; moments as in Cho & Saul (2009), section 2."""
+    """max(x, 0) of a centred Gaussian; its moments are those of Cho & Saul (2009), section 2."""
     samplers, stats = gaussian(equal)
     found = []
     for each in stats:
@@ -47,12 +47,12 @@ def rectified(equal: bool):
     return [lambda rng, n, draw=draw: np.maximum(draw(rng, n), 0) for draw in samplers], found
 
 
-LAWS = {"Gaussian": gaussian, "scale mixture": scale_mixture, "rectified": rectified}
+DISTRIBUTIONS = {"Gaussian": gaussian, "scale mixture": scale_mixture, "rectified": rectified}
 
 
-def draws(law, rows_per_dim, *, equal=False, sampled=False, extrapolated=False):
-    """The exact distance, and what is said of DRAWS samples."""
-    samplers, stats = LAWS[law](equal)
+def draws(distribution, rows_per_dim, *, equal=False, sampled=False, extrapolated=False):
+    """The exact distance, the estimates of DRAWS samples, and their extrapolations."""
+    samplers, stats = DISTRIBUTIONS[distribution](equal)
     rng = np.random.default_rng(7)
     n = rows_per_dim * DIM + 1
     found, lines = [], []
@@ -65,26 +65,28 @@ def draws(law, rows_per_dim, *, equal=False, sampled=False, extrapolated=False):
     return fidfast.frechet_distance(*stats), found, np.array(lines)
 
 
+@pytest.mark.grid(keep=2)
 @pytest.mark.parametrize(("sampled", "equal"), [(False, False), (True, True)])
-@pytest.mark.parametrize("law", LAWS)
-def test_the_interval_holds_and_the_error_is_the_spread(law, sampled, equal):
-    exact, found, _ = draws(law, 5, equal=equal, sampled=sampled)
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS)
+def test_coverage_and_standard_error(distribution, sampled, equal):
+    exact, found, _ = draws(distribution, 5, equal=equal, sampled=sampled)
     ends = np.array([each.interval() for each in found])
     coverage = np.mean((ends[:, 0] <= exact) & (exact <= ends[:, 1]))
-    # 92 % or more, less three standard errors of a share of 300 draws, 0.0157 each. All of them may hold.
+    # At least 92 %, minus three standard errors of a share of 300 draws, 0.0157 each.
     assert 0.92 - 0.047 <= coverage <= 1
     unbiased = np.array([each.unbiased for each in found])
     stderr = np.sqrt(np.mean([each.stderr**2 for each in found]))
-    # Within 15 %, and three standard errors of a spread, 1 / sqrt(2 * 300) = 4 % each.
+    # Within 15 %, plus three standard errors of a standard deviation, 1 / sqrt(2 * 300) = 4 % each.
     assert abs(stderr / unbiased.std(ddof=1) - 1) <= 0.15 + 0.12
 
 
-@pytest.mark.parametrize(("law", "rows_per_dim"), [("Gaussian", 2), ("rectified", 2), ("scale mixture", 5)])
-def test_the_bias_is_removed(law, rows_per_dim):
-    exact, found, lines = draws(law, rows_per_dim, extrapolated=True)
+@pytest.mark.grid(keep=1)
+@pytest.mark.parametrize(("distribution", "rows_per_dim"), [("Gaussian", 2), ("rectified", 2), ("scale mixture", 5)])
+def test_the_bias_is_removed(distribution, rows_per_dim):
+    exact, found, lines = draws(distribution, rows_per_dim, extrapolated=True)
     value, unbiased = (np.array([getattr(each, name) for each in found]) for name in ("value", "unbiased"))
     noise = unbiased.std(ddof=1) / np.sqrt(DRAWS)
     assert abs(unbiased.mean() - exact) <= 0.2 * (value.mean() - exact) + 3 * noise
-    # No further from the truth than the extrapolation, and with less spread.
+    # At least as close to the exact distance as the extrapolation, with a smaller standard deviation.
     assert abs(unbiased.mean() - exact) <= abs(lines.mean() - exact) + 3 * lines.std(ddof=1) / np.sqrt(DRAWS)
     assert unbiased.std(ddof=1) < lines.std(ddof=1)

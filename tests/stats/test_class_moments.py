@@ -1,4 +1,4 @@
-"""Laws of moments class by class, the distances between them, and what is rejected."""
+"""`ClassMoments`: splits and merges, labels, rejected input, storage, threads."""
 
 import copy
 import doctest
@@ -41,7 +41,7 @@ def require_close(moments, expected):
 
 
 def one_by_one(features, labels):
-    """What everyone writes: a pass for each class."""
+    """Moments of each class from its own pass over the rows."""
     result = {}
     for label in sorted(set(labels)):
         result[label] = fidfast.Moments(features.shape[1])
@@ -51,7 +51,7 @@ def one_by_one(features, labels):
 
 @st.composite
 def streams(draw):
-    """Labelled rows, classes of one row to many times dim, on both sides of the slices; and a way to cut them up."""
+    """Rows with labels, in classes of one row to many times dim, and positions at which to split them."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     n = draw(st.sampled_from([3, 40, 1023, 1025, 2500]))
     dim = draw(st.sampled_from([1, 5, 30]))
@@ -67,22 +67,22 @@ def streams(draw):
 
 
 @given(streams())
-def test_any_split_merged_in_any_order_gives_each_class_the_moments_of_its_rows(stream):
+def test_moments_do_not_depend_on_splits_or_on_the_order_of_merges(stream):
     features, labels, cuts, rng = stream
     expected = one_by_one(features, labels.tolist())
     batches = list(zip(np.split(features, cuts), np.split(labels, cuts), strict=True))
     require_close(moments_of((features, labels)), expected)
     require_close(moments_of(*batches), expected)
     parts = [moments_of(batches[i], dim=features.shape[1]) for i in rng.permutation(len(batches))]
-    whole = ClassMoments(features.shape[1])
+    total = ClassMoments(features.shape[1])
     for part in parts:
-        whole += part
-    require_close(whole, expected)
-    assert whole.num_samples == len(features)
+        total += part
+    require_close(total, expected)
+    assert total.num_samples == len(features)
 
 
 @given(streams())
-def test_the_total_is_the_moments_of_all_rows(stream):
+def test_total_has_the_rows_of_all_classes(stream):
     features, labels, cuts, _ = stream
     moments = moments_of(*zip(np.split(features, cuts), np.split(labels, cuts), strict=True))
     total, expected = moments.total(), fidfast.Moments(features.shape[1])
@@ -132,7 +132,7 @@ def test_labels_may_be_any_strings(rng):
 
 
 @pytest.mark.parametrize("label", [7, np.uint8(7), torch.tensor(7), "seven"])
-def test_one_label_is_that_of_all_rows(rng, label):
+def test_one_label_for_all_rows(rng, label):
     features = rng.standard_normal((9, 2))
     moments = moments_of((features, label))
     assert moments == moments_of((features, [label] * 9))
@@ -140,7 +140,7 @@ def test_one_label_is_that_of_all_rows(rng, label):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-def test_tensors_are_read_as_arrays_are(rng, dtype):
+def test_tensors_give_the_same_moments_as_arrays(rng, dtype):
     tensor = torch.from_numpy(rng.standard_normal((50, 8))).to(dtype)
     labels = rng.integers(0, 5, 50)
     rows = tensor.double().numpy()
@@ -153,28 +153,28 @@ def test_tensors_are_read_as_arrays_are(rng, dtype):
 
 
 class AsArray:
-    """Like a data frame: no DLPack, and other indexing than an array's."""
+    """Like a data frame: `__array__`, but neither DLPack nor the indexing of arrays."""
 
     def __init__(self, array):
-        self.array, self.asked = array, 0
+        self.array, self.calls = array, 0
 
     def __array__(self, dtype=None, copy=None):
-        self.asked += 1
+        self.calls += 1
         return self.array
 
 
-def test_data_frames_are_read_once(rng):
+def test_data_frames_are_converted_once(rng):
     features, labels = rng.standard_normal((3000, 3)), rng.integers(0, 5, 3000)
     frame = AsArray(features)
     assert moments_of((frame, labels), dim=3) == moments_of((features, labels))
-    assert frame.asked == 1
+    assert frame.calls == 1
 
 
-# What is rejected ---------------------------------------------------------------------------------------------------
+# Rejected input -----------------------------------------------------------------------------------------------------
 
 
-def poisoned():
-    """The only bad row is of the last class."""
+def with_infinity():
+    """Row 4, the only one of the last class, is infinite."""
     features = np.ones((6, 3))
     features[4, 1] = np.inf
     return features
@@ -183,7 +183,7 @@ def poisoned():
 @pytest.mark.parametrize(
     ("features", "labels", "error", "message"),
     [
-        (poisoned(), [0, 0, 1, 1, 8, 1], ValueError, "features hold NaN or infinity; the first such row is 4"),
+        (with_infinity(), [0, 0, 1, 1, 8, 1], ValueError, "features hold NaN or infinity; the first such row is 4"),
         (np.ones((6, 2)), LABELS, ValueError, "features have 2 columns, but ClassMoments was created with dim=3"),
         (np.ones((6, 3), dtype=int), LABELS, TypeError, "features must be float16, bfloat16, float32 or float64, got"),
         ([[1.0] * 3] * 6, LABELS, TypeError, "features must be an array or tensor (n, dim), got list"),
@@ -201,7 +201,7 @@ def poisoned():
         (np.ones((2, 3)), ["cat", "dog"], TypeError, "labels must be all integers or all strings, got 'cat' after 0"),
     ],
 )
-def test_a_rejected_batch_leaves_all_moments_as_they_were(features, labels, error, message):
+def test_rejected_batches_change_nothing(features, labels, error, message):
     moments = moments_of((np.ones((4, 3)), [0, 0, 1, 9]))
     before = copy.copy(moments)
     with pytest.raises(error, match=f"^{re.escape(message)}"):
@@ -210,7 +210,7 @@ def test_a_rejected_batch_leaves_all_moments_as_they_were(features, labels, erro
 
 
 @pytest.mark.parametrize("label", [10, -1, "cat"])
-def test_labels_lie_below_the_number_of_classes(label):
+def test_labels_must_be_below_num_classes(label):
     moments = moments_of((np.ones((4, 3)), [0, 0, 1, 9]), num_classes=10)
     before = copy.copy(moments)
     message = f"^labels must be integers from 0 to num_classes - 1 = 9, got {label!r}$"
@@ -220,7 +220,7 @@ def test_labels_lie_below_the_number_of_classes(label):
 
 
 @pytest.mark.parametrize("labels", [[], np.empty(0, dtype=int), 3, "cat"])
-def test_a_batch_without_rows_changes_nothing(labels):
+def test_batch_without_rows_changes_nothing(labels):
     moments = moments_of((np.empty((0, 3)), labels))
     assert moments == ClassMoments(3)
     assert moments.num_samples == 0
@@ -237,13 +237,13 @@ def test_constructor_and_statistics(rng):
     assert moments.stats(0).extractor == moments.total().extractor == "tower"
     assert moments.stats(0, ddof=0).ddof == 0
     assert moments[5].precision == moments.total().precision == "float64"
-    with pytest.raises(KeyError, match="no rows of class 7 were seen"):
+    with pytest.raises(KeyError, match="class 7 has no rows"):
         moments.stats(7)
     with pytest.raises(ValueError, match=r"^class 5: a covariance needs at least 2 samples, got 1$"):
         moments.stats(5)
 
 
-def test_moments_that_do_not_fit_together_do_not_merge(rng):
+def test_merge_rejects_moments_that_do_not_fit(rng):
     moments = moments_of((np.ones((2, 3)), [0, 1]), extractor="one")
     before = copy.copy(moments)
     for other, error, message in (
@@ -261,14 +261,14 @@ def test_moments_that_do_not_fit_together_do_not_merge(rng):
         moments += 1
 
 
-def test_a_name_known_to_one_side_is_that_of_all_classes(rng):
+def test_merge_adopts_the_extractor_for_all_classes(rng):
     moments = moments_of((np.ones((2, 3)), [0, 1]))
     moments.merge(moments_of((np.ones((2, 3)), [1, 2]), extractor="tower"))
     assert moments.extractor == "tower"
     assert [moments[label].extractor for label in moments] == ["tower"] * 3
 
 
-def test_merging_itself_doubles_every_class(rng):
+def test_merge_with_itself_doubles_every_class(rng):
     moments = moments_of((rng.standard_normal((50, 3)), rng.integers(0, 3, 50)))
     before = {label: moments[label].num_samples for label in moments}
     moments.merge(moments)
@@ -280,7 +280,7 @@ def test_merging_itself_doubles_every_class(rng):
 
 @pytest.mark.parametrize("n", [0, 20, 3000])
 @pytest.mark.parametrize("names", [None, np.array(["cat", "dog", "bird"])])
-def test_copies_pickles_and_checkpoints_go_on_with_the_same_digits(rng, tmp_path, n, names):
+def test_copies_pickles_and_checkpoints_continue_identically(rng, tmp_path, n, names):
     features, labels = rng.standard_normal((n + 500, 24)), rng.integers(0, 3, n + 500)
     if names is not None:
         labels = names[labels]
@@ -299,9 +299,9 @@ def test_copies_pickles_and_checkpoints_go_on_with_the_same_digits(rng, tmp_path
     for name, other in copies.items():
         assert other == untouched, name
         assert (other.num_classes, other.precision, other.extractor) == (num_classes, "float64", "tower")
-        seen = 0 if n == 0 else 3
+        num_seen = 0 if n == 0 else 3
         assert repr(other) == (
-            f"ClassMoments(dim=24, classes={seen}, num_samples={n}, precision='float64', extractor='tower')"
+            f"ClassMoments(dim=24, classes={num_seen}, num_samples={n}, precision='float64', extractor='tower')"
         )
         other.update(features[n:], labels[n:])
         assert other == original, name
@@ -309,7 +309,7 @@ def test_copies_pickles_and_checkpoints_go_on_with_the_same_digits(rng, tmp_path
     assert original == ClassMoments(24, **options)
 
 
-def test_equality_is_of_rows_labels_and_options(rng):
+def test_equality(rng):
     rows = rng.standard_normal((4, 3))
     base = moments_of((rows, [0, 0, 1, 1]))
     assert base == moments_of((rows, [0, 0, 1, 1]))
@@ -322,16 +322,16 @@ def test_equality_is_of_rows_labels_and_options(rng):
         hash(base)
 
 
-def test_a_file_holds_arrays_only_and_a_damaged_one_is_named(rng, tmp_path):
+def test_damaged_checkpoints_are_rejected(rng, tmp_path):
     path = tmp_path / "a.npz"
     moments_of((rng.standard_normal((30, 3)), rng.integers(0, 2, 30))).save(path)
     with np.load(path, allow_pickle=False) as archive:
         entries = {key: archive[key] for key in archive}
     for damage, message in (
-        ({"labels": None}, "a.npz: the state of ClassMoments is damaged: 'labels'"),
-        ({"1/wide_rows": None}, "a.npz: the state of Moments lacks 'wide_rows'"),
-        ({"labels": np.arange(3)}, "a.npz: the state of ClassMoments is damaged: '2'"),
-        ({"dim": np.array(4)}, "a.npz: the state of ClassMoments has dim 4, but that of class 0 3"),
+        ({"labels": None}, "a.npz: the state of ClassMoments has no 'labels'"),
+        ({"1/0/wide_rows": None}, "a.npz: the state of Moments has no 'wide_rows'"),
+        ({"labels": np.arange(3)}, "a.npz: the state of ClassMoments has no '2'"),
+        ({"dim": np.array(4)}, "a.npz: the state of ClassMoments has dim 4, but class 0 has dim 3"),
     ):
         kept = {key: value for key, value in {**entries, **damage}.items() if value is not None}
         np.savez(path, **kept)
@@ -342,13 +342,13 @@ def test_a_file_holds_arrays_only_and_a_damaged_one_is_named(rng, tmp_path):
         ClassMoments.load(path)
 
 
-def test_the_command_line_says_what_the_file_is(tmp_path, capsys):
+def test_info_command(tmp_path, capsys):
     ClassMoments(3).save(tmp_path / "a.npz")
     main(["info", str(tmp_path / "a.npz")])
     assert re.search(r"^holds +a checkpoint of ClassMoments$", capsys.readouterr().out, re.MULTILINE)
 
 
-def test_threads_on_one_object_lose_no_row(rng):
+def test_updates_from_several_threads(rng):
     features, labels = rng.standard_normal((8000, 8)), rng.integers(0, 50, 8000)
     batches = list(zip(np.array_split(features, 160), np.array_split(labels, 160), strict=True))
     moments = ClassMoments(8)

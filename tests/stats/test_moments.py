@@ -1,4 +1,4 @@
-"""Laws of the moments: what a stream's mean and covariance may depend on, and what not."""
+"""`Moments` of a stream: accuracy, merging, storage, threads."""
 
 import copy
 import pickle
@@ -28,14 +28,14 @@ def moments_of(*batches, dim=None, **options):
 
 
 def relative_error(sigma, expected):
-    """Largest error of an entry, relative to the deviations of its two units."""
+    """Largest error of an entry, relative to the standard deviations of its two units."""
     deviation = np.sqrt(np.diag(expected))
     return np.max(np.abs(sigma - expected) / np.outer(deviation, deviation))
 
 
 @st.composite
 def split_streams(draw):
-    """Rows on both sides of a block of 1,024 and of dim, and a way to cut them up."""
+    """Fewer and more rows than dim and than a block of 1,024, and positions at which to split them."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     n = draw(st.sampled_from([2, 5, 40, 700, 1023, 1024, 1025, 2500, 4100]))
     dim = draw(st.sampled_from([1, 3, 40, 64]))
@@ -46,48 +46,48 @@ def split_streams(draw):
 
 
 @given(split_streams())
-def test_any_split_in_any_order_merged_in_any_tree_gives_the_same_moments(stream):
+def test_moments_do_not_depend_on_splits_or_on_the_order_of_merges(stream):
     rows, batches, rng = stream
-    whole = moments_of(rows).stats()
+    complete = moments_of(rows).stats()
     parts = [moments_of(batches[i], dim=rows.shape[1]) for i in rng.permutation(len(batches))]
     while len(parts) > 1:
         i, j = rng.choice(len(parts), 2, replace=False)
         parts[i].merge(parts[j])
         del parts[j]
     streamed = moments_of(*batches, dim=rows.shape[1]).stats()
-    # n products of relative error eps each, summed in blocks of 1,024: some sqrt(1024) eps = 1e-14.
+    # n products with a relative error of eps each, summed in blocks of 1,024: about sqrt(1024) eps = 1e-14.
     for other in (parts[0].stats(), streamed):
         assert other.num_samples == len(rows)
-        assert relative_error(other.sigma, whole.sigma) < 1e-12
-        np.testing.assert_allclose(other.mu, whole.mu, rtol=1e-12, atol=1e-12 * np.abs(rows).max())
+        assert relative_error(other.sigma, complete.sigma) < 1e-12
+        np.testing.assert_allclose(other.mu, complete.mu, rtol=1e-12, atol=1e-12 * np.abs(rows).max())
 
 
 @given(split_streams())
-def test_moments_are_those_of_the_textbook(stream):
+def test_moments_equal_two_pass_formulas(stream):
     rows, _, _ = stream
     stats = moments_of(rows).stats()
     mu, sigma = reference.moments(rows)
     np.testing.assert_allclose(stats.mu, mu, rtol=1e-12, atol=1e-13 * np.abs(rows).max())
-    # Rows with an offset carry rounding of eps |offset| each, which is 2e-13 of the unit spread here.
+    # An offset rounds each row by eps |offset|, which is 2e-13 of the standard deviations here.
     assert relative_error(stats.sigma, sigma) < 1e-12
 
 
 @pytest.mark.parametrize("dim", [16, 512])
 @pytest.mark.parametrize("n", [50, 3000])
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-def test_an_offset_of_a_million_costs_no_digits(rng, dim, n, dtype):
+def test_large_offset_keeps_accuracy(rng, dim, n, dtype):
     rows = (rng.standard_normal((n, dim)) + 1e6).astype(dtype)
     _, sigma = reference.moments(rows[:, :16])
-    # The rows are exact in float64 less a mean of twice the digits, so only the products round: eps sqrt(n) each.
+    # The mean has twice the digits of float64, so centring is exact and only the products round: eps sqrt(n).
     assert relative_error(moments_of(rows, precision="float64").stats().sigma[:16, :16], sigma) < 1e-12
-    # In float32 the differences from the block's mean are exact too (Sterbenz); sums of 1,024 products in sequence
-    # round by 6e-8 sqrt(1024) = 2e-6 at most.
+    # In float32 the differences from the block's mean are exact too (Sterbenz); a sum of 1,024 products is rounded by
+    # at most 6e-8 sqrt(1024) = 2e-6.
     default = 2e-6 if dtype is np.float32 and dim >= 512 else 1e-12
     assert relative_error(moments_of(rows).stats().sigma[:16, :16], sigma) < default
 
 
 @pytest.mark.parametrize("order", ["sorted", "reversed"])
-def test_a_drifting_stream_keeps_its_digits(rng, order):
+def test_sorted_rows_keep_accuracy(rng, order):
     rows = np.sort(rng.standard_normal((5000, 8)) * 1e3, axis=0)[:: 1 if order == "sorted" else -1]
     _, sigma = reference.moments(rows)
     assert relative_error(moments_of(*np.array_split(rows, 77)).stats().sigma, sigma) < 1e-12
@@ -95,7 +95,7 @@ def test_a_drifting_stream_keeps_its_digits(rng, order):
 
 @pytest.mark.parametrize("value", [0.0, 0.1, 1e6 + 0.1, -3e-5])
 @pytest.mark.parametrize("dtype", [*NARROW, np.float64])
-def test_a_dead_unit_has_exactly_zero_variance(rng, value, dtype):
+def test_constant_unit_has_exactly_zero_variance(rng, value, dtype):
     rows = rng.standard_normal((3000, 4)).astype(dtype)
     rows[:, 2] = min(value, float(ml_dtypes.finfo(dtype).max))
     for batches in ([rows], np.array_split(rows, 13)):
@@ -115,12 +115,12 @@ def test_unmerge_undoes_merge(stream, precision):
     if rest.num_samples < 2:
         return
     kept, expected = both.stats(), rest.stats()
-    # What is left carries the rounding of the whole, eps times the larger scatter.
+    # The remainder has the rounding of the larger scatter.
     scale = np.outer(*[np.sqrt(np.diag((rest + part).stats(ddof=0).sigma) * len(rows) / rest.num_samples)] * 2)
     assert np.all(np.abs(kept.sigma - expected.sigma) <= 1e-11 * scale)
 
 
-def test_a_window_over_few_rows_slides_without_rounding(rng):
+def test_sliding_window_of_few_rows_is_exact(rng):
     rows = rng.standard_normal((60, 32)).astype(np.float32)
     window = moments_of(rows[:20])
     for first in range(0, 40, 10):
@@ -129,7 +129,7 @@ def test_a_window_over_few_rows_slides_without_rounding(rng):
     assert window == moments_of(rows[40:])
 
 
-def test_unmerge_refuses_what_was_never_merged(rng):
+def test_unmerge_rejects_rows_that_were_not_merged(rng):
     rows = rng.standard_normal((50, 3))
     moments = moments_of(rows)
     before = copy.copy(moments)
@@ -140,7 +140,7 @@ def test_unmerge_refuses_what_was_never_merged(rng):
     assert moments == before
 
 
-def test_merging_and_unmerging_itself(rng):
+def test_merge_and_unmerge_with_itself(rng):
     rows = rng.standard_normal((500, 3))
     moments = moments_of(rows)
     moments.merge(moments)
@@ -150,9 +150,10 @@ def test_merging_and_unmerging_itself(rng):
     assert moments == fidfast.Moments(3)
 
 
+@pytest.mark.grid(keep=9)
 @pytest.mark.parametrize("dtype", NARROW)
 @pytest.mark.parametrize(("dim", "n"), [(8, 6), (8, 3000), (64, 40), (64, 4000), (512, 400), (512, 4000), (600, 700)])
-def test_narrow_rows_are_their_values_in_float64(rng, dtype, dim, n):
+def test_narrow_rows_give_the_distance_of_their_float64_values(rng, dtype, dim, n):
     mixing = rng.standard_normal((dim, dim)) * 10.0 ** -rng.uniform(0, 2, dim)
     a = np.maximum(rng.standard_normal((n, dim)) @ mixing, 0).astype(dtype)
     b = np.maximum(rng.standard_normal((n, dim)) @ mixing + 0.1, 0).astype(dtype)
@@ -162,23 +163,35 @@ def test_narrow_rows_are_their_values_in_float64(rng, dtype, dim, n):
 
 
 @pytest.mark.parametrize("scale", [1e-38, 1e-25, 1e-16, 1e18, 1e30])
-def test_numbers_whose_squares_leave_float32_keep_their_digits(rng, scale):
-    """One unit is enough to lose, and blocks of moderate numbers may come before and after."""
+def test_values_whose_squares_overflow_or_underflow_float32(rng, scale):
+    """A single such unit would lose accuracy; blocks before and after have moderate values."""
     rows = rng.standard_normal((4000, 512)).astype(np.float32)
     rows[1100:2300, 3] *= np.float32(scale)
     rows[:, 5] *= np.float32(scale)
     _, sigma = reference.moments(rows[:, :8])
-    # As above: sums of 1,024 float32 products, 2e-6 at most; digits that float32 lacks both sides lack.
+    # As above: a sum of 1,024 float32 products is rounded by at most 2e-6; the rows are float32 on both sides.
     assert relative_error(moments_of(rows).stats().sigma[:8, :8], sigma) < 2e-6
 
 
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
-def test_every_bit_pattern_is_widened_exactly(dtype):
+def test_every_float16_and_bfloat16_value_converts_exactly(dtype):
     patterns = np.arange(2**16, dtype=np.uint16).view(dtype)
-    with np.errstate(invalid="ignore"):  # NaN patterns
+    with np.errstate(invalid="ignore"):  # NaN
         values = patterns[np.isfinite(patterns.astype(np.float64))]
     kept = moments_of(values.reshape(1, -1)).state()["0/narrow_rows"]
     np.testing.assert_array_equal(kept.ravel().view(np.uint32), values.astype(np.float32).view(np.uint32))
+
+
+def test_from_features(rng):
+    rows = rng.standard_normal((300, 4))
+    for features in (rows, torch.from_numpy(rows)):
+        moments = fidfast.Moments.from_features(features, precision="float64", extractor="net")
+        assert moments == moments_of(rows, precision="float64", extractor="net")
+    assert fidfast.Moments.from_features(rows[:0]) == fidfast.Moments(4)
+    with pytest.raises(ValueError, match=r"^features must be 2-D \(n, dim\), got shape \(4,\)$"):
+        fidfast.Moments.from_features(rows[0])
+    with pytest.raises(TypeError, match=r"^features must be an array or tensor \(n, dim\), got list$"):
+        fidfast.Moments.from_features(rows.tolist())
 
 
 @pytest.mark.parametrize("ddof", [0, 1, 3])
@@ -190,7 +203,7 @@ def test_ddof(rng, ddof, n):
     assert stats.ddof == ddof
 
 
-def test_reading_changes_nothing(rng):
+def test_stats_does_not_change_the_moments(rng):
     moments = moments_of(rng.standard_normal((1500, 20)))
     before = copy.deepcopy(moments)
     first, second = moments.stats(), moments.stats()
@@ -200,7 +213,7 @@ def test_reading_changes_nothing(rng):
 
 @pytest.mark.parametrize("n", [0, 10, 500, 5000])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_copies_pickles_and_checkpoints_go_on_with_the_same_digits(rng, tmp_path, n, dtype):
+def test_copies_pickles_and_checkpoints_continue_identically(rng, tmp_path, n, dtype):
     rows = rng.standard_normal((n + 2000, 24)).astype(dtype)
     original = moments_of(rows[:n], extractor="tower", precision="float64")
     original.save(tmp_path / "run")
@@ -221,7 +234,7 @@ def test_copies_pickles_and_checkpoints_go_on_with_the_same_digits(rng, tmp_path
         assert other.stats() == original.stats()
 
 
-def test_equality_is_of_rows_dim_precision_and_extractor(rng):
+def test_equality(rng):
     rows = rng.standard_normal((5, 3))
     base = moments_of(rows)
     assert base == moments_of(rows)
@@ -234,7 +247,7 @@ def test_equality_is_of_rows_dim_precision_and_extractor(rng):
         hash(base)
 
 
-def test_sums_of_moments(rng):
+def test_addition(rng):
     rows = rng.standard_normal((300, 4))
     a, b = moments_of(rows[:100]), moments_of(rows[100:])
     total = a + b
@@ -247,24 +260,24 @@ def test_sums_of_moments(rng):
         a += 1
 
 
-def test_extractors_do_not_mix(rng):
+def test_merge_rejects_different_extractors(rng):
     rows = rng.standard_normal((5, 3))
     named = moments_of(rows, extractor="one")
-    nameless = moments_of(rows)
-    nameless.merge(named)
-    assert nameless.extractor == "one"
+    unnamed = moments_of(rows)
+    unnamed.merge(named)
+    assert unnamed.extractor == "one"
     with pytest.raises(ValueError, match="extractors 'one' and 'two'"):
         named.merge(moments_of(rows, extractor="two"))
     assert named.num_samples == 5
 
 
-def test_reset_forgets_everything(rng):
+def test_reset_removes_all_rows(rng):
     moments = moments_of(rng.standard_normal((3000, 3)))
     moments.reset()
     assert moments == fidfast.Moments(3)
 
 
-def test_a_stream_may_change_its_type(rng):
+def test_stream_of_several_dtypes(rng):
     rows = rng.standard_normal((3000, 16))
     mixed = moments_of(rows[:1000].astype(np.float32), rows[1000:1500], rows[1500:].astype(np.float16))
     same = np.concatenate(
@@ -274,14 +287,14 @@ def test_a_stream_may_change_its_type(rng):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-def test_tensors_are_read_as_arrays_are(rng, dtype):
+def test_tensors_give_the_same_moments_as_arrays(rng, dtype):
     tensor = torch.from_numpy(rng.standard_normal((200, 8))).to(dtype)
     expected = moments_of(tensor.double().numpy()).stats()
     for same in (tensor, tensor.t().contiguous().t(), tensor.clone().requires_grad_()):
         np.testing.assert_allclose(moments_of(same).stats().sigma, expected.sigma, rtol=0, atol=1e-13)
 
 
-def test_threads_on_one_object_lose_no_row(rng):
+def test_updates_from_several_threads(rng):
     batches = np.array_split(rng.standard_normal((40_000, 32)), 400)
     moments = fidfast.Moments(32)
     other = moments_of(batches[0])
@@ -289,7 +302,7 @@ def test_threads_on_one_object_lose_no_row(rng):
     def work(mine):
         for batch in mine:
             moments.update(batch)
-            moments.num_samples  # noqa: B018  # a reader among the writers
+            moments.num_samples  # noqa: B018  # a read during updates
         moments.merge(other)
         moments.unmerge(other)
 
@@ -300,7 +313,7 @@ def test_threads_on_one_object_lose_no_row(rng):
         thread.join()
     expected = moments_of(*batches).stats()
     assert moments.num_samples == 40_000
-    # Merging and taking out again leaves rounding of the whole's size.
+    # Merging and unmerging leaves rounding of the size of the total.
     assert relative_error(moments.stats().sigma, expected.sigma) < 1e-11
 
 
@@ -321,8 +334,8 @@ def test_merging_two_objects_into_each_other_does_not_deadlock(rng):
         assert not thread.is_alive()
 
 
-def longest_silence(update):
-    """Longest time, as a share of the update's, in which this thread could not run beside it."""
+def longest_pause(update):
+    """Longest time in which this thread could not run during the update, as a share of the update's duration."""
     span = []
 
     def work():
@@ -339,13 +352,13 @@ def longest_silence(update):
     return longest / span[0]
 
 
-def test_the_gil_is_released_while_moments_work(rng):
+def test_update_releases_the_gil(rng):
     rows = rng.standard_normal((20_000, 512))
     moments = moments_of(rows[:10])
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-4)
     try:
-        # An update that held the GIL would silence this thread for all of its time; a busy machine may for some.
-        assert min(longest_silence(lambda: moments.update(rows)) for _ in range(5)) < 0.5
+        # With the GIL held, this thread would pause for the complete update; on a busy machine it may pause for a part.
+        assert min(longest_pause(lambda: moments.update(rows)) for _ in range(5)) < 0.5
     finally:
         sys.setswitchinterval(interval)

@@ -1,4 +1,4 @@
-"""Moments in blocks: the same moments, and what an error bar can be made of."""
+"""`Moments` with several blocks: the same moments, and error bars from the blocks."""
 
 import copy
 import math
@@ -11,10 +11,10 @@ import fidfast
 from fidfast import GaussianStats, Moments
 from fidfast._files import Progress, State, write_state
 
-KNOWN = GaussianStats(np.zeros(4), np.eye(4))
+REFERENCE = GaussianStats(np.zeros(4), np.eye(4))
 
 
-def of(rows, blocks=20, batches=(), **options):
+def moments_of(rows, blocks=20, batches=(), **options):
     moments = Moments(rows.shape[1], blocks=blocks, **options)
     for batch in np.split(rows, batches):
         moments.update(batch)
@@ -26,7 +26,7 @@ def counts(moments):
 
 
 def assert_close(a, b):
-    """Rows of float64 give the same within 1e-12, however they are split."""
+    """Equal within 1e-12, which float64 rows give for any split."""
     np.testing.assert_allclose(a.stats().mu, b.stats().mu, rtol=0, atol=1e-12)
     np.testing.assert_allclose(a.stats().sigma, b.stats().sigma, rtol=0, atol=1e-12 * np.abs(b.stats().sigma).max())
 
@@ -36,31 +36,31 @@ def assert_close(a, b):
 
 @pytest.mark.parametrize("blocks", [2, 7, 20])
 @pytest.mark.parametrize("batch", [1, 3, 20, 33, 500])
-def test_rows_are_dealt_out_evenly_and_together_are_the_whole(rng, blocks, batch):
+def test_rows_are_distributed_evenly(rng, blocks, batch):
     rows = rng.standard_normal((500, 4)) + 3
-    moments = of(rows, blocks, range(batch, 500, batch))
+    moments = moments_of(rows, blocks, range(batch, 500, batch))
     assert moments.num_samples == sum(counts(moments)) == 500
     assert max(counts(moments)) - min(counts(moments)) <= 1
-    assert_close(moments, of(rows, 1))
+    assert_close(moments, moments_of(rows, 1))
     assert len(moments.blocks) == blocks
 
 
-def test_batches_of_random_size_are_dealt_out_evenly_too(rng):
+def test_batches_of_random_size_are_distributed_evenly(rng):
     moments = Moments(4, blocks=20)
     for n in rng.integers(0, 60, 50):
         moments.update(rng.standard_normal((n, 4)))
         assert max(counts(moments)) - min(counts(moments)) <= 1
 
 
-def test_every_row_is_in_one_block(rng):
-    moments = of(np.arange(100.0)[:, None], 10, [7, 9, 50])
+def test_each_row_is_in_exactly_one_block(rng):
+    moments = moments_of(np.arange(100.0)[:, None], 10, [7, 9, 50])
     sums = [block.num_samples * float(block.stats().mu[0]) for block in moments.blocks]
     assert sum(sums) == pytest.approx(np.arange(100).sum(), rel=1e-14)
     assert all(isinstance(block, Moments) and len(block.blocks) == 1 for block in moments.blocks)
 
 
 def test_a_rejected_batch_changes_no_block(rng):
-    moments = of(rng.standard_normal((50, 4)), 5)
+    moments = moments_of(rng.standard_normal((50, 4)), 5)
     before = copy.copy(moments)
     bad = rng.standard_normal((30, 4))
     bad[29, 2] = np.nan
@@ -73,38 +73,37 @@ def test_a_rejected_batch_changes_no_block(rng):
     assert moments == before
 
 
-def test_merge_and_unmerge_go_block_by_block(rng):
+def test_merge_and_unmerge_work_block_by_block(rng):
     rows, more = rng.standard_normal((200, 4)), rng.standard_normal((150, 4))
-    moments, other = of(rows), of(more)
+    moments, other = moments_of(rows), moments_of(more)
     total = moments + other
     assert counts(total) == [a + b for a, b in zip(counts(moments), counts(other), strict=True)]
-    assert_close(total, of(np.concatenate([rows, more]), 1))
+    assert_close(total, moments_of(np.concatenate([rows, more]), 1))
     total.unmerge(other)
     assert counts(total) == counts(moments)
     assert_close(total, moments)
-    single = of(rows, 1)
-    single += other  # one block takes all
-    assert_close(single, of(np.concatenate([rows, more]), 1))
+    single = moments_of(rows, 1)
+    single += other  # adds the rows of all blocks
+    assert_close(single, moments_of(np.concatenate([rows, more]), 1))
     single.unmerge(other)
-    assert_close(single, of(rows, 1))
+    assert_close(single, moments_of(rows, 1))
 
 
-def test_an_unmerge_that_fails_in_one_block_changes_none(rng):
-    moments = of(rng.standard_normal((40, 4)), 2)
+def test_unmerge_that_fails_in_one_block_changes_no_block(rng):
+    moments = moments_of(rng.standard_normal((40, 4)), 2)
     before = copy.copy(moments)
-    other = Moments.from_blocks([moments.blocks[0], of(rng.standard_normal((60, 4)), 1)])
+    other = Moments.from_blocks([moments.blocks[0], moments_of(rng.standard_normal((60, 4)), 1)])
     with pytest.raises(ValueError, match="60"):
         moments.unmerge(other)
     assert moments == before
 
 
-def test_blocks_that_do_not_fit_are_refused(rng):
+def test_invalid_numbers_of_blocks(rng):
     rows = rng.standard_normal((100, 4))
-    for verb in ("merge", "unmerge"):
-        with pytest.raises(ValueError, match=f"cannot {verb} moments of 10 blocks and moments of 20 blocks"):
-            getattr(of(rows), verb)(of(rows, 10))
-        with pytest.raises(ValueError, match=f"cannot {verb} moments of 1 blocks and moments of 20 blocks"):
-            getattr(of(rows), verb)(of(rows, 1))
+    for operation in ("merge", "unmerge"):
+        for blocks in (1, 10):
+            with pytest.raises(ValueError, match=f"^cannot {operation} moments of blocks={blocks} and blocks=20$"):
+                getattr(moments_of(rows), operation)(moments_of(rows, blocks))
     for blocks in (0, -1):
         with pytest.raises(ValueError, match=f"blocks must be at least 1, got {blocks}"):
             Moments(4, blocks=blocks)
@@ -112,101 +111,153 @@ def test_blocks_that_do_not_fit_are_refused(rng):
         Moments(4, blocks=2.5)
 
 
-def test_saved_pickled_and_copied_they_are_the_same(rng, tmp_path):
-    moments = of(rng.standard_normal((300, 4)), 7, extractor="net")
+def test_copies_pickles_and_checkpoints_are_equal(rng, tmp_path):
+    moments = moments_of(rng.standard_normal((300, 4)), 7, extractor="net")
     moments.save(tmp_path / "moments.npz")
-    for twin in (
+    for other in (
         Moments.load(tmp_path / "moments.npz"),
         pickle.loads(pickle.dumps(moments)),
         copy.copy(moments),
         copy.deepcopy(moments),
     ):
-        assert twin == moments
-        assert (len(twin.blocks), twin.extractor, counts(twin)) == (7, "net", counts(moments))
-        twin.update(np.zeros((1, 4)))
-        assert twin != moments
-    assert moments != of(rng.standard_normal((300, 4)), 6, extractor="net")
+        assert other == moments
+        assert (len(other.blocks), other.extractor, counts(other)) == (7, "net", counts(moments))
+        other.update(np.zeros((1, 4)))
+        assert other != moments
+    assert moments != moments_of(rng.standard_normal((300, 4)), 6, extractor="net")
     assert repr(moments) == "Moments(dim=4, num_samples=300, precision='float32', extractor='net', blocks=7)"
 
 
-def test_reset_forgets_all_blocks(rng):
-    moments = of(rng.standard_normal((300, 4)), 7)
+def test_reset_removes_the_rows_of_all_blocks(rng):
+    moments = moments_of(rng.standard_normal((300, 4)), 7)
     moments.reset()
     assert (moments.num_samples, counts(moments)) == (0, [0] * 7)
     assert moments == Moments(4, blocks=7)
 
 
-# What they are for --------------------------------------------------------------------------------------------------
+# from_blocks, blocks and merged_blocks ------------------------------------------------------------------------------
 
 
-def test_an_estimate_from_blocks_is_near_that_from_rows():
-    """A standard error of 20 blocks scatters by 1 / sqrt(2 * 19) = 16 %: 4.5 of these are missed 7 times in 1e6."""
+def test_from_blocks_is_the_inverse_of_blocks(rng):
+    moments = moments_of(rng.standard_normal((300, 4)), 7, extractor="net", precision="float64")
+    assert Moments.from_blocks(moments.blocks) == moments
+    parts = [moments_of(rng.standard_normal((n, 4)), 1) for n in (3, 0, 50)]
+    joined = Moments.from_blocks(parts)
+    assert counts(joined) == [3, 0, 50]
+    assert list(joined.blocks) == parts
+    joined.update(np.ones((9, 4)))
+    assert [part.num_samples for part in parts] == [3, 0, 50]  # from_blocks copies
+
+
+def test_blocks_share_memory_with_the_moments(rng):
+    moments = moments_of(rng.standard_normal((20, 4)), 2)
+    moments.blocks[1].update(np.ones((5, 4)))
+    assert counts(moments) == [10, 15]
+
+
+@pytest.mark.parametrize("blocks", [1, 2, 20])
+def test_merged_blocks_is_a_copy_of_all_rows_in_one_block(rng, blocks):
+    rows = rng.standard_normal((200, 4))
+    moments = moments_of(rows, blocks, extractor="net")
+    merged = moments.merged_blocks()
+    assert (len(merged.blocks), merged.num_samples, merged.extractor) == (1, 200, "net")
+    assert_close(merged, moments_of(rows, 1))
+    merged.update(rows)
+    assert moments.num_samples == 200
+
+
+def test_from_blocks_rejects_blocks_that_do_not_fit():
+    one = Moments(4, extractor="one")
+    for blocks, message in (
+        ([], "blocks must contain at least 1 Moments, got 0"),
+        ([one, Moments(4, blocks=20)], "blocks[1] has 20 blocks, but each must have 1; pass its merged_blocks()"),
+        ([one, Moments(3)], "blocks must have the same dim, got 4 and 3"),
+        ([one, Moments(4, extractor="two")], "blocks must have the same extractor, got 'one', 'two'"),
+    ):
+        with pytest.raises(ValueError) as caught:
+            Moments.from_blocks(blocks)
+        assert str(caught.value) == message
+
+
+# Error bars ---------------------------------------------------------------------------------------------------------
+
+
+def test_estimate_from_blocks_is_close_to_that_from_rows():
+    """The standard deviation of a standard error from 20 blocks is 1 / sqrt(2 * 19) = 16 % of it.
+
+    A deviation of 4.5 of these has a probability of 7e-6.
+    """
     rng = np.random.default_rng(1)
     rows = rng.standard_normal((2000, 4)) * 1.2
-    of_rows, of_blocks = fidfast.estimate(rows, KNOWN), fidfast.estimate(of(rows), KNOWN)
+    of_rows, of_blocks = fidfast.estimate(rows, REFERENCE), fidfast.estimate(moments_of(rows), REFERENCE)
     assert of_blocks.value == pytest.approx(of_rows.value, rel=1e-12)
     assert of_blocks.degrees_of_freedom == pytest.approx(19)
     assert of_blocks.num_samples == (2000, None)
     assert abs(math.log(of_blocks.stderr / of_rows.stderr)) < 4.5 * 0.16
     assert abs(of_blocks.bias - of_rows.bias) < of_rows.stderr
-    many = fidfast.estimate(of(rows, 500), KNOWN)
-    # With 500 blocks of 4 rows it is 1 / sqrt(2 * 499) = 3 %, and less since they share the rows.
+    many = fidfast.estimate(moments_of(rows, 500), REFERENCE)
+    # With 500 blocks of 4 rows it is 1 / sqrt(2 * 499) = 3 %, or less since both are computed from the same rows.
     assert many.stderr == pytest.approx(of_rows.stderr, rel=4.5 * 0.032)
     assert many.bias == pytest.approx(of_rows.bias, abs=0.1 * of_rows.stderr)
 
 
-def test_blocks_of_one_row_are_the_rows(rng):
+def test_blocks_of_one_row_give_the_estimate_from_rows(rng):
     rows = rng.standard_normal((60, 4)) * 1.3
-    of_rows, of_blocks = fidfast.estimate(rows, KNOWN), fidfast.estimate(of(rows, 60), KNOWN)
-    # Each distance anew, but for the quadrature of the rows' 1e-7 of a row's share.
+    of_rows, of_blocks = fidfast.estimate(rows, REFERENCE), fidfast.estimate(moments_of(rows, 60), REFERENCE)
+    # Only the quadrature of the distances without a row differs, by 1e-7 of a row's contribution.
     assert of_blocks.bias == pytest.approx(of_rows.bias, rel=1e-5)
     assert of_blocks.stderr == pytest.approx(of_rows.stderr, rel=1e-5)
 
 
-def test_blocks_of_unequal_size_count_by_their_rows():
-    """Busing et al.'s weights: the same spread whatever the sizes, which is within the sampling error above."""
+def test_blocks_of_unequal_size_are_weighted_by_their_rows():
+    """With the weights of Busing et al. (1999) the standard error is within the sampling error above for any sizes."""
     rng = np.random.default_rng(2)
     rows = rng.standard_normal((3000, 4)) * 1.2
     parts = np.split(rows, np.cumsum(rng.integers(60, 240, 19)))
-    uneven = Moments.from_blocks([of(part, 1) for part in parts])
-    of_rows, of_blocks = fidfast.estimate(rows, KNOWN), fidfast.estimate(uneven, KNOWN)
+    uneven = Moments.from_blocks([moments_of(part, 1) for part in parts])
+    of_rows, of_blocks = fidfast.estimate(rows, REFERENCE), fidfast.estimate(uneven, REFERENCE)
     assert abs(math.log(of_blocks.stderr / of_rows.stderr)) < 4.5 * 0.16 * 1.3
     assert abs(of_blocks.bias - of_rows.bias) < of_rows.stderr
 
 
-def test_both_sides_in_blocks_or_one_in_rows(rng):
+def test_estimate_of_blocks_on_either_side_or_both(rng):
     rows, others = rng.standard_normal((400, 4)) * 1.2, rng.standard_normal((300, 4))
-    for pair in ((of(rows), of(others)), (rows, of(others)), (of(rows), others)):
+    for pair in ((moments_of(rows), moments_of(others)), (rows, moments_of(others)), (moments_of(rows), others)):
         found = fidfast.estimate(*pair)
         assert found.num_samples == (400, 300)
-        assert found.degrees_of_freedom >= 19  # that of a sum is more than of its parts
+        assert found.degrees_of_freedom >= 19  # a sum has more than its smallest term
         assert found.note is None
         assert found.stderr == pytest.approx(fidfast.estimate(rows, others).stderr, rel=0.7)
 
 
-def test_empty_blocks_are_none(rng):
-    few = of(rng.standard_normal((12, 2)), 20)
-    known = GaussianStats(np.zeros(2), np.eye(2))
-    assert fidfast.estimate(few, known).degrees_of_freedom == pytest.approx(11)
-    one = of(np.zeros((0, 2)), 20)
-    one.merge(Moments.from_blocks([of(rng.standard_normal((50, 2)), 1), *[Moments(2)] * 19]))
-    with pytest.raises(ValueError, match="features are statistics alone"):
-        fidfast.estimate(one, known)
+def test_empty_blocks_are_ignored(rng):
+    few = moments_of(rng.standard_normal((12, 2)), 20)
+    reference = GaussianStats(np.zeros(2), np.eye(2))
+    assert fidfast.estimate(few, reference).degrees_of_freedom == pytest.approx(11)
+    one = moments_of(np.zeros((0, 2)), 20)
+    one.merge(Moments.from_blocks([moments_of(rng.standard_normal((50, 2)), 1), *[Moments(2)] * 19]))
+    with pytest.raises(ValueError) as caught:
+        fidfast.estimate(one, reference)
+    assert str(caught.value) == (
+        "samples has no samples to estimate an error from: pass the (n, dim) features or Moments(dim, blocks=20)"
+    )
 
 
-def test_what_is_left_of_blocks_must_be_enough(rng):
-    two = of(rng.standard_normal((30, 8)), 2)
-    known = GaussianStats(np.zeros(8), np.eye(8))
-    assert fidfast.estimate(two, known).note == "features has 30 samples, and 8 directions that vary need 31"
-    with pytest.raises(ValueError, match="features has 2 samples, too few to leave any out"):
-        fidfast.estimate(of(rng.standard_normal((2, 8)), 2), known)
+def test_too_few_samples_without_the_largest_block(rng):
+    two = moments_of(rng.standard_normal((30, 8)), 2)
+    reference = GaussianStats(np.zeros(8), np.eye(8))
+    expected = "samples has 30 samples; 8 directions that vary need at least 31"
+    assert fidfast.estimate(two, reference).note == expected
+    expected = r"^samples has 2 samples; leaving out 1 at a time needs at least 3$"
+    with pytest.raises(ValueError, match=expected):
+        fidfast.estimate(moments_of(rng.standard_normal((2, 8)), 2), reference)
 
 
-def test_a_checkpoint_keeps_them_and_an_unfinished_run_is_refused(rng, tmp_path):
-    moments = of(rng.standard_normal((400, 4)))
+def test_checkpoints_keep_blocks_and_unfinished_runs_are_rejected(rng, tmp_path):
+    moments = moments_of(rng.standard_normal((400, 4)))
     moments.save(tmp_path / "blocks.npz")
-    assert fidfast.estimate(tmp_path / "blocks.npz", KNOWN) == fidfast.estimate(moments, KNOWN)
-    progress = Progress("job", 400)
-    write_state(tmp_path / "partial.npz", State("Moments", moments.state(), progress))
-    with pytest.raises(ValueError, match=r"features: .*partial.npz: a run that has not come to its end, after 400"):
-        fidfast.estimate(tmp_path / "partial.npz", KNOWN)
+    assert fidfast.estimate(tmp_path / "blocks.npz", REFERENCE) == fidfast.estimate(moments, REFERENCE)
+    write_state(tmp_path / "partial.npz", State("Moments", moments.state(), Progress("job", 400)))
+    message = r"^samples: .*partial\.npz holds a checkpoint of an unfinished run \(400 images done\), not statistics or"
+    with pytest.raises(ValueError, match=message):
+        fidfast.estimate(tmp_path / "partial.npz", REFERENCE)

@@ -11,8 +11,7 @@ from PIL import Image
 
 import fidfast
 import fidfast.torch as ft
-from fidfast._images import cache
-from fidfast._images.images import BrokenImageError
+from fidfast._images import BrokenImageError, cache
 from fidfast.torch._images import extraction_pass
 from fidfast.torch._images.options import default_num_workers
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from fidfast._images.images import BrokenImageError, as_rgb
+from fidfast._images import BrokenImageError, as_rgb
 from fidfast.torch._extractors.extractor import Extractor
 from fidfast.torch._extractors.resize import resize
 

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, IterableDataset, SequentialSampler
 
 from fidfast import _core
-from fidfast._images import cache
-from fidfast._images.images import Images, open_images
+from fidfast._images import Images, cache, open_images
 from fidfast._metrics.frechet import frechet_distance
 from fidfast._results import Result
 from fidfast._stats import GaussianStats, Moments
@@ -76,7 +75,8 @@ class ImageFeatures(Result):
     indices: list[int]
 
     def __str__(self) -> str:
-        return _summary(*self.features.shape, self.extractor, self.skipped)
+        num_samples, dim = self.features.shape
+        return _summary(num_samples, dim, self.extractor, self.skipped)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the features, whose shape is `num_samples` and `dim`, in types that JSON has."""

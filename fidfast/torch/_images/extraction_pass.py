@@ -18,7 +18,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from fidfast._files import Progress, State, naming, read, write_state
-from fidfast._images.images import BrokenImageError, Images
+from fidfast._images import BrokenImageError, Images
 from fidfast._stats import Moments
 from fidfast.torch._extractors.extractor import Extractor
 from fidfast.torch._images.batches import DecodedImage, DecodedImages, ImageBatch, batches_of_loader, collate

@@ -69,7 +69,7 @@ class FrechetLoss(FixedDtypeModule):
         self._trace = float(np.trace(stats.sigma))
         self.register_buffer("_mu", torch.from_numpy(np.array(stats.mu)), persistent=False)
         # F^T, (rank, dim)
-        self.register_buffer("_factor", torch.from_numpy(np.array(stats.factor)), persistent=False)
+        self.register_buffer("_factor", torch.from_numpy(np.array(stats.factor.T)), persistent=False)
 
     @property
     def dim(self) -> int:

@@ -44,8 +44,8 @@ def unpack(tensor: torch.Tensor, dim: int, *, precision: str, extractor: str | N
     columns = (1, 1, dim, narrow) if count > 0 else (0, 0, 0, narrow)
     needed = 3 + dim * (sum(columns) + wide)
     if len(values) != needed:
-        rows = count + narrow + wide
-        raise ValueError(f"the state has {len(values)} numbers, but {rows} rows with dim={dim} need {needed}")
+        n = count + narrow + wide
+        raise ValueError(f"the state has {len(values)} numbers, but {n} rows with dim={dim} need {needed}")
     mean, mean_low, scatter, *rows = np.split(values[3:], np.cumsum(columns) * dim)
     return Moments.from_state(
         {

@@ -1,5 +1,4 @@
-// libcublas: the definitions of the reference BLAS, written out. Enumerations and handles travel as in NVIDIA's
-// headers: as int and as pointers.
+// libcublas: the reference BLAS. Enumerations are passed as int and handles as pointers, as in NVIDIA's headers.
 #include <cuda_runtime_api.h>
 
 #include <cstdint>
@@ -23,7 +22,7 @@ constexpr int kHighestMathMode = 31;  // all the flags together
 
 LibraryHandles& handles() {
   static auto* all =
-      new LibraryHandles(Library::kBlas, "cublas handle");  // outlives the destructors of whoever still holds a handle
+      new LibraryHandles(Library::kBlas, "cublas handle");  // never destroyed: destructors may still use handles
   return *all;
 }
 
@@ -41,7 +40,7 @@ bool is_transposed(int operation) {
   return operation != kNoTranspose;
 }
 
-// alpha or beta: read at the call from the host, or when the work runs from the device.
+// alpha or beta: read from the host at the call, or from the device when the work runs.
 template <class Number>
 class Scalar {
  public:
@@ -92,7 +91,7 @@ Dense product(const Dense& left, const Dense& right) {
   return result;
 }
 
-// output := alpha * values + beta * output, whose old values are read only where beta is not zero.
+// output := alpha * values + beta * output. The old output is read only if beta is not zero.
 template <class Number>
 void update(const DeviceMatrix<Number>& output, Part part, double alpha, const Dense& values, double beta) {
   const Dense old = beta == 0.0 ? Dense(output.rows(), output.columns(), 0.0) : output.load(part);
@@ -103,7 +102,7 @@ void update(const DeviceMatrix<Number>& output, Part part, double alpha, const D
   output.store(result, part);
 }
 
-// The triangle that is stored, mirrored.
+// The symmetric matrix of the stored triangle.
 Dense load_symmetric(const DeviceMatrix<double>& matrix, Part part) {
   Dense result = matrix.load(part);
   for (std::int64_t j = 0; j < result.columns(); ++j)
@@ -112,7 +111,7 @@ Dense load_symmetric(const DeviceMatrix<double>& matrix, Part part) {
   return result;
 }
 
-// The triangle that is stored, with zeros for the other; of a unit triangle, the diagonal is not read.
+// The stored triangle, with zeros in the other. The diagonal of a unit triangle is not read.
 Dense load_triangle(const DeviceMatrix<double>& matrix, Part part, bool unit) {
   const Part read = !unit ? part : part == Part::kLower ? Part::kBelowDiagonal : Part::kAboveDiagonal;
   Dense result = matrix.load(read);
@@ -196,7 +195,7 @@ int cublasSetPointerMode_v2(void* handle, int mode) {
   });
 }
 
-// The stand-in computes in float64 whatever the mode.
+// The stand-in ignores the mode and computes in float64.
 int cublasSetMathMode(void* handle, int mode) {
   return handles().call(__func__, handle, [&](const LibraryHandle&) {
     check_enum(mode, kHighestMathMode, "mode");
@@ -278,7 +277,7 @@ int cublasDtrmm_v2(void* handle, int side, int uplo, int trans, int diag, int m,
   });
 }
 
-// op(A) X = alpha B or X op(A) = alpha B, with X in the place of B.
+// Solves op(A) X = alpha B or X op(A) = alpha B; X overwrites B.
 int cublasDtrsm_v2(void* handle, int side, int uplo, int trans, int diag, int m, int n, const double* alpha,
                    const double* a, int lda, double* b, int ldb) {
   return handles().call(__func__, handle, [&, name = __func__](const LibraryHandle& owner) {
@@ -304,8 +303,8 @@ int cublasDtrsm_v2(void* handle, int side, int uplo, int trans, int diag, int m,
   });
 }
 
-// C = alpha op(A) + beta op(B). A matrix whose factor is zero is not read and may be null, by the documentation; C may
-// be A or B where that is not transposed.
+// C = alpha op(A) + beta op(B). A matrix with factor zero is not read and may be null, as documented. C may be A or B
+// if that is not transposed.
 int cublasDgeam(void* handle, int transa, int transb, int m, int n, const double* alpha, const double* a, int lda,
                 const double* beta, const double* b, int ldb, double* c, int ldc) {
   return handles().call(__func__, handle, [&, name = __func__](const LibraryHandle& owner) {

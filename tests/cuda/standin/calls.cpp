@@ -46,7 +46,7 @@ Lock::Lock() {
   if (python_lock.held != nullptr && python_lock.held() != 0) {
     void* thread = python_lock.release();
     mutex.lock();
-    // Another thread may hold Python's lock and wait for the mutex, but it gives Python's lock away while it waits.
+    // Another thread that waits for the mutex releases the GIL while it waits.
     python_lock.acquire(thread);
   } else {
     mutex.lock();

@@ -1,5 +1,4 @@
-// What every API function of the stand-in goes through: one lock, the log, the injected failures, the reasons kept
-// for the test.
+// Common to all API functions of the stand-in: the lock, the log, injected failures, and reasons of errors.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -18,7 +17,7 @@ std::string text(const Parts&... parts) {
   return stream.str();
 }
 
-// A call that breaks the rules: it does nothing, returns its library's error, and its reason is kept for the test.
+// A call that breaks the rules. It does nothing and returns an error of its library; the reason is recorded.
 class Misuse : public std::runtime_error {
  public:
   explicit Misuse(const std::string& reason, cudaError_t error = cudaErrorInvalidValue)
@@ -29,14 +28,14 @@ class Misuse : public std::runtime_error {
   cudaError_t error_;
 };
 
-// Queued work that breaks the rules while it runs: its device is lost, as after an illegal address on a real one.
+// Queued work that breaks the rules when it runs. Its device is lost, as after an illegal address on a GPU.
 class Fault : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
 };
 
-// Held for the whole of every call. Kernels run under it and need Python's lock, so a thread that has Python's lock
-// gives it away while it waits for this one: neither then waits for the other for ever.
+// Held during every call. Kernels run under it and need the GIL, so a thread that holds the GIL releases it while it
+// waits for this lock: otherwise both would deadlock.
 class Lock {
  public:
   Lock();
@@ -45,7 +44,7 @@ class Lock {
   Lock& operator=(const Lock&) = delete;
 };
 
-// The three functions of CPython's API that Lock needs; the stand-in itself does not know Python.
+// The three functions of the CPython API that Lock needs. The stand-in does not link to Python.
 struct PythonLock {
   int (*held)() = nullptr;
   void* (*release)() = nullptr;
@@ -57,23 +56,23 @@ enum class Library { kRuntime, kBlas, kSolver };
 
 enum class Kind {
   kOrdinary,
-  kAllocates,  // fails with "out of memory" when a test makes it fail
-  kReleases,   // releases even when a test makes it fail, or its device is lost
-  kWaits,      // made to fail by a test, it loses what is queued on the current device, as a real failure does
-  kNoContext,  // works although the current device is lost
-  kNoDriver,   // works although there is no driver
+  kAllocates,  // an injected failure is "out of memory"
+  kReleases,   // releases even after an injected failure, or if its device is lost
+  kWaits,      // an injected failure drops the queued work of the current device, as a real one does
+  kNoContext,  // works even if the current device is lost
+  kNoDriver,   // works without a driver
 };
 
 struct Call {
   const char* name;
   Kind kind = Kind::kOrdinary;
   cudaStream_t stream = nullptr;  // for the log
-  int device = -1;                // whose loss makes the call fail; -1: the current device
+  int device = -1;                // the call fails if this device is lost; -1: the current device
 };
 
-// The status that the call has to return without doing its work, or 0.
+// The status that the call must return without doing its work, or 0.
 int begin_call(Library library, const Call& call);
-// Keeps the reason; the status of the library's "invalid value".
+// Records the reason. Returns "invalid value" of the library.
 int refuse_call(Library library, const Call& call, const Misuse& misuse);
 int end_call(Library library, int status);
 
@@ -91,7 +90,7 @@ int guarded(Library library, const Call& call, const Body& body) {
   return end_call(library, failure != 0 ? failure : status);
 }
 
-// For the functions of the runtime; `body` returns a cudaError_t.
+// For functions of the runtime. `body` returns a cudaError_t.
 template <class Body>
 cudaError_t runtime_call(const Call& call, const Body& body) {
   return static_cast<cudaError_t>(guarded(Library::kRuntime, call, [&] { return static_cast<int>(body()); }));
@@ -103,19 +102,19 @@ const std::string& logged_calls();  // "name device stream" a line
 void clear_log();
 void clear_reasons();
 
-// The `count`-th call from now fails with `status` (-1: as that call fails in its own library); 0: none will.
+// Makes the `count`-th call from now fail with `status` (-1: the default of its library). 0 cancels the failure.
 void fail_call(long count, int status);
 bool failure_is_waiting();
-// The harness's own calls are neither logged nor counted nor made to fail.
+// Calls made by tests are not logged, not counted, and do not fail.
 void leave_out_calls(int change);
 bool calls_are_left_out();
 
-// Microseconds that a call of the libraries takes at least, so that threads meet in them.
+// Minimum duration of library calls in microseconds, to make concurrent calls likely.
 std::atomic<long>& library_pause();
 
 cudaError_t& last_error();  // of this thread
 
-// How many objects of a kind are alive, for tests of leaks; those of calls that are left out do not count.
+// Number of live objects of a kind, for tests of leaks, without those made by tests.
 void count_live(const std::string& kind, int change);
 long live_objects(const std::string& kind);
 

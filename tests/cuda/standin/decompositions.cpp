@@ -29,7 +29,7 @@ struct Rotation {
   double cosine, sine;
 };
 
-// Diagonalises [[app, apq], [apq, aqq]] by the smaller of the two angles.
+// The smaller rotation that diagonalises [[app, apq], [apq, aqq]].
 Rotation rotation(double app, double apq, double aqq) {
   const double theta = (aqq - app) / (2.0 * apq);
   const double tangent = std::copysign(1.0, theta) / (std::fabs(theta) + std::hypot(theta, 1.0));
@@ -65,18 +65,18 @@ std::vector<std::int64_t> order_of(const std::vector<double>& values, const Less
   return order;
 }
 
-// The columns of `to` from `from` on, as unit vectors that are orthogonal to one another and to those before them.
+// Fills the columns of `to` starting at `from` with unit vectors orthogonal to each other and to the columns before.
 void complete_basis(Dense& to, std::int64_t from) {
   std::int64_t axis = 0;
   for (std::int64_t column = from; column < to.columns(); ++axis) {
     for (std::int64_t i = 0; i < to.rows(); ++i) to(i, column) = i == axis ? 1.0 : 0.0;
-    for (int pass = 0; pass < 2; ++pass)  // the second pass takes the first one's rounding
+    for (int pass = 0; pass < 2; ++pass)  // the second pass removes the rounding errors of the first
       for (std::int64_t earlier = 0; earlier < column; ++earlier) {
         const double along = dot(to, earlier, column);
         for (std::int64_t i = 0; i < to.rows(); ++i) to(i, column) -= along * to(i, earlier);
       }
     const double length = std::sqrt(dot(to, column, column));
-    // Some axis leaves at least 1/sqrt(rows) of its length; one that leaves next to nothing has only rounding left.
+    // Some axis keeps at least 1/sqrt(rows) of its length. The remainder of others can be rounding errors only.
     if (length < 0.5 / std::sqrt(static_cast<double>(to.rows()))) continue;
     for (std::int64_t i = 0; i < to.rows(); ++i) to(i, column) /= length;
     ++column;
@@ -168,7 +168,7 @@ Singular singular_values(Dense matrix) {
     const double length = lengths[static_cast<std::size_t>(from)];
     result.values[static_cast<std::size_t>(j)] = length;
     for (std::int64_t i = 0; i < size; ++i) result.right(i, j) = right(i, from);
-    // A column that rounding has left points nowhere in particular.
+    // The direction of a column of rounding errors is arbitrary.
     if (length <= static_cast<double>(rows) * kEps * result.values[0]) continue;
     for (std::int64_t i = 0; i < rows; ++i) result.left(i, j) = matrix(i, from) / length;
     rank = j + 1;

@@ -8,15 +8,15 @@
 
 namespace standin {
 
-// The Cholesky factor L of a symmetric matrix, in the lower triangle of which alone `matrix` is read. Returns 0, or
-// the order of the leading minor that is not positive, as LAPACK does.
+// The Cholesky factor L of a symmetric matrix, of which only the lower triangle is read. Returns 0, or the order of the
+// leading minor that is not positive, as LAPACK does.
 int cholesky(Dense& matrix);
 
 struct Eigen {
   std::vector<double> values;  // ascending
   Dense vectors;               // in columns
 };
-// By Jacobi's rotations; NaN for a matrix that has any.
+// By Jacobi rotations. NaN in the matrix gives NaN.
 Eigen symmetric_eigen(Dense matrix);
 
 struct Singular {
@@ -24,7 +24,7 @@ struct Singular {
   Dense left;                  // (m, m), orthogonal
   Dense right;                 // (n, n), orthogonal: matrix = left[:, :n] diag(values) right^T
 };
-// By one-sided rotations (Hestenes); m >= n. NaN for a matrix that has any.
+// By one-sided rotations (Hestenes), m >= n. NaN in the matrix gives NaN.
 Singular singular_values(Dense matrix);
 
 }  // namespace standin

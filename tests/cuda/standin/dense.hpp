@@ -1,4 +1,4 @@
-// Matrices of cuBLAS and cuSOLVER, in column-major order: as they come in a call, and as copies to compute with.
+// Column-major matrices of cuBLAS and cuSOLVER: arguments of calls, and copies on the host.
 #pragma once
 
 #include <algorithm>
@@ -12,7 +12,7 @@
 
 namespace standin {
 
-// What a routine may read and write of a matrix.
+// The part of a matrix that a routine reads or writes.
 enum class Part { kAll, kLower, kUpper, kBelowDiagonal, kAboveDiagonal };
 
 inline bool holds(Part part, std::int64_t row, std::int64_t column) {
@@ -31,7 +31,7 @@ inline bool holds(Part part, std::int64_t row, std::int64_t column) {
   return false;
 }
 
-// A copy on the host in float64; NaN where nothing was read, so that a body that strays shows.
+// A copy on the host in float64. Elements that were not read are NaN, which shows if they are used.
 class Dense {
  public:
   Dense(std::int64_t rows, std::int64_t columns, double value = std::numeric_limits<double>::quiet_NaN())
@@ -63,7 +63,7 @@ inline Dense transposed(const Dense& matrix) {
   return result;
 }
 
-// A matrix in device memory that a call names: checked when the call is made, read and written when its work runs.
+// A matrix argument in device memory: checked at the call, read and written when the work runs.
 template <class Number>
 class DeviceMatrix {
  public:
@@ -108,7 +108,7 @@ class DeviceMatrix {
     });
   }
 
-  // Whether the two share an element; the gaps between columns may interleave.
+  // Whether the two share an element. Interleaved columns do not overlap.
   template <class Other>
   bool overlaps(const DeviceMatrix<Other>& other) const {
     bool found = false;
@@ -135,7 +135,7 @@ class DeviceMatrix {
     return static_cast<std::size_t>(row + column * leading_) * sizeof(Number);
   }
 
-  // Calls body(first row, end, column) for the rows of each column that the part holds.
+  // Calls body(first row, end, column) for the rows of each column in the part.
   template <class Body>
   void for_runs(Part part, const Body& body) const {
     for (std::int64_t column = 0; column < columns_; ++column) {

@@ -1,4 +1,4 @@
-// The devices that the stand-in plays, and its driver.
+// The simulated devices and driver.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -15,20 +15,20 @@ struct Device {
   int minor = 0;
   int multiprocessors = 4;
   int single_to_double_ratio = 2;
-  cudaError_t lost = cudaSuccess;  // what every call returns once queued work has failed
+  cudaError_t lost = cudaSuccess;  // returned by every call after queued work has failed
 };
 
 int device_count();
 void set_device_count(int count);
-void check_device(int id);  // throws Misuse where there is no such device
+void check_device(int id);  // throws Misuse if there is no such device
 Device& device(int id);
-std::vector<int> known_devices();  // those that were ever asked for, be there fewer now or not
+std::vector<int> known_devices();  // all that were ever set, even if there are fewer now
 void forget_lost_contexts();
 
 int current_device();  // of this thread
 void set_current_device(int id);
 
-// What every call returns while there is no driver, or one that is too old, or no device.
+// The status of every call without a driver, with an old one, or without a device.
 cudaError_t driver_error();
 int driver_version();
 void set_driver(cudaError_t error, int version);

@@ -1,4 +1,4 @@
-// Handles that the stand-in gives out: numbers that are no addresses, so that nobody can look inside.
+// Handles of the stand-in: numbers that are not valid addresses, so that dereferencing them crashes.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +11,7 @@
 
 namespace standin {
 
-std::uintptr_t new_handle();  // never one that was given out before
+std::uintptr_t new_handle();  // unique
 
 template <class Object>
 class Handles {

@@ -1,4 +1,4 @@
-// What tests ask of the stand-in; tests/cuda/standin.py says it in Python.
+// Functions for tests, wrapped by tests/cuda/standin.py.
 #include <cuda_runtime_api.h>
 
 #include <cstring>
@@ -17,7 +17,7 @@ namespace {
 
 int next_info = 0;
 
-// Any allocation's bytes, whatever is queued.
+// The bytes of any allocation, before queued work.
 Region bytes_at(const void* address, std::size_t bytes) { return region(address, bytes, kAnyDevice, "the range"); }
 
 template <class Body>
@@ -40,7 +40,7 @@ int standin::take_next_info() { return std::exchange(next_info, 0); }
 
 extern "C" {
 
-// The world that the stand-in plays
+// Devices
 
 void standin_set_device_count(int count) {
   const Lock lock;
@@ -78,8 +78,8 @@ void standin_set_python_lock(int (*held)(), void* (*release)(), void (*acquire)(
   set_python_lock({held, release, acquire});
 }
 
-// For a kernel that runs: the allocation around an address, opened until the kernel ends. 0: there is none that exists;
-// 1: found; 2: it is another device's.
+// For a running kernel: the allocation that contains an address, made accessible until the kernel ends. Returns 0 if
+// there is none, 1 if it was found, 2 if it is on another device.
 int standin_find(const void* address, std::uintptr_t* base, std::size_t* bytes, std::uintptr_t* written) {
   const Lock lock;
   Allocation* found = find(address);
@@ -92,7 +92,7 @@ int standin_find(const void* address, std::uintptr_t* base, std::size_t* bytes, 
   return 1;
 }
 
-// Memory, at once and whatever is queued; 0: the reason is kept
+// Immediate access to memory, before queued work. Returns 0 and records the reason on errors.
 
 int standin_write(void* address, const void* from, std::size_t bytes) {
   return succeeds([&] { store(bytes_at(address, bytes), 0, bytes, from); });
@@ -113,8 +113,8 @@ int standin_is_written(const void* address, std::size_t bytes) {
   return std::memchr(found->written.data() + start, 0, bytes) == nullptr ? 1 : 0;
 }
 
-// The owner of an array has dropped it: its memory goes in the order of `stream`, and as early as that allows, so that
-// work of other streams that still needs it fails.
+// Frees the memory of a deleted array in the order of `stream`, as early as possible, so that later work in other
+// streams that uses it fails.
 int standin_give_up(void* address, int id, std::uintptr_t stream) {
   return succeeds([&] {
     Allocation* found = find(address);
@@ -126,7 +126,7 @@ int standin_give_up(void* address, int id, std::uintptr_t stream) {
     try {
       queue = stream_of(reinterpret_cast<cudaStream_t>(stream));
     } catch (const Misuse&) {
-      queue = stream_of(nullptr);  // that stream was destroyed
+      queue = stream_of(nullptr);  // the stream was destroyed
     }
     set_current_device(before);
     found->leaving = true;
@@ -136,7 +136,7 @@ int standin_give_up(void* address, int id, std::uintptr_t stream) {
   });
 }
 
-// Calls and what came of them
+// Logs
 
 void standin_fail_call(long count, int status) {
   const Lock lock;
@@ -175,7 +175,7 @@ long standin_pending() {
   return pending_work();
 }
 
-// Whether work waits in this very stream; -1: no such stream.
+// Whether work is queued in this stream; -1 if there is no such stream.
 int standin_is_pending(std::uintptr_t stream) {
   const Lock lock;
   try {
@@ -187,7 +187,7 @@ int standin_is_pending(std::uintptr_t stream) {
 
 void standin_set_library_pause(long microseconds) { library_pause() = microseconds; }
 
-// As after loading, but for the objects that are alive: their owners still hold them.
+// Restores the state after loading, except for live objects.
 void standin_reset() {
   const Lock lock;
   for (const int id : known_devices()) drop_work(id);

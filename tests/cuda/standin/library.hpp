@@ -1,4 +1,4 @@
-// Handles of cuBLAS and cuSOLVER: of one device, with the stream that their work goes to.
+// Handles of cuBLAS and cuSOLVER, each with its device and stream.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -22,11 +22,11 @@ struct LibraryHandle {
   cudaStream_t stream = nullptr;
   bool scalars_on_device = false;
 
-  // The stream at the time of the call, which must still be alive.
+  // The stream at the time of the call, which must exist.
   std::shared_ptr<Stream> queue() const { return stream_of(stream); }
 };
 
-// How many threads are in a call with a handle, of which the libraries allow one.
+// Number of threads in a call with a handle. The libraries allow one.
 struct Users {
   std::mutex mutex;
   std::map<void*, int> of_handle;
@@ -83,7 +83,7 @@ class LibraryHandles {
     });
   }
 
-  // `body` takes the handle and returns a status; the handle's device must be current.
+  // `body` takes the handle and returns a status. The device of the handle must be current.
   template <class Body>
   int call(const char* name, void* handle, const Body& body) {
     const Use use(users_, handle);

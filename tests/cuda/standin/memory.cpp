@@ -14,10 +14,10 @@
 namespace standin {
 namespace {
 
-constexpr std::size_t kAlignment = 256;  // what cudaMalloc promises
-constexpr int kNaNByte = 0xff;           // eight of them, four or two are a NaN
-// Released memory keeps its addresses, so that a stale pointer meets no new allocation; this many, not to run out of
-// the kernel's mappings.
+constexpr std::size_t kAlignment = 256;  // as guaranteed by cudaMalloc
+constexpr int kNaNByte = 0xff;           // eight, four or two of these bytes are a NaN
+// Addresses of released memory are not reused, so that stale pointers stay invalid. This many are kept, to stay below
+// the limit of mappings of a process.
 constexpr std::size_t kReleasedKept = 2000;
 
 std::map<std::uintptr_t, std::unique_ptr<Allocation>> allocations;  // by address
@@ -49,12 +49,12 @@ Allocation* map_between_guards(std::size_t bytes, bool pinned, int device) {
   allocation->id = ++last_id;
   allocation->mapping = static_cast<char*>(mapping);
   allocation->mapping_bytes = usable + 2 * page;
-  // The end lies against the guard page: there most accesses out of bounds happen.
+  // The end is next to the guard page, since most accesses out of bounds are past the end.
   allocation->data = allocation->mapping + page + usable - aligned;
   allocation->bytes = bytes;
   allocation->pinned = pinned;
   allocation->device = device;
-  // Who writes pinned memory from the host cannot be known: all of it counts as written.
+  // Writes of the host cannot be tracked: all pinned memory counts as written.
   allocation->written.assign(bytes, pinned ? 1 : 0);
   mprotect(allocation->mapping + page, usable, PROT_READ | PROT_WRITE);
   std::memset(allocation->mapping + page, kNaNByte, usable);

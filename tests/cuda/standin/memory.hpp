@@ -1,5 +1,5 @@
-// Device memory and pinned host memory. Device memory is out of the host's reach except while queued work that names
-// it runs; both lie between guard pages, hold NaN at first, and know which of their bytes were ever written.
+// Device memory and pinned host memory. The host can access device memory only while queued work that uses it runs.
+// Both have guard pages, are initialised with NaN, and record which bytes were ever written.
 #pragma once
 
 #include <cstddef>
@@ -10,23 +10,23 @@
 namespace standin {
 
 struct Allocation {
-  std::uint64_t id = 0;  // tells it from a later one at the same address
+  std::uint64_t id = 0;  // distinguishes it from later allocations at the same address
   char* mapping = nullptr;
   std::size_t mapping_bytes = 0;  // with the guard pages
   char* data = nullptr;
   std::size_t bytes = 0;
   bool pinned = false;
-  int device = 0;                      // where it was allocated; pinned memory may be used from every device
-  bool exists = true;                  // false until the queued allocation of cudaMallocAsync has run
+  int device = 0;                      // the device of the allocation; pinned memory may be used on every device
+  bool exists = true;                  // false until queued work of cudaMallocAsync has run
   bool leaving = false;                // cudaFreeAsync was called
-  bool open = false;                   // the host may touch it now
+  bool open = false;                   // the host may access it now
   bool counted = true;                 // made by the code under test
   std::vector<unsigned char> written;  // (bytes,)
 };
 
 constexpr int kAnyDevice = -1;
 
-// A range that a call names: checked when the call is made, and again when its work runs.
+// A range of memory in the arguments of a call: checked at the call and when the work runs.
 struct Region {
   char* data = nullptr;
   std::size_t bytes = 0;
@@ -34,29 +34,29 @@ struct Region {
   std::string what;
 };
 
-// nullptr where the device's capacity does not suffice.
+// nullptr if the capacity of the device is exceeded.
 Allocation* allocate(std::size_t bytes, int device);
 Allocation* allocate_pinned(std::size_t bytes);
 void release(Allocation& allocation);
-// What the queued halves of cudaMallocAsync and cudaFreeAsync would have done, where their work is dropped.
+// Do the queued work of cudaMallocAsync and cudaFreeAsync if it was dropped.
 void settle_allocations(int device);
 
 Allocation* find(const void* address);  // nullptr: neither device nor pinned memory
 Allocation* find(std::uint64_t id);
 
-// Throws Misuse unless all of the range lies in one allocation that `device` can use.
+// Throws Misuse unless one allocation that `device` can use contains the range.
 Region region(const void* data, std::size_t bytes, int device, const std::string& what);
-// Throws Misuse where the address was once device or pinned memory, and is no more.
+// Throws Misuse if the address belongs to freed device or pinned memory.
 void check_not_released(const void* data, const std::string& what);
 
-// From here on for queued work that runs; each throws Fault where the region's allocation is gone.
+// The following are for running work. Each throws Fault if the allocation of the region was freed.
 char* open(const Region& region);
 void open(Allocation& allocation);
 void close_opened();
-// Throws Fault where a byte was never written.
+// Throws Fault if a byte was never written.
 void load(const Region& region, std::size_t offset, std::size_t bytes, void* to);
 void store(const Region& region, std::size_t offset, std::size_t bytes, const void* from);
-// NaN, as if it had never been written.
+// Sets the region to NaN and marks it as never written.
 void spoil(const Region& region, std::size_t offset, std::size_t bytes);
 
 }  // namespace standin

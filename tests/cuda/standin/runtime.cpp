@@ -133,7 +133,7 @@ cudaError_t cudaGetLastError() {
 
 cudaError_t cudaPeekAtLastError() {
   const Lock lock;
-  // A lost device is not forgotten by being asked for.
+  // The error of a lost device is not cleared.
   const cudaError_t lost = context_error(current_device());
   return lost != cudaSuccess ? lost : last_error();
 }

@@ -78,7 +78,7 @@ void queue_copy(const std::shared_ptr<Stream>& stream, const Copy& copy) {
   const Region destination = to_known ? region(copy.destination, to.extent(), kAnyDevice, "destination") : Region{};
   const Region source = from_known ? region(copy.source, from.extent(), kAnyDevice, "source") : Region{};
   std::vector<char> rows(to.width * to.height);
-  // Pageable memory is read before the call returns; anything else when the copy runs.
+  // Pageable memory is read before the call returns, other memory when the copy runs.
   if (!from_known)
     for (std::size_t row = 0; row < to.height; ++row)
       std::memcpy(rows.data() + row * to.width, copy.source + row * from.pitch, to.width);
@@ -199,7 +199,7 @@ cudaError_t cudaHostGetDevicePointer(void** on_device, void* on_host, unsigned i
   });
 }
 
-// Waits for nothing: work that is still queued and names this memory fails when it runs.
+// Does not wait: queued work that uses this memory fails when it runs.
 cudaError_t cudaFreeHost(void* data) {
   return runtime_call({__func__, Kind::kReleases}, [&] {
     if (data != nullptr) release(whole_allocation(data, /*pinned=*/true));
@@ -207,8 +207,8 @@ cudaError_t cudaFreeHost(void* data) {
   });
 }
 
-// What the documentation promises, and no more: of device memory to device memory, nothing waits; pageable memory has
-// been read when the call returns, but may not have arrived; all other copies are complete.
+// Waits no longer than documented: copies from device to device do not wait; pageable memory has been read when the
+// call returns, but the copy may not be complete; all other copies are complete.
 cudaError_t cudaMemcpy(void* destination, const void* source, std::size_t bytes, cudaMemcpyKind kind) {
   return runtime_call({__func__, Kind::kWaits}, [&] {
     if (bytes == 0) return cudaSuccess;
@@ -244,7 +244,7 @@ cudaError_t cudaMemcpy2DAsync(void* destination, std::size_t destination_pitch, 
   });
 }
 
-// Of device memory, it waits for nothing either.
+// Does not wait for device memory either.
 cudaError_t cudaMemset(void* data, int value, std::size_t bytes) {
   return runtime_call({__func__}, [&] {
     const auto stream = stream_of(nullptr);
@@ -263,7 +263,7 @@ cudaError_t cudaMemsetAsync(void* data, int value, std::size_t bytes, cudaStream
 cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const void* data) {
   return runtime_call({__func__}, [&] {
     *attributes = cudaPointerAttributes{};
-    attributes->device = -2;  // what the runtime answers for memory that it does not know
+    attributes->device = -2;  // the runtime's value for unregistered memory
     attributes->hostPointer = const_cast<void*>(data);
     if (const Allocation* allocation = find(data)) {
       attributes->type = allocation->pinned ? cudaMemoryTypeHost : cudaMemoryTypeDevice;

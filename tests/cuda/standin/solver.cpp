@@ -20,19 +20,18 @@ namespace {
 constexpr int kVersion = 12004;
 constexpr int kLower = 0, kUpper = 1;
 constexpr int kNoVectors = 0, kVectors = 1;
-// Patterns that no routine's result looks like, before and after its work.
+// Patterns in a workspace before and after a routine, unlike any result.
 constexpr int kBefore = 0xa5, kAfter = 0x5a;
 
 LibraryHandles& handles() {
   static auto* all = new LibraryHandles(Library::kSolver,
-                                        "cusolver handle");  // outlives the destructors of whoever still holds a handle
+                                        "cusolver handle");  // never destroyed: destructors may still use handles
   return *all;
 }
 
 struct Params {};
 Handles<Params>& params() {
-  static auto* all =
-      new Handles<Params>("cusolver params");  // outlives the destructors of whoever still holds a handle
+  static auto* all = new Handles<Params>("cusolver params");  // never destroyed: destructors may still use handles
   return *all;
 }
 
@@ -54,7 +53,7 @@ void check_leading(std::int64_t rows, std::int64_t leading, const char* name) {
 struct Sizes {
   std::size_t device, host;  // bytes
 };
-// Odd numbers, and another for each routine: nobody gets them right by chance.
+// A different odd number for each routine, so that no other size is correct by chance.
 Sizes workspace_of(std::int64_t rows, std::int64_t columns, std::size_t routine) {
   const auto entries = static_cast<std::size_t>(rows + 3 * columns);
   return {64 * entries + 129 * routine, 8 * entries + 17 * routine};
@@ -83,7 +82,7 @@ struct Workspace {
 
 using Matrix = DeviceMatrix<double>;
 
-// One call of a routine: its operands must not overlap one another, the workspace or info.
+// A call of a routine. Operands, workspace and info must not overlap.
 class Routine {
  public:
   Routine(const char* name, const LibraryHandle& handle, const Workspace& given, Sizes needed, int* info,
@@ -115,13 +114,13 @@ class Routine {
     spoil_written(workspace);
   }
 
-  // What lies in a workspace after the call is nobody's to read.
+  // The workspace is undefined after the call.
   static void spoil_written(const Region& workspace) {
     Allocation& owner = *find(workspace.allocation);
     if (!owner.pinned) std::memset(owner.written.data() + (workspace.data - owner.data), 0, workspace.bytes);
   }
 
-  // The call alone uses it: callers free it when the call returns, before its work has run.
+  // Used during the call only: callers free it before the work has run.
   static void scribble_on_host(const Workspace& given) {
     if (given.host == nullptr) throw Misuse("the workspace on the host is null");
     if (const Allocation* found = find(given.host); found != nullptr && !found->pinned)
@@ -164,13 +163,13 @@ Dense column_of(const std::vector<double>& values) {
   return result;
 }
 
-// The triangle that is stored, in the lower one.
+// The stored triangle, as a lower triangle.
 Dense load_lower(const Matrix& stored, Part part) {
   return part == Part::kLower ? stored.load(part) : transposed(stored.load(part));
 }
 
 struct Shapes {
-  std::int64_t left_columns, right_rows;  // of U and of V^T; 0: not asked for
+  std::int64_t left_columns, right_rows;  // of U and of V^T; 0: not computed
 };
 Shapes gesvd_shapes(signed char jobu, signed char jobvt, std::int64_t m, std::int64_t n) {
   for (const signed char job : {jobu, jobvt})
@@ -236,7 +235,7 @@ int cusolverDnXpotrf(void* handle, void* parameters, int uplo, std::int64_t n, c
       if (outcome == 0) {
         symmetric.store(part == Part::kLower ? lower : transposed(lower), part);
       } else {
-        symmetric.spoil(part);  // factored in part only
+        symmetric.spoil(part);  // partial factor
       }
       return outcome;
     });

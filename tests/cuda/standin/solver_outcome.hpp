@@ -1,4 +1,4 @@
-// What a test wants the next factorisation to report; 0: the truth.
+// Injected info of the next factorisation; 0: none.
 #pragma once
 
 namespace standin {

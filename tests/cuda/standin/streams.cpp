@@ -15,20 +15,20 @@ namespace {
 
 constexpr std::uintptr_t kLegacyHandle = 1;
 constexpr std::uintptr_t kPerThreadHandle = 2;
-// No address on any machine that runs this, so that looking inside a handle crashes.
+// Not a valid address, so that dereferencing a handle crashes.
 constexpr std::uintptr_t kFirstHandle = std::uintptr_t{0x00f0} << 48;
 
 Handles<Stream>& stream_handles() {
-  static auto* all = new Handles<Stream>("stream");  // outlives the destructors of whoever still holds a handle
+  static auto* all = new Handles<Stream>("stream");  // never destroyed: destructors may still use handles
   return *all;
 }
 Handles<Event>& event_handles() {
-  static auto* all = new Handles<Event>("event");  // outlives the destructors of whoever still holds a handle
+  static auto* all = new Handles<Event>("event");  // never destroyed: destructors may still use handles
   return *all;
 }
 
 std::vector<Point> points_at_next_wait;
-std::vector<std::shared_ptr<Stream>> streams;  // destroyed ones as well while they have work
+std::vector<std::shared_ptr<Stream>> streams;  // includes destroyed streams with queued work
 std::map<int, std::shared_ptr<Stream>> legacy_streams;
 std::map<std::pair<std::uintptr_t, int>, std::shared_ptr<Stream>> thread_streams;
 std::uintptr_t handles_given = 0;
@@ -81,7 +81,7 @@ void run_queue(const Point& point) {
     const Work work = std::move(stream.queue.front());
     stream.queue.pop_front();
     for (const Point& earlier : work.after) run_queue(earlier);
-    // A failure in what it waited for may have taken its own device with it.
+    // A failure in a stream that it waited for may have lost its device too.
     if (context_error(stream.device) == cudaSuccess) run_work(stream, work);
     stream.completed = std::max(stream.completed, work.ticket);
   }
@@ -167,14 +167,14 @@ cudaError_t run_until(const Point& point) {
 }
 
 cudaError_t run_stream(const std::shared_ptr<Stream>& stream) {
-  // Waiting for the legacy stream is work in it, which comes after that of all blocking streams.
+  // Waiting for the legacy stream counts as work in it, after the work of all blocking streams.
   if (stream->legacy) enqueue(stream, "wait", [] {});
   return run_until({stream, stream->issued});
 }
 
 cudaError_t run_device(int device) {
   run_points_at_next_wait();
-  // The youngest first: work that counts on the order of calls, where nothing promises it, then fails.
+  // The newest first, so that work fails if it depends on the order of calls without synchronisation.
   const std::vector<std::shared_ptr<Stream>> all(streams.rbegin(), streams.rend());
   for (const auto& stream : all)
     if (stream->device == device) run_queue({stream, stream->issued});

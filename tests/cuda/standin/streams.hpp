@@ -1,5 +1,5 @@
-// Streams are queues, and nothing in a queue runs before a call waits for it. What runs then is what that call has a
-// right to: the stream's own work, and what that work was made to wait for; no more, and other streams first.
+// Streams are queues. Queued work runs only when a call waits for it: the work of that stream and the work that it
+// depends on, in other streams first.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -15,7 +15,7 @@ namespace standin {
 
 struct Stream;
 
-// Everything that was queued on `stream` until `ticket` was given out.
+// All work queued on `stream` before `ticket`.
 struct Point {
   std::shared_ptr<Stream> stream;
   std::uint64_t ticket = 0;
@@ -31,7 +31,7 @@ struct Work {
 
 struct Stream {
   int device = 0;
-  bool legacy = false;   // the default stream that waits for blocking streams, and they for it
+  bool legacy = false;   // the legacy default stream, which synchronises with blocking streams
   bool blocking = true;  // with respect to the legacy stream
   bool destroyed = false;
   std::deque<Work> queue;
@@ -41,36 +41,37 @@ struct Stream {
 
 struct Event {
   int device = 0;
-  Point point;  // no stream: never recorded
+  Point point;  // without a stream if never recorded
 };
 
 cudaStream_t create_stream(bool blocking);
 void destroy_stream(cudaStream_t handle);
-// 0 and 1: the legacy default stream of the current device; 2: the thread's own; throws Misuse for a dead handle.
+// 0 and 1: the legacy default stream of the current device; 2: the per-thread stream. Throws Misuse for invalid
+// handles.
 std::shared_ptr<Stream> stream_of(cudaStream_t handle);
-// As before, and throws Misuse where the stream is not the current device's.
+// The same, and throws Misuse if the stream is not on the current device.
 std::shared_ptr<Stream> stream_of_current_device(cudaStream_t handle);
 
 Point enqueue(const std::shared_ptr<Stream>& stream, const std::string& name, std::function<void()> run,
               std::vector<Point> after = {});
 
-bool has_pending_work(const Stream& stream);  // of its own, or that it waits for as the legacy stream
+bool has_pending_work(const Stream& stream);  // its own work, or work that the legacy stream waits for
 long pending_work();                          // in all streams
 
-// Each returns what the waiting call returns: the error of the device whose work failed, if any.
+// Each returns the status of the waiting call: the error of the device whose work failed, if any.
 cudaError_t run_until(const Point& point);
 cudaError_t run_stream(const std::shared_ptr<Stream>& stream);
 cudaError_t run_device(int device);
-// Before whatever the next waiting call runs.
+// Runs before the work of the next waiting call.
 void run_at_next_wait(const Point& point);
-// What is queued on a device never runs.
+// Drops the queued work of a device.
 void drop_work(int device);
 
 cudaEvent_t create_event();
 void destroy_event(cudaEvent_t handle);
 std::shared_ptr<Event> event_of(cudaEvent_t handle);
 
-// The device whose kernel runs now; -1: none.
+// The device of the running kernel; -1: none.
 int running_device();
 
 }  // namespace standin

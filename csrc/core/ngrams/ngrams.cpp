@@ -1,0 +1,361 @@
+#include "core/ngrams/ngrams.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <limits>
+#include <numeric>
+#include <string>
+#include <type_traits>
+
+#include "core/errors.hpp"
+#include "core/ngrams/counting.hpp"
+
+namespace fidfast {
+
+namespace {
+
+__extension__ using Wide = unsigned __int128;
+
+/// Number of bits of the widest symbol.
+int bits_of(const std::vector<TextView>& texts) {
+  std::uint64_t all = 0;
+  for (const TextView& text : texts) {
+    with_units(text, [&](const auto* units) {
+      std::remove_const_t<std::remove_reference_t<decltype(*units)>> seen = 0;
+      for (Index i = 0; i < text.size; ++i) seen |= units[i];
+      all |= seen;
+    });
+  }
+  return bit_width(all);
+}
+
+int bits_of(const Words& words) {
+  return words.size() > 0 ? bit_width(static_cast<std::uint64_t>(words.size() - 1)) : 0;
+}
+
+Index checked_n(Index n) {
+  if (n < 1 || n > NgramTally::kLargestN) {
+    throw InvalidInput("n must be from 1 to " + std::to_string(NgramTally::kLargestN) + ", got " + std::to_string(n));
+  }
+  return n;
+}
+
+/// The word in UTF-8, stored in `holder`.
+std::string_view utf8_of(const TextView& word, std::string& holder) {
+  holder.clear();
+  with_units(word, [&](const auto* units) {
+    for (Index i = 0; i < word.size; ++i) append_utf8(holder, units[i]);
+  });
+  return holder;
+}
+
+/// Calls visit(word) for every word of a text, split at white space.
+template <class Visit>
+void for_each_word(const TextView& text, Visit visit) {
+  with_units(text, [&](const auto* units) {
+    for (Index i = 0; i < text.size;) {
+      while (i < text.size && is_space(units[i])) ++i;
+      const Index first = i;
+      while (i < text.size && !is_space(units[i])) ++i;
+      if (i > first) visit(TextView{units + first, i - first, text.unit});
+    }
+  });
+}
+
+void require_countable(Index before, Index more) {
+  constexpr Index kMost = std::numeric_limits<Index>::max();
+  if (more > kMost - before) throw InvalidInput("the total number of n-grams exceeds " + std::to_string(kMost));
+}
+
+void require_mergeable(const NgramCounts& mine, const NgramCounts& theirs) {
+  if (mine.n() != theirs.n()) {
+    throw InvalidInput("cannot merge counts of n=" + std::to_string(theirs.n()) + " and n=" + std::to_string(mine.n()));
+  }
+  if (mine.level() != theirs.level()) {
+    throw InvalidInput(std::string("cannot merge counts of level='") + name_of(theirs.level()) + "' and level='" +
+                       name_of(mine.level()) + "'");
+  }
+}
+
+}  // namespace
+
+const char* name_of(NgramLevel level) { return level == NgramLevel::kChar ? "char" : "word"; }
+
+NgramTally::NgramTally(Index n, NgramLevel level)
+    : n_(checked_n(n)), level_(level), table_(NgramLayout::fitting(n_, 1)) {}
+
+NgramTally::NgramTally(Index n, NgramLevel level, Words words, const NgramList& list) : NgramTally(n, level) {
+  constexpr Symbol kCodePoints = 0x110000;
+  const Symbol limit = level == NgramLevel::kChar ? kCodePoints : static_cast<Symbol>(words.size());
+  Symbol largest = 0;
+  for (const Symbol symbol : list.symbols) {
+    if (symbol >= limit) {
+      throw InvalidInput("the state of NgramCounts holds the symbol " + std::to_string(symbol) + " of " +
+                         std::to_string(limit));
+    }
+    largest = std::max(largest, symbol);
+  }
+  words_ = std::move(words);
+  const NgramLayout layout =
+      NgramLayout::fitting(n_, level == NgramLevel::kChar ? bit_width(largest) : bits_of(words_));
+  table_ = NgramTable(layout);
+  with_width(layout.words, [&](auto width) {
+    auto key = width.key();
+    for (std::size_t i = 0; i < list.counts.size(); ++i) {
+      if (list.counts[i] < 1) {
+        throw InvalidInput("the state of NgramCounts holds the count " + std::to_string(list.counts[i]));
+      }
+      require_countable(num_ngrams_, list.counts[i]);
+      pack_symbols(width, layout, list.symbols.data() + i * static_cast<std::size_t>(n_), key.data());
+      table_.add(width, NgramTable::part_of(key[0]), key.data(), static_cast<std::uint64_t>(list.counts[i]));
+      num_ngrams_ += list.counts[i];
+    }
+  });
+  if (num_distinct() != static_cast<Index>(list.counts.size())) {
+    throw InvalidInput("the state of NgramCounts holds " + std::to_string(list.counts.size()) + " n-grams, of which " +
+                       std::to_string(num_distinct()) + " are distinct");
+  }
+}
+
+void NgramTally::count(const std::vector<TextView>& texts, Index threads) {
+  if (level_ == NgramLevel::kChar) return count_symbols(texts, bits_of(texts), threads);
+  std::string holder;
+  std::vector<Symbol> numbers;
+  std::vector<Index> ends;
+  for (const TextView& text : texts) {
+    for_each_word(text, [&](const TextView& word) { numbers.push_back(words_.number(utf8_of(word, holder))); });
+    ends.push_back(static_cast<Index>(numbers.size()));
+  }
+  count_numbers(numbers, ends, threads);
+}
+
+void NgramTally::count_words(const std::vector<TextView>& words, const std::vector<Index>& ends, Index threads) {
+  std::string holder;
+  std::vector<Symbol> numbers;
+  numbers.reserve(words.size());
+  for (const TextView& word : words) numbers.push_back(words_.number(utf8_of(word, holder)));
+  count_numbers(numbers, ends, threads);
+}
+
+void NgramTally::count_numbers(const std::vector<Symbol>& numbers, const std::vector<Index>& ends, Index threads) {
+  std::vector<TextView> texts;
+  texts.reserve(ends.size());
+  Index first = 0;
+  for (const Index end : ends) {
+    texts.push_back({numbers.data() + first, end - first, static_cast<int>(sizeof(Symbol))});
+    first = end;
+  }
+  count_symbols(texts, bits_of(words_), threads);
+}
+
+void NgramTally::count_symbols(const std::vector<TextView>& texts, int bits, Index threads) {
+  if (threads < 1) throw InvalidInput("threads must be at least 1, got " + std::to_string(threads));
+  if (bits > table_.layout().bits) table_ = translated(table_, NgramLayout::fitting(n_, bits), nullptr);
+  num_ngrams_ += count_ngrams(table_, texts, threads);
+}
+
+void NgramTally::merge(const NgramTally& other, Index threads) {
+  require_countable(num_ngrams_, other.num_ngrams_);
+  std::vector<Symbol> renamed;
+  int bits = other.table_.layout().bits;
+  if (level_ == NgramLevel::kWord) {
+    renamed.reserve(static_cast<std::size_t>(other.words_.size()));
+    for (Symbol word = 0; word < other.words_.size(); ++word) renamed.push_back(words_.number(other.words_[word]));
+    bits = bits_of(words_);
+  }
+  NgramLayout layout = table_.layout();
+  if (bits > layout.bits) {
+    layout = NgramLayout::fitting(n_, bits);
+    table_ = translated(table_, layout, nullptr);
+  }
+  if (renamed.empty() && other.table_.layout() == layout) {
+    add_counts(table_, other.table_, threads);
+  } else {
+    add_counts(table_, translated(other.table_, layout, renamed.empty() ? nullptr : &renamed), threads);
+  }
+  num_ngrams_ += other.num_ngrams_;
+}
+
+const NgramTable& NgramTally::in_my_symbols(const NgramTally& other, NgramTable& holder) const {
+  const NgramLayout& layout = table_.layout();
+  if (level_ == NgramLevel::kChar) {
+    if (other.table_.layout() == layout) return other.table_;
+    holder = translated(other.table_, layout, nullptr);
+    return holder;
+  }
+  std::vector<Symbol> renamed;
+  renamed.reserve(static_cast<std::size_t>(other.words_.size()));
+  for (Symbol word = 0; word < other.words_.size(); ++word) renamed.push_back(words_.find(other.words_[word]));
+  holder = translated(other.table_, layout, &renamed);
+  return holder;
+}
+
+bool NgramTally::operator==(const NgramTally& other) const {
+  if (n_ != other.n_ || level_ != other.level_ || num_ngrams_ != other.num_ngrams_) return false;
+  if (num_distinct() != other.num_distinct()) return false;
+  NgramTable holder(table_.layout());
+  const NgramTable& theirs = in_my_symbols(other, holder);
+  bool same = true;
+  with_width(table_.layout().words, [&](auto width) {
+    table_.for_each(width, [&](const std::uint64_t* key, std::uint64_t count) {
+      same = same && theirs.count_of(width, key) == count;
+    });
+  });
+  return same;
+}
+
+NgramList NgramTally::at_least(std::uint64_t least) const {
+  NgramList result;
+  with_width(table_.layout().words, [&](auto width) {
+    table_.for_each(width, [&](const std::uint64_t* key, std::uint64_t count) {
+      if (count < least) return;
+      result.symbols.resize(result.symbols.size() + static_cast<std::size_t>(n_));
+      unpack_symbols(width, table_.layout(), key, result.symbols.data() + result.symbols.size() - n_);
+      result.counts.push_back(static_cast<Index>(count));
+    });
+  });
+  return result;
+}
+
+NgramList NgramTally::list() const { return at_least(1); }
+
+NgramList NgramTally::most_common(Index k) const {
+  if (k < 0) throw InvalidInput("k must be at least 0, got " + std::to_string(k));
+  k = std::min(k, num_distinct());
+  if (k == 0) return {};
+  std::vector<std::uint64_t> counts;
+  with_width(table_.layout().words, [&](auto width) {
+    table_.for_each(width, [&](const std::uint64_t*, std::uint64_t count) { counts.push_back(count); });
+  });
+  std::nth_element(counts.begin(), counts.begin() + (k - 1), counts.end(), std::greater<>());
+  const NgramList candidates = at_least(counts[k - 1]);
+
+  // Ranks of the words in the order of their code points. Characters are in that order already.
+  std::vector<Symbol> ranks(static_cast<std::size_t>(words_.size()));
+  std::vector<Symbol> sorted(ranks.size());
+  std::iota(sorted.begin(), sorted.end(), Symbol{0});
+  std::sort(sorted.begin(), sorted.end(), [&](Symbol a, Symbol b) { return words_[a] < words_[b]; });
+  for (Symbol rank = 0; rank < sorted.size(); ++rank) ranks[sorted[rank]] = rank;
+  const auto rank_of = [&](Symbol symbol) { return ranks.empty() ? symbol : ranks[symbol]; };
+
+  const auto symbols_of = [&](Index ngram) { return candidates.symbols.data() + ngram * n_; };
+  const auto comes_first = [&](Index a, Index b) {
+    if (candidates.counts[a] != candidates.counts[b]) return candidates.counts[a] > candidates.counts[b];
+    return std::lexicographical_compare(symbols_of(a), symbols_of(a) + n_, symbols_of(b), symbols_of(b) + n_,
+                                        [&](Symbol x, Symbol y) { return rank_of(x) < rank_of(y); });
+  };
+  std::vector<Index> order(candidates.counts.size());
+  std::iota(order.begin(), order.end(), Index{0});
+  std::nth_element(order.begin(), order.begin() + (k - 1), order.end(), comes_first);
+  std::sort(order.begin(), order.begin() + k, comes_first);
+
+  NgramList result;
+  result.symbols.reserve(static_cast<std::size_t>(k * n_));
+  for (Index i = 0; i < k; ++i) {
+    result.symbols.insert(result.symbols.end(), symbols_of(order[i]), symbols_of(order[i]) + n_);
+    result.counts.push_back(candidates.counts[order[i]]);
+  }
+  return result;
+}
+
+namespace {
+
+/// Contribution to twice the divergence of an n-gram with count a of na and count b of nb: for p = a / na and q = b /
+/// nb, p log2(2p / (p + q)) + q log2(2q / (p + q)). Accurate even if p and q are nearly equal, since their difference
+/// is computed in integers. Exactly symmetric.
+double divergence_of(std::uint64_t a, std::uint64_t na, std::uint64_t b, std::uint64_t nb) {
+  constexpr double kLn2 = 0.693147180559945309417;
+  const Wide larger = std::max(Wide{a} * nb, Wide{b} * na);
+  const Wide smaller = std::min(Wide{a} * nb, Wide{b} * na);
+  const double sum = static_cast<double>(larger + smaller);
+  const double d = static_cast<double>(larger - smaller) / sum;
+  const double mean = sum / (static_cast<double>(na) * static_cast<double>(nb)) / 2;  // (p + q) / 2
+  // (1 + d) log(1 + d) + (1 - d) log(1 - d), in two forms: in the first, for small d, the logarithms do not cancel.
+  constexpr double kNear = 0.5;
+  if (d < kNear) return mean * ((2 * d * std::atanh(d) + std::log1p(-d * d)) / kLn2);
+  const double high = 2 * static_cast<double>(larger) / sum;
+  const double low = 2 * static_cast<double>(smaller) / sum;
+  return mean * (high * std::log2(high) + low * std::log2(low));
+}
+
+}  // namespace
+
+/// (KL(p || m) + KL(q || m)) / 2 with m = (p + q) / 2 and logarithms to base 2. N-grams that only one set has
+/// contribute their frequency, which needs only their number; the others are summed as integers in units of 2^-100, so
+/// the order does not matter. The result is 0 for equal distributions and 1 for disjoint ones.
+double ngram_jsd(const NgramTally& a, const NgramTally& b) {
+  if (a.n() != b.n()) {
+    throw InvalidInput("samples has n=" + std::to_string(a.n()) + ", but reference has n=" + std::to_string(b.n()));
+  }
+  if (a.level() != b.level()) {
+    throw InvalidInput(std::string("samples has level='") + name_of(a.level()) + "', but reference has level='" +
+                       name_of(b.level()) + "'");
+  }
+  for (const NgramTally* side : {&a, &b}) {
+    if (side->num_ngrams() > 0) continue;
+    throw InvalidInput(std::string(side == &a ? "samples" : "reference") +
+                       " has no n-grams: all of its texts are shorter than n=" + std::to_string(a.n()));
+  }
+  const std::uint64_t na = static_cast<std::uint64_t>(a.num_ngrams());
+  const std::uint64_t nb = static_cast<std::uint64_t>(b.num_ngrams());
+  NgramTable holder(a.table_.layout());
+  const NgramTable& theirs = a.in_my_symbols(b, holder);
+  constexpr int kUnit = 100;
+  Wide sum = 0;
+  std::uint64_t shared_a = 0;
+  std::uint64_t shared_b = 0;
+  with_width(a.table_.layout().words, [&](auto width) {
+    a.table_.for_each(width, [&](const std::uint64_t* key, std::uint64_t in_a) {
+      const std::uint64_t in_b = theirs.count_of(width, key);
+      if (in_b == 0) return;
+      shared_a += in_a;
+      shared_b += in_b;
+      sum += static_cast<Wide>(std::ldexp(divergence_of(in_a, na, in_b, nb), kUnit));
+    });
+  });
+  const double alone_a = static_cast<double>(na - shared_a) / static_cast<double>(na);
+  const double alone_b = static_cast<double>(nb - shared_b) / static_cast<double>(nb);
+  const double total = (alone_a + alone_b) + std::ldexp(static_cast<double>(sum), -kUnit);
+  return std::min(total / 2, 1.0);
+}
+
+void NgramCounts::add(NgramTally fresh, Index threads) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (tally_.num_ngrams() == 0) {
+    std::swap(tally_, fresh);
+  } else {
+    tally_.merge(fresh, threads);
+  }
+}
+
+void NgramCounts::merge(const NgramCounts& other) {
+  require_mergeable(*this, other);
+  if (&other == this) return add(tally(), 1);
+  const std::scoped_lock both(mutex_, other.mutex_);
+  if (tally_.num_ngrams() == 0) {
+    tally_ = NgramTally(other.tally_);
+  } else {
+    tally_.merge(other.tally_, 1);
+  }
+}
+
+void NgramCounts::reset() {
+  NgramTally empty(n_, level_);
+  const std::lock_guard<std::mutex> lock(mutex_);
+  std::swap(tally_, empty);
+}
+
+bool NgramCounts::equals(const NgramCounts& other) const {
+  if (&other == this) return true;
+  const std::scoped_lock both(mutex_, other.mutex_);
+  return tally_ == other.tally_;
+}
+
+double ngram_jsd(const NgramCounts& a, const NgramCounts& b) {
+  if (&a == &b) return ngram_jsd(a.tally(), a.tally());
+  const std::scoped_lock both(a.mutex_, b.mutex_);
+  return ngram_jsd(a.tally_, b.tally_);
+}
+
+}  // namespace fidfast

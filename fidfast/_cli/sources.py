@@ -1,0 +1,130 @@
+"""Opens what the arguments of a command name."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fidfast._cli.arguments import IMAGE_OPTIONS
+from fidfast._images import holds_images, open_images
+from fidfast._inputs import Input, open_input
+from fidfast._stats import GaussianStats
+
+__all__ = ["Samples", "Sources", "require_images"]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """An opened argument, and the images of its rows if there are any."""
+
+    source: Input
+    #: By row; None without images.
+    names: Sequence[str] | None = None
+    images: Sequence[NDArray[np.uint8]] | None = None
+
+
+class Sources:
+    """Opens arguments according to the options; loads the extractor once, when images need it."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._options = options
+        self._extractor: Any = None
+        #: By path: one message for each broken image that was skipped.
+        self.skipped: dict[str, list[str]] = {}
+
+    def stats(self, path: str, name: str, checkpoint: str | None = None) -> GaussianStats:
+        """Statistics of the argument `name`; of images, resumed from `checkpoint` if it exists."""
+        ddof = self._ddof()
+        if not holds_images(path):
+            return self._open_file(path, name).stats_with(ddof=ddof)
+        from fidfast.torch import moments_of_images
+
+        options = self._image_options(checkpoint)
+        found = moments_of_images(path, self._load_extractor(), options=options)
+        if found.skipped:
+            self.skipped[path] = found.skipped
+        return found.moments.stats(ddof=ddof)
+
+    def samples(self, path: str, name: str, image_path: str | None = None) -> Samples:
+        """Features, moments or statistics of the argument `name`; `image_path` has the images of its features."""
+        if holds_images(path):
+            if image_path is not None:
+                raise ValueError(f"--images applies to a file of features, but {path} holds images")
+            return self._samples_of_images(path, name)
+        source = self._open_file(path, name)
+        if image_path is None:
+            return Samples(source)
+        if source.rows is None:
+            raise ValueError(f"--images applies to a file of features, but {path} holds statistics or moments")
+        images = open_images(image_path)
+        return Samples(source, images.names, images)
+
+    def _open_file(self, path: str, name: str) -> Input:
+        return open_input(path, name, precision=self._options.precision, extractor=self._options.extractor)
+
+    def _samples_of_images(self, path: str, name: str) -> Samples:
+        from torch.utils.data import Subset
+
+        from fidfast.torch import features_of_images
+
+        found = features_of_images(path, self._load_extractor(), options=self._image_options(None))
+        if found.skipped:
+            self.skipped[path] = found.skipped
+        source = Input(name, rows=found.features, extractor=found.extractor, precision=self._options.precision)
+        # By index, since an archive may contain a name twice.
+        images: Any = Subset(open_images(path), found.indices)
+        return Samples(source, found.names, images)
+
+    def _load_extractor(self) -> Any:
+        from fidfast.torch import load_extractor
+
+        options = self._options
+        if self._extractor is None:
+            sys.path.insert(0, "")  # as with `python -m`, for modules in the current folder
+            self._extractor = load_extractor(
+                options.extractor or "inception", weights=options.weights, like=options.like, resize=options.resize
+            )
+        return self._extractor
+
+    def _image_options(self, checkpoint: str | None) -> Any:
+        from fidfast.torch import ImageOptions
+        from fidfast.torch._images.options import default_num_workers
+
+        options = self._options
+        workers = options.num_workers
+        return ImageOptions(
+            batch_size=options.batch_size,
+            num_workers=default_num_workers(options.device) if workers is None else workers,
+            device=options.device,
+            dtype="bfloat16" if options.bfloat16 else None,
+            compile={"yes": True, "no": False}.get(options.compile, "auto"),
+            precision=options.precision,
+            skip_broken=options.skip_broken,
+            checkpoint=checkpoint,
+            use_cache=not options.no_cache,
+            progress=not options.quiet,
+        )
+
+    def _ddof(self) -> int:
+        """Delta degrees of freedom of the covariance in the tool of ``--like``."""
+        if self._options.like is None:
+            return 1
+        from fidfast.torch import LIKE
+
+        if self._options.like not in LIKE:
+            raise ValueError(f"unknown tool {self._options.like!r}; choose one of {', '.join(LIKE)}")
+        return LIKE[self._options.like].ddof
+
+
+def require_images(options: argparse.Namespace, *paths: str) -> None:
+    """Raise ValueError if an option that applies to images only is given without images."""
+    given = [name for name in IMAGE_OPTIONS if getattr(options, name) not in (None, False)]
+    if given and not any(map(holds_images, paths)):
+        option = "--" + given[0].replace("_", "-")
+        raise ValueError(f"{option} applies to images, but there are none in {' or '.join(paths)}")

@@ -1,0 +1,196 @@
+"""The contents of a report: all numbers, and the rows of its table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fidfast._metrics.extrapolation import Extrapolation
+from fidfast._metrics.kernel import KernelDistance
+from fidfast._metrics.neighbours import DensityCoverage, PrecisionRecall
+from fidfast._metrics.uncertainty import Estimate
+from fidfast._results import Result, decimals, distance_label, is_inception, value_with_error
+
+__all__ = ["K_DENSITY_COVERAGE", "K_PRECISION_RECALL", "Contents", "HarmfulSample", "Row", "Trimmed"]
+
+#: Neighbours: the defaults of `precision_recall` and `density_coverage`, which their authors recommend.
+K_PRECISION_RECALL, K_DENSITY_COVERAGE = 3, 5
+
+
+@dataclass(frozen=True, eq=False)
+class HarmfulSample(Result):
+    """One of the samples that increase the distance most."""
+
+    #: Row of the samples.
+    row: int
+    #: Name of its image, or "row 3".
+    name: str
+    #: How much it adds to the distance, as `influence` returns it.
+    influence: float
+    #: (height, width, 3) uint8; None if no images were given, or this one cannot be read.
+    image: NDArray[np.uint8] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields but the image."""
+        return {"row": self.row, "name": self.name, "influence": self.influence}
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.influence:+.4g}"
+
+
+@dataclass(frozen=True)
+class Trimmed(Result):
+    """The distance without the most harmful samples; compare with `Estimate.value`."""
+
+    #: Number of samples left out: 1 %, and at least one.
+    num_samples: int
+    value: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.6g} without the worst {_samples(self.num_samples)}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table."""
+
+    name: str
+    #: Empty if the value is not available; `note` then gives the reason.
+    value: str
+    note: str
+
+
+@dataclass(frozen=True, eq=False)
+class Contents(Result):
+    """All numbers of a report. A field is None if it is not available; `reasons` then says why."""
+
+    #: Titles of samples and reference.
+    titles: tuple[str, str]
+    #: The Fréchet distance, its bias and its standard error.
+    estimate: Estimate
+    #: ``|mu1 - mu2|^2``, the part of the distance due to the means; the rest is due to the covariances.
+    mean_term: float
+    #: Number of columns of the features.
+    dim: int
+    #: Of samples and reference, as all pairs below; None if unknown.
+    num_samples: tuple[int | None, int | None]
+    #: Names of the extractors; None if unknown.
+    extractors: tuple[str | None, str | None]
+    #: (dim,) eigenvalues of the covariances, largest first.
+    spectra: tuple[NDArray[np.float64], NDArray[np.float64]]
+    #: Ranks of the covariances: number of eigenvalues above rounding, and less than the number of samples.
+    ranks: tuple[int, int]
+    #: Number of columns with zero variance.
+    dead_units: tuple[int, int]
+    #: Distances of subsets of growing size, as `fid_infinity` returns them.
+    extrapolation: Extrapolation | None
+    #: The samples that increase the distance most, the worst first.
+    most_harmful: tuple[HarmfulSample, ...] | None
+    #: The distance without the worst 1 % of the samples.
+    trimmed: Trimmed | None
+    #: Kernel distance with its standard error, as `kid` returns it.
+    kid: KernelDistance | None
+    #: As `cmmd` returns it; only for rows of unit norm (CLIP features).
+    cmmd: float | None
+    #: With ``k = 3``, radius included.
+    precision_recall: PrecisionRecall | None
+    #: With ``k = 5``, radius excluded.
+    density_coverage: DensityCoverage | None
+    #: Name of a field that is None -> why; "estimate" -> why there is no error bar.
+    reasons: dict[str, str]
+
+    @property
+    def label(self) -> str:
+        """``FID`` for features of the 2015 Inception network, else ``Fréchet distance``."""
+        return distance_label(*self.extractors)
+
+    @property
+    def headline(self) -> str:
+        """The distance in one line: unbiased with its standard error, or `Estimate.value` if there is none."""
+        if self.estimate.note is not None:
+            return f"{self.label} {self.estimate.value:.6g}"
+        return f"{self.label} {value_with_error(self.estimate.unbiased, self.estimate.stderr)}"
+
+    def rows(self) -> list[Row]:
+        """The rows of the table."""
+        return [*self._data_rows(), *self._distance_rows(), *self._kernel_rows(), *self._neighbour_rows()]
+
+    def _data_rows(self) -> Iterator[Row]:
+        for k, name in enumerate(("samples", "reference")):
+            n, dead = self.num_samples[k], self.dead_units[k]
+            units = f"{dead:,} dead {'unit' if dead == 1 else 'units'}"
+            note = f"{self.titles[k]}; extractor {self.extractors[k] or 'unknown'}; rank {self.ranks[k]:,}, {units}"
+            yield Row(name, f"{'unknown' if n is None else f'{n:,}'} × {self.dim:,}", note)
+
+    def _distance_rows(self) -> Iterator[Row]:
+        estimate, label = self.estimate, self.label
+        rounding = f"rounding error at most {estimate.rounding:.1g}"
+        if estimate.note is None:
+            digits = decimals(estimate.stderr)
+            low, high = estimate.interval()
+            note = f"for infinitely many samples; 95 % interval {low:.{digits}f} to {high:.{digits}f}"
+            note += "" if estimate.caution is None else f"; {estimate.caution}"
+            yield Row(f"{label}, unbiased", value_with_error(estimate.unbiased, estimate.stderr), note)
+            bias = f"includes the bias of finite samples, {estimate.bias:+.{digits}f}"
+        else:
+            yield Row(f"{label}, unbiased", "", estimate.note)
+            bias = "includes the bias of finite samples"
+        yield Row(f"{label}, as reported by other tools", f"{estimate.value:.6g}", f"{bias}; {rounding}")
+        yield Row("  mean term", f"{self.mean_term:.4g}", "due to the means; the rest is due to the covariances")
+        yield self._extrapolation_row()
+        yield self._trimmed_row()
+
+    def _extrapolation_row(self) -> Row:
+        line = self.extrapolation
+        if line is None:
+            return Row("  extrapolated", "", self.reasons["extrapolation"])
+        note = f"to 1/n = 0, from {len(line.distances)} subsets of the samples of growing size n"
+        if line.num_samples[0] < 2 * min(self.ranks):
+            note += "; sizes below twice the rank may not be on a line"
+        return Row("  extrapolated", f"{line.value:.6g}", note)
+
+    def _trimmed_row(self) -> Row:
+        if self.trimmed is None:
+            return Row("  without the worst 1 %", "", self.reasons["most_harmful"])
+        value, decrease = self.estimate.value, self.estimate.value - self.trimmed.value
+        percent = f" ({100 * decrease / value:.1f} %)" if value > 0 else ""
+        name = f"  without the worst {_samples(self.trimmed.num_samples)}"
+        return Row(name, f"{self.trimmed.value:.6g}", f"lower by {decrease:.4g}{percent}")
+
+    def _kernel_rows(self) -> Iterator[Row]:
+        name = "KID" if all(map(is_inception, self.extractors)) else "kernel distance (KID formula)"
+        note = "unbiased, over all pairs; kernel (x·y / dim + 1)³"
+        if self.kid is None:
+            yield Row(name, "", self.reasons["kid"])
+        elif self.kid.stderr > 0:
+            yield Row(name, value_with_error(self.kid.value, self.kid.stderr), note)
+        else:
+            yield Row(name, f"{self.kid.value:.3g}", f"{note}; too few samples for an error bar")
+        if self.cmmd is None:
+            yield Row("CMMD", "", self.reasons["cmmd"])
+        else:
+            yield Row("CMMD", f"{self.cmmd:.4g}", "kernel exp(-|x - y|² / 200), times 1,000; biased upwards")
+
+    def _neighbour_rows(self) -> Iterator[Row]:
+        k = f"k = {K_PRECISION_RECALL}, radius included"
+        found = self.precision_recall
+        yield self._share("precision", f"fraction of the samples inside a reference ball; {k}", found)
+        yield self._share("recall", f"fraction of the reference inside a ball of the samples; {k}", found)
+        k = f"k = {K_DENSITY_COVERAGE}, radius excluded"
+        filled = self.density_coverage
+        yield self._share("density", f"mean number of reference balls around a sample, divided by k; {k}", filled)
+        yield self._share("coverage", f"fraction of the reference balls with a sample inside; {k}", filled)
+
+    def _share(self, name: str, note: str, result: PrecisionRecall | DensityCoverage | None) -> Row:
+        if result is None:
+            key = "precision_recall" if name in ("precision", "recall") else "density_coverage"
+            return Row(name, "", self.reasons[key])
+        return Row(name, f"{getattr(result, name):.4f}", note)
+
+
+def _samples(number: int) -> str:
+    return "sample" if number == 1 else f"{number:,} samples"
