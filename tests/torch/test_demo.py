@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 import fidfast.torch as ft
+from fidfast._cli import commands as cli
 from fidfast.torch import _demo
 
 
@@ -78,8 +79,6 @@ def test_table_contains_every_distance(result):
 
 
 def test_command(monkeypatch, tmp_path, capsys, result):
-    from fidfast._cli import commands as cli
-
     monkeypatch.setattr(ft, "demo", lambda **_options: result)
     assert cli.main(["demo", "--quiet", "--out", str(tmp_path / "plot.png")]) == 0
     out = capsys.readouterr().out
