@@ -114,7 +114,7 @@ HOST = [
     Mutant("what is left of waiting rows has no room to grow", STATE, "Device::kAsynchronous ? columns.cols() : count - n", "count - n"),
     # The binding -----------------------------------------------------------------------------------------------
     Mutant("the producer's stream does not wait for the reading", BINDING,
-           "return cuda::current().make_wait(reinterpret_cast<cudaStream_t>(*stream_));", "return;"),
+           "return cuda::current().hold_up(reinterpret_cast<cudaStream_t>(*stream_));", "return;"),
     Mutant("the host does not wait where the stream is not known", BINDING, "      cuda::current().synchronize();\n    }\n\n   private:", "    }\n\n   private:"),
     Mutant("fidfast's stream does not wait for the producer's", BINDING, "borrow_by_dlpack(exportable(array), py::int_(own));",
            "borrow_by_dlpack(exportable(array), py::int_(own == 0 ? 1 : -1));"),
