@@ -90,7 +90,7 @@ def torchmetrics_kid(samples: NDArray[np.float32], reference: NDArray[np.float32
     return float(torchmetrics.image.kid.poly_mmd(torch.from_numpy(reference), torch.from_numpy(samples)))
 
 
-WHOLE_KIDS = {"torch-fidelity": torch_fidelity_kid, "torchmetrics": torchmetrics_kid}
+KIDS = {"torch-fidelity": torch_fidelity_kid, "torchmetrics": torchmetrics_kid}
 
 
 def torch_fidelity_kid_of_subsets(samples: NDArray[np.float32], reference: NDArray[np.float32]) -> tuple[float, float]:
@@ -116,7 +116,7 @@ def torchmetrics_kid_of_subsets(samples: NDArray[np.float32], reference: NDArray
     return float(mean), float(std)
 
 
-SUBSET_KIDS = {"torch-fidelity": torch_fidelity_kid_of_subsets, "torchmetrics": torchmetrics_kid_of_subsets}
+KIDS_OF_SUBSETS = {"torch-fidelity": torch_fidelity_kid_of_subsets, "torchmetrics": torchmetrics_kid_of_subsets}
 
 
 def torch_fidelity_precision_recall(

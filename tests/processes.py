@@ -1,36 +1,32 @@
-"""Test programs in two processes, with and without torchrun."""
+"""Test programs in two processes of torch.distributed."""
 
 import os
+import socket
 import subprocess
 import sys
 
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
+def two_processes(folder, program, *arguments):
+    """Run the source of a program in two processes with the environment of torchrun, and return their exit statuses.
 
-def torchrun(folder, program, *arguments):
-    """Run the source of a program in two processes of torchrun, with the folder and `arguments` as its arguments."""
-    (folder / "worker.py").write_text(program, encoding="utf-8")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "worker.py"]
-    return subprocess.run(
-        [*command, str(folder), *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-        cwd=folder,
-        env=ENVIRONMENT,
-    )
-
-
-def two_processes_without_torchrun(folder, program):
-    """Run the source of a program in two processes and return their exit statuses.
-
-    torchrun would end one process when the other dies. The arguments are the folder, the rank, and a rendezvous URL.
+    The program's arguments are the folder and `arguments`. Unlike with torchrun, no process is ended when the other
+    dies.
     """
     (folder / "worker.py").write_text(program, encoding="utf-8")
-    command = [sys.executable, "worker.py", str(folder)]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "2",
+        "TORCHELASTIC_RUN_ID": "test",
+    }
+    command = [sys.executable, "worker.py", str(folder), *arguments]
     started = [
-        subprocess.Popen([*command, str(rank), f"file://{folder}/rendezvous"], cwd=folder, env=ENVIRONMENT)
+        subprocess.Popen(command, cwd=folder, env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)})
         for rank in range(2)
     ]
     try:
@@ -38,3 +34,4 @@ def two_processes_without_torchrun(folder, program):
     finally:
         for process in started:
             process.kill()
+            process.wait()

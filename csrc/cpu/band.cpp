@@ -74,7 +74,7 @@ void factor_panel(double* panel, Index m, double* t, double* r_transposed) {
     const double beta = clear ? alpha : -std::copysign(std::sqrt(alpha * alpha + squares), alpha);
     const double scale = clear ? 0 : 1 / (alpha - beta);
     const double tau = clear ? 0 : (beta - alpha) / beta;
-    // Column c becomes v = (1, scale x); -change_q v is subtracted from each column q > c.
+    // Column c becomes v = (1, scale x); change_q v is added to each column q > c.
     double keep[kBand];
     double change[kBand];
     for (Index q = 0; q < kBand; ++q) {

@@ -19,7 +19,7 @@ std::string version_text(int version) {
 
 void check(cudaError_t status, const char* what) {
   if (status == cudaSuccess) return;
-  (void)cudaGetLastError();  // or it would come back from a later call
+  (void)cudaGetLastError();  // clear it, or a later call would return it again
   const std::string text = std::string(what) + ": " + cudaGetErrorName(status) + ": " + cudaGetErrorString(status);
   if (status == cudaErrorMemoryAllocation) throw OutOfMemory(text);
   throw Error(text);
@@ -30,7 +30,7 @@ namespace {
 void check_library(int status, int out_of_memory, const char* what) {
   if (status == kSuccess) return;
   const std::string text = std::string(what) + " failed with status " + std::to_string(status);
-  if (status == out_of_memory) throw OutOfMemory(text + ", which means that the GPU has no more memory");
+  if (status == out_of_memory) throw OutOfMemory(text + ": the GPU is out of memory");
   throw Error(text);
 }
 
@@ -52,7 +52,8 @@ int device_count(std::string* why) {
   if (status == cudaErrorInsufficientDriver && driver == 0) {
     *why = "no driver";
   } else if (status == cudaErrorInsufficientDriver) {
-    *why = "driver too old: it serves CUDA " + version_text(driver) + ", and this build needs " + version_text(runtime);
+    *why =
+        "driver too old: it supports CUDA " + version_text(driver) + ", but this build needs " + version_text(runtime);
   } else if (status == cudaSuccess || status == cudaErrorNoDevice) {
     *why = "the driver finds none";
   } else {
@@ -79,7 +80,7 @@ bool is_slow_in_double(int device) {
 
 Context& Context::of(int device) {
   static std::mutex mutex;
-  // Never destroyed: at the end of the process the driver may be gone before they are.
+  // Never destroyed: at exit the driver may be unloaded first.
   static auto& contexts = *new std::map<int, std::unique_ptr<Context>>;
   const std::lock_guard<std::mutex> lock(mutex);
   std::unique_ptr<Context>& kept = contexts[device];
@@ -120,14 +121,14 @@ void Context::close() noexcept {
 
 void Context::synchronize() { check(cudaStreamSynchronize(stream_), "cudaStreamSynchronize"); }
 
-// Threads may share the event: what another has recorded meanwhile is later work of the same stream.
-void Context::hold_up(cudaStream_t stream) {
+// Threads may share the event: if another one records it meanwhile, it includes later work of the same stream.
+void Context::make_wait(cudaStream_t stream) {
   check(cudaEventRecord(done_, stream_), "cudaEventRecord");
   check(cudaStreamWaitEvent(stream, done_, 0), "cudaStreamWaitEvent");
 }
 
 void Context::wait_for(cudaStream_t stream) {
-  const std::lock_guard<std::mutex> lock(written_mutex_);  // or another thread's stream would be waited for
+  const std::lock_guard<std::mutex> lock(written_mutex_);  // otherwise this could wait for another thread's stream
   check(cudaEventRecord(written_, stream), "cudaEventRecord");
   check(cudaStreamWaitEvent(stream_, written_, 0), "cudaStreamWaitEvent");
 }
@@ -154,7 +155,7 @@ Session::~Session() {
 }
 
 Context& current() {
-  if (context_of_thread == nullptr) throw Error("work on a GPU outside of a session");
+  if (context_of_thread == nullptr) throw Error("GPU work outside of a Session");
   return *context_of_thread;
 }
 

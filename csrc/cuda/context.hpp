@@ -1,5 +1,5 @@
-// What a GPU needs to be worked with: its stream and its libraries' handles. One stream for each device does all of
-// this package's work there, in the order in which it is given; other streams and it wait for each other by events.
+// The stream and the library handles of a GPU. All work of this package on a device is in one stream, in order;
+// synchronization with other streams is by events.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -15,12 +15,12 @@
 
 namespace fidfast::cuda {
 
-/// A call to CUDA or to one of its libraries failed. A RuntimeError in Python.
+/// A call to CUDA or one of its libraries failed. RuntimeError in Python.
 struct Error : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-/// The GPU has no more memory. A MemoryError in Python.
+/// The GPU is out of memory. MemoryError in Python.
 class OutOfMemory : public std::bad_alloc {
  public:
   explicit OutOfMemory(std::string message) : message_(std::move(message)) {}
@@ -30,32 +30,32 @@ class OutOfMemory : public std::bad_alloc {
   std::string message_;
 };
 
-/// Throw Error, or OutOfMemory, where a status is none of success; `what` was being done.
+/// Throw Error or OutOfMemory if the status is not success. `what` names the call in the message.
 void check(cudaError_t status, const char* what);
 void check_blas(int status, const char* what);
 void check_solver(int status, const char* what);
 
-/// How many devices there are; 0, and why, where there is none. Never throws.
+/// Number of devices. If it is 0, sets *why to the reason. Never throws.
 int device_count(std::string* why = nullptr);
 
-/// Throws Error where there is no such device.
+/// Throws Error if there is no such device.
 void require_device(int device);
 
-/// Whether a device's float64 is at least 16 times slower than float32: cards for graphics, and some of the latest.
+/// Whether float64 is at least 16 times slower than float32, as on graphics cards and some recent data centre GPUs.
 bool is_slow_in_double(int device);
 
-/// Of one device; made at its first use, and left to the end of the process.
+/// Stream and handles of one device, created at first use and never destroyed.
 class Context {
  public:
-  /// Throws Error where there is no such device.
+  /// Throws Error if there is no such device.
   static Context& of(int device);
 
   int device() const { return device_; }
   cudaStream_t stream() const { return stream_; }
   bool is_slow_in_double() const { return slow_in_double_; }
 
-  /// work(handle), one thread at a time, since a handle serves one. Of two kinds, so that the thread of an update need
-  /// not wait for that of an eigenproblem; on the device their work is one after the other.
+  /// Calls work(handle) with a lock held: a handle is not thread-safe. Two locks, so that a thread that updates moments
+  /// need not wait for one that solves an eigenproblem.
   template <class Work>
   void with_blas(Work work) {
     const std::lock_guard<std::mutex> lock(blas_mutex_);
@@ -67,11 +67,11 @@ class Context {
     work(solver_, params_);
   }
 
-  /// The host waits for all work given so far.
+  /// The host waits for all work enqueued so far.
   void synchronize();
-  /// `stream` waits for it.
-  void hold_up(cudaStream_t stream);
-  /// What is given from now on waits for all work given to `stream` so far.
+  /// `stream` waits for all work enqueued so far.
+  void make_wait(cudaStream_t stream);
+  /// Work enqueued from now on waits for all work enqueued in `stream` so far.
   void wait_for(cudaStream_t stream);
 
   Context(const Context&) = delete;
@@ -85,8 +85,8 @@ class Context {
   int device_;
   bool slow_in_double_ = false;
   cudaStream_t stream_ = nullptr;
-  cudaEvent_t done_ = nullptr;     // recorded in our stream
-  cudaEvent_t written_ = nullptr;  // recorded in others
+  cudaEvent_t done_ = nullptr;     // recorded in stream_
+  cudaEvent_t written_ = nullptr;  // recorded in other streams
   BlasHandle blas_ = nullptr;
   SolverHandle solver_ = nullptr;
   SolverParams params_ = nullptr;
@@ -95,7 +95,7 @@ class Context {
   std::mutex written_mutex_;
 };
 
-/// While it lives, this thread works on one device; afterwards the thread's own device is current again.
+/// Makes a device current for this thread, and restores the previous one when destroyed.
 class Session {
  public:
   explicit Session(int device);
@@ -108,10 +108,10 @@ class Session {
   int device_before_ = -1;
 };
 
-/// Of this thread's session.
+/// The Context of this thread's Session.
 Context& current();
 
-/// What kernels of this thread do nothing for while it is not null and holds anything but 0; see Watch.
+/// If not null and *skip_flag != 0 on the device, this thread's kernels do nothing; see Watch.
 extern thread_local const int* skip_flag;
 
 }  // namespace fidfast::cuda

@@ -30,7 +30,7 @@ void* Cuda::allocate(std::size_t bytes) {
   return memory;
 }
 
-// cudaFree waits for the work that still uses the memory.
+// cudaFree waits for work that uses the memory.
 void Cuda::release(void* memory) noexcept {
   if (memory != nullptr && cudaFree(memory) != cudaSuccess) (void)cudaGetLastError();
 }
@@ -48,7 +48,7 @@ void Cuda::clear(void* to, std::size_t bytes) {
 void Cuda::from_host(void* to, const void* from, std::size_t bytes) {
   if (bytes == 0) return;
   check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, current().stream()), "copy to the device");
-  current().synchronize();  // the source may be pinned, and then is read later
+  current().synchronize();  // the copy from pinned memory is asynchronous
 }
 
 void Cuda::to_host(void* to, const void* from, std::size_t bytes) {

@@ -1,4 +1,4 @@
-// A GPU as a device: its memory. The verbs of core/backend.hpp are specialised for it in the .cu files and linalg.cpp.
+// A GPU as a Device. The .cu files specialise the operations of core/backend.hpp for it.
 #pragma once
 
 #include <cstddef>
@@ -12,14 +12,14 @@
 
 namespace fidfast {
 
-/// All of it within a cuda::Session, but for release.
+/// All members but release() need a cuda::Session.
 struct Cuda {
-  /// The device of this thread's session.
+  /// Device of this thread's session.
   static int current_device();
 
   static constexpr bool kAsynchronous = true;
   static constexpr bool kFloatProducts = false;
-  /// On tensor cores, where products of 16 bits are exact, and float64 is slow.
+  /// On tensor cores, whose products of 16-bit numbers are exact, if float64 is slow.
   static bool multiplies_in_float(bool all_16_bit);
 
   /// Throws cuda::OutOfMemory.

@@ -1,4 +1,4 @@
-// The verbs on vectors and on the elements of matrices.
+// Elementwise MatrixOps.
 #include <cmath>
 #include <vector>
 
@@ -18,7 +18,7 @@ namespace {
 using M = Matrix<Cuda>;
 using V = Vector<Cuda>;
 
-/// How far an element is from its mirror image, as a number that kernels can hold.
+/// Asymmetry for use in kernels.
 struct Difference {
   double size;
   Index i;
@@ -135,8 +135,8 @@ std::vector<bool> MatrixOps<Cuda>::nonzero_columns(const M& a) {
   for_each_item(
       a.cols(), rows, 0, [=] __device__(Index j, Index i) { return from[i + j * rows] != 0 ? 1 : 0; }, cuda::Largest(),
       [=] __device__(Index j, int any) { to[j] = any; });
-  const std::vector<int> known = cuda::on_host(nonzero, 1);
-  return {known.begin(), known.end()};
+  const std::vector<int> result = cuda::on_host(nonzero, 1);
+  return {result.begin(), result.end()};
 }
 
 template <>
@@ -235,7 +235,7 @@ M MatrixOps<Cuda>::drop_mean_direction(M rows, const Mean<Cuda>& mean) {
   const double* const low = mean.low.data();
   V shift(dim);
   double* const shifts = shift.data();
-  // The Householder reflection that carries (1, ..., 1) / sqrt(n) to -(1, 0, ..., 0), as on the host.
+  // The Householder reflection that maps (1, ..., 1) / sqrt(n) to -(1, 0, ..., 0), as on the CPU.
   for_each_unit(
       dim, n, 0.0,
       [=] __device__(Index j, Index i) {

@@ -1,5 +1,5 @@
-// The shapes of the kernels: what to do at each element, each unit or each row comes as a function. Sums run in an
-// order that depends on the sizes alone, so that equal calls give equal bits; nothing is atomic.
+// Generic kernels, parametrised by functions. The order of summation depends on the sizes only and there are no
+// atomics, so results are reproducible bit for bit.
 #pragma once
 
 #include <cuda_fp16.h>
@@ -14,7 +14,7 @@
 
 namespace fidfast::cuda {
 
-/// Blocks of the device's threads that cover `size`.
+/// Number of thread blocks that cover `size`, at most `most`.
 inline unsigned blocks_for(Index size, Index of_block, Index most) {
   return static_cast<unsigned>(std::min((size + of_block - 1) / of_block, most));
 }
@@ -26,7 +26,7 @@ void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, Parameters... 
         "kernel launch");
 }
 
-/// Read once by every thread of a kernel that must do nothing once its watch has found something.
+/// Whether a kernel must do nothing because its Watch has found NaN or infinity.
 struct Skip {
   const int* flag;
   __device__ bool operator()() const { return flag != nullptr && *flag != 0; }
@@ -40,13 +40,13 @@ __device__ inline float widen(BFloat16 value) { return __uint_as_float(static_ca
 __device__ inline float widen(float value) { return value; }
 __device__ inline double widen(double value) { return value; }
 
-/// Row i, column j.
+/// features[i, j].
 template <class S>
 __device__ auto at(const FeatureView<S>& features, Index i, Index j) {
   return widen(features.data[i * features.row_stride + j * features.column_stride]);
 }
 
-/// sum = high + low exactly (Knuth); written so that the compiler cannot fuse or reorder it.
+/// high + low = a + b exactly (Knuth). The intrinsics keep the compiler from fusing operations.
 __device__ inline void two_sum(double a, double b, double& high, double& low) {
   high = __dadd_rn(a, b);
   const double shadow = __dsub_rn(high, a);
@@ -67,7 +67,7 @@ __global__ void elements_kernel(Index rows, Index columns, Work work) {
   for (Index j = static_cast<Index>(blockIdx.y) * kTileColumns + threadIdx.y; j < columns; j += step) work(i, j);
 }
 
-/// work(i, j) for every element of a column-major (rows, columns).
+/// Calls work(i, j) for every element of a column-major (rows, columns) matrix.
 template <class Work>
 void for_each_element(Index rows, Index columns, Work work) {
   if (rows == 0 || columns == 0) return;
@@ -85,7 +85,7 @@ struct Sum {
   }
 };
 
-/// NaN is the largest of all.
+/// NaN is the maximum.
 struct Largest {
   template <class T>
   __device__ T operator()(T a, T b) const {
@@ -102,8 +102,8 @@ struct Smallest {
 
 // Over rows, for each unit ---------------------------------------------------------------------------
 
-constexpr int kUnits = 32;  // side by side, so that rows are read in whole lines
-constexpr int kLanes = 8;   // rows at a time
+constexpr int kUnits = 32;  // in a block, so that reads of rows are coalesced
+constexpr int kLanes = 8;   // rows in parallel
 
 template <class T, class Value, class Combine, class Write>
 __global__ void units_kernel(Index units, Index n, T neutral, Value value, Combine combine, Write write) {
@@ -125,7 +125,7 @@ __global__ void units_kernel(Index units, Index n, T neutral, Value value, Combi
   if (threadIdx.y == 0 && j < units) write(j, parts[0][threadIdx.x]);
 }
 
-/// write(j, combine over i < n of value(j, i)) for every unit j.
+/// Calls write(j, combine over i < n of value(j, i)) for every unit j.
 template <class T, class Value, class Combine, class Write>
 void for_each_unit(Index units, Index n, T neutral, Value value, Combine combine, Write write) {
   if (units == 0) return;
@@ -137,7 +137,7 @@ void for_each_unit(Index units, Index n, T neutral, Value value, Combine combine
 
 constexpr int kThreads = 256;
 
-/// combine over the block's threads; the result is the first thread's. `parts` is in shared memory.
+/// Combines the values of all threads of a block; the result is valid in the first thread. `parts` is shared memory.
 template <class T, class Combine>
 __device__ T reduce_block(T mine, T* parts, Combine combine) {
   parts[threadIdx.x] = mine;
@@ -149,7 +149,7 @@ __device__ T reduce_block(T mine, T* parts, Combine combine) {
   return parts[0];
 }
 
-/// Block k: write(k, combine over i < count of value(k, i)).
+/// Block k calls write(k, combine over i < count of value(k, i)).
 template <class T, class Value, class Combine, class Write>
 __global__ void items_kernel(Index items, Index count, T neutral, Value value, Combine combine, Write write) {
   __shared__ T parts[kThreads];
@@ -158,7 +158,7 @@ __global__ void items_kernel(Index items, Index count, T neutral, Value value, C
     for (Index i = threadIdx.x; i < count; i += kThreads) mine = combine(mine, value(k, i));
     const T all = reduce_block(mine, parts, combine);
     if (threadIdx.x == 0) write(k, all);
-    __syncthreads();  // parts are free again
+    __syncthreads();  // before parts are reused
   }
 }
 
@@ -169,7 +169,7 @@ void for_each_item(Index items, Index count, T neutral, Value value, Combine com
          neutral, value, combine, write);
 }
 
-/// combine over k < items, i < count of value(k, i), on the host.
+/// Combines value(k, i) over k < items and i < count. The result is on the host.
 template <class T, class Value, class Combine>
 T reduce(Index items, Index count, T neutral, Value value, Combine combine) {
   if (items == 0 || count == 0) return neutral;

@@ -11,7 +11,7 @@ namespace fidfast::cuda {
 
 namespace {
 
-// Of the toolkit that compiled this first: another major version may be there, and serves as well.
+// The major version of the toolkit that compiled this is tried first; another one works as well.
 #if CUDART_VERSION >= 13000
 constexpr std::initializer_list<const char*> kCublas = {"libcublas.so.13", "libcublas.so.12"};
 constexpr std::initializer_list<const char*> kCusolver = {"libcusolver.so.12", "libcusolver.so.11"};
@@ -20,7 +20,7 @@ constexpr std::initializer_list<const char*> kCublas = {"libcublas.so.12", "libc
 constexpr std::initializer_list<const char*> kCusolver = {"libcusolver.so.11", "libcusolver.so.12"};
 #endif
 
-/// The first that is in the process already; then the first that this library's RUNPATH or the system finds.
+/// Opens the first library that is loaded already; else the first one found by the RUNPATH of this file or the system.
 void* open(std::initializer_list<const char*> names) {
   for (const char* const name : names) {
     if (void* const library = dlopen(name, RTLD_NOW | RTLD_NOLOAD)) return library;
@@ -64,7 +64,7 @@ Libraries load() {
 }  // namespace
 
 const Libraries& libraries() {
-  static const Libraries loaded = load();  // tried again at the next call where this one throws
+  static const Libraries loaded = load();  // if load() throws, the next call tries again
   return loaded;
 }
 

@@ -1,5 +1,5 @@
-// cuBLAS and cuSOLVER, found when they are first needed: no headers of theirs, and nothing to link with. A test proves
-// these prototypes against NVIDIA's headers.
+// cuBLAS and cuSOLVER, loaded at first use, without their headers and without linking. A test checks these prototypes
+// against NVIDIA's headers.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -15,7 +15,7 @@ using BlasHandle = void*;
 using SolverHandle = void*;
 using SolverParams = void*;
 
-// The libraries' enumerations travel as int.
+// Enumerations of the libraries are passed as int.
 constexpr int kFillLower = 0;
 constexpr int kNoTranspose = 0;
 constexpr int kTranspose = 1;
@@ -70,7 +70,7 @@ constexpr int kSolverOutOfMemory = 2;
         std::int64_t, cudaDataType, void*, cudaDataType, void*, std::int64_t, cudaDataType, void*, std::int64_t,     \
         cudaDataType, void*, std::size_t, void*, std::size_t, int*))
 
-/// The functions by their own names, and the files they came from.
+/// Pointers to the functions, and the paths of the libraries.
 struct Libraries {
 #define FIDFAST_MEMBER(name, type) std::add_pointer_t<type> name = nullptr;
   FIDFAST_CUBLAS(FIDFAST_MEMBER)
@@ -80,8 +80,8 @@ struct Libraries {
   std::string cusolver_path;
 };
 
-/// Of this process, looked up at the first call: what another package (torch, say) has loaded, then the NVIDIA packages
-/// beside this one, then the system's. Throws Error, which names what is missing.
+/// Loads the libraries at the first call: prefers those that another package such as torch has loaded, then those of
+/// the nvidia-* packages, then those of the system. Throws Error if one is missing.
 const Libraries& libraries();
 
 }  // namespace fidfast::cuda

@@ -1,4 +1,4 @@
-// The verbs of linear algebra by cuBLAS and cuSOLVER.
+// MatrixOps with cuBLAS and cuSOLVER.
 #include <algorithm>
 #include <limits>
 #include <string>
@@ -29,10 +29,10 @@ using M = Matrix<Cuda>;
 constexpr double kOne = 1.0;
 constexpr double kZero = 0.0;
 
-/// cuBLAS counts with 32 bits.
+/// Sizes in cuBLAS are 32-bit integers.
 int size(Index value) {
   if (value > std::numeric_limits<int>::max()) {
-    throw InvalidInput("cuBLAS counts to 2^31 - 1, and is asked for " + std::to_string(value));
+    throw InvalidInput("cuBLAS sizes are at most 2^31 - 1, got " + std::to_string(value));
   }
   return static_cast<int>(value);
 }
@@ -52,7 +52,7 @@ M multiply(int op_a, const M& a, int op_b, const M& b) {
   return c;
 }
 
-/// c = alpha a a^T + beta c, or with op kTranspose a^T a, lower triangle.
+/// c = alpha a a^T + beta c, lower triangle; for op kTranspose with a^T a.
 void rank_update(int op, double alpha, const M& a, double beta, M& c) {
   if (c.empty()) return;
   current().with_blas([&](auto blas) {
@@ -63,7 +63,7 @@ void rank_update(int op, double alpha, const M& a, double beta, M& c) {
   });
 }
 
-/// b <- op(l) b, or b op(l) on the right, in place.
+/// b <- op(l) b, or b op(l) for kSideRight.
 void multiply_by_triangle(int side, int op, const M& l, M& b) {
   if (b.empty()) return;
   current().with_blas([&](auto blas) {
@@ -94,7 +94,7 @@ void clear_upper(M& a) {
   });
 }
 
-/// The memory that a routine of cuSOLVER asks for, on both sides, and what it says in the end.
+/// Workspace of a cuSOLVER routine on device and host, and its info.
 struct Workspace {
   std::size_t on_device = 0;
   std::size_t on_host = 0;
@@ -133,7 +133,7 @@ std::vector<double> eigenproblem(int job, M& a) {
   return cuda::on_host(values, 1);
 }
 
-/// Singular values of a (m, n), m >= n, descending; with vectors also U (m, n) and V^T (n, n).
+/// Singular values of a (m, n), m >= n, descending; if `vectors`, also U (m, n) and V^T (n, n).
 std::vector<double> svd(M& a, bool vectors, M& u, M& vt) {
   const Index m = a.rows();
   const Index n = a.cols();
@@ -192,7 +192,7 @@ void MatrixOps<Cuda>::subtract_outer_product(M& c, const M& a) {
   rank_update(kNoTranspose, -1.0, a, 1.0, c);
 }
 
-/// By two triangular products: more work than LAPACK's sygst, and all of it in one call each.
+/// Two triangular products: more work than LAPACK's sygst, but a single call each.
 template <>
 void MatrixOps<Cuda>::congruence(M& s, const M& l) {
   mirror_lower(s, 1.0);
@@ -240,7 +240,7 @@ Index MatrixOps<Cuda>::pivoted_cholesky(M& a, double tolerance, std::vector<Inde
   return rank;
 }
 
-/// No estimate: L^-1 by a triangular solve, and the columns of L^-T L^-1.
+/// Exact, not an estimate: computes L^-1 and L^-T L^-1.
 template <>
 double MatrixOps<Cuda>::inverse_norm(const M& l, Index rank) {
   if (rank == 0) return 0;
@@ -261,8 +261,8 @@ double MatrixOps<Cuda>::inverse_norm(const M& l, Index rank) {
   for_each_item(
       rank, rank, 0.0, [=] __device__(Index j, Index i) { return fabs(numbers[i + j * rank]); }, cuda::Sum(),
       [=] __device__(Index j, double sum) { of_columns[j] = sum; });
-  const std::vector<double> known = cuda::on_host(sums, 1);
-  return *std::max_element(known.begin(), known.end());
+  const std::vector<double> norms = cuda::on_host(sums, 1);
+  return *std::max_element(norms.begin(), norms.end());
 }
 
 template <>

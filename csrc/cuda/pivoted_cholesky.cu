@@ -5,13 +5,13 @@ namespace fidfast::cuda {
 
 namespace {
 
-/// What the device knows of the factorisation.
+/// State of the factorisation, in device memory.
 struct Progress {
   double* a;  // (n, n), lower triangle
   Index n;
-  double* rest;  // (n,) diagonal of what is left of a
-  Index* order;  // (n,) the row of a that became each row
-  Index* rank;   // columns done; the factorisation has stopped where it is below the column at hand
+  double* rest;  // (n,) diagonal of the remaining matrix
+  Index* order;  // (n,) for each row, the original row of a
+  Index* rank;   // columns done; if less than the current column, the factorisation has stopped
   double tolerance;
 };
 
@@ -33,7 +33,7 @@ __device__ void exchange(double& a, double& b) {
   b = kept;
 }
 
-/// One block: the largest of what is left goes to row and column k, or the factorisation stops.
+/// One block: moves the largest pivot to row and column k, or stops the factorisation.
 __global__ void choose_pivot_kernel(Progress p, Index k) {
   __shared__ Pivot parts[kThreads];
   if (*p.rank < k) return;  // the same for all threads
@@ -45,7 +45,7 @@ __global__ void choose_pivot_kernel(Progress p, Index k) {
   double* const a = p.a;
   const Index n = p.n;
   if (q != k) {
-    // The rows k and q of the factor so far, and of the symmetric rest its rows and columns k and q.
+    // Exchange the rows k and q of the factor, and the rows and columns k and q of the remaining symmetric matrix.
     for (Index j = threadIdx.x; j < k; j += kThreads) exchange(a[k + j * n], a[q + j * n]);
     for (Index i = q + 1 + threadIdx.x; i < n; i += kThreads) exchange(a[i + k * n], a[i + q * n]);
     for (Index i = k + 1 + threadIdx.x; i < q; i += kThreads) exchange(a[i + k * n], a[q + i * n]);
@@ -62,7 +62,7 @@ __global__ void choose_pivot_kernel(Progress p, Index k) {
   *p.rank = k + 1;
 }
 
-/// Column k below its pivot, and what it leaves.
+/// Computes column k below its pivot, and updates the remaining diagonal.
 __global__ void fill_column_kernel(Progress p, Index k) {
   const Index i = k + 1 + static_cast<Index>(blockIdx.x) * kThreads + threadIdx.x;
   if (*p.rank <= k || i >= p.n) return;

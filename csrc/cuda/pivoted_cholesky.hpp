@@ -1,4 +1,4 @@
-// Cholesky with complete pivoting, which cuSOLVER lacks.
+// Cholesky factorisation with complete pivoting, which cuSOLVER does not have.
 #pragma once
 
 #include <vector>
@@ -7,9 +7,9 @@
 
 namespace fidfast::cuda {
 
-/// As MatrixOps::pivoted_cholesky, with the strict upper triangle as it was. Left-looking, a column at a time (LAPACK's
-/// dpstf2; Higham, "Analysis of the Cholesky decomposition of a semi-definite matrix", 1990): the host gives two
-/// kernels for each column and waits for none, since the device itself stops where the rank is reached.
+/// MatrixOps::pivoted_cholesky, but leaves the strict upper triangle unchanged. Left-looking, one column at a time (as
+/// LAPACK's dpstf2; Higham, "Analysis of the Cholesky decomposition of a semi-definite matrix", 1990). The host
+/// enqueues two kernels for each column and does not wait: the device itself stops when the rank is reached.
 Index pivoted_cholesky(Matrix<Cuda>& a, double tolerance, std::vector<Index>& order);
 
 }  // namespace fidfast::cuda

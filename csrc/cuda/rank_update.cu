@@ -1,7 +1,7 @@
-// A block of threads makes a tile of 64 x 64 of the scatter, each of its four warps a quarter. Rows come to shared
-// memory 64 at a time, two of them in a word, in the places where the tensor cores' fragments want them (PTX ISA,
-// "Matrix Fragments for mma.m16n8k16"). Float32 sums of 64 exact products lose 2^-24 of themselves a few times; sums of
-// these are float64, so that what is lost does not grow with the stream.
+// A thread block computes a 64 x 64 tile of the scatter, each of its four warps a quarter. 64 rows at a time are loaded
+// to shared memory, two in a word, in the layout of the tensor cores' fragments (PTX ISA, "Matrix Fragments for
+// mma.m16n8k16"). A float32 sum of 64 exact products has a relative error of a few times 2^-24. These sums are added up
+// in float64, so the error does not grow with the number of rows.
 #include <cuda_bf16.h>
 
 #include "cuda/kernels.cuh"
@@ -11,15 +11,15 @@ namespace fidfast::cuda {
 
 namespace {
 
-constexpr int kTile = 64;                   // units on each side
-constexpr int kRows = 64;                   // at a time
-constexpr int kWords = kRows / 2;           // two rows in each
-constexpr int kStride = kWords + 4;         // so that no two threads of a warp want one bank of shared memory
-constexpr int kRowsOfDoubles = 16;          // at a time, where all is float64
+constexpr int kTile = 64;                   // rows and columns
+constexpr int kRows = 64;                   // loaded at a time
+constexpr int kWords = kRows / 2;           // two rows in a word
+constexpr int kStride = kWords + 4;         // avoids bank conflicts
+constexpr int kRowsOfDoubles = 16;          // loaded at a time for float64 products
 constexpr int kStrideOfFloats = kTile + 1;  // likewise
 constexpr int kThreadsOfTile = 128;
 
-/// What the kernel is given.
+/// Arguments of the kernel.
 struct Update {
   const float* rows;   // (dim, n)
   const float* marks;  // (dim,)
@@ -31,10 +31,10 @@ struct Update {
   double weight;
 };
 
-/// Where the 32 numbers of a thread lie in its tile, as in the fragment C of the products: 4 rows, 8 columns.
+/// Positions in the tile of a thread's 32 numbers, as in fragment C of the products: 4 rows and 8 columns.
 struct FragmentPosition {
-  int row;     // the first of its rows; the others 8, 16 and 24 below it
-  int column;  // the first of its columns; the others 1, 8, 9, 16, 17, 24 and 25 beside it
+  int row;     // first row; the others are 8, 16 and 24 below it
+  int column;  // first column; the others are at +1, 8, 9, 16, 17, 24 and 25
 
   __device__ FragmentPosition() {
     const int warp = static_cast<int>(threadIdx.x) / 32;
@@ -46,10 +46,10 @@ struct FragmentPosition {
   __device__ int column_of(int k) const { return column + k / 2 * 8 + k % 2; }
 };
 
-/// c += a b on a warp's tensor cores: (16, 16), (16, 8) -> (16, 8).
-template <bool brain>
+/// c += a b on tensor cores: (16, 16), (16, 8) -> (16, 8).
+template <bool bfloat16>
 __device__ void multiply_add(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
-  if constexpr (brain) {
+  if constexpr (bfloat16) {
     asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
         : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
@@ -60,31 +60,31 @@ __device__ void multiply_add(float (&c)[4], const unsigned (&a)[4], const unsign
   }
 }
 
-/// Exact, since the unit's mark says so.
-template <bool brain>
-__device__ unsigned short half_bits(float value) {
-  if constexpr (brain) return static_cast<unsigned short>(__float_as_uint(value) >> 16);
+/// Exact, as the marks of the unit guarantee.
+template <bool bfloat16>
+__device__ unsigned short bits_16(float value) {
+  if constexpr (bfloat16) return static_cast<unsigned short>(__float_as_uint(value) >> 16);
   return __half_as_ushort(__float2half_rn(value));
 }
 
-/// The rows [first, first + kRows) of the units from `unit` on, zeros where there are none.
-template <bool brain>
-__device__ void load_halves(const Update& u, Index unit, Index first, unsigned* panel) {
+/// Loads the rows [first, first + kRows) of kTile units, padded with zeros.
+template <bool bfloat16>
+__device__ void load_16_bit(const Update& u, Index unit, Index first, unsigned* panel) {
   for (int k = threadIdx.x; k < kTile * kWords; k += kThreadsOfTile) {
     const int j = k % kTile;
     const int word = k / kTile;
     const Index row = first + 2 * word;
     const bool inside = unit + j < u.dim;
     const float* const at_row = u.rows + unit + j + row * u.dim;
-    const unsigned low = inside && row < u.n ? half_bits<brain>(at_row[0]) : 0;
-    const unsigned high = inside && row + 1 < u.n ? half_bits<brain>(at_row[u.dim]) : 0;
+    const unsigned low = inside && row < u.n ? bits_16<bfloat16>(at_row[0]) : 0;
+    const unsigned high = inside && row + 1 < u.n ? bits_16<bfloat16>(at_row[u.dim]) : 0;
     panel[j * kStride + word] = low | high << 16;
   }
 }
 
-/// sums[k][l] = sum over all rows of the product of the units at row_of(k) and column_of(l).
-template <bool brain>
-__device__ void multiply_halves(const Update& u, Index left, Index right, unsigned* shared, double (&sums)[4][8]) {
+/// sums[k][l] = sum over all rows of the products of the units at row_of(k) and column_of(l).
+template <bool bfloat16>
+__device__ void multiply_16_bit(const Update& u, Index left, Index right, unsigned* shared, double (&sums)[4][8]) {
   unsigned* const panel_left = shared;
   unsigned* const panel_right = shared + kTile * kStride;
   const int lane = static_cast<int>(threadIdx.x) % 32;
@@ -94,8 +94,8 @@ __device__ void multiply_halves(const Update& u, Index left, Index right, unsign
   const unsigned* const rows_of_a = panel_left + (warp / 2 * 32 + group) * kStride + of_group;
   const unsigned* const columns_of_b = panel_right + (warp % 2 * 32 + group) * kStride + of_group;
   for (Index first = 0; first < u.n; first += kRows) {
-    load_halves<brain>(u, left, first, panel_left);
-    load_halves<brain>(u, right, first, panel_right);
+    load_16_bit<bfloat16>(u, left, first, panel_left);
+    load_16_bit<bfloat16>(u, right, first, panel_right);
     __syncthreads();
     float c[2][4][4] = {};
 #pragma unroll
@@ -111,7 +111,7 @@ __device__ void multiply_halves(const Update& u, Index left, Index right, unsign
         const unsigned a[4] = {rows_of_a[p * 16 * kStride + word], rows_of_a[(p * 16 + 8) * kStride + word],
                                rows_of_a[p * 16 * kStride + word + 4], rows_of_a[(p * 16 + 8) * kStride + word + 4]};
 #pragma unroll
-        for (int q = 0; q < 4; ++q) multiply_add<brain>(c[p][q], a, b[q]);
+        for (int q = 0; q < 4; ++q) multiply_add<bfloat16>(c[p][q], a, b[q]);
       }
     }
 #pragma unroll
@@ -119,11 +119,11 @@ __device__ void multiply_halves(const Update& u, Index left, Index right, unsign
 #pragma unroll
       for (int l = 0; l < 8; ++l) sums[k][l] += static_cast<double>(c[k / 2][l / 2][k % 2 * 2 + l % 2]);
     }
-    __syncthreads();  // before the panels are filled anew
+    __syncthreads();  // before the panels are overwritten
   }
 }
 
-/// The same sums about r, in float64.
+/// The same sums of rows less r, in float64.
 __device__ void multiply_doubles(const Update& u, Index left, Index right, const FragmentPosition& position,
                                  float* shared, double (&sums)[4][8]) {
   float* const panel_left = shared;
@@ -156,11 +156,11 @@ __device__ void multiply_doubles(const Update& u, Index left, Index right, const
         for (int k = 0; k < 4; ++k) sums[k][l] += x[k] * y;
       }
     }
-    __syncthreads();  // before the panels are filled anew
+    __syncthreads();  // before the panels are overwritten
   }
 }
 
-/// What all units of both sides of the tile have in common.
+/// The marks that all units of the tile have.
 __device__ unsigned common_marks(const Update& u, Index left, Index right) {
   __shared__ unsigned marks[kThreadsOfTile];
   static_assert(kThreadsOfTile == 2 * kTile);
@@ -180,19 +180,19 @@ __global__ void __launch_bounds__(kThreadsOfTile) rank_update_kernel(Update u, S
   static_assert(2 * kRowsOfDoubles * kStrideOfFloats <= 2 * kTile * kStride);
   const Index left = static_cast<Index>(blockIdx.x) * kTile;
   const Index right = static_cast<Index>(blockIdx.y) * kTile;
-  if (right > left || skip()) return;  // the whole block
+  if (right > left || skip()) return;  // all threads of the block
   const unsigned marks = common_marks(u, left, right);
   const FragmentPosition position;
   double sums[4][8] = {};
-  const bool halves = (marks & kNear) != 0 && (marks & (kBFloat16 | kFloat16)) != 0;
-  if (halves && (marks & kBFloat16) != 0) {
-    multiply_halves<true>(u, left, right, shared, sums);
-  } else if (halves) {
-    multiply_halves<false>(u, left, right, shared, sums);
+  const bool use_16_bit = (marks & kNear) != 0 && (marks & (kBFloat16 | kFloat16)) != 0;
+  if (use_16_bit && (marks & kBFloat16) != 0) {
+    multiply_16_bit<true>(u, left, right, shared, sums);
+  } else if (use_16_bit) {
+    multiply_16_bit<false>(u, left, right, shared, sums);
   } else {
     multiply_doubles(u, left, right, position, reinterpret_cast<float*>(shared), sums);
   }
-  const double about_origin = halves ? static_cast<double>(u.n) : 0.0;
+  const double about_origin = use_16_bit ? static_cast<double>(u.n) : 0.0;
 #pragma unroll
   for (int l = 0; l < 8; ++l) {
     const Index j = right + position.column_of(l);
@@ -200,7 +200,7 @@ __global__ void __launch_bounds__(kThreadsOfTile) rank_update_kernel(Update u, S
     for (int k = 0; k < 4; ++k) {
       const Index i = left + position.row_of(k);
       if (i >= u.dim || j > i) continue;
-      // A unit that does not vary has no products, whatever rounding makes of the difference.
+      // The scatter of a constant unit is exactly 0.
       const bool constant = ((static_cast<unsigned>(u.marks[i]) | static_cast<unsigned>(u.marks[j])) & kConstant) != 0;
       const double products = constant ? 0.0 : sums[k][l] - about_origin * u.r[i] * u.r[j];
       u.scatter[i + j * u.dim] += products + u.weight * u.d[i] * u.d[j];

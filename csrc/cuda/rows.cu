@@ -1,4 +1,4 @@
-// The verbs on rows of features.
+// RowOps for moments and the jackknife.
 #include <cmath>
 #include <type_traits>
 #include <vector>
@@ -8,8 +8,8 @@
 
 namespace fidfast {
 
-// The compiler finds functions of kernels in functions and their templates, but not in templates of members: the verbs
-// themselves, at the end, only name these.
+// nvcc does not accept device lambdas in member templates, so the operations at the end of this file only call these
+// functions.
 namespace cuda::rows {
 
 template <class S>
@@ -32,8 +32,7 @@ void append(const FeatureView<S>& features, Matrix<Cuda, T>& columns, Index firs
 
 template <class S>
 void mean(const FeatureView<S>& features, Mean<Cuda>& mean) {
-  // Sums of differences from the first row: exact zeros where a column is constant, few digits lost where it is far
-  // from the origin.
+  // Sum differences from the first row: exactly 0 for a constant column, and accurate for one far from the origin.
   double* const high = mean.high.data();
   double* const low = mean.low.data();
   const double n = static_cast<double>(features.n);
@@ -57,12 +56,12 @@ bool subtract_mean(const FeatureView<S>& features, const Mean<Cuda>& mean, Vecto
   return true;
 }
 
-/// One pass: the rows in float64 less the origin, and the sums of these. The origin is the mean of earlier rows or else
-/// the first row, so that what the sums of squares lose to the remainder is a digit or so.
+/// Subtracts the origin and computes the mean in one pass. The origin is the mean of earlier rows or else the first
+/// row, so the sums of squares lose at most about a digit to the remainder.
 template <class S>
-bool prepare_block(const FeatureView<S>& features, const Mean<Cuda>* near, Mean<Cuda>& mean, Vector<Cuda>& remainder,
-                   Matrix<Cuda>& centred) {
-  const double* const known = near != nullptr ? near->high.data() : nullptr;
+bool prepare_block(const FeatureView<S>& features, const Mean<Cuda>* previous, Mean<Cuda>& mean,
+                   Vector<Cuda>& remainder, Matrix<Cuda>& centred) {
+  const double* const previous_mean = previous != nullptr ? previous->high.data() : nullptr;
   double* const high = mean.high.data();
   double* const low = mean.low.data();
   double* const rest = remainder.data();
@@ -71,7 +70,7 @@ bool prepare_block(const FeatureView<S>& features, const Mean<Cuda>* near, Mean<
   const double n = static_cast<double>(features.n);
   const auto skip = skip_of_thread();
   const auto origin = [=] __device__(Index j) {
-    return known != nullptr ? known[j] : static_cast<double>(at(features, 0, j));
+    return previous_mean != nullptr ? previous_mean[j] : static_cast<double>(at(features, 0, j));
   };
   for_each_unit(
       dim, features.n, 0.0,
@@ -82,51 +81,51 @@ bool prepare_block(const FeatureView<S>& features, const Mean<Cuda>* near, Mean<
       },
       Sum(),
       [=] __device__(Index j, double sum) {
-        if (skip()) return;  // of rows that were left out, the memory may never have been written
+        if (skip()) return;  // the memory may be uninitialised
         rest[j] = sum / n;
         two_sum(origin(j), sum / n, high[j], low[j]);
       });
   return true;
 }
 
-/// What is noted of a unit's values, most of it about an origin.
-struct Notes {
+/// Statistics of the values of a unit. Sums are of the values less the origin.
+struct UnitStats {
   double sum;
   double squares;
   float largest;   // magnitude
-  float smallest;  // but for zeros
-  unsigned marks;  // those of rank_update.hpp that hold for all values by themselves
+  float smallest;  // magnitude, except 0
+  unsigned marks;  // bits of rank_update.hpp that hold for all values
 };
 
-struct BothNotes {
-  __device__ Notes operator()(const Notes& a, const Notes& b) const {
+struct CombineStats {
+  __device__ UnitStats operator()(const UnitStats& a, const UnitStats& b) const {
     return {a.sum + b.sum, a.squares + b.squares, fmaxf(a.largest, b.largest), fminf(a.smallest, b.smallest),
             a.marks & b.marks};
   }
 };
 
 __device__ inline unsigned formats_of(float value) {
-  const bool brain = (__float_as_uint(value) & 0xffffU) == 0;
-  const bool half = __half2float(__float2half_rn(value)) == value;
-  return (brain ? kBFloat16 : 0) | (half ? kFloat16 : 0);
+  const bool bfloat16 = (__float_as_uint(value) & 0xffffU) == 0;
+  const bool float16 = __half2float(__float2half_rn(value)) == value;
+  return (bfloat16 ? kBFloat16 : 0) | (float16 ? kFloat16 : 0);
 }
 
-/// For products on tensor cores: the rows as they are, about the origin 0, and in `marks` what the units allow.
+/// For products on tensor cores: copies the rows with origin 0, and sets `marks`.
 template <class S>
-bool prepare_block_of_halves(const FeatureView<S>& features, const Mean<Cuda>* near, Mean<Cuda>& mean,
-                             Vector<Cuda>& remainder, Vector<Cuda, float>& marks, Matrix<Cuda, float>& rows) {
-  const double* const known = near != nullptr ? near->high.data() : nullptr;
+bool prepare_block_16_bit(const FeatureView<S>& features, const Mean<Cuda>* previous, Mean<Cuda>& mean,
+                          Vector<Cuda>& remainder, Vector<Cuda, float>& marks, Matrix<Cuda, float>& rows) {
+  const double* const previous_mean = previous != nullptr ? previous->high.data() : nullptr;
   double* const high = mean.high.data();
   double* const low = mean.low.data();
   double* const rest = remainder.data();
-  float* const noted = marks.data();
+  float* const marked = marks.data();
   float* const to = rows.data();
   const Index dim = features.dim;
   const double n = static_cast<double>(features.n);
-  const Notes nothing{0, 0, 0, INFINITY, ~0U};
+  const UnitStats nothing{0, 0, 0, INFINITY, ~0U};
   const auto skip = skip_of_thread();
   const auto origin = [=] __device__(Index j) {
-    return known != nullptr ? known[j] : static_cast<double>(at(features, 0, j));
+    return previous_mean != nullptr ? previous_mean[j] : static_cast<double>(at(features, 0, j));
   };
   for_each_unit(
       dim, features.n, nothing,
@@ -136,22 +135,22 @@ bool prepare_block_of_halves(const FeatureView<S>& features, const Mean<Cuda>* n
         to[j + i * dim] = value;
         const double deviation = value - origin(j);
         const unsigned constant = value == at(features, 0, j) ? kConstant : 0;
-        return Notes{deviation, deviation * deviation, fabsf(value), value == 0 ? INFINITY : fabsf(value),
-                     formats_of(value) | constant};
+        return UnitStats{deviation, deviation * deviation, fabsf(value), value == 0 ? INFINITY : fabsf(value),
+                         formats_of(value) | constant};
       },
-      BothNotes(),
-      [=] __device__(Index j, const Notes& notes) {
-        if (skip()) return;  // as in stage
-        const double step = notes.sum / n;
+      CombineStats(),
+      [=] __device__(Index j, const UnitStats& stats) {
+        if (skip()) return;  // as in prepare_block
+        const double step = stats.sum / n;
         two_sum(origin(j), step, high[j], low[j]);
         rest[j] = high[j];
-        const double spread = notes.squares - notes.sum * step;
-        // 64 products of such numbers, and each of them, are normal numbers of float32.
-        const bool in_range = notes.largest <= 0x1p60F && notes.smallest >= 0x1p-60F;
+        const double spread = stats.squares - stats.sum * step;
+        // Products of such numbers, and sums of 64 of them, are normal float32 numbers.
+        const bool in_range = stats.largest <= 0x1p60F && stats.smallest >= 0x1p-60F;
         const bool near_origin = n * high[j] * high[j] <= 16 * spread;
-        const bool constant = (notes.marks & kConstant) != 0;
-        noted[j] = static_cast<float>((notes.marks & (kBFloat16 | kFloat16 | kConstant)) |
-                                      (constant || (in_range && near_origin) ? kNear : 0));
+        const bool constant = (stats.marks & kConstant) != 0;
+        marked[j] = static_cast<float>((stats.marks & (kBFloat16 | kFloat16 | kConstant)) |
+                                       (constant || (in_range && near_origin) ? kNear : 0));
       });
   return true;
 }
@@ -195,7 +194,7 @@ bool same_columns(const Matrix<Cuda, T>& a, Index first_a, const Matrix<Cuda, T>
   const Index dim = a.rows();
   const T* const ours = a.column(first_a);
   const T* const theirs = b.column(first_b);
-  // Rows that wait are finite, so that equal numbers are equal bits but for the sign of zero.
+  // Pending rows are finite, so equal numbers have equal bits except for the sign of zero.
   return reduce(
              count, dim, 0,
              [=] __device__(Index i, Index j) {
@@ -206,7 +205,7 @@ bool same_columns(const Matrix<Cuda, T>& a, Index first_a, const Matrix<Cuda, T>
              Sum()) == 0;
 }
 
-// Leaving rows out --------------------------------------------------------------------------------------------
+// Jackknife ---------------------------------------------------------------------------------------------------
 
 void deviations(const Matrix<Cuda>& centred, Index n, const Vector<Cuda>& r, const Vector<Cuda>& d,
                 std::vector<double>& squares, std::vector<double>& products) {
@@ -271,13 +270,13 @@ bool RowOps<Cuda>::subtract_mean(const FeatureView<S>& features, const Mean<Cuda
 
 template <>
 template <class S, class T>
-bool RowOps<Cuda>::prepare_block(const FeatureView<S>& features, const Mean<Cuda>* near, Mean<Cuda>& mean,
+bool RowOps<Cuda>::prepare_block(const FeatureView<S>& features, const Mean<Cuda>* previous, Mean<Cuda>& mean,
                                  Vector<Cuda, T>&, Vector<Cuda>& remainder, [[maybe_unused]] Vector<Cuda, T>& unit_info,
                                  Matrix<Cuda, T>& centred) {
   if constexpr (std::is_same_v<T, float>) {
-    return cuda::rows::prepare_block_of_halves(features, near, mean, remainder, unit_info, centred);
+    return cuda::rows::prepare_block_16_bit(features, previous, mean, remainder, unit_info, centred);
   } else {
-    return cuda::rows::prepare_block(features, near, mean, remainder, centred);
+    return cuda::rows::prepare_block(features, previous, mean, remainder, centred);
   }
 }
 
@@ -310,7 +309,7 @@ bool RowOps<Cuda>::same_columns(const Matrix<Cuda, T>& a, Index first_a, const M
 template <>
 template <class T>
 Matrix<Cuda, T> RowOps<Cuda>::rounded(const Matrix<Cuda>& a) {
-  return a;  // all is float64 here
+  return a;  // T is double
 }
 
 template <>

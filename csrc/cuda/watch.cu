@@ -21,7 +21,7 @@ void Watch::FreeHost::operator()(Finding* finding) const { (void)cudaFreeHost(fi
 
 template <class S>
 Watch::Watched Watch::inspect(const FeatureView<S>& features, MomentsState<Cuda>& state) {
-  // A look at the host's memory, without waiting: the device may have come to an earlier batch.
+  // Check without waiting: the device may have found something in an earlier batch.
   if (*static_cast<volatile int*>(&finding_->found) != 0) settle(state);
   if (features.n > 0) {
     open_ = true;
@@ -29,7 +29,7 @@ Watch::Watched Watch::inspect(const FeatureView<S>& features, MomentsState<Cuda>
     const Index n = features.n;
     const Index parts = std::min(n, kParts);
     Index* const first_rows = first_rows_.data();
-    // Part k looks at the rows k, k + parts, ...
+    // Part k checks the rows k, k + parts, ...
     for_each_item(
         parts, features.dim, n,
         [=] __device__(Index k, Index j) {
@@ -79,7 +79,7 @@ void Watch::raise(MomentsState<Cuda>& state) {
   forget(state);
   std::string message = "features hold NaN or infinity; the first such row is " + std::to_string(found.row);
   if (later > 0) {
-    message += " of the batch before the last " + std::to_string(later) + ", which were left out with it";
+    message += " of an earlier batch; that batch and all later ones (" + std::to_string(later) + ") were left out";
   }
   throw InvalidInput(message);
 }

@@ -1,5 +1,5 @@
-// Keeps NaN and infinity out of moments without waiting for the device: a batch is inspected in the order of the
-// stream, and where it holds any, it and all that follows are void until the host has looked.
+// Keeps NaN and infinity out of moments without waiting for the device. Batches are checked in stream order; if one
+// holds NaN or infinity, it and all later ones have no effect until the host has reported it.
 #pragma once
 
 #include <memory>
@@ -13,12 +13,12 @@ struct Cuda;
 
 namespace cuda {
 
-/// What the device has found, in memory that both sides see.
+/// What the device has found, in memory that host and device share.
 struct Finding {
   int found = 0;
-  Index row = 0;     // of its batch, the first that is not finite
-  Index batch = 0;   // as counted by the watch
-  RowCounts before;  // the moments' counts before that batch
+  Index row = 0;     // first row of the batch that is not finite
+  Index batch = 0;   // number of the batch
+  RowCounts before;  // counts of the moments before that batch
 };
 
 class Watch {
@@ -28,7 +28,7 @@ class Watch {
   Watch(const Watch&) = delete;
   Watch& operator=(const Watch&) = delete;
 
-  /// While it lives, this thread's kernels on rows and moments do nothing where a batch was found not to be finite.
+  /// While it exists, this thread's kernels do nothing if a batch was found not to be finite.
   class Watched {
    public:
     explicit Watched(const int* flag);
@@ -43,7 +43,7 @@ class Watch {
   void forget(MomentsState<Cuda>& state);
 
  private:
-  /// One for each of the blocks that look for rows that are not finite.
+  /// Number of thread blocks that check rows.
   static constexpr Index kParts = 256;
 
   void raise(MomentsState<Cuda>& state);
@@ -52,11 +52,11 @@ class Watch {
     void operator()(Finding* finding) const;
   };
 
-  Matrix<Cuda, int> flag_;                      // (1, 1), not 0 once something was found
+  Matrix<Cuda, int> flag_;                      // (1, 1), nonzero once something was found
   Matrix<Cuda, Index> first_rows_;              // (kParts, 1)
-  std::unique_ptr<Finding, FreeHost> finding_;  // on the host, and seen by the device
+  std::unique_ptr<Finding, FreeHost> finding_;  // mapped host memory
   Index batches_ = 0;
-  bool open_ = false;  // whether batches were inspected since it last settled
+  bool open_ = false;  // whether batches were inspected since the last settle()
 };
 
 }  // namespace cuda

@@ -68,7 +68,7 @@ def kid(
     coef0: float = 1.0,
     precision: str = "float32",
 ) -> KernelDistance:
-    """Kernel distance of the whole sets (the KID, when the features are the 2015 Inception network's).
+    """Kernel distance over all pairs of rows (the KID, if the features are the 2015 Inception network's).
 
     Parameters
     ----------

@@ -26,7 +26,7 @@ def untested(extension, monkeypatch):
 
 STATES = {
     "none": "no driver",
-    "old": r"driver too old: it serves CUDA 12\.4, and this build needs 1\d\.\d",
+    "old": r"driver too old: it supports CUDA 12\.4, but this build needs 1\d\.\d",
     "no device": "the driver finds none",
     "present": "the driver finds none",
 }

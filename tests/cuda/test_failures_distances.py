@@ -14,7 +14,7 @@ from fidfast import _core
 MU = np.array([0.5, -1.0])
 FULL = np.array([[2.0, 0.5], [0.5, 1.0]])
 SINGULAR = np.array([[4.0, 2.0], [2.0, 1.0]])
-#: An eigenvalue of -1e-8: float32 could not tell it from zero.
+#: Its smallest eigenvalue is -1e-8, zero up to rounding in float32.
 INDEFINITE = np.array([[1.0, 1.0 + 1e-8], [1.0 + 1e-8, 1.0]])
 COLUMNS = np.array([[0.3, 1.0]])  # one column of the factor; columns are rows of the array
 

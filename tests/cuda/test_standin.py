@@ -70,14 +70,14 @@ def test_reads_of_uninitialised_memory_fail(cuda, streams):
 
 def test_sizes_and_kinds_of_copies_are_checked(cuda, streams):
     stream, array, host = streams(), scratch(), ctypes.create_string_buffer(32)
-    place = ctypes.addressof(host)
-    assert copy(cuda, array.address, place, 17, TO_DEVICE, stream) == INVALID_VALUE
+    address = ctypes.addressof(host)
+    assert copy(cuda, array.address, address, 17, TO_DEVICE, stream) == INVALID_VALUE
     assert "destination reaches 1 bytes past the end" in cuda.reasons()[-1]
-    assert copy(cuda, array.address, place, 16, TO_HOST, stream) == INVALID_VALUE
+    assert copy(cuda, array.address, address, 16, TO_HOST, stream) == INVALID_VALUE
     assert "the kind of copy does not fit the pointers" in cuda.reasons()[-1]
     assert copy(cuda, array.address, array.address + 4, 8, ON_DEVICE, stream) == INVALID_VALUE
     assert "overlap" in cuda.reasons()[-1]
-    assert cuda.status_of("cudaMemset", c_void_p(place), 0, c_size_t(8)) == INVALID_VALUE
+    assert cuda.status_of("cudaMemset", c_void_p(address), 0, c_size_t(8)) == INVALID_VALUE
     assert "no device memory" in cuda.reasons()[-1]
     assert cuda.pending() == 0
 
@@ -111,46 +111,46 @@ def test_an_array_may_be_freed_before_the_work_in_its_own_stream(cuda, streams):
 
 
 def test_allocation_in_stream_order(cuda, streams):
-    first, second, place = streams(), streams(), c_void_p()
-    cuda.call("cudaMallocAsync", byref(place), c_size_t(16), c_void_p(first))
-    fill_ = "cudaMemsetAsync", place, 1, c_size_t(16)
+    first, second, address = streams(), streams(), c_void_p()
+    cuda.call("cudaMallocAsync", byref(address), c_size_t(16), c_void_p(first))
+    fill_ = "cudaMemsetAsync", address, 1, c_size_t(16)
     assert cuda.status_of(*fill_, c_void_p(first)) == 0
     assert synchronize(cuda, first) == 0
-    cuda.call("cudaFreeAsync", place, c_void_p(first))
+    cuda.call("cudaFreeAsync", address, c_void_p(first))
     assert cuda.status_of(*fill_, c_void_p(first)) == INVALID_VALUE
     assert "was freed (by cudaFreeAsync)" in cuda.reasons()[-1]
     assert synchronize(cuda, first) == 0
-    cuda.call("cudaMallocAsync", byref(place), c_size_t(16), c_void_p(first))
-    assert cuda.status_of("cudaMemsetAsync", place, 1, c_size_t(16), c_void_p(second)) == 0
+    cuda.call("cudaMallocAsync", byref(address), c_size_t(16), c_void_p(first))
+    assert cuda.status_of("cudaMemsetAsync", address, 1, c_size_t(16), c_void_p(second)) == 0
     assert synchronize(cuda, second) == LAUNCH_FAILURE
     assert "used before its stream has allocated it" in cuda.reasons()[-1]
     cuda.reset()
-    cuda.free(place.value)
+    cuda.free(address.value)
 
 
 def test_capacity(cuda):
     cuda.set_device(0, capacity=1000)
-    free, total, place = c_size_t(), c_size_t(), c_void_p()
+    free, total, address = c_size_t(), c_size_t(), c_void_p()
     held = cuda.allocate(600)
     cuda.call("cudaMemGetInfo", byref(free), byref(total))
     assert (free.value, total.value) == (400, 1000)
-    assert cuda.status_of("cudaMalloc", byref(place), c_size_t(401)) == OUT_OF_MEMORY
-    assert place.value is None
+    assert cuda.status_of("cudaMalloc", byref(address), c_size_t(401)) == OUT_OF_MEMORY
+    assert address.value is None
     cuda.free(held)
     cuda.free(cuda.allocate(1000))
 
 
 def test_pinned_memory(cuda, streams):
-    stream, target, place, on_device = streams(), scratch(), c_void_p(), c_void_p()
-    cuda.call("cudaHostAlloc", byref(place), c_size_t(16), c_uint(2))
-    cuda.call("cudaHostGetDevicePointer", byref(on_device), place, c_uint(0))
-    assert on_device.value == place.value
-    ctypes.memset(place, 1, 16)
-    assert copy(cuda, target.address, place.value, 16, TO_DEVICE, stream) == 0
-    ctypes.memset(place, 2, 16)  # too early: the copy has not run
+    stream, target, address, on_device = streams(), scratch(), c_void_p(), c_void_p()
+    cuda.call("cudaHostAlloc", byref(address), c_size_t(16), c_uint(2))
+    cuda.call("cudaHostGetDevicePointer", byref(on_device), address, c_uint(0))
+    assert on_device.value == address.value
+    ctypes.memset(address, 1, 16)
+    assert copy(cuda, target.address, address.value, 16, TO_DEVICE, stream) == 0
+    ctypes.memset(address, 2, 16)  # too early: the copy has not run
     assert synchronize(cuda, stream) == 0
     assert (target.to_numpy().view(np.uint8) == 2).all()
-    cuda.call("cudaFreeHost", place)
+    cuda.call("cudaFreeHost", address)
 
 
 def test_two_dimensional_copies(cuda, streams, rng):

@@ -25,9 +25,9 @@ def test_a_failed_device_is_lost_and_the_other_is_not(cuda, streams):
     unwritten, target = scratch(), scratch()
     copy(cuda, target.address, unwritten.address, 16, ON_DEVICE, stream)
     assert synchronize(cuda, stream) == LAUNCH_FAILURE
-    place = c_void_p()
+    address = c_void_p()
     for _ in range(2):
-        assert cuda.status_of("cudaMalloc", byref(place), c_size_t(8)) == LAUNCH_FAILURE
+        assert cuda.status_of("cudaMalloc", byref(address), c_size_t(8)) == LAUNCH_FAILURE
         assert cuda.status_of("cudaGetLastError") == LAUNCH_FAILURE
     cuda.current_device = 1
     assert fill(cuda, array, 1, other) == 0
@@ -67,9 +67,9 @@ def recorded():
 
 def test_injected_failures(cuda, recorded):
     runtime, blas, solver = recorded
-    place, handle = c_void_p(), c_void_p()
+    address, handle = c_void_p(), c_void_p()
     with cuda.failing(2) as happened:
-        assert runtime.cudaMalloc(byref(place), c_size_t(8)) == 0
+        assert runtime.cudaMalloc(byref(address), c_size_t(8)) == 0
         cuda.free(cuda.allocate(8))  # the test's own calls do not count
         assert not happened()
         assert runtime.cudaMalloc(byref(handle), c_size_t(8)) == OUT_OF_MEMORY
@@ -84,7 +84,7 @@ def test_injected_failures(cuda, recorded):
     with cuda.failing(1, status=13):
         assert blas.cublasCreate_v2(byref(handle)) == 13
     with cuda.failing(1):
-        assert runtime.cudaFree(place) == UNKNOWN  # and releases
+        assert runtime.cudaFree(address) == UNKNOWN  # and releases
     assert cuda.live()["allocation"] == 0
 
 
@@ -99,10 +99,10 @@ def test_a_failed_wait_drops_queued_work(cuda, recorded, streams):
 
 def test_calls_are_logged_and_objects_counted(cuda, recorded):
     runtime, blas, _ = recorded
-    stream, place, handle, before = c_void_p(), c_void_p(), c_void_p(), cuda.live()
+    stream, address, handle, before = c_void_p(), c_void_p(), c_void_p(), cuda.live()
     runtime.cudaStreamCreateWithFlags(byref(stream), c_uint(1))
-    runtime.cudaMalloc(byref(place), c_size_t(8))
-    runtime.cudaMemsetAsync(place, 0, c_size_t(8), stream)
+    runtime.cudaMalloc(byref(address), c_size_t(8))
+    runtime.cudaMemsetAsync(address, 0, c_size_t(8), stream)
     blas.cublasCreate_v2(byref(handle))
     assert {kind: count - before[kind] for kind, count in cuda.live().items() if count != before[kind]} == {
         "stream": 1,
@@ -110,7 +110,7 @@ def test_calls_are_logged_and_objects_counted(cuda, recorded):
         "cublas handle": 1,
     }
     blas.cublasDestroy_v2(handle)
-    runtime.cudaFree(place)
+    runtime.cudaFree(address)
     runtime.cudaStreamDestroy(stream)
     assert cuda.live() == before
     assert cuda.calls() == [

@@ -102,17 +102,17 @@ def test_structs_and_dynamic_shared_memory(cuda, kernels, stream):
 
 
 def test_kernels_write_pinned_memory(cuda, kernels, stream):
-    place = c_void_p()
-    cuda.call("cudaHostAlloc", byref(place), c_size_t(32), c_uint(2))
-    seen = (c_double * 4).from_address(place.value)
+    address = c_void_p()
+    cuda.call("cudaHostAlloc", byref(address), c_size_t(32), c_uint(2))
+    seen = (c_double * 4).from_address(address.value)
     seen[:] = [0.0] * 4
     source = DeviceArray(np.arange(4.0))
-    arguments = c_void_p(source.address), place, c_int(4), c_double(3.0), c_uint(1), c_uint(32), c_uint(0)
+    arguments = c_void_p(source.address), address, c_int(4), c_double(3.0), c_uint(1), c_uint(32), c_uint(0)
     assert kernels.launch_scale(*arguments, c_void_p(stream)) == 0
     assert list(seen) == [0.0] * 4
     assert synchronize(cuda, stream) == 0
     assert list(seen) == [0.0, 3.0, 6.0, 9.0]
-    cuda.call("cudaFreeHost", place)
+    cuda.call("cudaFreeHost", address)
 
 
 def test_a_kernel_that_breaks_the_rules_loses_the_device(cuda, kernels, stream):

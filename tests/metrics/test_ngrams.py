@@ -149,7 +149,7 @@ def test_threads_on_a_long_text(n):
 
 
 def test_generator_is_read_incrementally():
-    """Texts are released once counted: at most 2^23 characters, less than ten of them, are held."""
+    """Texts are released once counted: at most 2^23 characters, fewer than ten texts, are held at once."""
     alive, most = 0, 0
 
     class Text(str):

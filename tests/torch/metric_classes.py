@@ -1,11 +1,11 @@
-"""torchmetrics' class and ours, to be tested side by side, and a network that passes features on."""
+"""torchmetrics' class and ours for tests that run on both, and a network that returns its input."""
 
 import warnings
 
 import pytest
 import torch
 
-with warnings.catch_warnings():  # what the peers' imports say is not ours to mend
+with warnings.catch_warnings():  # of the other tools' imports
     warnings.simplefilter("ignore")
     import torchmetrics.image.fid
 
@@ -17,7 +17,7 @@ both = pytest.mark.parametrize("cls", CLASSES, ids=["theirs", "ours"])
 
 
 class Rows(torch.nn.Module):
-    """Takes features for images and passes them on, in the dtype that it has."""
+    """Takes features as images, and returns them in its own dtype."""
 
     def __init__(self, dim=24):
         super().__init__()

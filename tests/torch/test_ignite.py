@@ -1,4 +1,4 @@
-"""The distance as a metric of ignite, beside ignite's own."""
+"""The metrics and the handler of ignite; FID is tested side by side with ignite's own."""
 
 import copy
 import importlib
@@ -10,12 +10,12 @@ import pytest
 import torch
 from metric_classes import Rows
 from photographs import crops
-from processes import torchrun
+from processes import two_processes
 
 import fidfast
 import fidfast.torch as ft
 
-with warnings.catch_warnings():  # what the peers' imports say is not ours to mend
+with warnings.catch_warnings():  # of the other tools' imports
     warnings.simplefilter("ignore")
     import ignite.metrics
     from ignite.engine import Engine, Events
@@ -46,7 +46,7 @@ def test_attached_to_an_engine(cls, train, test):
     engine = Engine(lambda engine, pair: pair)
     metric.attach(engine, "fid")
     expected = fidfast.fid(train, test)
-    for _ in range(2):  # an epoch begins with nothing
+    for _ in range(2):  # every epoch starts from an empty state
         assert engine.run(pairs(train, test), max_epochs=2).metrics["fid"] == pytest.approx(expected, rel=1e-9)
     assert metric.is_attached(engine)
     metric.detach(engine)
@@ -72,7 +72,7 @@ def test_checkpoints(cls, train, test):
     one, two = (cls(num_features=24) for _ in range(2))
     for pair in pairs(train, test)[:3]:
         one.update(pair)
-    two.load_state_dict(copy.deepcopy(one.state_dict()))  # theirs are the very tensors
+    two.load_state_dict(copy.deepcopy(one.state_dict()))  # theirs are not copies
     for pair in pairs(train, test)[3:]:
         one.update(pair)
         two.update(pair)
@@ -94,7 +94,7 @@ def test_arguments(cls, train, test):
         metric.update((train[0], test))
 
 
-def test_what_only_ours_does(train, test):
+def test_errors_and_batch_sizes_of_ours_only(train, test):
     metric = ours.FID(num_features=24)
     with pytest.raises(NotComputableError, match="FID needs at least 2 train images, got 0"):
         metric.compute()
@@ -109,43 +109,43 @@ def test_what_only_ours_does(train, test):
     assert metric.compute() == pytest.approx(fidfast.fid(torch.cat([train, torch.zeros(1, 24)]), test), rel=1e-12)
 
 
-def test_a_reference_that_stays(train, test):
+def test_fixed_reference(train, test):
     images = torch.from_numpy(np.stack(list(crops(0, [(24, 24)] * 40)))).permute(0, 3, 1, 2)
 
     def network(batch):
         return batch.mean(dim=(2, 3))
 
     reference = ft.stats_of_images(images[:20].numpy(), network)
-    expected = ft.fid_of_images(reference, images[20:].numpy(), network)
+    expected = ft.fid_of_images(images[20:].numpy(), reference, network)
     for output in (lambda batch: batch, lambda batch: (batch, 0.5), lambda batch: {"y_pred": batch, "loss": 0.5}):
         metric = ours.FrechetDistance(network, reference)
         engine = Engine(lambda engine, batch, output=output: output(batch))
         metric.attach(engine, "distance")
         assert engine.run(list(images[20:].split(7)), max_epochs=2).metrics["distance"] == pytest.approx(expected, 1e-6)
-    # Of features, and in the middle of a training run.
+    # With features, during a training run.
     metric = ours.FrechetDistance(None, train)
-    evaluator, trainer, seen = Engine(lambda engine, batch: batch), Engine(lambda engine, batch: batch), []
+    evaluator, trainer, values = Engine(lambda engine, batch: batch), Engine(lambda engine, batch: batch), []
     metric.attach(evaluator, "distance")
 
     @trainer.on(Events.ITERATION_COMPLETED(every=4))
     def measure():
-        seen.append(evaluator.run(test.split(60)).metrics["distance"])
+        values.append(evaluator.run(test.split(60)).metrics["distance"])
 
     trainer.run(range(9))
-    assert seen == [pytest.approx(fidfast.fid(train, test), rel=1e-12)] * 2
+    assert values == [pytest.approx(fidfast.fid(train, test), rel=1e-12)] * 2
     again = ours.FrechetDistance(None, train)
     again.load_state_dict(metric.state_dict())
-    assert again.compute() == seen[0]
+    assert again.compute() == values[0]
     again.reset()
     with pytest.raises(NotComputableError, match="a covariance needs at least 2 samples, got 0"):
         again.compute()
 
 
-# A handler of the trainer -------------------------------------------------------------------------------------------
+# The handler --------------------------------------------------------------------------------------------------------
 
 
 class Generator(torch.nn.Module):
-    """Images whose brightness it learns; a submodule that stays in evaluation mode."""
+    """Images with one parameter, their brightness; it has a submodule that stays in evaluation mode."""
 
     def __init__(self):
         super().__init__()
@@ -165,7 +165,7 @@ class Pixels(torch.nn.Module):
         return images.mean(dim=3).flatten(1)
 
 
-def test_a_handler_measures_every_so_many_iterations(rng):
+def test_handler_measures_at_intervals(rng):
     reference = ft.stats_of_images((rng.random((60, 8, 8, 3)) * 255).astype(np.uint8), Pixels())
     generator = Generator()
     handler = ours.FrechetDistanceHandler(
@@ -187,12 +187,12 @@ def test_a_handler_measures_every_so_many_iterations(rng):
     torch.manual_seed(5)
     trainer.run(range(6))
     assert len(measured) == 2
-    assert measured[1] < measured[0]  # it has come nearer to the reference's brightness
+    assert measured[1] < measured[0]  # the brightness is closer to that of the reference
     assert set(generator.modes) == {(False, False)}
     assert generator.training
     assert not generator.frozen.training
     assert handler.measure() == measured[1]  # the same samples of the same model
-    # The training's own random numbers are those of a run without the handler.
+    # The random numbers of the training equal those of a run without the handler.
     generator.level.data.fill_(0.2)
     torch.manual_seed(5)
     alone = []
@@ -202,7 +202,7 @@ def test_a_handler_measures_every_so_many_iterations(rng):
     assert noise == alone
 
 
-def test_what_the_handler_does_not_take(rng):
+def test_invalid_arguments_of_the_handler(rng):
     metric = ft.FrechetDistance(None, rng.standard_normal((20, 4)))
     good = {"metric": metric, "model": Generator(), "sample": lambda model, n: model(n), "num_samples": 10, "every": 2}
     for change, message in (
@@ -215,11 +215,11 @@ def test_what_the_handler_does_not_take(rng):
         with pytest.raises((TypeError, ValueError), match=message):
             ours.FrechetDistanceHandler(**{**good, **change})
     short = ours.FrechetDistanceHandler(**{**good, "sample": lambda model, n: model(n - 1)})
-    with pytest.raises(ValueError, match="sample was asked for 10 images, but returned 9"):
+    with pytest.raises(ValueError, match="sample must return 10 images as requested, got 9"):
         short.measure()
 
 
-def test_ignite_stays_optional(monkeypatch):
+def test_ignite_is_optional(monkeypatch):
     monkeypatch.setitem(sys.modules, "ignite.metrics", None)
     monkeypatch.delitem(sys.modules, "fidfast.torch.ignite")
     with pytest.raises(ImportError, match=r"fidfast.torch.ignite needs ignite: pip install pytorch-ignite"):
@@ -254,11 +254,10 @@ idist.finalize()
 def test_several_processes_give_the_number_of_one(rng, tmp_path):
     train, test = rng.standard_normal((300, 24)), rng.standard_normal((300, 24)) + 0.1
     np.savez(tmp_path / "rows.npz", train=train, test=test)
-    done = torchrun(tmp_path, WORKER)
-    assert done.returncode == 0, done.stderr
+    assert two_processes(tmp_path, WORKER) == [0, 0]
     for rank in range(2):
         with np.load(tmp_path / f"{rank}.npz") as got:
             assert sorted(got) == ["fid", "fid loaded", "fixed", "fixed loaded"]
             for name in got:
-                # eps sqrt(300) in each entry, 24 times that in the norm, over the smallest eigenvalue, of the traces.
+                # eps sqrt(300) in each entry, times 24 in the norm, over the smallest eigenvalue, times the traces.
                 assert got[name] == pytest.approx(fidfast.fid(train, test), abs=1e-14 * 24 / 0.4 * 2 * 24), name

@@ -1,21 +1,22 @@
-"""The distance of a model's samples while Lightning trains it."""
+"""The Lightning callback that measures a model's samples during training."""
 
 import importlib
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from metric_classes import OURS, Rows
 from photographs import crops
-from processes import torchrun
+from processes import two_processes
 
 import fidfast
 import fidfast.torch as ft
 
-with warnings.catch_warnings():  # what the peers' imports say is not ours to mend
+with warnings.catch_warnings():  # of the other tools' imports
     warnings.simplefilter("ignore")
     import lightning.pytorch as pl
     from lightning.pytorch.callbacks import ModelCheckpoint
@@ -33,17 +34,17 @@ class Recorder(Logger):
 
     def __init__(self):
         super().__init__()
-        self.seen = []
+        self.logged = []
 
     def log_metrics(self, metrics, step=None):
-        self.seen += [(step, metrics["frechet_distance"])] if "frechet_distance" in metrics else []
+        self.logged += [(step, metrics["frechet_distance"])] if "frechet_distance" in metrics else []
 
     def log_hyperparams(self, *_arguments, **_options):
         pass
 
 
 class Generator(pl.LightningModule):
-    """Learns to make images of 8 x 8 grey; its dropout tells evaluation from training."""
+    """Learns to generate grey images of 8 x 8; with dropout, which differs between training and evaluation."""
 
     def __init__(self, learning_rate=0.1):
         super().__init__()
@@ -72,7 +73,7 @@ class Generator(pl.LightningModule):
 
 
 def trainer(folder, *callbacks, **options):
-    """Of one process on the CPU, silent."""
+    """A trainer with one process on the CPU and no output."""
     options = {"max_epochs": 2, "enable_checkpointing": False, "logger": False, **options}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "GPU available but not used")
@@ -82,7 +83,7 @@ def trainer(folder, *callbacks, **options):
         )  # fmt: skip
 
 
-# Lightning's own: its use of torch, and its advice on workers, log_every_n_steps and frozen parts.
+# Warnings of Lightning about its use of torch, workers, log_every_n_steps and frozen modules.
 pytestmark = [
     pytest.mark.filterwarnings(r"ignore:`isinstance\(treespec, LeafSpec\)` is deprecated:FutureWarning"),
     pytest.mark.filterwarnings("ignore:The '?train_dataloader'? does not have many workers"),
@@ -97,7 +98,7 @@ def metric():
     return ft.FrechetDistance(pooled, ft.stats_of_images(reference, pooled))
 
 
-def by_hand(metric, module, num_samples, batch_size, seed=0):
+def expected_distance(metric, module, num_samples, batch_size, seed=0):
     module.eval()
     metric.reset()
     with torch.no_grad():
@@ -113,31 +114,31 @@ def test_every_n_epochs(tmp_path, metric, sample):
     callback = FrechetDistanceCallback(metric, sample, 50, every_n_epochs=2, batch_size=16, seed=5)
     run = trainer(tmp_path, callback, logger=recorder, max_epochs=4)
     run.fit(module)
-    assert [step for step, _ in recorder.seen] == [11, 23]  # as Lightning counts at the ends of epochs
-    assert recorder.seen[-1][1] == pytest.approx(callback.value, rel=1e-6)  # Lightning makes a float32 of it
+    assert [step for step, _ in recorder.logged] == [11, 23]  # Lightning's step numbers at the ends of epochs
+    assert recorder.logged[-1][1] == pytest.approx(callback.value, rel=1e-6)  # Lightning converts it to float32
     assert run.callback_metrics["frechet_distance"] == pytest.approx(callback.value, rel=1e-6)
-    assert callback.value == by_hand(metric, module, 50, 16, seed=5)
-    assert recorder.seen[0][1] != recorder.seen[1][1]
+    assert callback.value == expected_distance(metric, module, 50, 16, seed=5)
+    assert recorder.logged[0][1] != recorder.logged[1][1]
 
 
-def test_every_n_steps_whatever_lightning_logs(tmp_path, metric):
+def test_every_n_steps_for_any_log_every_n_steps(tmp_path, metric):
     recorder = Recorder()
     callback = FrechetDistanceCallback(metric, "sample", 20, every_n_steps=4)
     run = trainer(tmp_path, callback, logger=recorder, log_every_n_steps=50)
     run.fit(Generator())
-    assert [step for step, _ in recorder.seen] == [3, 7, 11]  # of 12 steps, the first of which is 0
-    assert recorder.seen[-1][1] == callback.value
+    assert [step for step, _ in recorder.logged] == [3, 7, 11]  # of steps 0 to 11
+    assert recorder.logged[-1][1] == callback.value
     assert run.callback_metrics["frechet_distance"] == pytest.approx(callback.value, rel=1e-6)
 
 
-def test_batches_that_make_no_step(tmp_path, metric):
+def test_accumulated_batches(tmp_path, metric):
     recorder = Recorder()
     callback = FrechetDistanceCallback(metric, "sample", 20, every_n_steps=2)
     trainer(tmp_path, callback, logger=recorder, log_every_n_steps=50, accumulate_grad_batches=3).fit(Generator())
-    assert len(recorder.seen) == 2  # 12 batches, 4 steps
+    assert len(recorder.logged) == 2  # 12 batches, 4 steps
 
 
-def test_steps_of_several_optimizers(tmp_path, metric):
+def test_several_optimizers(tmp_path, metric):
     class Adversaries(Generator):
         def __init__(self):
             super().__init__()
@@ -155,10 +156,10 @@ def test_steps_of_several_optimizers(tmp_path, metric):
     recorder = Recorder()
     callback = FrechetDistanceCallback(metric, "sample", 20, every_n_steps=5)
     trainer(tmp_path, callback, logger=recorder, log_every_n_steps=50).fit(Adversaries())
-    assert [step for step, _ in recorder.seen] == [2, 4, 7, 9]  # after 6, 10, 16 and 20 of 24 steps
+    assert [step for step, _ in recorder.logged] == [2, 4, 7, 9]  # after 6, 10, 16 and 20 of 24 steps
 
 
-def test_the_run_is_the_same_without_it(tmp_path, metric):
+def test_callback_does_not_change_the_run(tmp_path, metric):
     modules = []
     for callbacks in ((), (FrechetDistanceCallback(metric, "sample", 20, every_n_steps=1),)):
         torch.manual_seed(3)
@@ -166,7 +167,7 @@ def test_the_run_is_the_same_without_it(tmp_path, metric):
         trainer(tmp_path, *callbacks).fit(modules[-1])
     for one, two in zip(*(module.state_dict().values() for module in modules), strict=True):
         assert torch.equal(one, two)
-    # The modes come back also where the samples are no images.
+    # The modes are restored after an error too.
     failing = FrechetDistanceCallback(metric, lambda module, n: torch.full((n, 3, 8, 8), 2.0), 20, every_n_steps=1)
     module = Generator()
     with pytest.raises(ValueError, match="from 0 to 1, got values from 2 to 2"):
@@ -175,21 +176,21 @@ def test_the_run_is_the_same_without_it(tmp_path, metric):
     assert not module.frozen.training
 
 
-def test_checkpoints_of_the_best(tmp_path, metric):
+def test_checkpoints(tmp_path, metric):
     callback = FrechetDistanceCallback(metric, "sample", 20, every_n_epochs=1)
     best = ModelCheckpoint(tmp_path, monitor="frechet_distance", save_on_train_epoch_end=True)
     run = trainer(tmp_path, callback, best, enable_checkpointing=True, max_epochs=3)
     run.fit(Generator())
-    assert best.best_model_score == pytest.approx(callback.value, rel=1e-6)  # it has learnt
-    # A run that goes on: steps are counted on, and the value is there.
+    assert best.best_model_score == pytest.approx(callback.value, rel=1e-6)  # the last epoch is the best
+    # A continued run counts steps from the checkpoint, and has the value.
     recorder = Recorder()
     other = FrechetDistanceCallback(metric, "sample", 20, every_n_steps=5)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Lightning's, on the callbacks that the checkpoint has besides
+        warnings.simplefilter("ignore")  # of Lightning, about other callbacks in the checkpoint
         trainer(tmp_path, other, logger=recorder, log_every_n_steps=50, max_epochs=4).fit(
             Generator(), ckpt_path=best.best_model_path, weights_only=False
         )
-    assert [step for step, _ in recorder.seen] == [19]  # of the steps from 18 to 24
+    assert [step for step, _ in recorder.logged] == [19]  # of the steps from 18 to 24
     again = FrechetDistanceCallback(metric, "sample", 20, every_n_steps=5)
     again.load_state_dict(callback.state_dict())
     assert again.value == callback.value
@@ -197,13 +198,13 @@ def test_checkpoints_of_the_best(tmp_path, metric):
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
-def test_samples_in_the_trainers_precision(tmp_path, metric, precision):
+def test_sampling_uses_the_trainers_precision(tmp_path, metric, precision):
     callback = FrechetDistanceCallback(metric, "sample", 20, every_n_epochs=1)
     run = trainer(tmp_path, callback, precision=precision, max_epochs=1)
     module = Generator()
     run.fit(module)
-    # Images of 8 bits, as it were: within 2^-8 of those in float32.
-    assert callback.value == pytest.approx(by_hand(metric, module.float(), 20, 64), rel=0.05)
+    # The images have a relative error of 2^-8.
+    assert callback.value == pytest.approx(expected_distance(metric, module.float(), 20, 64), rel=0.05)
 
 
 def test_arguments(tmp_path, metric):
@@ -216,8 +217,8 @@ def test_arguments(tmp_path, metric):
         with pytest.raises(error, match=message):
             make(*arguments, every_n_steps=1)
     for options, message in (
-        ({}, "give one of every_n_steps and every_n_epochs, got None and None"),
-        ({"every_n_steps": 1, "every_n_epochs": 2}, "give one of every_n_steps and every_n_epochs, got 1 and 2"),
+        ({}, "pass one of every_n_steps and every_n_epochs, got None and None"),
+        ({"every_n_steps": 1, "every_n_epochs": 2}, "pass one of every_n_steps and every_n_epochs, got 1 and 2"),
         ({"every_n_steps": 0}, "every_n_steps must be at least 1, got 0"),
         ({"every_n_epochs": 0}, "every_n_epochs must be at least 1, got 0"),
         ({"every_n_steps": 1, "batch_size": 0}, "batch_size must be at least 1, got 0"),
@@ -226,11 +227,11 @@ def test_arguments(tmp_path, metric):
             make(metric, "sample", 20, **options)
     with pytest.raises(AttributeError, match="Generator has no method 'draw' to sample with"):
         trainer(tmp_path, make(metric, "draw", 20, every_n_steps=1)).fit(Generator())
-    with pytest.raises(ValueError, match="sample was asked for 20 images, but returned 3"):
+    with pytest.raises(ValueError, match="sample must return 20 images as requested, got 3"):
         trainer(tmp_path, make(metric, lambda module, n: torch.zeros(3, 3, 8, 8), 20, every_n_steps=1)).fit(Generator())
 
 
-def test_the_torchmetrics_class_in_a_module(tmp_path, rng):
+def test_torchmetrics_class_in_a_module(tmp_path, rng):
     real, fake = (torch.from_numpy(rng.standard_normal((60, 24))).float() for _ in range(2))
 
     class Module(Generator):
@@ -252,10 +253,10 @@ def test_the_torchmetrics_class_in_a_module(tmp_path, rng):
     assert module.fid.fake_moments.num_samples == 0  # Lightning has reset it
 
 
-# Its two names, and none --------------------------------------------------------------------------------------------
+# The two packages ---------------------------------------------------------------------------------------------------
 
 
-def test_lightning_stays_optional(monkeypatch):
+def test_lightning_is_optional(monkeypatch):
     for name in ("lightning.pytorch", "pytorch_lightning"):
         monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.delitem(sys.modules, "fidfast.torch.lightning")
@@ -292,7 +293,7 @@ assert abs(run.callback_metrics["frechet_distance"].item() - callback.value) < 1
 """
 
 
-def test_the_older_name_of_the_package(tmp_path):
+def test_pytorch_lightning(tmp_path):
     done = subprocess.run([sys.executable, "-c", OTHER_NAME], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
 
@@ -304,7 +305,7 @@ import sys, warnings
 warnings.simplefilter("ignore")
 import lightning.pytorch as pl, numpy as np, torch, fidfast, fidfast.torch as ft
 from fidfast.torch.lightning import FrechetDistanceCallback
-sys.path.append(sys.argv[2])
+sys.path += sys.argv[2:]
 from test_lightning import Generator, pooled
 
 metric = ft.FrechetDistance(pooled, f"{sys.argv[1]}/reference.npz")
@@ -320,12 +321,12 @@ torch.distributed.destroy_process_group()
 
 def test_several_processes_give_the_number_of_one(tmp_path, metric):
     metric.reference.save(tmp_path / "reference.npz")
-    done = torchrun(tmp_path, WORKER, str(importlib.import_module("processes").__file__).rpartition("/")[0])
-    assert done.returncode == 0, done.stderr
-    expected = by_hand(metric, Generator(), 50, 16)
+    folder = Path(__file__).parent
+    assert two_processes(tmp_path, WORKER, str(folder), str(folder.parent)) == [0, 0]
+    expected = expected_distance(metric, Generator(), 50, 16)
     for rank in range(2):
         with np.load(tmp_path / f"{rank}.npz") as got:
             assert got["world"] == 2
-            # The same images; sums of 50 products in another order, and a condition of the covariance of some 1e3.
+            # The same images; sums of 50 products in another order, and a condition number of about 1e3.
             assert got["value"] == pytest.approx(expected, rel=1e-10)
             assert got["logged"] == pytest.approx(expected, rel=1e-6)

@@ -1,4 +1,4 @@
-"""The metric of a training run, in one process and in several."""
+"""The metric of a fixed reference, in one process and in several."""
 
 import io
 
@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 from photographs import crops
-from processes import torchrun, two_processes_without_torchrun
+from processes import two_processes
 
 import fidfast
 import fidfast.torch as ft
 
 
 class Pooled(torch.nn.Module):
-    """A network with weights of its own."""
+    """A small network with random weights."""
 
     name = "pooled"
     input_size = 8
@@ -29,23 +29,23 @@ class Pooled(torch.nn.Module):
         return self.layer(images).relu().mean(dim=(2, 3))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def images():
     return torch.from_numpy(np.stack(list(crops(0, [(24, 24)] * 40)))).permute(0, 3, 1, 2)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def reference():
     return ft.stats_of_images(np.stack(list(crops(1, [(24, 24)] * 60))), Pooled())
 
 
-def test_images_give_the_distance_of_the_folder(images, reference):
+def test_distance_equals_fid_of_images(images, reference):
     metric = ft.FrechetDistance(Pooled(), reference)
     for batch in images.split(7):
         metric(batch)
-    expected = ft.fid_of_images(reference, images.numpy(), Pooled())
+    expected = ft.fid_of_images(images.numpy(), reference, Pooled())
     assert metric.compute() == pytest.approx(expected, rel=1e-5)
-    # Floats from 0 to 1 are the same images.
+    # The same images as floats from 0 to 1.
     other = ft.FrechetDistance(Pooled(), reference)
     other.update(images / 255)
     assert other.compute() == pytest.approx(expected, rel=1e-5)
@@ -53,7 +53,7 @@ def test_images_give_the_distance_of_the_folder(images, reference):
 
 
 @pytest.mark.parametrize("method", ft.RESIZES)
-def test_batches_are_resized_as_single_images_are(images, reference, method):
+def test_batches_are_resized_like_single_images(images, reference, method):
     extractor = ft.as_extractor(Pooled(), resize=method)
     metric = ft.FrechetDistance(extractor, ft.stats_of_images(images.numpy(), extractor))
     metric.update(images)
@@ -67,8 +67,8 @@ def test_features(rng, tmp_path, dtype):
     stats = fidfast.Moments(12)
     stats.update(other)
     stats.stats().save(tmp_path / "reference.npz")
-    for reference in (tmp_path / "reference.npz", stats, stats.stats(), other):
-        metric = ft.FrechetDistance(None, reference)
+    for source in (tmp_path / "reference.npz", stats, stats.stats(), other):
+        metric = ft.FrechetDistance(None, source)
         for batch in features.split(33):
             metric.update_features(batch)
         assert metric.compute() == pytest.approx(fidfast.fid(other, features.detach().double().numpy()), rel=1e-12)
@@ -78,7 +78,7 @@ def test_features(rng, tmp_path, dtype):
         metric.compute()
 
 
-def test_a_checkpoint_goes_on_to_the_same_digits(images, reference):
+def test_checkpoint_continues_with_the_same_digits(images, reference):
     one = ft.FrechetDistance(Pooled(), reference)
     one.update(images[:23])
     file = io.BytesIO()
@@ -94,20 +94,20 @@ def test_a_checkpoint_goes_on_to_the_same_digits(images, reference):
         ft.FrechetDistance(None, np.eye(4)).load_state_dict(one.state_dict())
 
 
-def test_it_moves_and_trains_with_the_module_that_it_is_in(images, reference):
-    whole = torch.nn.ModuleDict({"metric": ft.FrechetDistance(Pooled(), reference), "net": Pooled()})
-    whole.to("meta")
-    assert next(whole["metric"].extractor.model.parameters()).device.type == "meta"
-    whole = torch.nn.ModuleDict({"metric": ft.FrechetDistance(Pooled(), reference), "net": Pooled()})
-    whole.half().train()
-    assert len(list(whole["metric"].parameters())) == 0
-    whole["metric"].update(images)
-    plain = ft.FrechetDistance(Pooled(), reference)
-    plain.update(images)
-    assert whole["metric"].compute() == plain.compute()
+def test_metric_inside_another_module(images, reference):
+    module = torch.nn.ModuleDict({"metric": ft.FrechetDistance(Pooled(), reference), "net": Pooled()})
+    module.to("meta")
+    assert next(module["metric"].extractor.model.parameters()).device.type == "meta"
+    module = torch.nn.ModuleDict({"metric": ft.FrechetDistance(Pooled(), reference), "net": Pooled()})
+    module.half().train()
+    assert len(list(module["metric"].parameters())) == 0
+    module["metric"].update(images)
+    metric = ft.FrechetDistance(Pooled(), reference)
+    metric.update(images)
+    assert module["metric"].compute() == metric.compute()
 
 
-def test_what_does_not_fit(images, reference):
+def test_invalid_arguments(images, reference):
     metric = ft.FrechetDistance(Pooled(), reference)
     with pytest.raises(ValueError, match=r"images must be \(n, 3, height, width\), got shape \(3, 24, 24\)"):
         metric.update(images[0])
@@ -117,7 +117,7 @@ def test_what_does_not_fit(images, reference):
         metric.update_features(torch.zeros(2, 4))
     metric.update(images[:0])
     assert metric.moments.num_samples == 0
-    with pytest.raises(ValueError, match="this metric has no extractor; give it features with update_features"):
+    with pytest.raises(ValueError, match="this metric has no extractor: call update_features with features"):
         ft.FrechetDistance(None, reference).update(images)
     with pytest.raises(FileNotFoundError, match="no such file: "):
         ft.FrechetDistance(None, "gone.npz")
@@ -147,50 +147,48 @@ for rows in np.load(f"{folder}/rows.npy"):
             assert metric.compute() < 1e-9 * np.trace(np.cov(rows, rowvar=False)), metric.compute()
         else:
             assert moments.num_samples == 0
-        assert metric.moments.num_samples == mine  # each process goes on with its own
+        assert metric.moments.num_samples == mine  # each process keeps its own rows
 dist.destroy_process_group()
 """
 
 
 @pytest.fixture(scope="module")
-def two_processes(tmp_path_factory):
-    """The rows near the origin and those far from it, and the folder of what two processes made of them."""
+def results(tmp_path_factory):
+    """Rows near the origin and far from it, and the folder with the results of two processes."""
     folder = tmp_path_factory.mktemp("processes")
     random = np.random.default_rng(20151205)
     rows = random.standard_normal((1500, 24)) @ random.standard_normal((24, 24))
     np.save(folder / "rows.npy", [rows, rows + 1e6])
-    done = torchrun(folder, WORKER)
-    assert done.returncode == 0, done.stderr
+    assert two_processes(folder, WORKER) == [0, 0]
     return {False: rows, True: rows + 1e6}, folder
 
 
 @pytest.mark.parametrize("case", ["unequal", "none", "one"])
 @pytest.mark.parametrize("far", [False, True])
-def test_every_process_gets_the_moments_of_the_whole(two_processes, case, far):
-    rows, folder = two_processes
-    moments = fidfast.Moments(24)
-    moments.update(rows[far])
-    whole = moments.stats()
-    deviation = np.sqrt(np.diag(whole.sigma))
-    correlations = whole.sigma / np.outer(deviation, deviation)
+def test_every_process_gets_the_moments_of_all_rows(results, case, far):
+    rows, folder = results
+    expected = fidfast.Moments.from_features(rows[far]).stats()
+    deviation = np.sqrt(np.diag(expected.sigma))
+    correlations = expected.sigma / np.outer(deviation, deviation)
     for rank in range(2):
         with np.load(folder / f"{case}-{far}-{rank}.npz") as got:
             assert got["n"] == 1500
-            # Differences from the common origin are exact but for eps of the offset, 1e-10, which enters squared; what
-            # is left are the sums of some 1,500 products, eps sqrt(1500) each.
-            np.testing.assert_allclose(got["mu"], whole.mu, rtol=1e-15, atol=1e-13)
+            # Differences from the common origin have an error of eps times the offset, 1e-10, which enters squared.
+            # What remains are the sums of 1,500 products, eps sqrt(1500) each.
+            np.testing.assert_allclose(got["mu"], expected.mu, rtol=1e-15, atol=1e-13)
             np.testing.assert_allclose(got["sigma"] / np.outer(deviation, deviation), correlations, rtol=0, atol=1e-13)
 
 
 DYING = """
-import pathlib, sys, time, torch, torch.distributed as dist
-folder, rank, meeting = pathlib.Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
-dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2)
-if rank == 1:  # dies once the other has found it
-    while not (folder / "found").exists():
+import os, pathlib, sys, time, torch, torch.distributed as dist
+del os.environ["LOCAL_RANK"]  # with it, ignite creates a new group at its first call, which waits for its timeout
+folder = pathlib.Path(sys.argv[1])
+dist.init_process_group("gloo")
+if dist.get_rank() == 1:  # dies after the other process has connected
+    while not (folder / "connected").exists():
         time.sleep(0.05)
     sys.exit(7)
-(folder / "found").touch()
+(folder / "connected").touch()
 import fidfast, fidfast.torch as ft
 from fidfast.torch.torchmetrics import FrechetInceptionDistance
 from fidfast.torch.ignite import FID
@@ -211,7 +209,7 @@ for call in (lambda: ft.all_reduce(moments), metric.compute, theirs.compute, pai
     except RuntimeError:
         continue
     sys.exit(3)
-# What this process has seen itself is as it was.
+# This process's own rows are unchanged.
 assert moments == before
 assert metric.moments.num_samples == theirs.real_moments.num_samples == theirs.fake_moments.num_samples == 50
 theirs.sync_on_compute = theirs._to_sync = False
@@ -219,11 +217,11 @@ assert theirs.compute() < 1e-9
 """
 
 
-def test_a_process_that_dies_is_an_error_for_the_others(tmp_path):
-    """In bounded time: the test itself waits for no more than two minutes, while the group would for half an hour."""
-    assert two_processes_without_torchrun(tmp_path, DYING) == [0, 7]
+def test_dead_process_is_an_error_for_the_others(tmp_path):
+    """In bounded time: the test waits two minutes at most, the timeout of the group is half an hour."""
+    assert two_processes(tmp_path, DYING) == [0, 7]
 
 
 def test_without_a_process_group(rng):
-    with pytest.raises(RuntimeError, match="all_reduce needs torch"):
+    with pytest.raises(RuntimeError, match="all_reduce needs a process group"):
         ft.all_reduce(fidfast.Moments(3))

@@ -286,15 +286,15 @@ double divergence_of(std::uint64_t a, std::uint64_t na, std::uint64_t b, std::ui
 /// the order does not matter. The result is 0 for equal distributions and 1 for disjoint ones.
 double ngram_jsd(const NgramTally& a, const NgramTally& b) {
   if (a.n() != b.n()) {
-    throw InvalidInput("a has n=" + std::to_string(a.n()) + ", but b has n=" + std::to_string(b.n()));
+    throw InvalidInput("samples has n=" + std::to_string(a.n()) + ", but reference has n=" + std::to_string(b.n()));
   }
   if (a.level() != b.level()) {
-    throw InvalidInput(std::string("a has level='") + name_of(a.level()) + "', but b has level='" + name_of(b.level()) +
-                       "'");
+    throw InvalidInput(std::string("samples has level='") + name_of(a.level()) + "', but reference has level='" +
+                       name_of(b.level()) + "'");
   }
   for (const NgramTally* side : {&a, &b}) {
     if (side->num_ngrams() > 0) continue;
-    throw InvalidInput(std::string(side == &a ? "a" : "b") +
+    throw InvalidInput(std::string(side == &a ? "samples" : "reference") +
                        " has no n-grams: all of its texts are shorter than n=" + std::to_string(a.n()));
   }
   const std::uint64_t na = static_cast<std::uint64_t>(a.num_ngrams());

@@ -40,12 +40,12 @@ def multiply_high(a, b):
     bits = 8 * a.dtype.itemsize
     if bits < 64:
         return (multiply_wide(a, b) >> bits).astype(a.dtype)
-    half, low = np.uint64(32), np.uint64(0xFFFFFFFF)
+    shift, low = np.uint64(32), np.uint64(0xFFFFFFFF)
     x, y = a.view(np.uint64), b.view(np.uint64)
-    x_high, x_low, y_high, y_low = x >> half, x & low, y >> half, y & low
-    middle = x_high * y_low + (x_low * y_low >> half)
+    x_high, x_low, y_high, y_low = x >> shift, x & low, y >> shift, y & low
+    middle = x_high * y_low + (x_low * y_low >> shift)
     other_middle = x_low * y_high + (middle & low)
-    high = x_high * y_high + (middle >> half) + (other_middle >> half)
+    high = x_high * y_high + (middle >> shift) + (other_middle >> shift)
     if a.dtype.kind == "i":  # the unsigned product counts a negative factor as 2^64 more
         high = high - np.where(a < 0, y, np.uint64(0)) - np.where(b < 0, x, np.uint64(0))
     return high.view(a.dtype)
@@ -99,12 +99,12 @@ def permute_bytes(a, b, selector):
     """`prmt` without a mode: each nibble of the selector takes a byte of `b:a`, or its sign bit eight times."""
     both = b.astype(np.uint64) << np.uint64(32) | a.astype(np.uint64)
     result = np.uint32(0)
-    for place in range(4):
-        nibble = (selector >> np.uint32(4 * place)).astype(np.uint64)
+    for index in range(4):
+        nibble = (selector >> np.uint32(4 * index)).astype(np.uint64)
         byte = (both >> ((nibble & np.uint64(7)) << np.uint64(3))) & np.uint64(0xFF)
         sign = np.where(byte >> np.uint64(7), np.uint64(0xFF), np.uint64(0))
         byte = np.where(nibble & np.uint64(8), sign, byte)
-        result = result | byte.astype(np.uint32) << np.uint32(8 * place)
+        result = result | byte.astype(np.uint32) << np.uint32(8 * index)
     return result
 
 
@@ -135,9 +135,9 @@ def count_leading_zeros(a):
 def reverse_bits(a):
     result = a.dtype.type(0)
     width = 8 * a.dtype.itemsize
-    for place in range(width):
-        bit = a >> a.dtype.type(place) & a.dtype.type(1)
-        result = result | bit << a.dtype.type(width - 1 - place)
+    for index in range(width):
+        bit = a >> a.dtype.type(index) & a.dtype.type(1)
+        result = result | bit << a.dtype.type(width - 1 - index)
     return result
 
 
@@ -209,8 +209,8 @@ def fused_multiply_add(a, b, c):
     if inexact.size:
         result[inexact] = _round_product_sum(a[inexact], b[inexact], c[inexact], product[inexact], error[inexact])
     underflowed = (np.abs(product) < 2.0**-900) & (a != 0) & (b != 0)  # the error of the product underflows
-    for place in np.flatnonzero(underflowed):
-        result[place] = _libm.fma(a[place], b[place], c[place])
+    for index in np.flatnonzero(underflowed):
+        result[index] = _libm.fma(a[index], b[index], c[index])
     return result
 
 
@@ -227,6 +227,6 @@ def _round_product_sum(a, b, c, product, error):
     magnitude_a, magnitude_b, magnitude_c = np.abs(a), np.abs(b), np.abs(c)
     safe = (magnitude_a < 2.0**400) & (magnitude_b < 2.0**400) & (magnitude_c < 2.0**900)
     safe &= (magnitude_a > 2.0**-400) & (magnitude_b > 2.0**-400)
-    for place in np.flatnonzero(~safe):
-        result[place] = _libm.fma(a[place], b[place], c[place])
+    for index in np.flatnonzero(~safe):
+        result[index] = _libm.fma(a[index], b[index], c[index])
     return result

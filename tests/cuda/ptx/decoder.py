@@ -70,11 +70,11 @@ def _multiply(operands, instruction, modifiers):
         modifiers.take("rn")
         compute, result = _floating(np.multiply, ptx_type, modifiers.take("ftz") is not None), ptx_type
     else:
-        half = modifiers.take("lo", "hi", "wide")
-        if half is None or (half == "wide" and TYPE_BYTES[ptx_type] == 8):
+        width = modifiers.take("lo", "hi", "wide")
+        if width is None or (width == "wide" and TYPE_BYTES[ptx_type] == 8):
             raise Fault("unknown width of the product")
-        compute = {"lo": np.multiply, "hi": arithmetic.multiply_high, "wide": arithmetic.multiply_wide}[half]
-        result = f"{ptx_type[0]}{2 * int(ptx_type[1:])}" if half == "wide" else ptx_type
+        compute = {"lo": np.multiply, "hi": arithmetic.multiply_high, "wide": arithmetic.multiply_wide}[width]
+        result = f"{ptx_type[0]}{2 * int(ptx_type[1:])}" if width == "wide" else ptx_type
     modifiers.finish()
     if not adds:
         return apply(operands, instruction, compute, result, ptx_type, ptx_type)
@@ -248,16 +248,16 @@ def _move(operands, instruction, modifiers):
 
         def unpack(threads, lanes):
             value = read(threads, lanes)
-            for place, write in enumerate(writes):
-                write(threads, lanes, (value >> wide(bits * place)).astype(narrow))
+            for index, write in enumerate(writes):
+                write(threads, lanes, (value >> wide(bits * index)).astype(narrow))
 
         return unpack
     reads, write = [operands.reader(name, part) for name in parts], operands.writer(target, packed)
 
     def pack(threads, lanes):
         value = wide(0)
-        for place, read in enumerate(reads):
-            value = value | read(threads, lanes).astype(wide) << wide(bits * place)
+        for index, read in enumerate(reads):
+            value = value | read(threads, lanes).astype(wide) << wide(bits * index)
         write(threads, lanes, value)
 
     return pack
@@ -268,9 +268,9 @@ def _convert(operands, instruction, modifiers):
         raise Fault("a conversion needs two types")
     source = modifiers.take_type(_EVERY_TYPE.replace("pred ", ""))
     if pair := modifiers.take("f16x2", "bf16x2"):
-        half = pair.removesuffix("x2")
+        element = pair.removesuffix("x2")
         left = modifiers.take_all()
-        convert = conversion(half, source, left)
+        convert = conversion(element, source, left)
         if left:
             raise Fault(f"unknown modifier: .{left.pop()}")
 

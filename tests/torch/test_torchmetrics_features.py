@@ -1,4 +1,4 @@
-"""torchmetrics' machinery, that it works on ours as on theirs, and what the result does not depend on."""
+"""Features of torchmetrics (copies, checkpoints, wrappers, several processes) work for our class as for theirs."""
 
 import copy
 import io
@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 from metric_classes import OURS, Rows, both, filled
-from processes import torchrun
+from processes import two_processes
 
 import fidfast
 import fidfast.torch as ft
 
-with warnings.catch_warnings():  # what the peers' imports say is not ours to mend
+with warnings.catch_warnings():  # of the other tools' imports
     warnings.simplefilter("ignore")
     import torchmetrics
     from torchmetrics.image.kid import KernelInceptionDistance
@@ -29,9 +29,6 @@ def real(rng):
 @pytest.fixture
 def fake(rng):
     return torch.from_numpy(rng.standard_normal((300, 24)) * 1.2 + 0.1)
-
-
-# torchmetrics' machinery --------------------------------------------------------------------------------------------
 
 
 @both
@@ -50,7 +47,7 @@ def test_reset(cls, real, fake, reset_real_features):
 
 
 @both
-def test_copies_go_their_own_way(cls, real, fake):
+def test_copies_are_independent(cls, real, fake):
     metric = filled(cls(Rows()), real, fake[:100])
     copies = [metric.clone(), copy.deepcopy(metric), pickle.loads(pickle.dumps(metric))]
     torch.save(metric, buffer := io.BytesIO())
@@ -78,9 +75,9 @@ def test_checkpoints(cls, real, fake):
     assert torch.equal(one.compute(), two.compute())
 
 
-@pytest.mark.parametrize("n", [0, 1, 24, 25, 3000])  # nothing, rows that wait, rows that are folded and rows that wait
+@pytest.mark.parametrize("n", [0, 1, 24, 25, 3000])  # empty, pending rows, rows in the scatter and pending rows
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
-def test_the_state_goes_there_and_back_to_the_same_bits(rng, n, dtype):
+def test_state_round_trip_is_exact(rng, n, dtype):
     one, two = (OURS(Rows()).set_dtype(dtype) for _ in range(2))
     one.update(torch.from_numpy(rng.standard_normal((n, 24))), real=True)
     if n > 25:
@@ -99,7 +96,7 @@ def test_forward(cls, real, fake):
     metric.update(real, real=True)
     values = [metric(batch, real=False).item() for batch in fake.split(100)]
     for value, batch in zip(values, fake.split(100), strict=True):
-        # Theirs counts the real images that outlive the reset once more in every call.
+        # Theirs counts the kept real images again in every call.
         assert value == pytest.approx(fidfast.fid(real.float(), batch.float()), rel=1e-6 if cls is OURS else 1e-2)
     assert metric.update_count == 4
     assert metric.fake_features_num_samples == 300
@@ -143,7 +140,7 @@ def test_collections(cls, real, fake):
 
 
 @both
-def test_the_network_is_shared_with_other_metrics(cls, real, fake):
+def test_network_shared_with_other_metrics(cls, real, fake):
     class Counting(Rows):
         calls = 0
 
@@ -153,10 +150,10 @@ def test_the_network_is_shared_with_other_metrics(cls, real, fake):
 
     network = Counting()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of KernelInceptionDistance, that it keeps all features
+        warnings.simplefilter("ignore")  # of KernelInceptionDistance
         shared = FeatureShare([cls(network), KernelInceptionDistance(network, subset_size=50, subsets=2)])
     filled(shared, real, fake, 200)
-    assert network.calls == 4  # and not once more for the other
+    assert network.calls == 4  # not 8
     assert shared.compute()["FrechetInceptionDistance"] == pytest.approx(fidfast.fid(real.float(), fake.float()), 1e-6)
 
 
@@ -183,11 +180,11 @@ def test_arithmetic_and_devices(cls, real, fake):
     assert figure.axes
 
 
-# What the result does not depend on ---------------------------------------------------------------------------------
+# Batch size and order -----------------------------------------------------------------------------------------------
 
 
-def streams(dim, dtype):
-    """Our two metrics as functions of features: the module of a fixed reference, and torchmetrics'."""
+def distances(dim, dtype):
+    """`FrechetDistance` and our torchmetrics class as functions of features and batches."""
 
     def of_module(real, batches):
         metric = ft.FrechetDistance(None, real)
@@ -205,27 +202,27 @@ def streams(dim, dtype):
 
 
 @pytest.mark.parametrize("which", [0, 1], ids=["FrechetDistance", "torchmetrics"])
-def test_neither_batch_size_nor_order_matters(rng, which):
+def test_result_does_not_depend_on_batch_size_and_order(rng, which):
     dim = 24
     real, fake = (torch.from_numpy(rng.standard_normal((1500, dim))) for _ in range(2))
-    value_of = streams(dim, torch.float64)[which]
-    values = [value_of(real, fake.split(size)) for size in (1500, 1024, 100, 7, 1)]
-    values.append(value_of(real, fake[torch.randperm(1500, generator=torch.Generator().manual_seed(1))].split(100)))
-    # Sums of 1,500 products, in other orders: eps sqrt(1500) = 1e-14 of a variance in each entry, dim times that in
-    # the norm; over the smallest eigenvalue, which is above 0.5, in proportion to sigma; and so in the distance to
-    # the traces, 2 dim.
+    distance = distances(dim, torch.float64)[which]
+    values = [distance(real, fake.split(size)) for size in (1500, 1024, 100, 7, 1)]
+    values.append(distance(real, fake[torch.randperm(1500, generator=torch.Generator().manual_seed(1))].split(100)))
+    # Sums of 1,500 products in different orders: eps sqrt(1500) = 1e-14 of a variance in each entry, dim times that in
+    # the norm, divided by the smallest eigenvalue, above 0.5, relative to sigma; times the traces, 2 dim, in the
+    # distance.
     assert np.ptp(values) < 1e-14 * dim / 0.5 * 2 * dim
     assert values[0] == pytest.approx(fidfast.fid(real, fake), rel=1e-10)
 
 
 @pytest.mark.parametrize("which", [0, 1], ids=["FrechetDistance", "torchmetrics"])
-def test_nor_where_products_are_float32(rng, which):
+def test_result_does_not_depend_on_batch_size_with_float32_products(rng, which):
     dim = 512
     real, fake = (torch.from_numpy(rng.standard_normal((1600, dim))).float() for _ in range(2))
-    value_of = streams(dim, torch.float32)[which]
-    values = [value_of(real, fake.split(size)) for size in (1600, 100)]
-    values.append(value_of(real, fake.flip(0).split(333)))
-    # As `precision` of Moments says: 3e-7; the result of torchmetrics' is rounded to float32 besides.
+    distance = distances(dim, torch.float32)[which]
+    values = [distance(real, fake.split(size)) for size in (1600, 100)]
+    values.append(distance(real, fake.flip(0).split(333)))
+    # 3e-7 is documented for `precision` of Moments; the torchmetrics class also rounds its result to float32.
     assert np.ptp(values) < (3e-7 + 1.2e-7) * max(values)
 
 
@@ -252,36 +249,36 @@ def gather(tensor, group=None):
     dist.all_gather_object(everyone, tensor, group=group)
     return everyone
 
-def halves(rows):
+def share(rows):
     return rows[:100] if rank == 0 else rows[100:]
 
 values = {}
 for name, cls, options in (("theirs", Theirs, {}), ("ours", Ours, {}), ("own gather", Ours, {"dist_sync_fn": gather})):
     metric = cls(Rows(), reset_real_features=False, **options)
-    metric.update(halves(real), real=True)
-    for batch in halves(fake).split(40):
+    metric.update(share(real), real=True)
+    for batch in share(fake).split(40):
         metric.update(batch, real=False)
     values[name] = metric.compute()
     mine = metric.real_features_num_samples
-    assert mine == len(halves(real))  # each process goes on with its own
+    assert mine == len(share(real))  # each process keeps its own rows
     metric.sync()
     assert metric.real_features_num_samples == len(real) and metric.fake_features_num_samples == len(fake)
     metric.unsync()
     assert metric.real_features_num_samples == mine
     metric.reset()
-    metric.update(halves(few), real=False)  # all of them in the first process
+    metric.update(share(few), real=False)  # all in the first process
     values[name + " few"] = metric.compute()
 
 local = Ours(Rows(), sync_on_compute=False)
-local.update(halves(real), real=True)
-local.update(halves(fake), real=False)
+local.update(share(real), real=True)
+local.update(share(fake), real=False)
 values["local"] = local.compute()
 step = Ours(Rows(), reset_real_features=False, dist_sync_on_step=True)
-step.update(halves(real), real=True)
-values["step"] = step(halves(fake), real=False)
+step.update(share(real), real=True)
+values["step"] = step(share(fake), real=False)
 values["after step"] = step.compute()
 fixed = ft.FrechetDistance(None, real)
-fixed.update_features(halves(fake))
+fixed.update_features(share(fake))
 values["module"] = fixed.compute()
 np.savez(f"{folder}/{rank}.npz", **values)
 dist.destroy_process_group()
@@ -292,17 +289,16 @@ def test_several_processes_give_the_number_of_one(rng, tmp_path):
     real, fake = rng.standard_normal((400, 24)), rng.standard_normal((300, 24)) + 0.1
     few = fake[:15]
     np.savez(tmp_path / "rows.npz", real=real, fake=fake, few=few)
-    done = torchrun(tmp_path, WORKER)
-    assert done.returncode == 0, done.stderr
+    assert two_processes(tmp_path, WORKER) == [0, 0]
     expected = fidfast.fid(real, fake)
     for rank in range(2):
         with np.load(tmp_path / f"{rank}.npz") as got:
             for name in ("ours", "own gather", "module", "step", "after step"):
-                # As for batch size and order above.
+                # As in test_result_does_not_depend_on_batch_size_and_order.
                 assert got[name] == pytest.approx(expected, abs=1e-14 * 24 / 0.5 * 2 * 24), name
             assert got["theirs"] == pytest.approx(expected, rel=1e-9)
             for name in ("ours few", "own gather few"):
-                # The rows become a covariance of rank 14, from which the root is known to 1e-9, as GaussianStats says.
+                # The rows become a covariance of rank 14, with an error of 1e-9 in the root: see GaussianStats.
                 assert got[name] == pytest.approx(fidfast.fid(real, few), abs=1e-9 * 2 * 24), name
             assert got["theirs few"] == pytest.approx(fidfast.fid(real, few), rel=1e-6)
             mine = slice(0, 100) if rank == 0 else slice(100, None)
