@@ -211,7 +211,7 @@ def warn_of_extractors(one_side: HasExtractor, other_side: HasExtractor) -> None
     if one.split("/")[0] != two.split("/")[0]:
         why = "the result says nothing about the data"
     elif "/" in one and "/" in two:
-        why = "part of the result is the difference between the resizes or arithmetics"
+        why = "part of the result is due to the different resize or arithmetic"
     else:
         return  # the same network, and one side has no details
     warnings.warn(

@@ -1,4 +1,4 @@
-"""Features in slices of bounded size, so that a memory-mapped file is never in memory as a whole."""
+"""Features in slices of bounded size, so that a memory-mapped file is never loaded completely."""
 
 from __future__ import annotations
 

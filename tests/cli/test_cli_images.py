@@ -84,7 +84,7 @@ def test_the_extractor_option_names_the_network_of_statistics_without_a_name(cap
     assert (code, err) == (0, "")
     assert f"extractor {SMALL_NAME} and small_network:make," in out
     _, _, err = run(capsys, "fid", "a", "b.npz", *SMALL, "--resize", "torch-bilinear")
-    assert "part of the result is the difference between the resizes or arithmetics" in err
+    assert "part of the result is due to the different resize or arithmetic" in err
 
 
 def test_an_extractor_from_a_module_in_the_current_folder(capsys, folders):
