@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-import test_house
+import test_layout
 from device_arrays import DeviceArray
 from runtime_calls import LAUNCH_FAILURE, OUT_OF_MEMORY
 
@@ -311,7 +311,7 @@ def test_the_stub_matches_the_extension(extension):
     """Names imported from `_core` have the same members and arguments in both modules."""
     import ast
 
-    tree = ast.parse((test_house.PACKAGE / "_cuda.pyi").read_text(encoding="utf-8"))
+    tree = ast.parse((test_layout.PACKAGE / "_cuda.pyi").read_text(encoding="utf-8"))
     shared = {
         alias.asname
         for node in tree.body
@@ -320,18 +320,18 @@ def test_the_stub_matches_the_extension(extension):
     }
     functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
     variables = {node.target.id for node in tree.body if isinstance(node, ast.AnnAssign)}
-    assert test_house.public(vars(extension)) == test_house.public(shared | set(functions) | variables)
+    assert test_layout.public(vars(extension)) == test_layout.public(shared | set(functions) | variables)
     for name, node in functions.items():
-        assert test_house.arguments(node) == test_house.arguments_of_doc(getattr(extension, name)), name
+        assert test_layout.arguments(node) == test_layout.arguments_of_doc(getattr(extension, name)), name
     for name in shared:
         ours, theirs = getattr(extension, name), getattr(_core, name)
         if not isinstance(ours, type):
-            assert test_house.arguments_of_doc(ours) == test_house.arguments_of_doc(theirs), name
+            assert test_layout.arguments_of_doc(ours) == test_layout.arguments_of_doc(theirs), name
             continue
         members = {key for key in vars(ours) if not key.startswith("_")}
         assert members == {key for key in vars(theirs) if not key.startswith("_")}, name
         for key in members:
             if not isinstance(vars(ours)[key], property):
-                same = [test_house.arguments_of_doc(getattr(side, key)) for side in (ours, theirs)]
+                same = [test_layout.arguments_of_doc(getattr(side, key)) for side in (ours, theirs)]
                 assert same[0] == same[1], f"{name}.{key}"
     assert extension.__version__ == _core.__version__

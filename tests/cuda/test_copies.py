@@ -72,7 +72,7 @@ def test_moments_move_to_the_features_unless_a_device_is_given(rng):
         assert moments.device == "cpu"
         moments.update(FIRST.array(rows))
     assert (follows.device, stays.device) == ("cuda:0", "cpu")
-    assert (copy.copy(follows)._stays, copy.copy(stays)._stays) == (False, True)
+    assert (copy.copy(follows)._device_fixed, copy.copy(stays)._device_fixed) == (False, True)
     assert follows == stays
     # Moments on a GPU stay there: rows on the host or on another GPU are copied to it.
     follows.update(rows)

@@ -222,7 +222,7 @@ def test_the_transport_map_maps_one_covariance_to_the_other(rng, device, name):
     np.testing.assert_array_equal(transport, transport.T)
     assert np.linalg.eigvalsh(transport)[0] >= -1e-12 * np.abs(transport).max()
     # The condition of the roots is below 1e3: errors of 1e3 eps.
-    on_host = fidfast.transport_map(*(stats_of(HOST, rows) for rows in (rows1, rows2)))
+    on_host = fidfast.transport_map(stats_of(HOST, rows2), stats_of(HOST, rows1))
     np.testing.assert_allclose(transport, on_host, rtol=0, atol=1e-12 * np.abs(on_host).max())
     if name == "few rows on both sides":
         return  # the ranges of the covariances differ

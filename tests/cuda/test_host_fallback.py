@@ -40,9 +40,9 @@ def test_metrics_that_run_on_the_host_take_features_on_a_gpu(rng, request, exten
     rows, others = rng.standard_normal((40, 4)), rng.standard_normal((30, 4)) + 0.5
     on_gpu = DeviceArray(rows), DeviceArray(others)
     assert fidfast.kid(*on_gpu) == fidfast.kid(rows, others)
-    assert fidfast.precision_recall(*on_gpu) == fidfast.precision_recall(others, rows)
+    assert fidfast.precision_recall(*on_gpu) == fidfast.precision_recall(rows, others)
     assert fidfast.mifid(*on_gpu) == fidfast.mifid(rows, others)
-    assert fidfast.density_coverage(*on_gpu) == fidfast.density_coverage(others, rows)
+    assert fidfast.density_coverage(*on_gpu) == fidfast.density_coverage(rows, others)
     assert fidfast.cmmd(*on_gpu) == fidfast.cmmd(rows, others)
     assert fidfast.inception_score(on_gpu[0]) == fidfast.inception_score(rows)
     labels = np.arange(40) % 3

@@ -78,7 +78,7 @@ def test_every_dtype_in_every_memory_layout(rng, device, dtype, layout):
     exact = rows.astype(float)
     for n in (4, 30, 1100):
         stats = moments_of(device, rows[:n], layout=layout).stats()
-        assert_near(stats, fidfast.GaussianStats(*reference.moments(exact[:n]), n), exact)
+        assert_near(stats, fidfast.GaussianStats(*reference.moments(exact[:n]), num_samples=n), exact)
     # Few rows are kept, with the same bits on every device.
     kept = moments_of(device, rows[:4], layout=layout)
     assert kept == moments_of(HOST, rows[:4])
@@ -204,7 +204,7 @@ def test_the_dtype_may_change_between_batches(rng, device, few):
         mixed = [parts[0].astype(np.float32), parts[1], parts[2][: few if cuts[1] == few else None].astype(np.float16)]
         converted = np.concatenate(mixed, dtype=np.float64)
         stats = moments_of(device, *mixed).stats()
-        assert_near(stats, fidfast.GaussianStats(*reference.moments(converted), len(converted)), converted)
+        assert_near(stats, fidfast.GaussianStats(*reference.moments(converted), num_samples=len(converted)), converted)
 
 
 def test_empty_batches_change_nothing(rng, device):
