@@ -121,8 +121,8 @@ def test_statistics_from_arrays(rng, gpu, dim):
     on_gpu = stats_of(gpu, rows_of(rng, 2 * dim, dim))
     on_host = GaussianStats(on_gpu.mu, on_gpu.sigma, num_samples=on_gpu.num_samples)
     rounded = sigma.astype(np.float32).astype(np.float64)
-    for arguments in ((sigma, len(few)), (sigma,), (rounded,)):
-        stats = GaussianStats(np.zeros(dim), *arguments)
+    for covariance, num_samples in ((sigma, len(few)), (sigma, None), (rounded, None)):
+        stats = GaussianStats(np.zeros(dim), covariance, num_samples=num_samples)
         found, expected = fidfast.frechet_terms(stats, on_gpu), fidfast.frechet_terms(stats, on_host)
         assert abs(found.distance - expected.distance) <= found.rounding + expected.rounding
 
