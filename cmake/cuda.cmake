@@ -1,7 +1,7 @@
-# fidfast._cuda: nothing of NVIDIA's but the compiler and its headers. cudart is shared, so that one is in a process with
-# torch; cuBLAS and cuSOLVER are found when they are needed.
+# fidfast._cuda: needs only the CUDA compiler and its headers. cudart is shared, so that a process with torch has one;
+# cuBLAS and cuSOLVER are loaded at run time.
 include(${CMAKE_CURRENT_LIST_DIR}/cuda_architectures.cmake)
-set(CMAKE_CUDA_ARCHITECTURES OFF)  # of CMake's trials: the compiler's version, on which ours depend, is not known yet
+set(CMAKE_CUDA_ARCHITECTURES OFF)  # set below, once the version of the compiler is available
 set(CMAKE_CUDA_RUNTIME_LIBRARY Shared)
 set(CMAKE_CUDA_STANDARD 17)
 set(CMAKE_CUDA_STANDARD_REQUIRED ON)
@@ -29,8 +29,8 @@ target_include_directories(fidfast_cuda SYSTEM PUBLIC ${CMAKE_CUDA_TOOLKIT_INCLU
 target_link_libraries(fidfast_cuda PUBLIC ${CMAKE_DL_LIBS} Threads::Threads)
 set_target_properties(fidfast_cuda PROPERTIES CXX_VISIBILITY_PRESET hidden CUDA_VISIBILITY_PRESET hidden)
 target_compile_options(fidfast_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:--extended-lambda --expt-relaxed-constexpr>)
-# A kernel that spills its registers, or keeps an array in memory, is slow in silence. Of compilers that are older than
-# those we try, neither that nor a warning is to keep anybody from a build.
+# Register spills and arrays in local memory make kernels slow, so they are errors. Older compilers, which are not tested,
+# may warn.
 if(CMAKE_CUDA_COMPILER_VERSION VERSION_GREATER_EQUAL 13)
   target_compile_options(
     fidfast_cuda
@@ -44,7 +44,7 @@ target_link_libraries(_cuda PRIVATE fidfast_cuda)
 set_target_properties(
   _cuda PROPERTIES CUDA_RUNTIME_LIBRARY Shared
                    BUILD_WITH_INSTALL_RPATH ON
-                   # Where the packages nvidia-* put their libraries: of CUDA 13, and of CUDA 12.
+                   # The libraries of the packages nvidia-* for CUDA 13 and CUDA 12.
                    INSTALL_RPATH
                    "$ORIGIN/../nvidia/cu13/lib;$ORIGIN/../nvidia/cuda_runtime/lib;$ORIGIN/../nvidia/cublas/lib;$ORIGIN/../nvidia/cusolver/lib")
 list(JOIN architectures " " architectures_text)

@@ -1,5 +1,5 @@
-# What the CUDA half is compiled for unless told otherwise: machine code of each generation that a compiler of this version
-# knows, and PTX for what comes later.
+# Default architectures: machine code for each generation that a compiler of this version supports, and PTX for later
+# ones.
 function(default_cuda_architectures version result)
   if(version VERSION_LESS 12.8)
     set(${result} "80-real;90" PARENT_SCOPE)

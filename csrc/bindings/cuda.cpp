@@ -64,7 +64,7 @@ struct CudaBinding {
       if (!owner_) return;  // a copy
       if (stream_) {
         try {
-          return cuda::current().hold_up(reinterpret_cast<cudaStream_t>(*stream_));
+          return cuda::current().make_wait(reinterpret_cast<cudaStream_t>(*stream_));
         } catch (const cuda::Error&) {  // let the host wait instead
         }
       }

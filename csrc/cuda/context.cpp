@@ -122,7 +122,7 @@ void Context::close() noexcept {
 void Context::synchronize() { check(cudaStreamSynchronize(stream_), "cudaStreamSynchronize"); }
 
 // Threads may share the event: if another one records it meanwhile, it includes later work of the same stream.
-void Context::hold_up(cudaStream_t stream) {
+void Context::make_wait(cudaStream_t stream) {
   check(cudaEventRecord(done_, stream_), "cudaEventRecord");
   check(cudaStreamWaitEvent(stream, done_, 0), "cudaStreamWaitEvent");
 }

@@ -70,7 +70,7 @@ class Context {
   /// The host waits for all work enqueued so far.
   void synchronize();
   /// `stream` waits for all work enqueued so far.
-  void hold_up(cudaStream_t stream);
+  void make_wait(cudaStream_t stream);
   /// Work enqueued from now on waits for all work enqueued in `stream` so far.
   void wait_for(cudaStream_t stream);
 

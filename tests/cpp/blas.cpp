@@ -29,7 +29,7 @@ void load_blas_of_environment() {
   void* const library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) throw std::runtime_error(dlerror());
 
-  // The packages rename the Fortran symbols, so that two BLAS may live in one process.
+  // The packages rename the Fortran symbols, so that a process can have two BLAS libraries.
   const std::string suffix = integers == "64" ? "_64_" : "_";
   const lapack::Lookup lookup = [&](const char*, const char* name) {
     const std::string symbol = "scipy_" + std::string(name) + suffix;

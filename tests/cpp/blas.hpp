@@ -1,10 +1,10 @@
-// BLAS for the tests: a shared library of OpenBLAS as SciPy's packages ship it, in place of SciPy's own pointers.
+// Loads an OpenBLAS library for the tests, instead of the one in SciPy.
 #pragma once
 
 namespace fidfast {
 
-/// Loads the library that FIDFAST_TEST_BLAS names; FIDFAST_TEST_BLAS_INTEGERS tells the width of its integers, 32 or
-/// 64. Throws std::runtime_error where either is missing.
+/// Loads the library FIDFAST_TEST_BLAS, whose integers have FIDFAST_TEST_BLAS_INTEGERS bits (32 or 64). Throws
+/// std::runtime_error if one of the variables is not set.
 void load_blas_of_environment();
 
 }  // namespace fidfast

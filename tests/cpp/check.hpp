@@ -1,4 +1,4 @@
-// Checks and the list of tests: enough of a test framework that nothing has to be fetched.
+// A minimal test framework, so that the tests have no dependencies.
 #pragma once
 
 #include <cmath>
@@ -9,7 +9,7 @@
 
 namespace fidfast::check {
 
-/// A test, which adds itself to the list of those of this executable, in their order.
+/// A test, which adds itself to the list of tests of this executable.
 struct Test {
   const char* name;
   void (*run)();
@@ -24,14 +24,14 @@ struct Test {
   inline static Test* last = nullptr;
 };
 
-/// Prints a failed check and counts it against the running test. For one thread at a time.
+/// Prints a failed check and counts it for the running test. Not thread-safe.
 void fail(const char* file, int line, const std::string& message);
 
-/// Runs the tests named in the arguments, or all, and says how many passed; the exit status of the program.
+/// Runs the named tests, or all, and prints how many passed. Returns the exit status.
 int run(const std::vector<std::string>& names);
 
 inline void close(double a, double b, double tolerance, const char* text, const char* file, int line) {
-  if (std::abs(a - b) <= tolerance) return;  // false where either is NaN
+  if (std::abs(a - b) <= tolerance) return;  // false for NaN
   char numbers[128];
   std::snprintf(numbers, sizeof numbers, ": %.17g and %.17g differ by more than %.3g", a, b, tolerance);
   fail(file, line, std::string(text) + numbers);
@@ -56,7 +56,7 @@ void throws(Work work, const std::string& part, const char* text, const char* fi
 
 }  // namespace fidfast::check
 
-/// Defines a test; its name is a sentence that is true.
+/// Defines a test.
 #define TEST(name)                                                   \
   static void test_##name();                                         \
   static fidfast::check::Test registered_##name(#name, test_##name); \
@@ -67,9 +67,9 @@ void throws(Work work, const std::string& part, const char* text, const char* fi
     if (!(condition)) fidfast::check::fail(__FILE__, __LINE__, #condition); \
   } while (false)
 
-/// |a - b| <= tolerance, which NaN never is.
+/// Checks |a - b| <= tolerance; fails for NaN.
 #define CHECK_CLOSE(a, b, tolerance) fidfast::check::close(a, b, tolerance, #a " and " #b, __FILE__, __LINE__)
 
-/// The expression throws the exception, whose message contains the part.
+/// Checks that the expression throws the exception with a message that contains `part`.
 #define CHECK_THROWS(expression, Exception, part) \
   fidfast::check::throws<Exception>([&] { expression; }, part, #expression, __FILE__, __LINE__)

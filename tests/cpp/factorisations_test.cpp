@@ -1,4 +1,4 @@
-// Factors, eigenvalues and singular values: what they multiply to, and what they must be.
+// Cholesky factors, eigenvalues and singular values.
 #include <algorithm>
 #include <vector>
 
@@ -11,12 +11,12 @@ using L = MatrixOps<Cpu>;
 
 namespace {
 
-/// On both sides of the bands of 32 in which matrices are reduced.
+/// Below and above the bandwidth of 32.
 constexpr Index kSizes[] = {1, 2, 3, 17, 32, 33, 34, 35, 63, 64, 65, 66, 67, 100, 130};
 
 bool upper_is_zero(const M& a) { return difference(a, with_upper(a, 0.0)) == 0; }
 
-/// The columns in use of a pivoted factor, its rows back in their places: L with L L^T = a.
+/// The first `rank` columns of a pivoted factor with rows in the original order: L with L L^T = a.
 M unpivoted(const M& l, Index rank, const std::vector<Index>& order) {
   M result(l.rows(), rank);
   for (Index j = 0; j < rank; ++j) {
@@ -32,7 +32,7 @@ std::vector<double> descending(std::vector<double> values) {
 
 }  // namespace
 
-TEST(a_cholesky_factor_multiplies_to_its_matrix) {
+TEST(cholesky_factor_reproduces_the_matrix) {
   Random random(1);
   for (const Index n : kSizes) {
     for (const double condition : {1.0, 1e8}) {
@@ -40,14 +40,14 @@ TEST(a_cholesky_factor_multiplies_to_its_matrix) {
       M l = with_upper(a, kNan);
       CHECK(L::cholesky(l));
       CHECK(upper_is_zero(l));
-      // Higham, theorem 10.3: (n + 1) eps |L| |L^T|, whose entries are at most those of the diagonal.
+      // Higham, theorem 10.3: (n + 1) eps |L| |L^T|, whose entries are at most the diagonal ones.
       const double tolerance = (as_double(n) + 2) * kEpsilon * oracle::largest(a);
       CHECK_CLOSE(difference(oracle::product(l, transposed(l)), a), 0, tolerance);
     }
   }
 }
 
-TEST(cholesky_refuses_what_is_not_positive_definite) {
+TEST(cholesky_fails_if_not_positive_definite) {
   Random random(2);
   for (const Index n : kSizes) {
     std::vector<double> values = random.spectrum(n, 100);
@@ -60,7 +60,7 @@ TEST(cholesky_refuses_what_is_not_positive_definite) {
   CHECK(!L::cholesky(zero));
 }
 
-TEST(a_pivoted_factor_finds_the_rank_and_multiplies_to_its_matrix) {
+TEST(pivoted_cholesky_finds_the_rank_and_reproduces_the_matrix) {
   Random random(3);
   for (const Index n : kSizes) {
     for (const Index rank : {Index{1}, (n + 1) / 2, n}) {
@@ -68,8 +68,8 @@ TEST(a_pivoted_factor_finds_the_rank_and_multiplies_to_its_matrix) {
       const M a = oracle::product(f, transposed(f));
       M l = with_upper(a, kNan);
       std::vector<Index> order;
-      // What is left after the last pivot is rounding: n eps of the largest entry, and its growth; the smallest
-      // pivot of these random factors is far above.
+      // The residual after the last pivot is rounding: n eps times the largest entry, with some growth. The smallest
+      // pivot of these random factors is far larger.
       const double noise = 16 * as_double(n) * kEpsilon * oracle::largest(a);
       CHECK(L::pivoted_cholesky(l, noise, order) == rank);
       CHECK(upper_is_zero(l));
@@ -83,14 +83,14 @@ TEST(a_pivoted_factor_finds_the_rank_and_multiplies_to_its_matrix) {
   }
 }
 
-TEST(nothing_has_rank_zero) {
+TEST(zero_matrix_has_rank_zero) {
   M zero = M::zeros(4, 4);
   std::vector<Index> order;
   CHECK(L::pivoted_cholesky(zero, 1e-15, order) == 0);
   CHECK(order.size() == 4);
 }
 
-TEST(the_norm_of_an_inverse_is_estimated_within_a_small_factor) {
+TEST(inverse_norm_is_within_a_small_factor) {
   Random random(4);
   for (const Index n : kSizes) {
     for (const double condition : {1.0, 1e3, 1e6}) {
@@ -101,15 +101,15 @@ TEST(the_norm_of_an_inverse_is_estimated_within_a_small_factor) {
       CHECK(L::cholesky(l));
       const double estimate = L::inverse_norm(l, n);
       const double largest_inverse = 1 / *std::min_element(values.begin(), values.end());
-      // |A|_2 <= |A|_1 <= sqrt(n) |A|_2 for symmetric A; the estimate is a lower bound of |A^-1|_1, by less than a
-      // factor of 3 in all but contrived cases (Higham 1988). The rounding of a acts by eps condition n.
+      // |A|_2 <= |A|_1 <= sqrt(n) |A|_2 for symmetric A. The estimate is a lower bound of |A^-1|_1, except in contrived
+      // cases by less than a factor of 3 (Higham, 1988). Rounding of a has the relative effect eps condition n.
       CHECK(estimate >= largest_inverse / 3);
       CHECK(estimate <= std::sqrt(as_double(n)) * largest_inverse * (1 + 1e-8));
     }
   }
 }
 
-TEST(the_norm_of_an_inverse_is_that_of_the_leading_block) {
+TEST(inverse_norm_uses_the_leading_block_only) {
   Random random(5);
   const M l = random.triangle(20);
   M leading(7, 7);
@@ -117,7 +117,7 @@ TEST(the_norm_of_an_inverse_is_that_of_the_leading_block) {
   CHECK(L::inverse_norm(l, 7) == L::inverse_norm(leading, 7));
 }
 
-TEST(eigenvalues_are_those_the_matrix_was_made_of) {
+TEST(eigenvalues_of_constructed_matrices) {
   Random random(6);
   for (const Index n : kSizes) {
     std::vector<double> values = random.numbers(n);
@@ -127,7 +127,7 @@ TEST(eigenvalues_are_those_the_matrix_was_made_of) {
     M vectors = with_upper(a, kNan);
     const std::vector<double> alone = L::eigenvalues(destroyed);
     const std::vector<double> with_vectors = L::eigenvectors(vectors);
-    // Backward error n eps |a|_2 (LAPACK's guide, section 4.7); the matrix itself was rounded once: n eps / 2 more.
+    // Backward error n eps |a|_2 (LAPACK Users' Guide, section 4.7), and n eps / 2 for rounding the matrix.
     const double tolerance = 4 * as_double(n) * kEpsilon * std::max(-values.front(), values.back());
     CHECK_CLOSE(difference(vector_of(alone), vector_of(values)), 0, tolerance);
     CHECK_CLOSE(difference(vector_of(with_vectors), vector_of(values)), 0, tolerance);
@@ -138,7 +138,7 @@ TEST(eigenvalues_are_those_the_matrix_was_made_of) {
   }
 }
 
-TEST(eigenvalues_scale_with_their_matrix) {
+TEST(eigenvalues_scale_with_the_matrix) {
   Random random(9);
   for (const Index n : {5, 40, 100}) {
     const M a = covariance(random.numbers(n), random.rotation(n));
@@ -148,21 +148,21 @@ TEST(eigenvalues_scale_with_their_matrix) {
       M scaled = map(a, [&](double value) { return scale * value; });
       std::vector<double> others = L::eigenvalues(scaled);
       for (double& value : others) value /= scale;
-      // A power of two changes no digit; the iteration may scale by another number, and stop elsewhere: n eps.
+      // A power of 2 changes no digit, but the iteration may use another scaling and stop elsewhere: n eps.
       const double size = std::max(-values.front(), values.back());
       CHECK_CLOSE(difference(vector_of(others), vector_of(values)), 0, 2 * as_double(n) * kEpsilon * size);
     }
   }
 }
 
-TEST(eigenvalues_of_sparse_matrices_need_no_reduction_to_be_right) {
+TEST(eigenvalues_of_sparse_matrices) {
   for (const Index n : {1, 2, 33, 34, 64, 100}) {
     M zero = M::zeros(n, n);
     for (const double value : L::eigenvalues(zero)) CHECK(value == 0);
     M diagonal = M::zeros(n, n);
     for (Index j = 0; j < n; ++j) diagonal.column(j)[j] = as_double((j * 7) % n);
     const std::vector<double> values = L::eigenvalues(diagonal);
-    // One entry far from the diagonal couples two of n equal units: 1 - 1/2 and 1 + 1/2.
+    // One off-diagonal entry couples two of n equal units: eigenvalues 1 - 1/2 and 1 + 1/2.
     M coupled = M::zeros(n, n);
     for (Index j = 0; j < n; ++j) coupled.column(j)[j] = 1;
     if (n > 1) coupled.column(0)[n - 1] = 0.5;
@@ -175,7 +175,7 @@ TEST(eigenvalues_of_sparse_matrices_need_no_reduction_to_be_right) {
   }
 }
 
-TEST(singular_values_are_those_of_jacobi) {
+TEST(singular_values_equal_jacobi) {
   Random random(7);
   for (const Index m : kSizes) {
     for (const Index n : {Index{1}, Index{5}, m}) {
@@ -186,12 +186,12 @@ TEST(singular_values_are_those_of_jacobi) {
       M right;
       const std::vector<double> alone = L::singular_values(destroyed);
       const std::vector<double> with_vectors = L::right_singular_vectors(also_destroyed, right);
-      // Backward error max(m, n) eps |a|_2 (LAPACK's guide, section 4.9).
+      // Backward error max(m, n) eps |a|_2 (LAPACK Users' Guide, section 4.9).
       const double tolerance = 4 * as_double(std::max(m, n)) * kEpsilon * exact.front();
       CHECK_CLOSE(difference(vector_of(alone), vector_of(exact)), 0, tolerance);
       CHECK_CLOSE(difference(vector_of(with_vectors), vector_of(exact)), 0, tolerance);
       CHECK(right.rows() == n && right.cols() == std::min(m, n));
-      // a right = left diag(values), so the columns are orthogonal and have the values for lengths.
+      // a right = left diag(values), so its columns are orthogonal and their norms are the values.
       const M image = oracle::product(a, right);
       M squares = M::zeros(right.cols(), right.cols());
       for (Index j = 0; j < squares.cols(); ++j) {
@@ -203,7 +203,7 @@ TEST(singular_values_are_those_of_jacobi) {
   }
 }
 
-TEST(singular_values_of_a_singular_matrix_end_in_zeros) {
+TEST(singular_values_of_singular_matrices_end_in_zeros) {
   Random random(8);
   const M a = oracle::product(random.matrix(30, 4), random.matrix(4, 20));
   const std::vector<double> exact = oracle::singular_values(a);
@@ -211,11 +211,11 @@ TEST(singular_values_of_a_singular_matrix_end_in_zeros) {
   const std::vector<double> values = L::singular_values(destroyed);
   CHECK(values == descending(values));
   CHECK(values[3] > 1);
-  // The rounding of a's entries alone is of this size.
+  // Rounding the entries of a has an effect of this size.
   CHECK_CLOSE(values[4], 0, 30 * kEpsilon * exact.front());
 }
 
-TEST(nothing_has_no_eigenvalues_and_no_singular_values) {
+TEST(empty_matrices_have_no_eigenvalues_or_singular_values) {
   M none;
   M wide(0, 4);
   M right;

@@ -1,4 +1,4 @@
-// Laws of the distance, and closed forms where there are some.
+// Properties and closed forms of the Frechet distance.
 #include <algorithm>
 #include <vector>
 
@@ -24,7 +24,7 @@ M random_covariance(Index dim, double condition, Random& random) {
 
 double scale_of(const FrechetTerms& terms) { return terms.mean_term + terms.trace1 + terms.trace2; }
 
-/// Two sets of rows of one kind: full or low rank on either side, dead units among them.
+/// Two sets of rows, each of full or low rank, some with dead units.
 struct Pair {
   M rows1;
   M rows2;
@@ -52,7 +52,7 @@ void for_each_pair(Work work) {
 
 // Closed forms --------------------------------------------------------------------------------------------------------
 
-TEST(in_one_dimension_it_is_that_of_means_and_deviations) {
+TEST(closed_form_in_one_dimension) {
   Random random(2);
   for (int draw = 0; draw < 50; ++draw) {
     const double deviation1 = std::pow(10, random.uniform(-6, 6));
@@ -64,13 +64,13 @@ TEST(in_one_dimension_it_is_that_of_means_and_deviations) {
     const FrechetTerms terms = frechet_terms(gaussian(mu1, variance1), gaussian(mu2, variance2));
     const double shift = mu1.data()[0] - mu2.data()[0];
     const double exact = shift * shift + (deviation1 - deviation2) * (deviation1 - deviation2);
-    // One square rounded by eps there and one here, beside the bound.
+    // eps for one square here and one there, in addition to the bound.
     CHECK_CLOSE(terms.distance(), exact, terms.rounding + 4 * kEpsilon * scale_of(terms));
     CHECK_CLOSE(terms.trace_root, deviation1 * deviation2, 8 * kEpsilon * deviation1 * deviation2);
   }
 }
 
-TEST(in_two_dimensions_the_root_has_a_closed_form) {
+TEST(closed_form_in_two_dimensions) {
   Random random(3);
   for (int draw = 0; draw < 50; ++draw) {
     const M s1 = random_covariance(2, 100, random);
@@ -83,13 +83,13 @@ TEST(in_two_dimensions_the_root_has_a_closed_form) {
     const long double trace = static_cast<long double>(p.data()[0]) + p.data()[3];
     const long double exact = std::sqrt(trace + 2 * std::sqrt(determinant(s1) * determinant(s2)));
     const FrechetTerms terms = frechet_terms(centred(s1), centred(s2));
-    // eps of the entries acts through the transport map, whose norm is at most sqrt(100) here.
+    // Rounding of the entries is amplified by the transport map, whose norm is at most sqrt(100) here.
     CHECK_CLOSE(terms.trace_root, static_cast<double>(exact), 40 * kEpsilon * (terms.trace1 + terms.trace2));
     CHECK_CLOSE(terms.trace_root, static_cast<double>(exact), terms.rounding / 2);
   }
 }
 
-TEST(commuting_covariances_differ_by_the_roots_of_their_eigenvalues) {
+TEST(closed_form_for_commuting_covariances) {
   Random random(4);
   for (const Index dim : {2, 17, 64}) {
     for (const double condition : {10.0, 1e4, 1e8}) {
@@ -108,23 +108,23 @@ TEST(commuting_covariances_differ_by_the_roots_of_their_eigenvalues) {
           frechet_terms(centred(covariance(values1, basis)), centred(covariance(values2, basis)));
       CHECK_CLOSE(terms.trace_root, oracle::sum(roots), terms.rounding / 2);
       CHECK_CLOSE(terms.distance(), oracle::sum(squares), terms.rounding);
-      // The bound is worth something: eps of the largest entry through a map of norm sqrt(condition), dim times.
+      // The bound is useful: dim times eps of the largest entry, amplified by a map of norm sqrt(condition).
       CHECK(terms.rounding <= 64 * kEpsilon * as_double(dim) * std::sqrt(condition) * scale_of(terms));
     }
   }
 }
 
-TEST(few_rows_give_the_sum_of_the_singular_values_of_their_products) {
+TEST(low_rank_root_is_the_sum_of_singular_values) {
   for_each_pair([](const Pair& pair) {
     const FrechetTerms terms = frechet_terms(pair.a(), pair.b());
     CHECK_CLOSE(terms.trace_root, nuclear_norm(pair.rows1, pair.rows2), terms.rounding / 2 + 1e-300);
-    // Both sides of 30 units vary by 100 in their deviations; singular values lose some eps of the largest, roots of
-    // eigenvalues 1e-10 at most.
+    // The standard deviations of the 30 units range over a factor of 100. Errors are a few eps of the largest for
+    // singular values, and at most 1e-10 for roots of eigenvalues.
     CHECK(terms.rounding <= 1e-7 * scale_of(terms));
   });
 }
 
-TEST(the_rank_is_that_of_the_side_that_has_less) {
+TEST(rank_is_the_smaller_of_both) {
   Random random(5);
   for (const Index n1 : {2, 5, 12, 13, 100}) {
     for (const Index n2 : {3, 12, 100}) {
@@ -134,7 +134,7 @@ TEST(the_rank_is_that_of_the_side_that_has_less) {
   }
 }
 
-TEST(a_gaussian_without_variance_has_no_root) {
+TEST(root_is_zero_without_variance) {
   Random random(6);
   const M zero = M::zeros(4, 4);
   const M sigma = random_covariance(4, 10, random);
@@ -143,14 +143,14 @@ TEST(a_gaussian_without_variance_has_no_root) {
   CHECK(terms.distance() == terms.trace2);
   CHECK(frechet_terms(centred(zero), centred(zero)).distance() == 0);
 
-  // The same where rows tell it: a generator that makes one image only.
+  // The same for low rank: a generator that makes one image only.
   M equal(4, 3);
   for (Index i = 0; i < 3; ++i) std::copy_n(sigma.column(0), 4, equal.column(i));
   const FrechetTerms of_rows = frechet_terms(moments_of(equal).stats(1), centred(sigma));
   CHECK(of_rows.trace_root == 0);
   CHECK(of_rows.rounding <= 16 * kEpsilon * scale_of(of_rows));
 
-  // And of so many equal rows that the eigenvalues, all zero, are taken for good without a look at singular values.
+  // The same with many equal rows, so that eigenvalues are used: all are 0.
   const std::vector<double> row(1030, 0.3);
   CpuMoments moments(1030, Precision::kFloat32);
   moments.update(FeatureView<double>{row.data(), 1029, 1030, 0, 1});
@@ -158,13 +158,13 @@ TEST(a_gaussian_without_variance_has_no_root) {
   for (Index j = 0; j < 1030; ++j) diagonal.column(j)[j] = as_double(1 + j % 3);
   const FrechetTerms of_many = frechet_terms(moments.stats(1), centred(diagonal));
   CHECK(of_many.trace_root == 0);
-  // Whatever bound there is must be a number, and below what no variance at all could cost.
+  // The bound must be finite and negligible.
   CHECK(of_many.rounding <= 16 * kEpsilon * scale_of(of_many));
 }
 
-// Laws ----------------------------------------------------------------------------------------------------------------
+// Properties ----------------------------------------------------------------------------------------------------------
 
-TEST(nothing_is_at_a_distance_from_itself) {
+TEST(distance_to_itself_is_zero) {
   for_each_pair([](const Pair& pair) {
     const CpuGaussian a = pair.a();
     for (const Index num_samples : {Index{0}, a.num_samples()}) {
@@ -177,26 +177,26 @@ TEST(nothing_is_at_a_distance_from_itself) {
   });
 }
 
-TEST(both_orders_of_the_arguments_give_the_same) {
+TEST(distance_is_symmetric) {
   for_each_pair([](const Pair& pair) {
     const FrechetTerms forth = frechet_terms(pair.a(), pair.b());
     const FrechetTerms back = frechet_terms(pair.b(), pair.a());
     CHECK(forth.trace_root == back.trace_root);
     CHECK(forth.trace1 == back.trace2 && forth.trace2 == back.trace1);
     CHECK(forth.mean_term == back.mean_term);
-    // Three numbers added in another order.
+    // Three terms are added in another order.
     CHECK_CLOSE(forth.distance(), back.distance(), 4 * kEpsilon * scale_of(forth));
     CHECK(forth.distance() >= 0);
   });
 }
 
-TEST(the_distance_alone_is_the_same_number) {
+TEST(frechet_distance_equals_frechet_terms) {
   for_each_pair([](const Pair& pair) {
     CHECK(frechet_distance(pair.a(), pair.b()) == frechet_terms(pair.a(), pair.b()).distance());
   });
 }
 
-TEST(equal_covariances_leave_the_means) {
+TEST(equal_covariances_leave_the_mean_term) {
   for_each_pair([](const Pair& pair) {
     const CpuGaussian a = pair.a();
     const V moved = vector_of(Random(7).numbers(a.dim()));
@@ -207,13 +207,13 @@ TEST(equal_covariances_leave_the_means) {
       const long double step = static_cast<long double>(moved.data()[j]) - a.mu().data()[j];
       exact += step * step;
     }
-    // Sums of positive numbers: eps for each.
+    // eps for each term of sums of positive numbers.
     CHECK_CLOSE(terms.mean_term, static_cast<double>(exact),
                 as_double(a.dim() + 3) * kEpsilon * static_cast<double>(exact));
   });
 }
 
-TEST(translation_and_rotation_do_not_matter_and_scale_does_by_its_square) {
+TEST(invariance_under_rigid_motion_and_scaling) {
   Random random(8);
   for_each_pair([&](const Pair& pair) {
     const FrechetTerms base = frechet_terms(pair.a(), pair.b());
@@ -224,14 +224,14 @@ TEST(translation_and_rotation_do_not_matter_and_scale_does_by_its_square) {
     };
     const Pair moved_pair{moved(pair.rows1), moved(pair.rows2)};
     const FrechetTerms terms = frechet_terms(moved_pair.a(), moved_pair.b());
-    // Turning rounds the rows by eps of their size, a few deviations about an offset of as many: some eps of the
-    // traces; dead units come alive by as much in their deviations.
+    // The rotation rounds the rows by eps of their size, which is a few standard deviations: a few eps of the traces.
+    // Dead units get standard deviations of the same size.
     const double tolerance = base.rounding + terms.rounding / 9 + 1e-13 * scale_of(base);
     CHECK_CLOSE(terms.distance() / 9, base.distance(), tolerance);
   });
 }
 
-TEST(extreme_scales_neither_overflow_nor_vanish) {
+TEST(extreme_scales_do_not_overflow_or_underflow) {
   Random random(9);
   for (const double scale : {0x1p-400, 0x1p-100, 0x1p100, 0x1p400}) {
     const auto scaled = [&](const M& rows) { return map(rows, [&](double value) { return scale * value; }); };
@@ -240,14 +240,14 @@ TEST(extreme_scales_neither_overflow_nor_vanish) {
       const Pair same{scaled(pair.rows1), scaled(pair.rows2)};
       const FrechetTerms base = frechet_terms(pair.a(), pair.b());
       const FrechetTerms terms = frechet_terms(same.a(), same.b());
-      // A power of two changes no digit, but for where the division by it is not exact: square roots, say.
+      // A power of 2 changes no digit, except in square roots of odd powers.
       CHECK_CLOSE(terms.distance() / scale / scale, base.distance(), base.rounding);
       CHECK_CLOSE(terms.rounding / scale / scale, base.rounding, 0.1 * base.rounding);
     }
   }
 }
 
-TEST(a_kept_factor_changes_no_digit) {
+TEST(cached_factor_does_not_change_the_result) {
   Random random(10);
   const Pair pair{random.rows(30, 200), random.rows(30, 100)};
   M dead = pair.rows2;
@@ -255,12 +255,12 @@ TEST(a_kept_factor_changes_no_digit) {
   const CpuGaussian kept = pair.a();
   const double first = frechet_terms(kept, pair.b()).distance();
   CHECK(frechet_terms(kept, pair.b()).distance() == first);
-  frechet_terms(kept, moments_of(dead).stats(1));  // asks for the factor of fewer units
+  frechet_terms(kept, moments_of(dead).stats(1));  // requests the factor of fewer units
   CHECK(frechet_terms(kept, pair.b()).distance() == first);
   CHECK(frechet_terms(pair.a(), pair.b()).distance() == first);
 }
 
-TEST(unequal_dims_are_refused_and_both_are_named) {
+TEST(different_dims_are_rejected) {
   const CpuGaussian three = centred(M::zeros(3, 3));
   const CpuGaussian four = centred(M::zeros(4, 4));
   const std::string message = "gaussian1 has dim 3, but gaussian2 has dim 4";

@@ -1,4 +1,4 @@
-// Laws of a Gaussian and its factor, and of the covariances that are refused.
+// Gaussian, its factor, and the covariances that it rejects.
 #include <algorithm>
 #include <numeric>
 #include <vector>
@@ -24,7 +24,7 @@ std::vector<Index> all_units(Index dim) {
   return units;
 }
 
-/// F F^T, its units back in their places among `dim`.
+/// F F^T (dim, dim) with units in their original order.
 M product_of(const Factor<Cpu>& factor, Index dim) {
   const M by_units = oracle::product(factor.f, transposed(factor.f));
   M result = M::zeros(dim, dim);
@@ -48,7 +48,7 @@ void check_variances_descend(const CpuGaussian& gaussian, const Factor<Cpu>& fac
 
 // The factor ----------------------------------------------------------------------------------------------------------
 
-TEST(a_factor_of_full_rank_multiplies_to_sigma) {
+TEST(full_rank_factor_reproduces_sigma) {
   Random random(1);
   for (const Index dim : kSizes) {
     for (const double condition : {1.0, 1e4, 1e10}) {
@@ -57,13 +57,13 @@ TEST(a_factor_of_full_rank_multiplies_to_sigma) {
       CHECK(factor->triangular && factor->rank() == dim);
       CHECK(factor->dropped == 0);
       check_variances_descend(g, *factor);
-      // Higham, theorem 10.3: (dim + 1) eps of the deviations of the two units.
+      // Higham, theorem 10.3: (dim + 1) eps times the standard deviations of the two units.
       CHECK_CLOSE(relative_error(product_of(*factor, dim), g.sigma()), 0, as_double(dim + 2) * kEpsilon);
     }
   }
 }
 
-TEST(a_factor_of_low_rank_multiplies_to_sigma_and_has_its_rank) {
+TEST(low_rank_factor_reproduces_sigma) {
   Random random(2);
   for (const Index dim : kSizes) {
     for (const Index rank : {Index{1}, (dim + 1) / 2}) {
@@ -76,7 +76,7 @@ TEST(a_factor_of_low_rank_multiplies_to_sigma_and_has_its_rank) {
         CHECK(factor->rank() == rank);
         CHECK(!factor->triangular);
         check_variances_descend(g, *factor);
-        // The remainder that may be left out: 32 eps dim on the scale of correlations, in the diagonal and beside it.
+        // The part that may be dropped is 32 eps dim on the scale of correlations.
         const double tolerance = 64 * as_double(dim) * kEpsilon;
         CHECK_CLOSE(relative_error(product_of(*factor, dim), g.sigma()), 0, tolerance);
         CHECK(factor->dropped >= 0 && factor->dropped <= tolerance * g.trace());
@@ -85,7 +85,7 @@ TEST(a_factor_of_low_rank_multiplies_to_sigma_and_has_its_rank) {
   }
 }
 
-TEST(no_factor_has_more_columns_than_the_samples_allow) {
+TEST(factor_rank_is_limited_by_num_samples) {
   Random random(3);
   const M sigma = covariance(random.spectrum(12, 10), random.rotation(12));
   for (const Index num_samples : {1, 2, 7, 12}) {
@@ -93,19 +93,19 @@ TEST(no_factor_has_more_columns_than_the_samples_allow) {
   }
 }
 
-TEST(the_inverse_of_a_factor_is_about_that_of_sigma) {
+TEST(factor_inverse_estimates_that_of_sigma) {
   Random random(4);
   for (const Index dim : kSizes) {
     const std::vector<double> values = random.spectrum(dim, 1e5);
     const double inverse = gaussian(covariance(values, random.rotation(dim))).factor(all_units(dim))->inverse();
     const double exact = 1 / *std::min_element(values.begin(), values.end());
-    // |A|_2 <= |A|_1 <= sqrt(dim) |A|_2, and the estimate is of the 1-norm, from below by a factor of 3 at most.
+    // |A|_2 <= |A|_1 <= sqrt(dim) |A|_2, and the estimate of the 1-norm is too low by a factor of at most 3.
     CHECK(inverse >= exact / 3);
     CHECK(inverse <= std::sqrt(as_double(dim)) * exact * (1 + 1e-9));
   }
 }
 
-TEST(units_without_variance_are_dead_and_no_factor_holds_them) {
+TEST(dead_units_are_not_in_the_factor) {
   Random random(5);
   M sigma = covariance(random.spectrum(6, 10), random.rotation(6));
   for (const Index dead : {1, 4}) {
@@ -118,7 +118,7 @@ TEST(units_without_variance_are_dead_and_no_factor_holds_them) {
   CHECK_CLOSE(difference(product_of(*factor, 6), sigma), 0, 8 * kEpsilon * oracle::largest(sigma));
 }
 
-TEST(the_factor_of_all_units_has_each_in_its_own_place) {
+TEST(factor_of_all_units_keeps_their_order) {
   Random random(13);
   M sigma = covariance(random.spectrum(6, 10), random.rotation(6));
   for (Index i = 0; i < 6; ++i) sigma.column(2)[i] = sigma.column(i)[2] = 0;
@@ -131,30 +131,30 @@ TEST(the_factor_of_all_units_has_each_in_its_own_place) {
   CHECK(none.rows() == 3 && none.cols() == 0);
 }
 
-TEST(a_gaussian_without_any_variance_has_a_factor_of_rank_zero) {
+TEST(factor_has_rank_zero_without_variance) {
   const CpuGaussian g = gaussian(M::zeros(3, 3));
   CHECK(g.trace() == 0 && g.alive_units().empty());
   CHECK(g.factor({})->rank() == 0);
 }
 
-TEST(a_factor_is_kept_until_other_units_are_asked_for) {
+TEST(factor_is_cached_until_other_units_are_requested) {
   Random random(6);
   const CpuGaussian g = gaussian(covariance(random.spectrum(5, 10), random.rotation(5)));
   const auto first = g.factor(all_units(5));
   CHECK(g.factor(all_units(5)) == first);
   const auto fewer = g.factor({0, 3});
   CHECK(fewer != first && fewer->rank() == 2);
-  CHECK(first->rank() == 5);  // whoever holds it still may
+  CHECK(first->rank() == 5);  // callers may keep it
   CHECK(difference(g.factor(all_units(5))->f, first->f) == 0);
 }
 
-TEST(columns_are_a_factor_of_the_sigma_they_tell) {
+TEST(from_factor_columns_are_a_factor_of_sigma) {
   Random random(7);
   const M columns = random.matrix(9, 3);
   const CpuGaussian g = CpuGaussian::from_factor(V::zeros(9), columns, 4);
   CHECK(g.low_rank() && g.dim() == 9 && g.num_samples() == 4);
   const M sigma = oracle::product(columns, transposed(columns));
-  // Three products a term.
+  // Three products for each term.
   CHECK_CLOSE(relative_error(g.sigma(), sigma), 0, 4 * kEpsilon);
   double trace = 0;
   for (Index j = 0; j < 9; ++j) trace += sigma.column(j)[j];
@@ -166,7 +166,7 @@ TEST(columns_are_a_factor_of_the_sigma_they_tell) {
   }
 }
 
-TEST(a_gaussian_that_moved_is_the_same) {
+TEST(moved_gaussian_is_equal) {
   Random random(8);
   const M sigma = covariance(random.spectrum(5, 10), random.rotation(5));
   CpuGaussian g = gaussian(sigma, 77);
@@ -177,16 +177,16 @@ TEST(a_gaussian_that_moved_is_the_same) {
   CHECK(moved.num_samples() == 77);
 }
 
-// What a caller's covariance may be -----------------------------------------------------------------------------------
+// Validation ----------------------------------------------------------------------------------------------------------
 
-TEST(shapes_that_do_not_fit_are_refused) {
+TEST(mismatched_shapes_are_rejected) {
   CHECK_THROWS(CpuGaussian::checked(V(), M(), 0), InvalidInput, "mu is empty");
   CHECK_THROWS(CpuGaussian::checked(V::zeros(3), M::zeros(4, 4), 0), InvalidInput,
                "sigma has shape (4, 4), but mu has length 3");
   CHECK_THROWS(CpuGaussian::checked(V::zeros(3), M::zeros(3, 2), 0), InvalidInput, "but mu has length 3");
 }
 
-TEST(nan_and_infinity_are_refused) {
+TEST(nan_and_infinity_are_rejected) {
   for (const double bad : {kNan, kInfinity}) {
     M sigma = covariance({1, 1, 1}, Random(9).rotation(3));
     sigma.column(2)[0] = sigma.column(0)[2] = bad;
@@ -197,13 +197,13 @@ TEST(nan_and_infinity_are_refused) {
   }
 }
 
-TEST(a_matrix_that_is_not_symmetric_is_refused) {
+TEST(asymmetric_sigma_is_rejected) {
   M sigma = covariance({1, 2, 3}, Random(10).rotation(3));
   sigma.column(0)[2] += 0.5;
   CHECK_THROWS(gaussian(sigma), InvalidInput, "sigma is not symmetric: sigma[2, 0] and sigma[0, 2] differ by 0.5");
 }
 
-TEST(a_matrix_that_is_not_positive_semidefinite_is_refused) {
+TEST(indefinite_sigma_is_rejected) {
   Random random(11);
   for (const Index dim : {2, 5, 40}) {
     std::vector<double> values = random.spectrum(dim, 10);
@@ -216,15 +216,15 @@ TEST(a_matrix_that_is_not_positive_semidefinite_is_refused) {
   CHECK_THROWS(gaussian(negative), InvalidInput, "sigma is not positive semidefinite");
 }
 
-TEST(the_rounding_of_float32_is_forgiven) {
+TEST(float32_rounding_of_sigma_is_accepted) {
   Random random(12);
   const M f = random.matrix(30, 10);
   M sigma = map(oracle::product(f, transposed(f)), [](double v) { return static_cast<double>(static_cast<float>(v)); });
-  sigma.column(4)[3] *= 1 + 1e-7;  // two sides rounded on their own
+  sigma.column(4)[3] *= 1 + 1e-7;  // both triangles are rounded independently
   const CpuGaussian g = gaussian(sigma);
   CHECK(difference(g.sigma(), transposed(g.sigma())) == 0);
   const auto factor = g.factor(all_units(30));
-  // Eigenvalues below zero and as far above are left out: of the size of float32's rounding, 6e-8 times sqrt(30).
+  // Eigenvalues of the size of float32 rounding, 6e-8 times sqrt(30), are dropped.
   CHECK_CLOSE(difference(product_of(*factor, 30), g.sigma()), 0, 6e-8 * std::sqrt(30.0) * g.trace());
   CHECK(factor->dropped <= 6e-8 * std::sqrt(30.0) * 20 * g.trace());
 }

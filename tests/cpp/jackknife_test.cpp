@@ -1,4 +1,4 @@
-// The distances that leave a row out, against the distance of the other rows worked out anew; and what is made of them.
+// Leave-one-out distances compared with recomputation, and the bias corrections.
 #include "core/jackknife.hpp"
 
 #include <array>
@@ -17,13 +17,12 @@ namespace {
 constexpr std::array<bool, 2> kBoth = {true, true};
 constexpr std::array<bool, 2> kNone = {false, false};
 
-/// Each root errs by 3e-9 of itself in the quadrature, times a phase that turns 2 pi times as fast as its logarithm;
-/// some such roots change with a row.
+/// Quadrature error: each root has the relative error 3e-9 times a phase factor; a row changes several roots.
 constexpr double kQuadrature = 1e-7;
-/// Where a row alone has a direction, 1 - s is cut off at 1e-12, below which lies sqrt(1e-12) of the integral, times
-/// the logarithm of what is cut off.
+/// If only one row varies in a direction, 1 - s is clipped at 1e-12. That cuts off sqrt(1e-12) of the integral, times a
+/// logarithm.
 constexpr double kAlone = 1e-5;
-/// The products' 6e-8 times the condition of the whitening, some 100 here.
+/// 6e-8 for float32 products times the condition of the whitening, about 100 here.
 constexpr double kFloatProducts = 1e-5;
 
 M without_row(const M& rows, Index i) { return joined(columns(rows, 0, i), columns(rows, i + 1, rows.cols() - i - 1)); }
@@ -32,7 +31,7 @@ CpuJackknife jackknife(const CpuGaussian& a, const CpuGaussian& b, std::array<bo
   return {a, b, sampled, Precision::kFloat32, true};
 }
 
-/// Two samples, as the columns of two matrices.
+/// Two samples; rows are the columns of the matrices.
 struct Samples {
   M rows1;
   M rows2;
@@ -43,26 +42,26 @@ struct Samples {
   Samples without(Operand operand, Index i) const {
     return operand == Operand::kFirst ? Samples{without_row(rows1, i), rows2} : Samples{rows1, without_row(rows2, i)};
   }
-  /// What one row weighs: the error of its distances is counted in this.
+  /// Contribution of one row to the distance, the unit for errors.
   double share(Operand operand) const {
     const FrechetTerms terms = frechet_terms(a(), b());
     return (terms.mean_term + terms.trace1 + terms.trace2) / as_double(of(operand).cols());
   }
 };
 
-/// Rows of samples that leave none alone in a direction when one is taken out.
+/// Whether a row may be the only one that varies in some direction.
 bool alone(const Samples& samples, Operand operand) {
   return samples.of(operand).cols() <= samples.of(operand).rows() + 1;
 }
 
-/// Both numbers of every `step`-th row against those of the other rows, `error` of its share.
+/// Compares both results for every `step`-th row with recomputation; `error` is relative to samples.share().
 void check_rows(const Samples& samples, Operand operand, const WithoutRow& found, double error, Index step = 1) {
   for (Index i = 0; i < samples.of(operand).cols(); i += step) {
     const Samples rest = samples.without(operand, i);
     const FrechetTerms terms = frechet_terms(rest.a(), rest.b());
     const double tolerance = error * samples.share(operand) + terms.rounding;
     CHECK_CLOSE(found.distance[static_cast<std::size_t>(i)], terms.distance(), tolerance);
-    // Fewer than 2 degrees of freedom for a direction are outside of what the correction is for.
+    // The correction does not apply with fewer than 2 degrees of freedom for each dimension.
     if (rest.of(operand).cols() < 3 || rest.rows1.cols() <= 2 * rest.rows1.rows() ||
         rest.rows2.cols() <= 2 * rest.rows2.rows()) {
       continue;
@@ -102,9 +101,9 @@ CpuGaussian diagonal(const std::vector<double>& values, Index num_samples) {
 
 }  // namespace
 
-// Without a row -------------------------------------------------------------------------------------------------------
+// Leave-one-out -------------------------------------------------------------------------------------------------------
 
-TEST(distances_without_a_row_are_those_of_the_other_rows) {
+TEST(leave_one_out_equals_recomputation) {
   Random random(1);
   for (const Index dim : {1, 2, 5, 12}) {
     for (const Index n1 : {Index{3}, dim, dim + 1, dim + 2, 2 * dim + 3, Index{40}}) {
@@ -115,7 +114,7 @@ TEST(distances_without_a_row_are_those_of_the_other_rows) {
   }
 }
 
-TEST(dead_units_change_nothing_of_that) {
+TEST(leave_one_out_with_dead_units) {
   Random random(2);
   for (const Index n1 : {4, 10, 40}) {
     for (const Index n2 : {5, 40}) {
@@ -128,7 +127,7 @@ TEST(dead_units_change_nothing_of_that) {
   }
 }
 
-TEST(a_unit_that_one_row_alone_has_is_dead_without_it) {
+TEST(leave_one_out_of_the_only_row_that_varies_in_a_unit) {
   Random random(3);
   Samples samples{random.rows(6, 40, 0.5), random.rows(6, 50)};
   for (Index i = 0; i < 40; ++i) samples.rows1.column(i)[2] = i == 17 ? 3 : 0;
@@ -137,7 +136,7 @@ TEST(a_unit_that_one_row_alone_has_is_dead_without_it) {
   check_rows(samples, Operand::kSecond, all.without(Operand::kSecond, view(samples.rows2)), kQuadrature);
 }
 
-TEST(the_same_sample_on_both_sides_is_no_distance_but_without_a_row) {
+TEST(leave_one_out_of_a_sample_compared_with_itself) {
   Random random(4);
   for (const Index n : {5, 9, 40}) {
     const M rows = random.rows(8, n, 1);
@@ -145,7 +144,7 @@ TEST(the_same_sample_on_both_sides_is_no_distance_but_without_a_row) {
   }
 }
 
-TEST(samples_without_variance_leave_the_means) {
+TEST(leave_one_out_without_variance) {
   M rows(3, 5);
   for (Index i = 0; i < 5; ++i) std::copy_n(vector_of({1, 2, 3}).data(), 3, rows.column(i));
   Random random(5);
@@ -156,24 +155,24 @@ TEST(samples_without_variance_leave_the_means) {
   check_rows(samples, Operand::kSecond, all.without(Operand::kSecond, view(samples.rows2)), 16 * kEpsilon);
 }
 
-TEST(blocks_strides_and_offsets_do_not_show) {
+TEST(leave_one_out_is_independent_of_blocks_strides_and_offset) {
   Random random(6);
   const Samples samples{random.rows(4, 2100, 1e4), random.rows(4, 60, 1e4)};
   CpuJackknife all = jackknife(samples.a(), samples.b());
   const WithoutRow whole = all.without(Operand::kFirst, view(samples.rows1));
   check_rows(samples, Operand::kFirst, whole, kQuadrature, 299);
-  const M across = transposed(samples.rows1);  // a column of which is a unit
+  const M across = transposed(samples.rows1);  // its columns are units
   const WithoutRow strided = all.without(Operand::kFirst, FeatureView<double>{across.data(), 2100, 4, 1, 2100});
   CHECK(strided.distance == whole.distance && strided.corrected == whole.corrected);
   const WithoutRow last = all.without(Operand::kFirst, columns_as_features(samples.rows1, 2000, 100));
   for (std::size_t i = 0; i < 100; ++i) {
-    // Other numbers of rows may be multiplied in another order.
+    // Another number of rows may change the order of summation.
     CHECK_CLOSE(last.distance[i], whole.distance[2000 + i], 1e-12 * whole.distance[2000 + i]);
   }
   CHECK(all.without(Operand::kFirst, columns_as_features(samples.rows1, 0, 0)).distance.empty());
 }
 
-TEST(float_rows_are_multiplied_in_float_where_there_are_many) {
+TEST(float_rows_use_float_products_if_there_are_many) {
   Random random(7);
   constexpr Index kDim = 512;
   const auto rows = [&](Index n) {
@@ -201,7 +200,7 @@ TEST(float_rows_are_multiplied_in_float_where_there_are_many) {
   }
 }
 
-TEST(both_orders_of_the_sides_give_the_same) {
+TEST(jackknife_is_symmetric) {
   Random random(8);
   for (const Index n1 : {6, 30}) {
     const Samples samples{random.rows(8, n1, 0.5), random.rows(8, 40)};
@@ -212,20 +211,20 @@ TEST(both_orders_of_the_sides_give_the_same) {
     const WithoutRow mine = forth.without(Operand::kFirst, view(samples.rows1));
     const WithoutRow theirs = back.without(Operand::kSecond, view(samples.rows1));
     for (std::size_t i = 0; i < mine.distance.size(); ++i) {
-      // The same sums, but for the order of the two traces.
+      // The same sums, except for the order of the two traces.
       CHECK_CLOSE(mine.distance[i], theirs.distance[i], 1e-13 * mine.distance[i]);
       CHECK_CLOSE(mine.corrected[i], theirs.corrected[i], 1e-13 * mine.distance[i]);
     }
   }
 }
 
-// What is made of the eigenvalues -------------------------------------------------------------------------------------
+// Corrections ---------------------------------------------------------------------------------------------------------
 
-TEST(psi_is_its_integral) {
+TEST(psi_equals_its_integral) {
   for (const double a : {0.0, 1e-9, 0.01, 0.3, 0.5}) {
     for (const double b : {0.0, 1e-9, 0.02, 0.3}) {
       for (const double x : {0.0, 1e-6, 0.1, 1.0, 1.9}) {
-        // Simpson's error is h^4 times the fourth derivative, some 1e6 at the end of the worst of these.
+        // Simpson's error is h^4 times the fourth derivative, at most about 1e6 here.
         CHECK_CLOSE(detail::psi(x, a, b), integral(x, a, b), 1e-10 * (1 + x));
         CHECK_CLOSE(detail::psi(x, a, b), detail::psi(x, b, a), 8 * kEpsilon * (1 + x));
       }
@@ -233,7 +232,7 @@ TEST(psi_is_its_integral) {
   }
 }
 
-TEST(psi_has_closed_limits) {
+TEST(psi_limits) {
   for (const double x : {0.0, 0.3, 5.0}) {
     CHECK(detail::psi(x, 0, 0) == x);
     for (const double a : {1e-6, 0.1, 0.19}) {
@@ -243,11 +242,11 @@ TEST(psi_has_closed_limits) {
       CHECK_CLOSE(detail::psi(x, a, 1e-30), one_sided, 8 * kEpsilon * (1 + x));
     }
   }
-  // Beyond all degrees of freedom it stays a number.
+  // It stays finite for x beyond the degrees of freedom.
   CHECK(std::isfinite(detail::psi(3, 0.5, 0.5)) && std::isfinite(detail::psi(3, 0.5, 0)));
 }
 
-TEST(known_sides_and_endless_samples_need_no_correction) {
+TEST(exact_moments_and_large_samples_need_no_correction) {
   Random random(9);
   const Samples samples{random.rows(8, 30, 0.5), random.rows(8, 40)};
   const CpuJackknife known(samples.a(), samples.b(), kNone, Precision::kFloat64, false);
@@ -258,14 +257,14 @@ TEST(known_sides_and_endless_samples_need_no_correction) {
   constexpr Index kEndless = Index{1} << 40;
   const CpuGaussian endless = CpuGaussian::checked(samples.a().mu(), samples.a().sigma(), kEndless);
   const CpuJackknife corrected(endless, samples.b(), {true, false}, Precision::kFloat64, false);
-  // dim of its n degrees of freedom are lost, each worth a share of the traces.
+  // dim of n degrees of freedom are lost, each a share of the traces.
   const double share = 8 * (terms.trace1 + terms.trace2) / as_double(kEndless);
   CHECK_CLOSE(corrected.corrected(), terms.distance(), share + terms.rounding);
   CHECK(corrected.corrected() < corrected.distance());
 }
 
-TEST(one_direction_has_its_correction_in_closed_form) {
-  // Both sides of m degrees of freedom: x(t) = l/(l + t), Psi = -m log(1 - x/m), and
+TEST(correction_closed_form_in_one_dimension) {
+  // With m degrees of freedom on both sides x(t) = l/(l + t), Psi = -m log(1 - x/m), and
   // 1/pi int t^(-1/2) log((t + l)/(t + (1 - 1/m) l)) dt = 2 sqrt(l) (1 - sqrt(1 - 1/m)).
   for (const Index n : {3, 4, 11, 1000}) {
     for (const double variance : {1e-8, 1.0, 3e5}) {
@@ -278,11 +277,11 @@ TEST(one_direction_has_its_correction_in_closed_form) {
   }
 }
 
-TEST(second_order_and_foretold_bias_have_closed_forms_in_the_eigenvalues) {
+TEST(second_order_and_gaussian_bias_closed_forms) {
   Random random(10);
   const std::vector<double> values = random.spectrum(12, 1e4);
   const std::vector<double> others = random.spectrum(12, 1e2);
-  constexpr Index kMany = Index{1} << 26;  // more would lose the bias's digits beside those of 1
+  constexpr Index kMany = Index{1} << 26;  // with more rows the bias would be lost in rounding
   const CpuJackknife many(diagonal(values, kMany), diagonal(others, kMany), kBoth, Precision::kFloat64, false);
   double second_order = 0;
   double bias = 0;
@@ -292,17 +291,17 @@ TEST(second_order_and_foretold_bias_have_closed_forms_in_the_eigenvalues) {
       const double root_k = std::sqrt(values[k] * others[k]);
       const double h = root_j * root_k / (root_j + root_k);
       second_order += h * h;
-      bias -= h / 4 / as_double(kMany - 1);  // of the integral of t^(-1/2) x(t)^2, by parts
+      bias -= h / 4 / as_double(kMany - 1);  // the integral of t^(-1/2) x(t)^2 by parts
     }
   }
   CHECK_CLOSE(many.second_order(), second_order, 1e-13 * second_order);
-  // The next order is x / n of it, and x is at most 12.
+  // The next order is smaller by x / n, and x is at most 12.
   const double tolerance = (kQuadrature + 12 / as_double(kMany)) * std::abs(bias);
   CHECK_CLOSE(many.gaussian_bias(Operand::kFirst), bias, tolerance);
   CHECK_CLOSE(many.gaussian_bias(Operand::kSecond), bias, tolerance);
 }
 
-TEST(the_foretold_bias_of_few_rows_is_its_integral_by_parts) {
+TEST(gaussian_bias_of_few_rows_equals_its_integral) {
   Random random(14);
   const std::vector<double> values = random.spectrum(12, 1e4);
   for (const Index n : {20, 40}) {
@@ -317,13 +316,13 @@ TEST(the_foretold_bias_of_few_rows_is_its_integral_by_parts) {
       sum -= kStep * std::exp(u / 2) * (-x - std::log1p(-a * x) / a);
     }
     const double bias = sum / (2 * 3.141592653589793);
-    // Here the poles are threefold: (2 pi)^2 / 2 times the 3e-9 of a simple one, at both ends of the strip.
+    // The poles are triple here: (2 pi)^2 / 2 times the 3e-9 of a simple pole, at both ends of the strip.
     CHECK_CLOSE(found.gaussian_bias(Operand::kFirst), bias, 1e-6 * std::abs(bias));
     CHECK(found.gaussian_bias(Operand::kSecond) == 0);
   }
 }
 
-TEST(extreme_scales_change_no_digit) {
+TEST(extreme_scales_do_not_change_digits) {
   Random random(11);
   const Samples samples{random.rows(6, 20, 0.5), random.rows(6, 30)};
   CpuJackknife base = jackknife(samples.a(), samples.b());
@@ -340,9 +339,9 @@ TEST(extreme_scales_change_no_digit) {
   }
 }
 
-// As a user meets it --------------------------------------------------------------------------------------------------
+// Extreme and invalid input -------------------------------------------------------------------------------------------
 
-TEST(what_cannot_be_left_out_is_refused) {
+TEST(invalid_arguments_are_rejected) {
   Random random(12);
   const Samples samples{random.rows(4, 10), random.rows(4, 2)};
   CHECK_THROWS(jackknife(samples.a(), samples.b()), InvalidInput, "leaving a row out needs at least 3 rows, got 2");

@@ -1,4 +1,4 @@
-// Kernel distances and their verbs against plain loops, and against all samples that there can be.
+// Kernel distances and their RowOps compared with plain loops; unbiasedness over all possible samples.
 #include "core/kernel/kernel.hpp"
 
 #include <algorithm>
@@ -21,7 +21,7 @@ double value_of(const Polynomial& f, double e, double /*linear*/) {
   for (std::size_t q = f.coefficients.size(); q > 0; --q) sum = e * (f.coefficients[q - 1] + sum);
   return sum;
 }
-/// Beyond 0, or 1 where the linear part is apart, an exponent of a kernel is rounding.
+/// Exponents above 0, or above 1 if the linear part is separate, are rounding errors.
 double value_of(const ExponentialLessOne&, double e, double linear) { return std::expm1(std::min(e, linear)); }
 
 template <class T>
@@ -37,7 +37,7 @@ V random_terms(Random& random, Index n) {
   return vector_of(numbers);
 }
 
-/// add_function_sums against loops, for a tile that lies inside its sides.
+/// Compares add_function_sums with loops, for a tile in the interior.
 template <class T, class Function>
 void check_sums(const Function& f, double linear, Index m, Index n, bool below_diagonal) {
   Random random(7);
@@ -67,7 +67,7 @@ void check_sums(const Function& f, double linear, Index m, Index n, bool below_d
   const TileAxis<Cpu> rows{row_terms, row_sums, {before, before + m}};
   const TileAxis<Cpu> columns{same ? row_terms : column_terms, same ? row_sums : column_sums, {before, before + n}};
   const TileSquares squares = Rows::add_function_sums(f, linear, weight, products, rows, columns, below_diagonal);
-  // Sums of max(m, n) values of the order of 10, and of m n squares.
+  // Sums of max(m, n) values of order 10, and of m n squares.
   const double tolerance = kEpsilon * as_double(std::max(m, n)) * 20;
   for (Index i = 0; i < row_sums.size(); ++i) {
     CHECK_CLOSE(row_sums.data()[i], expected_rows[static_cast<std::size_t>(i)], tolerance);
@@ -79,7 +79,7 @@ void check_sums(const Function& f, double linear, Index m, Index n, bool below_d
   CHECK_CLOSE(squares.of_terms, expected_of_terms, kEpsilon * as_double(m * n) * 20);
 }
 
-/// What the tile's function makes of one number.
+/// The tile function of one number.
 double exponential_less_one(double e, double linear) {
   const V term = vector_of({e});
   const V zero = vector_of({0.0});
@@ -122,7 +122,7 @@ KernelSums sums_of(const M& a, const M& b) {
 
 }  // namespace
 
-TEST(sums_of_functions_are_those_of_plain_loops) {
+TEST(add_function_sums_equals_plain_loops) {
   const Polynomial cubic{{3.0, 2.0, 0.5}};
   for (const auto& [m, n] : std::vector<std::pair<Index, Index>>{{1, 1}, {3, 7}, {511, 4}, {512, 9}, {1100, 33}}) {
     for (const double linear : {0.0, 3.0}) {
@@ -140,24 +140,24 @@ TEST(sums_of_functions_are_those_of_plain_loops) {
   }
 }
 
-TEST(the_exponential_is_that_of_the_library) {
+TEST(exponential_equals_the_standard_library) {
   Random random(3);
   for (int k = 0; k < 20000; ++k) {
     const double e = -std::pow(10.0, random.uniform(-18, 2.85));
     const double exact = std::expm1(e);
     CHECK_CLOSE(exponential_less_one(e, 0.0), exact, 4 * kEpsilon * std::abs(exact));
-    // Where the linear part is apart, numbers are near 0, and what remains is e^2 / 2 - ...
+    // If the linear part is separate, arguments are near 0 and the result is e^2 / 2 - ...
     if (e > -2) CHECK_CLOSE(exponential_less_one(e, 1.0), exact - e, 4 * kEpsilon * std::abs(e));
     if (e > -1e-5) CHECK_CLOSE(exponential_less_one(e, 1.0), e * e / 2 * (1 + e / 3), 1e-10 * e * e);
   }
   CHECK(exponential_less_one(0.0, 0.0) == 0);
   CHECK(exponential_less_one(0.0, 1.0) == 0);
   CHECK(exponential_less_one(-1e300, 0.0) == -1);
-  CHECK(exponential_less_one(1e-3, 0.0) == 0);  // a distance below zero is rounding
+  CHECK(exponential_less_one(1e-3, 0.0) == 0);  // a negative distance is rounding
   CHECK(std::isnan(exponential_less_one(kNan, 0.0)));
 }
 
-TEST(own_products_are_the_lower_triangle_of_the_products) {
+TEST(own_products_are_the_lower_triangle_of_cross_products) {
   Random random(5);
   for (const Index dim : {1, 2, 31, 64}) {
     for (const Index n : {1, 2, 12, 33, 100}) {
@@ -166,7 +166,7 @@ TEST(own_products_are_the_lower_triangle_of_the_products) {
       Matrix<Cpu, float> narrow = narrowed(a);
       Matrix<Cpu, std::int16_t> integers(dim, n + 2);
       Matrix<Cpu, std::int8_t> bytes(dim, n + 2);
-      const M small = map(a, [](double v) { return std::round(v / 12); });  // at most 5 deviations of 25
+      const M small = map(a, [](double v) { return std::round(v / 12); });  // at most 5 standard deviations of 25
       std::transform(small.data(), small.data() + a.size(), bytes.data(),
                      [](double v) { return static_cast<std::int8_t>(v); });
       std::transform(a.data(), a.data() + a.size(), integers.data(),
@@ -184,10 +184,10 @@ TEST(own_products_are_the_lower_triangle_of_the_products) {
       for (Index j = 0; j < n; ++j) {
         for (Index i = j; i < n; ++i) {
           const double exact = expected.column(j)[i];
-          CHECK(wide_result.column(j)[i] == exact);  // sums of integers
+          CHECK(wide_result.column(j)[i] == exact);  // sums of integers are exact
           CHECK(integer_result.column(j)[i] == static_cast<float>(exact));
           CHECK(byte_result.column(j)[i] == static_cast<float>(of_small.column(j)[i]));
-          // dim sums of products of at most 1500^2.
+          // Sums of dim products of at most 1500^2.
           CHECK_CLOSE(static_cast<double>(narrow_result.column(j)[i]), exact,
                       6e-8 * as_double(dim) * as_double(dim) * 1500 * 1500);
         }
@@ -196,7 +196,7 @@ TEST(own_products_are_the_lower_triangle_of_the_products) {
   }
 }
 
-TEST(inner_products_are_those_of_a_plain_loop) {
+TEST(inner_products_equal_plain_loops) {
   Random random(6);
   for (const Index n : {1, 513}) {
     const M rows = map(random.rows(9, n, 3), [](double v) { return static_cast<double>(static_cast<float>(v)); });
@@ -227,7 +227,7 @@ TEST(inner_products_are_those_of_a_plain_loop) {
   }
 }
 
-TEST(the_largest_deviation_is_that_of_a_plain_loop) {
+TEST(largest_deviation_equals_a_plain_loop) {
   Random random(12);
   for (const Index n : {1, 700}) {
     const M rows = random.rows(400, n, 3);
@@ -242,7 +242,7 @@ TEST(the_largest_deviation_is_that_of_a_plain_loop) {
   }
 }
 
-TEST(squared_terms_are_those_of_a_plain_loop) {
+TEST(squared_terms_equal_plain_loops) {
   Random random(13);
   const Matrix<Cpu, float> a = narrowed(map(random.matrix(6, 50), [](double v) { return v + 0.5; }));
   const Matrix<Cpu, float> b = narrowed(map(random.matrix(6, 4100), [](double v) { return v + 0.7; }));
@@ -270,13 +270,13 @@ TEST(squared_terms_are_those_of_a_plain_loop) {
   close(found->own[0], sum(0, 0));
   close(found->own[1], sum(1, 1));
   close(found->cross, sum(0, 1));
-  // Where float32 is too narrow there are none.
+  // Empty if float32 overflows.
   const Matrix<Cpu, float> huge = narrowed(map(widened(a), [](double v) { return v * 1e30; }));
   const KernelRows far[] = {{view(huge), "a"}, {view(huge), "b"}};
   CHECK(!kernel::squared_terms(function, kernel::CentredSets<Cpu>(far[0], far[1])).has_value());
 }
 
-TEST(the_distance_is_the_plain_formula_in_every_arithmetic) {
+TEST(kernel_distance_equals_the_formula_in_every_precision) {
   Random random(8);
   for (const auto& [n, m] : std::vector<std::pair<Index, Index>>{{2, 3}, {40, 25}, {2100, 60}}) {
     const Matrix<Cpu, float> a = narrowed(map(random.matrix(16, n), [](double v) { return v + 0.5; }));
@@ -289,17 +289,17 @@ TEST(the_distance_is_the_plain_formula_in_every_arithmetic) {
     const KernelDistance in_double = of(Precision::kFloat64, view(a), view(b));
     CHECK_CLOSE(in_double.value, exact, 1e-12);
     CHECK(of(Precision::kFloat32, view(wide), view(b)).value == in_double.value);
-    // Rows rounded to 12 bits and more, on the part of second order in the kernel, which is at most of the order of 1.
+    // Rounding rows to 12 bits or more affects the second-order part of the kernel, which is at most of order 1.
     CHECK_CLOSE(of(Precision::kFloat32, view(a), view(b)).value, exact, 1e-3 / std::sqrt(as_double(std::min(n, m))));
   }
 }
 
-TEST(value_and_variance_are_unbiased_over_all_samples_there_are) {
-  // Two sets of 4 and 5 rows drawn from distributions on two points: 512 samples, each with its probability.
+TEST(value_and_variance_are_unbiased_over_all_samples) {
+  // Two sets of 4 and 5 rows drawn from distributions on two points: all 512 samples, with their probabilities.
   constexpr Index kN = 4;
   constexpr Index kM = 5;
   const double points[2][2] = {{0.3, -1.0}, {1.5, 0.4}};
-  for (const double of_b : {0.3, 0.8}) {  // the same distribution, and another
+  for (const double of_b : {0.3, 0.8}) {  // equal and different distributions
     constexpr double kOfA = 0.3;
     double mean = 0;
     double mean_square = 0;
@@ -333,7 +333,7 @@ TEST(value_and_variance_are_unbiased_over_all_samples_there_are) {
   }
 }
 
-TEST(subsets_are_sets_of_their_rows) {
+TEST(subsets_equal_sets_of_their_rows) {
   Random random(9);
   const Matrix<Cpu, float> a = narrowed(random.matrix(5, 30));
   const M b = random.matrix(5, 20);

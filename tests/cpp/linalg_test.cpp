@@ -1,5 +1,5 @@
-// The verbs of linear algebra, but for the factorisations, against plain loops. Where a verb promises to read the lower
-// triangle only, the upper one holds NaN.
+// MatrixOps, except factorisations, compared with plain loops. If an operation must read the lower triangle only, the
+// upper one holds NaN.
 #include <vector>
 
 #include "check.hpp"
@@ -12,10 +12,10 @@ using L = MatrixOps<Cpu>;
 
 namespace {
 
-/// On both sides of the tiles of 32 by 32.
+/// Below and above the tile size of 32.
 constexpr Index kSizes[] = {1, 2, 31, 32, 33, 70};
 
-/// Sums of n products of normal numbers, which are below 6 in size here, rounded one by one.
+/// Error of a sum of n products of normal numbers, which are below 6 here.
 double of_sums(Index n) { return 36 * kEpsilon * as_double(n) * as_double(n); }
 
 bool upper_is_nan(const M& a) {
@@ -27,7 +27,7 @@ bool upper_is_nan(const M& a) {
   return true;
 }
 
-/// Which rows to take out of n: some, in no order.
+/// Some of n row indices, unordered.
 std::vector<Index> shuffled(Index n) {
   std::vector<Index> result;
   for (Index i = n - 1; i >= 0; i -= 2) result.push_back(i);
@@ -39,16 +39,16 @@ std::vector<Index> shuffled(Index n) {
 
 // Vectors and means ---------------------------------------------------------------------------------------------------
 
-TEST(the_difference_of_two_means_keeps_their_low_digits) {
+TEST(difference_of_means_keeps_low_digits) {
   const Mean<Cpu> to{vector_of({1e6 + 1, 5}), vector_of({3e-11, -1e-17})};
   const Mean<Cpu> from{vector_of({1e6, 5}), vector_of({1e-11, 2e-17})};
   V d(2);
   L::difference(to, from, d);
   CHECK(d.data()[0] == 1 + 2e-11);
-  CHECK_CLOSE(d.data()[1], -3e-17, 1e-32);  // eps of the result
+  CHECK_CLOSE(d.data()[1], -3e-17, 1e-32);  // eps times the result
 }
 
-TEST(a_mean_that_advances_in_steps_loses_nothing_of_them) {
+TEST(advancing_a_mean_is_accurate) {
   Random random(1);
   const double start = 1e6;
   Mean<Cpu> mean{vector_of({start}), V::zeros(1)};
@@ -60,17 +60,17 @@ TEST(a_mean_that_advances_in_steps_loses_nothing_of_them) {
     exact += 0.25L * d.data()[0];
   }
   const double error = static_cast<double>(exact - mean.high.data()[0]) - mean.low.data()[0];
-  // Each step rounds low + d / 4, of the order of 1; the oracle's own 64 bits weigh 1e6 * 2^-64 a step.
+  // Each step rounds low + d / 4, which is of order 1; the oracle has an error of 1e6 * 2^-64 for each step.
   CHECK_CLOSE(error, 0, kSteps * (kEpsilon + 1e6 * 5.5e-20));
   CHECK(std::abs(mean.low.data()[0]) <= kEpsilon / 2 * 2e6);
 }
 
-TEST(the_squared_distance_of_vectors) {
+TEST(squared_distance_of_vectors) {
   CHECK(L::squared_distance(vector_of({1, -2, 3}), vector_of({4, 2, 3})) == 25);
   CHECK(L::squared_distance(vector_of({1e200}), vector_of({1e200})) == 0);
 }
 
-// Element by element --------------------------------------------------------------------------------------------------
+// Elements ------------------------------------------------------------------------------------------------------------
 
 TEST(add_symmetric_adds_a_matrix_and_an_outer_product) {
   Random random(2);
@@ -95,7 +95,7 @@ TEST(scale_multiplies_every_element) {
   CHECK(difference(result, map(a, [](double value) { return -0.3 * value; })) == 0);
 }
 
-TEST(the_trace_of_a_product_needs_lower_triangles_alone) {
+TEST(trace_of_product_reads_lower_triangles_only) {
   Random random(21);
   for (const Index n : {1, 7, 40}) {
     const M one = random.matrix(n, n);
@@ -109,7 +109,7 @@ TEST(the_trace_of_a_product_needs_lower_triangles_alone) {
   }
 }
 
-TEST(symmetrize_takes_the_middle_and_tells_where_the_difference_is_largest) {
+TEST(symmetrize_averages_and_reports_the_largest_difference) {
   Random random(4);
   for (const Index n : kSizes) {
     const M a = random.matrix(n, n);
@@ -125,7 +125,7 @@ TEST(symmetrize_takes_the_middle_and_tells_where_the_difference_is_largest) {
   }
 }
 
-TEST(finish_scales_and_copies_the_lower_triangle) {
+TEST(mirror_lower_scales_and_copies_the_lower_triangle) {
   Random random(5);
   for (const Index n : kSizes) {
     const M a = random.matrix(n, n);
@@ -137,7 +137,7 @@ TEST(finish_scales_and_copies_the_lower_triangle) {
   }
 }
 
-TEST(diagonals_zeros_norms_and_extremes_are_those_of_a_loop) {
+TEST(diagonal_nonzero_columns_norm_and_max_equal_plain_loops) {
   Random random(6);
   for (const Index n : kSizes) {
     M a = random.matrix(n, n);
@@ -151,7 +151,7 @@ TEST(diagonals_zeros_norms_and_extremes_are_those_of_a_loop) {
       CHECK(nonzero[static_cast<std::size_t>(j)] == (j != dead));
       for (Index i = 0; i < n; ++i) squares += static_cast<long double>(a.column(j)[i]) * a.column(j)[i];
     }
-    // Sums of positive numbers: one relative eps for each of the n terms of a column and the n columns.
+    // Sums of positive numbers: relative eps for each of the n terms of a column and for each of the n columns.
     const double exact = static_cast<double>(squares);
     CHECK_CLOSE(L::squared_norm(a), exact, 2 * as_double(n) * kEpsilon * exact);
     CHECK(L::max_magnitude(with_upper(a, kNan)) == oracle::largest(with_upper(a, 0.0)));
@@ -160,13 +160,13 @@ TEST(diagonals_zeros_norms_and_extremes_are_those_of_a_loop) {
   }
 }
 
-TEST(one_entry_far_down_makes_a_column_nonzero) {
+TEST(last_entry_makes_a_column_nonzero) {
   M a = M::zeros(50, 3);
   a.column(1)[49] = -1e-300;
   CHECK((L::nonzero_columns(a) == std::vector<bool>{false, true, false}));
 }
 
-TEST(rows_and_columns_are_picked_scattered_and_scaled) {
+TEST(rows_and_columns_are_gathered_scattered_and_scaled) {
   Random random(7);
   for (const Index n : kSizes) {
     const M a = random.matrix(n, n);
@@ -199,7 +199,7 @@ TEST(rows_and_columns_are_picked_scattered_and_scaled) {
   }
 }
 
-TEST(scaled_columns_are_those_from_the_first_one_asked_for) {
+TEST(scaled_columns_start_at_first) {
   Random random(8);
   const M a = random.matrix(5, 9);
   const std::vector<double> scale = random.numbers(4);
@@ -211,7 +211,7 @@ TEST(scaled_columns_are_those_from_the_first_one_asked_for) {
   CHECK(L::scaled_columns(a, 9, {}).cols() == 0);
 }
 
-TEST(scaling_both_sides_scales_rows_and_columns) {
+TEST(scale_both_sides_scales_rows_and_columns) {
   Random random(9);
   for (const Index n : kSizes) {
     const M a = random.matrix(n, n);
@@ -229,7 +229,7 @@ TEST(scaling_both_sides_scales_rows_and_columns) {
   }
 }
 
-TEST(dropping_the_direction_of_the_mean_keeps_the_scatter) {
+TEST(drop_mean_direction_preserves_the_scatter) {
   Random random(10);
   for (const Index n : {2, 3, 20}) {
     for (const double offset : {0.0, 1e6}) {
@@ -238,7 +238,7 @@ TEST(dropping_the_direction_of_the_mean_keeps_the_scatter) {
       RowOps<Cpu>::mean(columns_as_features(rows, 0, n), mean);
       const M factor = L::drop_mean_direction(rows, mean);
       CHECK(factor.rows() == 12 && factor.cols() == n - 1);
-      // A reflection rounds each entry by some eps of its unit's deviation sqrt(n); then n products.
+      // The reflection rounds each entry by a few eps times the standard deviation times sqrt(n); then n products.
       const M scatter = oracle::product(factor, transposed(factor));
       CHECK_CLOSE(relative_error(scatter, textbook(rows).scatter), 0, 8 * as_double(n) * kEpsilon);
     }
@@ -247,7 +247,7 @@ TEST(dropping_the_direction_of_the_mean_keeps_the_scatter) {
 
 // Products ------------------------------------------------------------------------------------------------------------
 
-TEST(products_are_those_of_three_loops) {
+TEST(products_equal_plain_loops) {
   Random random(11);
   for (const Index m : kSizes) {
     const Index n = 70 / m + 1;
@@ -266,7 +266,7 @@ TEST(products_are_those_of_three_loops) {
   }
 }
 
-TEST(products_with_nothing_inside_are_zero_and_products_of_nothing_are_empty) {
+TEST(products_with_empty_matrices) {
   CHECK(oracle::largest(L::outer_product(M(5, 0))) == 0);
   CHECK(L::product(M(0, 3), M(3, 2)).empty());
   CHECK(L::transposed_product(M(4, 0), M(4, 2)).empty());
@@ -274,9 +274,9 @@ TEST(products_with_nothing_inside_are_zero_and_products_of_nothing_are_empty) {
   CHECK(L::quadratic_form(M(3, 3), M(3, 0)).empty());
 }
 
-TEST(products_with_triangles_read_one_triangle) {
+TEST(triangular_products_read_one_triangle) {
   Random random(12);
-  // The congruence works by halves above 128.
+  // The congruence is recursive above 128.
   for (const Index n : {1, 2, 31, 32, 33, 70, 128, 129, 260, 301}) {
     const M l = random.triangle(n);
     const M b = random.matrix(n, 5);
@@ -288,7 +288,7 @@ TEST(products_with_triangles_read_one_triangle) {
     M congruent = with_upper(s, kNan);
     L::congruence(congruent, l);
     const M form = oracle::product(transposed(l), oracle::product(s, l));
-    // Two products: each of n^(1/2) ... n^2 terms of at most 6^3; 4 for those of the algorithm's own order.
+    // Two products of at most n^2 terms of at most 6^3; a factor of 4 for another order of summation.
     CHECK_CLOSE(difference_below(congruent, form), 0, 4 * 6 * as_double(n) * of_sums(n));
     CHECK(upper_is_nan(congruent));
 
@@ -298,7 +298,7 @@ TEST(products_with_triangles_read_one_triangle) {
   }
 }
 
-TEST(the_absolute_product_is_that_of_magnitudes) {
+TEST(absolute_product_equals_product_of_magnitudes) {
   Random random(13);
   for (const Index n : kSizes) {
     const M l = random.matrix(n, n);
@@ -311,16 +311,16 @@ TEST(the_absolute_product_is_that_of_magnitudes) {
   }
 }
 
-// The table of routines -----------------------------------------------------------------------------------------------
+// LAPACK interface ----------------------------------------------------------------------------------------------------
 
-TEST(sizes_that_do_not_fit_the_integers_of_the_blas_are_refused) {
+TEST(sizes_too_large_for_blas_integers_are_rejected) {
   using Narrow = lapack::Routines<std::int32_t>;
   CHECK(Narrow::size(2147483647) == 2147483647);
   CHECK_THROWS(Narrow::size(2147483648), InvalidInput, "2147483648 does not fit the 32-bit integers of this BLAS");
   CHECK(lapack::Routines<std::int64_t>::size(2147483648) == 2147483648);
 }
 
-TEST(a_failure_to_converge_names_the_routine) {
+TEST(convergence_failure_names_the_routine) {
   CHECK_THROWS(lapack::require_success(3, "dsterf"), NumericalFailure, "dsterf failed with info = 3");
   lapack::require_success(0, "dsterf");
 }

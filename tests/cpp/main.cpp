@@ -1,4 +1,4 @@
-// The program around the tests of one file: loads the BLAS that the environment names, then runs them.
+// Loads the BLAS given by the environment and runs the tests of the executable.
 #include <algorithm>
 #include <cstdio>
 #include <exception>
@@ -38,7 +38,7 @@ int run(const std::vector<std::string>& names) {
     ++(failures_of_test > 0 ? failed : passed);
   }
   std::printf("%d passed, %d failed\n", passed, failed);
-  // A misspelt name is no success.
+  // A misspelt name must not succeed.
   return failed == 0 && passed > 0 ? 0 : 1;
 }
 

@@ -1,4 +1,4 @@
-// Neighbours in every arithmetic: bounds that hold, and answers that are those of plain loops in float64.
+// Nearest neighbours in every precision: valid bounds, and results equal to plain loops in float64.
 #include <algorithm>
 #include <cmath>
 #include <stdexcept>
@@ -159,7 +159,7 @@ void check_cross_products(Index dim, Index m, Index n) {
         exact += term;
         size += std::abs(term);
       }
-      // Integers are rounded once, the others with every term.
+      // Integer products are rounded once, others at every term.
       const double roundings = std::is_integral_v<T> ? 0.5 : as_double(dim);
       const double rounding = roundings * std::numeric_limits<Product>::epsilon();
       CHECK_CLOSE(static_cast<double>(c.column(j)[i]), exact,
@@ -194,7 +194,7 @@ void check_select(Range rows, Range columns, T sign) {
 
 }  // namespace
 
-TEST(rows_are_rounded_to_the_nearest_and_what_that_takes_is_known) {
+TEST(approximate_rounds_to_nearest_and_returns_the_error) {
   for (const Index dim : {1, 16, 37}) {
     check_approximate<std::int16_t>(dim);
     check_approximate<float>(dim);
@@ -202,7 +202,7 @@ TEST(rows_are_rounded_to_the_nearest_and_what_that_takes_is_known) {
   }
 }
 
-TEST(cross_products_are_those_of_a_plain_loop) {
+TEST(cross_products_equal_plain_loops) {
   for (const Index dim : {1, 2, 33, 300}) {
     for (const Index m : {0, 1, 31, 32, 70}) {
       for (const Index n : {0, 1, 12, 29}) {
@@ -215,8 +215,8 @@ TEST(cross_products_are_those_of_a_plain_loop) {
   }
 }
 
-TEST(products_of_the_largest_integers_do_not_overflow) {
-  // All of the norm in one pair of numbers, and spread over all.
+TEST(products_of_the_largest_int16_do_not_overflow) {
+  // The norm concentrated in one number, and spread over all.
   for (const Index dim : {1, 2, 64, 900}) {
     Matrix<Cpu, std::int16_t> a(dim, 2);
     const auto number = static_cast<std::int16_t>(std::floor(32767 / std::sqrt(as_double(dim))));
@@ -230,7 +230,7 @@ TEST(products_of_the_largest_integers_do_not_overflow) {
   }
 }
 
-TEST(products_of_the_largest_bytes_are_exact) {
+TEST(products_of_the_largest_int8_are_exact) {
   for (const Index dim : {1, 3, 4, 2050}) {
     Matrix<Cpu, std::int8_t> a(dim, 3);
     const std::int8_t numbers[] = {127, -127, -128};
@@ -245,7 +245,7 @@ TEST(products_of_the_largest_bytes_are_exact) {
   }
 }
 
-TEST(select_finds_what_a_plain_loop_finds) {
+TEST(select_equals_a_plain_loop) {
   for (const Range rows : {Range{0, 150}, Range{3, 131}, Range{5, 5}, Range{60, 61}}) {
     for (const Range columns : {Range{0, 2100}, Range{7, 2000}, Range{4, 4}}) {
       check_select<float>(rows, columns, 1);
@@ -255,7 +255,7 @@ TEST(select_finds_what_a_plain_loop_finds) {
   }
 }
 
-TEST(equal_rows_are_nothing_apart_in_any_type_and_stride) {
+TEST(equal_rows_have_distance_zero_in_any_type_and_stride) {
   Random random(4);
   for (const Index dim : {1, 15, 40}) {
     const M rows = random.rows(dim, 5, 1e6);
@@ -283,7 +283,7 @@ TEST(equal_rows_are_nothing_apart_in_any_type_and_stride) {
   }
 }
 
-TEST(bounds_hold_and_no_near_pair_is_missed) {
+TEST(screen_bounds_hold_and_miss_no_near_pair) {
   for (const Index dim : {1, 3, 64, 500}) {
     for (const M& rows : sets_of_rows(dim, 40)) {
       check_screen<std::int16_t>(rows, dim);
@@ -293,7 +293,7 @@ TEST(bounds_hold_and_no_near_pair_is_missed) {
   }
 }
 
-TEST(the_nearest_are_the_nearest_in_every_arithmetic) {
+TEST(nearest_neighbours_are_exact_in_every_precision) {
   for (const M& rows : sets_of_rows(40, 80)) {
     for (const Index k : {1, 4, 79}) {
       check_nearest<std::int16_t>(rows, k);
@@ -307,7 +307,7 @@ TEST(the_nearest_are_the_nearest_in_every_arithmetic) {
   check_nearest<float>(many, 2);
 }
 
-TEST(too_many_in_doubt_are_told) {
+TEST(search_stops_if_too_many_pairs_are_undecided) {
   M rows = M::zeros(60, 60);
   Random random(7);
   for (Index i = 0; i < 60; ++i) rows.column(i)[i] = 1 + 1e-12 * random.normal();
@@ -318,12 +318,12 @@ TEST(too_many_in_doubt_are_told) {
   Effort effort;
   effort.allowed_per_row = 10;
   CHECK(!detail::find_within(set, screen, nearest, effort, true));
-  // And do not change the answer: all rows have a neighbour at a radius, which holds itself only.
+  // The result does not change: every row has a neighbour at exactly the radius, which holds only itself.
   const ManifoldMetrics metrics = manifold_metrics<Cpu>(view(rows), view(rows), {{1, true, true}}).front();
   CHECK(metrics.precision == 1 && metrics.recall == 1 && metrics.coverage == 1);
 }
 
-TEST(what_cannot_be_compared_is_rejected) {
+TEST(invalid_arguments_are_rejected) {
   Random random(8);
   const M rows = random.rows(3, 6);
   const M others = random.rows(4, 6);

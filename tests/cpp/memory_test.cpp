@@ -1,5 +1,5 @@
-// Out of memory at every place where memory is asked for: nothing changes, and the next try goes through. This program
-// replaces the global operator new by one that fails on demand.
+// Failed allocations: each one in turn fails, nothing changes, and a retry succeeds. This program replaces the global
+// operator new by one that fails on demand.
 #include <cstdlib>
 #include <functional>
 #include <memory>
@@ -15,10 +15,10 @@
 
 namespace {
 
-/// How many allocations from now fails; negative for never. One thread only.
+/// Number of allocations until one fails; negative for never. For one thread.
 long allocations_until_failure = -1;
 
-// Kept out of line, where no compiler takes the pair of malloc and free for a mismatch with new and delete.
+// Not inline, or compilers would report a mismatch of malloc and free with new and delete.
 [[gnu::noinline]] void* allocate(std::size_t size, std::size_t alignment) {
   const bool counting = allocations_until_failure > 0;
   if (counting) --allocations_until_failure;
@@ -36,7 +36,7 @@ void* operator new(std::size_t size) { return allocate(size, alignof(std::max_al
 void* operator new(std::size_t size, std::align_val_t alignment) {
   return allocate(size, static_cast<std::size_t>(alignment));
 }
-void* operator new(std::size_t size, const std::nothrow_t&) noexcept {  // for what std::stable_sort can do without
+void* operator new(std::size_t size, const std::nothrow_t&) noexcept {  // std::stable_sort can do without memory
   try {
     return ::operator new(size);
   } catch (const std::bad_alloc&) {
@@ -53,7 +53,7 @@ using namespace fidfast::oracle;
 
 namespace {
 
-/// Whether work() was through before its k-th allocation. False where that one failed, as std::bad_alloc.
+/// Whether work() finishes before allocation k, which fails with std::bad_alloc.
 template <class Work>
 bool succeeds_within(long k, Work work) {
   allocations_until_failure = k;
@@ -70,7 +70,7 @@ bool succeeds_within(long k, Work work) {
   return true;
 }
 
-/// change(moments) on copies of `before`, short of memory at every place in turn; returns how many places those were.
+/// Calls change(moments) on copies of `before` with each allocation failing in turn; returns their number.
 template <class Change>
 long check_all_or_nothing(const CpuMoments& before, Change change) {
   CpuMoments expected(before);
@@ -87,7 +87,7 @@ long check_all_or_nothing(const CpuMoments& before, Change change) {
   }
 }
 
-/// make() again and again, short of memory at every place in turn; then it makes the same as ever.
+/// Calls make() with each allocation failing in turn, and checks that a retry gives the same result.
 template <class Make, class Same>
 void check_recovers(Make make, Same same) {
   long k = 1;
@@ -99,7 +99,7 @@ void check_recovers(Make make, Same same) {
   CHECK(k > 1);
 }
 
-/// Streams in all the ways in which rows may wait or be folded.
+/// Moments with all combinations of pending and folded rows.
 std::vector<std::unique_ptr<CpuMoments>> streams(Index dim, Random& random) {
   std::vector<std::unique_ptr<CpuMoments>> all;
   for (const Index narrow : {0, 20, 1400}) {
@@ -114,7 +114,7 @@ std::vector<std::unique_ptr<CpuMoments>> streams(Index dim, Random& random) {
 
 }  // namespace
 
-TEST(an_update_short_of_memory_changes_nothing) {
+TEST(failed_allocation_in_update_changes_nothing) {
   Random random(1);
   long failures = 0;
   for (const Index dim : {8, 512}) {
@@ -133,7 +133,7 @@ TEST(an_update_short_of_memory_changes_nothing) {
   CHECK(failures > 100);
 }
 
-TEST(a_merge_short_of_memory_changes_nothing) {
+TEST(failed_allocation_in_merge_changes_nothing) {
   Random random(2);
   const auto all = streams(16, random);
   long failures = 0;
@@ -146,7 +146,7 @@ TEST(a_merge_short_of_memory_changes_nothing) {
   CHECK(failures > 100);
 }
 
-TEST(an_unmerge_short_of_memory_changes_nothing) {
+TEST(failed_allocation_in_unmerge_changes_nothing) {
   Random random(3);
   const CpuMoments part = moments_of(random.matrix(16, 1100));
   long failures = 0;
@@ -158,7 +158,7 @@ TEST(an_unmerge_short_of_memory_changes_nothing) {
   CHECK(failures > 100);
 }
 
-TEST(rows_that_wait_in_two_types_leave_together_or_not_at_all) {
+TEST(failed_allocation_in_unmerge_of_two_types_changes_nothing) {
   Random random(4);
   CpuMoments part = moments_of(random.matrix(64, 5));
   part.update(view(narrowed(random.matrix(64, 5))));
@@ -168,19 +168,19 @@ TEST(rows_that_wait_in_two_types_leave_together_or_not_at_all) {
   CHECK(check_all_or_nothing(whole, [&](CpuMoments& moments) { moments.unmerge(part); }) > 0);
 }
 
-TEST(stats_short_of_memory_can_be_asked_for_again) {
+TEST(stats_can_be_retried_after_a_failed_allocation) {
   Random random(5);
   for (const auto& moments : streams(32, random)) {
     if (moments->num_samples() == 0) continue;
     const CpuMoments::State state = moments->state();
-    const CpuMoments fresh(*moments);  // without the scratch memory of earlier work
+    const CpuMoments fresh(*moments);  // without scratch memory of earlier calls
     const M expected = moments->stats(1).sigma();
     check_recovers([&] { fresh.stats(1); }, [&] { return fresh.state() == state; });
     CHECK(difference(fresh.stats(1).sigma(), expected) == 0);
   }
 }
 
-TEST(a_distance_short_of_memory_can_be_asked_for_again) {
+TEST(distance_can_be_retried_after_a_failed_allocation) {
   Random random(6);
   for (const Index n1 : {10, 200}) {
     for (const Index n2 : {10, 200}) {
@@ -198,7 +198,7 @@ TEST(a_distance_short_of_memory_can_be_asked_for_again) {
   }
 }
 
-TEST(counting_and_merging_ngrams_short_of_memory_changes_nothing) {
+TEST(failed_allocation_in_ngram_counts_changes_nothing) {
   std::mt19937_64 random(9);
   std::vector<std::string> first;
   std::vector<std::u32string> second;  // needs a wider layout, new words and larger tables
@@ -227,7 +227,7 @@ TEST(counting_and_merging_ngrams_short_of_memory_changes_nothing) {
   }
 }
 
-TEST(rows_left_out_short_of_memory_can_be_left_out_again) {
+TEST(jackknife_can_be_retried_after_a_failed_allocation) {
   Random random(7);
   const M rows = random.rows(16, 200);
   const Gaussian<Cpu> a = moments_of(rows).stats(1);

@@ -1,4 +1,4 @@
-// Laws of merging and taking out again, and of what is refused.
+// Properties of merge and unmerge, and the arguments that they reject.
 #include <vector>
 
 #include "check.hpp"
@@ -11,7 +11,7 @@ namespace {
 
 constexpr Index kDim = 24;
 
-/// None, fewer than units, more than units, more than a block; waiting, folded or both.
+/// No rows, fewer than dim, more than dim, more than a block: pending rows, folded rows or both.
 constexpr Index kCounts[] = {0, 1, 10, 24, 1024, 1500};
 
 CpuMoments sum(const CpuMoments& a, const CpuMoments& b) {
@@ -20,7 +20,7 @@ CpuMoments sum(const CpuMoments& a, const CpuMoments& b) {
   return result;
 }
 
-/// Equal up to the rounding of two scatters, each of which kScatterError bounds.
+/// Equal up to the rounding errors of two scatters.
 void check_same_moments(const CpuMoments& a, const CpuMoments& b) {
   CHECK(a.num_samples() == b.num_samples());
   if (a.num_samples() < 2 || b.num_samples() < 2) return;
@@ -29,14 +29,14 @@ void check_same_moments(const CpuMoments& a, const CpuMoments& b) {
   CHECK_CLOSE(relative_error(stats_a.sigma(), stats_b.sigma()), 0, 2 * kScatterError);
   for (Index j = 0; j < a.dim(); ++j) {
     const double mean = stats_b.mu().data()[j];
-    // A block's mean is summed from its first row, which may be one of the other stream: 5 away, a deviation more.
+    // The mean of a block is summed from its first row, which may be from the other stream, at a distance of 5.
     const double distance = 5 + std::sqrt(stats_b.sigma().column(j)[j]);
     const double tolerance = kScatterError * distance + kEpsilon * std::abs(mean);
     CHECK_CLOSE(stats_a.mu().data()[j], mean, 2 * tolerance);
   }
 }
 
-/// Two streams of unlike means, the second of them in double or in float.
+/// Two streams with different means, the second in double or float.
 struct Streams {
   M rows_a;
   M rows_b;
@@ -64,22 +64,22 @@ void for_each_pair_of_streams(Work work) {
 
 // Merge ---------------------------------------------------------------------------------------------------------------
 
-TEST(merging_is_seeing_the_rows_of_both) {
+TEST(merge_equals_updating_with_both) {
   for_each_pair_of_streams(
       [](const Streams& s) { check_same_moments(sum(s.a, s.b), moments_of(joined(s.rows_a, s.rows_b))); });
 }
 
-TEST(merge_commutes) {
+TEST(merge_is_commutative) {
   for_each_pair_of_streams([](const Streams& s) { check_same_moments(sum(s.a, s.b), sum(s.b, s.a)); });
 }
 
-TEST(merge_associates) {
+TEST(merge_is_associative) {
   Random random(2);
   const CpuMoments c = moments_of(random.rows(kDim, 700, 1));
   for_each_pair_of_streams([&](const Streams& s) { check_same_moments(sum(sum(s.a, s.b), c), sum(s.a, sum(s.b, c))); });
 }
 
-TEST(merging_nothing_changes_nothing_and_merging_into_nothing_copies) {
+TEST(merging_with_empty_moments) {
   Random random(3);
   const CpuMoments nothing(kDim, Precision::kFloat32);
   for (const Index n : kCounts) {
@@ -89,7 +89,7 @@ TEST(merging_nothing_changes_nothing_and_merging_into_nothing_copies) {
   }
 }
 
-TEST(merging_leaves_the_other_as_it_was) {
+TEST(merge_does_not_change_its_argument) {
   for_each_pair_of_streams([](const Streams& s) {
     const CpuMoments::State before = s.b.state();
     sum(s.a, s.b);
@@ -97,7 +97,7 @@ TEST(merging_leaves_the_other_as_it_was) {
   });
 }
 
-TEST(merging_itself_doubles_it) {
+TEST(merging_with_itself_doubles) {
   Random random(4);
   for (const Index n : kCounts) {
     const M rows = random.rows(kDim, n);
@@ -109,7 +109,7 @@ TEST(merging_itself_doubles_it) {
 
 // Unmerge -------------------------------------------------------------------------------------------------------------
 
-TEST(unmerge_undoes_merge) {
+TEST(unmerge_reverses_merge) {
   for_each_pair_of_streams([](const Streams& s) {
     const CpuMoments whole = sum(s.a, s.b);
     CpuMoments rest(whole);
@@ -122,8 +122,8 @@ TEST(unmerge_undoes_merge) {
     const M size = textbook(joined(s.rows_a, s.rows_b)).scatter;
     for (Index j = 0; j < kDim; ++j) {
       for (Index i = j; i < kDim; ++i) {
-        // The whole, the part and the rest err by kScatterError of a scatter that is no larger than the whole's; so
-        // does the term of the means twice, since that of the whole bounds it.
+        // The scatters of the whole, the part and the rest have errors of kScatterError times at most that of the
+        // whole; the term of the means adds twice as much.
         const double tolerance = 5 * kScatterError * std::sqrt(size.column(i)[i]) * std::sqrt(size.column(j)[j]);
         CHECK_CLOSE(left.column(j)[i], expected.column(j)[i], tolerance);
       }
@@ -131,7 +131,7 @@ TEST(unmerge_undoes_merge) {
   });
 }
 
-TEST(rows_that_still_wait_leave_without_rounding) {
+TEST(unmerging_pending_rows_is_exact) {
   Random random(5);
   const M rows = random.rows(kDim, 23);
   for (const Index first : {0, 5, 20}) {
@@ -143,7 +143,7 @@ TEST(rows_that_still_wait_leave_without_rounding) {
   }
 }
 
-TEST(a_window_that_slides_forgets_what_it_left) {
+TEST(sliding_window_does_not_accumulate_error) {
   Random random(6);
   const M rows = random.rows(kDim, 6000, 100);
   CpuMoments window = moments_of(columns(rows, 0, 1000));
@@ -152,11 +152,11 @@ TEST(a_window_that_slides_forgets_what_it_left) {
     window.unmerge(moments_of(columns(rows, first, 500)));
   }
   const M expected = textbook(columns(rows, 5000, 1000)).scatter;
-  // Twenty steps, each of which errs by kScatterError of the 1,500 rows that are in it at most.
+  // Twenty steps with errors of kScatterError times the scatter of at most 1,500 rows.
   CHECK_CLOSE(relative_error(scatter_of(window.stats(1)), expected), 0, 20 * 2 * kScatterError);
 }
 
-TEST(unmerging_everything_or_itself_leaves_nothing) {
+TEST(unmerging_everything_or_itself_leaves_empty_moments) {
   Random random(7);
   for (const Index n : kCounts) {
     const M rows = random.rows(kDim, n);
@@ -176,9 +176,9 @@ TEST(unmerging_everything_or_itself_leaves_nothing) {
   }
 }
 
-// What is refused -----------------------------------------------------------------------------------------------------
+// Invalid arguments ---------------------------------------------------------------------------------------------------
 
-TEST(a_batch_with_nan_or_infinity_is_refused_and_changes_nothing) {
+TEST(batch_with_nan_or_infinity_is_rejected_and_changes_nothing) {
   Random random(8);
   for (const Index n : kCounts) {
     CpuMoments moments = moments_of(random.rows(kDim, n));
@@ -196,7 +196,7 @@ TEST(a_batch_with_nan_or_infinity_is_refused_and_changes_nothing) {
   }
 }
 
-TEST(unequal_dims_are_refused_and_both_are_named) {
+TEST(different_dims_are_rejected) {
   Random random(9);
   CpuMoments moments = moments_of(random.rows(3, 50));
   const CpuMoments four = moments_of(random.rows(4, 5));
@@ -210,7 +210,7 @@ TEST(unequal_dims_are_refused_and_both_are_named) {
   CHECK_THROWS(CpuMoments(-2, Precision::kFloat64), InvalidInput, "got -2");
 }
 
-TEST(samples_that_were_never_merged_are_not_unmerged) {
+TEST(unmerging_rows_that_were_never_merged_is_rejected) {
   Random random(10);
   for (const Index n : {50, 1500}) {
     CpuMoments moments = moments_of(random.matrix(3, n));
@@ -224,7 +224,7 @@ TEST(samples_that_were_never_merged_are_not_unmerged) {
   }
 }
 
-TEST(a_covariance_needs_two_samples_and_a_ddof_below_their_number) {
+TEST(stats_need_two_rows_and_ddof_below_num_samples) {
   Random random(11);
   for (const Index n : {0, 1}) {
     CHECK_THROWS(moments_of(random.matrix(3, n)).stats(0), InvalidInput,

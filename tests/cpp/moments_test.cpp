@@ -1,4 +1,4 @@
-// Laws of the moments: mean and covariance are those of the textbook, whatever the type, the offset and the batches.
+// Mean and covariance compared with the textbook formulas for all types, offsets and batch sizes.
 #include <cstring>
 #include <vector>
 
@@ -10,13 +10,13 @@ using namespace fidfast::oracle;
 
 namespace {
 
-/// On both sides of one and of several blocks of 1,024 rows, and of the number of units.
+/// Numbers of rows around dim, and around one and several blocks of 1,024 rows.
 constexpr Index kCounts[] = {2, 5, 40, 1023, 1024, 1025, 2048, 3100};
 
-/// From this many units on, narrow rows are multiplied in float32.
+/// From this dim on, products of narrow rows are float32.
 constexpr Index kFloatDim = 512;
 
-/// Rounding of sums of 1,024 float32 products within a block, which averages out: sqrt(1024) eps of float32.
+/// Rounding of sums of 1,024 float32 products, which averages out: sqrt(1024) float32 eps.
 constexpr double kFloatScatterError = 32 * 1.2e-7;
 
 void check_is_textbook(const Gaussian<Cpu>& stats, const M& rows, double tolerance) {
@@ -31,14 +31,14 @@ void check_is_textbook(const Gaussian<Cpu>& stats, const M& rows, double toleran
   }
 }
 
-/// `rows` with S's digits only, as S and as double.
+/// `rows` rounded to S, as S and as double.
 template <class S>
 struct Narrow {
   Matrix<Cpu, S> narrow;
   M wide;
 };
 
-/// Truncation will do: the rows only have to be the same in both.
+/// Truncation suffices: both must only be equal.
 Narrow<BFloat16> as_bfloat16(const M& rows) {
   Narrow<BFloat16> result{Matrix<Cpu, BFloat16>(rows.rows(), rows.cols()), M(rows.rows(), rows.cols())};
   for (Index i = 0; i < rows.size(); ++i) {
@@ -69,7 +69,7 @@ void check_narrow(const Narrow<S>& rows) {
 
 }  // namespace
 
-TEST(mean_and_covariance_are_those_of_the_textbook) {
+TEST(mean_and_covariance_equal_the_textbook) {
   Random random(1);
   for (const Index n : kCounts) {
     for (const Index dim : {1, 3, 40}) {
@@ -81,17 +81,17 @@ TEST(mean_and_covariance_are_those_of_the_textbook) {
   }
 }
 
-TEST(an_offset_of_a_million_costs_no_digits) {
+TEST(large_offset_costs_no_accuracy) {
   Random random(2);
   for (const Index n : kCounts) {
     const M rows = random.rows(16, n, 1e6);
-    // Rows are exact less a mean of twice the digits: the bound knows no offset.
+    // The mean is double-double, so the bound does not depend on the offset.
     check_is_textbook(moments_of(rows).stats(1), rows, kScatterError);
     check_narrow(as_float(rows));
   }
 }
 
-TEST(narrow_rows_are_their_values) {
+TEST(float16_and_bfloat16_rows_equal_their_values) {
   Random random(3);
   for (const Index n : kCounts) {
     const M rows = random.rows(24, n, 1.0);
@@ -100,11 +100,11 @@ TEST(narrow_rows_are_their_values) {
   }
 }
 
-TEST(products_in_float32_cost_the_digits_of_float32_only) {
+TEST(float32_products_have_float32_accuracy) {
   Random random(4);
   for (const Index n : {600, 1500}) {
     for (const double offset : {0.0, 1e6}) {
-      // Independent units, so that the oracle may look at some of them; those of a plain draw are enough.
+      // Independent units, so that checking some of them is enough.
       const Narrow<float> rows = as_float(map(random.matrix(kFloatDim, n), [&](double v) { return v + offset; }));
       const Gaussian<Cpu> stats = moments_of(rows.narrow).stats(1);
       Matrix<Cpu> some(8, n);
@@ -113,13 +113,13 @@ TEST(products_in_float32_cost_the_digits_of_float32_only) {
       for (Index j = 0; j < 8; ++j) std::copy_n(scatter_of(stats).column(j), 8, sigma.column(j));
       const double error = relative_error(sigma, textbook(some).scatter);
       CHECK_CLOSE(error, 0, kFloatScatterError);
-      // Or this test is of something else; rows in steps of 2^-4, as near a million, have exact products.
+      // Otherwise products were not float32. Rows near a million are multiples of 2^-4, whose products are exact.
       CHECK(offset > 0 || error > kScatterError);
     }
   }
 }
 
-TEST(a_stream_may_change_its_type) {
+TEST(stream_may_mix_types) {
   Random random(5);
   const M rows = random.rows(16, 3000);
   const Narrow<float> first = as_float(columns(rows, 0, 900));
@@ -132,7 +132,7 @@ TEST(a_stream_may_change_its_type) {
   check_is_textbook(moments.stats(1), joined(joined(first.wide, middle), last.wide), kScatterError);
 }
 
-TEST(a_dead_unit_has_exactly_zero_variance) {
+TEST(dead_unit_has_zero_variance) {
   Random random(6);
   for (const Index dim : {4, 520}) {
     for (const double value : {0.0, 1e6 + 0.1}) {
@@ -157,7 +157,7 @@ TEST(a_dead_unit_has_exactly_zero_variance) {
   }
 }
 
-TEST(any_split_of_the_rows_in_any_order_gives_the_same_moments) {
+TEST(any_split_and_order_of_rows_gives_equal_moments) {
   Random random(7);
   for (const Index n : kCounts) {
     for (const Index dim : {1, 40}) {
@@ -175,7 +175,7 @@ TEST(any_split_of_the_rows_in_any_order_gives_the_same_moments) {
   }
 }
 
-TEST(rows_of_any_strides_give_the_same_bits) {
+TEST(strides_do_not_change_the_result) {
   Random random(8);
   const M rows = random.rows(6, 1500);
   const CpuMoments::State expected = moments_of(rows).state();
@@ -191,7 +191,7 @@ TEST(rows_of_any_strides_give_the_same_bits) {
   CHECK(reversed.state() == expected);
 }
 
-TEST(few_rows_are_kept_and_their_covariance_has_their_rank) {
+TEST(few_rows_give_a_low_rank_covariance) {
   Random random(9);
   for (const Index n : {2, 3, 20, 30}) {
     const M rows = random.rows(30, n, 1e3);
@@ -203,7 +203,7 @@ TEST(few_rows_are_kept_and_their_covariance_has_their_rank) {
   CHECK(!moments_of(random.rows(30, 31)).stats(1).low_rank());
 }
 
-TEST(ddof_divides_and_nothing_else) {
+TEST(ddof_changes_the_divisor_only) {
   Random random(10);
   for (const Index n : {5, 200}) {
     const CpuMoments moments = moments_of(random.rows(20, n));
@@ -212,14 +212,14 @@ TEST(ddof_divides_and_nothing_else) {
       const Gaussian<Cpu> stats = moments.stats(ddof);
       const double ratio = static_cast<double>(n - 1) / static_cast<double>(n - ddof);
       const M expected = map(reference.sigma(), [&](double value) { return value * ratio; });
-      // Both sides scale and round, rows (n 5) twice and before the products: some eps a term, over n terms.
+      // Both are scaled and rounded, rows (n = 5) twice and before the products: a few eps for each of n terms.
       CHECK_CLOSE(relative_error(stats.sigma(), expected), 0, 30 * kEpsilon);
       CHECK(difference(stats.mu(), reference.mu()) == 0);
     }
   }
 }
 
-TEST(sigma_is_symmetric_to_the_last_bit) {
+TEST(sigma_is_exactly_symmetric) {
   Random random(11);
   for (const Index n : {20, 1500}) {
     const Gaussian<Cpu> stats = moments_of(random.rows(33, n)).stats(1);
@@ -227,7 +227,7 @@ TEST(sigma_is_symmetric_to_the_last_bit) {
   }
 }
 
-TEST(reading_changes_nothing) {
+TEST(stats_does_not_change_the_moments) {
   Random random(12);
   for (const Index n : {2, 20, 1500}) {
     const CpuMoments moments = moments_of(random.rows(20, n));
@@ -238,7 +238,7 @@ TEST(reading_changes_nothing) {
   }
 }
 
-TEST(every_row_counts) {
+TEST(num_samples_counts_every_row) {
   Random random(13);
   CpuMoments moments(3, Precision::kFloat32);
   Index expected = 0;

@@ -1,4 +1,4 @@
-// Laws of the n-grams: nothing is lost in packing, counts are those of a map, the divergence is that of the textbook.
+// N-grams: lossless packing, counts compared with a map, and the divergence compared with the textbook.
 #include "core/ngrams/ngrams.hpp"
 
 #include <algorithm>
@@ -16,7 +16,7 @@
 using namespace fidfast;
 using namespace fidfast::oracle;
 
-TEST(scrambling_is_undone) {
+TEST(unscramble_inverts_scramble) {
   std::mt19937_64 random(1);
   for (int i = 0; i < 1000; ++i) {
     const std::uint64_t x = random();
@@ -24,7 +24,7 @@ TEST(scrambling_is_undone) {
   }
 }
 
-TEST(every_layout_gives_its_symbols_back_and_keeps_their_order) {
+TEST(packing_is_lossless_and_keeps_the_order) {
   std::mt19937_64 random(2);
   for (const Index n : {1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 31, 32, 33, 64, 65, 200, 1024}) {
     for (int bits = 1; bits <= 32; ++bits) {
@@ -32,7 +32,7 @@ TEST(every_layout_gives_its_symbols_back_and_keeps_their_order) {
       CHECK(layout.bits >= bits);
       CHECK(layout.bits * layout.symbols_per_word <= 64);
       CHECK(layout.symbols_of_first() >= 1 && layout.symbols_of_first() <= layout.symbols_per_word);
-      CHECK(layout.words == 1 || n * bits > 64 * (layout.words - 1) - (bits - 1) * layout.words);  // no word to spare
+      CHECK(layout.words == 1 || n * bits > 64 * (layout.words - 1) - (bits - 1) * layout.words);  // the fewest words
       with_width(layout.words, [&](auto width) {
         std::vector<Symbol> last;
         std::vector<std::uint64_t> last_key;
@@ -55,9 +55,9 @@ TEST(every_layout_gives_its_symbols_back_and_keeps_their_order) {
   }
 }
 
-TEST(equal_hashes_are_no_equal_ngrams) {
-  // One-word keys are what their hash is made of, so hashes can be chosen: all at the beginning of the first part, and
-  // all at the end of the last, where the search begins anew at the front.
+TEST(hash_collisions_do_not_merge_ngrams) {
+  // The hash of a one-word key is invertible, so hashes can be chosen: all at the beginning of the first part, and all
+  // at the end of the last part, where searches wrap around.
   const NgramLayout layout = NgramLayout::fitting(2, 32);
   NgramTable table(layout);
   const FixedWidth<1> width(1);
@@ -72,7 +72,7 @@ TEST(equal_hashes_are_no_equal_ngrams) {
   CHECK(table.num_distinct() == 600);
 }
 
-TEST(counts_of_characters_are_those_of_a_map) {
+TEST(character_counts_equal_a_map) {
   std::mt19937_64 random(3);
   std::vector<std::string> narrow;
   std::vector<std::u16string> middle;
@@ -90,7 +90,7 @@ TEST(counts_of_characters_are_those_of_a_map) {
       count_by_map(narrow, length, expected);
       tally.count(views(narrow), threads);
       CHECK(counted(tally) == expected);
-      count_by_map(middle, length, expected);  // each is wider than what came before
+      count_by_map(middle, length, expected);  // wider symbols than before
       tally.count(views(middle), threads);
       CHECK(counted(tally) == expected);
       count_by_map(wide, length, expected);
@@ -104,7 +104,7 @@ TEST(counts_of_characters_are_those_of_a_map) {
   }
 }
 
-TEST(texts_longer_than_a_piece_lose_nothing_at_its_ends) {
+TEST(long_texts_are_counted_across_pieces) {
   std::mt19937_64 random(4);
   const std::size_t piece = static_cast<std::size_t>(kPiece);
   std::vector<std::string> texts;
@@ -116,7 +116,7 @@ TEST(texts_longer_than_a_piece_lose_nothing_at_its_ends) {
   for (const Index threads : {1, 2, 5}) CHECK(counted(tally_of(5, NgramLevel::kChar, texts, threads)) == expected);
 }
 
-TEST(parts_merge_to_the_whole_whatever_their_layouts) {
+TEST(merged_parts_equal_the_whole_for_any_layouts) {
   std::mt19937_64 random(5);
   const std::vector<std::string> narrow{random_text<std::string>(random, 700, 'a', 9)};
   const std::vector<std::u32string> wide{random_text<std::u32string>(random, 700, 0x1f600, 9)};
@@ -140,7 +140,7 @@ TEST(parts_merge_to_the_whole_whatever_their_layouts) {
   }
 }
 
-TEST(words_are_what_lies_between_white_space) {
+TEST(words_are_split_at_white_space) {
   const std::vector<std::u32string> texts{U"  the cat\tthe\u2003cat\u3000sat \n", U"", U"\u00a0", U"the"};
   const NgramTally pairs = tally_of(2, NgramLevel::kWord, texts);
   CHECK((counted_words(pairs) == std::map<std::string, Index>{{"the|cat", 2}, {"cat|the", 1}, {"cat|sat", 1}}));
@@ -148,7 +148,7 @@ TEST(words_are_what_lies_between_white_space) {
   CHECK((counted_words(single) == std::map<std::string, Index>{{"the", 3}, {"cat", 2}, {"sat", 1}}));
 }
 
-TEST(words_of_any_width_are_one_word) {
+TEST(word_identity_is_independent_of_code_unit_width) {
   NgramTally tally(1, NgramLevel::kWord);
   const std::string narrow = "caf\xe9";
   const std::u16string middle = u"caf\u00e9";
@@ -158,7 +158,7 @@ TEST(words_of_any_width_are_one_word) {
   CHECK((counted_words(tally) == std::map<std::string, Index>{{"caf\xc3\xa9", 4}}));
 }
 
-TEST(words_in_another_order_are_the_same_words) {
+TEST(word_order_does_not_affect_equality) {
   std::mt19937_64 random(6);
   std::vector<std::string> texts;
   for (int i = 0; i < 60; ++i) texts.push_back(random_text<std::string>(random, 100, ' ', 6));
@@ -175,7 +175,7 @@ TEST(words_in_another_order_are_the_same_words) {
   }
 }
 
-TEST(the_most_common_come_first_and_ties_in_their_order) {
+TEST(most_common_is_sorted_by_count_then_code_points) {
   const std::vector<std::u32string> texts{U"ba\u00e9 ba\u00e9 ab zz zz", U"\U0001f600 ab"};
   const NgramTally tally = tally_of(1, NgramLevel::kWord, texts);
   const NgramList list = tally.most_common(3);
@@ -188,7 +188,7 @@ TEST(the_most_common_come_first_and_ties_in_their_order) {
   CHECK_THROWS(tally.most_common(-1), InvalidInput, "k must be at least 0, got -1");
 }
 
-TEST(the_divergence_is_that_of_the_textbook) {
+TEST(divergence_equals_the_textbook) {
   std::mt19937_64 random(7);
   for (const Index n : {1, 2, 4}) {
     for (const std::uint32_t shift : {0, 1, 4, 60}) {
@@ -209,7 +209,7 @@ TEST(the_divergence_is_that_of_the_textbook) {
         if (p > 0) expected += p * std::log2(2 * p / (p + q)) / 2;
         if (q > 0) expected += q * std::log2(2 * q / (p + q)) / 2;
       }
-      // Each term is right to some 4 eps of its own, and so is a sum of terms that are not negative.
+      // Each term has a relative error of about 4 eps, and so has a sum of nonnegative terms.
       const double jsd = ngram_jsd(a, b);
       CHECK_CLOSE(jsd, static_cast<double>(expected), 1e-15 * static_cast<double>(expected));
       CHECK(jsd == ngram_jsd(b, a));
@@ -222,7 +222,7 @@ TEST(the_divergence_is_that_of_the_textbook) {
   }
 }
 
-TEST(what_cannot_be_counted_or_compared_is_said) {
+TEST(invalid_arguments_are_rejected) {
   CHECK_THROWS(NgramTally(0, NgramLevel::kChar), InvalidInput, "n must be from 1 to 1024, got 0");
   CHECK_THROWS(NgramTally(1025, NgramLevel::kChar), InvalidInput, "n must be from 1 to 1024, got 1025");
   NgramCounts four(4, NgramLevel::kChar);
@@ -235,7 +235,7 @@ TEST(what_cannot_be_counted_or_compared_is_said) {
   CHECK_THROWS(tally.count({}, 0), InvalidInput, "threads must be at least 1, got 0");
 }
 
-TEST(more_ngrams_than_can_be_counted_are_refused) {
+TEST(too_many_ngrams_are_rejected) {
   NgramList list;
   list.symbols = {'a'};
   list.counts = {Index{1} << 62};

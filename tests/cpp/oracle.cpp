@@ -29,7 +29,7 @@ long double dot(const std::vector<long double>& a, const std::vector<long double
   return std::inner_product(a.begin(), a.end(), b.begin(), 0.0L);
 }
 
-/// The columns of a less their mean.
+/// Centred columns of a.
 Extended centred(const M& a) {
   Extended result = extended(a);
   for (Index i = 0; i < a.rows(); ++i) {
@@ -42,7 +42,7 @@ Extended centred(const M& a) {
   return result;
 }
 
-/// Turns two columns in their plane until they are orthogonal; false where they are already.
+/// Rotates two columns in their plane to make them orthogonal; false if they are already.
 bool orthogonalize(std::vector<long double>& a, std::vector<long double>& b) {
   const long double aa = dot(a, a);
   const long double bb = dot(b, b);
@@ -61,7 +61,7 @@ bool orthogonalize(std::vector<long double>& a, std::vector<long double>& b) {
 }
 
 std::vector<double> singular_values_of_columns(Extended a) {
-  constexpr int kSweeps = 60;  // ten do for any matrix here; the last sweeps only look
+  constexpr int kSweeps = 60;  // about ten are needed
   bool turned = true;
   for (int sweep = 0; turned && sweep < kSweeps; ++sweep) {
     turned = false;
@@ -220,7 +220,7 @@ Textbook textbook(const M& rows) {
   const Extended exact = centred(rows);
   Textbook result;
   for (Index i = 0; i < rows.rows(); ++i) {
-    // Equal at every row: what centring took off.
+    // Constant column: exactly 0 after centring.
     const long double mean = rows.column(0)[i] - exact[0][static_cast<std::size_t>(i)];
     result.mean.push_back(static_cast<double>(mean));
   }

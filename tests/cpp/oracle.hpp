@@ -1,4 +1,4 @@
-// What the core is compared with: plain loops in extended precision; and random matrices to compare on.
+// Reference implementations as plain loops in extended precision, and random matrices.
 #pragma once
 
 #include <cmath>
@@ -18,14 +18,14 @@ constexpr double kEpsilon = std::numeric_limits<double>::epsilon();
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-/// Draws with a fixed seed.
+/// Random numbers with a fixed seed.
 class Random {
  public:
   explicit Random(std::uint64_t seed) : engine_(seed) {}
 
   double normal() { return normal_(engine_); }
   double uniform(double low, double high) { return std::uniform_real_distribution<double>(low, high)(engine_); }
-  /// From 0 to n - 1.
+  /// An integer in [0, n).
   Index below(Index n) { return std::uniform_int_distribution<Index>(0, n - 1)(engine_); }
 
   /// Independent standard normal entries.
@@ -35,9 +35,9 @@ class Random {
   M rotation(Index n);
   /// A lower triangular (n, n) matrix whose diagonal is not small.
   M triangle(Index n);
-  /// Rows of features as the columns of a (dim, n) matrix: correlated units of unlike variances, about `offset`.
+  /// Features as the columns of a (dim, n) matrix: correlated units with different variances and means near `offset`.
   M rows(Index dim, Index n, double offset = 0);
-  /// A spectrum of n values from 1 to `condition`, both ends taken where n > 1.
+  /// n eigenvalues from 1 to `condition`, both included if n > 1.
   std::vector<double> spectrum(Index n, double condition);
 
  private:
@@ -53,7 +53,7 @@ inline double sum(const std::vector<double>& values) {
   return static_cast<double>(total);
 }
 
-/// work(a_ij) for every element.
+/// work(a_ij) for every element, as a matrix.
 template <class Work>
 M map(const M& a, Work work) {
   M result(a.rows(), a.cols());
@@ -68,34 +68,34 @@ M product(const M& a, const M& b);
 M plus(double alpha, const M& a, const M& b);
 /// The columns [first, first + n) of a.
 M columns(const M& a, Index first, Index n);
-/// a with its strict upper triangle set to `value`: NaN there shows who reads it.
+/// a with `value` in its strict upper triangle: NaN reveals who reads it.
 M with_upper(M a, double value);
 /// The lower triangle of a as a full symmetric matrix.
 M symmetric(const M& a);
 /// basis diag(values) basis^T.
 M covariance(const std::vector<double>& values, const M& basis);
 
-/// The largest |a_ij - b_ij|; NaN where one is NaN or the shapes differ.
+/// max |a_ij - b_ij|; NaN if an element is NaN or the shapes differ.
 double difference(const M& a, const M& b);
-/// The same in the lower triangle.
+/// The same over the lower triangle.
 double difference_below(const M& a, const M& b);
-/// The largest |a_ij|.
+/// max |a_ij|.
 double largest(const M& a);
 
-/// Mean (dim,) and scatter (dim, dim), full, in two passes over the columns of `rows` (dim, n).
+/// Mean (dim,) and full scatter (dim, dim) of the columns of `rows` (dim, n), in two passes.
 struct Textbook {
   std::vector<double> mean;
   M scatter;
 };
 Textbook textbook(const M& rows);
 
-/// The largest error of an entry, relative to the deviations of its two units.
+/// Largest error of an entry relative to the standard deviations of its two units.
 double relative_error(const M& scatter, const M& expected);
 
 /// Singular values of a, descending, by one-sided Jacobi rotations.
 std::vector<double> singular_values(const M& a);
-/// tr (S1 S2)^(1/2) for the covariances S1, S2 of two sets of rows (dim, n1), (dim, n2): the nuclear norm of the
-/// products of their centred rows, squaring nothing.
+/// tr (S1 S2)^(1/2) for the covariances S1, S2 of two sets of rows (dim, n1), (dim, n2), as the nuclear norm of the
+/// product of their centred rows: nothing is squared.
 double nuclear_norm(const M& rows1, const M& rows2);
 
 }  // namespace fidfast::oracle

@@ -1,4 +1,4 @@
-// The verbs on rows of features against plain loops, for every type they come in.
+// RowOps compared with plain loops, for every type of features.
 #include <cstring>
 #include <string>
 #include <vector>
@@ -13,7 +13,7 @@ using Rows = RowOps<Cpu>;
 
 namespace {
 
-/// What a bit pattern of a 16-bit type means, by its definition; infinities and NaN as NaN.
+/// Value of a 16-bit pattern by definition of the format; NaN for infinity and NaN.
 double value_of(std::uint16_t bits, int exponent_bits) {
   const int fraction_bits = 15 - exponent_bits;
   const int exponent = (bits & 0x7fff) >> fraction_bits;
@@ -33,7 +33,7 @@ template <class S>
 S random_number(Random& random) {
   return static_cast<S>(random.normal() * 100);
 }
-/// Any finite pattern of moderate size.
+/// A finite value of moderate size.
 template <>
 Float16 random_number(Random& random) {
   return {static_cast<std::uint16_t>((random.below(2) << 15) | random.below(0x6000))};
@@ -69,7 +69,7 @@ BFloat16 nan() {
   return {0xff81};
 }
 
-/// Memory of many numbers, and views of (n, dim) rows into it with all kinds of strides.
+/// Random numbers, and views of them as (n, dim) features with various strides.
 template <class S>
 struct Strided {
   static constexpr Index kRows = 5;
@@ -87,8 +87,8 @@ struct Strided {
         {start, kRows, kDim, kDim + 4, 1},    // part of wider rows
         {start, kRows, kDim, 1, kRows},       // transposed
         {start, kRows, kDim, 3 * kDim, 3},    // every third column
-        {middle, kRows, kDim, -kDim, 1},      // rows upside down
-        {middle, kRows, kDim, 2 * kDim, -2},  // columns from right to left
+        {middle, kRows, kDim, -kDim, 1},      // rows reversed
+        {middle, kRows, kDim, 2 * kDim, -2},  // columns reversed
         {middle, kRows, kDim, 0, 1},          // one row repeated
         {middle, kRows, kDim, kDim, 0},       // one column repeated
         {start, 0, kDim, kDim, 1},            // no rows
@@ -111,7 +111,7 @@ M values_of(const FeatureView<S>& view) {
   return result;
 }
 
-/// work(Strided) for every type of rows.
+/// Calls work(Strided) for every type of features.
 template <class Work>
 void for_each_type(Work work) {
   work(Strided<Float16>(1));
@@ -144,7 +144,7 @@ void check_centre(const FeatureView<S>& view, const Mean<Cpu>& mean) {
   for (Index j = 0; j < view.dim; ++j) {
     const double high = mean.high.data()[j];
     CHECK(origin.data()[j] == static_cast<T>(high));
-    // One subtraction that is exact (Sterbenz) and one sum, rounded once.
+    // An exact subtraction (Sterbenz) and a sum, rounded once.
     const long double exact = static_cast<long double>(high) - origin.data()[j] + mean.low.data()[j];
     CHECK_CLOSE(remainder.data()[j], static_cast<double>(exact), kEpsilon * std::abs(static_cast<double>(exact)));
     T peak = 0;
@@ -159,7 +159,7 @@ void check_centre(const FeatureView<S>& view, const Mean<Cpu>& mean) {
 template <class T>
 void check_add_scatter(Index dim, Index n, bool scratch) {
   Random random(11);
-  Matrix<Cpu, T> centred(dim, n + 2);  // columns beyond n must not count
+  Matrix<Cpu, T> centred(dim, n + 2);  // columns beyond n must be ignored
   M exact(dim, n);
   for (Index i = 0; i < centred.size(); ++i) {
     centred.data()[i] = static_cast<T>(random.normal());
@@ -177,7 +177,7 @@ void check_add_scatter(Index dim, Index n, bool scratch) {
   M expected = plus(1.0, oracle::product(exact, transposed(exact)), before);
   expected = plus(-static_cast<double>(n), oracle::product(r, transposed(r)), expected);
   expected = plus(weight, oracle::product(d, transposed(d)), expected);
-  // n products of at most 5^2 in T's arithmetic, and three more terms of at most 25 max(n, weight).
+  // n products of at most 5^2 in T, and three more terms of at most 25 max(n, weight).
   const double unit = static_cast<double>(std::numeric_limits<T>::epsilon());
   CHECK_CLOSE(difference_below(scatter, expected), 0, (unit * as_double(n) + 4 * kEpsilon * as_double(n + 4)) * 25);
   for (Index j = 1; j < dim; ++j) CHECK(std::isnan(scatter.column(j)[j - 1]));
@@ -185,7 +185,7 @@ void check_add_scatter(Index dim, Index n, bool scratch) {
 
 }  // namespace
 
-TEST(every_bit_pattern_of_16_bits_is_widened_exactly) {
+TEST(every_16_bit_pattern_is_widened_exactly) {
   for (Index bits = 0; bits < 0x10000; ++bits) {
     const Float16 half{static_cast<std::uint16_t>(bits)};
     const BFloat16 brain{static_cast<std::uint16_t>(bits)};
@@ -202,7 +202,7 @@ TEST(every_bit_pattern_of_16_bits_is_widened_exactly) {
   }
 }
 
-TEST(the_first_row_with_nan_or_infinity_is_found_wherever_it_lies) {
+TEST(first_nonfinite_row_is_found_anywhere) {
   for_each_type([](auto strided) {
     using S = typename decltype(strided.memory)::value_type;
     for (const FeatureView<S>& view : strided.views) {
@@ -223,7 +223,7 @@ TEST(the_first_row_with_nan_or_infinity_is_found_wherever_it_lies) {
   });
 }
 
-TEST(the_largest_finite_numbers_are_finite) {
+TEST(largest_finite_numbers_are_finite) {
   const Float16 half{0x7bff};
   const BFloat16 brain{0xff7f};
   const float single = std::numeric_limits<float>::max();
@@ -234,7 +234,7 @@ TEST(the_largest_finite_numbers_are_finite) {
   CHECK(Rows::first_nonfinite_row(FeatureView<double>{&twofold, 1, 1, 1, 1}) == -1);
 }
 
-TEST(append_copies_rows_of_any_strides_and_nothing_else) {
+TEST(append_copies_rows_of_any_strides) {
   for_each_type([](const auto& strided) {
     using S = typename std::decay_t<decltype(strided.memory)>::value_type;
     for (const FeatureView<S>& view : strided.views) {
@@ -244,7 +244,7 @@ TEST(append_copies_rows_of_any_strides_and_nothing_else) {
   });
 }
 
-TEST(the_mean_is_that_of_the_textbook_in_twice_the_digits) {
+TEST(mean_equals_the_textbook_in_double_double) {
   for_each_type([](const auto& strided) {
     using S = typename std::decay_t<decltype(strided.memory)>::value_type;
     for (const FeatureView<S>& view : strided.views) {
@@ -261,16 +261,16 @@ TEST(the_mean_is_that_of_the_textbook_in_twice_the_digits) {
         }
         const double high = mean.high.data()[j];
         const double low = mean.low.data()[j];
-        // n sums of differences from the first row, and the oracle's own 64 bits.
+        // n sums of differences from the first row, and the rounding of the oracle.
         const double tolerance = as_double(view.n) * kEpsilon * spread + 1e-18 * std::abs(high);
         CHECK_CLOSE(static_cast<double>(exact - high), low, tolerance);
-        CHECK(std::abs(low) <= kEpsilon / 2 * std::abs(high));  // half a unit in the last offset, at most
+        CHECK(std::abs(low) <= kEpsilon / 2 * std::abs(high));  // at most half a unit in the last place
       }
     }
   });
 }
 
-TEST(the_mean_of_equal_rows_is_exact) {
+TEST(mean_of_equal_rows_is_exact) {
   for (const double value : {0.0, 0.1, 1e6 + 0.1, -3e-5, 1e300}) {
     const std::vector<double> rows(3000, value);
     Mean<Cpu> mean = Mean<Cpu>::zeros(3);
@@ -279,7 +279,7 @@ TEST(the_mean_of_equal_rows_is_exact) {
   }
 }
 
-TEST(centring_takes_off_the_mean_as_the_arithmetic_holds_it) {
+TEST(subtract_mean_subtracts_the_rounded_mean) {
   for_each_type([](const auto& strided) {
     using S = typename std::decay_t<decltype(strided.memory)>::value_type;
     for (const FeatureView<S>& view : strided.views) {
@@ -292,12 +292,12 @@ TEST(centring_takes_off_the_mean_as_the_arithmetic_holds_it) {
   });
 }
 
-TEST(centring_tells_where_the_squares_leave_the_range) {
+TEST(subtract_mean_reports_squares_out_of_range) {
   // Sums of 4 squares: 2^(2 p + 2) < 2^128 above, and 2^(2 p) >= 2^-126 2^23 below.
   for (const auto& [exponent, fits] : std::vector<std::pair<int, bool>>{
            {62, true}, {63, false}, {127, false}, {-51, true}, {-52, false}, {-149, false}}) {
     const float number = std::ldexp(1.0F, exponent);
-    const std::vector<float> rows = {number, 0, -number, 0, number, 0, -number, 0};  // the other unit is dead
+    const std::vector<float> rows = {number, 0, -number, 0, number, 0, -number, 0};  // the second unit is dead
     Mean<Cpu> mean = Mean<Cpu>::zeros(2);
     Vector<Cpu, float> origin(2);
     Vector<Cpu, float> unit_info(2);
@@ -313,7 +313,7 @@ TEST(centring_tells_where_the_squares_leave_the_range) {
   }
 }
 
-TEST(the_scatter_of_a_block_is_that_of_a_plain_loop) {
+TEST(add_scatter_equals_plain_loops) {
   for (const Index dim : {1, 2, 33}) {
     for (const Index n : {1, 4, 50}) {
       check_add_scatter<double>(dim, n, false);
@@ -322,7 +322,7 @@ TEST(the_scatter_of_a_block_is_that_of_a_plain_loop) {
   }
 }
 
-TEST(columns_are_the_same_where_their_bits_are) {
+TEST(same_columns_compares_bits) {
   Random random(5);
   const M a = random.matrix(4, 6);
   M b(4, 9);
@@ -337,7 +337,7 @@ TEST(columns_are_the_same_where_their_bits_are) {
   CHECK(!Rows::same_columns(a, 0, b, 2, 6));
 }
 
-TEST(gathered_rows_are_the_rows_in_the_order_asked_for) {
+TEST(gather_returns_rows_in_the_given_order) {
   for_each_type([](const auto& strided) {
     using S = typename std::decay_t<decltype(strided.memory)>::value_type;
     for (const FeatureView<S>& view : strided.views) {
@@ -356,7 +356,7 @@ TEST(gathered_rows_are_the_rows_in_the_order_asked_for) {
   });
 }
 
-TEST(rows_that_are_not_finite_are_named) {
+TEST(require_finite_names_the_row) {
   const std::vector<float> rows = {1, 2, 3, static_cast<float>(kNan), static_cast<float>(kInfinity), 4};
   require_finite<Cpu>(FeatureView<float>{rows.data(), 1, 2, 2, 1});
   CHECK_THROWS(require_finite<Cpu>(FeatureView<float>{rows.data(), 3, 2, 2, 1}), InvalidInput,

@@ -1,4 +1,4 @@
-// Rows given to moments: as they are, cut up, and in other types.
+// Moments of rows, whole or in batches, in several types.
 #pragma once
 
 #include <algorithm>
@@ -10,7 +10,7 @@ namespace fidfast::oracle {
 
 using CpuMoments = Moments<Cpu>;
 
-/// All the columns of a (dim, n) matrix, as n rows of features.
+/// The columns of a (dim, n) matrix as features (n, dim).
 template <class T>
 FeatureView<T> view(const Matrix<Cpu, T>& rows) {
   return columns_as_features(rows, 0, rows.cols());
@@ -44,7 +44,7 @@ inline M joined(const M& a, const M& b) {
   return result;
 }
 
-/// Cuts the rows at up to `most` places, drawn at random; parts may be empty.
+/// Splits the rows at up to `most` random positions; parts may be empty.
 inline std::vector<M> cut(const M& rows, Index most, Random& random) {
   std::vector<Index> places{0, rows.cols()};
   for (Index i = random.below(most + 1); i > 0; --i) places.push_back(random.below(rows.cols() + 1));
@@ -55,14 +55,14 @@ inline std::vector<M> cut(const M& rows, Index most, Random& random) {
   return parts;
 }
 
-/// sigma (n - ddof) with ddof 1.
+/// sigma (n - 1).
 inline M scatter_of(const Gaussian<Cpu>& stats) {
   const auto divisor = static_cast<double>(stats.num_samples() - 1);
   return map(stats.sigma(), [divisor](double value) { return value * divisor; });
 }
 
-/// Worst case for one scatter: each product rounds three times, a block sums 1,024 of them, a few more for the
-/// blocks. By Cauchy-Schwarz a sum of n products is at most n times the deviations: (1024 + 20) eps = 2.4e-13.
+/// Worst-case relative error of a scatter: three roundings for each product, sums of 1,024 of them, and a few for the
+/// blocks. By Cauchy-Schwarz a sum of n products is at most n times the standard deviations: (1024 + 20) eps = 2.4e-13.
 constexpr double kScatterError = 1044 * kEpsilon;
 
 }  // namespace fidfast::oracle

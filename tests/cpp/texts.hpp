@@ -1,4 +1,4 @@
-// Texts for the tests of n-grams, and their counts by a map.
+// Texts for the tests of n-grams, and counts by a map.
 #pragma once
 
 #include <map>
@@ -23,7 +23,7 @@ std::vector<TextView> views(const std::vector<Text>& texts) {
   return result;
 }
 
-/// So many characters from `first` on, few of which are frequent.
+/// Random characters from `first` on, with few frequent ones.
 template <class Text>
 Text random_text(std::mt19937_64& random, std::size_t size, std::uint32_t first, std::uint32_t kinds) {
   std::geometric_distribution<std::uint32_t> kind(2.0 / kinds);
@@ -60,7 +60,7 @@ NgramTally tally_of(Index n, NgramLevel level, const std::vector<Text>& texts, I
   return tally;
 }
 
-/// N-grams of words, as they are written with a bar between them, and their counts.
+/// Counts of n-grams of words, which are joined by bars.
 inline std::map<std::string, Index> counted_words(const NgramTally& tally) {
   const NgramList list = tally.list();
   std::map<std::string, Index> result;

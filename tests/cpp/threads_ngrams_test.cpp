@@ -1,4 +1,4 @@
-// Several threads at one object, each of which counts with threads of its own: no n-gram is lost.
+// Concurrent use of one NgramCounts; each call uses several threads itself.
 #include <atomic>
 #include <functional>
 #include <random>
@@ -30,7 +30,7 @@ void add(NgramCounts& counts, const std::vector<std::string>& texts, Index threa
 
 }  // namespace
 
-TEST(updates_merges_and_readers_at_once_lose_no_ngram) {
+TEST(concurrent_updates_merges_and_reads_lose_no_ngram) {
   std::mt19937_64 random(1);
   // More than a piece for each of two threads.
   const std::vector<std::string> texts{
@@ -48,7 +48,7 @@ TEST(updates_merges_and_readers_at_once_lose_no_ngram) {
         [&] { counts.merge(once); },
         [&] {
           for (int look = 0; look < 5; ++look) {
-            if (ngram_jsd(counts, once) != 0) ++wrong;  // so many times the same counts at any time
+            if (ngram_jsd(counts, once) != 0) ++wrong;  // always a multiple of the same counts
             if (NgramCounts(counts).read([](const NgramTally& tally) { return tally.most_common(3).counts.size(); }) !=
                 3) {
               ++wrong;
@@ -63,7 +63,7 @@ TEST(updates_merges_and_readers_at_once_lose_no_ngram) {
   }
 }
 
-TEST(merging_two_counts_into_each_other_ends) {
+TEST(merging_into_each_other_does_not_deadlock) {
   NgramCounts a(2, NgramLevel::kWord);
   NgramCounts b(2, NgramLevel::kWord);
   add(a, {"to be or not to be"}, 1);
@@ -79,7 +79,7 @@ TEST(merging_two_counts_into_each_other_ends) {
   CHECK(a.read([](const NgramTally& tally) { return tally.num_ngrams(); }) == 0);
 }
 
-TEST(what_a_piece_of_work_throws_arrives_after_all_have_ended) {
+TEST(parallel_for_rethrows_after_all_threads_have_ended) {
   std::atomic<int> running{0};
   const auto work = [&](Index i) {
     ++running;

@@ -1,5 +1,4 @@
-// Several threads at one object: no row is lost, nothing waits forever, and the thread sanitizer has something to
-// watch.
+// Concurrent use of one object, also for the thread sanitizer.
 #include <array>
 #include <atomic>
 #include <functional>
@@ -18,7 +17,7 @@ namespace {
 
 constexpr Index kThreads = 4;
 
-/// Runs every piece of work in a thread of its own, all at once; an exception there ends the program.
+/// Runs every function in a separate thread, all at once. An exception there ends the program.
 void at_once(const std::vector<std::function<void()>>& work) {
   std::vector<std::thread> threads;
   threads.reserve(work.size());
@@ -28,7 +27,7 @@ void at_once(const std::vector<std::function<void()>>& work) {
 
 }  // namespace
 
-TEST(updates_and_readers_at_once_lose_no_row) {
+TEST(concurrent_updates_and_reads_lose_no_row) {
   Random random(1);
   const M rows = random.rows(16, 8000, 5);
   CpuMoments moments(16, Precision::kFloat32);
@@ -57,7 +56,7 @@ TEST(updates_and_readers_at_once_lose_no_row) {
   CHECK_CLOSE(relative_error(scatter_of(moments.stats(1)), textbook(rows).scatter), 0, kScatterError);
 }
 
-TEST(threads_that_merge_their_parts_lose_no_row) {
+TEST(concurrent_merges_lose_no_row) {
   Random random(2);
   const M rows = random.rows(16, 6000);
   const CpuMoments extra = moments_of(random.rows(16, 1500, 3));
@@ -75,12 +74,12 @@ TEST(threads_that_merge_their_parts_lose_no_row) {
   }
   at_once(work);
   CHECK(total.num_samples() == 6000);
-  // Sixty times in and out, each of which errs by the scatter of the whole with up to four of `extra` in it, whose
-  // 1,500 rows lie as far out as these: some ten times the scatter of the rows alone.
+  // Sixty merges and unmerges, each with an error relative to the scatter with up to four times `extra`, 1,500 rows
+  // each: about ten times the scatter of the rows alone.
   CHECK_CLOSE(relative_error(scatter_of(total.stats(1)), textbook(rows).scatter), 0, 120 * 10 * kScatterError);
 }
 
-TEST(merging_two_objects_into_each_other_ends) {
+TEST(merging_into_each_other_does_not_deadlock) {
   Random random(3);
   const M rows = random.rows(8, 5);
   CpuMoments a = moments_of(rows);
@@ -96,7 +95,7 @@ TEST(merging_two_objects_into_each_other_ends) {
   CHECK(a.num_samples() == 0 && b.num_samples() == 0);
 }
 
-TEST(resets_and_updates_at_once_leave_whole_batches) {
+TEST(concurrent_resets_and_updates_leave_whole_batches) {
   Random random(4);
   const M batch = random.rows(8, 30);
   CpuMoments moments(8, Precision::kFloat32);
@@ -111,16 +110,16 @@ TEST(resets_and_updates_at_once_leave_whole_batches) {
   CHECK(moments.dim() == 8);
 }
 
-TEST(one_reference_serves_many_distances_at_once) {
+TEST(concurrent_distances_share_a_reference) {
   Random random(5);
-  for (const Index n : {20, 500}) {  // known by its rows, and as a matrix
+  for (const Index n : {20, 500}) {  // low rank and full rank
     const M rows = random.rows(32, n);
     const Gaussian<Cpu> expected_reference = moments_of(rows).stats(1);
     std::vector<Gaussian<Cpu>> generated;
     std::vector<double> expected;
     for (Index k = 0; k < 2 * kThreads; ++k) {
       M other = random.rows(32, 300);
-      // Every other one has a dead unit, and so asks for another factor of the reference.
+      // Every second one has a dead unit, which needs another factor of the reference.
       for (Index i = 0; k % 2 == 1 && i < 300; ++i) other.column(i)[7] = 0;
       generated.push_back(moments_of(other).stats(1));
       expected.push_back(frechet_terms(expected_reference, generated.back()).distance());
@@ -143,7 +142,7 @@ TEST(one_reference_serves_many_distances_at_once) {
   }
 }
 
-TEST(a_factor_asked_for_by_many_threads_is_one) {
+TEST(concurrent_factor_calls_return_one_factor) {
   Random random(6);
   const Gaussian<Cpu> shared = moments_of(random.rows(32, 500)).stats(1);
   const std::vector<Index> units = shared.alive_units();
@@ -154,7 +153,7 @@ TEST(a_factor_asked_for_by_many_threads_is_one) {
   for (const auto& factor : factors) CHECK(factor == factors.front());
 }
 
-TEST(sigma_of_few_rows_is_made_once) {
+TEST(concurrent_sigma_calls_compute_it_once) {
   Random random(7);
   const Gaussian<Cpu> shared = moments_of(random.rows(32, 20)).stats(1);
   std::vector<const M*> sigmas(kThreads);
@@ -164,9 +163,9 @@ TEST(sigma_of_few_rows_is_made_once) {
   for (const M* sigma : sigmas) CHECK(sigma == sigmas.front());
 }
 
-TEST(neighbours_are_looked_for_by_several_threads_at_once) {
+TEST(concurrent_nearest_neighbour_searches) {
   Random random(8);
-  // Enough numbers for several pieces of every verb.
+  // Large enough for several pieces of work in every operation.
   const M reference = random.rows(256, 1100);
   const M generated = random.rows(256, 1100);
   const std::vector<BallRule> rules = {{3, true, true}};
@@ -184,7 +183,7 @@ TEST(neighbours_are_looked_for_by_several_threads_at_once) {
   }
 }
 
-TEST(rows_may_be_left_out_by_several_threads_at_once) {
+TEST(concurrent_leave_one_out) {
   Random random(8);
   const std::array<M, 2> rows = {random.rows(16, 300, 1), random.rows(16, 200)};
   const Gaussian<Cpu> a = moments_of(rows[0]).stats(1);

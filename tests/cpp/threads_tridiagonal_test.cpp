@@ -1,5 +1,5 @@
-// Eigenvalues of matrices that are reduced in two stages, by several threads: those that LAPACK finds, and to the last
-// bit those that one thread finds. Where vectors have less than 64 bytes, LAPACK is compared with itself.
+// Tridiagonalization in two stages by several threads: eigenvalues equal those of LAPACK, and those of one thread bit
+// for bit. Without 64-byte vectors LAPACK is compared with itself.
 #include <algorithm>
 #include <atomic>
 #include <thread>
@@ -16,14 +16,14 @@ using namespace fidfast::oracle;
 
 namespace {
 
-/// The least size that is reduced so, and those about the next border of its bands of 32.
+/// The smallest size that uses two stages, and sizes around the next multiple of the bandwidth 32.
 constexpr Index kSizes[] = {640, 650, 673};
 constexpr Index kThreads[] = {2, 3};
 
-/// A symmetric matrix in its lower triangle; above it, what must not be read.
+/// A symmetric matrix in the lower triangle; the upper one must not be read.
 M symmetric_matrix(Index n, Random& random) { return with_upper(random.matrix(n, n), kNan); }
 
-/// The diagonal and, after it, what stands below.
+/// The diagonal followed by the subdiagonal.
 std::vector<double> tridiagonal(M a, Index threads) {
   const Index n = a.rows();
   std::vector<double> result(static_cast<std::size_t>(2 * n - 1));
@@ -61,20 +61,20 @@ std::vector<double> eigenvalues_by_lapack(M a) {
 
 }  // namespace
 
-TEST(eigenvalues_are_those_of_lapack_for_any_number_of_threads) {
+TEST(eigenvalues_equal_lapack_for_any_number_of_threads) {
   Random random(1);
   for (const Index n : kSizes) {
     const M a = symmetric_matrix(n, random);
     const std::vector<double> expected = eigenvalues_by_lapack(a);
     const std::vector<double> alone = tridiagonal(a, 1);
-    // Backward error n eps |a|_2 on both sides (LAPACK's guide, section 4.7).
+    // Backward error n eps |a|_2 for both (LAPACK Users' Guide, section 4.7).
     const double tolerance = 2 * as_double(n) * kEpsilon * std::max(-expected.front(), expected.back());
     CHECK_CLOSE(difference(vector_of(eigenvalues_of(alone)), vector_of(expected)), 0, tolerance);
     for (const Index threads : kThreads) CHECK(tridiagonal(a, threads) == alone);
   }
 }
 
-TEST(squares_beyond_the_range_of_numbers_change_no_digit) {
+TEST(extreme_scales_do_not_change_digits) {
   Random random(2);
   const M a = symmetric_matrix(645, random);
   const std::vector<double> expected = tridiagonal(a, 2);
@@ -85,12 +85,12 @@ TEST(squares_beyond_the_range_of_numbers_change_no_digit) {
   }
 }
 
-TEST(sparse_matrices_need_no_reduction_to_be_right) {
+TEST(eigenvalues_of_sparse_matrices) {
   for (const Index n : {642, 671}) {
     for (const double value : eigenvalues_of(tridiagonal(M::zeros(n, n), 2))) CHECK(value == 0);
     M diagonal = M::zeros(n, n);
     for (Index j = 0; j < n; ++j) diagonal.column(j)[j] = as_double((j * 7) % n);
-    // One entry far from the diagonal couples two of n equal units: 1 - 1/2 and 1 + 1/2.
+    // One off-diagonal entry couples two of n equal units: eigenvalues 1 - 1/2 and 1 + 1/2.
     M coupled = M::zeros(n, n);
     for (Index j = 0; j < n; ++j) coupled.column(j)[j] = 1;
     coupled.column(0)[n - 1] = 0.5;
@@ -104,7 +104,7 @@ TEST(sparse_matrices_need_no_reduction_to_be_right) {
   }
 }
 
-TEST(matrices_may_be_reduced_at_once) {
+TEST(concurrent_tridiagonalizations) {
   Random random(3);
   const M a = symmetric_matrix(640, random);
   const M b = symmetric_matrix(655, random);
@@ -117,9 +117,9 @@ TEST(matrices_may_be_reduced_at_once) {
   CHECK(of_b == tridiagonal(b, 1));
 }
 
-TEST(a_phase_begins_when_the_one_before_has_ended) {
+TEST(parallel_phases_start_after_the_previous_phase) {
   for (const Index threads : {1, 2, 7}) {
-    // Each piece of a phase adds up what all of the phase before wrote, without a lock.
+    // Each call sums what all calls of the previous phase wrote, without a lock.
     const std::vector<Index> counts = {5, 1, 40, 0, 3, 17, 1, 1, 8};
     std::vector<std::vector<Index>> numbers;
     for (const Index count : counts) numbers.emplace_back(static_cast<std::size_t>(count), 0);
