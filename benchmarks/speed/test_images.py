@@ -1,4 +1,4 @@
-"""From two folders of images to the number, as users of each tool run it: one cold process each, imports and all."""
+"""Time from two folders of images to the distance, in a new process for each tool, including imports."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-FIDFAST = [sys.executable, "-m", "fidfast._cli.commands", "fid", "--no-cache", "--quiet", "--device", "cpu"]
+FIDFAST = [sys.executable, "-m", "fidfast", "fid", "--no-cache", "--quiet", "--device", "cpu"]
 TORCH_FIDELITY = (
     "import sys, torch_fidelity; a, b = sys.argv[1:]; "
     "print(torch_fidelity.calculate_metrics(input1=a, input2=b, fid=True, cuda=False, cache=False, verbose=False)"
     "['frechet_inception_distance'])"
 )
 
-#: Tool -> its command, and the tool whose number it must give within a relative tolerance. Fewer images than 2,048
-#: leave the peers' roots of null directions, sqrt(eps) each; bfloat16 has 8 bits.
+#: Command of each tool, and the tool whose number it must equal within a relative tolerance. With fewer than 2,048
+#: images the other tools' roots of null directions have errors of sqrt(eps) each; bfloat16 has 8 bits.
 COMMANDS = {
     "pytorch-fid": ([sys.executable, "-m", "pytorch_fid", "--device", "cpu"], None, 0.0),
     "fidfast like pytorch-fid": ([*FIDFAST, "--like", "pytorch-fid"], "pytorch-fid", 1e-3),
@@ -31,7 +31,7 @@ COMMANDS = {
     "fidfast like torch-fidelity": ([*FIDFAST, "--like", "torch-fidelity"], "torch-fidelity", 1e-3),
 }
 
-#: The line of a tool's output that holds its number.
+#: The line of a tool's output that contains its number.
 NUMBER = r"^(?:FID: +|Fréchet distance |)(\d[\d.]*(?:e[-+]?\d+)?)$"
 
 numbers: dict[str, float] = {}
@@ -39,7 +39,7 @@ numbers: dict[str, float] = {}
 
 @pytest.fixture(scope="module")
 def folders(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Crops of 256 x 256 of two photographs, one photograph a folder."""
+    """Two folders with crops of 256 x 256, each of one photograph."""
     rng = np.random.default_rng(0)
     paths = []
     for photograph in load_sample_images().images:
@@ -71,7 +71,7 @@ def test_folders_to_a_number(benchmark, folders, torch_home, tool):  # type: ign
             capture_output=True,
             text=True,
             check=True,
-            cwd=torch_home,  # away from the source tree, which is not compiled
+            cwd=torch_home,  # outside the source tree, which is not compiled
             env={**os.environ, "TORCH_HOME": str(torch_home)},
         )
         return float(re.search(NUMBER, done.stdout, re.MULTILINE)[1])  # type: ignore[index]

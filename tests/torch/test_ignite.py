@@ -251,7 +251,7 @@ idist.finalize()
 """
 
 
-def test_several_processes_give_the_number_of_one(rng, tmp_path):
+def test_two_processes_equal_one(rng, tmp_path):
     train, test = rng.standard_normal((300, 24)), rng.standard_normal((300, 24)) + 0.1
     np.savez(tmp_path / "rows.npz", train=train, test=test)
     assert two_processes(tmp_path, WORKER) == [0, 0]

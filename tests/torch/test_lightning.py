@@ -319,7 +319,7 @@ torch.distributed.destroy_process_group()
 """
 
 
-def test_several_processes_give_the_number_of_one(tmp_path, metric):
+def test_two_processes_equal_one(tmp_path, metric):
     metric.reference.save(tmp_path / "reference.npz")
     folder = Path(__file__).parent
     assert two_processes(tmp_path, WORKER, str(folder), str(folder.parent)) == [0, 0]

@@ -285,7 +285,7 @@ dist.destroy_process_group()
 """
 
 
-def test_several_processes_give_the_number_of_one(rng, tmp_path):
+def test_two_processes_equal_one(rng, tmp_path):
     real, fake = rng.standard_normal((400, 24)), rng.standard_normal((300, 24)) + 0.1
     few = fake[:15]
     np.savez(tmp_path / "rows.npz", real=real, fake=fake, few=few)
