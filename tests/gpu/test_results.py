@@ -129,7 +129,7 @@ def test_statistics_from_arrays(rng, gpu, dim):
 
 def test_transport_map(rng, gpu, dim):
     rows1, rows2 = rows_of(rng, 4 * dim, dim, 0), rows_of(rng, 3 * dim, dim, 0)
-    found = fidfast.transport_map(stats_of(gpu, rows1), stats_of(gpu, rows2))
+    found = fidfast.transport_map(stats_of(gpu, rows2), stats_of(gpu, rows1))
     sigma1, sigma2 = (np.cov(rows, rowvar=False) for rows in (rows1, rows2))
     # T S2 T = S1, where S1 is at most 1 and T at most the root of its condition.
     np.testing.assert_allclose(found @ sigma2 @ found, sigma1, rtol=0, atol=1e-10)
