@@ -1,17 +1,12 @@
 """`estimate`, `influence` and ``fidfast fid --estimate``: accepted sources, errors, notes, warnings."""
 
-import json
-
 import ml_dtypes
 import numpy as np
 import pytest
 import torch
-from photographs import crops, write
 
 import fidfast
-import fidfast.torch as ft
 from fidfast import GaussianStats, Moments
-from fidfast._cli import commands as cli
 from fidfast._files import Features
 
 REFERENCE = GaussianStats(np.zeros(4), np.eye(4))
@@ -150,92 +145,3 @@ def test_different_extractors_give_one_warning_at_the_caller(call, rows):
     with pytest.warns(UserWarning, match="different extractors, 'two' and 'one'") as caught:
         call(*pair)
     assert [warning.filename for warning in caught] == [__file__]
-
-
-# The command line ---------------------------------------------------------------------------------------------------
-
-
-def run(capsys, *arguments):
-    code = cli.main(arguments)
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
-
-
-@pytest.fixture
-def files(rows, rng, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    np.save("a.npy", rows)
-    np.save("b.npy", rng.standard_normal((200, 4)) + 1)
-    return tmp_path
-
-
-def test_estimate_of_two_files(files, capsys):
-    code, out, err = run(capsys, "fid", "a.npy", "b.npy", "--estimate")
-    assert (code, err) == (0, "")
-    found = fidfast.estimate("a.npy", "b.npy")
-    first, biased, last = out.splitlines()
-    assert first == f"Fréchet distance {found}"
-    assert biased == f"with bias, as reported by other tools: {fidfast.fid('a.npy', 'b.npy'):.8g}"
-    assert last == f"extractor unknown, rounding error at most {found.rounding:.1g}"
-
-
-def test_estimate_as_json(files, capsys):
-    code, out, _ = run(capsys, "fid", "a.npy", "b.npy", "--estimate", "--json", "--extractor", "inception")
-    numbers = json.loads(out)
-    found = fidfast.estimate("a.npy", "b.npy")
-    assert code == 0
-    assert (numbers["label"], numbers["files"], numbers["skipped"]) == ("FID", ["a.npy", "b.npy"], {})
-    assert (numbers["value"], numbers["stderr"], numbers["bias"]) == (found.value, found.stderr, found.bias)
-    assert numbers["interval_95"] == list(found.interval())
-    assert numbers["extractor"] == "inception"
-
-
-def test_estimate_of_blocks_and_of_statistics(files, capsys, rows):
-    moments = Moments(4, blocks=20, extractor="net")
-    moments.update(rows)
-    moments.save("blocks.npz")
-    moments.stats().save("stats.npz")
-    code, out, err = run(capsys, "fid", "blocks.npz", "b.npy", "--estimate", "--json")
-    assert (code, err) == (0, "")
-    assert json.loads(out)["degrees_of_freedom"] == fidfast.estimate(moments, "b.npy").degrees_of_freedom
-    code, out, _ = run(capsys, "fid", "a.npy", "stats.npz", "--estimate", "--json")
-    assert (code, json.loads(out)["num_samples"]) == (0, [300, None])
-    code, _, err = run(capsys, "fid", "stats.npz", "stats.npz", "--estimate")
-    assert (code, err.startswith("fidfast: samples has no samples to estimate an error from")) == (1, True)
-
-
-def test_estimate_without_an_error_bar(files, capsys, rows):
-    np.save("few.npy", rows[:6])
-    code, out, _ = run(capsys, "fid", "few.npy", "b.npy", "--estimate")
-    assert code == 0
-    assert "without an error bar: samples has 6 samples; 4 directions that vary need at least 9" in out
-    assert "with bias" not in out
-    code, out, _ = run(capsys, "fid", "few.npy", "b.npy", "--estimate", "--json")
-    assert json.loads(out)["stderr"] is None
-
-
-def test_estimate_rejects_like(files, capsys):
-    code, out, err = run(capsys, "fid", "a.npy", "b.npy", "--estimate", "--like", "pytorch-fid")
-    assert (code, out) == (1, "")
-    assert err == "fidfast: --estimate uses the unbiased covariance and cannot be combined with --like\n"
-
-
-def test_estimate_of_images(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    for seed, name in enumerate(("a", "b")):
-        write(tmp_path / name, crops(seed, [(40, 40)] * 6))
-    (tmp_path / "a" / "broken.png").write_bytes(b"not an image")
-    network = ("--extractor", "efficientnet-lite0", "--device", "cpu")
-    code, out, err = run(capsys, "fid", "a", "b", "--estimate", "--json", "--skip-broken", *network)
-    assert (code, err) == (0, "")
-    numbers = json.loads(out)
-    features = ft.features_of_images("a", "efficientnet-lite0", device="cpu", skip_broken=True)
-    assert features.features.shape == (6, 1280)
-    assert len(features.names) == 6
-    others = ft.features_of_images("b", "efficientnet-lite0", device="cpu").features
-    assert numbers["value"] == pytest.approx(fidfast.fid(features.features, others), rel=1e-5)  # float32 networks
-    assert numbers["num_samples"] == [6, 6]
-    assert numbers["note"] == "samples has 6 samples; 5 directions that vary need at least 11"
-    assert numbers["extractor"] == "efficientnet-lite0/pil-bicubic-224"
-    assert len(numbers["skipped"]["a"]) == 1
-    assert len(fidfast.influence(features.features, others)) == len(features.names)
