@@ -1,4 +1,4 @@
-"""`estimate`, `influence` and ``fidfast fid --estimate``: accepted sources, errors, notes, warnings."""
+"""Sources, errors, notes and warnings of `estimate` and `influence`."""
 
 import ml_dtypes
 import numpy as np
