@@ -346,7 +346,7 @@ TEST(invalid_arguments_are_rejected) {
   const Samples samples{random.rows(4, 10), random.rows(4, 2)};
   CHECK_THROWS(jackknife(samples.a(), samples.b()), InvalidInput, "leaving a row out needs at least 3 rows, got 2");
   CHECK_THROWS(jackknife(samples.a(), CpuGaussian::checked(V::zeros(4), M::zeros(4, 4), 0)), InvalidInput,
-               "at least 3 samples, got 0");
+               "at least 3 rows, got 0");
   CpuJackknife first = jackknife(samples.a(), samples.b(), {true, false});
   CHECK_THROWS(first.without(Operand::kSecond, view(samples.rows2)), InvalidInput,
                "was created without rows for this Gaussian");
