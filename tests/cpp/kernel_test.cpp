@@ -355,5 +355,5 @@ TEST(subsets_equal_sets_of_their_rows) {
   }
   const Subsets beyond{{0, 1, 30}, 1, 3};
   CHECK_THROWS(kid_of_subsets<Cpu>(PolynomialOptions{}, view(a), view(b), beyond, of_b, Precision::kFloat32),
-               InvalidInput, "row 30 of a subset is out of range: features_a has 30 rows");
+               InvalidInput, "row 30 of a subset is out of range: samples has 30 rows");
 }
