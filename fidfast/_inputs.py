@@ -77,7 +77,7 @@ class Input:
 
     @property
     def num_samples(self) -> int | None:
-        """Number of samples, or None if statistics do not have it."""
+        """Number of samples, or None if it is unknown."""
         return self.stats.num_samples
 
     @property

@@ -71,7 +71,7 @@ def class_distances(
     Notes
     -----
     Miyato & Koyama (2018), section 4.1. The value of a finite sample is biased upwards, and more for a class than for
-    the whole data set: compare equal numbers of samples in each class.
+    the complete data: compare equal numbers of samples in each class.
     """
     a, b = _moments(samples, "samples"), _moments(reference, "reference")
     require_same_dim(a.dim, b.dim, "samples", "reference")

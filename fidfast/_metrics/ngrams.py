@@ -169,7 +169,7 @@ class NgramCounts(Collector):
         return {
             "n": np.array(self.n),
             "level": np.array(self.level),
-            "num_ngrams": np.array(self.num_ngrams),  # these two for readers of the file
+            "num_ngrams": np.array(self.num_ngrams),  # this and the next are for readers of the file
             "num_distinct": np.array(self.num_distinct),
             "words": np.frombuffer(b"".join(encoded), dtype=np.uint8),
             "word_ends": np.cumsum([len(word) for word in encoded], dtype=np.uint64),

@@ -62,8 +62,8 @@ class Moments(Collector):
     Notes
     -----
     The method of Chan, Golub & LeVeque (1979), with the mean in twice the digits of float64. The memory is the scatter
-    (8 dim^2 bytes), as much again or half as much for the products, and a block of rows. As long as there are at most
-    `dim` rows, the rows themselves are kept: their statistics have full accuracy at low rank.
+    (8 dim^2 bytes), as much again or half as much for the products, and a block of rows. Up to `dim` rows are stored as
+    rows, whose statistics have full accuracy at low rank.
 
     On a GPU all products are float64, all memory (about 34 dim^2 bytes) is allocated at once, and no update waits: the
     device discards a batch with NaN or infinity and all later ones, and the next call that detects it raises the error.
