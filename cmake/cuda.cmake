@@ -1,5 +1,5 @@
-# fidfast._cuda: needs only the CUDA compiler and its headers. cudart is shared, so that a process with torch has one;
-# cuBLAS and cuSOLVER are loaded at run time.
+# fidfast._cuda: needs only the CUDA compiler and its headers. cudart is shared, so that a process with torch has one
+# copy; cuBLAS and cuSOLVER are loaded at run time.
 include(${CMAKE_CURRENT_LIST_DIR}/cuda_architectures.cmake)
 set(CMAKE_CUDA_ARCHITECTURES OFF)  # set below, once the version of the compiler is available
 set(CMAKE_CUDA_RUNTIME_LIBRARY Shared)
@@ -44,7 +44,7 @@ target_link_libraries(_cuda PRIVATE fidfast_cuda)
 set_target_properties(
   _cuda PROPERTIES CUDA_RUNTIME_LIBRARY Shared
                    BUILD_WITH_INSTALL_RPATH ON
-                   # The libraries of the packages nvidia-* for CUDA 13 and CUDA 12.
+                   # Library folders of the nvidia-* packages for CUDA 13 and CUDA 12.
                    INSTALL_RPATH
                    "$ORIGIN/../nvidia/cu13/lib;$ORIGIN/../nvidia/cuda_runtime/lib;$ORIGIN/../nvidia/cublas/lib;$ORIGIN/../nvidia/cusolver/lib")
 list(JOIN architectures " " architectures_text)

@@ -84,7 +84,7 @@ __all__ = [
     "transport_map",
 ]
 
-# The public path in pickles, messages and documentation; the modules that define the names may change.
+# Pickles, messages and documentation use this public path; the defining modules may change.
 for _name in __all__:
     if hasattr(globals()[_name], "__qualname__"):
         globals()[_name].__module__ = __name__

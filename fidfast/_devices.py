@@ -94,7 +94,7 @@ def to_host(features: Any) -> Any:
 def as_backend_input(
     features: Any, holder: int | None, device: int | None, stream: int | None
 ) -> Iterator[tuple[Any, int | None]]:
-    """Features that the device `holder` holds as the backend of `device` accepts them, and the stream to wait for.
+    """Yield features on `holder` in a form that the backend of `device` accepts, with the stream to wait for.
 
     Features on another device are copied to the host in slices.
     """

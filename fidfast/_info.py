@@ -1,4 +1,4 @@
-"""What a file holds."""
+"""Description of the content of a file."""
 
 from __future__ import annotations
 

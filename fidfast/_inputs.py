@@ -1,4 +1,4 @@
-"""Opens the arguments of the public functions: arrays, tensors, files, moments and statistics, each in one place."""
+"""Opens the arguments of the public functions: arrays, tensors, files, moments and statistics."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Input", "open_input", "open_pair", "open_stats", "require_same_dim",
 
 
 class HasExtractor(Protocol):
-    """Anything with the name of an extractor."""
+    """Anything that has the name of an extractor."""
 
     @property
     def extractor(self) -> str | None: ...
@@ -49,7 +49,7 @@ class Input:
         #: Name of the extractor, or None if it is unknown.
         self.extractor = extractor
         self._precision = precision
-        self._file = file  # and what it holds, for messages
+        self._file = file  # path and content, for messages
         self._stats = stats
 
     @property
@@ -77,7 +77,7 @@ class Input:
 
     @property
     def num_samples(self) -> int | None:
-        """Number of samples, or None if statistics do not have it."""
+        """Number of samples, or None if it is unknown."""
         return self.stats.num_samples
 
     @property
@@ -93,7 +93,7 @@ class Input:
         return self.rows is not None or bool(self.blocks)
 
     def require_rows(self, caller: str) -> Any:
-        """The features in host memory; raises as `check_rows`."""
+        """The features in host memory; raises the errors of `check_rows`."""
         self.check_rows(caller)
         return to_host(self.rows)
 
@@ -204,19 +204,17 @@ def require_same_dim(dim1: int, dim2: int, name1: str, name2: str) -> None:
 
 
 def warn_of_extractors(one_side: HasExtractor, other_side: HasExtractor) -> None:
-    """Warn if the two sides come from different extractors."""
+    """Warn if the two inputs have different extractors."""
     one, two = one_side.extractor, other_side.extractor
     if not one or not two or one == two:
         return
     if one.split("/")[0] != two.split("/")[0]:
-        why = "the result says nothing about the data"
+        why = "the result is not meaningful"
     elif "/" in one and "/" in two:
         why = "part of the result is due to the different resize or arithmetic"
     else:
         return  # the same network, and one side has no details
-    warnings.warn(
-        f"the two sides come from different extractors, {one!r} and {two!r}: {why}", stacklevel=_caller_level()
-    )
+    warnings.warn(f"the two inputs have different extractors, {one!r} and {two!r}: {why}", stacklevel=_caller_level())
 
 
 def _caller_level() -> int:

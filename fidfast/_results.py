@@ -1,4 +1,4 @@
-"""The base of all results, with their dictionary and notebook table; and how numbers are formatted."""
+"""Base class of all results, and formatting of numbers."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class Result:
     in a notebook.
     """
 
-    #: Properties that the dictionary holds beside the fields.
+    #: Properties that `to_dict` includes besides the fields.
     _properties: ClassVar[tuple[str, ...]] = ()
 
     def __iter__(self) -> Iterator[Any]:
         return (getattr(self, field.name) for field in fields(self))  # type: ignore[arg-type]  # of a dataclass
 
     def to_dict(self) -> dict[str, Any]:
-        """Fields and derived numbers by name, in types that JSON has; None for NaN and infinity."""
+        """Fields and derived numbers by name, in JSON types; None for NaN and infinity."""
         names = [field.name for field in fields(self)]  # type: ignore[arg-type]
         return {name: _plain(getattr(self, name)) for name in (*names, *self._properties)}
 

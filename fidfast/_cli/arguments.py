@@ -28,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
         commands.add_parser("stats", help="write the statistics of images or features; resumes an interrupted run")
     )
     _add_info(commands.add_parser("info", help="describe the content of a file"))
-    _add_demo(commands.add_parser("demo", help="show on real images how the distance responds to image corruptions"))
+    _add_demo(commands.add_parser("demo", help="show how the distance responds to corruptions of real images"))
     return root
 
 
@@ -76,7 +76,7 @@ def _add_demo(command: argparse.ArgumentParser) -> None:
 
 def _add_two_sources(command: argparse.ArgumentParser) -> None:
     command.add_argument("samples", metavar="SAMPLES", help=f"the generated samples: {_SOURCES}")
-    command.add_argument("reference", metavar="REFERENCE", help="the real data: the same kinds")
+    command.add_argument("reference", metavar="REFERENCE", help="the real data: the same kinds of source")
 
 
 def _add_json(command: argparse.ArgumentParser) -> None:

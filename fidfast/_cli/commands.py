@@ -180,7 +180,7 @@ def _print_skipped(sources: Sources) -> None:
 
 
 def _names(*extractors: str | None) -> str:
-    """The different names, for a sentence."""
+    """The distinct names, joined by "and"."""
     return " and ".join(dict.fromkeys(map(_or_unknown, extractors)))
 
 

@@ -1,4 +1,4 @@
-"""Opens what the arguments of a command name."""
+"""Opens the sources that the arguments of a command name."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Sources:
         return found.moments.stats(ddof=ddof)
 
     def samples(self, path: str, name: str, image_path: str | None = None) -> Samples:
-        """Features, moments or statistics of the argument `name`; `image_path` has the images of its features."""
+        """Features, moments or statistics of the argument `name`; `image_path` holds the images of its features."""
         if holds_images(path):
             if image_path is not None:
                 raise ValueError(f"--images applies to a file of features, but {path} holds images")

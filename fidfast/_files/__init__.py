@@ -1,4 +1,4 @@
-"""Statistics and feature files: the records that a file holds, reading and writing."""
+"""Reading and writing of files of statistics, features and checkpoints."""
 
 from fidfast._files.read import naming, read, read_state, reading_state
 from fidfast._files.records import Content, Entries, Features, Progress, State, Stats

@@ -15,7 +15,7 @@ _reconstruct: Any = np.empty(0).__reduce__()[0]
 _scalar: Any = np.float64(0).__reduce__()[0]
 _frombuffer: Any = np.empty(0).__reduce_ex__(5)[0]
 
-#: What ``torch.load(weights_only=True)`` may build beside tensors.
+#: What ``torch.load(weights_only=True)`` may build besides tensors.
 torch_safe_globals = [_reconstruct, np.ndarray, np.dtype, type(np.dtype("f8")), _scalar]
 
 

@@ -1,4 +1,4 @@
-"""Reading statistics, features and checkpoints of this package and of the field's other tools.
+"""Reading statistics, features and checkpoints of this package and of other tools.
 
 One function reads each format into a record; `READERS` maps suffixes to them. No file is executed: arrays are loaded
 without pickle, and pickles by an unpickler that builds arrays and plain containers only.
@@ -53,7 +53,7 @@ def read(path: str | os.PathLike[str]) -> Content:
 
 
 def read_state(path: str | os.PathLike[str], kind: str, from_state: Callable[[Entries], _T]) -> _T:
-    """The collector of class `kind` whose checkpoint the file is.
+    """Read the checkpoint of a collector of class `kind`.
 
     Raises
     ------
@@ -107,14 +107,14 @@ def _numpy_errors(path: Path) -> Iterator[None]:
 
 def _read_npy(path: Path) -> Features:
     with open(path, "rb") as file:
-        if file.read(6) != b"\x93NUMPY":  # numpy.load would take it for a pickle
+        if file.read(6) != b"\x93NUMPY":  # numpy.load would treat it as a pickle
             raise ValueError(f"{path} is damaged or not a .npy file: the first bytes are not those of an .npy file")
     with _numpy_errors(path):
         return Features(np.load(path, mmap_mode="r", allow_pickle=False))
 
 
 def _read_npz(path: Path) -> Content:
-    with zipfile.ZipFile(path):  # numpy.load would take anything else for a pickle
+    with zipfile.ZipFile(path):  # numpy.load would treat anything else as a pickle
         pass
     with _numpy_errors(path), np.load(path, allow_pickle=False) as archive:
         entries = {key: archive[key] for key in archive}
@@ -162,7 +162,7 @@ def _read_safetensors(path: Path) -> Content:
     return _content_of(tensors, path)
 
 
-#: The reader of each suffix. A new format is one function here.
+#: The reader of each suffix. A new format needs one function and one entry here.
 READERS: dict[str, Callable[[Path], Content]] = {
     ".npz": _read_npz,
     ".npy": _read_npy,

@@ -1,4 +1,4 @@
-"""What a file can hold: statistics, features, or the state of a collector."""
+"""The possible contents of a file: statistics, features, or the state of a collector."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Entries = Mapping[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Stats:
-    """Mean and covariance, and the metadata that the file has."""
+    """Mean and covariance, and the metadata of the file."""
 
     mu: NDArray[np.float64]
     sigma: NDArray[np.float64]

@@ -1,4 +1,4 @@
-"""Writing statistics and checkpoints: a file appears complete or not at all."""
+"""Atomic writing of statistics and checkpoints."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from fidfast._files.records import State, Stats
 
 __all__ = ["STATE_MARK", "write_state", "write_stats", "write_whole"]
 
-#: Entry that tells a checkpoint from other archives; its value is the kind of the state.
+#: Entry that marks an archive as a checkpoint; its value is the kind of the state.
 STATE_MARK = "fidfast_state"
 
 
 def write_stats(path: str | os.PathLike[str], stats: Stats) -> None:
-    """Write an ``.npz`` with ``mu`` and ``sigma``, as every tool of the field reads it, and the metadata."""
+    """Write an ``.npz`` with ``mu`` and ``sigma``, which other FID tools can read, and the metadata."""
     metadata = {
         "num_samples": stats.num_samples,
         "ddof": stats.ddof,
@@ -50,7 +50,7 @@ def _write_npz(path: str | os.PathLike[str], entries: Mapping[str, Any]) -> None
 
 @contextmanager
 def write_whole(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
-    """A file to write to that replaces `path` at the end; after an error `path` is as before."""
+    """A file to write to, which replaces `path` at the end; after an error `path` is unchanged."""
     path = Path(path)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
@@ -66,7 +66,7 @@ def write_whole(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
 
 
 def _mode_of(path: Path) -> int:
-    """Permissions of the file that is replaced; for a new file those that the umask gives."""
+    """Permissions of the file that is replaced; for a new file, the default of the umask."""
     if path.exists():
         return path.stat().st_mode & 0o777
     umask = os.umask(0)

@@ -25,8 +25,8 @@ def folder() -> Path:
 def path_of(images: Images, extractor: str) -> Path:
     """The cache file for these images and this extractor; it need not exist.
 
-    The key is a hash of the images' fingerprint, the extractor's full name with its resize, and the package version.
-    A changed image, another resize or another version has another file.
+    The key is a hash of the images' fingerprint, the extractor's full name with its resize, and the package version. A
+    changed image, another resize or another version gives another file.
     """
     key = "\n".join((images.fingerprint(), extractor, _core.__version__))
     return folder() / f"{hashlib.sha256(key.encode()).hexdigest()}.npz"

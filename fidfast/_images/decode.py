@@ -1,4 +1,4 @@
-"""Encoded images to (height, width, 3) uint8 pixels."""
+"""Decoding of images to (height, width, 3) uint8 pixels."""
 
 from __future__ import annotations
 

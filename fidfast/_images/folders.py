@@ -46,6 +46,6 @@ def _image_files(folder: Path) -> Iterator[Path]:
     seen = {os.path.realpath(folder)}
     for parent, folders, names in os.walk(folder, onerror=stop, followlinks=True):
         targets = {name: os.path.realpath(os.path.join(parent, name)) for name in folders}
-        folders[:] = [name for name in folders if targets[name] not in seen]  # a link to a parent would never end
+        folders[:] = [name for name in folders if targets[name] not in seen]  # a link to a parent would recurse forever
         seen.update(targets.values())
         yield from (Path(parent, name) for name in names if is_image_name(name))

@@ -1,4 +1,4 @@
-"""The base of all image sources: a sequence of (height, width, 3) uint8 images with names."""
+"""Base class of all image sources: a sequence of (height, width, 3) uint8 images with names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Fréchet distance class by class, and its mean, the intra-FID."""
+"""Per-class Fréchet distances, and their mean (the intra-FID)."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from fidfast._stats import ClassMoments, Label
 
 __all__ = ["ClassDistances", "class_distances"]
 
-#: Number of classes that an error lists.
+#: Maximum number of classes that an error lists.
 _LISTED = 20
 
 
 @dataclass(frozen=True)
 class ClassDistances(Result):
-    """Fréchet distances class by class; returned by `class_distances`. In squared units of the features."""
+    """Per-class Fréchet distances; returned by `class_distances`. In squared units of the features."""
 
     #: Mean over the classes, each with the same weight: the intra-FID (Miyato & Koyama, 2018).
     mean: float
@@ -26,7 +26,7 @@ class ClassDistances(Result):
     distances: dict[Label, float]
     #: Number of rows of each class, of samples and reference.
     num_samples: dict[Label, tuple[int, int]]
-    #: Classes that were skipped, because a side has fewer than 2 of their rows.
+    #: Classes that were skipped, because they have fewer than 2 rows on a side.
     skipped: tuple[Label, ...]
 
     def __str__(self) -> str:
@@ -47,7 +47,7 @@ def class_distances(
     samples, reference : ClassMoments or path
         With the same ``dim``; or checkpoints that `ClassMoments.save` wrote.
     skip_incomplete : bool, default False
-        Skip and list classes of which a side has fewer than 2 rows, instead of raising an error.
+        Skip and list classes with fewer than 2 rows on a side, instead of raising an error.
 
     Returns
     -------
@@ -60,18 +60,18 @@ def class_distances(
     FileNotFoundError
         If a path does not exist.
     ValueError
-        If the dims differ, a side has fewer than 2 rows of a class and `skip_incomplete` is False, or no class is
-        left. The classes are those of either side, and all below its `num_classes`.
+        If the dims differ, a class has fewer than 2 rows on a side and `skip_incomplete` is False, or no class remains.
+        The classes are the labels of both sides, and all integers below `num_classes`.
 
     Warns
     -----
     UserWarning
-        If the two sides come from different extractors.
+        If the two inputs have different extractors.
 
     Notes
     -----
     Miyato & Koyama (2018), section 4.1. The value of a finite sample is biased upwards, and more for a class than for
-    the whole data set: compare equal numbers of samples in each class.
+    the complete data: compare equal numbers of samples in each class.
     """
     a, b = _moments(samples, "samples"), _moments(reference, "reference")
     require_same_dim(a.dim, b.dim, "samples", "reference")

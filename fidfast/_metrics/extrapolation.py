@@ -49,7 +49,7 @@ def fid_infinity(
 ) -> Extrapolation:
     """Fréchet distance of infinitely many samples, extrapolated from the distances of growing parts of the samples.
 
-    For comparison with published numbers of this kind: `estimate` is closer, has less variance and an error bar.
+    For comparison with published numbers of this kind; `estimate` is more accurate, and has an error bar.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def fid_infinity(
         Rows of the smallest part; by default 5,000 or n / 2, whichever is less. Below about 2 dim the distances are
         not on a line.
     seed : int, default 0
-        Seed of the order in which rows are taken.
+        Seed of the random order of the rows.
     precision : {"float32", "float64"}, default "float32"
         As in `Moments`.
 
@@ -78,7 +78,7 @@ def fid_infinity(
     Warns
     -----
     UserWarning
-        If the two sides come from different extractors.
+        If the two inputs have different extractors.
 
     Notes
     -----

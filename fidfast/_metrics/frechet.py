@@ -71,13 +71,13 @@ def frechet_terms(samples: Any, reference: Any, *, precision: str = "float32") -
     Warns
     -----
     UserWarning
-        If the two sides come from different extractors.
+        If the two inputs have different extractors.
 
     Notes
     -----
-    Dowson & Landau (1982), equation 16. The trace of the root is the sum of the square roots of the eigenvalues of
-    the symmetric matrix ``F1^T sigma2 F1`` for a factor ``F1 F1^T = sigma1``, or of the singular values of
-    ``F2^T F1`` if a covariance is singular or the rounding of the eigenvalues would show.
+    Dowson & Landau (1982), equation 16. The trace of the root is the sum of the square roots of the eigenvalues of the
+    symmetric matrix ``F1^T sigma2 F1`` for a factor ``F1 F1^T = sigma1``, or of the singular values of ``F2^T F1`` if a
+    covariance is singular or the rounding error of the eigenvalues would be too large.
     """
     return terms_between(*open_stats(samples, reference, precision=precision))
 
@@ -106,7 +106,7 @@ def frechet_distance(samples: Any, reference: Any, *, precision: str = "float32"
     Warns
     -----
     UserWarning
-        If the two sides come from different extractors.
+        If the two inputs have different extractors.
     """
     return distance_between(*open_stats(samples, reference, precision=precision))
 
@@ -126,7 +126,7 @@ def transport_map(samples: Any, reference: Any, *, precision: str = "float32") -
     (dim, dim) ndarray
         The symmetric positive semidefinite ``T`` with ``T sigma_samples T = sigma_reference``; the map is
         ``x -> mu_reference + T (x - mu_samples)``. If the covariance of the samples is singular, the equation holds
-        for the part of the reference's covariance that can be reached, and null directions are left out. ``I - T`` is
+        for the part of the reference's covariance that can be reached, and null directions are excluded. ``I - T`` is
         the gradient of the distance with respect to the covariance of the samples.
 
     Raises
@@ -137,7 +137,7 @@ def transport_map(samples: Any, reference: Any, *, precision: str = "float32") -
     Warns
     -----
     UserWarning
-        If the two sides come from different extractors.
+        If the two inputs have different extractors.
 
     Notes
     -----
@@ -150,7 +150,7 @@ def transport_map(samples: Any, reference: Any, *, precision: str = "float32") -
 
 
 def fid(features_a: Any, features_b: Any, *, precision: str = "float32") -> float:
-    """Fréchet distance between two sets of features (the FID, if they are the 2015 Inception network's).
+    """Fréchet distance between two sets of features (the FID, if the features are those of the 2015 Inception network).
 
     Parameters
     ----------
@@ -175,7 +175,7 @@ def fid(features_a: Any, features_b: Any, *, precision: str = "float32") -> floa
     Warns
     -----
     UserWarning
-        If the two sides come from different extractors.
+        If the two inputs have different extractors.
 
     Notes
     -----

@@ -26,7 +26,7 @@ _BLOCK = 64
 
 @dataclass(frozen=True)
 class InceptionScoreResult(Result):
-    """An Inception Score, as papers report it and split by split; returned by `inception_score`.
+    """An Inception Score: mean, standard deviation, and the score of each split; returned by `inception_score`.
 
     Salimans et al. (2016), section 4.
     """
@@ -48,12 +48,13 @@ class InceptionScore(Collector):
     """Inception Score of a stream of predictions, ``exp(mean_x KL(p(y|x) || p(y)))``, in memory that does not grow.
 
     A split is represented by its number of rows, the sum of their probabilities, and the sum of their
-    ``sum_y p log p``: batches may have any size, and scores of parts of the data merge to the score of all of it.
+    ``sum_y p log p``: batches may have any size, and scores of parts of the data merge into the score of all of it.
 
     Parameters
     ----------
     num_classes : int
-        Number of columns of the predictions; 1008 for the 2015 Inception network's logits as the field uses them.
+        Number of columns of the predictions; 1008 for the logits of the 2015 Inception network, as other tools use
+        them.
     splits : int, default 10
         Number of parts whose scores are averaged.
     length : int, optional
@@ -72,8 +73,8 @@ class InceptionScore(Collector):
 
     Notes
     -----
-    Salimans et al. (2016), section 4. Computed in float64 as the mean of ``sum_y p log p`` less
-    ``sum_y q log q``, where ``q`` is the split's mean prediction and 0 log 0 is 0.
+    Salimans et al. (2016), section 4. Computed in float64 as the mean of ``sum_y p log p`` minus ``sum_y q log q``,
+    where ``q`` is the split's mean prediction and 0 log 0 is 0.
 
     Examples
     --------
@@ -151,8 +152,8 @@ class InceptionScore(Collector):
         TypeError
             If they are not an array, or not of a floating-point type.
         ValueError
-            If the shape does not fit, a value is NaN or infinite, rows that should be probabilities are not, or there
-            are more rows than `length`. The score stays unchanged.
+            If the shape does not match, a value is NaN or infinite, probabilities are invalid, or there are more rows
+            than `length`. The score stays unchanged.
         """
         predictions = to_host(predictions)
         n, num_classes = shape_of(predictions)
@@ -200,13 +201,13 @@ class InceptionScore(Collector):
         Parameters
         ----------
         other : InceptionScore
-            With the same `num_classes`, `splits`, `length` and `from_logits`, of other rows; not changed. Give each
-            part its `first`, or the rows of every part are numbered from 0.
+            With the same `num_classes`, `splits`, `length` and `from_logits`, and no rows in common; not changed. Give
+            each part its `first`, or the rows of every part are numbered from 0.
 
         Raises
         ------
         ValueError
-            If one of these differs, or a split would have more rows than `length` gives it.
+            If one of these differs, or a split would have more rows than `length` allows.
         """
         for name, mine, theirs in (
             ("num_classes", self.num_classes, other.num_classes),
@@ -291,7 +292,7 @@ class InceptionScore(Collector):
         Raises
         ------
         KeyError, TypeError, ValueError
-            If the state is not one that `state` returns.
+            If the state is invalid.
         """
         counts, probabilities, information = (state[key] for key in ("counts", "probabilities", "information"))
         stream = state["stream"]
@@ -328,7 +329,7 @@ def inception_score(
     like: str = "torch-fidelity",
     seed: int | None = None,
 ) -> InceptionScoreResult:
-    """Inception Score of one array of predictions, with the splits of one of the field's tools.
+    """Inception Score of one array of predictions, with the splits of another tool.
 
     Parameters
     ----------

@@ -22,10 +22,10 @@ __all__ = ["Jackknife", "Replicates", "degrees_of_freedom", "no_samples"]
 
 Array = NDArray[np.float64]
 
-#: The expansion in dim / n holds from this many samples for each direction that varies.
+#: The expansion in dim / n needs at least this many samples for each direction that varies.
 SAMPLES_PER_DIRECTION = 2
 
-#: With units that are mostly zero, smaller samples lack rare rows, and their spread does not show it.
+#: With units that are mostly zero, smaller samples may lack rare rows, which their spread does not show.
 FEW_SAMPLES = 500
 
 
@@ -62,8 +62,8 @@ class Replicates(NamedTuple):
     def relative_variance_of_variance(self) -> float:
         """Variance of `variance` over its square.
 
-        For rows, from the kurtosis of their contributions; for blocks, of which there are too few to estimate it, as
-        for normal contributions.
+        For rows it is computed from the kurtosis of their contributions. Blocks are too few to estimate it, so normal
+        contributions are assumed.
         """
         if self.in_blocks:
             return 2 / (len(self.part_sizes) - 1)
@@ -86,7 +86,7 @@ def degrees_of_freedom(parts: Iterable[Replicates]) -> float:
 
 
 def no_samples(name: str) -> str:
-    """What to do if an argument holds statistics only."""
+    """Message for an argument that holds statistics only."""
     return f"{name} has no samples to estimate an error from: pass the (n, dim) features or Moments(dim, blocks=20)"
 
 
@@ -96,13 +96,13 @@ class Jackknife:
     def __init__(self, samples: Input, reference: Input, precision: str, *, known_reference: bool = False) -> None:
         require_same_dim(samples.dim, reference.dim, samples.name, reference.name)
         self.inputs = (samples, reference)
-        #: Whether each side is a sample whose parts are left out, not exactly known.
+        #: For each side, whether it is a sample, whose parts are left out, and not taken as exact.
         self.sampled = (samples.has_samples, reference.has_samples and not known_reference)
         self._precision = precision
         if not any(self.sampled):
             raise ValueError(no_samples(samples.name))
         for source, sampled in zip(self.inputs, self.sampled, strict=True):
-            # The rows that are left must have a covariance.
+            # The remaining rows must have a covariance.
             largest = max((block.num_samples for block in source.blocks), default=1)
             if sampled and (source.num_samples or 0) - largest < 2:
                 raise ValueError(
@@ -114,7 +114,7 @@ class Jackknife:
         )
         self._core = self._core_jackknife((samples.stats, reference.stats), with_rows)
         self.distance, self.corrected = self._core.distance, self._core.corrected
-        #: By position of the side, for the sides that are samples.
+        #: For each side that is a sample, by position (0 or 1).
         self.replicates = {k: self._replicates(k) for k in (0, 1) if self.sampled[k]}
 
     def _core_jackknife(self, stats: tuple[GaussianStats, GaussianStats], with_rows: bool) -> _core.Jackknife:
@@ -179,7 +179,7 @@ class Jackknife:
     def note(self) -> str | None:
         """Why there is no error bar, or None."""
         for k, replicates in self.replicates.items():
-            # As many must be left without the largest part.
+            # This many must remain without the largest part.
             needed = SAMPLES_PER_DIRECTION * self._core.rank + int(replicates.part_sizes.max())
             if replicates.num_samples < needed:
                 return (

@@ -20,7 +20,7 @@ __all__ = ["KernelDistance", "SubsetKernelDistance", "cmmd", "kid", "kid_subsets
 
 @dataclass(frozen=True)
 class KernelDistance(Result):
-    """An unbiased estimate of a squared kernel distance; returned by `kid`. ``float()`` of it is the value."""
+    """An unbiased estimate of a squared kernel distance; returned by `kid`. ``float(result)`` is the value."""
 
     #: The squared maximum mean discrepancy; may be below 0 if the two distributions are close.
     value: float
@@ -39,7 +39,7 @@ class KernelDistance(Result):
 
 @dataclass(frozen=True, eq=False)
 class SubsetKernelDistance(Result):
-    """Mean and spread of a kernel distance over subsets; returned by `kid_subsets`. ``float()`` of it is the mean."""
+    """Mean and spread of a kernel distance over subsets; returned by `kid_subsets`. ``float(result)`` is the mean."""
 
     #: Mean over the subsets.
     mean: float
@@ -68,7 +68,7 @@ def kid(
     coef0: float = 1.0,
     precision: str = "float32",
 ) -> KernelDistance:
-    """Kernel distance over all pairs of rows (the KID, if the features are the 2015 Inception network's).
+    """Kernel distance over all pairs of rows (the KID, if the features are those of the 2015 Inception network).
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def kid(
     Returns
     -------
     KernelDistance
-        The unbiased estimate of the squared maximum mean discrepancy, without a factor; its standard error; the numbers
+        The unbiased estimate of the squared maximum mean discrepancy, not scaled; its standard error; and the numbers
         of samples, which may differ.
 
     Raises
@@ -98,7 +98,7 @@ def kid(
     Warns
     -----
     UserWarning
-        If the two sides come from different extractors.
+        If the two inputs have different extractors.
 
     Notes
     -----
@@ -159,7 +159,7 @@ def kid_subsets(
     Returns
     -------
     SubsetKernelDistance
-        The number of that tool, up to its float32 rounding.
+        The result of that tool, up to its float32 rounding.
 
     Raises
     ------
@@ -171,7 +171,7 @@ def kid_subsets(
     Warns
     -----
     UserWarning
-        If the two sides come from different extractors.
+        If the two inputs have different extractors.
 
     Notes
     -----
@@ -194,7 +194,7 @@ def kid_subsets(
 
 
 def cmmd(samples: Any, reference: Any, *, sigma: float = 10.0, precision: str = "float32") -> float:
-    """Distance with a Gaussian kernel, times 1000 (the CMMD, if the features are CLIP's, of unit norm).
+    """Distance with a Gaussian kernel, times 1000 (the CMMD, if the features are CLIP embeddings of unit norm).
 
     Parameters
     ----------
@@ -222,7 +222,7 @@ def cmmd(samples: Any, reference: Any, *, sigma: float = 10.0, precision: str = 
     Warns
     -----
     UserWarning
-        If the two sides come from different extractors.
+        If the two inputs have different extractors.
 
     Notes
     -----
@@ -247,7 +247,7 @@ def _like_torchmetrics(n: int, m: int, subsets: int, size: int, seed: int | None
     import torch
 
     random = torch.default_generator if seed is None else torch.Generator().manual_seed(seed)
-    # The real images, which are the reference, first.
+    # The real images, which are the reference, are drawn first.
     real, fake = _in_turn(lambda count: torch.randperm(count, generator=random)[:size].numpy(), m, n, subsets)
     return fake, real
 
@@ -258,7 +258,7 @@ def _like_clean_fid(n: int, m: int, subsets: int, size: int, seed: int | None) -
     return first, second
 
 
-#: For each tool, from the numbers of rows of samples and reference to the rows of the subsets.
+#: For each tool, a function from the numbers of rows of samples and reference to the rows of the subsets.
 _DRAWS: dict[str, Callable[[int, int, int, int, int | None], tuple[Rows, Rows]]] = {
     "torch-fidelity": _like_torch_fidelity,
     "torchmetrics": _like_torchmetrics,

@@ -1,4 +1,4 @@
-"""Metrics of nearest neighbours: precision and recall, density and coverage, memorization-informed FID."""
+"""Nearest-neighbour metrics: precision and recall, density and coverage, memorization-informed FID."""
 
 from __future__ import annotations
 
@@ -99,14 +99,15 @@ def precision_recall(samples: Any, reference: Any, *, k: int = 3, inclusive: boo
     Raises
     ------
     TypeError, ValueError
-        If an argument cannot be used; the message names it. Statistics cannot: neighbours need the features.
+        If an argument cannot be used; the message names it. Statistics are rejected, because neighbours need the
+        features.
     FileNotFoundError
         If a path does not exist.
 
     Warns
     -----
     UserWarning
-        If the two sides come from different extractors.
+        If the two inputs have different extractors.
 
     Notes
     -----
@@ -153,7 +154,7 @@ def density_coverage(samples: Any, reference: Any, *, k: int = 5, inclusive: boo
     Warns
     -----
     UserWarning
-        If the two sides come from different extractors.
+        If the two inputs have different extractors.
 
     Notes
     -----
@@ -200,7 +201,7 @@ def manifold_metrics(
     Warns
     -----
     UserWarning
-        If the two sides come from different extractors.
+        If the two inputs have different extractors.
     """
     manifold_rule = (3 if k is None else k, True if inclusive is None else inclusive, True)
     ball_rule = (5 if k is None else k, False if inclusive is None else inclusive, False)
@@ -246,7 +247,7 @@ def mifid(
     Warns
     -----
     UserWarning
-        If the two sides come from different extractors.
+        If the two inputs have different extractors.
 
     Notes
     -----
@@ -267,7 +268,7 @@ def mifid(
 
 
 def _shares(caller: str, samples: Any, reference: Any, rules: list[tuple[int, bool, bool]]) -> list[ManifoldMetrics]:
-    """For each rule of (k, inclusive, whether recall is wanted)."""
+    """Metrics for each rule (k, inclusive, whether to compute recall)."""
     one, two = open_pair(samples, reference)
     rows = one.require_rows(caller), two.require_rows(caller)
     checked = [(operator.index(k), bool(inclusive), recall) for k, inclusive, recall in rules]

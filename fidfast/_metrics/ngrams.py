@@ -20,10 +20,10 @@ Texts = str | Iterable[str] | Iterable[Sequence[str]]
 
 
 class NgramCounts(Collector):
-    """Counts of the n-grams of texts: exact, mergeable, from a stream.
+    """Exact, mergeable counts of the n-grams of a stream of texts.
 
-    Texts may come in any order and any batches, from several threads; counts of parts of the data merge to the counts
-    of all of it. An n-gram is within one text, never across two.
+    Texts may come in any order and any batches, from several threads; counts of parts of the data merge into the counts
+    of all of it. An n-gram never spans two texts.
 
     Parameters
     ----------
@@ -169,7 +169,7 @@ class NgramCounts(Collector):
         return {
             "n": np.array(self.n),
             "level": np.array(self.level),
-            "num_ngrams": np.array(self.num_ngrams),  # these two for readers of the file
+            "num_ngrams": np.array(self.num_ngrams),  # this and the next are for readers of the file
             "num_distinct": np.array(self.num_distinct),
             "words": np.frombuffer(b"".join(encoded), dtype=np.uint8),
             "word_ends": np.cumsum([len(word) for word in encoded], dtype=np.uint64),
@@ -184,7 +184,7 @@ class NgramCounts(Collector):
         Raises
         ------
         KeyError, TypeError, ValueError
-            If the state is not one that `state` returns.
+            If the state is invalid.
         """
         encoded, ends = state["words"], state["word_ends"]
         ngrams, counts = state["ngrams"], state["counts"]
@@ -228,7 +228,7 @@ def ngram_jsd(
     n : int, optional
         Number of characters or words in an n-gram. Required if neither side is an `NgramCounts`.
     level : {"char", "word"}, optional
-        The units of an n-gram. That of the `NgramCounts` if a side is one, else "char".
+        The units of an n-gram. By default that of an argument that is an `NgramCounts`, else "char".
 
     Returns
     -------
@@ -246,7 +246,7 @@ def ngram_jsd(
     -----
     The language experiments of Gulrajani et al., "Improved training of Wasserstein GANs" (2017), and of Heusel et al.,
     "GANs trained by a two time-scale update rule converge to a local Nash equilibrium" (2017), report it for
-    characters; docs/ngrams.md says for which texts. It is biased upwards for small samples: compare equal sizes.
+    characters; docs/ngrams.md describes the texts. It is biased upwards for small samples: compare equal sizes.
 
     Examples
     --------

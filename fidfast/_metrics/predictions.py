@@ -1,4 +1,4 @@
-"""Rows of logits or probabilities: validation, and their probabilities and information in float64."""
+"""Validation of logits and probabilities, and their probabilities and information in float64."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def shape_of(predictions: Any) -> tuple[int, int]:
     """Shape (n, num_classes) of an array of finite numbers; raises an error that names `predictions` otherwise."""
     try:
         return _core.require_finite(predictions)
-    except (TypeError, ValueError) as error:  # the core calls every array of rows features
+    except (TypeError, ValueError) as error:  # the core calls its argument features
         raise type(error)(str(error).replace("features", "predictions", 1)) from None
 
 

@@ -1,4 +1,4 @@
-"""How the field's tools split predictions for the Inception Score."""
+"""Splits of predictions for the Inception Score, as in other tools."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _TORCH_FIDELITY_SEED = 2020
 
 
 def split_edges(n: int, splits: int) -> NDArray[np.int64]:
-    """(splits + 1,) first row of each of the equal parts of n rows, and n."""
+    """(splits + 1,) first row of each of the equal parts of n rows, followed by n."""
     return np.arange(splits + 1, dtype=np.int64) * n // splits
 
 

@@ -1,7 +1,7 @@
 """Error bar and bias of a Fréchet distance, the influence of each sample, and the comparison of two models.
 
-All follow from the distances without each row, which the core computes exactly (`csrc/core/jackknife.hpp`), or without
-each block of rows if a stream kept no rows.
+All are computed from the distances without each row, which are exact (`csrc/core/jackknife.hpp`), or without each block
+of rows if the rows of a stream are not kept.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = [
 
 Array = NDArray[np.float64]
 
-#: With as many degrees of freedom Student's distribution is the normal one.
+#: With this many degrees of freedom, Student's distribution is normal.
 _NORMAL = 1e9
 
 
@@ -98,7 +98,7 @@ class Estimate(Result):
         return self.interval()
 
     def table(self) -> str:
-        """All numbers, one a line."""
+        """All numbers, one per line."""
         digits = decimals(self.stderr)
         low, high = self.interval()
         counts = " and ".join("exact" if n is None else f"{n:,}" for n in self.num_samples)
@@ -152,18 +152,17 @@ def estimate(samples: Any, reference: Any, *, precision: str = "float32") -> Est
     Warns
     -----
     UserWarning
-        If the two sides come from different extractors.
+        If the two inputs have different extractors.
 
     Notes
     -----
     The jackknife, exact for every row, of the distance without the spread of a sample's eigenvalues (Tiomoko &
     Couillet, 2019). Its mean removes what the fourth moments of the features add to the bias (Quenouille, 1956). Its
     variance counts the second order twice (Efron & Stein, 1981); one of the two is subtracted, and the rest is the
-    variance if the distributions are equal, so that the error bar holds there too. The interval is Student's, with the
-    degrees of freedom that the kurtosis of the rows' contributions gives the variance (Satterthwaite, 1946).
+    variance if the distributions are equal, so that the error bar is valid there too. The interval is that of Student's
+    distribution, whose degrees of freedom follow from the kurtosis of the rows' contributions (Satterthwaite, 1946).
 
-    Rows are assumed to be independent. It takes about three times as long as `fid`; memory does not grow with n but
-    for two numbers a row.
+    Rows are assumed to be independent. It takes about three times as long as `fid`, and stores two numbers per row.
     """
     return estimate_from_jackknife(Jackknife(*open_pair(samples, reference, precision=precision), precision))
 
@@ -193,7 +192,7 @@ def influence(samples: Any, reference: Any, *, precision: str = "float32") -> Ar
     Warns
     -----
     UserWarning
-        If the two sides come from different extractors.
+        If the two inputs have different extractors.
     """
     one, two = open_pair(samples, reference, precision=precision)
     one.check_rows("influence")
@@ -238,7 +237,7 @@ def compare(
     reference : array, tensor, Moments, GaussianStats or path
         As in `estimate`. Its own sampling error is common to both distances, and mostly cancels.
     paired : bool, default False
-        Whether row i of both was made from the same prompt, class or seed; what they have in common cancels too.
+        Whether row i of both was made from the same prompt, class or seed; their common variation cancels too.
     precision : {"float32", "float64"}, default "float32"
         As in `Moments`.
 
@@ -254,12 +253,11 @@ def compare(
     Warns
     -----
     UserWarning
-        If two of the arguments come from different extractors.
+        If two of the arguments have different extractors.
 
     Notes
     -----
-    As in `estimate`; the second order is not subtracted for rows that are shared, so the error is rather too large
-    than too small.
+    As in `estimate`; the second order is not subtracted for shared rows, so the standard error is conservative.
     """
     names = ("samples_a", "samples_b", "reference")
     one, two, common = (

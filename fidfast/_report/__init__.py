@@ -1,4 +1,4 @@
-"""The report of every metric that features determine, as numbers, text and HTML page."""
+"""The report of every metric computable from features, as numbers, text and HTML page."""
 
 from fidfast._report.build import report
 from fidfast._report.contents import HarmfulSample, Trimmed

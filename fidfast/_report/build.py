@@ -58,12 +58,12 @@ def report(
     all_pairs: bool = True,
     precision: str = "float32",
 ) -> Report:
-    """Compute every metric that features determine: distances with error bars, and the most harmful samples.
+    """Compute every metric computable from features: distances with error bars, and the most harmful samples.
 
     Parameters
     ----------
     samples : (n, dim) array or tensor, path, Moments or GaussianStats
-        The generated samples. Moments and statistics determine fewer metrics; the report says which are missing.
+        The generated samples. Fewer metrics are available for moments and statistics; the report gives the reasons.
     reference : array, tensor, path, Moments or GaussianStats
         As `samples`.
     names : sequence of str, optional
@@ -96,7 +96,7 @@ def report(
     Warns
     -----
     UserWarning
-        If the features come from different extractors.
+        If the two inputs have different extractors.
 
     Notes
     -----
@@ -257,7 +257,7 @@ def _require_one_per_row(samples: Input, **sequences: Sequence[Any] | None) -> N
         if sequence is None:
             continue
         if samples.rows is None:
-            raise ValueError(f"{name} need one row of samples each, but samples holds no features")
+            raise ValueError(f"{name} need the features of samples, but samples holds none")
         if len(sequence) != samples.num_samples:
             raise ValueError(f"samples has {samples.num_samples} rows, but there are {len(sequence)} {name}")
 
@@ -270,7 +270,7 @@ def _have_unit_norm(rows: Any) -> bool:
 def _worst(
     influence: Array, count: int, names: Sequence[str] | None, images: Sequence[NDArray[np.uint8]] | None
 ) -> tuple[HarmfulSample, ...]:
-    """The samples of the largest influence."""
+    """The samples with the largest influence."""
     worst = []
     for row in np.argsort(-influence, kind="stable")[:count].tolist():
         name = f"row {row}" if names is None else _printable(str(names[row]))
@@ -308,5 +308,5 @@ def _title(source: Any, name: str) -> str:
 
 
 def _printable(name: str) -> str:
-    """With escapes for line breaks, control characters and surrogates, which file names may contain."""
+    """Escape line breaks, control characters and surrogates, which file names may contain."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in name)

@@ -66,7 +66,7 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class Contents(Result):
-    """All numbers of a report. A field is None if it is not available; `reasons` then says why."""
+    """All numbers of a report. A field is None if it is not available; `reasons` then gives the reason."""
 
     #: Titles of samples and reference.
     titles: tuple[str, str]
@@ -76,7 +76,7 @@ class Contents(Result):
     mean_term: float
     #: Number of columns of the features.
     dim: int
-    #: Of samples and reference, as all pairs below; None if unknown.
+    #: Numbers of samples and reference samples, None if unknown. All pairs below have the same order.
     num_samples: tuple[int | None, int | None]
     #: Names of the extractors; None if unknown.
     extractors: tuple[str | None, str | None]

@@ -65,8 +65,8 @@ class Report(Contents):
     def html(self) -> str:
         """The report as an HTML page with the table, the plots, and the images of the most harmful samples.
 
-        The page loads nothing from elsewhere. Plots need matplotlib and images need pillow; without them the page has
-        a sentence instead.
+        The page is self-contained. Plots need matplotlib and images need pillow; without them the page has no plots or
+        images.
 
         Returns
         -------
@@ -80,7 +80,7 @@ class Report(Contents):
         return html_page(self)
 
     def write_html(self, path: str | os.PathLike[str]) -> None:
-        """Write `html` to a file, which appears complete or not at all.
+        """Write `html` to a file atomically.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""Moments of features class by class, in one pass."""
+"""Per-class moments of features."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["ClassMoments", "Label"]
 
 Label = int | str
 
-#: Rows that are sorted by class at a time: a bounded copy of what may be a memory map.
+#: Number of rows that are sorted by class at a time, which bounds the copy of a memory map.
 _ROWS_PER_SORT = 1024
 
 
@@ -28,7 +28,7 @@ class ClassMoments(Collector, Mapping[Label, Moments]):
     """Moments of features for each class, in one pass over a labelled stream.
 
     A mapping from labels to `Moments`, in the order of the labels. As with `Moments`, batches may have any size, order
-    and floating-point type, and may come from several threads; moments of parts of the data merge to those of all of
+    and floating-point type, and may come from several threads; moments of parts of the data merge into those of all of
     it.
 
     Parameters
@@ -37,7 +37,7 @@ class ClassMoments(Collector, Mapping[Label, Moments]):
         Number of columns of the features.
     num_classes : int, optional
         If given, labels must be integers from 0 to ``num_classes - 1``, and `class_distances` reports classes without
-        rows as missing. By default the classes are those that occur.
+        rows as missing. By default the classes are the labels that occur.
     precision : {"float32", "float64"}, default "float32"
         As in `Moments`.
     extractor : str, optional
@@ -50,8 +50,8 @@ class ClassMoments(Collector, Mapping[Label, Moments]):
 
     Notes
     -----
-    A class of at most `dim` rows is kept as its rows, 4 bytes a number (8 for float64), and up to twice that while it
-    grows; a class of more rows as its scatter, 8 dim^2 bytes, and about as much again for the products and pending
+    A class of at most `dim` rows is stored as rows, 4 bytes per number (8 for float64), and up to twice that while it
+    grows. A larger class is stored as its scatter, 8 dim^2 bytes, and about as much again for the products and pending
     rows.
 
     Examples
@@ -91,7 +91,7 @@ class ClassMoments(Collector, Mapping[Label, Moments]):
 
     @property
     def num_samples(self) -> int:
-        """Number of rows seen, of all classes."""
+        """Number of rows seen in all classes."""
         return sum(moments.num_samples for moments in self.values())
 
     @property
@@ -120,7 +120,7 @@ class ClassMoments(Collector, Mapping[Label, Moments]):
             If the features are not an array or not of a floating-point type, or the labels are neither integers nor
             strings.
         ValueError
-            If a shape does not fit, a value is NaN or infinite, or a label is not below `num_classes`. All moments
+            If a shape does not match, a value is NaN or infinite, or a label is not below `num_classes`. All moments
             stay unchanged.
         """
         features = to_host(features)
@@ -146,7 +146,7 @@ class ClassMoments(Collector, Mapping[Label, Moments]):
                 self._moments_of(names[code]).update(class_rows)
 
     def _require_valid(self, names: list[Label]) -> None:
-        """Raises for sorted labels that are out of range, or of another type than those seen before."""
+        """Raises for sorted labels that are out of range, or of another type than earlier labels."""
         if self._num_classes is not None:
             outside = [
                 name for name in (names[0], names[-1]) if isinstance(name, str) or not 0 <= name < self._num_classes
@@ -161,7 +161,7 @@ class ClassMoments(Collector, Mapping[Label, Moments]):
 
     def _moments_of(self, label: Label) -> Moments:
         moments = self._classes.get(label)
-        # setdefault: another thread may have added the class meanwhile.
+        # setdefault: another thread may have added the class in the meantime.
         return self._classes.setdefault(label, copy.copy(self._empty)) if moments is None else moments
 
     def merge(self, other: ClassMoments) -> None:
@@ -211,7 +211,7 @@ class ClassMoments(Collector, Mapping[Label, Moments]):
         KeyError
             If the class has no rows.
         ValueError
-            If it has one row, or `ddof` is not below their number.
+            If it has one row, or `ddof` is not below that number.
         """
         moments = self[label]
         try:
@@ -253,7 +253,7 @@ class ClassMoments(Collector, Mapping[Label, Moments]):
         Raises
         ------
         KeyError, TypeError, ValueError
-            If the state is not one that `state` returns.
+            If the state is invalid.
         """
         num_classes = int(state["num_classes"])
         moments = cls(

@@ -1,4 +1,4 @@
-"""The base of everything that collects a stream: sums, copies, checkpoints and pickles."""
+"""Base class of the objects that collect a stream: addition, copies, checkpoints and pickles."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _C = TypeVar("_C", bound="Collector")
 
 
 class Collector(ABC):
-    """Something that collects a stream, merges with others of its class, and can be stored and continued.
+    """Base class of objects that collect a stream, can be merged, and can be saved and continued.
 
     A subclass defines `merge`, `reset`, `state` and `from_state`; addition, copies, pickles, checkpoints and
     comparison follow from them.
@@ -28,7 +28,7 @@ class Collector(ABC):
 
     @abstractmethod
     def merge(self, other: Any) -> None:
-        """Add what `other` has collected."""
+        """Add the data that `other` has collected."""
 
     @abstractmethod
     def reset(self) -> None:
@@ -44,12 +44,12 @@ class Collector(ABC):
         """Inverse of `state`."""
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a checkpoint; `load` continues from it with the same digits.
+        """Write a checkpoint; `load` continues from it with identical results.
 
         Parameters
         ----------
         path : path
-            ``.npz`` is appended if the name does not end in it. The file appears complete or not at all.
+            ``.npz`` is appended if the name does not end in it. The file is written atomically.
 
         Raises
         ------

@@ -33,14 +33,14 @@ class GaussianStats:
         Number of samples that the statistics were computed from. If it is at most `dim`, it determines the rank of
         `sigma`, and the distance is accurate to 1e-9 instead of 3e-8.
     extractor : str, optional
-        Name of the network that computed the features. A distance between different extractors warns.
+        Name of the network that computed the features. Comparing statistics of different extractors warns.
     ddof : int, optional
         The covariance is the scatter divided by ``num_samples - ddof``. Stored as metadata only.
 
     Raises
     ------
     ValueError
-        If the shapes do not fit, a value is NaN or infinite, or `sigma` is not symmetric and positive semidefinite.
+        If the shapes do not match, a value is NaN or infinite, or `sigma` is not symmetric and positive semidefinite.
 
     Examples
     --------
@@ -71,7 +71,7 @@ class GaussianStats:
         self._ddof = ddof
 
     def _on_device(self, device: int | None) -> _core.Gaussian:
-        """The Gaussian on this device; a copy is kept, with the factor that is computed there."""
+        """The Gaussian on this device; a copy is cached together with its factor."""
         if device_of_core(self._core) == device:
             return self._core
         if device not in self._copies:
@@ -113,17 +113,17 @@ class GaussianStats:
 
     @property
     def ddof(self) -> int | None:
-        """What was subtracted from ``num_samples`` in the covariance's divisor, or None if it was not given."""
+        """Number subtracted from ``num_samples`` in the covariance's divisor, or None if it was not given."""
         return self._ddof
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write an ``.npz`` with ``mu`` and ``sigma``, which every tool of the field reads, and the metadata.
+        """Write an ``.npz`` with ``mu`` and ``sigma``, which other FID tools can read, and the metadata.
 
         Parameters
         ----------
         path : path
-            ``.npz`` is appended if the name does not end in it. The file appears complete or not at all: if writing
-            fails, an older file stays unchanged.
+            ``.npz`` is appended if the name does not end in it. The file is written atomically: if writing fails, an
+            older file stays unchanged.
 
         Raises
         ------
@@ -168,7 +168,7 @@ class GaussianStats:
             return True
         return np.array_equal(self.sigma, other.sigma)
 
-    __hash__ = None  # type: ignore[assignment]  # compared by their arrays
+    __hash__ = None  # type: ignore[assignment]  # equality compares arrays
 
     def __repr__(self) -> str:
         return f"GaussianStats(dim={self.dim}, num_samples={self.num_samples}, extractor={self.extractor!r})"
@@ -198,14 +198,14 @@ class GaussianStats:
 
 
 def stats_from_core(core: _core.Gaussian, extractor: str | None, ddof: int | None) -> GaussianStats:
-    """Statistics around a Gaussian of the core."""
+    """Statistics that wrap a Gaussian of the core."""
     stats = GaussianStats.__new__(GaussianStats)
     stats._set(core, extractor, ddof)
     return stats
 
 
 def stats_from_record(record: Stats) -> GaussianStats:
-    """Statistics of a file."""
+    """Statistics from the record of a file."""
     return GaussianStats(
         record.mu, record.sigma, num_samples=record.num_samples, extractor=record.extractor, ddof=record.ddof
     )
@@ -223,7 +223,7 @@ def on_common_device(
 
 
 def _real(values: ArrayLike, name: str) -> NDArray[np.float64]:
-    """As a float64 array; tensors of every library that NumPy converts."""
+    """Convert to a float64 array; accepts everything that NumPy converts."""
     array = np.asarray(values)
     if array.dtype.kind not in "fiu":
         raise TypeError(f"{name} must hold real numbers, got dtype {array.dtype}")

@@ -31,7 +31,7 @@ class Moments(Collector):
     """Count, mean and scatter of a stream of features, in memory that does not grow with the stream.
 
     Batches may have any size, order and floating-point type, and may come from several threads; the moments of parts
-    of the data merge to the moments of all of it. With float64 rows, or with ``precision="float64"``, the result does
+    of the data merge into the moments of all of it. With float64 rows, or with ``precision="float64"``, the result does
     not depend on how the rows are split, within 1e-12 relative.
 
     Parameters
@@ -45,9 +45,9 @@ class Moments(Collector):
     extractor : str, optional
         Name of the network that computes the features; stored with the statistics.
     blocks : int, default 1
-        Number of parts in which the moments are kept, each with its own matrices. With 20 or more, `estimate` can
-        compute the error bar of a stream whose features are not kept. The rows of every batch are distributed over
-        all blocks.
+        Number of parts into which the rows are divided, each with its own matrices. With 20 or more, `estimate` can
+        compute the error bar of a stream whose features are not kept. The rows of every batch are distributed over all
+        blocks.
     device : {"cpu", "cuda", "cuda:N"}, optional
         Device that holds the moments; features are moved to it. By default the host, until the first features on a
         GPU move the moments to that GPU.
@@ -61,13 +61,12 @@ class Moments(Collector):
 
     Notes
     -----
-    Chan, Golub & LeVeque (1979), with the mean in twice the digits of float64. The memory is the scatter
-    (8 dim^2 bytes), as much again or half as much for the products, and a block of rows. As long as there are at most
-    `dim` rows, the rows themselves are kept: their statistics have full accuracy at low rank.
+    The method of Chan, Golub & LeVeque (1979), with the mean in twice the digits of float64. The memory is the scatter
+    (8 dim^2 bytes), as much again or half as much for the products, and a block of rows. Up to `dim` rows are stored as
+    rows, whose statistics have full accuracy at low rank.
 
     On a GPU all products are float64, all memory (about 34 dim^2 bytes) is allocated at once, and no update waits: the
-    device itself leaves out a batch with NaN or infinity and all batches after it, and the next call that notices
-    raises the error.
+    device discards a batch with NaN or infinity and all later ones, and the next call that detects it raises the error.
 
     Examples
     --------
@@ -211,19 +210,18 @@ class Moments(Collector):
         Parameters
         ----------
         features : (n, dim) array or tensor
-            float16, bfloat16, float32 or float64, on the host or a GPU; anything with ``__dlpack__``, with any
-            strides. Not copied if the device of the features holds the moments. ``n`` may be 0.
+            float16, bfloat16, float32 or float64, on the host or a GPU; anything with ``__dlpack__``, with any strides.
+            Not copied if the moments are on the same device. ``n`` may be 0.
         stream : int, optional
-            For features on a GPU, handle of the stream (``cudaStream_t``) that writes them, and that may overwrite
-            them once they were read. By default the current stream of PyTorch or CuPy; for other libraries the host
-            waits.
+            For features on a GPU, handle of the stream (``cudaStream_t``) that writes them and may overwrite them after
+            they were read. By default the current stream of PyTorch or CuPy; for other libraries the host waits.
 
         Raises
         ------
         TypeError
             If the features are not an array, or not of a floating-point type.
         ValueError
-            If the shape does not fit, or a value is NaN or infinite. The moments stay unchanged. On a GPU the latter
+            If the shape does not match, or a value is NaN or infinite. The moments stay unchanged. On a GPU the latter
             may be raised by a later call, which names the batch.
         RuntimeError, MemoryError
             If a GPU fails, or is out of memory. The moments stay unchanged.
@@ -240,14 +238,14 @@ class Moments(Collector):
                 self._update_blocks(rows, its_stream)
 
     def _update_blocks(self, features: Any, stream: int | None) -> None:
-        """Distribute the rows over the blocks, more of them to the blocks with fewer samples."""
+        """Distribute the rows over the blocks; blocks with fewer samples get more of them."""
         module, device = backend_module(device_of_core(self._blocks[0])), self._blocks[0].device
         n, _ = module.require_finite(features, device, stream)  # checks all rows before any block changes
         share, remainder = divmod(n, len(self._blocks))
         first = 0
         for position, block in enumerate(sorted(self._blocks, key=lambda block: block.num_samples)):
             end = first + share + (position < remainder)
-            block.update(features[first:end], stream)  # the first block raises if the columns do not fit
+            block.update(features[first:end], stream)  # the first block raises if the columns do not match
             first = end
 
     def merge(self, other: Moments) -> None:
@@ -282,7 +280,7 @@ class Moments(Collector):
         return [(mine, moments_on_device(theirs, device)) for mine, theirs in pairs]
 
     def unmerge(self, other: Moments) -> None:
-        """Remove the rows that `other` has seen, the inverse of `merge`: sliding windows, leave-a-block-out.
+        """Remove the rows that `other` has seen, the inverse of `merge`: for sliding windows or leave-one-block-out.
 
         Parameters
         ----------
@@ -295,7 +293,7 @@ class Moments(Collector):
             If the dims or numbers of blocks differ, `other` has more samples, or its samples cannot be part of these.
         """
         pairs = self._matched_blocks(other, "unmerge")
-        # With several blocks all are changed, or, if one raises, none.
+        # With several blocks either all change or, if one raises, none.
         remaining = [mine.copy() for mine, _ in pairs] if len(pairs) > 1 else [pairs[0][0]]
         for rest, (_, theirs) in zip(remaining, pairs, strict=True):
             rest.unmerge(theirs)
@@ -317,7 +315,7 @@ class Moments(Collector):
         Raises
         ------
         ValueError
-            If fewer than 2 rows were seen, or `ddof` is not below their number.
+            If fewer than 2 rows were seen, or `ddof` is not below that number.
         """
         return stats_from_core(self._merged_core().stats(ddof), self._extractor, ddof)
 
@@ -347,7 +345,7 @@ class Moments(Collector):
         Raises
         ------
         KeyError, TypeError, ValueError
-            If the state is not one that `state` returns.
+            If the state is invalid.
         """
         shared = {"dim": int(state["dim"]), "precision": str(state["precision"])}
         blocks: dict[str, dict[str, Any]] = {}

@@ -1,8 +1,8 @@
 """Availability of CUDA devices, and their self-test.
 
 Features on a GPU stay there: `Moments`, the distance, the transport map and `estimate` run on the device that holds
-them. A device that cannot be used, or whose self-test differs from the CPU, is not used: its features are copied to the
-host, and the results are the same.
+them. If a device cannot be used, or its self-test differs from the CPU, its features are copied to the host instead,
+and the results are the same.
 
 ``python -m fidfast.cuda`` runs the full self-test and prints a report for bug reports.
 """
@@ -56,7 +56,7 @@ def info() -> dict[str, Any]:
     -------
     dict
         ``available`` : bool
-            As `available` returns.
+            Result of `available`.
         ``reason`` : str or None
             Why no device is available.
         ``architectures`` : str or None
@@ -153,7 +153,7 @@ def _self_test(module: ModuleType, device: int) -> str | None:
         values = "; ".join(f"{name} {on_gpu[name]!r} on the GPU, {on_cpu[name]!r} on the CPU" for name in different)
         reason = f"its self-test differs from the CPU: {values}"
     warnings.warn(
-        f"CUDA device {device} is not used: {reason}. The CPU does the work instead. Please report this with the "
+        f"CUDA device {device} is not used: {reason}. The CPU is used instead. Please report this with the "
         "output of `python -m fidfast.cuda`",
         stacklevel=2,
     )

@@ -99,7 +99,7 @@ class DemoResult(Result):
         ----------
         path : path
             File of the first plot: distance against strength for each corruption. The second plot, the distance of a
-            growing sample, is written beside it with ``-growth`` appended to the name.
+            growing sample, is written to the same folder with ``-growth`` appended to the name.
 
         Returns
         -------

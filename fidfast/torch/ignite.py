@@ -1,6 +1,6 @@
 """The Fréchet distance as metrics and a handler of ignite.
 
-`FID` replaces ``ignite.metrics.FID``: one import line changes. `FrechetDistance` compares with a fixed reference.
+`FID` is a drop-in replacement for ``ignite.metrics.FID``. `FrechetDistance` compares with a fixed reference.
 `FrechetDistanceHandler` measures a model's samples at intervals during training.
 """
 
@@ -46,8 +46,8 @@ class FID(ignite.metrics.FID):
     num_features : int, optional
         Number of features; needed with `feature_extractor`.
     feature_extractor : torch.nn.Module, optional
-        From a batch to (n, num_features). With `num_features` only, the batches are features; without both, the network
-        is ignite's default, torchvision's Inception network.
+        From a batch to (n, num_features). With `num_features` only, the batches are features; without either, the
+        network is ignite's default, torchvision's Inception network.
     output_transform : callable, optional
         From the engine's output to the pair.
     device : str or torch.device, default "cpu"
@@ -138,8 +138,8 @@ class FID(ignite.metrics.FID):
 class FrechetDistance(ignite.metrics.Metric):
     """Fréchet distance of the images in an engine's output to a fixed reference.
 
-    Every update adds a batch of images (of features without an extractor), alone, first in a tuple, or as ``y_pred`` in
-    a dictionary. The result over several processes is exact.
+    Every update adds a batch of images (or of features if there is no extractor), alone, first in a tuple, or as
+    ``y_pred`` in a dictionary. The result over several processes is exact.
 
     Parameters
     ----------
@@ -173,7 +173,7 @@ class FrechetDistance(ignite.metrics.Metric):
         super().__init__(output_transform, device)
 
     def reset(self) -> None:
-        """Remove all samples; the reference stays."""
+        """Remove all samples; the reference is kept."""
         self._metric.reset()
 
     def update(self, output: Any) -> None:

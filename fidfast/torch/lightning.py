@@ -16,7 +16,7 @@ __all__ = ["FrechetDistanceCallback"]
 
 
 def _lightning() -> Any:
-    """The Lightning package that is imported, else one that is installed: it has two names with different classes."""
+    """The imported Lightning package, else an installed one: the package has two names with different classes."""
     errors = []
     for name in sorted(("lightning.pytorch", "pytorch_lightning"), key=lambda name: name not in sys.modules):
         try:
@@ -36,8 +36,8 @@ class FrechetDistanceCallback(_Callback):
 
     The model samples in evaluation mode, without gradients and in the trainer's precision; then the mode of every
     submodule is restored. The states of all random number generators are restored too, so that a run trains to the same
-    weights with and without the callback. Every batch of samples has its own seed, equal at all measurements and for
-    any number of processes, over which the batches are distributed: samples change with the model only.
+    weights with and without the callback. Every batch of samples has its own seed, the same at all measurements and for
+    any number of processes, so samples change with the model only. The batches are distributed over the processes.
 
     The value is logged as `name`, so that ``ModelCheckpoint(monitor=name)`` finds it, and sent to the loggers at every
     measurement, regardless of ``log_every_n_steps``.

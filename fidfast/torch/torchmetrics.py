@@ -1,9 +1,9 @@
-"""torchmetrics' ``FrechetInceptionDistance`` with exact moments: one import line changes.
+"""A drop-in replacement for torchmetrics' ``FrechetInceptionDistance`` with exact moments.
 
 torchmetrics stores the state of a metric in tensors that it resets, copies, sends, saves and stacks by name. Here the
 state is two `Moments`. The tensors ``real_state`` and ``fake_state`` are made from them when torchmetrics reads them,
-and converted back when it sets them, without loss of bits (`fidfast.torch._training.packing`). Over processes the
-states are summed by `all_reduce` instead of gathered, which would send the scatters of all processes to each of them.
+and converted back when it sets them, without loss (`fidfast.torch._training.packing`). Over processes the states are
+summed by `all_reduce` instead of gathered, which would send the scatters of all processes to each of them.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class FrechetInceptionDistance(Metric):
     TypeError, ValueError
         If an argument is invalid, with the messages of torchmetrics.
     FileNotFoundError
-        If the weights are not found and cannot be downloaded; the message says what to fetch and where to put it.
+        If the weights are not found and cannot be downloaded; the message says what to download and where to put it.
     ImportError
         If torch-fidelity is not installed.
 

@@ -97,7 +97,7 @@ def test_different_extractors_warn_and_show_both_names(files, capsys):
     run(capsys, "stats", "b.npy", "b.npz", "--extractor", "inception")
     code, out, err = run(capsys, "fid", "a.npz", "b.npz")
     assert code == 0
-    assert err.startswith("fidfast: warning: the two sides come from different extractors, 'dino' and 'inception'")
+    assert err.startswith("fidfast: warning: the two inputs have different extractors, 'dino' and 'inception'")
     assert out.startswith("Fréchet distance ")
     assert "extractor dino and inception" in out
 

@@ -190,7 +190,7 @@ def test_a_device_with_a_wrong_result_is_not_used(rng, untested, monkeypatch):
     monkeypatch.setattr(_problems, "self_test_values", wrong)
     match = (
         "^CUDA device 0 is not used: its self-test differs from the CPU: "
-        r"distance 1\.0 on the GPU, 1\.000000002 on the CPU\. The CPU does the work instead\. "
+        r"distance 1\.0 on the GPU, 1\.000000002 on the CPU\. The CPU is used instead\. "
         r"Please report this with the output of `python -m fidfast\.cuda`$"
     )
     assert_the_cpu_does_the_work(rows_on_device(rng), match)

@@ -334,9 +334,7 @@ def test_results():
 def test_different_extractors_warn(rng, tmp_path):
     for name in ("inception", "dino"):
         np.savez(tmp_path / f"{name}.npz", features=np.abs(normal(rng, 20, 5)), extractor=name)
-    message = (
-        "the two sides come from different extractors, 'dino' and 'inception': the result says nothing about the data"
-    )
+    message = "the two inputs have different extractors, 'dino' and 'inception': the result is not meaningful"
     for metric in (precision_recall, density_coverage, manifold_metrics, mifid):
         with pytest.warns(UserWarning, match="different extractors") as caught:
             metric(tmp_path / "dino.npz", tmp_path / "inception.npz")

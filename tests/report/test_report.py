@@ -234,7 +234,7 @@ def test_invalid_samples(sides):
         fidfast.report(sides[0], normal(50, 5))
     with pytest.raises(ValueError, match="samples: features hold NaN"):
         fidfast.report(np.full((5, 6), np.nan), sides[1])
-    with pytest.raises(ValueError, match="images need one row of samples each, but samples holds no features"):
+    with pytest.raises(ValueError, match="images need the features of samples, but samples holds none"):
         fidfast.report(stats_of(sides[0]), sides[1], images=[])
 
 

@@ -359,7 +359,7 @@ def test_checkpoint_of_another_run_is_refused(monkeypatch, tmp_path, folder):
     with pytest.raises(KeyboardInterrupt):
         ft.moments_of_images(folder, interrupted(Colours(), 20), checkpoint=checkpoint)
     other = replace(ft.as_extractor(Colours()), resize="tf1-bilinear")
-    message = "run.npz is a checkpoint of another run: of other images, or of another extractor than Colours/tf1-bil"
+    message = "run.npz is a checkpoint of another run: its images differ, or its extractor is not Colours/tf1-bil"
     with pytest.raises(ValueError, match=message):
         ft.moments_of_images(folder, other, checkpoint=checkpoint)
     changed = Colours()

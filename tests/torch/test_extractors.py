@@ -121,7 +121,7 @@ def test_names_and_sizes():
     ("attributes", "message"),
     [
         ({"input_range": (1, 0)}, r"input_range must be \(low, high\) with low < high, got \(1, 0\)"),
-        ({"input_size": "big"}, "input_size must be a side or .*, got 'big'"),
+        ({"input_size": "big"}, "input_size must be an int or .*, got 'big'"),
         ({"input_size": 0}, "got 0"),
     ],
 )
@@ -344,7 +344,7 @@ def test_options_of_inception(tmp_path):
         ft.load_extractor("inception", weights=tmp_path / "gone.pth")
 
 
-def test_failed_download_says_what_to_fetch(monkeypatch, tmp_path):
+def test_failed_download_says_what_to_download(monkeypatch, tmp_path):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
 
     def refuse(*_arguments, **_options):

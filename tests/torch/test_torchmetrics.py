@@ -228,7 +228,7 @@ def test_missing_or_damaged_weights(monkeypatch, tmp_path):
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", no_network)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    with pytest.raises(FileNotFoundError, match=r"could not be downloaded \(no network\); fetch https"):
+    with pytest.raises(FileNotFoundError, match=r"could not be downloaded \(no network\); download https"):
         OURS()
     (tmp_path / "weights.pth").write_bytes(b"none")
     with (

@@ -25,11 +25,11 @@ def as_extractor(model: Any, *, name: str | None = None, resize: str | None = No
     ----------
     model : Extractor, callable, torch.nn.Module, torch.jit.ScriptModule or onnxruntime.InferenceSession
         From a batch (n, 3, height, width) to ``(n, dim)``, ``(n, dim, 1, 1)``, or a list, tuple or dictionary that
-        holds exactly one such array. Its attributes ``name``, ``num_features``, ``input_size`` (side, or (height,
-        width)) and ``input_range`` (values of black and white, default ``(0, 1)``) are used. Modules are put into
-        evaluation mode.
+        holds exactly one such array. Its attributes ``name``, ``num_features``, ``input_size`` (an int for a square, or
+        (height, width)) and ``input_range`` (values of black and white, default ``(0, 1)``) are used. Modules are put
+        into evaluation mode.
     name : str, optional
-        Overrides the attribute ``name``. Without both, the name of the class is used.
+        Overrides the attribute ``name``. If neither is given, the name of the class is used.
     resize : str, optional
         One of `fidfast.torch.RESIZES`, for networks with an ``input_size``. Default "pil-bicubic".
 
@@ -184,5 +184,5 @@ def _input_size(size: Any) -> tuple[int, int] | None:
         return None
     sides = (size, size) if isinstance(size, int) else tuple(size)[-2:]
     if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
-        raise ValueError(f"input_size must be a side or (height, width), got {size!r}")
+        raise ValueError(f"input_size must be an int or (height, width), got {size!r}")
     return sides[0], sides[1]

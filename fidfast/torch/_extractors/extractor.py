@@ -8,7 +8,7 @@ that holds exactly one such array. It may have these attributes:
 ``num_features``
     ``dim``.
 ``input_size``
-    Side, or (height, width), to which images are resized. Without it they are not resized.
+    An int for a square, or (height, width), to which images are resized. Without it they are not resized.
 ``input_range``
     Values of black and white in the network's input, ``(0, 1)`` by default. With ``(0, 255)`` and no ``input_size``
     the batch is uint8.

@@ -54,7 +54,7 @@ def inception(weights: str | os.PathLike[str] | None, convention: Convention, *,
     Raises
     ------
     FileNotFoundError
-        If the weights are not found and cannot be downloaded; the message says what to fetch and where to put it.
+        If the weights are not found and cannot be downloaded; the message says what to download and where to put it.
     ImportError
         If torch-fidelity is not installed.
 
@@ -105,7 +105,7 @@ def require_plain_weights(weights: Path) -> None:
 
 
 def inception_trunk(weights: Path) -> torch.nn.Module:
-    """From images (n, 3, 299, 299) in the range from about -1 to 1 to features (n, 2048)."""
+    """Network from images (n, 3, 299, 299), with values from about -1 to 1, to features (n, 2048)."""
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
     require_plain_weights(weights)
@@ -140,7 +140,7 @@ def _cached_or_downloaded() -> Path:
         torch.hub.download_url_to_file(WEIGHTS_URL, str(target), WEIGHTS_SHA256[:8], progress=False)
     except (urllib.error.URLError, OSError) as error:
         raise FileNotFoundError(
-            f"the weights of the Inception network could not be downloaded ({error}); fetch {WEIGHTS_URL} "
+            f"the weights of the Inception network could not be downloaded ({error}); download {WEIGHTS_URL} "
             f"(SHA-256 {WEIGHTS_SHA256}), and pass it as weights (--weights FILE) or put it at {target}"
         ) from error
     return target

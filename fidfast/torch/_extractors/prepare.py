@@ -14,8 +14,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 __all__ = ["PreparedNetwork", "fold_batch_norms", "has_hooks", "prepare"]
 
-#: Number of images from which ``compile="auto"`` compiles. Compiling an Inception network takes 30 to 60 s and saves up
-#: to a fifth of 50 ms per image in float32.
+#: Minimum number of images for which ``compile="auto"`` compiles. Compiling an Inception network takes 30 to 60 s and
+#: saves up to a fifth of 50 ms per image in float32.
 COMPILE_FROM = 10_000
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -53,8 +53,8 @@ def prepare(
     Returns
     -------
     torch.nn.Module
-        From batches (n, 3, height, width) of any float type to float32 features in the form in which the model returns
-        them. It has the model's ``name``, ``num_features``, ``input_size`` and ``input_range``.
+        From batches (n, 3, height, width) of any float type to float32 features, in the same containers as the model
+        returns. It has the model's ``name``, ``num_features``, ``input_size`` and ``input_range``.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The resizes of the commonly used tools. They differ, and so do the distances computed after them.
+"""The resizes of commonly used tools. They differ, and so do the distances.
 
 Parmar, Zhang & Zhu, "On Aliased Resizing and Surprising Subtleties in GAN Evaluation" (2022).
 """
@@ -53,7 +53,7 @@ def _tf1_bilinear(images: torch.Tensor, size: Size) -> torch.Tensor:
 
 
 def _tf1_bilinear_axis(images: torch.Tensor, axis: int, size: int) -> torch.Tensor:
-    """Interpolation along one axis. Within rows first, then between rows, gives the same bits as TensorFlow."""
+    """Interpolate along one axis. Within rows first, then between rows, is bit-identical to TensorFlow."""
     old_size = images.shape[axis]
     step = float(np.float32(old_size / size))
     positions = torch.arange(size, dtype=torch.float32, device=images.device) * step

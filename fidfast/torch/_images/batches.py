@@ -74,7 +74,7 @@ def _batch_images(batch: Any) -> Any:
 
 
 def as_pixels(images: torch.Tensor) -> torch.Tensor:
-    """One image or a batch, uint8 or floats from 0 to 1, as uint8 or float32 from 0 to 255."""
+    """Convert one image or a batch, uint8 or floats from 0 to 1, to uint8 or float32 from 0 to 255."""
     if images.dtype == torch.uint8:
         return images
     if not images.is_floating_point():

@@ -40,14 +40,14 @@ class ImageMoments(Result):
     """Moments of the features of a set of images."""
 
     moments: Moments
-    #: One message for each broken image that was left out, beginning with the image's name.
+    #: One message for each broken image that was skipped, beginning with the image's name.
     skipped: list[str]
 
     def __str__(self) -> str:
         return _summary(self.moments.num_samples, self.moments.dim, self.moments.extractor, self.skipped)
 
     def to_dict(self) -> dict[str, Any]:
-        """Numbers that describe the moments, and `skipped`, in types that JSON has."""
+        """Numbers that describe the moments, and `skipped`, in JSON types."""
         moments = self.moments
         return {
             "num_samples": moments.num_samples,
@@ -67,7 +67,7 @@ class ImageFeatures(Result):
     features: NDArray[np.float32]
     #: Name of the image of each row; its index if the images have no names.
     names: list[str]
-    #: One message for each broken image that was left out, beginning with the image's name.
+    #: One message for each broken image that was skipped, beginning with the image's name.
     skipped: list[str]
     #: Name of the extractor, with resize and arithmetic.
     extractor: str
@@ -79,7 +79,7 @@ class ImageFeatures(Result):
         return _summary(num_samples, dim, self.extractor, self.skipped)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the features, whose shape is `num_samples` and `dim`, in types that JSON has."""
+        """Everything but the features, whose shape is `num_samples` and `dim`, in JSON types."""
         num_samples, dim = self.features.shape
         return {
             "num_samples": num_samples,
@@ -243,8 +243,8 @@ def fid_of_images(
         The covariances are the scatters divided by ``num_samples - ddof``.
     options : ImageOptions, optional
     **keywords
-        Fields of `ImageOptions`, which have precedence over `options`. A `checkpoint` is refused, since there are two
-        passes over images: write the moments with `moments_of_images` instead.
+        Fields of `ImageOptions`, which have precedence over `options`. A `checkpoint` is rejected, since there are two
+        passes over images: save the moments with `moments_of_images` instead.
 
     Returns
     -------

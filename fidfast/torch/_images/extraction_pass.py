@@ -82,7 +82,7 @@ class ExtractionPass:
         BrokenImageError
             If an image cannot be read and broken images are not skipped.
         ValueError
-            If there are no images, the features are invalid, or the checkpoint does not fit.
+            If there are no images, the features are invalid, or the checkpoint is of another run.
         """
         self._restore()
         updates: deque[Future[None]] = deque()
@@ -144,7 +144,7 @@ class ExtractionPass:
         if self._done > 0:
             images = Subset(images, range(self._done, total))
         if num_workers is None:
-            # Start methods other than fork import the caller's script again, which it must be written for.
+            # With start methods other than fork, workers import the caller's script, which must support that.
             use_workers = total - self._done > 2 * batch_size and multiprocessing.get_start_method() == "fork"
             num_workers = default_num_workers(self._device) if use_workers else 0
         yield from DataLoader(
@@ -158,7 +158,7 @@ class ExtractionPass:
     # Checkpoints -----------------------------------------------------------------------------------------------------
 
     def _describe_job(self) -> str:
-        """Text that must be equal for a pass to continue from a checkpoint; made before the first image is read."""
+        """Description of the run, which must equal that in a checkpoint; computed before the first image is read."""
         images = self._images.fingerprint() if isinstance(self._images, Images) else f"{length_of(self._images)} items"
         moments = self._make_collector(1)
         blocks = f" {len(moments.blocks)} blocks" if len(moments.blocks) > 1 else ""
@@ -177,7 +177,7 @@ class ExtractionPass:
         progress = content.progress if isinstance(content, State) else None
         if not isinstance(content, State) or progress is None or progress.job != self._job:
             raise ValueError(
-                f"{self._checkpoint} is a checkpoint of another run: of other images, or of another extractor than "
+                f"{self._checkpoint} is a checkpoint of another run: its images differ, or its extractor is not "
                 f"{self._extractor.full_name}; remove it to start from the first image"
             )
         if progress.skipped and not self._options.skip_broken:

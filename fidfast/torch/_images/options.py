@@ -1,4 +1,4 @@
-"""Options of everything that computes features of images."""
+"""Options of the functions that compute features of images."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ImageOptions:
     batch_size : int, optional
         Images per batch. By default 8 on CPUs, whose caches hold no more, and 128 on CUDA.
     num_workers : int, optional
-        Number of processes that decode and resize. By default up to 8 with CUDA, and on CPUs the number of cores less
+        Number of processes that decode and resize. By default up to 8 with CUDA, and on CPUs the number of cores minus
         2, at most 2; 0 for few images.
     device : torch.device, optional
         Device of the network. By default CUDA if available.
@@ -39,15 +39,15 @@ class ImageOptions:
         Number of blocks of the moments, as in `fidfast.Moments`; with 20 or more, `fidfast.estimate` can compute an
         error bar. Not used by `features_of_images`.
     skip_broken : bool, default False
-        Whether to leave out and list images that cannot be read. By default they raise an error.
+        Whether to skip and list images that cannot be read. By default they raise an error.
     checkpoint : path, optional
-        File to which the moments are written once a minute, and from which an interrupted run continues; removed at
-        the end. A checkpoint of other images, of an extractor of another name or of other weights is refused. Of a
-        torch Dataset or DataLoader only the length is compared, and of a callable that is not a module only the name.
-        Not used by `features_of_images`.
+        File to which the moments are written once a minute, and from which an interrupted run continues; removed at the
+        end. A checkpoint of other images, or of an extractor with another name or other weights, is rejected. For a
+        torch Dataset or DataLoader only the length is compared; for a callable that is not a module, only the name. Not
+        used by `features_of_images`.
     use_cache : bool, default False
-        Whether to cache the moments, by the content of the images and the extractor. Only for paths, and for
-        extractors that `load_extractor` loads by name. Not used by `features_of_images`.
+        Whether to cache the moments, keyed by the images and the extractor. Only for paths, and for extractors that
+        `load_extractor` loads by name. Not used by `features_of_images`.
     progress : bool, default False
         Whether to show a progress bar, if standard error is a terminal.
 
@@ -84,14 +84,14 @@ class ImageOptions:
                 raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
 
 
-#: Fields that only functions that compute moments use.
+#: Fields that are used only to compute moments.
 _OF_MOMENTS = ("precision", "blocks", "checkpoint", "use_cache")
 
 
 def merge_options(
     options: ImageOptions | None, keywords: Mapping[str, Any], function: str, *, moments: bool = True
 ) -> ImageOptions:
-    """The options with the keyword arguments of a function in place of their fields.
+    """Return the options, with fields overridden by the keyword arguments of a function.
 
     Raises
     ------

@@ -17,9 +17,9 @@ __all__ = ["all_reduce"]
 def all_reduce(moments: Moments, *, group: Any = None) -> None:
     """Replace the moments in every process of a group by those of all rows that the processes have seen.
 
-    The result is exact. Two sums are computed over the processes: of count and mean, then of the scatter about the
-    common mean. No features are sent. The result depends on the distribution of the rows over the processes by
-    rounding only, 1e-12 relative.
+    The result is exact. Two sums are computed over the processes: first of count and mean, then of the scatter about
+    the common mean. No features are sent. The result depends on the distribution of the rows over the processes only
+    through rounding, 1e-12 relative.
 
     Parameters
     ----------
@@ -43,14 +43,14 @@ def all_reduce(moments: Moments, *, group: Any = None) -> None:
     device = torch.device("cuda" if dist.get_backend(group) == "nccl" else "cpu")
     reduced = Moments.from_blocks([_reduced(block, device, group) for block in moments.blocks])
     moments.reset()
-    moments.merge(reduced)  # without rounding, since nothing is there
+    moments.merge(reduced)  # exact, since the moments are empty
 
 
 def _reduced(block: Moments, device: torch.device, group: Any) -> Moments:
     """The rows of a block in all processes."""
     state = block.state()
     count, dim = int(state["0/count"]), block.dim
-    # Rows that are not in mean and scatter yet.
+    # Rows that are not yet included in mean and scatter.
     rows = np.concatenate([state["0/narrow_rows"].astype(np.float64), state["0/wide_rows"]])
     mean = state["0/mean"] if count > 0 else np.zeros(dim)
     mean_low = state["0/mean_low"] if count > 0 else np.zeros(dim)

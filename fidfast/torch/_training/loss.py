@@ -21,7 +21,7 @@ __all__ = ["FrechetLoss", "frechet_loss"]
 
 _EPSILON = torch.finfo(torch.float64).eps
 
-#: Largest rank for which singular values are computed. Above it, as in the core, eigenvalues of their squares are.
+#: Maximum rank for singular values. Above it, as in the core, their squares are computed as eigenvalues.
 _MAX_SVD_RANK = 1024
 
 
@@ -35,12 +35,12 @@ class FrechetLoss(FixedDtypeModule):
     Parameters
     ----------
     reference : path, GaussianStats, Moments or (n, dim) features
-        Fixed side of the distance. Its covariance is factored once, here.
+        Fixed side of the distance. Its covariance is factored once, in the constructor.
     running_stats : FeatureQueue or MovingMoments, optional
         Statistics of earlier batches. The loss is then the distance of these statistics and the batch combined, and
         its gradient treats the earlier rows as constant. By default the loss is that of the batch alone.
     precision : {"float32", "float64"}, default "float32"
-        Arithmetic for a reference that is given as features, as in `fidfast.fid`.
+        Arithmetic for a reference given as features, as in `fidfast.fid`.
 
     Raises
     ------
@@ -53,8 +53,8 @@ class FrechetLoss(FixedDtypeModule):
     value decomposition ``F^T B = U s V^T``, the trace of the root is ``sum s`` and its gradient in B is
     ``F U V^T = T B``: no (dim, dim) matrix is factored, and nothing is squared. The gradient of a row x of n is
     ``2 / n (mu2 - mu1) + 2 / (n - 1) (I - T)(x - mu2)``. Singular values that may be rounding errors, up to
-    ``4 eps sqrt(dim tr(sigma1) E|x|^2)``, are left out of both: there the distance is not differentiable, and zero is
-    a subgradient. All computations are in float64, for every dtype of the features.
+    ``4 eps sqrt(dim tr(sigma1) E|x|^2)``, are excluded from both: there the distance is not differentiable, and zero
+    is a subgradient. All computations are in float64, for every dtype of the features.
 
     If `running_stats` hold more than `dim` rows or rows of different weights, or both sides have a rank above 1,024,
     the eigenvectors of ``F^T sigma2 F`` are used instead: roots below 3e-8 of the largest are then lost.
@@ -181,7 +181,7 @@ def frechet_loss(
     running_stats : FeatureQueue or MovingMoments, optional
         Statistics of earlier batches, on the device of the features. If it is in training mode, the batch is added.
     precision : {"float32", "float64"}, default "float32"
-        Arithmetic for a reference that is given as features, as in `fidfast.fid`.
+        Arithmetic for a reference given as features, as in `fidfast.fid`.
 
     Returns
     -------

@@ -26,8 +26,8 @@ __all__ = ["FrechetDistance"]
 class FrechetDistance(torch.nn.Module):
     """Fréchet distance of a stream of images, or of their features, to a fixed reference.
 
-    A module: it moves with ``.to()``, and its ``state_dict`` holds the moments, from which an interrupted run continues
-    with the same digits. The network's weights are not part of the state.
+    A module that moves with ``.to()``. Its ``state_dict`` holds the moments, so that an interrupted run continues with
+    identical results, but not the network's weights.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ class FrechetDistance(torch.nn.Module):
         Raises
         ------
         TypeError, ValueError
-            If the images are invalid, or their features do not fit the reference.
+            If the images are invalid, or their features do not match the reference.
         """
         extractor = self.extractor
         if extractor is None:
@@ -123,7 +123,7 @@ class FrechetDistance(torch.nn.Module):
         Raises
         ------
         TypeError, ValueError
-            If the features do not fit the reference.
+            If the features do not match the reference.
         """
         features = features.detach()
         self._moments.update(features if features.is_cuda else features.cpu())
@@ -147,7 +147,7 @@ class FrechetDistance(torch.nn.Module):
         return frechet_distance(moments.stats(ddof=self._ddof), self._reference)
 
     def reset(self) -> None:
-        """Remove all samples; the reference stays."""
+        """Remove all samples; the reference is kept."""
         self._moments.reset()
 
     def extra_repr(self) -> str:

@@ -2,7 +2,7 @@
 
 The tensor is 1-D float64 and no longer than needed. It is empty for moments without rows. Otherwise it holds three
 counts (rows in mean and scatter, pending float32 rows, pending float64 rows); mean, low digits of the mean, and scatter
-if the first count is not zero; and the pending rows. Packing and unpacking keep all bits.
+if the first count is not zero; and the pending rows. Packing and unpacking are lossless.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def unpack(tensor: torch.Tensor, dim: int, *, precision: str, extractor: str | N
     Raises
     ------
     ValueError
-        If the length of the tensor does not fit `dim`.
+        If the length of the tensor does not match `dim`.
     """
     if tensor.numel() == 0:
         return Moments(dim, precision=precision, extractor=extractor)

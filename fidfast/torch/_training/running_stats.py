@@ -122,7 +122,7 @@ class FeatureQueue(RunningStats):
     dim : int
         Number of columns.
     dtype : torch.dtype, default torch.float32
-        Type of the stored rows, ``size * dim`` numbers. The current batch enters in full precision.
+        Type of the stored rows, ``size * dim`` numbers. The current batch is used in full precision.
 
     Raises
     ------
@@ -264,7 +264,7 @@ class MovingMoments(RunningStats):
     dim : int
         Number of columns.
     decay : float
-        From 0, the current batch only, to 1, equal weights.
+        From 0 (current batch only) to 1 (equal weights).
 
     Raises
     ------

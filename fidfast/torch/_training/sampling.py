@@ -1,4 +1,4 @@
-"""Samples of a model during training, equal at every measurement and for any number of processes."""
+"""Sampling from a model during training, with the same seeds at every measurement and for any number of processes."""
 
 from __future__ import annotations
 
