@@ -10,7 +10,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-__all__ = ["Result", "decimals", "distance_label", "is_inception", "value_with_error"]
+__all__ = [
+    "Result",
+    "decimals",
+    "distance_label",
+    "is_inception",
+    "kernel_label",
+    "rounding_text",
+    "value_with_error",
+]
 
 
 class Result:
@@ -76,6 +84,11 @@ def value_with_error(value: float, stderr: float) -> str:
     return f"{value:.{digits}f} ± {stderr:.{digits}f}"
 
 
+def rounding_text(rounding: float) -> str:
+    """The bound on the rounding error in words."""
+    return f"rounding error at most {rounding:.1g}"
+
+
 def is_inception(extractor: str | None) -> bool:
     """Whether this is the network whose Fréchet distance is called FID, with any resize."""
     return extractor is not None and extractor.split("/")[0] in ("inception", "inception-2015-12-05")
@@ -84,3 +97,8 @@ def is_inception(extractor: str | None) -> bool:
 def distance_label(*extractors: str | None) -> str:
     """Return "FID" if all extractors are the 2015 Inception network, else "Fréchet distance"."""
     return "FID" if all(map(is_inception, extractors)) else "Fréchet distance"
+
+
+def kernel_label(*extractors: str | None) -> str:
+    """Return "KID" if all extractors are the 2015 Inception network, else "kernel distance (KID formula)"."""
+    return "KID" if all(map(is_inception, extractors)) else "kernel distance (KID formula)"

@@ -18,7 +18,7 @@ from fidfast._info import file_info
 from fidfast._metrics.frechet import frechet_terms
 from fidfast._metrics.uncertainty import estimate
 from fidfast._report import report
-from fidfast._results import distance_label
+from fidfast._results import distance_label, rounding_text
 
 __all__ = ["main"]
 
@@ -69,8 +69,10 @@ def _fid(options: argparse.Namespace) -> None:
         return
     print(f"{label} {terms.distance:.8g}")
     counts_text = f"{_or_unknown(samples.num_samples)} and {_or_unknown(reference.num_samples)}"
-    rounding = f"rounding error at most {terms.rounding:.1g}"
-    print(f"dim {samples.dim}, num_samples {counts_text}, extractor {_names(*extractors)}, {rounding}")
+    print(
+        f"dim {samples.dim}, num_samples {counts_text}, extractor {_names(*extractors)}, "
+        f"{rounding_text(terms.rounding)}"
+    )
     _print_skipped(sources)
 
 
@@ -88,7 +90,7 @@ def _estimate(options: argparse.Namespace) -> None:
     if found.note is None:
         print(f"with bias, as reported by other tools: {found.value:.8g}")
     extractors = _names(samples.extractor, reference.extractor)
-    print(f"extractor {extractors}, rounding error at most {found.rounding:.1g}")
+    print(f"extractor {extractors}, {rounding_text(found.rounding)}")
     _print_skipped(sources)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fidfast._inputs import open_stats
-from fidfast._results import Result
+from fidfast._results import Result, rounding_text
 from fidfast._stats import GaussianStats, on_common_device
 
 __all__ = [
@@ -46,7 +46,7 @@ class FrechetTerms(Result):
     distance: float
 
     def __str__(self) -> str:
-        return f"Fréchet distance {self.distance:.8g}, rounding at most {self.rounding:.1g}"
+        return f"Fréchet distance {self.distance:.8g}, {rounding_text(self.rounding)}"
 
 
 def frechet_terms(samples: Any, reference: Any, *, precision: str = "float32") -> FrechetTerms:

@@ -32,9 +32,13 @@ class KernelDistance(Result):
     def __float__(self) -> float:
         return self.value
 
+    @property
+    def has_error(self) -> bool:
+        """Whether `stderr` is a number above 0: with too few samples it is NaN, or 0 for a negative variance."""
+        return self.stderr > 0 and math.isfinite(self.stderr)
+
     def __str__(self) -> str:
-        usable = self.stderr > 0 and math.isfinite(self.stderr)
-        return value_with_error(self.value, self.stderr) if usable else f"{self.value:.6g}"
+        return value_with_error(self.value, self.stderr) if self.has_error else f"{self.value:.6g}"
 
 
 @dataclass(frozen=True, eq=False)

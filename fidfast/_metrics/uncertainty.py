@@ -97,16 +97,31 @@ class Estimate(Result):
         """``interval(0.95)``."""
         return self.interval()
 
-    def table(self) -> str:
-        """All numbers, one per line."""
+    @property
+    def unbiased_text(self) -> str:
+        """`unbiased` with its standard error, with two digits of the error."""
+        return value_with_error(self.unbiased, self.stderr)
+
+    @property
+    def interval_text(self) -> str:
+        """``12.18 to 12.50``: `interval_95` with as many decimals."""
         digits = decimals(self.stderr)
         low, high = self.interval()
+        return f"{low:.{digits}f} to {high:.{digits}f}"
+
+    @property
+    def bias_text(self) -> str:
+        """`bias` with its sign and as many decimals."""
+        return f"{self.bias:+.{decimals(self.stderr)}f}"
+
+    def table(self) -> str:
+        """All numbers, one per line."""
         counts = " and ".join("exact" if n is None else f"{n:,}" for n in self.num_samples)
         lines = {
             "value": f"{self.value:.8g}",
-            "unbiased": self.note or value_with_error(self.unbiased, self.stderr),
-            "95 % interval": self.note or f"{low:.{digits}f} to {high:.{digits}f}",
-            "bias": self.note or f"{self.bias:+.{digits}f}",
+            "unbiased": self.note or self.unbiased_text,
+            "95 % interval": self.note or self.interval_text,
+            "bias": self.note or self.bias_text,
             **({} if self.caution is None else {"caution": self.caution}),
             "num_samples": counts,
             "rounding": f"at most {self.rounding:.1g}",
@@ -117,12 +132,9 @@ class Estimate(Result):
     def __str__(self) -> str:
         if self.note is not None:
             return f"{self.value:.6g}, without an error bar: {self.note}"
-        low, high = self.interval()
-        digits = decimals(self.stderr)
         sampled = " and ".join(f"{n:,}" for n in self.num_samples if n is not None)
-        return (
-            f"{value_with_error(self.unbiased, self.stderr)} (95 % {low:.{digits}f} to {high:.{digits}f}), "
-            f"bias of {sampled} samples {self.bias:+.{digits}f}" + ("" if self.caution is None else f"; {self.caution}")
+        return f"{self.unbiased_text} (95 % {self.interval_text}), bias of {sampled} samples {self.bias_text}" + (
+            "" if self.caution is None else f"; {self.caution}"
         )
 
 

@@ -13,7 +13,7 @@ from fidfast._metrics.extrapolation import Extrapolation
 from fidfast._metrics.kernel import KernelDistance
 from fidfast._metrics.neighbours import DensityCoverage, PrecisionRecall
 from fidfast._metrics.uncertainty import Estimate
-from fidfast._results import Result, decimals, distance_label, is_inception, value_with_error
+from fidfast._results import Result, distance_label, kernel_label, rounding_text
 
 __all__ = ["K_DENSITY_COVERAGE", "K_PRECISION_RECALL", "Contents", "HarmfulSample", "Row", "Trimmed"]
 
@@ -113,7 +113,7 @@ class Contents(Result):
         """The distance in one line: unbiased with its standard error, or `Estimate.value` if there is none."""
         if self.estimate.note is not None:
             return f"{self.label} {self.estimate.value:.6g}"
-        return f"{self.label} {value_with_error(self.estimate.unbiased, self.estimate.stderr)}"
+        return f"{self.label} {self.estimate.unbiased_text}"
 
     def rows(self) -> list[Row]:
         """The rows of the table."""
@@ -128,18 +128,19 @@ class Contents(Result):
 
     def _distance_rows(self) -> Iterator[Row]:
         estimate, label = self.estimate, self.label
-        rounding = f"rounding error at most {estimate.rounding:.1g}"
         if estimate.note is None:
-            digits = decimals(estimate.stderr)
-            low, high = estimate.interval()
-            note = f"for infinitely many samples; 95 % interval {low:.{digits}f} to {high:.{digits}f}"
+            note = f"for infinitely many samples; 95 % interval {estimate.interval_text}"
             note += "" if estimate.caution is None else f"; {estimate.caution}"
-            yield Row(f"{label}, unbiased", value_with_error(estimate.unbiased, estimate.stderr), note)
-            bias = f"includes the bias of finite samples, {estimate.bias:+.{digits}f}"
+            yield Row(f"{label}, unbiased", estimate.unbiased_text, note)
+            bias = f"includes the bias of finite samples, {estimate.bias_text}"
         else:
             yield Row(f"{label}, unbiased", "", estimate.note)
             bias = "includes the bias of finite samples"
-        yield Row(f"{label}, as reported by other tools", f"{estimate.value:.6g}", f"{bias}; {rounding}")
+        yield Row(
+            f"{label}, as reported by other tools",
+            f"{estimate.value:.6g}",
+            f"{bias}; {rounding_text(estimate.rounding)}",
+        )
         yield Row("  mean term", f"{self.mean_term:.4g}", "due to the means; the rest is due to the covariances")
         yield self._extrapolation_row()
         yield self._trimmed_row()
@@ -162,12 +163,12 @@ class Contents(Result):
         return Row(name, f"{self.trimmed.value:.6g}", f"lower by {decrease:.4g}{percent}")
 
     def _kernel_rows(self) -> Iterator[Row]:
-        name = "KID" if all(map(is_inception, self.extractors)) else "kernel distance (KID formula)"
+        name = kernel_label(*self.extractors)
         note = "unbiased, over all pairs; kernel (x·y / dim + 1)³"
         if self.kid is None:
             yield Row(name, "", self.reasons["kid"])
-        elif self.kid.stderr > 0:
-            yield Row(name, value_with_error(self.kid.value, self.kid.stderr), note)
+        elif self.kid.has_error:
+            yield Row(name, str(self.kid), note)
         else:
             yield Row(name, f"{self.kid.value:.3g}", f"{note}; too few samples for an error bar")
         if self.cmmd is None:

@@ -38,7 +38,7 @@ class Report(Contents):
             "extrapolation": self.extrapolation and self.extrapolation.to_dict(),
             "trimmed": self.trimmed and self.trimmed.to_dict(),
             "most_harmful": self.most_harmful and [sample.to_dict() for sample in self.most_harmful],
-            "kid": self.kid and {"value": self.kid.value, "stderr": self.kid.stderr if self.kid.stderr > 0 else None},
+            "kid": self.kid and self.kid.to_dict(),
             "cmmd": self.cmmd,
             **shares,
             "k": {"precision_recall": K_PRECISION_RECALL, "density_coverage": K_DENSITY_COVERAGE},

@@ -261,7 +261,7 @@ def test_the_dictionary_holds_every_number(sides, found):
     assert numbers["value"] == found.estimate.value
     assert numbers["interval_95"] == list(found.estimate.interval())
     assert numbers["num_samples"] == [220, 150]
-    assert numbers["kid"] == {"value": found.kid.value, "stderr": found.kid.stderr}
+    assert numbers["kid"] == found.kid.to_dict()
     assert numbers["precision"] == found.precision_recall.precision
     assert numbers["coverage"] == found.density_coverage.coverage
     assert numbers["trimmed"] == found.trimmed.to_dict()
