@@ -105,12 +105,16 @@ class Input:
         TypeError, ValueError
             If it is an object, or a file, that holds moments or statistics.
         """
+        reason = self.why_no_rows(caller)
+        if reason is not None:
+            raise (TypeError if self._file is None else ValueError)(reason)
+
+    def why_no_rows(self, caller: str) -> str | None:
+        """The message of `check_rows`, or None if the argument holds features."""
         if self.rows is not None:
-            return
-        message = f"{self.name}: {caller} needs the (n, dim) features themselves, got "
-        if self._file is not None:
-            raise ValueError(message + self._file)
-        raise TypeError(message + ("GaussianStats" if self.moments is None else "Moments"))
+            return None
+        got = self._file or ("GaussianStats" if self.moments is None else "Moments")
+        return f"{self.name}: {caller} needs the (n, dim) features themselves, got {got}"
 
     def slices(self) -> Iterator[Any]:
         """The features in slices of bounded size."""

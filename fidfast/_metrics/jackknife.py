@@ -18,11 +18,11 @@ from fidfast._devices import as_backend_input, cuda_device_of
 from fidfast._inputs import Input, require_same_dim
 from fidfast._stats import GaussianStats, on_common_device
 
-__all__ = ["Jackknife", "Replicates", "degrees_of_freedom", "no_samples"]
+__all__ = ["Jackknife", "Replicates", "degrees_of_freedom", "why_no_jackknife"]
 
 Array = NDArray[np.float64]
 
-#: The expansion in dim / n needs at least this many samples for each direction that varies.
+#: The expansion in dim / n needs at least this many samples for each direction with nonzero variance.
 SAMPLES_PER_DIRECTION = 2
 
 #: With units that are mostly zero, smaller samples may lack rare rows, which their spread does not show.
@@ -85,30 +85,36 @@ def degrees_of_freedom(parts: Iterable[Replicates]) -> float:
     return 2 * sum(variance for variance, _ in moments) ** 2 / variance_of_sum if variance_of_sum > 0 else math.inf
 
 
-def no_samples(name: str) -> str:
-    """Message for an argument that holds statistics only."""
-    return f"{name} has no samples to estimate an error from: pass the (n, dim) features or Moments(dim, blocks=20)"
+def why_no_jackknife(inputs: tuple[Input, Input], sampled: tuple[bool, bool]) -> str | None:
+    """Why no parts of the samples can be left out, or None."""
+    if not any(sampled):
+        return (
+            f"{inputs[0].name} has no samples to estimate an error from: pass the (n, dim) features or "
+            "Moments(dim, blocks=20)"
+        )
+    for source, is_sample in zip(inputs, sampled, strict=True):
+        # The remaining rows must have a covariance.
+        largest = max((block.num_samples for block in source.blocks), default=1)
+        if is_sample and (source.num_samples or 0) - largest < 2:
+            return (
+                f"{source.name} has {source.num_samples} samples; the jackknife leaves out {largest} at a time and "
+                f"needs at least {largest + 2}"
+            )
+    return None
 
 
 class Jackknife:
     """A distance, its replicates, and its bias and variance."""
 
-    def __init__(self, samples: Input, reference: Input, precision: str, *, known_reference: bool = False) -> None:
+    def __init__(self, samples: Input, reference: Input, precision: str, *, exact_reference: bool = False) -> None:
         require_same_dim(samples.dim, reference.dim, samples.name, reference.name)
         self.inputs = (samples, reference)
         #: For each side, whether it is a sample, whose parts are left out, and not taken as exact.
-        self.sampled = (samples.has_samples, reference.has_samples and not known_reference)
+        self.sampled = (samples.has_samples, reference.has_samples and not exact_reference)
         self._precision = precision
-        if not any(self.sampled):
-            raise ValueError(no_samples(samples.name))
-        for source, sampled in zip(self.inputs, self.sampled, strict=True):
-            # The remaining rows must have a covariance.
-            largest = max((block.num_samples for block in source.blocks), default=1)
-            if sampled and (source.num_samples or 0) - largest < 2:
-                raise ValueError(
-                    f"{source.name} has {source.num_samples} samples; leaving out {largest} at a time needs at least "
-                    f"{largest + 2}"
-                )
+        reason = why_no_jackknife(self.inputs, self.sampled)
+        if reason is not None:
+            raise ValueError(reason)
         with_rows = any(
             sampled and source.rows is not None for source, sampled in zip(self.inputs, self.sampled, strict=True)
         )
@@ -167,12 +173,12 @@ class Jackknife:
         return jackknife - min(self._second_order(sides), jackknife / 2)
 
     def caution(self) -> str | None:
-        """Why the error bar may be too short, or None."""
+        """Why the error bar may be too narrow, or None."""
         for k, replicates in self.replicates.items():
             if replicates.num_samples < FEW_SAMPLES:
                 return (
-                    f"{self.inputs[k].name} has {replicates.num_samples} samples; below {FEW_SAMPLES} the interval is "
-                    "too short if rare samples matter"
+                    f"{self.inputs[k].name} has {replicates.num_samples} samples; below {FEW_SAMPLES} the interval "
+                    "may be too narrow if rare samples dominate the distance"
                 )
         return None
 
@@ -180,11 +186,13 @@ class Jackknife:
         """Why there is no error bar, or None."""
         for k, replicates in self.replicates.items():
             # This many must remain without the largest part.
-            needed = SAMPLES_PER_DIRECTION * self._core.rank + int(replicates.part_sizes.max())
+            largest = int(replicates.part_sizes.max())
+            needed = SAMPLES_PER_DIRECTION * self._core.rank + largest
             if replicates.num_samples < needed:
                 return (
-                    f"{self.inputs[k].name} has {replicates.num_samples} samples; {self._core.rank} directions that "
-                    f"vary need at least {needed}"
+                    f"{self.inputs[k].name} has {replicates.num_samples} samples; an error bar needs at least "
+                    f"{needed}, {SAMPLES_PER_DIRECTION} per direction with nonzero variance ({self._core.rank}) "
+                    f"plus {largest}"
                 )
         return None
 

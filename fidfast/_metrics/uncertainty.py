@@ -60,7 +60,7 @@ class Estimate(Result):
     extractor: str | None = None
     #: Why there is no error bar, or None.
     note: str | None = None
-    #: Why the error bar may be too short, or None.
+    #: Why the error bar may be too narrow, or None.
     caution: str | None = None
 
     @property
@@ -154,7 +154,8 @@ def estimate(samples: Any, reference: Any, *, precision: str = "float32") -> Est
     Returns
     -------
     Estimate
-        Without an error bar, and with a note, if a side has fewer than twice as many samples as directions that vary.
+        Without an error bar, and with a note, if a side has fewer than twice as many samples as directions with nonzero
+        variance, plus one.
 
     Raises
     ------
@@ -208,7 +209,7 @@ def influence(samples: Any, reference: Any, *, precision: str = "float32") -> Ar
     """
     one, two = open_pair(samples, reference, precision=precision)
     one.check_rows("influence")
-    return influence_from_jackknife(Jackknife(one, two, precision, known_reference=True))
+    return influence_from_jackknife(Jackknife(one, two, precision, exact_reference=True))
 
 
 def influence_from_jackknife(jackknife: Jackknife) -> Array:

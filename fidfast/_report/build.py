@@ -15,7 +15,7 @@ from fidfast._images import BrokenImageError, open_images
 from fidfast._inputs import Input, open_pair, require_same_dim
 from fidfast._metrics.extrapolation import Extrapolation, fid_infinity
 from fidfast._metrics.frechet import distance_between, terms_between
-from fidfast._metrics.jackknife import Jackknife
+from fidfast._metrics.jackknife import Jackknife, why_no_jackknife
 from fidfast._metrics.kernel import KernelDistance, cmmd, kid
 from fidfast._metrics.neighbours import (
     DensityCoverage,
@@ -43,8 +43,6 @@ NUM_SUBSETS = 8
 
 #: Largest deviation of a norm from 1: rows normalised in bfloat16 are within it.
 UNIT_NORM = 5e-3
-
-NEEDS_ROWS = "needs the (n, dim) features of {}"
 
 
 def report(
@@ -150,7 +148,8 @@ class _Metrics:
 
     def estimate_and_influence(self) -> tuple[Estimate, Array | None]:
         """The estimate, and the influence (n,) of each row if there are rows; one jackknife gives both."""
-        reason = self._why_no_error_bar()
+        sides = (self.samples, self.reference)
+        reason = why_no_jackknife(sides, (self.samples.has_samples, self.reference.has_samples))
         if reason is None:
             jackknife = Jackknife(self.samples, self.reference, self.precision)
             estimate = estimate_from_jackknife(jackknife)
@@ -160,23 +159,12 @@ class _Metrics:
             estimate = estimate_without_error(terms, self.samples, self.reference, reason)
         if estimate.note is not None:
             self.reasons["estimate"] = estimate.note
-        if self.samples.rows is None:
-            self.reasons["most_harmful"] = NEEDS_ROWS.format("the samples")
-        elif reason is not None:
-            self.reasons["most_harmful"] = reason
-        else:
+        reason = self.samples.why_no_rows("influence") or reason
+        if reason is None:
             assert jackknife is not None
             return estimate, influence_from_jackknife(jackknife)
+        self.reasons["most_harmful"] = reason
         return estimate, None
-
-    def _why_no_error_bar(self) -> str | None:
-        sides = (self.samples, self.reference)
-        if not any(side.has_samples for side in sides):
-            return "neither side has samples to estimate an error from"
-        for side in sides:
-            if side.rows is not None and (side.num_samples or 0) < 3:
-                return f"leaving one sample out needs at least 3 samples; {side.name} has {side.num_samples}"
-        return None
 
     def trimmed(self, influence: Array) -> Trimmed:
         """The distance of the remaining rows, from their own moments: influences add up to first order only."""
@@ -194,8 +182,9 @@ class _Metrics:
 
     def extrapolation(self) -> Extrapolation | None:
         n = self.samples.num_samples or 0
-        if self.samples.rows is None:
-            self.reasons["extrapolation"] = NEEDS_ROWS.format("the samples")
+        reason = self.samples.why_no_rows("fid_infinity")
+        if reason is not None:
+            self.reasons["extrapolation"] = reason
             return None
         if n < 4:
             self.reasons["extrapolation"] = f"extrapolation needs at least 4 samples; {self.samples.name} has {n}"
@@ -237,10 +226,9 @@ class _Metrics:
 
     def _have_pairs(self, metric: str) -> bool:
         """Whether to compute a metric over all pairs of rows."""
-        sides = (("the samples", self.samples), ("the reference", self.reference))
-        missing = [name for name, side in sides if side.rows is None]
-        if missing:
-            self.reasons[metric] = NEEDS_ROWS.format(" and ".join(missing))
+        reason = self.samples.why_no_rows(metric) or self.reference.why_no_rows(metric)
+        if reason is not None:
+            self.reasons[metric] = reason
         elif not self.all_pairs:
             self.reasons[metric] = "skipped (all_pairs=False)"
         return metric not in self.reasons

@@ -65,7 +65,10 @@ def test_too_few_samples(capsys):
     np.save("few.npy", np.load("a.npy")[:6])
     code, out, _ = run(capsys, "fid", "few.npy", "b.npy", "--estimate")
     assert code == 0
-    assert "without an error bar: samples has 6 samples; 4 directions that vary need at least 9" in out
+    assert (
+        "without an error bar: samples has 6 samples; an error bar needs at least 9, 2 per direction with nonzero "
+        "variance (4) plus 1" in out
+    )
     assert "with bias" not in out
     _, out, _ = run(capsys, "fid", "few.npy", "b.npy", "--estimate", "--json")
     assert json.loads(out)["stderr"] is None

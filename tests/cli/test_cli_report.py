@@ -63,7 +63,7 @@ def test_json_and_page(capsys, files):
 def test_statistics_and_blocks(capsys):
     run(capsys, "stats", "b.npy", "b.npz")
     _, out, _ = run(capsys, "report", "a.npy", "b.npz")
-    assert "needs the (n, dim) features of the reference" in out
+    assert "reference: kid needs the (n, dim) features themselves, got " in out
     moments = fidfast.Moments(4, blocks=20)
     moments.update(np.load("a.npy"))
     moments.save("run.npz")
@@ -71,7 +71,9 @@ def test_statistics_and_blocks(capsys):
     numbers = json.loads(out)
     assert numbers["stderr"] > 0
     assert numbers["degrees_of_freedom"] == pytest.approx(19)
-    assert numbers["reasons"]["most_harmful"] == "needs the (n, dim) features of the samples"
+    assert numbers["reasons"]["most_harmful"] == (
+        "samples: influence needs the (n, dim) features themselves, got run.npz, which holds a checkpoint of Moments"
+    )
 
 
 def test_folders_of_images(capsys, folders):

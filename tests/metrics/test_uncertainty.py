@@ -238,7 +238,10 @@ def test_to_dict(rng):
     assert numbers["degrees_of_freedom"] == found.degrees_of_freedom
     few = json.loads(json.dumps(fidfast.estimate(rows[:7], others).to_dict(), allow_nan=False))
     assert (few["stderr"], few["bias"], few["unbiased"], few["interval_95"]) == (None, None, None, [None, None])
-    assert few["note"] == "samples has 7 samples; 6 directions that vary need at least 13"
+    assert (
+        few["note"]
+        == "samples has 7 samples; an error bar needs at least 13, 2 per direction with nonzero variance (6) plus 1"
+    )
 
 
 def test_caution_for_few_samples(rng):
@@ -246,7 +249,7 @@ def test_caution_for_few_samples(rng):
     rows = rng.standard_normal((500, 4))
     assert fidfast.estimate(rows, stats).caution is None
     found = fidfast.estimate(rows[:-1], stats)
-    caution = "samples has 499 samples; below 500 the interval is too short if rare samples matter"
+    caution = "samples has 499 samples; below 500 the interval may be too narrow if rare samples dominate the distance"
     assert found.caution == caution
     assert str(found).endswith(f"; {caution}")
     assert f"\ncaution        {caution}\n" in found.table()

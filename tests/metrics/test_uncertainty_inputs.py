@@ -97,7 +97,9 @@ def test_errors_name_the_argument(call, rows, tmp_path):
     bad[7, 2] = np.inf
     with pytest.raises(ValueError, match=r"^samples: .*NaN or infinity; the first such row is 7"):
         call(bad, REFERENCE)
-    with pytest.raises(ValueError, match=r"^samples has 2 samples; leaving out 1 at a time needs at least 3$"):
+    with pytest.raises(
+        ValueError, match="samples has 2 samples; the jackknife leaves out 1 at a time and needs at least 3"
+    ):
         call(rows[:2], REFERENCE)
     with pytest.raises(ValueError, match=r"^samples: .*at least 2"):
         call(rows[:1], REFERENCE)
@@ -122,13 +124,19 @@ def test_estimate_needs_samples_and_influence_rows(rows):
 def test_note_for_too_few_samples(rng):
     rows = rng.standard_normal((8, 4))
     found = fidfast.estimate(rows, REFERENCE)
-    assert found.note == "samples has 8 samples; 4 directions that vary need at least 9"
+    assert (
+        found.note
+        == "samples has 8 samples; an error bar needs at least 9, 2 per direction with nonzero variance (4) plus 1"
+    )
     assert found.value == fidfast.fid(rows, REFERENCE)
     assert np.isnan([found.stderr, found.bias, found.unbiased, *found.interval()]).all()
     assert str(found) == f"{found.value:.6g}, without an error bar: {found.note}"
     assert np.isfinite(fidfast.influence(rows, REFERENCE)).all()
     back = fidfast.estimate(rng.standard_normal((100, 4)), rows)
-    assert back.note == "reference has 8 samples; 4 directions that vary need at least 9"
+    assert (
+        back.note
+        == "reference has 8 samples; an error bar needs at least 9, 2 per direction with nonzero variance (4) plus 1"
+    )
     assert fidfast.estimate(rng.standard_normal((9, 4)), REFERENCE).note is None
     # Directions that do not vary do not count.
     narrow = np.zeros((9, 40))

@@ -105,9 +105,9 @@ def test_statistics_as_samples(sides):
     found = fidfast.report(stats_of(sides[0]), sides[1])
     assert found.estimate.note is None  # that of the reference's samples
     assert found.reasons == {
-        "most_harmful": "needs the (n, dim) features of the samples",
-        "extrapolation": "needs the (n, dim) features of the samples",
-        **dict.fromkeys(PAIRS, "needs the (n, dim) features of the samples"),
+        "most_harmful": "samples: influence needs the (n, dim) features themselves, got GaussianStats",
+        "extrapolation": "samples: fid_infinity needs the (n, dim) features themselves, got GaussianStats",
+        **{name: f"samples: {name} needs the (n, dim) features themselves, got GaussianStats" for name in PAIRS},
     }
     assert (found.most_harmful, found.trimmed, found.extrapolation, found.kid, found.cmmd) == (None,) * 5
     assert (found.precision_recall, found.density_coverage) == (None, None)
@@ -115,7 +115,9 @@ def test_statistics_as_samples(sides):
 
 def test_statistics_as_reference(sides, found):
     again = fidfast.report(sides[0], stats_of(sides[1]))
-    assert again.reasons == dict.fromkeys(PAIRS, "needs the (n, dim) features of the reference")
+    assert again.reasons == {
+        name: f"reference: {name} needs the (n, dim) features themselves, got GaussianStats" for name in PAIRS
+    }
     assert again.trimmed == found.trimmed
     assert again.estimate.value == found.estimate.value
     assert again.estimate.stderr < found.estimate.stderr
@@ -123,8 +125,10 @@ def test_statistics_as_reference(sides, found):
 
 def test_statistics_as_samples_and_reference(sides):
     found = fidfast.report(*map(stats_of, sides))
-    assert found.reasons["estimate"] == "neither side has samples to estimate an error from"
-    assert found.reasons["kid"] == "needs the (n, dim) features of the samples and the reference"
+    assert found.reasons["estimate"] == (
+        "samples has no samples to estimate an error from: pass the (n, dim) features or Moments(dim, blocks=20)"
+    )
+    assert found.reasons["kid"] == "samples: kid needs the (n, dim) features themselves, got GaussianStats"
     assert found.estimate.value == fidfast.fid(*sides)
     assert found.headline == f"Fréchet distance {found.estimate.value:.6g}"
     assert found.num_samples == (220, 150)
@@ -138,6 +142,17 @@ def test_moments_with_blocks_have_an_error_bar_but_no_rows(sides):
     assert set(found.reasons) == {"most_harmful", "extrapolation", *PAIRS}
 
 
+def test_too_few_samples_in_blocks(sides):
+    moments = fidfast.Moments(6, blocks=2)
+    moments.update(sides[0][:3])
+    reason = "samples has 3 samples; the jackknife leaves out 2 at a time and needs at least 4"
+    with pytest.raises(ValueError, match=f"^{reason}$"):
+        fidfast.estimate(moments, sides[1])
+    found = fidfast.report(moments, sides[1])
+    assert found.reasons["estimate"] == reason
+    assert found.estimate.value == fidfast.fid(sides[0][:3], sides[1])
+
+
 @pytest.mark.parametrize(
     ("n", "m", "reasons"),
     [
@@ -145,8 +160,8 @@ def test_moments_with_blocks_have_an_error_bar_but_no_rows(sides):
             2,
             40,
             {
-                "estimate": "leaving one sample out needs at least 3 samples; samples has 2",
-                "most_harmful": "leaving one sample out needs at least 3 samples; samples has 2",
+                "estimate": "samples has 2 samples; the jackknife leaves out 1 at a time and needs at least 3",
+                "most_harmful": "samples has 2 samples; the jackknife leaves out 1 at a time and needs at least 3",
                 "extrapolation": "extrapolation needs at least 4 samples; samples has 2",
                 "precision_recall": "k = 3 needs at least 4 samples; samples has 2",
             },
@@ -155,7 +170,8 @@ def test_moments_with_blocks_have_an_error_bar_but_no_rows(sides):
             40,
             4,
             {
-                "estimate": "reference has 4 samples; 3 directions that vary need at least 7",
+                "estimate": "reference has 4 samples; an error bar needs at least 7, "
+                "2 per direction with nonzero variance (3) plus 1",
                 "density_coverage": "k = 5 needs at least 6 samples; reference has 4",
             },
         ),
@@ -163,13 +179,20 @@ def test_moments_with_blocks_have_an_error_bar_but_no_rows(sides):
             40,
             2,
             {
-                "estimate": "leaving one sample out needs at least 3 samples; reference has 2",
-                "most_harmful": "leaving one sample out needs at least 3 samples; reference has 2",
+                "estimate": "reference has 2 samples; the jackknife leaves out 1 at a time and needs at least 3",
+                "most_harmful": "reference has 2 samples; the jackknife leaves out 1 at a time and needs at least 3",
                 "precision_recall": "k = 3 needs at least 4 samples; reference has 2",
                 "density_coverage": "k = 5 needs at least 6 samples; reference has 2",
             },
         ),
-        (4, 40, {"estimate": "samples has 4 samples; 3 directions that vary need at least 7"}),
+        (
+            4,
+            40,
+            {
+                "estimate": "samples has 4 samples; an error bar needs at least 7, "
+                "2 per direction with nonzero variance (3) plus 1"
+            },
+        ),
     ],
 )
 def test_too_few_samples(n, m, reasons):

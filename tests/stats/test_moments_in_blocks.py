@@ -246,9 +246,11 @@ def test_empty_blocks_are_ignored(rng):
 def test_too_few_samples_without_the_largest_block(rng):
     two = moments_of(rng.standard_normal((30, 8)), 2)
     reference = GaussianStats(np.zeros(8), np.eye(8))
-    expected = "samples has 30 samples; 8 directions that vary need at least 31"
+    expected = (
+        "samples has 30 samples; an error bar needs at least 31, 2 per direction with nonzero variance (8) plus 15"
+    )
     assert fidfast.estimate(two, reference).note == expected
-    expected = r"^samples has 2 samples; leaving out 1 at a time needs at least 3$"
+    expected = r"^samples has 2 samples; the jackknife leaves out 1 at a time and needs at least 3$"
     with pytest.raises(ValueError, match=expected):
         fidfast.estimate(moments_of(rng.standard_normal((2, 8)), 2), reference)
 
