@@ -32,6 +32,8 @@ class Extrapolation(Result):
     num_samples: NDArray[np.int64]
     #: (num_points,) their distances to the reference.
     distances: NDArray[np.float64]
+    #: Seed of the random order of the rows.
+    seed: int = 0
 
     def __str__(self) -> str:
         sizes = self.num_samples
@@ -106,4 +108,4 @@ def fid_infinity(
             moments.update(rows[np.sort(order[start : min(end, start + ROWS_PER_SLICE)])])
         distances.append(distance_between(moments.stats(), known.stats))
     slope, value = np.polyfit(1 / sizes, distances, 1)
-    return Extrapolation(float(value), float(slope), sizes, np.array(distances))
+    return Extrapolation(float(value), float(slope), sizes, np.array(distances), seed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fidfast import _core
 from fidfast._devices import to_host
 from fidfast._metrics.predictions import of_logits, of_probabilities, shape_of, sum_p_log_p
-from fidfast._metrics.splits import split_edges, split_of_rows
+from fidfast._metrics.splits import seed_of, split_edges, split_of_rows
 from fidfast._results import Result
 from fidfast._stats import Collector
 
@@ -39,9 +39,15 @@ class InceptionScoreResult(Result):
     scores: tuple[float, ...]
     #: Number of rows in all splits.
     num_samples: int
+    #: The tool whose splits are used; None for the splits of `InceptionScore`.
+    like: str | None = None
+    #: Seed of the shuffle; None without a shuffle, or if torch's global generator was used.
+    seed: int | None = None
 
     def __str__(self) -> str:
-        return f"{self.mean:.6g} ± {self.std:.2g} over {len(self.scores)} splits of {self.num_samples:,} samples"
+        splits = "1 split" if len(self.scores) == 1 else f"{len(self.scores)} splits"
+        samples = "1 sample" if self.num_samples == 1 else f"{self.num_samples:,} samples"
+        return f"{self.mean:.6g}, standard deviation {self.std:.2g} over {splits}, {samples} in total"
 
 
 class InceptionScore(Collector):
@@ -367,7 +373,8 @@ def inception_score(
     n, num_classes = shape_of(predictions)
     if not 1 <= operator.index(splits) <= n:
         raise ValueError(f"splits must be from 1 to the number of rows = {n}, got {splits}")
+    seed = seed_of(like, seed)
     split_of = split_of_rows(n, splits, like, seed)
     score = InceptionScore(num_classes, splits=int(split_of.max()) + 1, from_logits=from_logits)
     score._add_rows(predictions, split_of, n)
-    return score.compute(ddof=1 if like == "torchmetrics" else 0)
+    return replace(score.compute(ddof=1 if like == "torchmetrics" else 0), like=like, seed=seed)

@@ -52,6 +52,12 @@ class SubsetKernelDistance(Result):
     std: float
     #: (subsets,) the distance of each subset.
     values: NDArray[np.float64]
+    #: Rows of each subset, of either side.
+    subset_size: int
+    #: Seed of the random subsets; None if the generator was not seeded by `kid_subsets`.
+    seed: int | None
+    #: The tool whose subsets are drawn.
+    like: str
 
     def __float__(self) -> float:
         return self.mean
@@ -194,7 +200,7 @@ def kid_subsets(
         raise ValueError(f"subset_size must be at most {least}, the number of rows of {name}, got {size}")
     drawn = _DRAWS[like](n, m, subsets, size, seed)
     values = np.array(_core.kid_of_subsets(*rows, *drawn, degree, gamma, coef0, precision))
-    return SubsetKernelDistance(float(values.mean()), float(values.std()), values)
+    return SubsetKernelDistance(float(values.mean()), float(values.std()), values, size, seed, like)
 
 
 def cmmd(samples: Any, reference: Any, *, sigma: float = 10.0, precision: str = "float32") -> float:

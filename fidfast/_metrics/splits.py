@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["TOOLS", "split_edges", "split_of_rows"]
+__all__ = ["TOOLS", "seed_of", "split_edges", "split_of_rows"]
 
 TOOLS = ("torch-fidelity", "torchmetrics", "improved-gan", "stylegan3")
 
@@ -15,6 +15,11 @@ _TORCH_FIDELITY_SEED = 2020
 def split_edges(n: int, splits: int) -> NDArray[np.int64]:
     """(splits + 1,) first row of each of the equal parts of n rows, followed by n."""
     return np.arange(splits + 1, dtype=np.int64) * n // splits
+
+
+def seed_of(like: str, seed: int | None) -> int | None:
+    """The seed of the shuffle: the given one, or the tool's default. None: no shuffle, or torch's global generator."""
+    return _TORCH_FIDELITY_SEED if seed is None and like == "torch-fidelity" else seed
 
 
 def split_of_rows(n: int, splits: int, like: str, seed: int | None) -> NDArray[np.int64]:
@@ -36,7 +41,7 @@ def split_of_rows(n: int, splits: int, like: str, seed: int | None) -> NDArray[n
 def _order(n: int, like: str, seed: int | None) -> NDArray[np.int64]:
     """The rows in the order in which the tool splits them."""
     if like == "torch-fidelity":
-        random = np.random.RandomState(_TORCH_FIDELITY_SEED if seed is None else seed)  # as torch-fidelity does
+        random = np.random.RandomState(seed_of(like, seed))  # as torch-fidelity does
         return random.permutation(n)
     if like == "torchmetrics":
         import torch

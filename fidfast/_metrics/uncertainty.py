@@ -235,6 +235,9 @@ class Comparison(Result):
     degrees_of_freedom: float = math.inf
 
     def __str__(self) -> str:
+        for name, side in (("a", self.a), ("b", self.b)):
+            if side.note is not None:
+                return f"{name} has no error bar: {side.note}"
         return f"difference {value_with_error(self.difference, self.stderr)}, p = {self.p_value:.2g}"
 
 

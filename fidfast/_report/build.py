@@ -54,6 +54,7 @@ def report(
     titles: tuple[str, str] | None = None,
     most_harmful: int = 12,
     all_pairs: bool = True,
+    seed: int = 0,
     precision: str = "float32",
 ) -> Report:
     """Compute every metric computable from features: distances with error bars, and the most harmful samples.
@@ -76,6 +77,8 @@ def report(
     all_pairs : bool, default True
         Whether to compute the metrics that take O(n^2) time: kernel distances, precision and recall, density and
         coverage.
+    seed : int, default 0
+        As in `fid_infinity`.
     precision : {"float32", "float64"}, default "float32"
         As in `Moments`.
 
@@ -110,7 +113,7 @@ def report(
         images = open_images(images)
         names = images.names if names is None else names
     _require_one_per_row(ours, images=images, names=names)
-    metrics = _Metrics(ours, theirs, precision, all_pairs)
+    metrics = _Metrics(ours, theirs, precision, all_pairs, seed)
     estimate, influence = metrics.estimate_and_influence()
     shares = metrics.neighbours()
     spectra = _spectrum(ours.stats), _spectrum(theirs.stats)
@@ -139,11 +142,12 @@ def report(
 class _Metrics:
     """Computes the metrics of a report; `reasons` collects why a metric is not available."""
 
-    def __init__(self, samples: Input, reference: Input, precision: str, all_pairs: bool) -> None:
+    def __init__(self, samples: Input, reference: Input, precision: str, all_pairs: bool, seed: int) -> None:
         self.samples = samples
         self.reference = reference
         self.precision = precision
         self.all_pairs = all_pairs
+        self.seed = seed
         self.reasons: dict[str, str] = {}
 
     def estimate_and_influence(self) -> tuple[Estimate, Array | None]:
@@ -190,7 +194,9 @@ class _Metrics:
             self.reasons["extrapolation"] = f"extrapolation needs at least 4 samples; {self.samples.name} has {n}"
             return None
         points = min(NUM_SUBSETS, n - min(5000, n // 2) + 1)
-        return fid_infinity(self.samples.rows, self.reference.stats, num_points=points, precision=self.precision)
+        return fid_infinity(
+            self.samples.rows, self.reference.stats, num_points=points, seed=self.seed, precision=self.precision
+        )
 
     def kid(self) -> KernelDistance | None:
         if not self._have_pairs("kid"):

@@ -98,6 +98,7 @@ def test_no_p_value_for_too_few_samples(rng):
         found.a.note
         == "samples_a has 6 samples; an error bar needs at least 9, 2 per direction with nonzero variance (4) plus 1"
     )
+    assert str(found) == f"a has no error bar: {found.a.note}"
     assert math.isnan(found.stderr)
     assert math.isnan(found.p_value)
 
@@ -161,6 +162,7 @@ def test_fid_infinity_with_defaults(rng):
     assert found.distances[-1] == pytest.approx(fidfast.fid(rows, REFERENCE), rel=1e-12)
     other = fidfast.fid_infinity(rows, REFERENCE, seed=1)
     assert other.value != found.value
+    assert (found.seed, other.seed) == (0, 1)
     again = fidfast.fid_infinity(rows, REFERENCE, seed=0)
     assert (again.value, again.slope) == (found.value, found.slope)
 

@@ -245,11 +245,23 @@ def test_rounded_probabilities_are_accepted(rng, dtype):
 
 def test_result(rng):
     result = inception_score(logits_of(rng, 90), splits=3)
-    assert tuple(result) == (result.mean, result.std, result.scores, 90)
+    assert tuple(result) == (result.mean, result.std, result.scores, 90, "torch-fidelity", 2020)
     assert result.to_dict() == {
-        "mean": result.mean, "std": result.std, "scores": list(result.scores), "num_samples": 90
+        "mean": result.mean, "std": result.std, "scores": list(result.scores), "num_samples": 90,
+        "like": "torch-fidelity", "seed": 2020,
     }  # fmt: skip
-    assert str(result) == f"{result.mean:.6g} ± {result.std:.2g} over 3 splits of 90 samples"
+    assert str(result) == (f"{result.mean:.6g}, standard deviation {result.std:.2g} over 3 splits, 90 samples in total")
+
+
+def test_results_hold_the_seed_of_the_shuffle(rng):
+    logits = logits_of(rng, 90)
+    used = [
+        (like, seed, inception_score(logits, splits=3, like=like, seed=seed))
+        for like, seed in (("torch-fidelity", 5), ("torchmetrics", 5), ("torchmetrics", None), ("stylegan3", None))
+    ]
+    assert all((result.like, result.seed) == (like, seed) for like, seed, result in used)
+    stream = score_of(logits).compute()
+    assert (stream.like, stream.seed) == (None, None)
 
 
 @pytest.mark.parametrize("n", [0, 40])

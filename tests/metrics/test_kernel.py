@@ -356,6 +356,9 @@ def test_results():
     assert float(of_subsets) == of_subsets.mean
     assert repr(of_subsets) == f"SubsetKernelDistance(mean={of_subsets.mean!r}, std={of_subsets.std!r}, subsets=3)"
     assert str(of_subsets) == f"{of_subsets.mean:.6g}, standard deviation {of_subsets.std:.2g} over 3 subsets"
+    assert (of_subsets.subset_size, of_subsets.seed, of_subsets.like) == (5, 2020, "torch-fidelity")
+    of_few = kid_subsets(rows, rows + 1, subsets=2, seed=3, like="clean-fid")
+    assert (of_few.subset_size, of_few.seed, of_few.like) == (10, 3, "clean-fid")
     assert of_subsets.to_dict()["values"] == of_subsets.values.tolist()
     assert type(cmmd(rows, rows + 1)) is float
 

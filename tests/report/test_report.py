@@ -39,6 +39,9 @@ def test_numbers_equal_those_of_the_metrics(sides, found):
     extrapolation = fidfast.fid_infinity(sides[0], stats.stats(), num_points=NUM_SUBSETS)
     np.testing.assert_array_equal(found.extrapolation.distances, extrapolation.distances)
     assert found.extrapolation.value == extrapolation.value
+    other = fidfast.report(*sides, all_pairs=False, seed=1).extrapolation
+    again = fidfast.fid_infinity(sides[0], stats.stats(), num_points=NUM_SUBSETS, seed=1)
+    assert other.to_dict() == again.to_dict() != extrapolation.to_dict()
     assert found.mean_term == pytest.approx(np.sum((sides[0].mean(0) - sides[1].mean(0)) ** 2))
     for spectrum, side in zip(found.spectra, sides, strict=True):
         np.testing.assert_allclose(spectrum, np.linalg.eigvalsh(np.cov(side.T))[::-1], rtol=1e-12)
