@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import warnings
 from collections.abc import Iterable, Iterator
 from html import escape
 
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from fidfast import _core
 from fidfast._report.contents import Contents, HarmfulSample, Row
 from fidfast._report.plots import plots
+from fidfast._warnings import warn_user
 
 __all__ = ["html_page", "html_table"]
 
@@ -97,7 +97,7 @@ def _plots(contents: Contents) -> str:
         drawn = list(plots(contents))
     except ImportError as error:
         reason = f"plots need matplotlib: pip install matplotlib ({error})"
-        warnings.warn(f"the report has no plots: {reason}", stacklevel=2)
+        warn_user(f"the report has no plots: {reason}")
         return f"<p>Not available: {escape(reason)}.</p>"
     figures = [
         f'<figure><img alt="{escape(plot.caption)}" src="{_uri("image/svg+xml", plot.svg.encode())}">'
@@ -127,7 +127,7 @@ def _image(pixels: NDArray[np.uint8], name: str) -> str:
     try:
         from PIL import Image
     except ImportError as error:
-        warnings.warn(f"the report has no images: they need pillow: pip install pillow ({error})", stacklevel=2)
+        warn_user(f"the report has no images: they need pillow: pip install pillow ({error})")
         return ""
     image = Image.fromarray(pixels)
     small = max(image.size) <= IMAGE_SIDE

@@ -139,6 +139,7 @@ def test_missing_matplotlib_or_pillow_is_a_warning(monkeypatch, sides):
     monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.warns(UserWarning, match="pip install") as warned:
         page = Page(found.html())
+    assert {warning.filename for warning in warned} == {__file__}
     assert page.images == []
     assert any("plots need matplotlib: pip install matplotlib" in text for text in page.text)
     assert [str(warning.message).split(":")[0] for warning in warned] == [
