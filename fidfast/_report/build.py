@@ -107,27 +107,27 @@ def report(
     if most_harmful < 0:
         raise ValueError(f"most_harmful must be at least 0, got {most_harmful}")
     titles = titles or (_title(samples, "samples"), _title(reference, "reference"))
-    ours, theirs = open_pair(to_host(samples), to_host(reference), precision=precision)
-    require_same_dim(ours.dim, theirs.dim, ours.name, theirs.name)
+    samples, reference = open_pair(to_host(samples), to_host(reference), precision=precision)
+    require_same_dim(samples.dim, reference.dim, samples.name, reference.name)
     if isinstance(images, (str, os.PathLike, np.ndarray)):
         images = open_images(images)
         names = images.names if names is None else names
-    _require_one_per_row(ours, images=images, names=names)
-    metrics = _Metrics(ours, theirs, precision, all_pairs, seed)
+    _require_one_per_row(samples, images=images, names=names)
+    metrics = _Metrics(samples, reference, precision, all_pairs, seed)
     estimate, influence = metrics.estimate_and_influence()
     shares = metrics.neighbours()
-    spectra = _spectrum(ours.stats), _spectrum(theirs.stats)
-    difference = ours.stats.mu - theirs.stats.mu
+    spectra = _spectrum(samples.stats), _spectrum(reference.stats)
+    difference = samples.stats.mu - reference.stats.mu
     return Report(
         titles=(_printable(titles[0]), _printable(titles[1])),
         estimate=estimate,
         mean_term=float(difference @ difference),
-        dim=ours.dim,
-        num_samples=(ours.num_samples, theirs.num_samples),
-        extractors=(ours.extractor, theirs.extractor),
+        dim=samples.dim,
+        num_samples=(samples.num_samples, reference.num_samples),
+        extractors=(samples.extractor, reference.extractor),
         spectra=spectra,
-        ranks=(_rank(spectra[0], ours.num_samples), _rank(spectra[1], theirs.num_samples)),
-        dead_units=(_dead_units(ours.stats), _dead_units(theirs.stats)),
+        ranks=(_rank(spectra[0], samples.num_samples), _rank(spectra[1], reference.num_samples)),
+        dead_units=(_dead_units(samples.stats), _dead_units(reference.stats)),
         extrapolation=metrics.extrapolation(),
         most_harmful=None if influence is None else _worst(influence, most_harmful, names, images),
         trimmed=None if influence is None else metrics.trimmed(influence),
