@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, Protocol
 
+from fidfast import _core
 from fidfast._devices import to_host
 from fidfast._files import Features, State, Stats, naming, read, reading_state
 from fidfast._stats import GaussianStats, Moments, row_slices, stats_from_record
@@ -114,6 +115,13 @@ class Input:
             return None
         got = self._file or ("GaussianStats" if self.moments is None else "Moments")
         return f"{self.name}: {caller} needs the (n, dim) features themselves, got {got}"
+
+    def finite_shape(self) -> tuple[int, int]:
+        """Shape (n, dim) of the features; raises an error that names the argument unless all of them are finite."""
+        try:
+            return _core.require_finite(self.rows)
+        except (TypeError, ValueError) as error:
+            raise _naming_argument(error, self.name) from None
 
     def slices(self) -> Iterator[Any]:
         """The features in slices of bounded size."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fidfast import _core
 from fidfast._inputs import open_pair, require_same_dim
 from fidfast._metrics.frechet import distance_between
 from fidfast._results import Result
@@ -87,11 +88,9 @@ def fid_infinity(
     Chong & Forsyth, "Effectively Unbiased FID and Inception Score and where to find them" (2020), section 4, with
     nested parts: the first rows of one random order, so that every row is read once.
     """
-    source, known = open_pair(samples, reference, precision=precision)
-    rows = source.require_rows("fid_infinity")
-    if len(getattr(rows, "shape", ())) != 2:
-        Moments(1).update(rows)  # raises: not an (n, dim) array
-    n = len(rows)
+    samples, reference = open_pair(samples, reference, precision=precision)
+    samples.rows = samples.require_rows("fid_infinity")
+    n, dim = samples.finite_shape()
     first = min(5000, n // 2) if min_samples is None else operator.index(min_samples)
     if not 2 <= first < n:
         raise ValueError(f"min_samples must be from 2 to n - 1 = {n - 1}, got {first}")
@@ -99,13 +98,13 @@ def fid_infinity(
         raise ValueError(f"num_points must be from 2 to n - min_samples + 1 = {n - first + 1}, got {num_points}")
     sizes = np.linspace(first, n, num_points).astype(np.int64)
     order = np.random.default_rng(seed).permutation(n)
-    moments = Moments(int(rows.shape[1]), precision=precision, extractor=source.extractor)
-    require_same_dim(moments.dim, known.dim, "samples", "reference")
+    moments = Moments(dim, precision=precision, extractor=samples.extractor)
+    require_same_dim(dim, reference.dim, "samples", "reference")
     distances: list[float] = []
     for begin, end in zip([0, *sizes[:-1]], sizes, strict=True):
         for start in range(begin, end, ROWS_PER_SLICE):
             # In file order, so that a file is read forwards.
-            moments.update(rows[np.sort(order[start : min(end, start + ROWS_PER_SLICE)])])
-        distances.append(distance_between(moments.stats(), known.stats))
+            moments.update(_core.gather(samples.rows, np.sort(order[start : min(end, start + ROWS_PER_SLICE)])))
+        distances.append(distance_between(moments.stats(), reference.stats))
     slope, value = np.polyfit(1 / sizes, distances, 1)
     return Extrapolation(float(value), float(slope), sizes, np.array(distances), seed)

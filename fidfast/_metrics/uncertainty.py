@@ -283,6 +283,7 @@ def compare(
     for side in (one, two):
         side.check_rows("compare")
         warn_of_extractors(side, common)
+    warn_of_extractors(one, two)
     if paired and one.num_samples != two.num_samples:
         raise ValueError(
             f"samples_a has {one.num_samples} rows, but samples_b has {two.num_samples}: they cannot be paired"

@@ -133,6 +133,15 @@ def test_errors_of_compare_name_the_argument(rng):
         fidfast.compare(rows, rows[:2], REFERENCE)
 
 
+def test_different_extractors_warn(rng, tmp_path):
+    rows = rng.standard_normal((60, 4))
+    for name in ("inception", "dino"):
+        np.savez(tmp_path / f"{name}.npz", features=rows, extractor=name)
+    with pytest.warns(UserWarning, match="different extractors, 'inception' and 'dino'") as warned:
+        fidfast.compare(tmp_path / "inception.npz", tmp_path / "dino.npz", REFERENCE)
+    assert [warning.filename for warning in warned] == [__file__]
+
+
 # fid_infinity -------------------------------------------------------------------------------------------------------
 
 
@@ -183,5 +192,26 @@ def test_errors_of_fid_infinity(rng):
         TypeError, match=r"^samples: fid_infinity needs the \(n, dim\) features themselves, got GaussianStats$"
     ):
         fidfast.fid_infinity(REFERENCE, REFERENCE)
-    with pytest.raises(ValueError, match="features must be 2-D"):
+    with pytest.raises(ValueError, match=r"^samples: features must be 2-D \(n, dim\), got shape \(4,\)$"):
         fidfast.fid_infinity(rows[0], REFERENCE)
+    rows[7, 1] = np.nan
+    with pytest.raises(ValueError, match=r"^samples: features hold NaN or infinity; the first such row is 7$"):
+        fidfast.fid_infinity(rows, REFERENCE)
+
+
+class Exporter:
+    """An array with the DLPack protocol only."""
+
+    def __init__(self, rows):
+        self.__dlpack__ = rows.__dlpack__
+        self.__dlpack_device__ = rows.__dlpack_device__
+
+
+def test_fid_infinity_of_tensors_and_of_anything_with_dlpack(rng):
+    torch = pytest.importorskip("torch")
+    rows = rng.standard_normal((50, 4)).astype(np.float32)
+    expected = fidfast.fid_infinity(rows, REFERENCE, num_points=3)
+    for other in (torch.from_numpy(rows), Exporter(rows)):
+        np.testing.assert_array_equal(
+            fidfast.fid_infinity(other, REFERENCE, num_points=3).distances, expected.distances
+        )
