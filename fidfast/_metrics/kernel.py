@@ -20,7 +20,10 @@ __all__ = ["KernelDistance", "SubsetKernelDistance", "cmmd", "kid", "kid_subsets
 
 @dataclass(frozen=True)
 class KernelDistance(Result):
-    """An unbiased estimate of a squared kernel distance; returned by `kid`. ``float(result)`` is the value."""
+    """An unbiased estimate of a squared kernel distance; returned by `kid`. ``float(result)`` is the value.
+
+    Gretton et al. (2012), equation 3, with the variance of Sutherland (2019). In units of the kernel, not scaled.
+    """
 
     #: The squared maximum mean discrepancy; may be below 0 if the two distributions are close.
     value: float
@@ -43,7 +46,10 @@ class KernelDistance(Result):
 
 @dataclass(frozen=True, eq=False)
 class SubsetKernelDistance(Result):
-    """Mean and spread of a kernel distance over subsets; returned by `kid_subsets`. ``float(result)`` is the mean."""
+    """Mean and spread of a kernel distance over subsets; returned by `kid_subsets`. ``float(result)`` is the mean.
+
+    Bińkowski et al. (2018), section 4. All distances are in units of the kernel, not scaled.
+    """
 
     #: Mean over the subsets.
     mean: float
@@ -78,7 +84,7 @@ def kid(
     coef0: float = 1.0,
     precision: str = "float32",
 ) -> KernelDistance:
-    """Kernel distance over all pairs of rows (the KID, if the features are those of the 2015 Inception network).
+    """Kernel distance over all pairs of rows (the KID, for features of the 2015 Inception network).
 
     Parameters
     ----------
@@ -204,7 +210,7 @@ def kid_subsets(
 
 
 def cmmd(samples: Any, reference: Any, *, sigma: float = 10.0, precision: str = "float32") -> float:
-    """Distance with a Gaussian kernel, times 1000 (the CMMD, if the features are CLIP embeddings of unit norm).
+    """Distance with a Gaussian kernel, times 1000 (the CMMD, for CLIP features of unit norm).
 
     Parameters
     ----------

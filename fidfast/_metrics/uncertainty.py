@@ -39,7 +39,9 @@ _NORMAL = 1e9
 class Estimate(Result):
     """A Fréchet distance with its error bar and bias; returned by `estimate`.
 
-    All distances are in squared units of the features.
+    All distances are in squared units of the features. The distance is that of Dowson & Landau (1982), equation 16;
+    the bias is that of Tiomoko & Couillet (2019), theorem 1, and Quenouille (1956); the standard error is that of the
+    jackknife, corrected for the second order (Efron & Stein, 1981).
     """
 
     _properties: ClassVar[tuple[str, ...]] = ("unbiased", "interval_95")
@@ -50,7 +52,7 @@ class Estimate(Result):
     stderr: float
     #: How much of `value` is due to the finite number of samples; NaN if `note` is not None.
     bias: float
-    #: Number of samples of both sides; None for a side that is taken as exactly known.
+    #: Number of samples of both sides; None for a side that is taken as exact.
     num_samples: tuple[int | None, int | None]
     #: Bound on the rounding error of `value`.
     rounding: float
@@ -146,8 +148,7 @@ def estimate(samples: Any, reference: Any, *, precision: str = "float32") -> Est
     samples : (n, dim) array or tensor, path of features, or Moments with blocks
         The generated samples.
     reference : array, tensor, Moments, GaussianStats or path
-        Features, or Moments with blocks, are a sample too, and contribute to error and bias; statistics are taken as
-        exactly known.
+        Features, or Moments with blocks, are a sample too, and contribute to error and bias; statistics are exact.
     precision : {"float32", "float64"}, default "float32"
         As in `Moments`.
 
@@ -155,7 +156,7 @@ def estimate(samples: Any, reference: Any, *, precision: str = "float32") -> Est
     -------
     Estimate
         Without an error bar, and with a note, if a side has fewer than twice as many samples as directions with nonzero
-        variance, plus one.
+        variance, not counting one row or the largest block.
 
     Raises
     ------
@@ -175,7 +176,8 @@ def estimate(samples: Any, reference: Any, *, precision: str = "float32") -> Est
     variance if the distributions are equal, so that the error bar is valid there too. The interval is that of Student's
     distribution, whose degrees of freedom follow from the kurtosis of the rows' contributions (Satterthwaite, 1946).
 
-    Rows are assumed to be independent. It takes about three times as long as `fid`, and stores two numbers per row.
+    Rows are assumed to be independent. It takes about three times as long as `fid`. Apart from two numbers per
+    row, memory does not grow with n.
     """
     return estimate_from_jackknife(Jackknife(*open_pair(samples, reference, precision=precision), precision))
 
@@ -194,8 +196,8 @@ def influence(samples: Any, reference: Any, *, precision: str = "float32") -> Ar
     Returns
     -------
     (n,) ndarray
-        In units of the distance; the samples with the largest values harm most, and ``argsort`` finds them. Exact for
-        each single row, and additive to first order for several.
+        In units of the distance (squared units of the features); the samples with the largest values increase the
+        distance most, and ``argsort`` finds them. Exact for each single row, and additive to first order for several.
 
     Raises
     ------
@@ -219,13 +221,17 @@ def influence_from_jackknife(jackknife: Jackknife) -> Array:
 
 @dataclass(frozen=True)
 class Comparison(Result):
-    """Which of two models is closer to the reference; returned by `compare`."""
+    """Which of two models is closer to the reference; returned by `compare`.
+
+    Distances are in squared units of the features. The standard error is that of the jackknife of the difference
+    (Efron & Stein, 1981), the degrees of freedom those of Satterthwaite (1946).
+    """
 
     #: `unbiased` of `a` minus that of `b`: negative if `a` is better.
     difference: float
-    #: Its standard error.
+    #: Its standard error; NaN if `a` or `b` has a note.
     stderr: float
-    #: Two-sided probability of a difference at least as large if the models are equal.
+    #: Two-sided probability of a difference at least as large if the models are equal, by Student's distribution.
     p_value: float
     #: Estimate of the first model.
     a: Estimate

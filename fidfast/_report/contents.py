@@ -29,7 +29,7 @@ class HarmfulSample(Result):
     row: int
     #: Name of its image, or "row 3".
     name: str
-    #: How much it adds to the distance, as `influence` returns it.
+    #: How much it adds to the distance, as `influence` returns it, in squared units of the features.
     influence: float
     #: (height, width, 3) uint8; None if no images were given, or this one cannot be read.
     image: NDArray[np.uint8] | None = None
@@ -48,6 +48,7 @@ class Trimmed(Result):
 
     #: Number of samples left out: 1 %, and at least one.
     num_samples: int
+    #: The Fréchet distance (Dowson & Landau, 1982) of the remaining samples, in squared units of the features.
     value: float
 
     def __str__(self) -> str:

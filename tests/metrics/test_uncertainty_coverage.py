@@ -2,7 +2,7 @@
 
 Seeds are fixed. Each tolerance is the required range plus three standard errors of the simulation, so that a
 distribution within the range fails with a probability of about 0.001. In small dims and with few rows the interval is
-too short (docs/uncertainty.md); hence dim 32.
+too narrow (docs/uncertainty.md); hence dim 32.
 """
 
 import numpy as np
