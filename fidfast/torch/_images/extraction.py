@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -15,7 +16,8 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, IterableDataset, SequentialSampler
 
 from fidfast import _core
-from fidfast._images import Images, cache, open_images
+from fidfast._images import Images, cache, holds_images, open_images
+from fidfast._inputs import open_input
 from fidfast._metrics.frechet import frechet_distance
 from fidfast._results import Result
 from fidfast._stats import GaussianStats, Moments
@@ -236,11 +238,12 @@ def fid_of_images(
     Parameters
     ----------
     samples, reference
-        Any source that `moments_of_images` accepts, or `GaussianStats`.
+        Any source that `moments_of_images` accepts; or a file of statistics, features or moments, `GaussianStats` or
+        `Moments`.
     extractor : str, Extractor, callable or network, default "inception"
-        As in `moments_of_images`.
+        As in `moments_of_images`. Not loaded if neither side has images.
     ddof : int, default 1
-        The covariances are the scatters divided by ``num_samples - ddof``.
+        The covariances are the scatters divided by ``num_samples - ddof``. Statistics keep their own.
     options : ImageOptions, optional
     **keywords
         Fields of `ImageOptions`, which have precedence over `options`. A `checkpoint` is rejected, since there are two
@@ -259,12 +262,29 @@ def fid_of_images(
     options = merge_options(options, keywords, "fid_of_images")
     if options.checkpoint is not None:
         raise ValueError("checkpoint applies to one set of images: call moments_of_images for each of the two")
-    extractor = _extractor(extractor)
+    sources = {"samples": samples, "reference": reference}
+    # Files are opened first, so that their errors are raised before the network runs.
+    opened = {
+        name: open_input(source, name, precision=options.precision)
+        for name, source in sources.items()
+        if not _is_image_source(source)
+    }
+    if len(opened) < len(sources):
+        extractor = _extractor(extractor)
     stats = [
-        source if isinstance(source, GaussianStats) else stats_of_images(source, extractor, ddof=ddof, options=options)
-        for source in (samples, reference)
+        opened[name].stats_with(ddof=ddof)
+        if name in opened
+        else stats_of_images(source, extractor, ddof=ddof, options=options)
+        for name, source in sources.items()
     ]
     return frechet_distance(*stats)
+
+
+def _is_image_source(source: Any) -> bool:
+    """Whether the source is not statistics, moments or a file of them or of features."""
+    if isinstance(source, (str, os.PathLike)):
+        return not Path(source).exists() or holds_images(source)
+    return not isinstance(source, (GaussianStats, Moments))
 
 
 class _FeatureRows:
