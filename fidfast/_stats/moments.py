@@ -304,6 +304,21 @@ class Moments(Collector):
         for block in self._blocks:
             block.reset()
 
+    def assign(self, other: Moments) -> None:
+        """Replace all rows, and the extractor, by copies of those of `other`; the device stays the same.
+
+        Raises
+        ------
+        ValueError, MemoryError, RuntimeError
+            If the dims differ, or the copies cannot be allocated. The moments stay unchanged.
+        """
+        if other.dim != self.dim:
+            raise ValueError(f"cannot assign moments of dim={other.dim} to moments of dim={self.dim}")
+        device = device_of_core(self._blocks[0])
+        moved = [(block, moments_on_device(block, device)) for block in other._blocks]
+        self._blocks = [block.copy() if copied is block else copied for block, copied in moved]
+        self._extractor = other._extractor
+
     def stats(self, *, ddof: int = 1) -> GaussianStats:
         """Mean and covariance of the rows seen so far. Changes nothing.
 
