@@ -8,7 +8,7 @@ import sys
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -25,7 +25,10 @@ from fidfast.torch._extractors.adapters import as_extractor
 from fidfast.torch._extractors.extractor import Extractor
 from fidfast.torch._extractors.named import load_extractor
 from fidfast.torch._images.extraction_pass import ExtractionPass, length_of
-from fidfast.torch._images.options import ImageOptions, merge_options, resolve_device
+from fidfast.torch._images.options import FeatureKeywords, ImageKeywords, ImageOptions, merge_options, resolve_device
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = [
     "ImageFeatures",
@@ -98,7 +101,7 @@ def _summary(num_samples: int, dim: int, extractor: str | None, skipped: list[st
 
 
 def moments_of_images(
-    source: Any, extractor: Any, *, options: ImageOptions | None = None, **keywords: Any
+    source: Any, extractor: Any, *, options: ImageOptions | None = None, **keywords: Unpack[ImageKeywords]
 ) -> ImageMoments:
     """Moments of the features of images.
 
@@ -163,7 +166,7 @@ def moments_of_images(
 
 
 def features_of_images(
-    source: Any, extractor: Any, *, options: ImageOptions | None = None, **keywords: Any
+    source: Any, extractor: Any, *, options: ImageOptions | None = None, **keywords: Unpack[FeatureKeywords]
 ) -> ImageFeatures:
     """Features of images, for functions that need them row by row, such as `estimate` and `kid`.
 
@@ -198,7 +201,12 @@ def features_of_images(
 
 
 def stats_of_images(
-    source: Any, extractor: Any, *, ddof: int = 1, options: ImageOptions | None = None, **keywords: Any
+    source: Any,
+    extractor: Any,
+    *,
+    ddof: int = 1,
+    options: ImageOptions | None = None,
+    **keywords: Unpack[ImageKeywords],
 ) -> GaussianStats:
     """Mean and covariance of the features of images.
 
@@ -231,7 +239,7 @@ def fid_of_images(
     *,
     ddof: int = 1,
     options: ImageOptions | None = None,
-    **keywords: Any,
+    **keywords: Unpack[ImageKeywords],
 ) -> float:
     """Fréchet distance between the features of two sets of images; the FID for the extractor "inception".
 
