@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
-import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, Protocol
@@ -12,6 +10,7 @@ from typing import Any, Protocol
 from fidfast._devices import to_host
 from fidfast._files import Features, State, Stats, naming, read, reading_state
 from fidfast._stats import GaussianStats, Moments, row_slices, stats_from_record
+from fidfast._warnings import warn_user
 
 __all__ = ["Input", "open_input", "open_pair", "open_stats", "require_same_dim", "warn_of_extractors"]
 
@@ -139,6 +138,8 @@ def open_input(source: Any, name: str, *, precision: str = "float32", extractor:
     """
     if isinstance(source, Input):
         return source
+    if source is None:
+        raise TypeError(f"{name}: features must be an array or tensor (n, dim), got NoneType")
     if isinstance(source, (str, os.PathLike)):
         try:
             return _open_file(source, name, precision, extractor)
@@ -214,12 +215,4 @@ def warn_of_extractors(one_side: HasExtractor, other_side: HasExtractor) -> None
         why = "part of the result is due to the different resize or arithmetic"
     else:
         return  # the same network, and one side has no details
-    warnings.warn(f"the two inputs have different extractors, {one!r} and {two!r}: {why}", stacklevel=_caller_level())
-
-
-def _caller_level() -> int:
-    """Stack level, seen from the caller of this function, of the first frame outside the package."""
-    frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "fidfast":
-        frame, level = frame.f_back, level + 1
-    return level
+    warn_user(f"the two inputs have different extractors, {one!r} and {two!r}: {why}")

@@ -1,6 +1,7 @@
 """The layout: which module may import which, private names, versions, true stubs, a light import."""
 
 import ast
+import importlib
 import inspect
 import json
 import os
@@ -26,9 +27,10 @@ def includes(path):
 #: The modules of the package. Each imports only those before it, also inside functions.
 ORDER = """
 _core _cuda
+_warnings
 cuda._problems cuda cuda.__main__
 _devices _results
-_files.records _files.pickles _files.write _files.read _files
+_files.records _files.pickles _files.write _files.readers _files
 _stats.slices _stats.collector _stats.gaussian _stats.moments _stats.class_moments _stats
 _inputs
 _metrics.frechet _metrics.jackknife _metrics.uncertainty _metrics.extrapolation _metrics.classwise
@@ -89,6 +91,14 @@ def imports(path):
         if node not in inside:
             at_import |= {name.split(".")[0] for name in names}
     return everywhere, at_import
+
+
+def test_no_name_of_a_package_hides_one_of_its_modules():
+    for name in ORDER:
+        package, _, module = name.rpartition(".")
+        if module not in ("__init__", "__main__"):
+            found = getattr(importlib.import_module(f"fidfast.{package}".rstrip(".")), module, None)
+            assert found is None or inspect.ismodule(found), name
 
 
 def test_every_module_is_in_the_order():

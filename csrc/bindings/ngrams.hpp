@@ -145,16 +145,16 @@ inline py::object ngram_of(const Symbol* symbols, Index n, NgramLevel level, con
   return std::move(result);
 }
 
-/// Calls at(tally) without the GIL.
-template <class Look>
-auto look(const NgramCounts& counts, Look at) {
+/// Calls read(tally) without the GIL.
+template <class Read>
+auto read_tally(const NgramCounts& counts, Read read) {
   return without_gil([] {},
-                     [&] { return counts.read([&](const NgramTally& tally) { return std::invoke(at, tally); }); });
+                     [&] { return counts.read([&](const NgramTally& tally) { return std::invoke(read, tally); }); });
 }
 
 inline py::list most_common(const NgramCounts& self, Index k) {
   const auto [list, numbered] =
-      look(self, [k](const NgramTally& tally) { return std::pair(tally.most_common(k), tally.words()); });
+      read_tally(self, [k](const NgramTally& tally) { return std::pair(tally.most_common(k), tally.words()); });
   const py::list words = strings_of(numbered);
   py::list result;
   for (std::size_t i = 0; i < list.counts.size(); ++i) {
@@ -165,7 +165,8 @@ inline py::list most_common(const NgramCounts& self, Index k) {
 }
 
 inline py::tuple state_of(const NgramCounts& self) {
-  const auto [list, words] = look(self, [](const NgramTally& tally) { return std::pair(tally.list(), tally.words()); });
+  const auto [list, words] =
+      read_tally(self, [](const NgramTally& tally) { return std::pair(tally.list(), tally.words()); });
   const Index rows = static_cast<Index>(list.counts.size());
   const Array<Symbol> ngrams({rows, self.n()}, list.symbols.data());
   const Array<Index> counts({rows}, list.counts.data());
@@ -204,9 +205,9 @@ inline void bind_ngrams(py::module_& module) {
            py::arg("n"), py::arg("level"))
       .def_property_readonly("n", &C::n)
       .def_property_readonly("level", [](const C& self) { return name_of(self.level()); })
-      .def_property_readonly("num_ngrams", [](const C& self) { return look(self, &NgramTally::num_ngrams); })
-      .def_property_readonly("num_distinct", [](const C& self) { return look(self, &NgramTally::num_distinct); })
-      .def_property_readonly("nbytes", [](const C& self) { return look(self, &NgramTally::num_bytes); })
+      .def_property_readonly("num_ngrams", [](const C& self) { return read_tally(self, &NgramTally::num_ngrams); })
+      .def_property_readonly("num_distinct", [](const C& self) { return read_tally(self, &NgramTally::num_distinct); })
+      .def_property_readonly("nbytes", [](const C& self) { return read_tally(self, &NgramTally::num_bytes); })
       .def(
           "update",
           [](C& self, const py::object& texts, Index threads) {

@@ -56,7 +56,10 @@ class DensityCoverage(Result):
 
 @dataclass(frozen=True)
 class ManifoldMetrics(Result):
-    """`PrecisionRecall` and `DensityCoverage` of the same two sets; returned by `manifold_metrics`."""
+    """`PrecisionRecall` and `DensityCoverage` of the same two sets; returned by `manifold_metrics`.
+
+    Kynkäänniemi et al. (2019), equation 2; Naeem et al. (2020), equations 2 and 3.
+    """
 
     #: Share of the samples that are in a ball around a reference sample.
     precision: float

@@ -216,9 +216,9 @@ def on_common_device(
 ) -> tuple[ModuleType, tuple[_core.Gaussian, _core.Gaussian], int | None]:
     """The backend module, both Gaussians on one device, and the device: a GPU if one of them is on a GPU."""
     device1, device2 = device_of_core(stats1._core), device_of_core(stats2._core)
+    if device1 is None and device2 is None:
+        return _core, (stats1._core, stats2._core), None
     device = device2 if device1 is None else device1
-    if device1 == device2:
-        return backend_module(device), (stats1._core, stats2._core), device
     return backend_module(device), (stats1._on_device(device), stats2._on_device(device)), device
 
 

@@ -227,18 +227,21 @@ class Moments(Collector):
             If a GPU fails, or is out of memory. The moments stay unchanged.
         """
         holder = cuda_device_of(features)
+        if holder is None:
+            self._update_blocks(features, None)
+            return
         device = device_of_core(self._blocks[0])
-        if holder is not None and device is None and not self._device_fixed and cuda.extension(holder) is not None:
+        if device is None and not self._device_fixed and cuda.extension(holder) is not None:
             self._blocks = [moments_on_device(block, holder) for block in self._blocks]
             device = holder
         for rows, its_stream in as_backend_input(features, holder, device, stream):
-            if len(self._blocks) == 1:
-                self._blocks[0].update(rows, its_stream)
-            else:
-                self._update_blocks(rows, its_stream)
+            self._update_blocks(rows, its_stream)
 
     def _update_blocks(self, features: Any, stream: int | None) -> None:
         """Distribute the rows over the blocks; blocks with fewer samples get more of them."""
+        if len(self._blocks) == 1:
+            self._blocks[0].update(features, stream)
+            return
         module, device = backend_module(device_of_core(self._blocks[0])), self._blocks[0].device
         n, _ = module.require_finite(features, device, stream)  # checks all rows before any block changes
         share, remainder = divmod(n, len(self._blocks))

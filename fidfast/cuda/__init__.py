@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import importlib.util
 import threading
-import warnings
 from types import ModuleType
 from typing import Any
 
 from fidfast import _core
+from fidfast._warnings import warn_user
 from fidfast.cuda import _problems
 
 __all__ = ["available", "info"]
@@ -152,10 +152,9 @@ def _self_test(module: ModuleType, device: int) -> str | None:
             return None
         values = "; ".join(f"{name} {on_gpu[name]!r} on the GPU, {on_cpu[name]!r} on the CPU" for name in different)
         reason = f"its self-test differs from the CPU: {values}"
-    warnings.warn(
+    warn_user(
         f"CUDA device {device} is not used: {reason}. The CPU is used instead. Please report this with the "
-        "output of `python -m fidfast.cuda`",
-        stacklevel=2,
+        "output of `python -m fidfast.cuda`"
     )
     return reason
 

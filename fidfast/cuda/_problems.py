@@ -11,17 +11,17 @@ from numpy.typing import NDArray
 
 from fidfast import _core
 
-__all__ = ["TOLERANCE", "Comparison", "compare", "problems", "self_test_values"]
+__all__ = ["TOLERANCE", "DeviceDifference", "compare", "problems", "self_test_values"]
 
 #: Largest relative difference between results of `problems` on two devices: rounding of sums in different orders.
 TOLERANCE = 1e-11
 
-Result = NDArray[np.float64]
+Values = NDArray[np.float64]
 #: Solves a problem with a compiled module on one of its devices.
-Solver = Callable[[Any, int], Result]
+Solver = Callable[[Any, int], Values]
 
 
-class Comparison(NamedTuple):
+class DeviceDifference(NamedTuple):
     """Results of one problem on a GPU and on the CPU."""
 
     difference: float  # relative to the largest absolute value of the CPU's result
@@ -29,16 +29,16 @@ class Comparison(NamedTuple):
     cpu_seconds: float
 
 
-def compare(module: Any, device: int, solve: Solver) -> Comparison:
+def compare(module: Any, device: int, solve: Solver) -> DeviceDifference:
     """Solve a problem on a GPU and on the CPU. The GPU runs it twice: the first call loads libraries and kernels."""
     solve(module, device)
     on_gpu, gpu_seconds = _timed(solve, module, device)
     on_cpu, cpu_seconds = _timed(solve, _core, 0)
     difference = float(np.abs(on_gpu - on_cpu).max() / np.abs(on_cpu).max())
-    return Comparison(difference, gpu_seconds, cpu_seconds)
+    return DeviceDifference(difference, gpu_seconds, cpu_seconds)
 
 
-def _timed(solve: Solver, module: Any, device: int) -> tuple[Result, float]:
+def _timed(solve: Solver, module: Any, device: int) -> tuple[Values, float]:
     start = time.perf_counter()
     result = solve(module, device)
     return result, time.perf_counter() - start
@@ -67,7 +67,7 @@ def self_test_values(module: Any, device: int, tensor_cores: bool) -> dict[str, 
     return values
 
 
-def _float16_covariance(module: Any, device: int, dim: int) -> Result:
+def _float16_covariance(module: Any, device: int, dim: int) -> Values:
     """Covariance of float16 rows of small integers, whose float32 sums over 64 rows are exact.
 
     Half of the units also fit in bfloat16, the others do not, and the last sixteenth is too far from the origin for
@@ -101,12 +101,12 @@ def problems(dim: int) -> Iterator[tuple[str, Solver]]:
     for dtype in ("float16", "float32", "float64"):
         yield f"covariance of {dtype} rows in batches", covariance(dtype)
 
-    def float16_covariance(module: Any, device: int) -> Result:
+    def float16_covariance(module: Any, device: int) -> Values:
         return _float16_covariance(module, device, dim)
 
     yield "covariance of float16 rows in float32", float16_covariance
 
-    def merged(module: Any, device: int) -> Result:
+    def merged(module: Any, device: int) -> Values:
         parts = [module.Moments(dim, "float64", device) for _ in range(2)]
         for part, half in zip(parts, np.array_split(rows, 2), strict=True):
             part.update(half)
@@ -125,14 +125,14 @@ def problems(dim: int) -> Iterator[tuple[str, Solver]]:
     yield "distance, fewer rows than units", distance(few)
     singular = np.cov(rows[:few], rowvar=False)
 
-    def singular_distance(module: Any, device: int) -> Result:
+    def singular_distance(module: Any, device: int) -> Values:
         gaussian = module.Gaussian(np.zeros(dim), singular, few, device)
         return np.array([module.frechet_distance(gaussian, _stats(module, device, other_rows))])
 
     yield "distance, singular covariance", singular_distance
     yield "transport map", lambda module, device: module.transport_map(*pair(module, device, len(rows)))
 
-    def leave_one_out(module: Any, device: int) -> Result:
+    def leave_one_out(module: Any, device: int) -> Values:
         jackknife = module.Jackknife(*pair(module, device, len(rows)), True, True, "float64", True)
         return np.concatenate(jackknife.without(False, rows))
 

@@ -351,9 +351,9 @@ class Moments {
     }
   }
 
-  void require_same_dim(const Moments& other, const char* verb) const {
+  void require_same_dim(const Moments& other, const char* operation) const {
     if (other.dim() != dim()) {
-      throw InvalidInput(std::string("cannot ") + verb + " moments of dim=" + std::to_string(other.dim()) +
+      throw InvalidInput(std::string("cannot ") + operation + " moments of dim=" + std::to_string(other.dim()) +
                          " and dim=" + std::to_string(dim()));
     }
   }

@@ -27,6 +27,19 @@ __all__ = ["FEATURE_KEYS", "READERS", "naming", "read", "read_state", "reading_s
 #: Names that tools use for features in an archive of several arrays.
 FEATURE_KEYS = ("features", "feats", "activations", "arr_0")
 
+#: What libraries raise for damaged files, beside ValueError.
+_DAMAGED = (
+    zipfile.BadZipFile,
+    zlib.error,
+    pickle.UnpicklingError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    OverflowError,
+    SystemError,
+    TypeError,
+)
+
 _T = TypeVar("_T")
 
 
@@ -47,8 +60,9 @@ def read(path: str | os.PathLike[str]) -> Content:
     if reader is None:
         raise ValueError(f"{path}: unknown suffix {path.suffix!r}; supported are {', '.join(READERS)}")
     try:
-        return reader(path)
-    except (zipfile.BadZipFile, zlib.error, EOFError, pickle.UnpicklingError, KeyError, IndexError) as error:
+        with naming(path):
+            return reader(path)
+    except _DAMAGED as error:
         raise ValueError(f"{path} is damaged or not a {path.suffix} file: {error}") from error
 
 
@@ -60,11 +74,13 @@ def read_state(path: str | os.PathLike[str], kind: str, from_state: Callable[[En
     FileNotFoundError
         If the file does not exist.
     ValueError
-        If the file is damaged or holds something else.
+        If the file is damaged, holds something else, or belongs to an unfinished run.
     """
     content = read(path)
     if not isinstance(content, State) or content.kind != kind:
         raise ValueError(f"{os.fspath(path)} holds {content.what}, not a checkpoint of {kind}")
+    if content.progress is not None:
+        raise ValueError(f"{os.fspath(path)} holds {content.what}, which only the same run can continue")
     with naming(path), reading_state(kind):
         return from_state(content.entries)
 
@@ -76,7 +92,7 @@ def reading_state(kind: str) -> Iterator[None]:
         yield
     except KeyError as error:
         raise ValueError(f"the state of {kind} has no {error}") from error
-    except TypeError as error:
+    except (TypeError, OverflowError, RuntimeError) as error:  # the last from numbers beyond 64 bits
         raise ValueError(f"the state of {kind} is damaged: {error}") from error
 
 
