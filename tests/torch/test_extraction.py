@@ -151,35 +151,6 @@ def test_progress_bar_on_terminals_only(monkeypatch, capsys, images):
     assert capsys.readouterr().err == ""
 
 
-def test_fid_of_images_accepts_statistics(folder, images):
-    reference = ft.stats_of_images(images[:30], Colours())
-    distance = ft.fid_of_images(folder, reference, Colours())
-    assert distance == pytest.approx(fidfast.frechet_distance(ft.stats_of_images(folder, Colours()), reference))
-    assert ft.fid_of_images(images[:30], folder, Colours()) == ft.fid_of_images(reference, folder, Colours())
-    with pytest.raises(ValueError, match="checkpoint applies to one set of images"):
-        ft.fid_of_images(folder, reference, Colours(), checkpoint="run.npz")
-
-
-def test_fid_of_images_accepts_moments_and_files(tmp_path, folder, images):
-    moments = ft.moments_of_images(images[:30], Colours()).moments
-    moments.save(tmp_path / "moments.npz")
-    moments.stats(ddof=0).save(tmp_path / "stats.npz")
-    np.save(tmp_path / "features.npy", ft.features_of_images(images[:30], Colours()).features)
-    expected = fidfast.frechet_distance(ft.stats_of_images(folder, Colours(), ddof=0), moments.stats(ddof=0))
-    for name in ("moments.npz", "stats.npz", "features.npy"):
-        for reference in (tmp_path / name, str(tmp_path / name)):
-            assert ft.fid_of_images(folder, reference, Colours(), ddof=0) == pytest.approx(expected, rel=1e-6)
-    assert ft.fid_of_images(folder, moments, Colours(), ddof=0) == pytest.approx(expected)
-    assert ft.fid_of_images(moments, tmp_path / "moments.npz", "not loaded") == pytest.approx(0, abs=1e-6)
-    (tmp_path / "damaged.npz").write_bytes(b"damaged")
-    network = Colours()
-    with pytest.raises(ValueError, match=r"reference: .*damaged\.npz is damaged"):
-        ft.fid_of_images(folder, tmp_path / "damaged.npz", network)
-    assert network.seen == 0
-    with pytest.raises(FileNotFoundError, match="no such file or folder"):
-        ft.fid_of_images(folder, tmp_path / "gone", Colours())
-
-
 @pytest.mark.parametrize(
     ("item", "error", "message"),
     [
