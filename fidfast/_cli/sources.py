@@ -16,11 +16,11 @@ from fidfast._images import holds_images, open_images
 from fidfast._inputs import Input, open_input
 from fidfast._stats import GaussianStats
 
-__all__ = ["Samples", "Sources", "require_images"]
+__all__ = ["OpenedSource", "Sources", "require_images"]
 
 
 @dataclass(frozen=True)
-class Samples:
+class OpenedSource:
     """An opened argument, and the images of its rows if there are any."""
 
     source: Input
@@ -51,7 +51,7 @@ class Sources:
             self.skipped[path] = found.skipped
         return found.moments.stats(ddof=ddof)
 
-    def samples(self, path: str, name: str, image_path: str | None = None) -> Samples:
+    def samples(self, path: str, name: str, image_path: str | None = None) -> OpenedSource:
         """Features, moments or statistics of the argument `name`; `image_path` holds the images of its features."""
         if holds_images(path):
             if image_path is not None:
@@ -59,16 +59,16 @@ class Sources:
             return self._samples_of_images(path, name)
         source = self._open_file(path, name)
         if image_path is None:
-            return Samples(source)
+            return OpenedSource(source)
         if source.rows is None:
             raise ValueError(f"--images applies to a file of features, but {path} holds statistics or moments")
         images = open_images(image_path)
-        return Samples(source, images.names, images)
+        return OpenedSource(source, images.names, images)
 
     def _open_file(self, path: str, name: str) -> Input:
         return open_input(path, name, precision=self._options.precision, extractor=self._options.extractor)
 
-    def _samples_of_images(self, path: str, name: str) -> Samples:
+    def _samples_of_images(self, path: str, name: str) -> OpenedSource:
         from torch.utils.data import Subset
 
         from fidfast.torch import features_of_images
@@ -79,7 +79,7 @@ class Sources:
         source = Input(name, rows=found.features, extractor=found.extractor, precision=self._options.precision)
         # By index, since an archive may contain a name twice.
         images: Any = Subset(open_images(path), found.indices)
-        return Samples(source, found.names, images)
+        return OpenedSource(source, found.names, images)
 
     def _load_extractor(self) -> Any:
         from fidfast.torch import load_extractor
@@ -94,13 +94,11 @@ class Sources:
 
     def _image_options(self, checkpoint: str | None) -> Any:
         from fidfast.torch import ImageOptions
-        from fidfast.torch._images.options import default_num_workers
 
         options = self._options
-        workers = options.num_workers
         return ImageOptions(
             batch_size=options.batch_size,
-            num_workers=default_num_workers(options.device) if workers is None else workers,
+            num_workers=options.num_workers,
             device=options.device,
             dtype="bfloat16" if options.bfloat16 else None,
             compile={"yes": True, "no": False}.get(options.compile, "auto"),
@@ -115,11 +113,9 @@ class Sources:
         """Delta degrees of freedom of the covariance in the tool of ``--like``."""
         if self._options.like is None:
             return 1
-        from fidfast.torch import LIKE
+        from fidfast.torch._extractors.conventions import convention_of
 
-        if self._options.like not in LIKE:
-            raise ValueError(f"unknown tool {self._options.like!r}; choose one of {', '.join(LIKE)}")
-        return LIKE[self._options.like].ddof
+        return convention_of(self._options.like).ddof
 
 
 def require_images(options: argparse.Namespace, *paths: str) -> None:

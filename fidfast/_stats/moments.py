@@ -147,17 +147,14 @@ class Moments(Collector):
         if not blocks:
             raise ValueError("blocks must contain at least 1 Moments, got 0")
         for i, block in enumerate(blocks):
-            if len(block._blocks) != 1:
-                raise ValueError(
-                    f"blocks[{i}] has {len(block._blocks)} blocks, but each must have 1; pass its merged_blocks()"
-                )
+            if (n := len(block._blocks)) != 1:
+                raise ValueError(f"blocks[{i}] has {n} blocks, but each must have 1; pass its merged_blocks()")
             if block.dim != blocks[0].dim:
                 raise ValueError(f"blocks must have the same dim, got {blocks[0].dim} and {block.dim}")
         names = {block.extractor for block in blocks}
         if len(names) > 1:
-            raise ValueError(
-                f"blocks must have the same extractor, got {', '.join(map(repr, sorted(map(str, names))))}"
-            )
+            given = ", ".join(map(repr, sorted(map(str, names))))
+            raise ValueError(f"blocks must have the same extractor, got {given}")
         return cls._from_cores([block._blocks[0].copy() for block in blocks], blocks[0].extractor)
 
     def _merged_core(self) -> _core.Moments:
@@ -275,12 +272,11 @@ class Moments(Collector):
         device = device_of_core(self._blocks[0])
         if len(self._blocks) == 1:
             return [(self._blocks[0], moments_on_device(other._merged_core(), device))]
-        if len(self._blocks) != len(other._blocks):
-            raise ValueError(
-                f"cannot {operation} moments of blocks={len(other._blocks)} and blocks={len(self._blocks)}"
-            )
+        mine, theirs = len(self._blocks), len(other._blocks)
+        if mine != theirs:
+            raise ValueError(f"cannot {operation} moments of blocks={theirs} and blocks={mine}")
         pairs = zip(self._blocks, other._blocks, strict=True)
-        return [(mine, moments_on_device(theirs, device)) for mine, theirs in pairs]
+        return [(block, moments_on_device(another, device)) for block, another in pairs]
 
     def unmerge(self, other: Moments) -> None:
         """Remove the rows that `other` has seen, the inverse of `merge`: for sliding windows or leave-one-block-out.
@@ -306,6 +302,21 @@ class Moments(Collector):
         """Remove all rows."""
         for block in self._blocks:
             block.reset()
+
+    def assign(self, other: Moments) -> None:
+        """Replace all rows, and the extractor, by copies of those of `other`; the device stays the same.
+
+        Raises
+        ------
+        ValueError, MemoryError, RuntimeError
+            If the dims differ, or the copies cannot be allocated. The moments stay unchanged.
+        """
+        if other.dim != self.dim:
+            raise ValueError(f"cannot assign moments of dim={other.dim} to moments of dim={self.dim}")
+        device = device_of_core(self._blocks[0])
+        moved = [(block, moments_on_device(block, device)) for block in other._blocks]
+        self._blocks = [block.copy() if copied is block else copied for block, copied in moved]
+        self._extractor = other._extractor
 
     def stats(self, *, ddof: int = 1) -> GaussianStats:
         """Mean and covariance of the rows seen so far. Changes nothing.

@@ -11,6 +11,7 @@ try:
 except ImportError as error:
     raise ImportError("fidfast.torch needs torch: pip install 'fidfast[images]'") from error
 
+from fidfast._images import BrokenImageError, Images
 from fidfast.torch._demo import DemoResult, GrowingSample, demo
 from fidfast.torch._extractors.adapters import LayerFeatures, PooledFeatures, ScriptFeatures, as_extractor, at_layer
 from fidfast.torch._extractors.conventions import LIKE, Convention
@@ -37,6 +38,7 @@ from fidfast.torch._training.running_stats import FeatureQueue, MovingMoments
 __all__ = [
     "LIKE",
     "RESIZES",
+    "BrokenImageError",
     "Convention",
     "DemoResult",
     "Extractor",
@@ -47,6 +49,7 @@ __all__ = [
     "ImageFeatures",
     "ImageMoments",
     "ImageOptions",
+    "Images",
     "MovingMoments",
     "all_reduce",
     "as_extractor",

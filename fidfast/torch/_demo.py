@@ -35,7 +35,7 @@ __all__ = [
     "growing_sample",
 ]
 
-Images = NDArray[np.float64]  # (n, SIDE, SIDE), from 0 (black) to 1
+ImageArray = NDArray[np.float64]  # (n, SIDE, SIDE), from 0 (black) to 1
 
 #: Height and width of the corrupted images and the network's input. The network was trained at 224; at 96 it takes a
 #: sixth of the time and still separates the digits.
@@ -148,7 +148,7 @@ def demo(*, num_samples: int = 1000, progress: bool = False) -> DemoResult:
     distances: dict[str, list[float]] = {name: [] for name in CORRUPTIONS}
     with tqdm(total=total, unit=" images", disable=not (progress and sys.stderr.isatty())) as bar:
 
-        def extract(images: Images) -> NDArray[np.float32]:
+        def extract(images: ImageArray) -> NDArray[np.float32]:
             pixels = (images * 255).round().astype(np.uint8)
             features = features_of_images(pixels, extractor, num_workers=0).features
             bar.update(len(images))
@@ -185,7 +185,7 @@ def growing_sample(samples: NDArray[np.float32], reference: NDArray[np.float32])
     return GrowingSample(directions.shape[1], reference.shape[1], len(reference), sizes, estimates)
 
 
-def digits(num_samples: int = 1000) -> Images:
+def digits(num_samples: int = 1000) -> ImageArray:
     """Handwritten digits, enlarged from 8 x 8 (scikit-learn's, after Alpaydin & Kaynak, 1998)."""
     from PIL import Image
     from sklearn.datasets import load_digits
@@ -201,20 +201,20 @@ def digits(num_samples: int = 1000) -> Images:
 # Corruptions --------------------------------------------------------------------------------------------------------
 
 
-def _blurred(images: Images, strength: int, rng: np.random.Generator) -> Images:
+def _blurred(images: ImageArray, strength: int, rng: np.random.Generator) -> ImageArray:
     """Gaussian blur with a standard deviation of 2 to 8 pixels."""
     from scipy.ndimage import gaussian_filter
 
-    blurred: Images = gaussian_filter(images, (0, 2.0 * strength, 2.0 * strength))
+    blurred: ImageArray = gaussian_filter(images, (0, 2.0 * strength, 2.0 * strength))
     return blurred
 
 
-def _noised(images: Images, strength: int, rng: np.random.Generator) -> Images:
+def _noised(images: ImageArray, strength: int, rng: np.random.Generator) -> ImageArray:
     """Gaussian noise with a standard deviation of 1/50 to 4/50 of the range."""
     return (images + rng.normal(0, 0.02 * strength, images.shape)).clip(0, 1)
 
 
-def _swirled(images: Images, strength: int, rng: np.random.Generator) -> Images:
+def _swirled(images: ImageArray, strength: int, rng: np.random.Generator) -> ImageArray:
     """Rotation about the centre by 0.5 to 2 radians, decreasing with the radius."""
     from scipy.ndimage import map_coordinates
 
@@ -224,7 +224,7 @@ def _swirled(images: Images, strength: int, rng: np.random.Generator) -> Images:
     return np.stack([map_coordinates(image, coordinates, order=1, mode="nearest") for image in images])
 
 
-def _masked(images: Images, strength: int, rng: np.random.Generator) -> Images:
+def _masked(images: ImageArray, strength: int, rng: np.random.Generator) -> ImageArray:
     """One to four grey squares at random positions, each a sixteenth of the image."""
     masked, side = images.copy(), SIDE // 4
     for image in masked:
@@ -233,7 +233,7 @@ def _masked(images: Images, strength: int, rng: np.random.Generator) -> Images:
     return masked
 
 
-CORRUPTIONS: dict[str, Callable[[Images, int, np.random.Generator], Images]] = {
+CORRUPTIONS: dict[str, Callable[[ImageArray, int, np.random.Generator], ImageArray]] = {
     "blurred": _blurred,
     "noised": _noised,
     "swirled": _swirled,
@@ -241,7 +241,7 @@ CORRUPTIONS: dict[str, Callable[[Images, int, np.random.Generator], Images]] = {
 }
 
 
-def corrupted_images(images: Images) -> Iterator[tuple[str, int, Images]]:
+def corrupted_images(images: ImageArray) -> Iterator[tuple[str, int, ImageArray]]:
     """Corruption, strength and corrupted images for each corruption at each strength; deterministic."""
     for name, corrupt in CORRUPTIONS.items():
         for strength in STRENGTHS:

@@ -89,7 +89,7 @@ def test_like_sets_ddof_of_features(files, capsys):
     assert err == "fidfast: warning: the covariance of samples has ddof 0, that of reference has ddof 1\n"
     code, _, err = run(capsys, "fid", "a.npy", "b.npy", "--like", "fid")
     assert code == 1
-    assert "unknown tool 'fid'; choose one of torch-fidelity, " in err
+    assert "like must be one of 'torch-fidelity', " in err
 
 
 def test_different_extractors_warn_and_show_both_names(files, capsys):

@@ -183,7 +183,7 @@ def test_an_interrupted_run_is_resumed(capsys, monkeypatch, folders):
         (("fid", "a", "gone", *SMALL), "no such file: gone"),
         (("fid", "a", "b", "--extractor", "resnet"), "unknown extractor 'resnet'; choose one of inception, "),
         (("fid", "a", "b", *SMALL, "--weights", "x"), "weights is an option of the extractor inception"),
-        (("fid", "a", "b", "--like", "fid"), "unknown tool 'fid'; choose one of torch-fidelity, "),
+        (("fid", "a", "b", "--like", "fid"), "like must be one of 'torch-fidelity', "),
         (("fid", "a", "b", *EFFICIENTNET, "--resize", "nearest"), "unknown resize 'nearest'"),
         (("fid", "empty", "b", *SMALL), "empty holds no images; supported extensions are"),
         (("fid", "a", "b", "--extractor", "small_network:make", "--device", "abacus"), "abacus"),

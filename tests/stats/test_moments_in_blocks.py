@@ -128,6 +128,30 @@ def test_copies_pickles_and_checkpoints_are_equal(rng, tmp_path):
     assert repr(moments) == "Moments(dim=4, num_samples=300, precision='float32', extractor='net', blocks=7)"
 
 
+def test_assign_replaces_all_or_nothing(rng):
+    moments, other = fidfast.Moments(4, blocks=3), fidfast.Moments(4, blocks=2, extractor="net")
+    moments.update(rng.standard_normal((30, 4)))
+    other.update(rng.standard_normal((50, 4)))
+    before, expected = copy.copy(moments), copy.copy(other)
+    with pytest.raises(ValueError, match="cannot assign moments of dim=5 to moments of dim=4"):
+        moments.assign(fidfast.Moments(5))
+
+    def copy_block(_self):
+        raise MemoryError
+
+    failing = copy.copy(other)
+    failing._blocks[1] = type("Moments", (), {"__module__": fidfast._core.__name__, "copy": copy_block})()
+    with pytest.raises(MemoryError):
+        moments.assign(failing)
+    assert moments == before
+
+    moments.assign(other)
+    other.reset()
+    assert moments == expected
+    moments.assign(moments)
+    assert moments == expected
+
+
 def test_reset_removes_the_rows_of_all_blocks(rng):
     moments = moments_of(rng.standard_normal((300, 4)), 7)
     moments.reset()

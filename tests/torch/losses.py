@@ -35,9 +35,9 @@ def gradient_of(loss, rows):
 def running_stats_of(kind):
     """Running statistics, and a function from the sizes of all batches to the weights of their rows."""
     if kind == "short queue":  # shorter than DIM
-        return ft.FeatureQueue(6, DIM, dtype=torch.float64), lambda sizes: np.arange(sum(sizes)) >= sum(sizes) - 6
+        return ft.FeatureQueue(DIM, 6, dtype=torch.float64), lambda sizes: np.arange(sum(sizes)) >= sum(sizes) - 6
     if kind == "long queue":
-        return ft.FeatureQueue(17, DIM, dtype=torch.float64), lambda sizes: np.arange(sum(sizes)) >= sum(sizes) - 17
+        return ft.FeatureQueue(DIM, 17, dtype=torch.float64), lambda sizes: np.arange(sum(sizes)) >= sum(sizes) - 17
     decay = {"decay 0.8": 0.8, "decay 1": 1.0, "decay 0": 0.0}[kind]
     return ft.MovingMoments(DIM, decay), lambda sizes: np.concatenate(
         [np.full(size, decay ** (len(sizes) - 1 - i)) for i, size in enumerate(sizes)]

@@ -11,7 +11,7 @@ from PIL import Image
 
 import fidfast
 import fidfast.torch as ft
-from fidfast._images import BrokenImageError, cache
+from fidfast._images import cache
 from fidfast.torch._images import extraction_pass
 from fidfast.torch._images.options import default_num_workers
 
@@ -151,14 +151,6 @@ def test_progress_bar_on_terminals_only(monkeypatch, capsys, images):
     assert capsys.readouterr().err == ""
 
 
-def test_fid_of_images_accepts_statistics(folder, images):
-    reference = ft.stats_of_images(images[:30], Colours())
-    distance = ft.fid_of_images(folder, reference, Colours())
-    assert distance == pytest.approx(fidfast.frechet_distance(ft.stats_of_images(folder, Colours()), reference))
-    with pytest.raises(ValueError, match="checkpoint applies to one set of images"):
-        ft.fid_of_images(folder, reference, Colours(), checkpoint="run.npz")
-
-
 @pytest.mark.parametrize(
     ("item", "error", "message"),
     [
@@ -202,7 +194,7 @@ def test_default_num_workers(monkeypatch, cores, device, workers):
 def test_broken_images_raise_or_are_skipped(folder, images):
     (folder / "0003.png").write_bytes(b"no image")
     (folder / "0040.png").write_bytes((folder / "0041.png").read_bytes()[:500])
-    with pytest.raises(BrokenImageError, match=r"^0003\.png: not an image"):
+    with pytest.raises(ft.BrokenImageError, match=r"^0003\.png: not an image"):
         ft.moments_of_images(folder, Colours())
     moments, skipped = ft.moments_of_images(folder, Colours(), skip_broken=True)
     assert [message.split(":")[0] for message in skipped] == ["0003.png", "0040.png"]
@@ -316,7 +308,7 @@ def test_interrupted_run_continues(monkeypatch, tmp_path, folder, num_workers, i
     with pytest.raises(KeyboardInterrupt):
         ft.moments_of_images(folder, interrupted(Colours(), 23), options=options)
     assert checkpoint.exists()
-    with pytest.raises(BrokenImageError, match=r"0003\.png"):
+    with pytest.raises(ft.BrokenImageError, match=r"0003\.png"):
         ft.moments_of_images(folder, interrupted(Colours(), 10**6), options=options, skip_broken=False)
     network = Colours()
     resumed = ft.moments_of_images(folder, interrupted(network, 10**6), options=options)
@@ -359,16 +351,32 @@ def test_checkpoint_of_another_run_is_refused(monkeypatch, tmp_path, folder):
     with pytest.raises(KeyboardInterrupt):
         ft.moments_of_images(folder, interrupted(Colours(), 20), checkpoint=checkpoint)
     other = replace(ft.as_extractor(Colours()), resize="tf1-bilinear")
-    message = "run.npz is a checkpoint of another run: its images differ, or its extractor is not Colours/tf1-bil"
+    message = r"run.npz belongs to another run \(other images, or another extractor than Colours/tf1-bilinear-16\)"
     with pytest.raises(ValueError, match=message):
         ft.moments_of_images(folder, other, checkpoint=checkpoint)
     changed = Colours()
     changed.conv.weight.data[0] += 1
-    with pytest.raises(ValueError, match="a checkpoint of another run"):
+    with pytest.raises(ValueError, match="belongs to another run"):
         ft.moments_of_images(folder, changed, checkpoint=checkpoint)
     (folder / "0000.png").unlink()
-    with pytest.raises(ValueError, match="a checkpoint of another run"):
+    with pytest.raises(ValueError, match="belongs to another run"):
         ft.moments_of_images(folder, Colours(), checkpoint=checkpoint)
     fidfast.Moments(6).save(checkpoint)
-    with pytest.raises(ValueError, match="a checkpoint of another run"):
+    with pytest.raises(ValueError, match="belongs to another run"):
         ft.moments_of_images(folder, Colours(), checkpoint=checkpoint)
+
+
+def test_damaged_checkpoint_is_a_named_error(monkeypatch, tmp_path, folder):
+    monkeypatch.setattr(extraction_pass, "CHECKPOINT_INTERVAL", 0.0)
+    checkpoint = tmp_path / "run.npz"
+    with pytest.raises(KeyboardInterrupt):
+        ft.moments_of_images(folder, interrupted(Colours(), 20), checkpoint=checkpoint)
+    with np.load(checkpoint) as archive:
+        entries = dict(archive)
+    for entry in ("0/count", "dim", "precision", "extractor"):
+        np.savez(checkpoint, **{key: value for key, value in entries.items() if key != entry})
+        with pytest.raises(ValueError, match=f"run.npz: the state of Moments has no '{entry.removeprefix('0/')}'"):
+            ft.moments_of_images(folder, interrupted(Colours(), 10**6), checkpoint=checkpoint)
+    np.savez(checkpoint, **{**entries, "dim": np.array([1, 2])})
+    with pytest.raises(ValueError, match=r"run.npz: the state of Moments is damaged"):
+        ft.moments_of_images(folder, interrupted(Colours(), 10**6), checkpoint=checkpoint)

@@ -1,9 +1,12 @@
 """Options of images: fields, keyword arguments and their errors; results of images."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 import fidfast.torch as ft
+from fidfast.torch._images.options import FeatureKeywords, ImageKeywords
 
 
 def channel_means(images):
@@ -37,6 +40,14 @@ def test_options_of_moments_do_not_apply_to_features(images):
         ft.features_of_images(images, channel_means, use_cache=True)
     options = ft.ImageOptions(blocks=3, checkpoint="run.npz", use_cache=True)  # for several functions
     assert ft.features_of_images(images, channel_means, options=options).features.shape == (12, 3)
+
+
+def test_types_of_keywords_are_those_of_the_fields():
+    types = {field.name: field.type for field in dataclasses.fields(ft.ImageOptions)}
+    keywords = {**FeatureKeywords.__annotations__, **ImageKeywords.__annotations__}
+    assert {name: keyword.__forward_arg__ for name, keyword in keywords.items()} == types
+    with pytest.raises(TypeError, match="positional argument"):
+        ft.ImageOptions(8)
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def test_metric(images, rng):
     assert restored.moments == metric.moments
 
 
-@pytest.mark.parametrize("running_stats", [ft.FeatureQueue(10, 5), ft.MovingMoments(5, 0.9)], ids=["queue", "moving"])
+@pytest.mark.parametrize("running_stats", [ft.FeatureQueue(5, 10), ft.MovingMoments(5, 0.9)], ids=["queue", "moving"])
 def test_losses(running_stats, rng):
     loss = ft.FrechetLoss(rng.standard_normal((20, 5)), running_stats=running_stats)
     rows = torch.from_numpy(rng.standard_normal((6, 5)))

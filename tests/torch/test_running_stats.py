@@ -97,7 +97,7 @@ def test_batches_are_added_in_training_mode_only(rng, running):
 def test_queue_holds_the_last_rows(rng, size):
     """After a hundred merges and unmerges, far from the origin."""
     stream = batch_of(400, rng) + 1e3
-    queue = ft.FeatureQueue(size, DIM, dtype=torch.float64)
+    queue = ft.FeatureQueue(DIM, size, dtype=torch.float64)
     fixed, last = reference_rows("full", rng), []
     first = 0
     for n in rng.integers(1, 6, size=100):
@@ -154,19 +154,19 @@ def test_invalid_running_stats(rng):
     fixed, rows = reference_rows("full", rng), torch.from_numpy(batch_of(5, rng))
     with pytest.raises(TypeError, match="running_stats must be a FeatureQueue, MovingMoments or None, got Moments"):
         ft.frechet_loss(rows, fixed, running_stats=fidfast.Moments(DIM))
-    for running_stats in (ft.FeatureQueue(10, 3), ft.MovingMoments(3, 0.9)):
+    for running_stats in (ft.FeatureQueue(3, 10), ft.MovingMoments(3, 0.9)):
         with pytest.raises(ValueError, match="running_stats has dim 3, but reference has dim 7"):
             ft.FrechetLoss(fixed, running_stats=running_stats)
     with pytest.raises(ValueError, match="features have 5 rows, but the queue was created with size=4"):
-        ft.frechet_loss(rows, fixed, running_stats=ft.FeatureQueue(4, DIM))
+        ft.frechet_loss(rows, fixed, running_stats=ft.FeatureQueue(DIM, 4))
     with pytest.raises(ValueError, match="size must be at least 2, got 1"):
-        ft.FeatureQueue(1, DIM)
+        ft.FeatureQueue(DIM, 1)
     with pytest.raises(ValueError, match=r"dtype must be .*, float32 or float64, got torch\.int64"):
-        ft.FeatureQueue(4, DIM, dtype=torch.int64)
-    for make in (lambda: ft.FeatureQueue(4, 0), lambda: ft.MovingMoments(0, 0.5)):
+        ft.FeatureQueue(DIM, 4, dtype=torch.int64)
+    for make in (lambda: ft.FeatureQueue(0, 4), lambda: ft.MovingMoments(0, 0.5)):
         with pytest.raises(ValueError, match="dim must be at least 1, got 0"):
             make()
     with pytest.raises(ValueError, match=r"decay must be from 0 to 1, got 1\.5"):
         ft.MovingMoments(DIM, 1.5)
     with pytest.raises(ValueError, match="the state has 6 rows, but the queue was created with size=4"):
-        ft.FeatureQueue(4, DIM).set_extra_state({"count": 6, "next": 0, "since": 0})
+        ft.FeatureQueue(DIM, 4).set_extra_state({"count": 6, "next": 0, "since": 0})

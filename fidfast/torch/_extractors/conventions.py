@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["LIKE", "Convention"]
+__all__ = ["LIKE", "Convention", "convention_of"]
 
 
 class Convention(NamedTuple):
@@ -27,3 +27,10 @@ LIKE = {
     "torchmetrics": Convention("torch-bilinear-antialias", 128.0, 128.0, 1),
     "stylegan3": Convention("tf1-bilinear", 128.0, 128.0, 0),
 }
+
+
+def convention_of(like: str) -> Convention:
+    """The convention of a tool; raises a ValueError for other names."""
+    if like not in LIKE:
+        raise ValueError(f"like must be one of {', '.join(map(repr, LIKE))}, got {like!r}")
+    return LIKE[like]

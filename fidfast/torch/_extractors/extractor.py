@@ -19,7 +19,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any
 
 import torch
@@ -42,6 +42,7 @@ class Extractor:
     model: Callable[[torch.Tensor], Any]
     #: Name of the network, without the parts that `full_name` adds.
     name: str
+    _: KW_ONLY
     #: (height, width) to which images are resized, or None for no resize.
     input_size: tuple[int, int] | None = None
     #: One of `fidfast.torch.RESIZES`.

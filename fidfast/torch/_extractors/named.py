@@ -7,7 +7,7 @@ import os
 from dataclasses import replace
 
 from fidfast.torch._extractors.adapters import as_extractor
-from fidfast.torch._extractors.conventions import LIKE
+from fidfast.torch._extractors.conventions import convention_of
 from fidfast.torch._extractors.efficientnet import efficientnet_lite0
 from fidfast.torch._extractors.extractor import Extractor
 from fidfast.torch._extractors.inception import inception
@@ -55,12 +55,11 @@ def load_extractor(
         If `weights` are not those of 2015-12-05. The extractor's name then contains their digest, and its distance is
         not called FID.
     """
-    if like is not None and like not in LIKE:
-        raise ValueError(f"unknown tool {like!r}; choose one of {', '.join(LIKE)}")
+    convention = convention_of("torch-fidelity" if like is None else like)
     if name != "inception" and (weights or like):
         raise ValueError(f"{'weights' if weights else 'like'} is an option of the extractor inception, not of {name}")
     if name == "inception":
-        return _with_resize(inception(weights, LIKE[like or "torch-fidelity"], stacklevel=3), resize)
+        return _with_resize(inception(weights, convention, stacklevel=3), resize)
     if name == "efficientnet-lite0":
         return _with_resize(efficientnet_lite0(), resize)
     module, colon, factory = name.partition(":")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,7 +16,8 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, IterableDataset, SequentialSampler
 
 from fidfast import _core
-from fidfast._images import Images, cache, open_images
+from fidfast._images import Images, cache, holds_images, open_images
+from fidfast._inputs import open_input
 from fidfast._metrics.frechet import frechet_distance
 from fidfast._results import Result
 from fidfast._stats import GaussianStats, Moments
@@ -23,7 +25,10 @@ from fidfast.torch._extractors.adapters import as_extractor
 from fidfast.torch._extractors.extractor import Extractor
 from fidfast.torch._extractors.named import load_extractor
 from fidfast.torch._images.extraction_pass import ExtractionPass, length_of
-from fidfast.torch._images.options import ImageOptions, merge_options, resolve_device
+from fidfast.torch._images.options import FeatureKeywords, ImageKeywords, ImageOptions, merge_options, resolve_device
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = [
     "ImageFeatures",
@@ -96,7 +101,7 @@ def _summary(num_samples: int, dim: int, extractor: str | None, skipped: list[st
 
 
 def moments_of_images(
-    source: Any, extractor: Any, *, options: ImageOptions | None = None, **keywords: Any
+    source: Any, extractor: Any, *, options: ImageOptions | None = None, **keywords: Unpack[ImageKeywords]
 ) -> ImageMoments:
     """Moments of the features of images.
 
@@ -161,7 +166,7 @@ def moments_of_images(
 
 
 def features_of_images(
-    source: Any, extractor: Any, *, options: ImageOptions | None = None, **keywords: Any
+    source: Any, extractor: Any, *, options: ImageOptions | None = None, **keywords: Unpack[FeatureKeywords]
 ) -> ImageFeatures:
     """Features of images, for functions that need them row by row, such as `estimate` and `kid`.
 
@@ -196,7 +201,12 @@ def features_of_images(
 
 
 def stats_of_images(
-    source: Any, extractor: Any, *, ddof: int = 1, options: ImageOptions | None = None, **keywords: Any
+    source: Any,
+    extractor: Any,
+    *,
+    ddof: int = 1,
+    options: ImageOptions | None = None,
+    **keywords: Unpack[ImageKeywords],
 ) -> GaussianStats:
     """Mean and covariance of the features of images.
 
@@ -229,18 +239,19 @@ def fid_of_images(
     *,
     ddof: int = 1,
     options: ImageOptions | None = None,
-    **keywords: Any,
+    **keywords: Unpack[ImageKeywords],
 ) -> float:
     """Fréchet distance between the features of two sets of images; the FID for the extractor "inception".
 
     Parameters
     ----------
     samples, reference
-        Any source that `moments_of_images` accepts, or `GaussianStats`.
+        Any source that `moments_of_images` accepts; or a file of statistics, features or moments, `GaussianStats` or
+        `Moments`.
     extractor : str, Extractor, callable or network, default "inception"
-        As in `moments_of_images`.
+        As in `moments_of_images`. Not loaded if neither side has images.
     ddof : int, default 1
-        The covariances are the scatters divided by ``num_samples - ddof``.
+        The covariances are the scatters divided by ``num_samples - ddof``. Statistics keep their own.
     options : ImageOptions, optional
     **keywords
         Fields of `ImageOptions`, which have precedence over `options`. A `checkpoint` is rejected, since there are two
@@ -259,12 +270,29 @@ def fid_of_images(
     options = merge_options(options, keywords, "fid_of_images")
     if options.checkpoint is not None:
         raise ValueError("checkpoint applies to one set of images: call moments_of_images for each of the two")
-    extractor = _extractor(extractor)
+    sources = {"samples": samples, "reference": reference}
+    # Files are opened first, so that their errors are raised before the network runs.
+    opened = {
+        name: open_input(source, name, precision=options.precision)
+        for name, source in sources.items()
+        if not _is_image_source(source)
+    }
+    if len(opened) < len(sources):
+        extractor = _extractor(extractor)
     stats = [
-        source if isinstance(source, GaussianStats) else stats_of_images(source, extractor, ddof=ddof, options=options)
-        for source in (samples, reference)
+        opened[name].stats_with(ddof=ddof)
+        if name in opened
+        else stats_of_images(source, extractor, ddof=ddof, options=options)
+        for name, source in sources.items()
     ]
     return frechet_distance(*stats)
+
+
+def _is_image_source(source: Any) -> bool:
+    """Whether the source is not statistics, moments or a file of them or of features."""
+    if isinstance(source, (str, os.PathLike)):
+        return not Path(source).exists() or holds_images(source)
+    return not isinstance(source, (GaussianStats, Moments))
 
 
 class _FeatureRows:

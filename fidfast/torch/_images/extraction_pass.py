@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from fidfast._files import Progress, State, naming, read, write_state
+from fidfast._files import Progress, State, naming, read, reading_state, write_state
 from fidfast._images import BrokenImageError, Images
 from fidfast._stats import Moments
 from fidfast.torch._extractors.extractor import Extractor
@@ -82,7 +82,7 @@ class ExtractionPass:
         BrokenImageError
             If an image cannot be read and broken images are not skipped.
         ValueError
-            If there are no images, the features are invalid, or the checkpoint is of another run.
+            If there are no images, the features are invalid, or the checkpoint is damaged or belongs to another run.
         """
         self._restore()
         updates: deque[Future[None]] = deque()
@@ -177,12 +177,12 @@ class ExtractionPass:
         progress = content.progress if isinstance(content, State) else None
         if not isinstance(content, State) or progress is None or progress.job != self._job:
             raise ValueError(
-                f"{self._checkpoint} is a checkpoint of another run: its images differ, or its extractor is not "
-                f"{self._extractor.full_name}; remove it to start from the first image"
+                f"{self._checkpoint} belongs to another run (other images, or another extractor than "
+                f"{self._extractor.full_name}); delete it to start over"
             )
         if progress.skipped and not self._options.skip_broken:
             raise BrokenImageError(progress.skipped[0])
-        with naming(self._checkpoint):
+        with naming(self._checkpoint), reading_state("Moments"):
             self._collector = Moments.from_state(content.entries)
         self._done, self.skipped = progress.done, list(progress.skipped)
 

@@ -6,14 +6,35 @@ import difflib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 
-__all__ = ["ImageOptions", "default_num_workers", "merge_options", "resolve_device"]
+__all__ = ["FeatureKeywords", "ImageKeywords", "ImageOptions", "default_num_workers", "merge_options", "resolve_device"]
 
 
-@dataclass(frozen=True)
+class FeatureKeywords(TypedDict, total=False):
+    """Types of the keyword arguments of `features_of_images`: the fields of `ImageOptions` that it uses."""
+
+    batch_size: int | None
+    num_workers: int | None
+    device: torch.device | str | None
+    dtype: str | None
+    compile: str | bool
+    skip_broken: bool
+    progress: bool
+
+
+class ImageKeywords(FeatureKeywords, total=False):
+    """Types of the keyword arguments of the other functions: all fields of `ImageOptions`."""
+
+    precision: str
+    blocks: int
+    checkpoint: str | os.PathLike[str] | None
+    use_cache: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class ImageOptions:
     """Options of `moments_of_images`, `stats_of_images`, `features_of_images` and `fid_of_images`.
 
@@ -23,7 +44,7 @@ class ImageOptions:
     Parameters
     ----------
     batch_size : int, optional
-        Images per batch. By default 8 on CPUs, whose caches hold no more, and 128 on CUDA.
+        Images per batch. By default 8 on CPUs, so that a batch fits in the cache, and 128 on CUDA.
     num_workers : int, optional
         Number of processes that decode and resize. By default up to 8 with CUDA, and on CPUs the number of cores minus
         2, at most 2; 0 for few images.
@@ -84,10 +105,6 @@ class ImageOptions:
                 raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
 
 
-#: Fields that are used only to compute moments.
-_OF_MOMENTS = ("precision", "blocks", "checkpoint", "use_cache")
-
-
 def merge_options(
     options: ImageOptions | None, keywords: Mapping[str, Any], function: str, *, moments: bool = True
 ) -> ImageOptions:
@@ -101,7 +118,7 @@ def merge_options(
     """
     if not isinstance(options, (ImageOptions, type(None))):
         raise TypeError(f"options must be an ImageOptions, got {type(options).__name__}")
-    names = [field.name for field in fields(ImageOptions) if moments or field.name not in _OF_MOMENTS]
+    names = [field.name for field in fields(ImageOptions) if moments or field.name in FeatureKeywords.__annotations__]
     for keyword in keywords:
         if keyword not in names:
             similar = difflib.get_close_matches(keyword, names, n=1)

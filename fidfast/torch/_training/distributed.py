@@ -31,8 +31,8 @@ def all_reduce(moments: Moments, *, group: Any = None) -> None:
     Raises
     ------
     RuntimeError
-        If no process group is initialised, or a process of it has died; the wait ends at the group's timeout. The
-        moments stay unchanged.
+        If no process group is initialised, or a process of it has died; the wait ends at the group's timeout. After
+        this and any other error, such as MemoryError, the moments are unchanged.
 
     Notes
     -----
@@ -41,9 +41,7 @@ def all_reduce(moments: Moments, *, group: Any = None) -> None:
     if not (dist.is_available() and dist.is_initialized()):
         raise RuntimeError("all_reduce needs a process group: call torch.distributed.init_process_group first")
     device = torch.device("cuda" if dist.get_backend(group) == "nccl" else "cpu")
-    reduced = Moments.from_blocks([_reduced(block, device, group) for block in moments.blocks])
-    moments.reset()
-    moments.merge(reduced)  # exact, since the moments are empty
+    moments.assign(Moments.from_blocks([_reduced(block, device, group) for block in moments.blocks]))
 
 
 def _reduced(block: Moments, device: torch.device, group: Any) -> Moments:

@@ -117,17 +117,17 @@ class FeatureQueue(RunningStats):
 
     Parameters
     ----------
-    size : int
-        Number of rows in the statistics, at least the size of the largest batch.
     dim : int
         Number of columns.
+    size : int
+        Number of rows in the statistics, at least the size of the largest batch.
     dtype : torch.dtype, default torch.float32
         Type of the stored rows, ``size * dim`` numbers. The current batch is used in full precision.
 
     Raises
     ------
     ValueError
-        If `size` is below 2, `dim` is below 1, or `dtype` is not a floating-point type.
+        If `dim` is below 1, `size` is below 2, or `dtype` is not a floating-point type.
 
     Notes
     -----
@@ -136,7 +136,7 @@ class FeatureQueue(RunningStats):
     recomputed from the stored rows, so that rounding errors do not accumulate.
     """
 
-    def __init__(self, size: int, dim: int, *, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, dim: int, size: int, *, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         if size < 2:
             raise ValueError(f"size must be at least 2, got {size}")
