@@ -50,7 +50,7 @@ GROWING = ("blurred", 1)
 
 @dataclass(frozen=True)
 class GrowingSample(Result):
-    """Estimates of the distance for a growing sample."""
+    """Estimates of the distance for a growing sample, in squared units of the features."""
 
     #: Number of principal directions on which the features are projected, so that there are enough samples for an error
     #: bar.
@@ -70,7 +70,7 @@ class GrowingSample(Result):
 
 @dataclass(frozen=True)
 class DemoResult(Result):
-    """Result of `demo`."""
+    """Result of `demo`; distances are Fréchet distances, in squared units of the features."""
 
     num_samples: int
     extractor: str

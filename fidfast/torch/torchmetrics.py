@@ -349,7 +349,7 @@ def _inception(layer: int, weights: str | None, antialias: bool) -> tuple[torch.
         raise ValueError(f"Integer input to argument `feature` must be one of {LAYERS}, but got {layer}.")
     if importlib.util.find_spec("torch_fidelity") is None:  # checked before the weights are downloaded
         raise ModuleNotFoundError(f"feature={layer} needs torch-fidelity: pip install torch-fidelity")
-    path, name = find_weights(weights, stacklevel=4)
+    path, name = find_weights(weights)
     require_plain_weights(path)
     network = NoTrainInceptionV3("inception-v3-compat", [str(layer)], str(path), antialias)
     resize = LIKE["torchmetrics"].resize if antialias else LIKE["torch-fidelity"].resize

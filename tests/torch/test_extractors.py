@@ -307,8 +307,9 @@ def test_efficientnet_recognises_a_flower():
 
 @pytest.mark.parametrize("like", ft.LIKE)
 def test_inception_with_the_conventions_of_each_tool(weights, like):
-    with pytest.warns(UserWarning, match="are not those of 2015-12-05 .* the distance is not an FID"):
+    with pytest.warns(UserWarning, match="are not those of 2015-12-05 .* the distance is not an FID") as warned:
         extractor = ft.load_extractor("inception", weights=weights, like=like)
+    assert warned[0].filename == __file__
     assert extractor.name.startswith("inception-weights-")
     assert ft.LIKE[like].resize in extractor.full_name
     assert extractor.full_name.endswith("/divisor-127.5") == (like == "pytorch-fid")

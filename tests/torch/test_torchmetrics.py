@@ -216,8 +216,9 @@ def test_checkpoints_have_the_same_keys(weights):
 
 
 def test_other_weights_warn(weights):
-    with pytest.warns(UserWarning, match="are not those of 2015-12-05"):
+    with pytest.warns(UserWarning, match="are not those of 2015-12-05") as warned:
         metric = OURS(feature_extractor_weights_path=str(weights))
+    assert warned[0].filename == __file__
     assert metric.real_moments.extractor.endswith("/torch-bilinear-antialias-299")
     assert metric.num_features == 2048
 

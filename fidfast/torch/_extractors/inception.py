@@ -10,12 +10,12 @@ import hashlib
 import os
 import pickle
 import urllib.error
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
+from fidfast._warnings import warn_user
 from fidfast.torch._extractors.conventions import Convention
 from fidfast.torch._extractors.extractor import Extractor
 
@@ -39,7 +39,7 @@ WEIGHTS_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129
 CACHED_NAMES = ("weights-inception-2015-12-05-6726825d.pth", "pt_inception-2015-12-05-6726825d.pth")
 
 
-def inception(weights: str | os.PathLike[str] | None, convention: Convention, *, stacklevel: int) -> Extractor:
+def inception(weights: str | os.PathLike[str] | None, convention: Convention) -> Extractor:
     """The network with the pooled 2,048 features and the conventions of a tool.
 
     Parameters
@@ -48,8 +48,6 @@ def inception(weights: str | os.PathLike[str] | None, convention: Convention, *,
         The weights as torch-fidelity and pytorch-fid distribute them (`WEIGHTS_URL`). If None, torch's cache is
         searched, then the file is downloaded to it.
     convention : Convention
-    stacklevel : int
-        Of the warning, counted from this function.
 
     Raises
     ------
@@ -63,7 +61,7 @@ def inception(weights: str | os.PathLike[str] | None, convention: Convention, *,
     UserWarning
         If the weights are not those of 2015-12-05.
     """
-    path, name = find_weights(weights, stacklevel=stacklevel + 1)
+    path, name = find_weights(weights)
     return Extractor(
         inception_trunk(path),
         name=name,
@@ -77,7 +75,7 @@ def inception(weights: str | os.PathLike[str] | None, convention: Convention, *,
     )
 
 
-def find_weights(weights: str | os.PathLike[str] | None, *, stacklevel: int) -> tuple[Path, str]:
+def find_weights(weights: str | os.PathLike[str] | None) -> tuple[Path, str]:
     """The weights file, as in `inception`, and the name of a network with these weights.
 
     Raises and warns as `inception` does.
@@ -88,10 +86,9 @@ def find_weights(weights: str | os.PathLike[str] | None, *, stacklevel: int) -> 
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if digest == WEIGHTS_SHA256:
         return path, "inception"
-    warnings.warn(
+    warn_user(
         f"the weights in {path} are not those of 2015-12-05 (SHA-256 {digest}, expected {WEIGHTS_SHA256}): "
-        "the distance is not an FID",
-        stacklevel=stacklevel,
+        "the distance is not an FID"
     )
     return path, f"inception-weights-{digest[:8]}"
 

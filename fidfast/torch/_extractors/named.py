@@ -59,7 +59,7 @@ def load_extractor(
     if name != "inception" and (weights or like):
         raise ValueError(f"{'weights' if weights else 'like'} is an option of the extractor inception, not of {name}")
     if name == "inception":
-        return _with_resize(inception(weights, convention, stacklevel=3), resize)
+        return _with_resize(inception(weights, convention), resize)
     if name == "efficientnet-lite0":
         return _with_resize(efficientnet_lite0(), resize)
     module, colon, factory = name.partition(":")
