@@ -5,15 +5,15 @@ from __future__ import annotations
 import sys
 import warnings
 
-__all__ = ["caller_level", "warn_user"]
+__all__ = ["warn_user"]
 
 
 def warn_user(message: str) -> None:
     """Emit a UserWarning at the line outside the package that led to the call."""
-    warnings.warn(message, stacklevel=caller_level())
+    warnings.warn(message, stacklevel=_caller_level())
 
 
-def caller_level() -> int:
+def _caller_level() -> int:
     """Stack level, as the caller passes it to `warnings.warn`, of the first frame outside the package."""
     frame, level = sys._getframe(1), 1
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "fidfast":
