@@ -78,7 +78,7 @@ def fashion(split: str) -> LabelledImages:
         for name in (f"{split}-images-idx3-ubyte.gz", f"{split}-labels-idx1-ubyte.gz")
     ]
     images, labels = (gzip.decompress(path.read_bytes()) for path in paths)
-    pixels = np.frombuffer(images, np.uint8, offset=16).reshape(-1, 28, 28)
+    pixels = np.frombuffer(images, np.uint8, offset=16).reshape(-1, 28, 28).copy()
     return LabelledImages(pixels, np.frombuffer(labels, np.uint8, offset=8).astype(np.int64))
 
 

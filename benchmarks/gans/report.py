@@ -130,7 +130,8 @@ def as_markdown(found: list[Stored], *, plots: Path) -> str:
         parts += [f"## {number}. {_title(stored)}", module.summary(result)]
         parts.append(f"![{_title(stored)}]({(plots / stored.plot_path.name).as_posix()})")
         claims = [
-            f"- {'Holds' if each.holds else '**Does not hold**'}: {each.text}{f' ({each.margin})' if each.margin else ''}"
+            f"- {'Holds' if each.holds else '**Does not hold**'}: {each.text}"
+            + (f" ({each.margin})" if each.margin else "")
             for each in module.claim(result)
         ]
         parts.append("\n".join(claims))
