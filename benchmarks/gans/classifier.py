@@ -53,11 +53,11 @@ class Classifier(nn.Module):
 
 
 class _GreyFeatures(nn.Module):
-    """Features of (n, 3, height, width) images whose channels are equal."""
+    """Features of (n, 3, height, width) images whose channels are equal, averaged over the cells of a square grid."""
 
-    def __init__(self, classifier: Classifier) -> None:
+    def __init__(self, classifier: Classifier, grid: int) -> None:
         super().__init__()
-        self.features = classifier.features
+        self.features = nn.Sequential(*classifier.features[:-2], nn.AdaptiveAvgPool2d(grid), nn.Flatten())
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.features(images[:, :1])
@@ -102,13 +102,18 @@ def train(part: Part, *, dataset: str, num_features: int, epochs: int) -> dict[s
     }
 
 
-def extractor(dataset: str, weights: dict[str, torch.Tensor]) -> fidfast.torch.Extractor:
-    """The classifier's features as an extractor of images with three equal channels."""
-    num_features = weights["head.weight"].shape[1]
-    classifier = Classifier(num_features).eval()
+def extractor(dataset: str, weights: dict[str, torch.Tensor], *, grid: int = 1) -> fidfast.torch.Extractor:
+    """The classifier's features as an extractor of images with three equal channels.
+
+    With ``grid=4`` they are averaged over 4 x 4 parts of the image instead of all of it: 16 times as many features,
+    which depend on the position, as those of the sFID (Nash et al. 2021).
+    """
+    channels = weights["head.weight"].shape[1]
+    classifier = Classifier(channels).eval()
     classifier.load_state_dict(weights)
+    num_features = channels * grid**2
     return fidfast.torch.Extractor(
-        _GreyFeatures(classifier),
+        _GreyFeatures(classifier, grid).eval(),
         name=f"{dataset}-classifier-{num_features}",
         offset=(127.5,) * 3,
         divisor=(127.5,) * 3,
