@@ -1,0 +1,372 @@
+"""The cost of measuring during training.
+
+Heusel et al. (2017) measure the FID of 50,000 samples every 1,000 updates. Here experiment 5's networks are trained,
+and every N updates the features of the same generated samples are given to three tools, each as its users would use
+it:
+
+- fidfast: `fidfast.torch.FrechetDistance`, updated batch by batch; the reference is factored once.
+- torchmetrics: `FrechetInceptionDistance`, updated batch by batch.
+- pytorch-fid: all features in one float64 array, ``numpy.mean``, ``numpy.cov`` and ``calculate_frechet_distance``.
+
+There are two extractors: the mean over positions (128 features) and the mean over 4 x 4 parts of the image (2,048, as
+many as Inception's). The peak memory of each tool is that of a process that reads the features of the last measurement
+batch by batch.
+"""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+import fidfast.torch
+from benchmarks.gans import classifier
+from benchmarks.gans.experiment import Figure, Sentence
+from benchmarks.gans.networks import ImageDiscriminator, ImageGenerator
+from benchmarks.gans.training import Gan, NonSaturating, train
+from benchmarks.gans.work import Part, Work
+
+CLAIM = "the distance during training costs little: same numbers as torchmetrics and pytorch-fid, less time and memory"
+PAPER = "M. Heusel, H. Ramsauer, T. Unterthiner, B. Nessler, S. Hochreiter 2017, arXiv 1706.08500"
+
+TOOLS = ("fidfast", "torchmetrics", "pytorch-fid")
+_SCRIPT = Path(__file__).with_name("streaming_memory.py")
+_COLOURS = {"fidfast": "#0072b2", "torchmetrics": "#d55e00", "pytorch-fid": "#009e73"}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of a run."""
+
+    dataset: str
+    size: int
+    width: int
+    num_features: int
+    #: Of the second extractor: the features are means over grid x grid parts.
+    grid: int
+    epochs: int
+    updates: int
+    #: N
+    measure_every: int
+    num_samples: int
+    rates: tuple[float, float] = (2e-4, 2e-4)
+    #: Tools whose memory is measured, with the second extractor.
+    memory_of: tuple[str, ...] = TOOLS
+    seeds: int = 1
+
+
+QUICK = Settings(
+    "digits", 8, 8, 32, grid=2, epochs=3, updates=20, measure_every=10, num_samples=600, memory_of=("fidfast",)
+)
+FULL = Settings("fashion-mnist", 28, 24, 128, grid=4, epochs=2, updates=3000, measure_every=1000, num_samples=10_000)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What measuring cost."""
+
+    settings: dict[str, Any]
+    #: Seconds of `measure_every` updates, one number for each measurement but the first and each seed.
+    training: list[float]
+    #: Dim -> seconds to generate the samples and to extract their features, for each measurement.
+    extraction: dict[str, list[float]]
+    #: Dim -> tool -> seconds of updates and distance, for each measurement.
+    seconds: dict[str, dict[str, list[float]]]
+    #: Dim -> tool -> distances.
+    distances: dict[str, dict[str, list[float]]]
+    #: Tool -> peak memory with the second extractor, in bytes above that of the process before the first batch.
+    memory: dict[str, float]
+
+
+def run(settings: Settings, work: Work) -> Result:
+    """Train the classifier, then the networks with measurements, each seed alone so that nothing disturbs the times."""
+    trained = work.map(
+        classifier.train,
+        {"classifier": {"dataset": settings.dataset, "num_features": settings.num_features, "epochs": settings.epochs}},
+        label="classifier",
+    )["classifier"]
+    runs = []
+    for seed in range(settings.seeds):
+        part = {f"seed {seed}": {"settings": settings, "trained": trained, "seed": seed}}
+        runs += work.map(measured_training, part, steps=settings.updates, label=f"seed {seed}").values()
+    points = [point for curve in runs for point in curve["curve"]]
+    dims = list(points[0]["dims"])
+    starts = [0, *(b["seconds"] - a["seconds"] for a, b in itertools.pairwise(points))]
+    return Result(
+        asdict(settings),
+        training=[seconds for seconds, point in zip(starts, points, strict=True) if point["update"] > 0],
+        extraction={dim: [point["dims"][dim]["extraction"] for point in points] for dim in dims},
+        seconds={dim: {t: [point["dims"][dim]["seconds"][t] for point in points] for t in TOOLS} for dim in dims},
+        distances={dim: {t: [point["dims"][dim]["distance"][t] for point in points] for t in TOOLS} for dim in dims},
+        memory=runs[-1]["memory"],
+    )
+
+
+def measured_training(part: Part, *, settings: Settings, trained: dict[str, Any], seed: int) -> dict[str, Any]:
+    """Train and measure with every tool; then the memory of each tool."""
+    dataset, weights = settings.dataset, trained["weights"]
+    real = classifier.to_tensor(classifier.SETS[dataset][0]().images)
+    extractors = [
+        classifier.extractor(dataset, weights, grid=grid).prepared(compile=False) for grid in (1, settings.grid)
+    ]
+    references = [stats_of(extractor, real) for extractor in extractors]
+    tools = {
+        str(extractor.num_features): {tool: TOOL[tool](reference) for tool in TOOLS}
+        for extractor, reference in zip(extractors, references, strict=True)
+    }
+    last: dict[str, NDArray[np.float32]] = {}
+
+    def measure(gan: Gan) -> dict[str, Any]:
+        dims = {}
+        for extractor in extractors:
+            start = time.perf_counter()
+            torch.manual_seed(seed)
+            counts = [250] * (settings.num_samples // 250) + [settings.num_samples % 250]
+            batches = [features_of(extractor, gan.sample(n)) for n in counts if n]
+            extraction = time.perf_counter() - start
+            dim = str(extractor.num_features)
+            last[dim] = torch.cat(batches).numpy()
+            measured = {tool: timed(distance, batches) for tool, distance in tools[dim].items()}
+            dims[dim] = {
+                "extraction": extraction,
+                "seconds": {tool: seconds for tool, (seconds, _) in measured.items()},
+                "distance": {tool: distance for tool, (_, distance) in measured.items()},
+            }
+        return {"dims": dims}
+
+    torch.manual_seed(seed)
+    gan = Gan(
+        ImageGenerator(settings.size, settings.width, 100),
+        ImageDiscriminator(settings.size, settings.width, batch_norm=True),
+        lambda n: real[torch.randint(len(real), (n,))],
+        NonSaturating(),
+        rates=settings.rates,
+        betas=(0.5, 0.999),
+    )
+    curve = train(part, gan, updates=settings.updates, measure_every=settings.measure_every, measure=measure)
+    if not last:  # the part was resumed after its last measurement
+        measure(gan)
+    dim = str(extractors[-1].num_features)
+    memory = {tool: peak_memory(tool, last[dim], references[-1]) for tool in settings.memory_of}
+    return {"curve": curve, "memory": memory}
+
+
+def features_of(extractor: fidfast.torch.Extractor, images: torch.Tensor) -> torch.Tensor:
+    """Features of (n, 1, height, width) images from -1 to 1."""
+    with torch.inference_mode():
+        return extractor((images + 1).mul(127.5).expand(-1, 3, -1, -1))
+
+
+def stats_of(extractor: fidfast.torch.Extractor, images: torch.Tensor) -> fidfast.GaussianStats:
+    """Statistics of the features of all images."""
+    moments = fidfast.Moments(extractor.num_features, extractor=extractor.full_name)
+    for batch in images.split(250):
+        moments.update(features_of(extractor, batch))
+    return moments.stats()
+
+
+def timed(distance: Callable[[list[torch.Tensor]], float], batches: list[torch.Tensor]) -> tuple[float, float]:
+    """Seconds, and the distance."""
+    start = time.perf_counter()
+    value = distance(batches)
+    return time.perf_counter() - start, value
+
+
+# The tools: each takes the reference, and returns a function from batches of features to the distance ----------------
+
+
+def _fidfast(reference: fidfast.GaussianStats) -> Callable[[list[torch.Tensor]], float]:
+    metric = fidfast.torch.FrechetDistance(None, reference)
+
+    def distance(batches: list[torch.Tensor]) -> float:
+        metric.reset()
+        for batch in batches:
+            metric.update_features(batch)
+        return metric.compute()
+
+    return distance
+
+
+def _torchmetrics(reference: fidfast.GaussianStats) -> Callable[[list[torch.Tensor]], float]:
+    from benchmarks import peers
+
+    metric = peers.torchmetrics_moments(reference.dim)
+    metric.reset_real_features = False
+    n, mu, sigma = reference.num_samples, torch.tensor(reference.mu), torch.tensor(reference.sigma)
+    metric.real_features_sum, metric.real_features_num_samples = n * mu, torch.tensor(n)
+    metric.real_features_cov_sum = (n - 1) * sigma + n * torch.outer(mu, mu)
+
+    def distance(batches: list[torch.Tensor]) -> float:
+        metric.reset()
+        for batch in batches:
+            metric.update(batch, real=False)
+        return float(metric.compute())
+
+    return distance
+
+
+def _pytorch_fid(reference: fidfast.GaussianStats) -> Callable[[list[torch.Tensor]], float]:
+    from benchmarks import peers
+
+    mu, sigma = np.array(reference.mu), np.array(reference.sigma)
+
+    def distance(batches: list[torch.Tensor]) -> float:
+        rows = np.empty((sum(map(len, batches)), len(mu)))
+        start = 0
+        for batch in batches:
+            rows[start : start + len(batch)] = batch.numpy()
+            start += len(batch)
+        return peers.pytorch_fid_distance(rows.mean(axis=0), np.cov(rows, rowvar=False), mu, sigma)
+
+    return distance
+
+
+TOOL = {"fidfast": _fidfast, "torchmetrics": _torchmetrics, "pytorch-fid": _pytorch_fid}
+
+
+def peak_memory(tool: str, features: NDArray[np.float32], reference: fidfast.GaussianStats) -> float:
+    """Bytes that a tool needs at its peak, in a process of its own, above those before the first batch."""
+    with tempfile.TemporaryDirectory() as folder:
+        features.tofile(Path(folder) / "features")
+        reference.save(Path(folder) / "reference.npz")
+        command = [sys.executable, str(_SCRIPT), tool, folder]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"measuring the memory of {tool} failed: {done.stderr.strip().splitlines()[-1]}")
+    before, peak = map(int, done.stdout.split())
+    return float(peak - before)
+
+
+def worst_difference(result: Result) -> float:
+    """Largest relative difference between the distance of another tool and fidfast's."""
+    differences = [
+        abs(other / ours - 1)
+        for distances in result.distances.values()
+        for tool in TOOLS[1:]
+        for ours, other in zip(distances["fidfast"], distances[tool], strict=True)
+    ]
+    return max(differences)
+
+
+def share(result: Result, dim: str, tool: str) -> float:
+    """Median time of a measurement with given features, as a share of the median time of the updates between two."""
+    return float(np.median(result.seconds[dim][tool]) / np.median(result.training))
+
+
+def claim(result: Result) -> list[Sentence]:
+    """Equal numbers; then time and memory, which depend on the machine."""
+    worst = worst_difference(result)
+    sentences = [
+        Sentence(
+            f"The distances of the three tools agree: the largest relative difference is {worst:.1e}, below 1e-6",
+            worst < 1e-6,
+            "torchmetrics returns float32, 6e-8; the eigenvalues of a product lose half of the digits of small ones",
+        )
+    ]
+    for dim in result.seconds:
+        shares = [share(result, dim, tool) for tool in TOOLS]
+        sentences.append(
+            Sentence(
+                f"With {dim} features fidfast takes the smallest share of the training time: "
+                + ", ".join(f"{tool} {100 * each:.2g} %" for tool, each in zip(TOOLS, shares, strict=True)),
+                shares[0] == min(shares),
+                "median over measurements",
+            )
+        )
+    memory = ", ".join(f"{tool} {each / 1e6:.0f} MB" for tool, each in result.memory.items())
+    sentences.append(
+        Sentence(
+            f"With {list(result.seconds)[-1]} features fidfast needs the least memory: {memory}",
+            result.memory["fidfast"] == min(result.memory.values()),
+            "peak of one process for each tool, above that before the first batch",
+        )
+    )
+    return sentences
+
+
+def figures(result: Result) -> list[Figure]:
+    """The paper gives no times; the settings of its measurements are beside ours."""
+    settings = result.settings
+    rows = [
+        Figure(
+            "updates between measurements", "1,000 (DCGAN), 5,000 (WGAN-GP)", f"{settings['measure_every']:,}", "read"
+        ),
+        Figure("samples", "50,000", f"{settings['num_samples']:,}", "read"),
+    ]
+    for dim, seconds in result.seconds.items():
+        for tool in TOOLS:
+            ours = f"{np.median(seconds[tool]):.2g} s, {100 * share(result, dim, tool):.2g} % of the training time"
+            rows.append(Figure(f"{tool}, {dim} features", "-", ours))
+    return rows
+
+
+def summary(result: Result) -> str:
+    """What was done, and what came out."""
+    settings, (small, large) = result.settings, result.seconds
+    training = float(np.median(result.training))
+    ratios = [
+        np.median(result.seconds[large][tool]) / np.median(result.seconds[large]["fidfast"]) for tool in TOOLS[1:]
+    ]
+    extraction = [float(np.median(result.extraction[dim])) for dim in (small, large)]
+    return (
+        f"A distance that is measured during training must not slow it down. A DCGAN on {settings['dataset']} was "
+        f"measured every {settings['measure_every']:,} updates ({training:.3g} s) with {settings['num_samples']:,} "
+        f"samples, by fidfast, torchmetrics and the functions of pytorch-fid, which were given the same features. "
+        f"Generating samples and extracting {small} and {large} features took {extraction[0]:.2g} s and "
+        f"{extraction[1]:.2g} s. With {large} features the distance took "
+        f"{100 * share(result, large, 'fidfast'):.2g} % of the training time with fidfast; torchmetrics took "
+        f"{ratios[0]:.3g} times as long, pytorch-fid {ratios[1]:.3g} times. The numbers agree to "
+        f"{worst_difference(result):.0e}."
+    )
+
+
+def plot(result: Result) -> Any:
+    """The distance during training; time as a share of the training time, and memory, of each tool."""
+    import matplotlib.pyplot as plt
+
+    settings = result.settings
+    figure, axes = plt.subplots(1, 3, figsize=(11, 3.6), layout="constrained")
+    per_seed = settings["updates"] // settings["measure_every"] + 1
+    updates = np.arange(per_seed) * settings["measure_every"]
+    styles = {"fidfast": ("o", 9, "none"), "torchmetrics": ("x", 6, None), "pytorch-fid": ("+", 7, None)}
+    for dim, line in zip(result.distances, ("-", "--"), strict=True):
+        for tool in TOOLS:
+            marker, size, fill = styles[tool]
+            axes[0].plot(
+                updates,
+                result.distances[dim][tool][:per_seed],
+                line,
+                color=_COLOURS[tool],
+                marker=marker,
+                markersize=size,
+                markerfacecolor=fill,
+                linewidth=1,
+                label=f"{tool}, {dim} features",
+            )
+    axes[0].set(xlabel="updates", ylabel="Fréchet distance", yscale="log", title="The same distances")
+    axes[0].legend(fontsize=7)
+    dims, tools = list(result.seconds), list(result.memory)
+    for i, tool in enumerate(TOOLS):
+        heights = [100 * share(result, dim, tool) for dim in dims]
+        bars = axes[1].bar(np.arange(len(dims)) + 0.27 * (i - 1), heights, 0.25, color=_COLOURS[tool], label=tool)
+        axes[1].bar_label(bars, [f"{height:.2g}" for height in heights], fontsize=8)
+    axes[1].set(yscale="log", ylabel="% of the time of the training", title="Time of the distance")
+    axes[1].set_xticks(range(len(dims)), [f"{dim} features" for dim in dims])
+    axes[1].legend(fontsize=7, loc="upper left")
+    heights = [result.memory[tool] / 1e6 for tool in tools]
+    bars = axes[2].bar(tools, heights, 0.6, color=[_COLOURS[tool] for tool in tools])
+    axes[2].bar_label(bars, [f"{height:.0f}" for height in heights], fontsize=8)
+    axes[2].set(ylabel="MB", title=f"Peak memory, {dims[-1]} features")
+    for ax in axes[1:]:
+        ax.margins(y=0.15)
+    return figure
