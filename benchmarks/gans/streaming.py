@@ -354,7 +354,7 @@ def plot(result: Result) -> Any:
                 label=f"{tool}, {dim} features",
             )
     axes[0].set(xlabel="updates", ylabel="Fréchet distance", yscale="log", title="The same distances")
-    axes[0].legend(fontsize=7)
+    axes[0].legend(fontsize=7, ncols=1)
     dims, tools = list(result.seconds), list(result.memory)
     for i, tool in enumerate(TOOLS):
         heights = [100 * share(result, dim, tool) for dim in dims]

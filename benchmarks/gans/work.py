@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import torch
 from tqdm import tqdm
@@ -156,7 +157,7 @@ class Work:
                 if name in results:  # a message that was read after the result
                     return
                 counts[name] += steps
-                if resumed:  # not part of the rate from which the time left is computed
+                if resumed and self._progress:  # not part of the rate from which the time left is computed
                     bar.initial += steps
                 bar.update(steps)
 
@@ -209,7 +210,7 @@ class Work:
             (self.folder / "seconds.json").write_text(json.dumps(seconds))
 
     def _path(self, name: str, kind: str) -> Path | None:
-        return None if self.folder is None else self.folder / f"{name.replace(' ', '-').replace('/', '_')}.{kind}"
+        return None if self.folder is None else self.folder / f"{quote(name, safe='')}.{kind}"
 
     def _finished(self, name: str) -> Path | None:
         path = self._path(name, "done")

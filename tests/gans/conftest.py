@@ -4,4 +4,4 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-import benchmarks  # noqa: E402, F401  # removes the entry again
+import benchmarks  # noqa: F401  # removes the entry again
