@@ -17,6 +17,9 @@ th, td { border-bottom: 1px solid #ddd; padding: .25rem .8rem .25rem 0; text-ali
 small { color: #666 }
 """
 
+#: Folder of the committed plots, relative to the README.
+PLOTS = Path("../results/gans")
+
 _INTRODUCTION = (
     "The Fréchet Inception Distance was introduced to show that generative adversarial networks trained with two time "
     "scales converge. These experiments repeat that paper's, and those of two papers on the convergence of adversarial "
@@ -57,7 +60,7 @@ def write(folder: Path, *, markdown: Path | None = None) -> Path:
     path = folder / "report.html"
     path.write_text(page(found))
     if markdown is not None:
-        markdown.write_text(as_markdown(found, plots=Path("../results/gans")))
+        markdown.write_text(as_markdown(found, plots=PLOTS))
     return path
 
 
