@@ -244,8 +244,8 @@ def claim(result: Result) -> list[Sentence]:
             "off the line",
         ),
         Sentence(
-            f"Regimes 1 and 4 are slower than 90 % of the seeds of regime 2 ({_shown(two['hits'][2])}): medians "
-            f"{_shown(one['hits'][1])} and {_shown(four['hits'][1])}.",
+            f"Regimes 1 and 4 are slower: their medians, {_shown(one['hits'][1])} and {_shown(four['hits'][1])}, are "
+            f"later than 90 % of the seeds of regime 2 ({_shown(two['hits'][2])}).",
             _infinite(one["hits"][1]) > two["hits"][2] and _infinite(four["hits"][1]) > two["hits"][2],
             "the 10-90 % band over seeds",
         ),
@@ -329,10 +329,11 @@ def summary(result: Result) -> str:
         f"{result.settings['seeds']} seeds of each regime ran {int(steps):,} steps. Two time scales (regime 3) came "
         f"within {result.settings['target']:g} of the saddle after {_shown(three['hits'][1])} steps (median), one "
         f"small rate (regime 2) after {_shown(two['hits'][1])}, two large rates (regime 1) after "
-        f"{_shown(one['hits'][1])}, and {100 * four['reached']:.0f} % of the seeds of regime 4 (fast x, slow y) did. The "
-        "fluctuations of regimes 2 and 3 have the deviation that the linear recursion predicts, so their final norms "
-        "are noise floors and say nothing about which converges better. In regimes 1 and 4 x changes its sign in each step and has no noise "
-        "floor: its contraction vanishes with y. The paper says that regime 4 converges; in longer runs the deviation "
+        f"{_shown(one['hits'][1])}; of regime 4 (fast x, slow y) {100 * four['reached']:.0f} % of the seeds did. The "
+        "fluctuations of regimes 2 and 3 have the deviation that the linear recursion predicts: their final norms are "
+        "noise floors and do not say which converges better. In regimes 1 and 4 x changes its sign in each step and "
+        "has no noise floor, since its contraction vanishes with y. The paper says that regime 4 converges, but the "
+        "deviation "
         f"of x grew from {four['rms_x'][steps]:.2f} after {int(steps):,} steps to {four['rms_x'][late]:.2f} after "
         f"{int(late):,}."
     )
