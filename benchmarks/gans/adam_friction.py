@@ -184,7 +184,8 @@ def claim(result: Result) -> list[Sentence]:
             f"With a(n) = a n^(-{TAU:g}) the order is 1 / (1 - {TAU:g}) = {expected:.3f}: measured "
             f"{min(decaying.values()):.3f} to {max(decaying.values()):.3f}.",
             all(abs(value - expected) < 0.03 for value in decaying.values()),
-            f"derived: the steps at a given t are O(a^(1 / (1 - tau))); the first halving is off by {first_decaying:.3f}",
+            "derived: the steps at a given t are O(a^(1 / (1 - tau))); the first halving is off by "
+            f"{first_decaying:.3f}",
         ),
         Sentence(
             "Along the flow the energy falls by the integral of |v|^2, and the paper's form, in the time sqrt(r) t and "
@@ -352,5 +353,6 @@ def plot(result: Result) -> Any:
     noise.set(xlabel="t = a n", ylabel="balls still there, %", title="Started at rest, with noise", ylim=(0, 105))
     for axis in axes.flat:
         axis.title.set_fontsize(11)
-        axis.legend(fontsize=8, frameon=axis is ends)
+        corner = {order: "lower right", noise: "lower left"}.get(axis, "upper right")
+        axis.legend(fontsize=8, frameon=axis is ends, loc=corner)
     return figure

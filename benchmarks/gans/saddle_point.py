@@ -368,6 +368,6 @@ def plot(result: Result) -> Any:
     axes[0, 0].set_ylabel("objective f(x, y)")
     axes[1, 0].set_ylabel("norm of (x, y)")
     axes[2, 0].set_ylabel("y")
-    for axis in (axes[0, 1], axes[1, 0], axes[2, 2]):
-        axis.legend(fontsize=8, frameon=False)
+    for axis, corner in ((axes[0, 1], "upper right"), (axes[1, 0], "lower left"), (axes[2, 2], "upper right")):
+        axis.legend(fontsize=8, frameon=False, loc=corner)
     return figure

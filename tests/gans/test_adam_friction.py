@@ -3,12 +3,13 @@
 import json
 import math
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.linalg import expm
 
-from benchmarks.gans import adam_friction, heavy_ball
+from benchmarks.gans import adam_friction, experiment, heavy_ball
 from benchmarks.gans.adam_friction import QUICK
 from benchmarks.gans.work import Work
 
@@ -100,3 +101,8 @@ def test_result_is_json_and_is_described(result):
     assert asdict(restored) == asdict(result)
     assert "100 balls" in adam_friction.summary(restored)
     assert len(adam_friction.figures(restored)) == 8
+
+
+def test_plot_is_a_small_image(result):
+    stored = experiment.Stored("adam_friction", result, "quick", 1.0, {}, Path())
+    assert experiment.plot_bytes(stored).startswith(b"\x89PNG")

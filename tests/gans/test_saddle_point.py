@@ -3,12 +3,13 @@
 import json
 import math
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from benchmarks.gans import saddle_point
+from benchmarks.gans import experiment, saddle_point
 from benchmarks.gans.saddle_point import BLOCK, QUICK, REGIMES, START
 from benchmarks.gans.work import Work
 
@@ -90,3 +91,8 @@ def test_result_is_json_and_is_described(result):
     assert restored == result
     assert "40 seeds" in saddle_point.summary(restored)
     assert len(saddle_point.figures(restored)) == 8
+
+
+def test_plot_is_a_small_image(result):
+    stored = experiment.Stored("saddle_point", result, "quick", 1.0, {}, Path())
+    assert experiment.plot_bytes(stored).startswith(b"\x89PNG")
