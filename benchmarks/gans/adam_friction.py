@@ -97,7 +97,7 @@ class Result:
 
 
 def run(settings: Settings, work: Work) -> Result:
-    """Compare recursions, flow and torch, and let the ball roll."""
+    """Compare recursions, flow and torch, and simulate balls from many starts and with noise."""
     s = settings
     common = {"a": s.a, "r": s.r}
     parts = {

@@ -269,8 +269,8 @@ def map_of_ends(part: Part, *, a: float, time: float, starts: int, frictions: in
 def stay_with_noise(part: Part, *, a: float, r: float, seeds: int, steps: int, noise: float) -> dict[str, Any]:
     """Balls that start at rest in a minimum and get noisy gradients: share in it over time, deviation in the flat.
 
-    The deviation is over the seeds and over times 2,000 steps apart, which are nearly independent: theta forgets its
-    place at the rate r / 2.
+    The deviation is over the seeds and over times 2,000 steps apart, which are nearly independent: their
+    correlation decays at the rate r / 2 of t.
     """
     sharp, barrier, flat = critical_points()
     generators = [np.random.default_rng(seed) for seed in range(seeds)]

@@ -65,7 +65,7 @@ class Settings:
     #: Steps of the paper's picture.
     steps: int = 5_000
     #: The last steps, whose deviations are compared with the closed form: from step 3,000, the start adds less than
-    #: 0.1 % to the variance of y in regime 2, which forgets the slowest (0.998).
+    #: 0.1 % to the variance of y in regime 2, whose factor 0.998 is the closest to 1.
     stationary: int = 2_000
     #: Steps of regime 4, which has not converged after the paper's.
     long: int = 50_000
