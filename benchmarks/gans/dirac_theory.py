@@ -39,6 +39,7 @@ import torch
 from scipy.integrate import solve_ivp
 from torch import Tensor
 from torch.func import jacrev
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from benchmarks.gans.dirac_methods import BY_NAME, METHODS, PENALTY, TARGET, Jacobian, Method, trajectories
 
@@ -162,8 +163,9 @@ def conserved(h: float, time: float) -> dict[str, float]:
     """
     gan = METHODS[0]
     start = torch.ones(2, dtype=torch.float64)
+    field = make_fx(lambda state: gan.field(state))(start)  # recorded as in `trajectories`
     flow = solve_ivp(
-        lambda _, state: gan.field(torch.from_numpy(state)).numpy(),
+        lambda _, state: field(torch.from_numpy(state)).numpy(),
         (0, time),
         start.numpy(),
         method="DOP853",
