@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.func import jacrev
 
-from benchmarks.gans import dirac_gan, dirac_theory
+from benchmarks.gans import dirac_gan, dirac_theory, experiment
 from benchmarks.gans.dirac_methods import (
     BY_NAME,
     METHODS,
@@ -50,13 +50,19 @@ def test_figures_and_summary_have_all_methods(result):
     assert all(any(each.quantity.startswith(method.name) for each in rows) for method in METHODS)
     moduli = [each for each in rows if each.quantity.startswith("Modulus")]
     assert [each.paper for each in moduli] == [each.ours for each in moduli] == ["0.9747", "0.9000", "0.9803", "0.9552"]
+    limits = [each for each in rows if each.quantity.startswith("Limit")]
+    assert [float(each.paper.split("=")[1]) for each in limits] == [
+        pytest.approx(float(each.ours.split(";")[0]), abs=1e-4) for each in limits
+    ]
     assert all(method.name in dirac_gan.summary(result) for method in CONVERGING)
 
 
-def test_random_starts_are_inside_the_square(result):
-    assert len(result.runs) == 20
-    assert all(each["near"] <= result.settings["seeds"] + 1 for each in result.runs)
-    assert all(len(each) == 100 for each in result.fields.values())
+def test_stored_result_has_the_same_claims(result, tmp_path):
+    stored = experiment.write(tmp_path, "dirac_gan", result, preset="quick", seconds=1.0)
+    loaded = experiment.read(tmp_path, "dirac_gan", "quick")
+    assert [each.holds for each in dirac_gan.claim(loaded.result)] == [True] * 9
+    assert dirac_gan.summary(loaded.result) == dirac_gan.summary(result)
+    assert stored.plot_path.stat().st_size <= experiment.MAX_PLOT
 
 
 @by_name(SMOOTH)
