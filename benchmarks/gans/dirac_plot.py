@@ -70,12 +70,17 @@ def _eigenvalues(ax: Axes, result: Any) -> None:
         for label in labels:
             text = ", ".join(dict.fromkeys(letter for *_, letter in label))
             if updates == "simultaneous":
-                place = {"xy": label[-1][:2], "xytext": (4, 4), "ha": "left", "va": "bottom"}
+                options = {"xy": label[-1][:2], "xytext": (4, 4), "ha": "left", "va": "bottom"}
             elif label[0][1] > 0.15:
-                place = {"xy": label[0][:2], "xytext": (-4, -4), "ha": "right", "va": "top"}
+                options = {"xy": label[0][:2], "xytext": (-4, -4), "ha": "right", "va": "top"}
             else:
-                place = {"xy": np.mean([each[:2] for each in label], 0), "xytext": (0, -5), "ha": "center", "va": "top"}
-            ax.annotate(text, **place, textcoords="offset points", fontsize=9)
+                options = {
+                    "xy": np.mean([each[:2] for each in label], 0),
+                    "xytext": (0, -5),
+                    "ha": "center",
+                    "va": "top",
+                }
+            ax.annotate(text, **options, textcoords="offset points", fontsize=9)
     ax.set(xlim=(0.84, 1.04), ylim=(-0.03, 0.26), xlabel="real part", ylabel="imaginary part")
     ax.set_title(f"(k) eigenvalues of the updates, h = {result.settings['h']:g}", fontsize=10)
     ax.legend(loc="lower right", fontsize=8)
