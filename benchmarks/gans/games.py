@@ -164,10 +164,10 @@ def plot(result: Result) -> Any:
         if each["gamma"] == one and each["measured"] is not None:
             top.plot(each["measured"], 1.0, "v", color="white", markeredgecolor=COLOURS[each["method"]], markersize=11)
     top.plot([], [], "ko", markersize=5, label="measured")
-    top.plot([], [], "v", color="white", markeredgecolor="black", markersize=11, label="start of divergence,\nmeasured")
+    top.plot([], [], "v", color="white", markeredgecolor="black", markersize=11, label="divergence starts")
     top.set(xlim=(-0.03, 2.2), ylim=(0, 1.75), xlabel=r"$\eta\,\sigma$", ylabel="squared modulus of a step")
     top.set_title(r"$U = \theta^T C\,\omega$, one $\sigma$ (lines: closed forms)", loc="left")
-    top.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    top.legend(loc="lower left", bbox_to_anchor=(1.18, 0.4), bbox_transform=top.transData, frameon=False, ncols=2)
 
     for name in dict.fromkeys(each["method"] for each in result.steps):
         rows = _of(result.steps, name)
@@ -182,6 +182,8 @@ def plot(result: Result) -> Any:
     left.plot([], [], "ko", markersize=5, label="measured, slowest mode")
     left.plot([], [], "k:", linewidth=2.4, label="theorem (remembered)")
     left.set(xscale="log", yscale="log", xlabel=r"condition number $\sigma_{\max} / \sigma_{\min}$")
+    left.set_xticks(settings["conditions_steps"], map(str, settings["conditions_steps"]))
+    left.minorticks_off()
     left.set_title(r"$U = \theta^T C\,\omega$ (colours as above)", loc="left")
 
     ratios = np.geomspace(0.1, 1.2 * max(settings["ratios"]), 200)

@@ -104,7 +104,7 @@ def test_moduli_are_the_eigenvalues_of_the_iteration_matrix(name, a):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_trajectory_has_the_rate_of_the_closed_form(name):
-    # Three modes with curvature, away from double eigenvalues: the project's threshold is 1e-6.
+    # Three modes with curvature, away from double eigenvalues. 1e-6 is the threshold of the claims.
     sigma = singular_values(3, 3)
     C, start, _ = rotated(sigma, seed=3)
     found = rate(METHODS[name], Game(C, 0.2), start, np.array([0.3]), 0.7, max_steps=16384, tolerance=1e-8)
