@@ -49,9 +49,7 @@ from benchmarks.gans.disturbed_images import (
 from benchmarks.gans.experiment import Figure, Sentence
 from benchmarks.gans.work import Part, Work
 
-CLAIM = (
-    "The Fréchet distance rises with every level of six disturbances of images; the Inception score need not fall."
-)
+CLAIM = "The Fréchet distance rises with every level of six disturbances; the Inception score need not fall."
 PAPER = "Heusel, Ramsauer, Unterthiner, Nessler & Hochreiter 2017, arXiv 1706.08500"
 
 #: Parts of a set whose Inception scores are averaged [read].
@@ -234,7 +232,7 @@ def claim(result: Result) -> list[Sentence]:
     sentences = [
         Sentence(
             f"{kind.capitalize()}: the Fréchet distance rises with every level, {_arrows(levels, 'distance', '.0f')}; "
-            f"its smallest step is {min(steps(levels, 'distance')):.0f} standard errors.",
+            f"its smallest step is {min(steps(levels, 'distance')):.1f} standard errors.",
             course(levels, "distance") == ["rises"] * 3,
             margin,
         )
@@ -248,7 +246,7 @@ def claim(result: Result) -> list[Sentence]:
         *sentences,
         Sentence(
             f"The kernel distance rises with every level of every kind too; its smallest step, {weakest}, is "
-            f"{kernel[weakest]:.0f} standard errors.",
+            f"{kernel[weakest]:.1f} standard errors.",
             kernel[weakest] > STANDARD_ERRORS,
             f"derived: {STANDARD_ERRORS:g} standard errors of each step, of the U-statistic",
         ),
