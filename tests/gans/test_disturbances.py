@@ -203,7 +203,7 @@ def result():
 
 def test_the_distances_of_the_quick_preset_rise_with_every_level(result):
     # Each step of the distance exceeds two of its standard errors; the sentences say by how much. That of the kernel
-    # distance is not asserted: with 200 images its smallest step, in the noise, is about two standard errors.
+    # distance is not asserted: with 200 images its smallest step, in the noise, is 1.6 standard errors.
     *distances, _, score = disturbances.claim(result)
     assert [sentence.text for sentence in (*distances, score) if not sentence.holds] == []
     for levels in result.levels.values():
