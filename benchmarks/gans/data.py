@@ -92,6 +92,29 @@ def digits() -> LabelledImages:
     return LabelledImages(pixels, labels.astype(np.int64))
 
 
+@lru_cache(maxsize=2)
+def emoji(style: str = "google") -> NDArray[np.uint8]:
+    """The 3,786 emoji of the style "google" or "twitter", (n, 64, 64, 3), on white, sorted by name.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the archive of the npm package emoji-datasource-STYLE is in none of the folders.
+    """
+    from PIL import Image
+
+    package = f"emoji-datasource-{style}"
+    path = find(f"{package}-16.0.0.tgz", needs=f"download it by `npm pack {package}@16.0.0`")
+    images = {}
+    with tarfile.open(path) as archive:
+        for member in archive:
+            if member.name.startswith(f"package/img/{style}/64/") and member.name.endswith(".png"):
+                image = Image.open(archive.extractfile(member)).convert("RGBA")
+                white = Image.new("RGBA", image.size, "white")
+                images[member.name] = np.asarray(Image.alpha_composite(white, image).convert("RGB"))
+    return np.stack([images[name] for name in sorted(images)])
+
+
 @lru_cache(maxsize=1)
 def brown() -> list[str]:
     """The 500 documents of the Brown corpus, without tags, words separated by spaces.
