@@ -24,13 +24,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
-from benchmarks.gans import classifier, training
+from benchmarks.gans import classifier
 from benchmarks.gans.experiment import Figure, Sentence
-from benchmarks.gans.measurement import Measurement
-from benchmarks.gans.networks import ImageDiscriminator, ImageGenerator
-from benchmarks.gans.work import Part, Work
+from benchmarks.gans.image_gan import train_gan
+from benchmarks.gans.work import Work
 
 CLAIM = "A DCGAN reaches a lower Fréchet distance with a learning rate for each network than with one for both."
 PAPER = "Heusel, Ramsauer, Unterthiner, Nessler & Hochreiter 2017, arXiv 1706.08500"
@@ -110,55 +108,6 @@ class Result:
     search: dict[str, list[dict[str, Any]]]
     #: Regime to the curves of the seeds with the best candidate.
     runs: dict[str, list[list[dict[str, Any]]]]
-
-
-def train_gan(
-    part: Part,
-    *,
-    trained: dict[str, Any],
-    dataset: str,
-    seed: int,
-    rates: tuple[float, float],
-    width: int,
-    latent: int,
-    updates: int,
-    measure_every: int,
-    num_samples: int,
-    betas: tuple[float, float] = (0.5, 0.999),
-    batch_norm: bool = True,
-    r1: float = 0.0,
-    average: float | None = None,
-) -> list[dict[str, Any]]:
-    """Train a DCGAN; a part of a run. Returns its curve.
-
-    Parameters
-    ----------
-    trained : dict
-        Of `classifier.train`.
-    rates : (float, float)
-        Of the discriminator and the generator.
-    batch_norm : bool, default True
-        Of the discriminator.
-    """
-    images = classifier.to_tensor(classifier.SETS[dataset][0]().images)
-    measure = Measurement(
-        classifier.extractor(dataset, trained["weights"]),
-        classifier.reference(dataset, trained),
-        num_samples=num_samples,
-    )
-    torch.manual_seed(seed)
-    size = images.shape[-1]
-    gan = training.Gan(
-        ImageGenerator(size, width, latent),
-        ImageDiscriminator(size, width, batch_norm=batch_norm),
-        lambda n: images[torch.randint(len(images), (n,))],
-        training.NonSaturating(r1),
-        rates=rates,
-        betas=betas,
-        latent=latent,
-        average=average,
-    )
-    return training.train(part, gan, updates=updates, measure_every=measure_every, measure=measure)
 
 
 def run(settings: Settings, work: Work) -> Result:
