@@ -62,7 +62,7 @@ class Settings:
     measure_every: int = 250
     num_samples: int = 10_000
     #: Of the search, in which each regime has the same number of candidates, and each candidate one run.
-    search_updates: int = 1_500
+    search_updates: int = 1_000
     search_measure_every: int = 250
     search_num_samples: int = 5_000
     #: Candidates: the rate of both networks.

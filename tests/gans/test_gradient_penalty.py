@@ -50,6 +50,8 @@ def test_oscillation_of_a_short_curve():
     found = gradient_penalty.oscillation([curve(9, 2, 4, 6, 4)])
     # The last half is 4, 6, 4: squared differences of 4 and 4.
     assert found.fluctuation[0] == pytest.approx(np.sqrt(2.0))
-    assert found.rise[0] == 2.0 and found.best[0] == 2.0 and found.last[0] == 4.0
+    assert found.rise[0] == 2.0
+    assert found.best[0] == 2.0
+    assert found.last[0] == 4.0
     assert found.relative[0] == pytest.approx(np.sqrt(2.0) / (14 / 3))
     assert found.stderr[0] == pytest.approx(0.1)
