@@ -253,11 +253,7 @@ def claim(result: Result) -> list[Sentence]:
     found, seeds = compare(result), result.settings["seeds"]
     difference = found.mean["one"] - found.mean["two"]
     two, one = best_candidate(result.search["two"]), best_candidate(result.search["one"])
-    reached = (
-        f"reaches the lowest mean of one time scale after {found.overtaken:,} updates"
-        if found.overtaken is not None
-        else "never reaches the lowest mean of one time scale"
-    )
+    reached = "never" if found.overtaken is None else f"after {found.overtaken:,} updates"
     factor = {regime: distances(runs)[:, 0] / distances(runs).min(axis=1) for regime, runs in result.runs.items()}
     smallest = min(float(values.min()) for values in factor.values())
     d, g = two["rates"]
@@ -275,8 +271,8 @@ def claim(result: Result) -> list[Sentence]:
             "the spread over the seeds",
         ),
         Sentence(
-            f"The mean curve of two time scales {reached}, that is, before the {found.update['one']:,} updates of one "
-            "time scale.",
+            "The mean curve of two time scales reaches the lowest mean of one time scale sooner than that of one time "
+            f"scale: {reached}, against {found.update['one']:,} updates.",
             found.overtaken is not None and found.overtaken < found.update["one"],
         ),
         Sentence(f"Of the pairs of rates, one with a slower discriminator is the best: D {d:g}, G {g:g}.", d < g),

@@ -89,5 +89,5 @@ def test_claims_fail_if_two_time_scales_are_worse():
     assert not significant.holds
     assert not earlier.holds
     assert not learns.holds
-    assert "never reaches" in earlier.text
+    assert "scale: never, against 10 updates" in earlier.text
     assert "two time scales lose" in dcgan.summary(result)
