@@ -66,15 +66,15 @@ class Settings:
     search_measure_every: int = 250
     search_num_samples: int = 5_000
     #: Candidates: the rate of both networks.
-    one_rate: tuple[float, ...] = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 4e-3)
+    one_rate: tuple[float, ...] = (2e-4, 5e-4, 1e-3, 2e-3, 4e-3, 8e-3)
     #: Candidates: the rates of the discriminator and the generator.
     two_rates: tuple[tuple[float, float], ...] = (
-        (1e-4, 5e-4),
+        (1e-4, 1e-3),
         (2e-4, 1e-3),
         (5e-4, 1e-3),
         (5e-4, 2e-3),
         (1e-3, 2e-3),
-        (1e-3, 5e-4),
+        (2e-3, 1e-3),
     )
 
 

@@ -131,7 +131,8 @@ class Oscillation:
     relative: np.ndarray
     rise: np.ndarray
     best: np.ndarray
-    last: np.ndarray
+    #: Mean distance of the last half.
+    mean: np.ndarray
     #: Standard error of the estimate, as the root mean square over the last half.
     stderr: np.ndarray
     #: Loss of the discriminator, as the mean over the last half.
@@ -150,7 +151,7 @@ def oscillation(curves: list[list[dict[str, Any]]]) -> Oscillation:
         relative=fluctuation / values.mean(axis=1),
         rise=values[:, -1] / all_values.min(axis=1),
         best=all_values.min(axis=1),
-        last=values[:, -1],
+        mean=values.mean(axis=1),
         stderr=np.sqrt(np.mean([[point["stderr"] ** 2 for point in curve] for curve in later], axis=1)),
         d_loss=np.mean([[point["d_loss"] for point in curve] for curve in later], axis=1),
     )
@@ -175,7 +176,8 @@ def plot(result: Result) -> Any:
     left.set(xlabel="updates of the generator", ylabel="Fréchet distance", yscale="log")
     left.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
     left.yaxis.set_major_formatter("{x:g}")
-    left.legend(frameon=False, title="seeds, with the error bar of the estimate\n(grey: measured half)")
+    left.set_title("each seed, with the error bar of the estimate; grey: measured half", fontsize=9)
+    left.legend(frameon=False)
     right.axhline(EQUILIBRIUM, color="0.4", lw=1, ls="--", label="equilibrium: 2 log 2")
     right.set(xlabel="updates of the generator", ylabel="loss of the discriminator", ylim=(0, None))
     right.legend(frameon=False)
@@ -215,8 +217,9 @@ def claim(result: Result) -> list[Sentence]:
             "means over the seeds",
         ),
         Sentence(
-            f"With R1 the last distance is lower: {_range(r1.last)} against {_range(none.last)}.",
-            bool(r1.last.max() < none.last.min()),
+            f"With R1 the mean distance of the last half of the run is lower: {_range(r1.mean)} against "
+            f"{_range(none.mean)}.",
+            bool(r1.mean.max() < none.mean.min()),
             f"each of {seeds} seeds with R1 against each without",
         ),
         Sentence(
@@ -229,7 +232,7 @@ def claim(result: Result) -> list[Sentence]:
 
 
 def _range(values: np.ndarray) -> str:
-    low, high = f"{values.min():.2g}", f"{values.max():.2g}"
+    low, high = f"{values.min():.3g}", f"{values.max():.3g}"
     return low if low == high else f"{low} to {high}"
 
 
