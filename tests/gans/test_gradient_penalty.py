@@ -29,7 +29,7 @@ def test_both_regimes_start_with_the_same_weights(result):
 
 @pytest.mark.parametrize("text", ["With R1 the mean distance", "With R1 the loss"])
 def test_claims(result, text):
-    # Over 3 seeds the means were 2.4 to 3.9 with R1 and 6.5 to 9.7 without, the losses 1.38 to 1.39 and 1.0 to 1.2.
+    # Over 3 seeds the means were 2.4 to 3.2 with R1 and 6.4 to 9.4 without, the losses 1.38 and 1.02 to 1.15.
     sentence = next(each for each in gradient_penalty.claim(result) if each.text.startswith(text))
     assert sentence.holds, sentence.text
 
