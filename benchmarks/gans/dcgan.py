@@ -285,7 +285,7 @@ def claim(result: Result) -> list[Sentence]:
         Sentence(
             f"Every run lowers the distance, by a factor of at least {smallest:.3g}.",
             smallest > 2,
-            "a factor of 2, against a spread over the seeds of a few per cent",
+            "at least 2; over 5 seeds of the quick preset, the smallest of the factors was 3.9",
         ),
     ]
 

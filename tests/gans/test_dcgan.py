@@ -31,7 +31,7 @@ def made(one: list, two: list) -> dcgan.Result:
 
 
 def test_every_run_lowers_the_distance(result):
-    # Over 6 seeds the factor of both regimes was 4 to 10: see the margin in the claim.
+    # By a factor of 2 at least; over 5 seeds of both regimes it was 3.9 to 8.6, with a deviation of 0.3 in its logarithm.
     sentence = next(each for each in dcgan.claim(result) if each.text.startswith("Every run"))
     assert sentence.holds, sentence.text
 
