@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.gans import classifier
-from benchmarks.gans.dcgan import distance, distances
+from benchmarks.gans.dcgan import distance, distances, rate_text
 from benchmarks.gans.experiment import Figure, Sentence
 from benchmarks.gans.image_gan import train_gan
 from benchmarks.gans.work import Work
@@ -243,7 +243,7 @@ def figures(result: Result) -> list[Figure]:
     rate, betas, gamma = settings["rate"], settings["betas"], settings["gamma"]
     return [
         Figure("weight of R1, without the factor 1/2", "10", f"{gamma:g}", "read"),
-        Figure("optimiser", "RMSprop 1e-4", f"Adam {rate:g}, betas {betas[0]:g} and {betas[1]:g}", "read"),
+        Figure("optimiser", "RMSprop 1e-4", f"Adam {rate_text(rate)}, betas {betas[0]:g} and {betas[1]:g}", "read"),
         Figure("average of the generator", "0.999", "none", "read"),
         Figure("local convergence without penalty", "not in general", f"ends at {_range(none.rise)} x best", "read"),
         Figure("local convergence with R1", "yes", f"ends at {_range(r1.rise)} x best", "read"),
@@ -263,8 +263,8 @@ def summary(result: Result) -> str:
         "The paper proves that a penalty on the discriminator's gradient on real images (R1) makes the training of a "
         "GAN converge locally, where unregularised training need not. Here a small DCGAN is trained on "
         f"{settings['dataset']} for {settings['updates']:,} updates with and without R1 of weight "
-        f"{settings['gamma']:g}, with {settings['seeds']} seeds each and the rate {settings['rate']:g} for both "
-        f"networks. Over the last half of the runs the distance fluctuates by {_range(none.fluctuation)} without the "
+        f"{settings['gamma']:g}, with {settings['seeds']} seeds each and the rate {rate_text(settings['rate'])} for "
+        f"both networks. Over the last half of the runs the distance fluctuates by {_range(none.fluctuation)} without the "
         f"penalty and by {_range(r1.fluctuation)} with it; the standard error of the estimate is "
         f"{_range(none.stderr)} and {_range(r1.stderr)}. The runs end at {_range(none.rise)} times their best distance "
         f"without the penalty, and at {_range(r1.rise)} times with it. The best distance, averaged over the seeds, is "
