@@ -63,7 +63,7 @@ class Settings:
     measure_every: int = 100
     num_samples: int = 5_000
     #: Of both networks, and the betas of Adam.
-    rate: float = 2e-3
+    rate: float = 4e-3
     betas: tuple[float, float] = (0.5, 0.999)
     #: Weight of R1.
     gamma: float = 10.0
@@ -79,7 +79,6 @@ QUICK = Settings(
     updates=200,
     measure_every=20,
     num_samples=500,
-    rate=4e-3,
 )
 FULL = Settings(seeds=3)
 
@@ -264,8 +263,8 @@ def summary(result: Result) -> str:
         "GAN converge locally, where unregularised training need not. Here a small DCGAN is trained on "
         f"{settings['dataset']} for {settings['updates']:,} updates with and without R1 of weight "
         f"{settings['gamma']:g}, with {settings['seeds']} seeds each and the rate {rate_text(settings['rate'])} for "
-        f"both networks. Over the last half of the runs the distance fluctuates by {_range(none.fluctuation)} without the "
-        f"penalty and by {_range(r1.fluctuation)} with it; the standard error of the estimate is "
+        "both networks. Over the last half of the runs the distance fluctuates by "
+        f"{_range(none.fluctuation)} without the penalty and by {_range(r1.fluctuation)} with it; the standard error of the estimate is "
         f"{_range(none.stderr)} and {_range(r1.stderr)}. The runs end at {_range(none.rise)} times their best distance "
         f"without the penalty, and at {_range(r1.rise)} times with it. The best distance, averaged over the seeds, is "
         f"{lower} with R1: {r1.best.mean():.3g} against {none.best.mean():.3g}."
