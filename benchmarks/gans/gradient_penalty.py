@@ -59,8 +59,8 @@ class Settings:
     #: Of the two networks.
     width: int = 16
     latent: int = 100
-    updates: int = 2_000
-    measure_every: int = 100
+    updates: int = 1_600
+    measure_every: int = 80
     num_samples: int = 5_000
     #: Of both networks, and the betas of Adam.
     rate: float = 4e-3
@@ -264,7 +264,8 @@ def summary(result: Result) -> str:
         f"{settings['dataset']} for {settings['updates']:,} updates with and without R1 of weight "
         f"{settings['gamma']:g}, with {settings['seeds']} seeds each and the rate {rate_text(settings['rate'])} for "
         "both networks. Over the last half of the runs the distance fluctuates by "
-        f"{_range(none.fluctuation)} without the penalty and by {_range(r1.fluctuation)} with it; the standard error of the estimate is "
+        f"{_range(none.fluctuation)} without the penalty and by {_range(r1.fluctuation)} with it; the standard error "
+        "of the estimate is "
         f"{_range(none.stderr)} and {_range(r1.stderr)}. The runs end at {_range(none.rise)} times their best distance "
         f"without the penalty, and at {_range(r1.rise)} times with it. The best distance, averaged over the seeds, is "
         f"{lower} with R1: {r1.best.mean():.3g} against {none.best.mean():.3g}."
