@@ -76,8 +76,8 @@ QUICK = Settings(
     epochs=4,
     width=8,
     latent=16,
-    updates=200,
-    measure_every=20,
+    updates=120,
+    measure_every=12,
     num_samples=500,
 )
 FULL = Settings(seeds=3)
