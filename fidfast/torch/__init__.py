@@ -34,6 +34,7 @@ from fidfast.torch._training.distributed import all_reduce
 from fidfast.torch._training.loss import FrechetLoss, frechet_loss
 from fidfast.torch._training.metric import FrechetDistance
 from fidfast.torch._training.running_stats import FeatureQueue, MovingMoments
+from fidfast.torch._training.samples import features_of_samples, fid_of_samples, moments_of_samples
 
 __all__ = [
     "LIKE",
@@ -56,10 +57,13 @@ __all__ = [
     "at_layer",
     "demo",
     "features_of_images",
+    "features_of_samples",
     "fid_of_images",
+    "fid_of_samples",
     "frechet_loss",
     "load_extractor",
     "moments_of_images",
+    "moments_of_samples",
     "prepare",
     "resize",
     "stats_of_images",

@@ -18,7 +18,7 @@ from fidfast._stats import Moments
 from fidfast.torch._training.distributed import all_reduce
 from fidfast.torch._training.metric import FrechetDistance as TorchFrechetDistance
 from fidfast.torch._training.packing import pack, unpack
-from fidfast.torch._training.sampling import evaluation_mode, require_at_least, update_with_samples
+from fidfast.torch._training.sampling import evaluation_mode, require_at_least
 
 try:
     import ignite.distributed as idist
@@ -215,8 +215,8 @@ class FrechetDistanceHandler:
 
     The value is stored in ``engine.state.metrics``, where ignite's loggers find it, and written to the engine's log.
     The model samples in evaluation mode and without gradients; then its modes and the states of torch's random number
-    generators are restored. Batch i of the samples is drawn after ``torch.manual_seed(seed + i)`` at every measurement.
-    The batches are distributed over all processes.
+    generators are restored. Every batch of samples has its own seed, the same at all measurements. The batches are
+    distributed over all processes.
 
     Parameters
     ----------
@@ -235,6 +235,7 @@ class FrechetDistanceHandler:
     name : str, default "frechet_distance"
         Key of the value in ``engine.state.metrics``.
     seed : int, default 0
+        Seed of torch's random numbers, as in `moments_of_samples`.
 
     Raises
     ------
@@ -280,15 +281,12 @@ class FrechetDistanceHandler:
     def measure(self) -> float:
         """Distance of samples of the model in its current state. All processes must call it."""
         self.metric.reset()
-        with evaluation_mode(self.model), torch.random.fork_rng():
-            update_with_samples(
-                self.metric,
+        with evaluation_mode(self.model):
+            self.metric.update_samples(
                 lambda n: self.sample(self.model, n),
                 self.num_samples,
                 batch_size=self.batch_size,
                 seed=self.seed,
-                rank=idist.get_rank(),
-                world_size=idist.get_world_size(),
             )
         value = self.metric.compute()
         self.metric.reset()

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from fidfast.torch._training.metric import FrechetDistance
-from fidfast.torch._training.sampling import evaluation_mode, require_at_least, update_with_samples
+from fidfast.torch._training.sampling import evaluation_mode, require_at_least
 
 __all__ = ["FrechetDistanceCallback"]
 
@@ -59,7 +59,7 @@ class FrechetDistanceCallback(_Callback):
     name : str, default "frechet_distance"
         Name of the logged value.
     seed : int, default 0
-        Batch i is sampled after ``torch.manual_seed(seed + i)``. Other generators than torch's are not seeded.
+        Seed of torch's random numbers, as in `moments_of_samples`. Other random number generators are not seeded.
 
     Attributes
     ----------
@@ -112,14 +112,11 @@ class FrechetDistanceCallback(_Callback):
         """Distance of samples of the module in its current state. All processes must call it."""
         self.metric.to(pl_module.device).reset()
         with evaluation_mode(pl_module), _isolate_rng():
-            update_with_samples(
-                self.metric,
+            self.metric.update_samples(
                 lambda n: self._images(trainer, pl_module, n),
                 self.num_samples,
                 batch_size=self.batch_size,
                 seed=self.seed,
-                rank=trainer.global_rank,
-                world_size=trainer.world_size,
             )
         value = self.metric.compute()
         self.metric.reset()

@@ -203,7 +203,7 @@ def test_handler_measures_at_intervals(rng):
 
 
 def test_invalid_arguments_of_the_handler(rng):
-    metric = ft.FrechetDistance(None, rng.standard_normal((20, 4)))
+    metric = ft.FrechetDistance(Pixels(), rng.standard_normal((20, 24)))
     good = {"metric": metric, "model": Generator(), "sample": lambda model, n: model(n), "num_samples": 10, "every": 2}
     for change, message in (
         ({"metric": torch.nn.Identity()}, "metric must be a fidfast.torch.FrechetDistance, got Identity"),
@@ -215,7 +215,7 @@ def test_invalid_arguments_of_the_handler(rng):
         with pytest.raises((TypeError, ValueError), match=message):
             ours.FrechetDistanceHandler(**{**good, **change})
     short = ours.FrechetDistanceHandler(**{**good, "sample": lambda model, n: model(n - 1)})
-    with pytest.raises(ValueError, match="sample must return 10 images as requested, got 9"):
+    with pytest.raises(ValueError, match="the generator must return 10 images as requested, got 9"):
         short.measure()
 
 

@@ -15,6 +15,7 @@ from processes import two_processes
 
 import fidfast
 import fidfast.torch as ft
+from fidfast.torch._training.sampling import seed_of_batch
 
 with warnings.catch_warnings():  # of the other tools' imports
     warnings.simplefilter("ignore")
@@ -103,7 +104,7 @@ def expected_distance(metric, module, num_samples, batch_size, seed=0):
     metric.reset()
     with torch.no_grad():
         for i, first in enumerate(range(0, num_samples, batch_size)):
-            torch.manual_seed(seed + i)
+            torch.manual_seed(seed_of_batch(seed, i))
             metric.update(module.sample(min(batch_size, num_samples - first)))
     return metric.compute()
 
@@ -227,7 +228,7 @@ def test_arguments(tmp_path, metric):
             make(metric, "sample", 20, **options)
     with pytest.raises(AttributeError, match="Generator has no method 'draw' to sample with"):
         trainer(tmp_path, make(metric, "draw", 20, every_n_steps=1)).fit(Generator())
-    with pytest.raises(ValueError, match="sample must return 20 images as requested, got 3"):
+    with pytest.raises(ValueError, match="the generator must return 20 images as requested, got 3"):
         trainer(tmp_path, make(metric, lambda module, n: torch.zeros(3, 3, 8, 8), 20, every_n_steps=1)).fit(Generator())
 
 

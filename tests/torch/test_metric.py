@@ -94,6 +94,64 @@ def test_checkpoint_continues_with_the_same_digits(images, reference):
         ft.FrechetDistance(None, np.eye(4)).load_state_dict(one.state_dict())
 
 
+def normal(rng, n, shift=0.0):
+    """Features (n, 6)."""
+    return torch.from_numpy(rng.standard_normal((n, 6)) + shift)
+
+
+def test_estimate_equals_that_of_the_features_in_the_same_blocks(rng):
+    samples, other = normal(rng, 700, 0.1), normal(rng, 900)
+    metric = ft.FrechetDistance(None, other, blocks=20)
+    moments = fidfast.Moments(6, blocks=20)
+    for batch in samples.split(33):
+        metric.update_features(batch)
+        moments.update(batch)
+    assert metric.moments == moments
+    assert "num_samples=700, extractor=None, blocks=20" in repr(metric)
+    # The reference is exact, also if it is given as features.
+    exact = fidfast.Moments.from_features(other).stats()
+    assert metric.estimate() == fidfast.estimate(moments, exact)
+    assert metric.estimate().num_samples == (700, None)
+    assert metric.estimate().value == metric.compute()
+    # And the interval contains the distance of infinitely many samples, for this seed: 6 shifts of 0.1 from the mean of
+    # the reference, and the spread of its variances.
+    truth = fidfast.frechet_distance(fidfast.GaussianStats(np.full(6, 0.1), np.eye(6)), exact)
+    low, high = metric.estimate().interval(0.999)
+    assert low < truth < high
+    metric.reset()
+    assert len(metric.moments.blocks) == 20
+    with pytest.raises(ValueError, match="a covariance needs at least 2 samples, got 0"):
+        metric.estimate()
+
+
+def test_estimate_needs_blocks(rng):
+    metric = ft.FrechetDistance(None, normal(rng, 900))
+    metric.update_features(normal(rng, 700))
+    with pytest.raises(ValueError, match=r"has no samples to estimate an error from: .* or Moments\(dim, blocks=20\)"):
+        metric.estimate()
+    with pytest.raises(ValueError, match="blocks must be at least 1, got 0"):
+        ft.FrechetDistance(None, normal(rng, 900), blocks=0)
+
+
+def test_checkpoint_keeps_the_blocks(rng):
+    other, first, second = normal(rng, 900), normal(rng, 333), normal(rng, 90)
+    one = ft.FrechetDistance(None, other, blocks=20)
+    one.update_features(first)
+    file = io.BytesIO()
+    torch.save(one.state_dict(), file)
+    two = ft.FrechetDistance(None, other, blocks=20)
+    two.load_state_dict(torch.load(io.BytesIO(file.getvalue()), weights_only=True))
+    for metric in (one, two):
+        metric.update_features(second)
+    assert two.moments == one.moments
+    assert two.estimate() == one.estimate()
+    message = "the state has 20 blocks, but the metric has 1: create it with blocks=20 to continue"
+    single = ft.FrechetDistance(None, other)
+    with pytest.raises(ValueError, match=message):
+        single.load_state_dict(one.state_dict())
+    assert single.moments.num_samples == 0
+
+
 def test_metric_inside_another_module(images, reference):
     module = torch.nn.ModuleDict({"metric": ft.FrechetDistance(Pooled(), reference), "net": Pooled()})
     module.to("meta")
@@ -109,7 +167,9 @@ def test_metric_inside_another_module(images, reference):
 
 def test_invalid_arguments(images, reference):
     metric = ft.FrechetDistance(Pooled(), reference)
-    with pytest.raises(ValueError, match=r"images must be \(n, 3, height, width\), got shape \(3, 24, 24\)"):
+    with pytest.raises(
+        ValueError, match=r"images must be \(n, 3, height, width\) or \(n, 1, .*, got shape \(3, 24, 24\)"
+    ):
         metric.update(images[0])
     with pytest.raises(ValueError, match="from 0 to 1, got values from"):
         metric.update(images.float())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 from dataclasses import replace
+from typing import Any
 
 from fidfast.torch._extractors.adapters import as_extractor
 from fidfast.torch._extractors.conventions import convention_of
@@ -13,7 +14,7 @@ from fidfast.torch._extractors.extractor import Extractor
 from fidfast.torch._extractors.inception import inception
 from fidfast.torch._extractors.resize import check_resize
 
-__all__ = ["load_extractor"]
+__all__ = ["load_extractor", "open_extractor"]
 
 
 def load_extractor(
@@ -74,6 +75,11 @@ def load_extractor(
         raise ValueError(f"extractor {name!r}: {error}") from error
     model = make()
     return as_extractor(model, name=getattr(model, "name", None) or name, resize=resize)
+
+
+def open_extractor(extractor: Any) -> Extractor:
+    """An extractor given by name, as an `Extractor`, or as anything that `as_extractor` accepts."""
+    return load_extractor(extractor) if isinstance(extractor, str) else as_extractor(extractor)
 
 
 def _with_resize(extractor: Extractor, resize: str | None) -> Extractor:

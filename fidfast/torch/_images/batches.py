@@ -1,4 +1,4 @@
-"""Decoding, resizing and collation of images into batches of pixels; runs in the workers of a DataLoader."""
+"""Batches of pixels: decoding, resizing and collation, in the workers of a DataLoader; and features of a batch."""
 
 from __future__ import annotations
 
@@ -11,9 +11,19 @@ from torch.utils.data import DataLoader, Dataset
 
 from fidfast._images import BrokenImageError, as_rgb
 from fidfast.torch._extractors.extractor import Extractor
-from fidfast.torch._extractors.resize import resize
+from fidfast.torch._extractors.resize import RESIZES, resize
 
-__all__ = ["DecodedImage", "DecodedImages", "ImageBatch", "as_pixels", "batches_of_loader", "collate", "image_pixels"]
+__all__ = [
+    "DecodedImage",
+    "DecodedImages",
+    "ImageBatch",
+    "batches_of_loader",
+    "check_shape",
+    "collate",
+    "features_of_batch",
+    "image_pixels",
+    "rows_of",
+]
 
 
 class DecodedImage(NamedTuple):
@@ -55,7 +65,7 @@ def image_pixels(item: Any) -> torch.Tensor:
     if item.ndim != 3 or item.shape[0] not in (1, 3, 4):
         raise ValueError(f"an image must have a height, a width and 1, 3 or 4 channels, got shape {tuple(item.shape)}")
     item = item.expand(3, -1, -1) if item.shape[0] == 1 else item[:3]
-    return as_pixels(item)
+    return _as_pixels(item)
 
 
 def _image_entry(item: Any) -> Any:
@@ -73,7 +83,7 @@ def _batch_images(batch: Any) -> Any:
     return batch
 
 
-def as_pixels(images: torch.Tensor) -> torch.Tensor:
+def _as_pixels(images: torch.Tensor) -> torch.Tensor:
     """Convert one image or a batch, uint8 or floats from 0 to 1, to uint8 or float32 from 0 to 255."""
     if images.dtype == torch.uint8:
         return images
@@ -81,8 +91,49 @@ def as_pixels(images: torch.Tensor) -> torch.Tensor:
         raise TypeError(f"images must be uint8, or floats from 0 to 1, got {images.dtype}")
     low, high = float(images.min()), float(images.max())
     if not (low >= 0.0 and high <= 1.0):
-        raise ValueError(f"images of floats must be from 0 to 1, got values from {low:g} to {high:g}")
+        raise ValueError(f"images of floats must be from 0 to 1, got values from {low:g} to {high:g}: rescale them")
     return images.float() * 255.0
+
+
+def check_shape(images: Any, name: str = "images") -> None:
+    """Raise an error unless the images are a tensor (n, 3, height, width), or (n, 1, height, width) if grey."""
+    shapes = "(n, 3, height, width) or (n, 1, height, width)"
+    if not isinstance(images, torch.Tensor):
+        raise TypeError(f"{name} must be a tensor {shapes}, got {type(images).__name__}")
+    if images.ndim != 4 or images.shape[1] not in (1, 3):
+        raise ValueError(f"{name} must be {shapes}, got shape {tuple(images.shape)}")
+
+
+def features_of_batch(extractor: Extractor, images: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Features (n, dim) of at least one image, resized on the device of the extractor, for `Moments.update`.
+
+    Parameters
+    ----------
+    extractor : Extractor
+        Prepared, and on `device`.
+    images : (n, 3, height, width) or (n, 1, height, width) tensor
+        uint8, or floats from 0 to 1. Grey images are repeated to three channels.
+    device : torch.device
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the images or the output of the extractor are invalid.
+    """
+    check_shape(images)
+    with torch.inference_mode():
+        pixels = _as_pixels(images.to(device))
+        if pixels.shape[1] == 1:
+            pixels = pixels.repeat(1, 3, 1, 1)
+        if extractor.input_size is not None:
+            pixels = RESIZES[extractor.resize](pixels.float(), extractor.input_size)
+        return rows_of(extractor(pixels))
+
+
+def rows_of(features: torch.Tensor) -> torch.Tensor:
+    """Detached features on a CUDA device or the host, from which `Moments` reads."""
+    features = features.detach()
+    return features if features.is_cuda else features.cpu()
 
 
 class ImageBatch(NamedTuple):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import sys
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,10 +20,9 @@ from fidfast._inputs import open_input
 from fidfast._metrics.frechet import frechet_distance
 from fidfast._results import Result
 from fidfast._stats import GaussianStats, Moments
-from fidfast.torch._extractors.adapters import as_extractor
 from fidfast.torch._extractors.extractor import Extractor
-from fidfast.torch._extractors.named import load_extractor
-from fidfast.torch._images.extraction_pass import ExtractionPass, length_of
+from fidfast.torch._extractors.named import open_extractor
+from fidfast.torch._images.extraction_pass import ExtractionPass, length_of, progress_bar
 from fidfast.torch._images.options import FeatureKeywords, ImageKeywords, ImageOptions, merge_options, resolve_device
 
 if TYPE_CHECKING:
@@ -135,7 +133,7 @@ def moments_of_images(
     ... )  # doctest: +SKIP
     """
     options = merge_options(options, keywords, "moments_of_images")
-    extractor = _extractor(extractor)
+    extractor = open_extractor(extractor)
     images = _open(source, options)
     if (
         options.checkpoint is not None
@@ -157,7 +155,7 @@ def moments_of_images(
         Moments, precision=options.precision, extractor=extractor.full_name, blocks=options.blocks
     )
     extraction = ExtractionPass(images, extractor, options, make_moments)
-    moments = extraction.run(_progress_bar(images, options))
+    moments = extraction.run(progress_bar(_num_images(images), options.progress))
     if cached is not None and not extraction.skipped:
         with suppress(OSError):  # on a full or read-only disk the moments are not cached
             cached.parent.mkdir(parents=True, exist_ok=True)
@@ -191,10 +189,10 @@ def features_of_images(
     """
     options = merge_options(options, keywords, "features_of_images", moments=False)
     options = replace(options, checkpoint=None)
-    extractor, images = _extractor(extractor), _open(source, options)
+    extractor, images = open_extractor(extractor), _open(source, options)
     extractor, options = _prepare(extractor, images, options)
     extraction = ExtractionPass(images, extractor, options, lambda dim: _FeatureRows())
-    features = np.concatenate(extraction.run(_progress_bar(images, options)).batches)
+    features = np.concatenate(extraction.run(progress_bar(_num_images(images), options.progress)).batches)
     names = images.names if isinstance(images, Images) else None
     row_names = [str(index) if names is None else names[index] for index in extraction.indices]
     return ImageFeatures(features, row_names, extraction.skipped, extractor.full_name, extraction.indices)
@@ -278,7 +276,7 @@ def fid_of_images(
         if not _is_image_source(source)
     }
     if len(opened) < len(sources):
-        extractor = _extractor(extractor)
+        extractor = open_extractor(extractor)
     stats = [
         opened[name].stats_with(ddof=ddof)
         if name in opened
@@ -304,10 +302,6 @@ class _FeatureRows:
     def update(self, features: torch.Tensor) -> None:
         _core.require_finite(features)
         self.batches.append(features.float().numpy())
-
-
-def _extractor(extractor: Any) -> Extractor:
-    return load_extractor(extractor) if isinstance(extractor, str) else as_extractor(extractor)
 
 
 def _open(source: Any, options: ImageOptions) -> Any:
@@ -339,10 +333,3 @@ def _load_cached(path: Path) -> Moments | None:
         return Moments.load(path)
     except (OSError, ValueError):
         return None
-
-
-def _progress_bar(images: Any, options: ImageOptions) -> Any:
-    from tqdm import tqdm
-
-    disable = not (options.progress and sys.stderr.isatty())
-    return tqdm(total=_num_images(images), unit=" images", smoothing=0.05, disable=disable)

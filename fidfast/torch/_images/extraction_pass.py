@@ -7,6 +7,7 @@ part has not been run on a GPU.
 from __future__ import annotations
 
 import multiprocessing
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -24,7 +25,7 @@ from fidfast.torch._extractors.extractor import Extractor
 from fidfast.torch._images.batches import DecodedImage, DecodedImages, ImageBatch, batches_of_loader, collate
 from fidfast.torch._images.options import ImageOptions, default_num_workers, resolve_device
 
-__all__ = ["ExtractionPass", "length_of"]
+__all__ = ["ExtractionPass", "length_of", "progress_bar"]
 
 #: Seconds between checkpoints.
 CHECKPOINT_INTERVAL = 60.0
@@ -36,6 +37,13 @@ def length_of(images: Any) -> int | None:
         return len(images)
     except TypeError:
         return None
+
+
+def progress_bar(total: int | None, show: bool) -> Any:
+    """A progress bar of images, hidden unless standard error is a terminal."""
+    from tqdm import tqdm
+
+    return tqdm(total=total, unit=" images", smoothing=0.05, disable=not (show and sys.stderr.isatty()))
 
 
 class ExtractionPass:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import copy
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -11,7 +12,9 @@ from numpy.typing import NDArray
 
 from fidfast._stats import Moments
 
-__all__ = ["all_reduce"]
+__all__ = ["all_reduce", "moments_of_all", "rank_and_size", "sum_over_processes"]
+
+_F = TypeVar("_F", np.float32, np.float64)
 
 
 def all_reduce(moments: Moments, *, group: Any = None) -> None:
@@ -40,11 +43,25 @@ def all_reduce(moments: Moments, *, group: Any = None) -> None:
     """
     if not (dist.is_available() and dist.is_initialized()):
         raise RuntimeError("all_reduce needs a process group: call torch.distributed.init_process_group first")
-    device = torch.device("cuda" if dist.get_backend(group) == "nccl" else "cpu")
-    moments.assign(Moments.from_blocks([_reduced(block, device, group) for block in moments.blocks]))
+    moments.assign(Moments.from_blocks([_reduced(block, group) for block in moments.blocks]))
 
 
-def _reduced(block: Moments, device: torch.device, group: Any) -> Moments:
+def rank_and_size(group: Any) -> tuple[int, int]:
+    """Rank of this process and number of processes; (0, 1) without a process group, and outside `group`."""
+    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size(group) > 1):
+        return 0, 1
+    return dist.get_rank(group), dist.get_world_size(group)
+
+
+def moments_of_all(moments: Moments, group: Any) -> Moments:
+    """The moments of all processes. This process keeps its own: with several processes the result is a copy."""
+    if rank_and_size(group)[1] > 1:
+        moments = copy.copy(moments)
+        all_reduce(moments, group=group)
+    return moments
+
+
+def _reduced(block: Moments, group: Any) -> Moments:
     """The rows of a block in all processes."""
     state = block.state()
     count, dim = int(state["0/count"]), block.dim
@@ -55,7 +72,7 @@ def _reduced(block: Moments, device: torch.device, group: Any) -> Moments:
     scatter = state["0/scatter"] if count > 0 else np.zeros((dim, dim))
 
     count_and_sum = np.concatenate([[count + len(rows)], count * mean + rows.sum(axis=0)])
-    count_and_sum = _sum_over_processes(count_and_sum, device, group)
+    count_and_sum = sum_over_processes(count_and_sum, group)
     total = int(count_and_sum[0])
     if total == 0:
         return block
@@ -64,7 +81,7 @@ def _reduced(block: Moments, device: torch.device, group: Any) -> Moments:
     d, centred = (mean - origin) + mean_low, rows - origin
     scatter = scatter + count * np.outer(d, d) + centred.T @ centred
     first_moment = count * d + centred.sum(axis=0)
-    about_origin = _sum_over_processes(np.concatenate([first_moment[np.newaxis], scatter]), device, group)
+    about_origin = sum_over_processes(np.concatenate([first_moment[np.newaxis], scatter]), group)
     correction, scatter = about_origin[0] / total, about_origin[1:]
     mean = origin + correction
 
@@ -81,8 +98,10 @@ def _reduced(block: Moments, device: torch.device, group: Any) -> Moments:
     )
 
 
-def _sum_over_processes(values: NDArray[np.float64], device: torch.device, group: Any) -> NDArray[np.float64]:
+def sum_over_processes(values: NDArray[_F], group: Any) -> NDArray[_F]:
+    """Sum of the arrays of all processes; may change `values`."""
+    device = torch.device("cuda" if dist.get_backend(group) == "nccl" else "cpu")
     tensor = torch.from_numpy(values).to(device)
     dist.all_reduce(tensor, group=group)
-    result: NDArray[np.float64] = tensor.cpu().numpy()
+    result: NDArray[_F] = tensor.cpu().numpy()
     return result

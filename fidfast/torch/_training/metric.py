@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 
 from fidfast._inputs import open_input
 from fidfast._metrics.frechet import frechet_distance
+from fidfast._metrics.uncertainty import Estimate, estimate
 from fidfast._stats import GaussianStats, Moments
-from fidfast.torch._extractors.adapters import as_extractor
 from fidfast.torch._extractors.extractor import Extractor
-from fidfast.torch._extractors.named import load_extractor
-from fidfast.torch._extractors.resize import RESIZES
-from fidfast.torch._images.batches import as_pixels
-from fidfast.torch._training.distributed import all_reduce
+from fidfast.torch._extractors.named import open_extractor
+from fidfast.torch._images.batches import check_shape, features_of_batch, rows_of
+from fidfast.torch._training.distributed import moments_of_all
+from fidfast.torch._training.sampling import draw_samples, require_at_least
 
 __all__ = ["FrechetDistance"]
 
@@ -34,11 +32,13 @@ class FrechetDistance(torch.nn.Module):
     extractor : str, Extractor, network, callable or None
         As in `moments_of_images`; None if only features are added.
     reference : path, GaussianStats, Moments or (n, dim) features
-        Fixed side of the distance.
+        Fixed side of the distance. Only its mean and covariance are kept.
     ddof : int, default 1
         As in `fidfast.Moments.stats`.
     precision : {"float32", "float64"}, default "float32"
         Arithmetic of the moments, as in `fidfast.Moments`.
+    blocks : int, default 1
+        Number of blocks of the moments, as in `fidfast.Moments`; `estimate` needs 20 or more.
     group : torch.distributed.ProcessGroup, optional
         Processes whose rows `compute` combines, if a process group is initialised. By default the default group.
 
@@ -55,20 +55,21 @@ class FrechetDistance(torch.nn.Module):
         *,
         ddof: int = 1,
         precision: str = "float32",
+        blocks: int = 1,
         group: Any = None,
     ) -> None:
         super().__init__()
-        if isinstance(extractor, str):
-            extractor = load_extractor(extractor)
         # In a tuple, so that torch does not register the network, which never changes, as a submodule.
         self._extractor_holder: tuple[Extractor | None] = (
-            None if extractor is None else as_extractor(extractor).prepared(compile=False),
+            None if extractor is None else open_extractor(extractor).prepared(compile=False),
         )
         self._reference = open_input(reference, "reference", precision=precision).stats
         self._ddof = ddof
         self._group = group
         name = None if self.extractor is None else self.extractor.full_name
-        self._moments = Moments(self._reference.dim, precision=precision, extractor=name or self._reference.extractor)
+        self._moments = Moments(
+            self._reference.dim, precision=precision, extractor=name or self._reference.extractor, blocks=blocks
+        )
         self.register_buffer("_device_marker", torch.empty(0), persistent=False)  # on the device of the module
 
     @property
@@ -91,26 +92,61 @@ class FrechetDistance(torch.nn.Module):
 
         Parameters
         ----------
-        images : (n, 3, height, width) tensor
-            uint8, or floats from 0 to 1.
+        images : (n, 3, height, width) or (n, 1, height, width) tensor
+            uint8, or floats from 0 to 1. Grey images are repeated to three channels.
 
         Raises
         ------
         TypeError, ValueError
             If the images are invalid, or their features do not match the reference.
         """
-        extractor = self.extractor
-        if extractor is None:
-            raise ValueError("this metric has no extractor: call update_features with features")
-        if images.ndim != 4 or images.shape[1] != 3:
-            raise ValueError(f"images must be (n, 3, height, width), got shape {tuple(images.shape)}")
-        if len(images) == 0:
-            return
-        with torch.inference_mode():
-            pixels = as_pixels(images.to(self._device_marker.device))
-            if extractor.input_size is not None:
-                pixels = RESIZES[extractor.resize](pixels.float(), extractor.input_size)
-            self.update_features(extractor(pixels))
+        extractor = self._require_extractor()
+        check_shape(images)
+        if len(images) > 0:
+            self._moments.update(features_of_batch(extractor, images, self._device_marker.device))
+
+    def update_samples(
+        self,
+        generator: Callable[[int], torch.Tensor],
+        num_samples: int,
+        *,
+        batch_size: int = 64,
+        seed: int = 0,
+        progress: bool = False,
+    ) -> None:
+        """Draw samples from a generator and add them; with several processes, each adds its share.
+
+        Parameters
+        ----------
+        generator : callable
+            ``generator(n)`` returns n images, as in `moments_of_samples`.
+        num_samples : int
+            Number of samples of all processes.
+        batch_size, seed, progress
+            As in `moments_of_samples`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument or the images are invalid. The batches before it have been added.
+        """
+        self._require_extractor()
+        require_at_least(num_samples=(num_samples, 1))
+
+        def add(images: torch.Tensor, first: int | None) -> None:
+            if first is not None:
+                self.update(images)
+
+        draw_samples(
+            generator,
+            num_samples,
+            add,
+            batch_size=batch_size,
+            seed=seed,
+            device=self._device_marker.device,
+            group=self._group,
+            progress=progress,
+        )
 
     def update_features(self, features: torch.Tensor) -> None:
         """Add a batch of features.
@@ -125,8 +161,7 @@ class FrechetDistance(torch.nn.Module):
         TypeError, ValueError
             If the features do not match the reference.
         """
-        features = features.detach()
-        self._moments.update(features if features.is_cuda else features.cpu())
+        self._moments.update(rows_of(features))
 
     def forward(self, images: torch.Tensor) -> None:
         """Same as `update`."""
@@ -140,20 +175,40 @@ class FrechetDistance(torch.nn.Module):
         ValueError
             If there are fewer than 2 samples.
         """
-        moments = self._moments
-        if dist.is_available() and dist.is_initialized() and dist.get_world_size(self._group) > 1:
-            moments = copy.copy(moments)  # this process keeps its own moments
-            all_reduce(moments, group=self._group)
+        moments = moments_of_all(self._moments, self._group)
         return frechet_distance(moments.stats(ddof=self._ddof), self._reference)
+
+    def estimate(self) -> Estimate:
+        """Distance with its error bar and bias, of all samples since the last reset, of all processes of the group.
+
+        The reference is taken as exact, also if it was given as features: its sampling error is the same in every
+        measurement, and neither in the error bar nor in the bias.
+
+        Returns
+        -------
+        Estimate
+            As `fidfast.estimate`, whose covariances have ``ddof=1``: `value` equals `compute` for this `ddof`.
+
+        Raises
+        ------
+        ValueError
+            If there are fewer than 2 blocks, or too few samples.
+        """
+        return estimate(moments_of_all(self._moments, self._group), self._reference)
 
     def reset(self) -> None:
         """Remove all samples; the reference is kept."""
         self._moments.reset()
 
     def extra_repr(self) -> str:
-        return (
-            f"dim={self._moments.dim}, num_samples={self._moments.num_samples}, extractor={self._moments.extractor!r}"
-        )
+        moments, number = self._moments, len(self._moments.blocks)
+        blocks = f", blocks={number}" if number > 1 else ""
+        return f"dim={moments.dim}, num_samples={moments.num_samples}, extractor={moments.extractor!r}{blocks}"
+
+    def _require_extractor(self) -> Extractor:
+        if self.extractor is None:
+            raise ValueError("this metric has no extractor: call update_features with features")
+        return self.extractor
 
     # Hooks of torch for state that is not a parameter or buffer -------------------------------------------------------
 
@@ -170,6 +225,11 @@ class FrechetDistance(torch.nn.Module):
         moments = Moments.from_state({**arrays, "extractor": np.asarray(self._moments.extractor or "")})
         if moments.dim != self._moments.dim:
             raise ValueError(f"the state has dim {moments.dim}, but the reference has dim {self._moments.dim}")
+        kept, created = len(moments.blocks), len(self._moments.blocks)
+        if kept != created:
+            raise ValueError(
+                f"the state has {kept} blocks, but the metric has {created}: create it with blocks={kept} to continue"
+            )
         self._moments = moments
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> FrechetDistance:

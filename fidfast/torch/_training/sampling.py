@@ -1,15 +1,20 @@
-"""Sampling from a model during training, with the same seeds at every measurement and for any number of processes."""
+"""Sampling from a model, with the same seeds at every measurement and for any number of processes."""
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
+import numpy as np
 import torch
 
-from fidfast.torch._training.metric import FrechetDistance
+from fidfast.torch._images.batches import check_shape
+from fidfast.torch._images.extraction_pass import progress_bar
+from fidfast.torch._training.distributed import rank_and_size
 
-__all__ = ["evaluation_mode", "require_at_least", "update_with_samples"]
+__all__ = ["draw_samples", "evaluation_mode", "require_at_least", "seed_of_batch"]
 
 
 def require_at_least(**arguments: tuple[int | None, int]) -> None:
@@ -20,11 +25,16 @@ def require_at_least(**arguments: tuple[int | None, int]) -> None:
 
 
 @contextmanager
-def evaluation_mode(model: torch.nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; restores the mode of every submodule."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
+def evaluation_mode(model: Any) -> Iterator[None]:
+    """Evaluation mode without gradients; restores the mode of every submodule.
+
+    Applies to a module, or to the module that a bound method belongs to; other callables have no mode.
+    """
+    owner = model if isinstance(model, torch.nn.Module) else getattr(model, "__self__", None)
+    modes = [(module, module.training) for module in owner.modules()] if isinstance(owner, torch.nn.Module) else []
     try:
+        if isinstance(owner, torch.nn.Module):
+            owner.eval()
         with torch.no_grad():
             yield
     finally:
@@ -32,34 +42,81 @@ def evaluation_mode(model: torch.nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def update_with_samples(
-    metric: FrechetDistance,
-    sample: Callable[[int], torch.Tensor],
+def draw_samples(
+    generator: Callable[[int], torch.Tensor],
     num_samples: int,
+    add: Callable[[torch.Tensor, int | None], None],
     *,
     batch_size: int,
     seed: int,
-    rank: int,
-    world_size: int,
+    device: torch.device,
+    group: Any = None,
+    progress: bool = False,
 ) -> None:
-    """Update the metric with this process's share of the samples.
+    """Draw this process's share of the samples.
 
-    Batch i is drawn after ``torch.manual_seed(seed + i)``. All processes sample the same number of batches, since a
-    sharded model needs all of them; surplus batches are discarded.
+    Batch i is drawn by process ``i % size`` of the group, under a copy of torch's random state that is seeded from
+    `seed` and i. So the samples do not depend on the number of processes, and the caller's random numbers do not depend
+    on the samples. All processes draw the same number of batches, since a sharded model needs all of them.
+
+    Parameters
+    ----------
+    generator : callable
+        ``generator(n)`` returns n images. Called without gradients; a module, or the module of a bound method, is in
+        evaluation mode.
+    num_samples : int
+        Number of samples of all processes; the last batch is smaller if `batch_size` does not divide it.
+    add : callable
+        ``add(images, first)``, called with each batch and the index of its first image among all samples. For a surplus
+        batch of one image, which does not count, `first` is None.
+    batch_size, seed : int
+    device : torch.device
+        If it is a CUDA device, the generators of CUDA are seeded. They are seeded too if CUDA is already initialised.
+    group : torch.distributed.ProcessGroup, optional
+    progress : bool, default False
+        Whether the first process shows a progress bar of its share.
 
     Raises
     ------
-    ValueError
-        If `sample` returns another number of images than requested.
+    TypeError, ValueError
+        If an argument is invalid, or the generator returns anything but n images.
     """
+    if not callable(generator):
+        raise TypeError(f"generator must be callable: generator(n) returns n images, got {type(generator).__name__}")
+    require_at_least(batch_size=(batch_size, 1))
+    rank, size = rank_and_size(group)
     starts = range(0, num_samples, batch_size)
-    for first in range(0, len(starts), world_size):
-        batch = first + rank
-        surplus = batch >= len(starts)
-        n = 1 if surplus else min(batch_size, num_samples - starts[batch])
-        torch.manual_seed(seed + batch)
-        images = sample(n)
-        if len(images) != n:
-            raise ValueError(f"sample must return {n} images as requested, got {len(images)}")
-        if not surplus:
-            metric.update(images)
+    share = sum(min(batch_size, num_samples - start) for start in starts[rank::size])
+    with evaluation_mode(generator), progress_bar(share, progress and rank == 0) as bar:
+        for batch in range(rank, rank + len(starts), size):
+            surplus = batch >= len(starts)
+            n = 1 if surplus else min(batch_size, num_samples - starts[batch])
+            with _seeded(seed_of_batch(seed, batch), device):
+                images = generator(n)
+            check_shape(images, "images of the generator")
+            if len(images) != n:
+                raise ValueError(f"the generator must return {n} images as requested, got {len(images)}")
+            add(images, None if surplus else starts[batch])
+            bar.update(0 if surplus else n)
+
+
+def seed_of_batch(seed: int, batch: int) -> int:
+    """Seed of a batch: consecutive numbers for the batches of a run, from a start that is a hash of `seed`.
+
+    So the batches of a run have different seeds, and those of two runs with seeds 0 and 1 too.
+    """
+    # torch's generator on CPUs uses the low 32 bits.
+    start = np.random.SeedSequence(operator.index(seed) % 2**64).generate_state(1, np.uint32)[0]
+    return (int(start) + batch) % 2**32
+
+
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed torch's generators, and restore their states at the end."""
+    # torch.manual_seed would also seed CUDA at its later initialisation, and so change the caller's random numbers.
+    cuda = device.type == "cuda" or torch.cuda.is_initialized()
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if cuda else ()):
+        torch.default_generator.manual_seed(seed)
+        if cuda:
+            torch.cuda.manual_seed_all(seed)
+        yield

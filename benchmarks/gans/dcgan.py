@@ -1,0 +1,355 @@
+"""DCGAN on images with one learning rate and with two.
+
+Heusel et al. 2017 train the discriminator and the generator with different learning rates (two time-scale update rule,
+TTUR). With the gradients g and h of their losses and the noise M and N of the batches [read]::
+
+    w(n + 1)     = w(n)     + b(n) (g(theta(n), w(n)) + M(n))        discriminator, rate b
+    theta(n + 1) = theta(n) + a(n) (h(theta(n), w(n)) + N(n))        generator, rate a
+
+and claim that a(n) different from b(n) reaches a lower Fréchet distance than the best a(n) = b(n). In their DCGANs the
+discriminator is the slower one [read]. Adam with beta1 = 0.5, batches of 64, z of 100 numbers [read]; the loss is the
+non-saturating one.
+
+Here: small DCGANs on Fashion-MNIST. Both regimes get the same number of candidates, each one shorter run of seed 0, and
+the candidate with the lowest distance along its run, as in the paper, is run with the seeds 1, 2, ... Both regimes
+have the same networks, and each seed the same initial weights. The distance is measured with 10,000 generated images
+(the paper: 50,000) on the features of a classifier of the data set, against all training images.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from benchmarks.gans import classifier
+from benchmarks.gans.experiment import Figure, Sentence
+from benchmarks.gans.image_gan import train_gan
+from benchmarks.gans.work import Work
+
+CLAIM = "A DCGAN reaches a lower Fréchet distance with a learning rate for each network than with one for both."
+PAPER = "Heusel, Ramsauer, Unterthiner, Nessler & Hochreiter 2017, arXiv 1706.08500"
+
+REGIMES = {"two": "two time scales", "one": "one time scale"}
+COLOURS = {"two": "#0072b2", "one": "#d55e00"}
+
+#: The paper's table of DCGAN [read]: data, then for two time scales and for one: rates of D and G, updates in
+#: thousands at the best FID, and that FID.
+TABLE = (
+    ("CelebA", ((1e-5, 5e-4), 225, 12.5), ((5e-4, 5e-4), 70, 21.4)),
+    ("CIFAR-10", ((1e-4, 5e-4), 75, 36.9), ((1e-4, 1e-4), 100, 37.7)),
+    ("SVHN", ((1e-5, 1e-4), 165, 12.5), ((5e-5, 5e-5), 185, 21.4)),
+    ("LSUN", ((1e-5, 1e-4), 340, 57.5), ((5e-5, 5e-5), 70, 70.4)),
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of the experiment."""
+
+    seeds: int
+    dataset: str = "fashion-mnist"
+    #: Of the classifier, which is the extractor.
+    num_features: int = 128
+    epochs: int = 2
+    #: Of the two networks.
+    width: int = 16
+    latent: int = 100
+    updates: int = 3_000
+    measure_every: int = 250
+    num_samples: int = 10_000
+    #: Of the search, in which each regime has the same number of candidates, and each candidate one run.
+    search_updates: int = 1_500
+    search_measure_every: int = 250
+    search_num_samples: int = 5_000
+    #: Candidates: the rate of both networks.
+    one_rate: tuple[float, ...] = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 4e-3)
+    #: Candidates: the rates of the discriminator and the generator.
+    two_rates: tuple[tuple[float, float], ...] = (
+        (1e-4, 5e-4),
+        (2e-4, 1e-3),
+        (5e-4, 1e-3),
+        (5e-4, 2e-3),
+        (1e-3, 2e-3),
+        (1e-3, 5e-4),
+    )
+
+
+QUICK = Settings(
+    seeds=2,
+    dataset="digits",
+    num_features=32,
+    epochs=4,
+    width=8,
+    latent=16,
+    updates=90,
+    measure_every=30,
+    num_samples=1_000,
+    search_updates=40,
+    search_measure_every=20,
+    search_num_samples=500,
+    one_rate=(1e-3, 4e-3),
+    two_rates=((1e-3, 4e-3), (4e-3, 1e-3)),
+)
+FULL = Settings(seeds=4)
+
+
+@dataclass(frozen=True)
+class Result:
+    """Result of the experiment."""
+
+    settings: dict[str, Any]
+    #: Of the extractor, on the test images.
+    accuracy: float
+    #: Regime to its candidates: rates of the discriminator and the generator, and the curve.
+    search: dict[str, list[dict[str, Any]]]
+    #: Regime to the curves of the seeds with the best candidate.
+    runs: dict[str, list[list[dict[str, Any]]]]
+
+
+def run(settings: Settings, work: Work) -> Result:
+    """Train the extractor, search the rates, then train all seeds with the best of each regime."""
+    chosen = {"dataset": settings.dataset, "num_features": settings.num_features, "epochs": settings.epochs}
+    trained = work.map(classifier.train, {"classifier": chosen}, label="classifier")["classifier"]
+    common = {"trained": trained, "dataset": settings.dataset, "width": settings.width, "latent": settings.latent}
+    candidates = {"one": [(rate, rate) for rate in settings.one_rate], "two": [*settings.two_rates]}
+    searched = {
+        **common,
+        "seed": 0,
+        "updates": settings.search_updates,
+        "measure_every": settings.search_measure_every,
+        "num_samples": settings.search_num_samples,
+    }
+    parts = {
+        f"search {regime} {d:g} {g:g}": {**searched, "rates": (d, g)}
+        for regime, pairs in candidates.items()
+        for d, g in pairs
+    }
+    curves = iter(work.map(train_gan, parts, steps=settings.search_updates, label="search").values())
+    search = {
+        regime: [{"rates": list(rates), "curve": next(curves)} for rates in pairs]
+        for regime, pairs in candidates.items()
+    }
+    final = {
+        **common,
+        "updates": settings.updates,
+        "measure_every": settings.measure_every,
+        "num_samples": settings.num_samples,
+    }
+    parts = {
+        f"run {regime} {seed}": {**final, "rates": tuple(best_candidate(search[regime])["rates"]), "seed": seed}
+        for seed in range(1, settings.seeds + 1)
+        for regime in REGIMES
+    }
+    found = work.map(train_gan, parts, steps=settings.updates, label="runs")
+    runs = {regime: [found[f"run {regime} {seed}"] for seed in range(1, settings.seeds + 1)] for regime in REGIMES}
+    return Result(json.loads(json.dumps(asdict(settings))), trained["accuracy"], search, runs)
+
+
+def distance(point: dict[str, Any]) -> float:
+    """The distance without the bias of finite samples."""
+    return float(point["value"] - point["bias"])
+
+
+def best(curve: list[dict[str, Any]]) -> dict[str, Any]:
+    """The point with the lowest distance."""
+    return min(curve, key=distance)
+
+
+def best_candidate(candidates: list[dict[str, Any]]) -> dict[str, Any]:
+    """The candidate with the lowest distance along its run."""
+    return min(candidates, key=lambda candidate: distance(best(candidate["curve"])))
+
+
+def distances(curves: list[list[dict[str, Any]]]) -> np.ndarray:
+    """(seeds, points)"""
+    return np.array([[distance(point) for point in curve] for curve in curves])
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The best distances of the seeds of the two regimes, and their mean curves."""
+
+    #: Regime to the mean over the seeds of the best distance along the run, and the standard deviation.
+    mean: dict[str, float]
+    deviation: dict[str, float]
+    #: Standard error of the difference of the means; infinite with one seed.
+    error: float
+    #: Regime to the update with the lowest mean curve.
+    update: dict[str, int]
+    #: The first update at which the mean curve of two time scales is as low as the lowest of one time scale, or None.
+    overtaken: int | None
+
+
+def compare(result: Result) -> Comparison:
+    """Compare the two regimes."""
+    curves = {regime: distances(runs) for regime, runs in result.runs.items()}
+    lowest = {regime: values.min(axis=1) for regime, values in curves.items()}
+    seeds = result.settings["seeds"]
+    deviation = {regime: float(values.std(ddof=1)) if seeds > 1 else math.inf for regime, values in lowest.items()}
+    means = {regime: values.mean(axis=0) for regime, values in curves.items()}
+    updates = [point["update"] for point in result.runs["one"][0]]
+    reached = np.flatnonzero(means["two"] <= means["one"].min())
+    return Comparison(
+        mean={regime: float(values.mean()) for regime, values in lowest.items()},
+        deviation=deviation,
+        error=math.hypot(*deviation.values()) / math.sqrt(seeds),
+        update={regime: updates[int(mean.argmin())] for regime, mean in means.items()},
+        overtaken=updates[reached[0]] if len(reached) else None,
+    )
+
+
+def plot(result: Result) -> Any:
+    """Curves over updates and over time with the band of the seeds, and the search."""
+    from matplotlib.figure import Figure as Canvas
+    from matplotlib.ticker import LogFormatter
+
+    canvas = Canvas(figsize=(11, 4.2), layout="constrained")
+    axes = canvas.subplots(1, 3, width_ratios=(1, 1, 0.85))
+    for axis, key, label in zip(
+        axes[:2], ("update", "seconds"), ("updates of the generator", "training time (s)"), strict=True
+    ):
+        for regime, curves in result.runs.items():
+            rates = best_candidate(result.search[regime])["rates"]
+            values, colour = distances(curves), COLOURS[regime]
+            x = np.mean([[point[key] for point in curve] for curve in curves], axis=0)
+            error = np.sqrt(np.mean([[point["stderr"] ** 2 for point in curve] for curve in curves], axis=0))
+            named = f"{REGIMES[regime]}: D {rates[0]:g}, G {rates[1]:g}"
+            axis.fill_between(x, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.2, lw=0)
+            axis.errorbar(x, values.mean(axis=0), error, color=colour, lw=1.6, capsize=2, label=named)
+        axis.set(xlabel=label, ylabel="Fréchet distance" if key == "update" else "", yscale="log")
+        axis.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.grid(alpha=0.3, which="both", lw=0.4)
+    axes[0].legend(frameon=False, fontsize=8.5, title="mean, range of the seeds, error bar", title_fontsize=8.5)
+    _plot_search(axes[2], result)
+    return canvas
+
+
+def _plot_search(axis: Any, result: Result) -> None:
+    """Best distance of each candidate, at its rates."""
+    rates = [rate for candidates in result.search.values() for each in candidates for rate in each["rates"]]
+    limits = (min(rates) / 1.8, max(rates) * 1.8)
+    axis.plot(limits, limits, color="0.7", lw=0.8, zorder=0)
+    for regime, candidates in result.search.items():
+        chosen = best_candidate(candidates)
+        for each in candidates:
+            d, g = each["rates"]
+            axis.plot(g, d, "o", color=COLOURS[regime], ms=9 if each is chosen else 5, mec="black", mew=each is chosen)
+            text = f"{distance(best(each['curve'])):.3g}"
+            axis.annotate(text, (g, d), xytext=(0, 6), textcoords="offset points", ha="center", fontsize=8)
+    axis.set(xscale="log", yscale="log", xlim=limits, ylim=limits, aspect="equal")
+    for ticks in (axis.xaxis, axis.yaxis):
+        ticks.set_minor_formatter("")
+    axis.set(xlabel="rate of the generator", ylabel="rate of the discriminator")
+    axis.set_title("search: best distance; circled: chosen", fontsize=9)
+
+
+def claim(result: Result) -> list[Sentence]:
+    """The paper's claims, and that the networks learn."""
+    found, seeds = compare(result), result.settings["seeds"]
+    difference = found.mean["one"] - found.mean["two"]
+    two, one = best_candidate(result.search["two"]), best_candidate(result.search["one"])
+    reached = (
+        f"reaches the lowest mean of one time scale after {found.overtaken:,} updates"
+        if found.overtaken is not None
+        else "never reaches the lowest mean of one time scale"
+    )
+    factor = {regime: distances(runs)[:, 0] / distances(runs).min(axis=1) for regime, runs in result.runs.items()}
+    smallest = min(float(values.min()) for values in factor.values())
+    d, g = two["rates"]
+    return [
+        Sentence(
+            f"With two time scales the best distance along the run, averaged over {seeds} seeds, is lower: "
+            f"{found.mean['two']:.3g} against {found.mean['one']:.3g}.",
+            difference > 0,
+            f"the difference is {difference:.2g}, its standard error over the seeds {found.error:.2g}",
+        ),
+        Sentence(
+            f"The difference is more than twice its standard error over the seeds: {difference:.2g} against "
+            f"2 x {found.error:.2g}.",
+            difference > 2 * found.error,
+            "the spread over the seeds",
+        ),
+        Sentence(
+            f"The mean curve of two time scales {reached}, that is, before the {found.update['one']:,} updates of one "
+            "time scale.",
+            found.overtaken is not None and found.overtaken < found.update["one"],
+        ),
+        Sentence(f"Of the pairs of rates, one with a slower discriminator is the best: D {d:g}, G {g:g}.", d < g),
+        Sentence(
+            f"In the search, the best pair has a lower distance than the best single rate: "
+            f"{distance(best(two['curve'])):.3g} against {distance(best(one['curve'])):.3g}.",
+            distance(best(two["curve"])) < distance(best(one["curve"])),
+            "one run each",
+        ),
+        Sentence(
+            f"Every run lowers the distance, by a factor of at least {smallest:.3g}.",
+            smallest > 2,
+            "a factor of 2, against a spread over the seeds of a few per cent",
+        ),
+    ]
+
+
+def figures(result: Result) -> list[Figure]:
+    """The paper's table of DCGAN beside this result."""
+    found, dataset = compare(result), result.settings["dataset"]
+    rows = []
+    for column, regime in enumerate(("two", "one"), 1):
+        cells = [(row[0], row[column]) for row in TABLE]
+        d, g = best_candidate(result.search[regime])["rates"]
+        name = REGIMES[regime]
+        rows += [
+            Figure(
+                f"{name}: rates of D, G",
+                "; ".join(f"{data} {rates[0]:g}, {rates[1]:g}" for data, (rates, _, _) in cells),
+                f"{dataset} {d:g}, {g:g}",
+                "read",
+            ),
+            Figure(
+                f"{name}: updates to the best distance",
+                "; ".join(f"{data} {thousands}k" for data, (_, thousands, _) in cells),
+                f"{found.update[regime]:,}",
+                "read",
+            ),
+            Figure(
+                f"{name}: best distance",
+                "; ".join(f"{data} {fid}" for data, (_, _, fid) in cells),
+                f"{found.mean[regime]:.3g}",
+                "read",
+            ),
+        ]
+    ratios = "; ".join(f"{data} {two[2] / one[2]:.2f}" for data, two, one in TABLE)
+    ours = f"{found.mean['two'] / found.mean['one']:.2f}"
+    return [*rows, Figure("ratio of the best distances, two to one", ratios, ours, "read")]
+
+
+def summary(result: Result) -> str:
+    """The claim, what was done, and what came out."""
+    settings, found = result.settings, compare(result)
+    seeds, number = settings["seeds"], len(settings["two_rates"])
+    chosen = {regime: best_candidate(candidates)["rates"] for regime, candidates in result.search.items()}
+    difference = found.mean["one"] - found.mean["two"]
+    larger = abs(difference) > 2 * found.error
+    verdict = (
+        f"two time scales {'win' if difference > 0 else 'lose'}"
+        if larger
+        else "neither regime is better by more than twice the standard error"
+    )
+    seconds = np.mean([curve[-1]["seconds"] for runs in result.runs.values() for curve in runs])
+    return (
+        "The paper reports that a DCGAN reaches a lower Fréchet distance if discriminator and generator have different "
+        "learning rates; in its DCGANs the discriminator's is the lower one. Here a small DCGAN "
+        f"({settings['width']} channels, {settings['updates']:,} updates, {seconds:.0f} s of training) is trained on "
+        f"{settings['dataset']} with {seeds} seeds for each regime. The search tried {number} pairs of rates and "
+        f"{len(settings['one_rate'])} single rates, each in one run of {settings['search_updates']:,} updates, and "
+        f"chose those with the lowest distance along the run: D {chosen['two'][0]:g}, G {chosen['two'][1]:g}, and "
+        f"{chosen['one'][0]:g}. The distance is between {settings['num_samples']:,} generated images and all training "
+        f"images, on {settings['num_features']} features of a classifier with an accuracy of {result.accuracy:.2f}. "
+        f"The mean over the seeds of the best distance is {found.mean['two']:.3g} with two time scales and "
+        f"{found.mean['one']:.3g} with one; the difference {difference:.2g} has a standard error of {found.error:.2g} "
+        f"over the seeds: {verdict}."
+    )

@@ -1,0 +1,61 @@
+"""Trains a DCGAN on images and measures it; a part of the runs of several experiments."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from benchmarks.gans import classifier, training
+from benchmarks.gans.measurement import Measurement
+from benchmarks.gans.networks import ImageDiscriminator, ImageGenerator
+from benchmarks.gans.work import Part
+
+
+def train_gan(
+    part: Part,
+    *,
+    trained: dict[str, Any],
+    dataset: str,
+    seed: int,
+    rates: tuple[float, float],
+    width: int,
+    latent: int,
+    updates: int,
+    measure_every: int,
+    num_samples: int,
+    betas: tuple[float, float] = (0.5, 0.999),
+    batch_norm: bool = True,
+    r1: float = 0.0,
+    average: float | None = None,
+) -> list[dict[str, Any]]:
+    """Train a DCGAN; a part of a run. Returns its curve.
+
+    Parameters
+    ----------
+    trained : dict
+        Of `classifier.train`.
+    rates : (float, float)
+        Of the discriminator and the generator.
+    batch_norm : bool, default True
+        Of the discriminator.
+    """
+    images = classifier.to_tensor(classifier.SETS[dataset][0]().images)
+    measure = Measurement(
+        classifier.extractor(dataset, trained["weights"]),
+        classifier.reference(dataset, trained),
+        num_samples=num_samples,
+    )
+    torch.manual_seed(seed)
+    size = images.shape[-1]
+    gan = training.Gan(
+        ImageGenerator(size, width, latent),
+        ImageDiscriminator(size, width, batch_norm=batch_norm),
+        lambda n: images[torch.randint(len(images), (n,))],
+        training.NonSaturating(r1),
+        rates=rates,
+        betas=betas,
+        latent=latent,
+        average=average,
+    )
+    return training.train(part, gan, updates=updates, measure_every=measure_every, measure=measure)

@@ -1,0 +1,87 @@
+"""The quick preset of the experiment dcgan, and its comparison of two regimes."""
+
+import json
+import math
+from dataclasses import asdict
+
+import pytest
+
+from benchmarks.gans import dcgan
+from benchmarks.gans.work import Work
+
+
+@pytest.fixture(scope="module")
+def result():
+    return dcgan.run(dcgan.QUICK, Work())
+
+
+def curve(*values: float, bias: float = 0.0) -> list[dict[str, float]]:
+    return [
+        {"update": 10 * i, "seconds": 1.0 * i, "value": value + bias, "bias": bias, "stderr": 0.1}
+        for i, value in enumerate(values)
+    ]
+
+
+def made(one: list, two: list) -> dcgan.Result:
+    search = {
+        "one": [{"rates": [2.0, 2.0], "curve": curve(9, 5)}, {"rates": [1.0, 1.0], "curve": curve(9, 4, 8)}],
+        "two": [{"rates": [1.0, 2.0], "curve": curve(9, 6)}],
+    }
+    return dcgan.Result({**asdict(dcgan.QUICK), "seeds": len(one)}, 0.9, search, {"one": one, "two": two})
+
+
+def test_every_run_lowers_the_distance(result):
+    # Over 6 seeds the factor of both regimes was 4 to 10: see the margin in the claim.
+    sentence = next(each for each in dcgan.claim(result) if each.text.startswith("Every run"))
+    assert sentence.holds, sentence.text
+
+
+def test_both_regimes_are_searched_equally(result):
+    for settings in (dcgan.QUICK, dcgan.FULL):
+        assert len(settings.one_rate) == len(settings.two_rates)
+        assert all(d != g for d, g in settings.two_rates)
+    assert len(result.search["one"]) == len(result.search["two"])
+
+
+def test_both_regimes_start_with_the_same_weights(result):
+    for one, two in zip(result.runs["one"], result.runs["two"], strict=True):
+        assert one[0]["value"] == two[0]["value"]
+
+
+def test_result_in_json(result):
+    assert dcgan.Result(**json.loads(json.dumps(asdict(result), allow_nan=False))) == result
+
+
+def test_texts_and_plot(result):
+    for regime in dcgan.REGIMES:
+        assert f"{dcgan.compare(result).mean[regime]:.3g}" in dcgan.summary(result)
+    assert all(figure.mark == "read" for figure in dcgan.figures(result))
+    assert len(dcgan.plot(result).axes) == 3
+
+
+def test_the_lowest_distance_along_the_run_counts():
+    assert dcgan.best_candidate(made([], []).search["one"])["rates"] == [1.0, 1.0]
+    # Without the bias of finite samples.
+    assert dcgan.best(curve(5, 3, 4, bias=2.0))["update"] == 10
+
+
+def test_comparison():
+    result = made([curve(9, 4, 6), curve(9, 6, 4)], [curve(9, 5, 2), curve(9, 3, 2)])
+    found = dcgan.compare(result)
+    assert found.mean == {"one": 4.0, "two": 2.0}
+    # The best of the seeds are 4, 4 and 2, 2; the mean curves 9, 5, 5 and 9, 4, 2.
+    assert found.deviation == {"one": 0.0, "two": 0.0} and found.error == 0.0
+    assert found.update == {"one": 10, "two": 20} and found.overtaken == 10
+
+
+def test_error_of_the_difference():
+    result = made([curve(9, 4), curve(9, 6)], [curve(9, 1), curve(9, 4)])
+    # Variances of 2 and 4.5, each over 2 seeds.
+    assert dcgan.compare(result).error == pytest.approx(math.sqrt(2 / 2 + 4.5 / 2))
+
+
+def test_claims_fail_if_two_time_scales_are_worse():
+    result = made([curve(9, 2), curve(9, 2.1)], [curve(9, 8), curve(9, 8.1)])
+    lower, significant, earlier, *_, learns = dcgan.claim(result)
+    assert not lower.holds and not significant.holds and not earlier.holds and not learns.holds
+    assert "never reaches" in earlier.text and "two time scales lose" in dcgan.summary(result)

@@ -1,0 +1,55 @@
+"""The quick preset of the experiment gradient-penalty, and its measure of oscillation."""
+
+import json
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+
+from benchmarks.gans import gradient_penalty
+from benchmarks.gans.work import Work
+
+
+@pytest.fixture(scope="module")
+def result():
+    return gradient_penalty.run(gradient_penalty.QUICK, Work())
+
+
+def curve(*values: float) -> list[dict[str, float]]:
+    return [
+        {"update": i, "seconds": 1.0 * i, "value": value, "bias": 0.0, "stderr": 0.1, "d_loss": 1.0}
+        for i, value in enumerate(values)
+    ]
+
+
+def test_both_regimes_start_with_the_same_weights(result):
+    for none, r1 in zip(result.runs["none"], result.runs["r1"], strict=True):
+        assert none[0]["value"] == r1[0]["value"]
+
+
+def test_result_in_json(result):
+    assert gradient_penalty.Result(**json.loads(json.dumps(asdict(result), allow_nan=False))) == result
+
+
+def test_texts_and_plot(result):
+    r1 = gradient_penalty.oscillation(result.runs["r1"])
+    assert f"{r1.best.mean():.3g}" in gradient_penalty.summary(result)
+    assert len(gradient_penalty.figures(result)) == 9
+    assert len(gradient_penalty.plot(result).axes) == 2
+
+
+def test_fluctuation_of_independent_values_is_their_deviation():
+    # The squared differences have a relative standard error of sqrt(3 / n) about; n = 20,000, so 1.2 %.
+    noise = np.random.default_rng(0).normal(size=40_000)
+    trend = np.linspace(100, 50, 40_000)
+    found = gradient_penalty.oscillation([curve(*(trend + noise))])
+    assert found.fluctuation[0] == pytest.approx(1.0, rel=0.03)
+
+
+def test_oscillation_of_a_short_curve():
+    found = gradient_penalty.oscillation([curve(9, 2, 4, 6, 4)])
+    # The last half is 4, 6, 4: squared differences of 4 and 4.
+    assert found.fluctuation[0] == pytest.approx(np.sqrt(2.0))
+    assert found.rise[0] == 2.0 and found.best[0] == 2.0 and found.last[0] == 4.0
+    assert found.relative[0] == pytest.approx(np.sqrt(2.0) / (14 / 3))
+    assert found.stderr[0] == pytest.approx(0.1)
