@@ -59,10 +59,10 @@ class Settings:
     width: int = 16
     latent: int = 100
     #: Updates of the generator in the final runs and in the search, chosen so that the regimes train equally long.
-    two_updates: int = 6_000
-    one_updates: int = 1_800
-    two_search_updates: int = 1_600
-    one_search_updates: int = 480
+    two_updates: int = 4_320
+    one_updates: int = 1_164
+    two_search_updates: int = 1_200
+    one_search_updates: int = 324
     #: Measurements after the first one, which is before training.
     measurements: int = 12
     num_samples: int = 10_000
@@ -81,16 +81,16 @@ QUICK = Settings(
     epochs=4,
     width=8,
     latent=16,
-    two_updates=100,
+    two_updates=120,
     one_updates=36,
     two_search_updates=60,
     one_search_updates=20,
     measurements=4,
-    num_samples=1_000,
+    num_samples=500,
     search_measurements=2,
     search_num_samples=500,
-    one_rate=(1e-3, 4e-3),
-    two_rates=((3e-3, 1e-3), (6e-3, 2e-3)),
+    one_rate=(1e-2, 3e-3),
+    two_rates=((3e-2, 1e-2), (1e-2, 3e-3)),
 )
 FULL = Settings(seeds=3)
 

@@ -26,7 +26,7 @@ def topics():
 
 
 def test_the_generators_learn(result):
-    """Measured over seeds 0 and 1: from 0.98 and 0.99 to 0.96 and below; the spread of one generator is 0.003."""
+    """Measured over seeds 0 and 1, after fewer updates: from 0.98 and 0.99 to 0.96 and below."""
     learns = [sentence for sentence in text.claim(result) if "falls" in sentence.text]
     assert [sentence.holds for sentence in learns] == [True, True]
 
@@ -54,9 +54,7 @@ def test_texts_of_the_report_contain_the_numbers(result):
 
 
 def test_plot(result):
-    figure = text.plot(result)
-    assert len(figure.axes) == 4
-    figure.clear()
+    assert len(text.plot(result).axes) == 6
 
 
 def test_normalise():
