@@ -62,19 +62,19 @@ class Settings:
     measure_every: int = 250
     num_samples: int = 10_000
     #: Of the search, in which each regime has the same number of candidates, and each candidate one run.
-    search_updates: int = 1_500
+    search_updates: int = 1_000
     search_measure_every: int = 250
     search_num_samples: int = 5_000
     #: Candidates: the rate of both networks.
-    one_rate: tuple[float, ...] = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 4e-3)
+    one_rate: tuple[float, ...] = (2e-4, 5e-4, 1e-3, 2e-3, 4e-3, 8e-3)
     #: Candidates: the rates of the discriminator and the generator.
     two_rates: tuple[tuple[float, float], ...] = (
-        (1e-4, 5e-4),
         (2e-4, 1e-3),
-        (5e-4, 1e-3),
         (5e-4, 2e-3),
         (1e-3, 2e-3),
-        (1e-3, 5e-4),
+        (1e-3, 4e-3),
+        (2e-3, 4e-3),
+        (2e-3, 1e-3),
     )
 
 
@@ -85,7 +85,7 @@ QUICK = Settings(
     epochs=4,
     width=8,
     latent=16,
-    updates=90,
+    updates=120,
     measure_every=30,
     num_samples=1_000,
     search_updates=40,
@@ -169,6 +169,12 @@ def distances(curves: list[list[dict[str, Any]]]) -> np.ndarray:
     return np.array([[distance(point) for point in curve] for curve in curves])
 
 
+def rate_text(rate: float) -> str:
+    """``5e-4``"""
+    mantissa, exponent = f"{rate:.3e}".split("e")
+    return f"{float(mantissa):g}e{int(exponent)}"
+
+
 @dataclass(frozen=True)
 class Comparison:
     """The best distances of the seeds of the two regimes, and their mean curves."""
@@ -217,7 +223,7 @@ def plot(result: Result) -> Any:
             values, colour = distances(curves), COLOURS[regime]
             x = np.mean([[point[key] for point in curve] for curve in curves], axis=0)
             error = np.sqrt(np.mean([[point["stderr"] ** 2 for point in curve] for curve in curves], axis=0))
-            named = f"{REGIMES[regime]}: D {rates[0]:g}, G {rates[1]:g}"
+            named = f"{REGIMES[regime]}: D {rate_text(rates[0])}, G {rate_text(rates[1])}"
             axis.fill_between(x, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.2, lw=0)
             axis.errorbar(x, values.mean(axis=0), error, color=colour, lw=1.6, capsize=2, label=named)
         axis.set(xlabel=label, ylabel="Fréchet distance" if key == "update" else "", yscale="log")
@@ -253,11 +259,7 @@ def claim(result: Result) -> list[Sentence]:
     found, seeds = compare(result), result.settings["seeds"]
     difference = found.mean["one"] - found.mean["two"]
     two, one = best_candidate(result.search["two"]), best_candidate(result.search["one"])
-    reached = (
-        f"reaches the lowest mean of one time scale after {found.overtaken:,} updates"
-        if found.overtaken is not None
-        else "never reaches the lowest mean of one time scale"
-    )
+    reached = "never" if found.overtaken is None else f"after {found.overtaken:,} updates"
     factor = {regime: distances(runs)[:, 0] / distances(runs).min(axis=1) for regime, runs in result.runs.items()}
     smallest = min(float(values.min()) for values in factor.values())
     d, g = two["rates"]
@@ -275,11 +277,14 @@ def claim(result: Result) -> list[Sentence]:
             "the spread over the seeds",
         ),
         Sentence(
-            f"The mean curve of two time scales {reached}, that is, before the {found.update['one']:,} updates of one "
-            "time scale.",
+            "The mean curve of two time scales reaches the lowest mean of one time scale sooner than that of one time "
+            f"scale: {reached}, against {found.update['one']:,} updates.",
             found.overtaken is not None and found.overtaken < found.update["one"],
         ),
-        Sentence(f"Of the pairs of rates, one with a slower discriminator is the best: D {d:g}, G {g:g}.", d < g),
+        Sentence(
+            f"Of the pairs of rates, one with a slower discriminator is the best: D {rate_text(d)}, G {rate_text(g)}.",
+            d < g,
+        ),
         Sentence(
             f"In the search, the best pair has a lower distance than the best single rate: "
             f"{distance(best(two['curve'])):.3g} against {distance(best(one['curve'])):.3g}.",
@@ -289,7 +294,7 @@ def claim(result: Result) -> list[Sentence]:
         Sentence(
             f"Every run lowers the distance, by a factor of at least {smallest:.3g}.",
             smallest > 2,
-            "a factor of 2, against a spread over the seeds of a few per cent",
+            "at least 2; over 5 seeds of the quick preset, the smallest of the factors was 3.9",
         ),
     ]
 
@@ -305,8 +310,8 @@ def figures(result: Result) -> list[Figure]:
         rows += [
             Figure(
                 f"{name}: rates of D, G",
-                "; ".join(f"{data} {rates[0]:g}, {rates[1]:g}" for data, (rates, _, _) in cells),
-                f"{dataset} {d:g}, {g:g}",
+                "; ".join(f"{data} {rate_text(rates[0])}, {rate_text(rates[1])}" for data, (rates, _, _) in cells),
+                f"{dataset} {rate_text(d)}, {rate_text(g)}",
                 "read",
             ),
             Figure(
@@ -331,7 +336,8 @@ def summary(result: Result) -> str:
     """The claim, what was done, and what came out."""
     settings, found = result.settings, compare(result)
     seeds, number = settings["seeds"], len(settings["two_rates"])
-    chosen = {regime: best_candidate(candidates)["rates"] for regime, candidates in result.search.items()}
+    d, g = map(rate_text, best_candidate(result.search["two"])["rates"])
+    single, _ = map(rate_text, best_candidate(result.search["one"])["rates"])
     difference = found.mean["one"] - found.mean["two"]
     larger = abs(difference) > 2 * found.error
     verdict = (
@@ -346,8 +352,8 @@ def summary(result: Result) -> str:
         f"({settings['width']} channels, {settings['updates']:,} updates, {seconds:.0f} s of training) is trained on "
         f"{settings['dataset']} with {seeds} seeds for each regime. The search tried {number} pairs of rates and "
         f"{len(settings['one_rate'])} single rates, each in one run of {settings['search_updates']:,} updates, and "
-        f"chose those with the lowest distance along the run: D {chosen['two'][0]:g}, G {chosen['two'][1]:g}, and "
-        f"{chosen['one'][0]:g}. The distance is between {settings['num_samples']:,} generated images and all training "
+        f"chose those with the lowest distance along the run: D {d}, G {g}, and {single}. "
+        f"The distance is between {settings['num_samples']:,} generated images and all training "
         f"images, on {settings['num_features']} features of a classifier with an accuracy of {result.accuracy:.2f}. "
         f"The mean over the seeds of the best distance is {found.mean['two']:.3g} with two time scales and "
         f"{found.mean['one']:.3g} with one; the difference {difference:.2g} has a standard error of {found.error:.2g} "

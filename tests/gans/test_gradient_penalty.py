@@ -27,6 +27,13 @@ def test_both_regimes_start_with_the_same_weights(result):
         assert none[0]["value"] == r1[0]["value"]
 
 
+@pytest.mark.parametrize("text", ["With R1 the mean distance", "With R1 the loss"])
+def test_claims(result, text):
+    # Over 3 seeds the means were 2.4 to 3.2 with R1 and 6.4 to 9.4 without, the losses 1.38 and 1.02 to 1.15.
+    sentence = next(each for each in gradient_penalty.claim(result) if each.text.startswith(text))
+    assert sentence.holds, sentence.text
+
+
 def test_result_in_json(result):
     assert gradient_penalty.Result(**json.loads(json.dumps(asdict(result), allow_nan=False))) == result
 
@@ -50,6 +57,8 @@ def test_oscillation_of_a_short_curve():
     found = gradient_penalty.oscillation([curve(9, 2, 4, 6, 4)])
     # The last half is 4, 6, 4: squared differences of 4 and 4.
     assert found.fluctuation[0] == pytest.approx(np.sqrt(2.0))
-    assert found.rise[0] == 2.0 and found.best[0] == 2.0 and found.last[0] == 4.0
+    assert found.rise[0] == 2.0
+    assert found.best[0] == 2.0
+    assert found.mean[0] == pytest.approx(14 / 3)
     assert found.relative[0] == pytest.approx(np.sqrt(2.0) / (14 / 3))
     assert found.stderr[0] == pytest.approx(0.1)

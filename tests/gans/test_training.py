@@ -168,7 +168,9 @@ class TestLosses:
         real, fake = torch.zeros(50, 1, 2, 2), torch.ones(50, 1, 2, 2)
         weights = interpolate(real, fake).flatten(1)
         assert torch.equal(weights, weights[:, :1].expand(-1, 4))
-        assert weights.min() >= 0 and weights.max() <= 1 and len(weights[:, 0].unique()) > 40
+        assert weights.min() >= 0
+        assert weights.max() <= 1
+        assert len(weights[:, 0].unique()) > 40
 
 
 class TestMeasurement:
