@@ -18,8 +18,8 @@ generated lines and those of the training text [read]. It is biased upwards for 
 a divergence well above 0, which is measured here as the floor.
 
 Different from the paper: the text (the paper's is the One Billion Word benchmark), which is in lower case and has 30
-characters; lines start at any character of the text; the networks are small (the paper's have five residual blocks of
-512 channels), training takes minutes instead of 18 hours, and all rates are multiplied by the same factor for it.
+characters; lines start at any character of the text; the networks are small (the paper's have five residual blocks [read] of
+512 channels [remembered]), training takes minutes instead of 18 hours, and all rates are multiplied by the same factor for it.
 """
 
 from __future__ import annotations
@@ -288,7 +288,7 @@ def figures(result: Result) -> list[Figure]:
     ]
     return rows + [
         Figure(
-            f"{result.settings['num_lines']} lines of the text itself, JSD of {n}-grams",
+            f"{result.settings['num_lines']} held-out lines of the text, JSD of {n}-grams",
             "",
             f"{sum(floor) / len(floor):.3f} ({min(floor):.3f} to {max(floor):.3f})",
         )
@@ -322,7 +322,7 @@ def summary(result: Result) -> str:
         f"{settings.two_scales_updates:,} updates of the generator with two time scales, "
         f"{settings.one_rate_updates:,} with one rate. After {seconds:.0f} s the mean 4-gram and 6-gram divergences "
         f"were {values[TWO, 4]:.3f} and {values[TWO, 6]:.3f} with two time scales, {values[ONE, 4]:.3f} and "
-        f"{values[ONE, 6]:.3f} with one rate. {faster} {settings.num_lines} lines of the text itself have "
+        f"{values[ONE, 6]:.3f} with one rate. {faster} {settings.num_lines} lines of held-out documents have "
         f"{floor['4']:.3f} and {floor['6']:.3f}: no generator can be expected to fall below. Lines of two time scales: "
         f"{quoted(result.lines[TWO])}; of one rate: {quoted(result.lines[ONE])}."
     )
@@ -344,7 +344,7 @@ def plot(result: Result) -> Any:
         for axis, over in zip(row, ("update", "seconds"), strict=True):
             for regime, runs in result.curves.items():
                 time_scales.draw(axis, runs, f"jsd_{n}", regime=regime, over=over, skip=1 if over == "update" else 0)
-            axis.axhspan(min(floor), max(floor), color="0.45", lw=1.5, label="lines of the text itself")
+            axis.axhspan(min(floor), max(floor), color="0.45", lw=1.5, label="held-out lines of the text")
             axis.set_xlabel("updates of the generator" if over == "update" else "training time (s)")
             axis.grid(alpha=0.3, lw=0.4)
         row[0].set(ylabel=f"JSD of {n}-grams (bits)", xscale="log")

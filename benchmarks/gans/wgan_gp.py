@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.gans import classifier, dcgan, time_scales
-from benchmarks.gans.dcgan import REGIMES, best, best_candidate, distance, distances
+from benchmarks.gans.dcgan import REGIMES, best, best_candidate, distance, distances, rate_text
 from benchmarks.gans.experiment import Figure, Sentence
 from benchmarks.gans.image_gan import train_gan
 from benchmarks.gans.work import Work
@@ -69,9 +69,9 @@ class Settings:
     search_measurements: int = 4
     search_num_samples: int = 5_000
     #: Candidates: the rate of both networks; the paper's is 1e-4.
-    one_rate: tuple[float, ...] = (1e-4, 3e-4, 1e-3, 3e-3)
+    one_rate: tuple[float, ...] = (1e-4, 1e-3, 3e-3, 1e-2)
     #: Candidates: the rates of the critic and the generator; the paper's are 3e-4 and 1e-4.
-    two_rates: tuple[tuple[float, float], ...] = ((3e-4, 1e-4), (1e-3, 3e-4), (3e-3, 1e-3), (1e-3, 2e-3))
+    two_rates: tuple[tuple[float, float], ...] = ((3e-4, 1e-4), (3e-3, 1e-3), (1e-2, 3e-3), (1e-3, 2e-3))
 
 
 QUICK = Settings(
@@ -255,7 +255,7 @@ def claim(result: Result) -> list[Sentence]:
         Sentence(
             f"Every run lowers the distance, by a factor of at least {factor:.3g}.",
             factor > 2,
-            "a factor of 2, against a spread over the seeds of a few per cent",
+            "at least 2; over 3 seeds of the quick preset, the smallest of the factors was 5.5",
         ),
     ]
 
@@ -270,11 +270,11 @@ def figures(result: Result) -> list[Figure]:
     rates = {"one": "1e-4, 1e-4", "two": "3e-4, 1e-4"}
     rows = []
     for column, regime in enumerate(("two", "one"), 1):
-        d, g = best_candidate(result.search[regime])["rates"]
+        d, g = map(rate_text, best_candidate(result.search[regime])["rates"])
         name = f"{REGIMES[regime]}, {CRITIC_STEPS[regime]} critic step{'s' if CRITIC_STEPS[regime] > 1 else ''}"
         minutes = np.mean([curve[-1]["seconds"] for curve in result.runs[regime]]) / 60
         rows += [
-            Figure(f"{name}: rates of D, G", rates[regime], f"{dataset} {d:g}, {g:g}", "read"),
+            Figure(f"{name}: rates of D, G", rates[regime], f"{dataset} {d}, {g}", "read"),
             Figure(
                 f"{name}: minutes of training",
                 "; ".join(f"{row[0]} {row[column][0]:,}" for row in TABLE),
@@ -296,7 +296,8 @@ def figures(result: Result) -> list[Figure]:
 def summary(result: Result) -> str:
     """The claim, what was done, and what came out."""
     settings, found = result.settings, compare(result)
-    chosen = {regime: best_candidate(candidates)["rates"] for regime, candidates in result.search.items()}
+    d, g = map(rate_text, best_candidate(result.search["two"])["rates"])
+    single, _ = map(rate_text, best_candidate(result.search["one"])["rates"])
     verdict = (
         f"two time scales {'win' if found.difference > 0 else 'lose'}"
         if abs(found.difference) > 2 * found.error
@@ -309,7 +310,7 @@ def summary(result: Result) -> str:
         f"regime: {settings['two_updates']:,} updates of the generator with two time scales and "
         f"{settings['one_updates']:,} with one, which take about as long. The search tried "
         f"{len(settings['two_rates'])} pairs of rates and {len(settings['one_rate'])} single rates, each in one run, "
-        f"and chose D {chosen['two'][0]:g}, G {chosen['two'][1]:g}, and {chosen['one'][0]:g}. The distance is between "
+        f"and chose D {d}, G {g}, and {single} for both networks. The distance is between "
         f"{settings['num_samples']:,} generated images and all training images, on {settings['num_features']} features "
         f"of a classifier with an accuracy of {result.accuracy:.2f}. After {found.seconds:.0f} s it is "
         f"{_band(found.at_seconds['two'])} with two time scales and {_band(found.at_seconds['one'])} with one (mean "
