@@ -18,8 +18,9 @@ generated lines and those of the training text [read]. It is biased upwards for 
 a divergence well above 0, which is measured here as the floor.
 
 Different from the paper: the text (the paper's is the One Billion Word benchmark), which is in lower case and has 30
-characters; lines start at any character of the text; the networks are small (the paper's have five residual blocks [read] of
-512 channels [remembered]), training takes minutes instead of 18 hours, and all rates are multiplied by the same factor for it.
+characters; lines start at any character of the text; the networks are small (the paper's have five residual blocks
+[read] of 512 channels [remembered]), training takes minutes instead of 18 hours, and all rates are multiplied by the
+same factor for it.
 """
 
 from __future__ import annotations
