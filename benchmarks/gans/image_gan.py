@@ -28,6 +28,8 @@ def train_gan(
     batch_norm: bool = True,
     r1: float = 0.0,
     average: float | None = None,
+    critic_steps: int = 1,
+    penalty: float | None = None,
 ) -> list[dict[str, Any]]:
     """Train a DCGAN; a part of a run. Returns its curve.
 
@@ -39,6 +41,10 @@ def train_gan(
         Of the discriminator and the generator.
     batch_norm : bool, default True
         Of the discriminator.
+    critic_steps : int, default 1
+        Updates of the discriminator for each update of the generator.
+    penalty : float, optional
+        If given, the loss is that of WGAN-GP with this weight of the penalty, and `r1` is not used.
     """
     images = classifier.to_tensor(classifier.SETS[dataset][0]().images)
     measure = Measurement(
@@ -52,9 +58,10 @@ def train_gan(
         ImageGenerator(size, width, latent),
         ImageDiscriminator(size, width, batch_norm=batch_norm),
         lambda n: images[torch.randint(len(images), (n,))],
-        training.NonSaturating(r1),
+        training.NonSaturating(r1) if penalty is None else training.Wasserstein(penalty),
         rates=rates,
         betas=betas,
+        critic_steps=critic_steps,
         latent=latent,
         average=average,
     )

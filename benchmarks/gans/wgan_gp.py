@@ -1,0 +1,320 @@
+"""WGAN-GP on images with one learning rate and with two.
+
+Heusel et al. 2017 train the critic D and the generator G of WGAN-GP (Gulrajani et al. 2017) with different learning
+rates and one critic step, against one rate and five critic steps [read]. The networks minimise, with Adam
+(beta1 = 0 [read], beta2 = 0.9 [remembered]) and batches of 64 [read]::
+
+    D:  E D(G(z)) - E D(x) + 10 E (|grad D(x^)| - 1)^2        x^ uniform on the line between x and G(z)
+    G:  -E D(G(z))
+
+=============== ========= ========= ============ =============== ============
+regime          rate of D rate of G critic steps CIFAR-10 [read] LSUN [read]
+=============== ========= ========= ============ =============== ============
+one time scale  1e-4      1e-4      5            29.3            20.5
+two time scales 3e-4      1e-4      1            24.8            9.5
+=============== ========= ========= ============ =============== ============
+
+The paper stops both after about the same time. Here both regimes train for about the same time too, so that one time
+scale makes fewer updates of the generator. The networks are those of the experiment with DCGAN, without batch norms in
+the critic, because the penalty is on the gradient of each image. Each regime has the same number of candidates, each
+one shorter run of seed 0; the one with the lowest distance along its run is run with the seeds 1, 2, ... The distance
+is measured as in that experiment.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from benchmarks.gans import classifier, dcgan, time_scales
+from benchmarks.gans.dcgan import REGIMES, best, best_candidate, distance, distances, rate_text
+from benchmarks.gans.experiment import Figure, Sentence
+from benchmarks.gans.image_gan import train_gan
+from benchmarks.gans.work import Work
+
+CLAIM = "WGAN-GP reaches a lower Fréchet distance with two rates and one critic step than with one rate and five."
+PAPER = dcgan.PAPER
+
+#: Updates of the critic for one of the generator.
+CRITIC_STEPS = {"two": 1, "one": 5}
+
+#: The paper's table of WGAN-GP [read]: data, then for two time scales and for one: minutes and FID.
+TABLE = (("CIFAR-10", (700, 24.8), (800, 29.3)), ("LSUN", (1900, 9.5), (2010, 20.5)))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of the experiment."""
+
+    seeds: int
+    dataset: str = "fashion-mnist"
+    #: Of the classifier, which is the extractor.
+    num_features: int = 128
+    epochs: int = 2
+    #: Of the two networks.
+    width: int = 16
+    latent: int = 100
+    #: Updates of the generator in the final runs and in the search, chosen so that the regimes train equally long.
+    two_updates: int = 4_320
+    one_updates: int = 1_164
+    two_search_updates: int = 1_200
+    one_search_updates: int = 324
+    #: Measurements after the first one, which is before training.
+    measurements: int = 12
+    num_samples: int = 10_000
+    search_measurements: int = 4
+    search_num_samples: int = 5_000
+    #: Candidates: the rate of both networks; the paper's is 1e-4.
+    one_rate: tuple[float, ...] = (1e-4, 1e-3, 3e-3, 1e-2)
+    #: Candidates: the rates of the critic and the generator; the paper's are 3e-4 and 1e-4.
+    two_rates: tuple[tuple[float, float], ...] = ((3e-4, 1e-4), (3e-3, 1e-3), (1e-2, 3e-3), (1e-3, 2e-3))
+
+
+QUICK = Settings(
+    seeds=2,
+    dataset="digits",
+    num_features=32,
+    epochs=4,
+    width=8,
+    latent=16,
+    two_updates=108,
+    one_updates=32,
+    two_search_updates=40,
+    one_search_updates=12,
+    measurements=4,
+    num_samples=500,
+    search_measurements=2,
+    search_num_samples=500,
+    one_rate=(1e-2, 2e-2),
+    two_rates=((3e-2, 1e-2), (4e-2, 2e-2)),
+)
+FULL = Settings(seeds=3)
+
+
+@dataclass(frozen=True)
+class Result:
+    """Result of the experiment."""
+
+    settings: dict[str, Any]
+    #: Of the extractor, on the test images.
+    accuracy: float
+    #: Regime to its candidates: rates of the critic and the generator, and the curve.
+    search: dict[str, list[dict[str, Any]]]
+    #: Regime to the curves of the seeds with the best candidate.
+    runs: dict[str, list[list[dict[str, Any]]]]
+
+
+def run(settings: Settings, work: Work) -> Result:
+    """Train the extractor, search the rates, then train all seeds with the best of each regime."""
+    chosen = {"dataset": settings.dataset, "num_features": settings.num_features, "epochs": settings.epochs}
+    trained = work.map(classifier.train, {"classifier": chosen}, label="classifier")["classifier"]
+    common = {
+        "trained": trained,
+        "dataset": settings.dataset,
+        "width": settings.width,
+        "latent": settings.latent,
+        "betas": (0.0, 0.9),
+        "batch_norm": False,
+        "penalty": 10.0,
+    }
+    candidates = {"one": [(rate, rate) for rate in settings.one_rate], "two": [*settings.two_rates]}
+    searched = {"one": settings.one_search_updates, "two": settings.two_search_updates}
+    parts = {
+        f"search {regime} {d:g} {g:g}": {
+            **common,
+            "seed": 0,
+            "rates": (d, g),
+            "critic_steps": CRITIC_STEPS[regime],
+            "updates": searched[regime],
+            "measure_every": searched[regime] // settings.search_measurements,
+            "num_samples": settings.search_num_samples,
+        }
+        for regime, pairs in candidates.items()
+        for d, g in pairs
+    }
+    curves = iter(work.map(train_gan, parts, steps=_steps(parts), label="search").values())
+    search = {
+        regime: [{"rates": list(rates), "curve": next(curves)} for rates in pairs]
+        for regime, pairs in candidates.items()
+    }
+    updates = {"one": settings.one_updates, "two": settings.two_updates}
+    parts = {
+        f"run {regime} {seed}": {
+            **common,
+            "seed": seed,
+            "rates": tuple(best_candidate(search[regime])["rates"]),
+            "critic_steps": CRITIC_STEPS[regime],
+            "updates": updates[regime],
+            "measure_every": updates[regime] // settings.measurements,
+            "num_samples": settings.num_samples,
+        }
+        for seed in range(1, settings.seeds + 1)
+        for regime in REGIMES
+    }
+    found = work.map(train_gan, parts, steps=_steps(parts), label="runs")
+    runs = {regime: [found[f"run {regime} {seed}"] for seed in range(1, settings.seeds + 1)] for regime in REGIMES}
+    return Result(json.loads(json.dumps(asdict(settings))), trained["accuracy"], search, runs)
+
+
+def _steps(parts: dict[str, dict[str, Any]]) -> dict[str, int]:
+    return {name: arguments["updates"] for name, arguments in parts.items()}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The distances of the two regimes at the same time of training."""
+
+    #: The longest training time that all runs reached.
+    seconds: float
+    #: Regime to the distance of each seed at this time, and at the same number of updates.
+    at_seconds: dict[str, np.ndarray]
+    at_updates: dict[str, np.ndarray]
+    #: This number of updates: the most that all runs made.
+    updates: int
+    #: Regime to the best distance of each seed.
+    lowest: dict[str, np.ndarray]
+    #: Of the difference of the means at the same time, over the seeds; infinite with one seed.
+    error: float
+    #: Largest error bar of a measurement at the end.
+    stderr: float
+
+    @property
+    def difference(self) -> float:
+        """Mean distance of one time scale minus that of two, at the same time."""
+        return float(self.at_seconds["one"].mean() - self.at_seconds["two"].mean())
+
+
+def compare(result: Result) -> Comparison:
+    """Compare the two regimes; distances between two measurements are interpolated."""
+
+    def at(regime: str, key: str, value: float) -> np.ndarray:
+        return np.array(
+            [
+                np.interp(value, [point[key] for point in curve], list(map(distance, curve)))
+                for curve in result.runs[regime]
+            ]
+        )
+
+    seconds = time_scales.common_seconds(result.runs)
+    updates = min(curve[-1]["update"] for runs in result.runs.values() for curve in runs)
+    at_seconds = {regime: at(regime, "seconds", seconds) for regime in REGIMES}
+    seeds = len(at_seconds["one"])
+    variance = sum(values.var(ddof=1) / seeds for values in at_seconds.values()) if seeds > 1 else math.inf
+    return Comparison(
+        seconds=seconds,
+        at_seconds=at_seconds,
+        at_updates={regime: at(regime, "update", updates) for regime in REGIMES},
+        updates=updates,
+        lowest={regime: distances(runs).min(axis=1) for regime, runs in result.runs.items()},
+        error=math.sqrt(variance),
+        stderr=max(curve[-1]["stderr"] for runs in result.runs.values() for curve in runs),
+    )
+
+
+def plot(result: Result) -> Any:
+    """Curves over updates and over time with the band of the seeds, and the search."""
+    return dcgan.plot(result)
+
+
+def claim(result: Result) -> list[Sentence]:
+    """The paper's claims, and that the networks learn."""
+    found = compare(result)
+    two, one = (best(best_candidate(result.search[regime])["curve"]) for regime in ("two", "one"))
+    factor = min(float((distances(runs)[:, 0] / found.lowest[regime]).min()) for regime, runs in result.runs.items())
+    margin = f"the error bar of a measurement is at most {found.stderr:.2g}"
+    return [
+        Sentence(
+            f"After {found.seconds:.0f} s of training, two time scales with one critic step have a lower distance than "
+            f"one with five: {_band(found.at_seconds['two'])} against {_band(found.at_seconds['one'])}, mean and range "
+            "over the seeds.",
+            found.difference > 0,
+            f"the difference is {found.difference:.2g}, its standard error over the seeds {found.error:.2g}; {margin}",
+        ),
+        Sentence(
+            f"The difference is more than twice its standard error over the seeds: {found.difference:.2g} against "
+            f"2 x {found.error:.2g}.",
+            found.difference > 2 * found.error,
+            "the spread over the seeds",
+        ),
+        Sentence(
+            f"After the same {found.updates:,} updates of the generator, five critic steps have a lower distance than "
+            f"one: {_band(found.at_updates['one'])} against {_band(found.at_updates['two'])}.",
+            bool(found.at_updates["one"].max() < found.at_updates["two"].min()),
+            "the ranges over the seeds do not overlap; not a claim of the paper, which compares times",
+        ),
+        Sentence(
+            f"In the search, the best pair of rates has a lower distance than the best single rate: "
+            f"{distance(two):.3g} against {distance(one):.3g}.",
+            distance(two) < distance(one),
+            "one run each",
+        ),
+        Sentence(
+            f"Every run lowers the distance, by a factor of at least {factor:.3g}.",
+            factor > 2,
+            "at least 2; over 4 seeds of the quick preset, the smallest of the factors was 5.1",
+        ),
+    ]
+
+
+def _band(values: np.ndarray) -> str:
+    return f"{values.mean():.3g} ({values.min():.3g} to {values.max():.3g})"
+
+
+def figures(result: Result) -> list[Figure]:
+    """The paper's table of WGAN-GP beside this result."""
+    found, dataset = compare(result), result.settings["dataset"]
+    rates = {"one": "1e-4, 1e-4", "two": "3e-4, 1e-4"}
+    rows = []
+    for column, regime in enumerate(("two", "one"), 1):
+        d, g = map(rate_text, best_candidate(result.search[regime])["rates"])
+        name = f"{REGIMES[regime]}, {CRITIC_STEPS[regime]} critic step{'s' if CRITIC_STEPS[regime] > 1 else ''}"
+        minutes = np.mean([curve[-1]["seconds"] for curve in result.runs[regime]]) / 60
+        rows += [
+            Figure(f"{name}: rates of D, G", rates[regime], f"{dataset} {d}, {g}", "read"),
+            Figure(
+                f"{name}: minutes of training",
+                "; ".join(f"{row[0]} {row[column][0]:,}" for row in TABLE),
+                f"{minutes:.1f}",
+                "read",
+            ),
+            Figure(
+                f"{name}: distance",
+                "; ".join(f"{row[0]} {row[column][1]}" for row in TABLE),
+                f"{_band(found.at_seconds[regime])} at the same time; lowest {_band(found.lowest[regime])}",
+                "read",
+            ),
+        ]
+    ratios = "; ".join(f"{data} {two[1] / one[1]:.2f}" for data, two, one in TABLE)
+    ours = f"{found.at_seconds['two'].mean() / found.at_seconds['one'].mean():.2f}"
+    return [*rows, Figure("ratio of the distances, two to one", ratios, ours, "derived")]
+
+
+def summary(result: Result) -> str:
+    """The claim, what was done, and what came out."""
+    settings, found = result.settings, compare(result)
+    d, g = map(rate_text, best_candidate(result.search["two"])["rates"])
+    single, _ = map(rate_text, best_candidate(result.search["one"])["rates"])
+    verdict = (
+        f"two time scales {'win' if found.difference > 0 else 'lose'}"
+        if abs(found.difference) > 2 * found.error
+        else "neither regime is better by more than twice the standard error"
+    )
+    return (
+        "The paper reports that WGAN-GP with two time scales and one critic step reaches a lower Fréchet distance in "
+        "the same time than with one rate and five critic steps. Here small networks "
+        f"({settings['width']} channels) are trained on {settings['dataset']} with {settings['seeds']} seeds for each "
+        f"regime: {settings['two_updates']:,} updates of the generator with two time scales and "
+        f"{settings['one_updates']:,} with one, which take about as long. The search tried "
+        f"{len(settings['two_rates'])} pairs of rates and {len(settings['one_rate'])} single rates, each in one run, "
+        f"and chose D {d}, G {g}, and {single} for both networks. The distance is between "
+        f"{settings['num_samples']:,} generated images and all training images, on {settings['num_features']} features "
+        f"of a classifier with an accuracy of {result.accuracy:.2f}. After {found.seconds:.0f} s it is "
+        f"{_band(found.at_seconds['two'])} with two time scales and {_band(found.at_seconds['one'])} with one (mean "
+        f"and range over the seeds); the difference {found.difference:.2g} has a standard error of {found.error:.2g}: "
+        f"{verdict}. After the same {found.updates:,} updates the means are {found.at_updates['two'].mean():.3g} and "
+        f"{found.at_updates['one'].mean():.3g}."
+    )
