@@ -69,9 +69,15 @@ class Settings:
     search_measurements: int = 4
     search_num_samples: int = 5_000
     #: Candidates: the rate of both networks; the paper's is 1e-4.
-    one_rate: tuple[float, ...] = (1e-4, 1e-3, 3e-3, 1e-2)
+    one_rate: tuple[float, ...] = (1e-4, 1e-3, 3e-3, 1e-2, 2e-2)
     #: Candidates: the rates of the critic and the generator; the paper's are 3e-4 and 1e-4.
-    two_rates: tuple[tuple[float, float], ...] = ((3e-4, 1e-4), (3e-3, 1e-3), (1e-2, 3e-3), (1e-3, 2e-3))
+    two_rates: tuple[tuple[float, float], ...] = (
+        (3e-4, 1e-4),
+        (3e-3, 1e-3),
+        (1e-2, 3e-3),
+        (1e-3, 2e-3),
+        (2e-2, 1e-2),
+    )
 
 
 QUICK = Settings(
@@ -255,7 +261,7 @@ def claim(result: Result) -> list[Sentence]:
         Sentence(
             f"Every run lowers the distance, by a factor of at least {factor:.3g}.",
             factor > 2,
-            "at least 2; over 4 seeds of the quick preset, the smallest of the factors was 5.1",
+            "at least 2; over 4 seeds of the quick preset, whose rates were chosen so that all runs learn, the smallest was 5.1",
         ),
     ]
 
