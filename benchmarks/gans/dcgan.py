@@ -26,16 +26,16 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.gans import classifier
+from benchmarks.gans import classifier, rate_search
 from benchmarks.gans.experiment import Figure, Sentence
-from benchmarks.gans.image_gan import train_gan
+from benchmarks.gans.measurement import distance, distances
+from benchmarks.gans.rate_search import best, best_candidate, search_and_run
+from benchmarks.gans.time_scales import REGIMES
+from benchmarks.gans.training import rate_text
 from benchmarks.gans.work import Work
 
 CLAIM = "A DCGAN reaches a lower Fréchet distance with a learning rate for each network than with one for both."
 PAPER = "Heusel, Ramsauer, Unterthiner, Nessler & Hochreiter 2017, arXiv 1706.08500"
-
-REGIMES = {"two": "two time scales", "one": "one time scale"}
-COLOURS = {"two": "#0072b2", "one": "#d55e00"}
 
 #: The paper's table of DCGAN [read]: data, then for two time scales and for one: rates of D and G, updates in
 #: thousands at the best FID, and that FID.
@@ -115,65 +115,27 @@ def run(settings: Settings, work: Work) -> Result:
     """Train the extractor, search the rates, then train all seeds with the best of each regime."""
     chosen = {"dataset": settings.dataset, "num_features": settings.num_features, "epochs": settings.epochs}
     trained = work.map(classifier.train, {"classifier": chosen}, label="classifier")["classifier"]
-    common = {"trained": trained, "dataset": settings.dataset, "width": settings.width, "latent": settings.latent}
-    candidates = {"one": [(rate, rate) for rate in settings.one_rate], "two": [*settings.two_rates]}
+    arguments = {"trained": trained, "dataset": settings.dataset, "width": settings.width, "latent": settings.latent}
     searched = {
-        **common,
-        "seed": 0,
         "updates": settings.search_updates,
         "measure_every": settings.search_measure_every,
         "num_samples": settings.search_num_samples,
     }
-    parts = {
-        f"search {regime} {d:g} {g:g}": {**searched, "rates": (d, g)}
-        for regime, pairs in candidates.items()
-        for d, g in pairs
-    }
-    curves = iter(work.map(train_gan, parts, steps=settings.search_updates, label="search").values())
-    search = {
-        regime: [{"rates": list(rates), "curve": next(curves)} for rates in pairs]
-        for regime, pairs in candidates.items()
-    }
     final = {
-        **common,
         "updates": settings.updates,
         "measure_every": settings.measure_every,
         "num_samples": settings.num_samples,
     }
-    parts = {
-        f"run {regime} {seed}": {**final, "rates": tuple(best_candidate(search[regime])["rates"]), "seed": seed}
-        for seed in range(1, settings.seeds + 1)
-        for regime in REGIMES
-    }
-    found = work.map(train_gan, parts, steps=settings.updates, label="runs")
-    runs = {regime: [found[f"run {regime} {seed}"] for seed in range(1, settings.seeds + 1)] for regime in REGIMES}
+    search, runs = search_and_run(
+        work,
+        arguments,
+        one_rate=settings.one_rate,
+        two_rates=settings.two_rates,
+        search=dict.fromkeys(REGIMES, searched),
+        final=dict.fromkeys(REGIMES, final),
+        seeds=settings.seeds,
+    )
     return Result(json.loads(json.dumps(asdict(settings))), trained["accuracy"], search, runs)
-
-
-def distance(point: dict[str, Any]) -> float:
-    """The distance without the bias of finite samples."""
-    return float(point["value"] - point["bias"])
-
-
-def best(curve: list[dict[str, Any]]) -> dict[str, Any]:
-    """The point with the lowest distance."""
-    return min(curve, key=distance)
-
-
-def best_candidate(candidates: list[dict[str, Any]]) -> dict[str, Any]:
-    """The candidate with the lowest distance along its run."""
-    return min(candidates, key=lambda candidate: distance(best(candidate["curve"])))
-
-
-def distances(curves: list[list[dict[str, Any]]]) -> np.ndarray:
-    """(seeds, points)"""
-    return np.array([[distance(point) for point in curve] for curve in curves])
-
-
-def rate_text(rate: float) -> str:
-    """``5e-4``"""
-    mantissa, exponent = f"{rate:.3e}".split("e")
-    return f"{float(mantissa):g}e{int(exponent)}"
 
 
 @dataclass(frozen=True)
@@ -211,48 +173,7 @@ def compare(result: Result) -> Comparison:
 
 def plot(result: Result) -> Any:
     """Curves over updates and over time with the band of the seeds, and the search."""
-    from matplotlib.figure import Figure as Canvas
-    from matplotlib.ticker import LogFormatter
-
-    canvas = Canvas(figsize=(11, 4.2), layout="constrained")
-    axes = canvas.subplots(1, 3, width_ratios=(1, 1, 0.85))
-    for axis, key, label in zip(
-        axes[:2], ("update", "seconds"), ("updates of the generator", "training time (s)"), strict=True
-    ):
-        for regime, curves in result.runs.items():
-            rates = best_candidate(result.search[regime])["rates"]
-            values, colour = distances(curves), COLOURS[regime]
-            x = np.mean([[point[key] for point in curve] for curve in curves], axis=0)
-            error = np.sqrt(np.mean([[point["stderr"] ** 2 for point in curve] for curve in curves], axis=0))
-            named = f"{REGIMES[regime]}: D {rate_text(rates[0])}, G {rate_text(rates[1])}"
-            axis.fill_between(x, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.2, lw=0)
-            axis.errorbar(x, values.mean(axis=0), error, color=colour, lw=1.6, capsize=2, label=named)
-        axis.set(xlabel=label, ylabel="Fréchet distance" if key == "update" else "", yscale="log")
-        axis.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
-        axis.yaxis.set_major_formatter("{x:g}")
-        axis.grid(alpha=0.3, which="both", lw=0.4)
-    axes[0].legend(frameon=False, fontsize=8.5, title="mean, range of the seeds, error bar", title_fontsize=8.5)
-    _plot_search(axes[2], result)
-    return canvas
-
-
-def _plot_search(axis: Any, result: Result) -> None:
-    """Best distance of each candidate, at its rates."""
-    rates = [rate for candidates in result.search.values() for each in candidates for rate in each["rates"]]
-    limits = (min(rates) / 1.8, max(rates) * 1.8)
-    axis.plot(limits, limits, color="0.7", lw=0.8, zorder=0)
-    for regime, candidates in result.search.items():
-        chosen = best_candidate(candidates)
-        for each in candidates:
-            d, g = each["rates"]
-            axis.plot(g, d, "o", color=COLOURS[regime], ms=9 if each is chosen else 5, mec="black", mew=each is chosen)
-            text = f"{distance(best(each['curve'])):.3g}"
-            axis.annotate(text, (g, d), xytext=(0, 6), textcoords="offset points", ha="center", fontsize=8)
-    axis.set(xscale="log", yscale="log", xlim=limits, ylim=limits, aspect="equal")
-    for ticks in (axis.xaxis, axis.yaxis):
-        ticks.set_minor_formatter("")
-    axis.set(xlabel="rate of the generator", ylabel="rate of the discriminator")
-    axis.set_title("search: best distance; circled: chosen", fontsize=9)
+    return rate_search.plot(result.search, result.runs)
 
 
 def claim(result: Result) -> list[Sentence]:

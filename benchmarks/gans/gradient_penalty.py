@@ -32,9 +32,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.gans import classifier
-from benchmarks.gans.dcgan import distance, distances, rate_text
 from benchmarks.gans.experiment import Figure, Sentence
 from benchmarks.gans.image_gan import train_gan
+from benchmarks.gans.measurement import distance, distances
+from benchmarks.gans.training import rate_text
 from benchmarks.gans.work import Work
 
 CLAIM = "A zero-centred penalty on the discriminator's gradient makes the training of a GAN converge."

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 import fidfast
 import fidfast.torch
@@ -38,3 +43,13 @@ class Measurement:
 def to_pixels(samples: torch.Tensor) -> torch.Tensor:
     """uint8 images, from samples from -1 to 1."""
     return ((samples + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def distance(point: Mapping[str, Any]) -> float:
+    """The distance of a measurement, without the bias of finite samples."""
+    return float(point["value"] - point["bias"])
+
+
+def distances(curves: Sequence[Sequence[Mapping[str, Any]]]) -> NDArray[np.float64]:
+    """(runs, measurements) distances."""
+    return np.array([list(map(distance, curve)) for curve in curves])

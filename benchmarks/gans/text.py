@@ -29,16 +29,18 @@ import re
 import string
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 import fidfast
-from benchmarks.gans import data, time_scales
+from benchmarks.gans import data
 from benchmarks.gans.experiment import Figure, Sentence
 from benchmarks.gans.text_networks import TextCritic, TextGenerator
-from benchmarks.gans.time_scales import ONE, TWO
+from benchmarks.gans.time_scales import COLOURS, REGIMES, at, band, common_seconds, draw, seconds_until
 from benchmarks.gans.training import Gan, Wasserstein, train
 from benchmarks.gans.work import Part, Work
 
@@ -51,10 +53,10 @@ LATENT = 128
 NGRAMS = (4, 6)
 
 #: Regime to the critic's updates for one of the generator, and the rates of both.
-REGIMES = {ONE: (10, (1e-4, 1e-4)), TWO: (1, (3e-4, 1e-4))}
+RATES = {"one": (10, (1e-4, 1e-4)), "two": (1, (3e-4, 1e-4))}
 
 #: Minutes and divergence in the paper, for 4-grams and 6-grams.
-PAPER_VALUES = {ONE: {4: (1040, 0.38), 6: (1070, 0.77)}, TWO: {4: (1150, 0.35), 6: (1120, 0.74)}}
+PAPER_VALUES = {"one": {4: (1040, 0.38), 6: (1070, 0.77)}, "two": {4: (1150, 0.35), 6: (1120, 0.74)}}
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ class Settings:
 
     def updates(self, regime: str) -> int:
         """Updates of the generator in a regime."""
-        return self.one_rate_updates if regime == ONE else self.two_scales_updates
+        return self.one_rate_updates if regime == "one" else self.two_scales_updates
 
 
 QUICK = Settings(
@@ -190,7 +192,7 @@ def train_one(part: Part, *, regime: str, seed: int, settings: dict[str, Any]) -
     text = load_text(chosen.corpus)
     reference = text.counts()
     shape = {"characters": len(ALPHABET), "length": LENGTH, "width": chosen.width, "blocks": chosen.blocks}
-    critic_steps, (critic_rate, generator_rate) = REGIMES[regime]
+    critic_steps, (critic_rate, generator_rate) = RATES[regime]
     gan = Gan(
         TextGenerator(**shape, latent=LATENT),
         TextCritic(**shape),
@@ -248,24 +250,24 @@ def run(settings: Settings, work: Work) -> Result:
 
 def claim(result: Result) -> list[Sentence]:
     """What the paper claims of two time scales, and whether the generators learn at all."""
-    one, two = result.curves[ONE], result.curves[TWO]
-    seconds = time_scales.common_seconds(result.curves)
+    one, two = result.curves["one"], result.curves["two"]
+    seconds = common_seconds(result.curves)
     sentences = []
     for regime, runs in result.curves.items():
-        start, end = time_scales.at_seconds(runs, "jsd_4", 0.0), time_scales.final(runs, "jsd_4")
+        start, end = np.array([curve[0]["jsd_4"] for curve in runs]), final(result, regime, "jsd_4")
         sentences.append(
             Sentence(
-                f"With {regime} the 4-gram divergence falls from {start.mean():.3f} to {end.mean():.3f}.",
+                f"With {REGIMES[regime]} the 4-gram divergence falls from {start.mean():.3f} to {end.mean():.3f}.",
                 bool(end.max() < start.min()),
                 "the largest at the end is below the smallest at the start, over all seeds",
             )
         )
     for n in NGRAMS:
-        ours, theirs = (time_scales.at_seconds(runs, f"jsd_{n}", seconds) for runs in (two, one))
+        ours, theirs = (at(runs, itemgetter(f"jsd_{n}"), "seconds", seconds) for runs in (two, one))
         sentences.append(
             Sentence(
                 f"After {seconds:.0f} s of training, two time scales have a smaller {n}-gram divergence than one rate: "
-                f"{time_scales.band(ours, 3)} against {time_scales.band(theirs, 3)}, mean and range over seeds.",
+                f"{band(ours, '.3f')} against {band(theirs, '.3f')}, mean and range over seeds.",
                 bool(ours.max() < theirs.min()),
                 "the ranges over seeds do not overlap",
             )
@@ -273,14 +275,19 @@ def claim(result: Result) -> list[Sentence]:
     return sentences
 
 
+def final(result: Result, regime: str, quantity: str) -> np.ndarray:
+    """The last measurement of each seed."""
+    return np.array([curve[-1][quantity] for curve in result.curves[regime]])
+
+
 def figures(result: Result) -> list[Figure]:
     """The paper's table with the divergences of the end."""
     rows = [
         Figure(
-            f"{regime}, JSD of {n}-grams",
+            f"{REGIMES[regime]}, JSD of {n}-grams",
             f"{value:.2f} after {minutes:,} min",
-            f"{time_scales.band(time_scales.final(result.curves[regime], f'jsd_{n}'), 3)} after "
-            f"{time_scales.final(result.curves[regime], 'seconds').mean() / 60:.1f} min",
+            f"{band(final(result, regime, f'jsd_{n}'), '.3f')} after "
+            f"{final(result, regime, 'seconds').mean() / 60:.1f} min",
             "read",
         )
         for n in NGRAMS
@@ -300,15 +307,15 @@ def figures(result: Result) -> list[Figure]:
 def summary(result: Result) -> str:
     """The claim, what was done, what came out."""
     settings = Settings(**result.settings)
-    one, two = result.curves[ONE], result.curves[TWO]
-    seconds = time_scales.common_seconds(result.curves)
+    two = result.curves["two"]
+    seconds = common_seconds(result.curves)
     values = {
-        (regime, n): time_scales.at_seconds(runs, f"jsd_{n}", seconds).mean()
+        (regime, n): at(runs, itemgetter(f"jsd_{n}"), "seconds", seconds).mean()
         for regime, runs in result.curves.items()
         for n in NGRAMS
     }
     floor = {n: sum(each) / len(each) for n, each in result.floor.items()}
-    reached = time_scales.seconds_until(two, "jsd_4", float(time_scales.final(one, "jsd_4").mean()))
+    reached = seconds_until(two, itemgetter("jsd_4"), float(final(result, "one", "jsd_4").mean()))
     faster = (
         f"Two time scales reached the 4-gram divergence at the end of one rate after {reached:.0f} s."
         if reached is not None
@@ -322,10 +329,10 @@ def summary(result: Result) -> str:
         f"characters) with {rates}, {settings.seeds} seeds each, for about the same time: "
         f"{settings.two_scales_updates:,} updates of the generator with two time scales, "
         f"{settings.one_rate_updates:,} with one rate. After {seconds:.0f} s the mean 4-gram and 6-gram divergences "
-        f"were {values[TWO, 4]:.3f} and {values[TWO, 6]:.3f} with two time scales, {values[ONE, 4]:.3f} and "
-        f"{values[ONE, 6]:.3f} with one rate. {faster} {settings.num_lines} lines of held-out documents have "
+        f"were {values['two', 4]:.3f} and {values['two', 6]:.3f} with two time scales, {values['one', 4]:.3f} and "
+        f"{values['one', 6]:.3f} with one rate. {faster} {settings.num_lines} lines of held-out documents have "
         f"{floor['4']:.3f} and {floor['6']:.3f}: no generator can be expected to fall below. Lines of two time scales: "
-        f"{quoted(result.lines[TWO])}; of one rate: {quoted(result.lines[ONE])}."
+        f"{quoted(result.lines['two'])}; of one rate: {quoted(result.lines['one'])}."
     )
 
 
@@ -344,7 +351,7 @@ def plot(result: Result) -> Any:
         floor = result.floor[str(n)]
         for axis, over in zip(row, ("update", "seconds"), strict=True):
             for regime, runs in result.curves.items():
-                time_scales.draw(axis, runs, f"jsd_{n}", regime=regime, over=over, skip=1 if over == "update" else 0)
+                draw(axis, runs, itemgetter(f"jsd_{n}"), regime=regime, over=over, skip=int(over == "update"))
             axis.axhspan(min(floor), max(floor), color="0.45", lw=1.5, label="held-out lines of the text")
             axis.set_xlabel("updates of the generator" if over == "update" else "training time (s)")
             axis.grid(alpha=0.3, lw=0.4)
@@ -352,6 +359,6 @@ def plot(result: Result) -> Any:
     axes[0, 1].legend(frameon=False, fontsize=8.5, title="mean, range of the seeds", title_fontsize=8.5)
     for axis, (regime, lines) in zip(axes[2], result.lines.items(), strict=True):
         axis.axis("off")
-        axis.set_title(f"{regime}: lines at the end", color=time_scales.COLOURS[regime], fontsize=9, loc="left")
+        axis.set_title(f"{REGIMES[regime]}: lines at the end", color=COLOURS[regime], fontsize=9, loc="left")
         axis.text(0, 1, "\n".join(lines[:6]), family="monospace", fontsize=8.5, va="top", transform=axis.transAxes)
     return canvas

@@ -2,71 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-#: Measurements of a run, as `training.train` returns them.
-Curve = list[dict[str, Any]]
+#: A measurement during training, as `training.train` returns them, and all those of a run.
+Point = dict[str, Any]
+Curve = list[Point]
 
-ONE, TWO = "one rate", "two time scales"
-COLOURS = {ONE: "#d55e00", TWO: "#0072b2"}
-
-
-def final(curves: Sequence[Curve], quantity: str) -> NDArray[np.float64]:
-    """The last measurement of each run."""
-    return np.array([curve[-1][quantity] for curve in curves])
+#: Name in results, and label.
+REGIMES = {"two": "two time scales", "one": "one time scale"}
+COLOURS = {"two": "#0072b2", "one": "#d55e00"}
 
 
-def at_seconds(curves: Sequence[Curve], quantity: str, seconds: float) -> NDArray[np.float64]:
-    """Each run's value after this training time, interpolated linearly between measurements."""
-    return np.array(
-        [
-            np.interp(seconds, [point["seconds"] for point in curve], [point[quantity] for point in curve])
-            for curve in curves
-        ]
-    )
+def at(curves: Sequence[Curve], quantity: Callable[[Point], float], key: str, value: float) -> NDArray[np.float64]:
+    """Each run's quantity where `key` ("seconds" or "update") has this value, interpolated between measurements."""
+    return np.array([np.interp(value, [point[key] for point in curve], list(map(quantity, curve))) for curve in curves])
 
 
-def common_seconds(curves: Mapping[str, Sequence[Curve]]) -> float:
+def common_seconds(runs: Mapping[str, Sequence[Curve]]) -> float:
     """The longest training time that all runs reached."""
-    return min(curve[-1]["seconds"] for runs in curves.values() for curve in runs)
+    return min(curve[-1]["seconds"] for curves in runs.values() for curve in curves)
 
 
-def seconds_until(curves: Sequence[Curve], quantity: str, target: float) -> float | None:
+def seconds_until(curves: Sequence[Curve], quantity: Callable[[Point], float], target: float) -> float | None:
     """Mean training time at which the mean of the runs first was at most `target`, or None if it never was."""
     for points in zip(*curves, strict=True):
-        if np.mean([point[quantity] for point in points]) <= target:
+        if np.mean(list(map(quantity, points))) <= target:
             return float(np.mean([point["seconds"] for point in points]))
     return None
 
 
-def band(values: NDArray[np.float64], digits: int) -> str:
+def band(values: NDArray[np.float64], style: str = ".3g") -> str:
     """Mean, minimum and maximum over seeds, as text."""
-    return f"{values.mean():.{digits}f} ({values.min():.{digits}f} to {values.max():.{digits}f})"
+    return f"{values.mean():{style}} ({values.min():{style}} to {values.max():{style}})"
 
 
-def draw(axis: Any, runs: Sequence[Curve], quantity: str, *, regime: str, over: str, skip: int = 0) -> None:
+def draw(
+    axis: Any,
+    curves: Sequence[Curve],
+    quantity: Callable[[Point], float],
+    *,
+    regime: str,
+    over: str,
+    label: str | None = None,
+    error_bars: bool = False,
+    skip: int = 0,
+) -> None:
     """Draw the mean of the runs of one regime, with the band of minimum and maximum.
 
     Parameters
     ----------
     axis : matplotlib Axes
-    runs : sequence of curves
+    curves : sequence of curves
         One for each seed, measured after the same updates.
-    quantity : str
-        Key of the measured value.
-    regime : str
-        Label, and key of the colour.
+    quantity : callable
+        From a point to its value.
+    regime : {"one", "two"}
     over : {"update", "seconds"}
         Horizontal axis; seconds are averaged over the runs.
+    label : str, optional
+        By default that of the regime.
+    error_bars : bool, default False
+        Whether to draw the root mean square of the points' ``stderr``.
     skip : int, default 0
         Measurements at the start that are not drawn.
     """
-    values = np.array([[point[quantity] for point in curve[skip:]] for curve in runs])
-    steps = np.array([[point[over] for point in curve[skip:]] for curve in runs]).mean(axis=0)
+    shown = [curve[skip:] for curve in curves]
+    values = np.array([list(map(quantity, curve)) for curve in shown])
+    steps = np.mean([[point[over] for point in curve] for curve in shown], axis=0)
+    errors = np.sqrt(np.mean([[point["stderr"] ** 2 for point in c] for c in shown], axis=0)) if error_bars else None
     colour = COLOURS[regime]
-    axis.fill_between(steps, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.25, lw=0)
-    axis.plot(steps, values.mean(axis=0), color=colour, label=regime)
+    axis.fill_between(steps, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.22, lw=0)
+    axis.errorbar(steps, values.mean(axis=0), errors, color=colour, lw=1.6, capsize=2, label=label or REGIMES[regime])

@@ -211,3 +211,9 @@ def train(
         curve.append({**point, **losses, **measured})
         part.save({"gan": gan.state_dict(), "curve": curve}, steps=done)
     return curve
+
+
+def rate_text(rate: float) -> str:
+    """A learning rate as text, ``5e-4``."""
+    mantissa, exponent = f"{rate:.3e}".split("e")
+    return f"{float(mantissa):g}e{int(exponent)}"

@@ -60,7 +60,7 @@ def test_result_in_json(result):
 
 def test_texts_and_plot(result):
     found = wgan_gp.compare(result)
-    for regime in wgan_gp.REGIMES:
+    for regime in wgan_gp.CRITIC_STEPS:
         assert f"{found.at_seconds[regime].mean():.3g}" in wgan_gp.summary(result)
     assert {figure.mark for figure in wgan_gp.figures(result)} == {"read", "derived"}
     assert len(wgan_gp.plot(result).axes) == 3
