@@ -9,13 +9,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import threadpoolctl
-
 RESULTS = Path(__file__).parent / "results"
 
 
 def description() -> dict[str, Any]:
     """CPU, cores, BLAS and versions."""
+    import threadpoolctl
+
     packages = {}
     for name in ("fidfast", "numpy", "scipy", "torch", "pytorch-fid", "torch-fidelity", "torchmetrics"):
         try:

@@ -60,7 +60,8 @@ def find(*candidates: str | Path, needs: str) -> Path:
         for candidate in candidates:
             if (folder / candidate).exists():
                 return folder / candidate
-    raise FileNotFoundError(f"{candidates[0]} was not found: {needs}, or pass its folder by --data")
+    searched = ", ".join(map(str, (*added, Path("/"), Path.cwd())))
+    raise FileNotFoundError(f"{candidates[0]} is in none of {searched}: {needs}, or pass its folder by --data")
 
 
 @lru_cache(maxsize=2)

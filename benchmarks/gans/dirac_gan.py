@@ -43,7 +43,7 @@ __all__ = ["CLAIM", "FULL", "PAPER", "QUICK", "Result", "Settings", "claim", "fi
 CLAIM = (
     "Instance noise, zero-centred penalties and consensus optimization converge on the Dirac-GAN; other methods do not."
 )
-PAPER = "Mescheder, Geiger & Nowozin 2018, Which Training Methods for GANs do actually Converge?, arXiv 1801.04406"
+PAPER = "Mescheder, Geiger & Nowozin 2018, arXiv 1801.04406"
 
 #: Relative distance to the equilibrium below which a trajectory counts as converged.
 THRESHOLD = 0.01

@@ -46,11 +46,11 @@ from benchmarks.gans.disturbed_images import (
     reference_images,
     sample_images,
 )
-from benchmarks.gans.experiment import Figure, Sentence
+from benchmarks.gans.experiment import HEUSEL, Figure, Sentence
 from benchmarks.gans.work import Part, Work
 
 CLAIM = "The Fréchet distance rises with every level of six disturbances; the Inception score need not fall."
-PAPER = "Heusel, Ramsauer, Unterthiner, Nessler & Hochreiter 2017, arXiv 1706.08500"
+PAPER = HEUSEL
 
 #: Parts of a set whose Inception scores are averaged [read].
 SPLITS = 10

@@ -28,7 +28,6 @@ from __future__ import annotations
 import importlib
 import io
 import json
-import os
 import re
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -36,6 +35,7 @@ from types import ModuleType
 from typing import Any
 
 from benchmarks import machine
+from benchmarks.gans.work import replace_file
 
 #: Results of the full presets, which the report shows unless there are newer ones.
 COMMITTED = machine.RESULTS / "gans"
@@ -54,8 +54,15 @@ NAMES = (
     "streaming",
 )
 
+#: The paper of several experiments.
+HEUSEL = "Heusel, Ramsauer, Unterthiner, Nessler & Hochreiter 2017, arXiv 1706.08500"
+
 #: Maximum size of a plot in bytes.
 MAX_PLOT = 150_000
+
+
+class InvalidArgumentError(Exception):
+    """An argument of the command line that cannot be used."""
 
 
 @dataclass(frozen=True)
@@ -102,19 +109,31 @@ class Stored:
         """The PNG, which has the name of the JSON file."""
         return self.folder / f"{file_stem(self.name, self.preset)}.png"
 
+    @property
+    def changed_settings(self) -> dict[str, Any]:
+        """Settings that differ from those of the preset, in JSON types."""
+        preset = _json_types(asdict(settings_of(self.module, full=self.preset == "full", seeds=None)))
+        return {key: value for key, value in self.result.settings.items() if preset.get(key) != value}
 
-def load(name: str) -> ModuleType:
-    """The module of an experiment; names may be written with dashes.
+
+def module_name(name: str) -> str:
+    """Name of the module of an experiment, whose name may be written with dashes.
 
     Raises
     ------
-    ValueError
+    InvalidArgumentError
         If there is no such experiment.
     """
     module = name.replace("-", "_")
     if module not in NAMES:
-        raise ValueError(f"there is no experiment {name!r}; the experiments are {', '.join(map(shown_name, NAMES))}")
-    return importlib.import_module(f"benchmarks.gans.{module}")
+        names = ", ".join(map(shown_name, NAMES))
+        raise InvalidArgumentError(f"there is no experiment {name!r}; the experiments are {names}")
+    return module
+
+
+def load(name: str) -> ModuleType:
+    """The module of an experiment."""
+    return importlib.import_module(f"benchmarks.gans.{module_name(name)}")
 
 
 def shown_name(name: str) -> str:
@@ -132,21 +151,26 @@ def settings_of(module: ModuleType, *, full: bool, seeds: int | None) -> Any:
 
     Raises
     ------
-    ValueError
+    InvalidArgumentError
         If `seeds` is less than 1.
     """
     settings = module.FULL if full else module.QUICK
     if seeds is None:
         return settings
     if seeds < 1:
-        raise ValueError(f"seeds must be at least 1, got {seeds}")
+        raise InvalidArgumentError(f"seeds must be at least 1, got {seeds}")
     return replace(settings, seeds=seeds)
 
 
 def write(folder: Path, name: str, result: Any, *, preset: str, seconds: float) -> Stored:
-    """Write the JSON and the plot of a result, and the time of the run to ``times.json``."""
-    stored = Stored(name, result, preset, seconds, machine.description(), folder)
-    sentences = [asdict(sentence) for sentence in stored.module.claim(result)]
+    """Write the JSON and the plot of a result, and the time of the run to ``times.json``.
+
+    The result that is returned, and from which claim and plot are computed, is that in the file.
+    """
+    fields = _json_types(asdict(result))
+    stored = Stored(name, load(name).Result(**fields), preset, seconds, machine.description(), folder)
+    sentences = [asdict(sentence) for sentence in stored.module.claim(stored.result)]
+    plot = plot_bytes(stored)
     text = json.dumps(
         {
             "experiment": name,
@@ -154,26 +178,36 @@ def write(folder: Path, name: str, result: Any, *, preset: str, seconds: float) 
             "seconds": round(seconds, 1),
             "machine": stored.machine,
             "claim": sentences,
-            "result": _rounded(asdict(result)),
+            "result": fields,
         },
         allow_nan=False,
     )
     folder.mkdir(parents=True, exist_ok=True)
-    _replace(folder / f"{file_stem(name, preset)}.json", _wrapped(text).encode())
-    _replace(stored.plot_path, plot_bytes(stored))
-    times = read_times(folder)
-    times.setdefault(shown_name(name), {})[preset] = round(seconds, 1)
-    _replace(folder / "times.json", (json.dumps(times, indent=1, sort_keys=True) + "\n").encode())
+    replace_file(folder / f"{file_stem(name, preset)}.json", _wrapped(text).encode())
+    replace_file(stored.plot_path, plot)
+    if not stored.changed_settings:
+        times = read_times(folder)
+        times.setdefault(shown_name(name), {})[preset] = round(seconds, 1)
+        replace_file(folder / "times.json", (json.dumps(times, indent=1, sort_keys=True) + "\n").encode())
     return stored
 
 
 def read(folder: Path, name: str, preset: str) -> Stored | None:
-    """The result in a folder, or None if there is none."""
+    """The result in a folder, or None if there is none.
+
+    Raises
+    ------
+    ValueError
+        If another version of the experiment wrote it.
+    """
     path = folder / f"{file_stem(name, preset)}.json"
     if not path.exists():
         return None
     fields = json.loads(path.read_text())
-    result = load(name).Result(**fields["result"])
+    try:
+        result = load(name).Result(**fields["result"])
+    except TypeError as error:
+        raise ValueError(f"{path} was written by another version of the experiment: run it again") from error
     return Stored(name, result, preset, fields["seconds"], fields["machine"], folder)
 
 
@@ -209,19 +243,12 @@ def plot_bytes(stored: Stored) -> bytes:
     return png
 
 
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file completely or not at all."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(content)
-    temporary.replace(path)
-
-
-def _rounded(value: Any) -> Any:
+def _json_types(value: Any) -> Any:
     """JSON types, with floats of 9 significant digits."""
     if isinstance(value, dict):
-        return {str(key): _rounded(each) for key, each in value.items()}
+        return {str(key): _json_types(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_rounded(each) for each in value]
+        return [_json_types(each) for each in value]
     return float(f"{value:.9g}") if isinstance(value, float) else value
 
 

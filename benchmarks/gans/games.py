@@ -30,7 +30,7 @@ from benchmarks.gans.game_methods import METHODS
 from benchmarks.gans.work import Work
 
 CLAIM = "The interaction of the players slows stable games down, and lets four modified methods solve bilinear games."
-PAPER = "Liang and Stokes 2018, Interaction Matters (arXiv 1802.06132)"
+PAPER = "Liang & Stokes 2018, arXiv 1802.06132"
 
 
 #: Methods whose best step size is searched: the one that is slowed down, and one that the interaction helps.

@@ -31,9 +31,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.gans import classifier
 from benchmarks.gans.experiment import Figure, Sentence
-from benchmarks.gans.image_gan import train_gan
+from benchmarks.gans.image_gan import train_extractor, train_gan
 from benchmarks.gans.measurement import distance, distances
 from benchmarks.gans.training import rate_text
 from benchmarks.gans.work import Work
@@ -97,8 +96,7 @@ class Result:
 
 def run(settings: Settings, work: Work) -> Result:
     """Train the extractor, then both regimes with the same seeds."""
-    chosen = {"dataset": settings.dataset, "num_features": settings.num_features, "epochs": settings.epochs}
-    trained = work.map(classifier.train, {"classifier": chosen}, label="classifier")["classifier"]
+    trained = train_extractor(work, settings)
     parts = {
         f"run {regime} {seed}": {
             "trained": trained,

@@ -1,4 +1,4 @@
-"""Trains a DCGAN on images and measures it; a part of the runs of several experiments."""
+"""A DCGAN on images, its training with measurements, and its extractor: parts of several experiments."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from benchmarks.gans import classifier, training
 from benchmarks.gans.measurement import Measurement
 from benchmarks.gans.networks import ImageDiscriminator, ImageGenerator
-from benchmarks.gans.work import Part
+from benchmarks.gans.work import Part, Work
 
 
 def train_gan(
@@ -27,7 +27,6 @@ def train_gan(
     betas: tuple[float, float] = (0.5, 0.999),
     batch_norm: bool = True,
     r1: float = 0.0,
-    average: float | None = None,
     critic_steps: int = 1,
     penalty: float | None = None,
 ) -> list[dict[str, Any]]:
@@ -46,23 +45,57 @@ def train_gan(
     penalty : float, optional
         If given, the loss is that of WGAN-GP with this weight of the penalty, and `r1` is not used.
     """
-    images = classifier.to_tensor(classifier.SETS[dataset][0]().images)
+    images = training_images(dataset)
     measure = Measurement(
         classifier.extractor(dataset, trained["weights"]),
         classifier.reference(dataset, trained),
         num_samples=num_samples,
     )
     torch.manual_seed(seed)
+    gan = make_gan(
+        images,
+        width=width,
+        latent=latent,
+        batch_norm=batch_norm,
+        losses=training.NonSaturating(r1) if penalty is None else training.Wasserstein(penalty),
+        rates=rates,
+        betas=betas,
+        critic_steps=critic_steps,
+    )
+    return training.train(part, gan, updates=updates, measure_every=measure_every, measure=measure)
+
+
+def train_extractor(work: Work, settings: Any) -> dict[str, Any]:
+    """The result of `classifier.train` for the settings' ``dataset``, ``num_features`` and ``epochs``."""
+    chosen = {name: getattr(settings, name) for name in ("dataset", "num_features", "epochs")}
+    return work.map(classifier.train, {"classifier": chosen}, label="classifier")["classifier"]
+
+
+def training_images(dataset: str) -> torch.Tensor:
+    """(n, 1, height, width) from -1 to 1."""
+    return classifier.to_tensor(classifier.SETS[dataset][0]().images)
+
+
+def make_gan(
+    images: torch.Tensor,
+    *,
+    width: int,
+    latent: int,
+    losses: training.Losses,
+    rates: tuple[float, float],
+    betas: tuple[float, float] = (0.5, 0.999),
+    batch_norm: bool = True,
+    critic_steps: int = 1,
+) -> training.Gan:
+    """A DCGAN of images (n, 1, height, width), with torch's random numbers."""
     size = images.shape[-1]
-    gan = training.Gan(
+    return training.Gan(
         ImageGenerator(size, width, latent),
         ImageDiscriminator(size, width, batch_norm=batch_norm),
         lambda n: images[torch.randint(len(images), (n,))],
-        training.NonSaturating(r1) if penalty is None else training.Wasserstein(penalty),
+        losses,
         rates=rates,
         betas=betas,
         critic_steps=critic_steps,
         latent=latent,
-        average=average,
     )
-    return training.train(part, gan, updates=updates, measure_every=measure_every, measure=measure)

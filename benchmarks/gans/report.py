@@ -34,33 +34,25 @@ _MARKS = (
 
 
 def results(folder: Path) -> list[Stored]:
-    """The result of each experiment: full before quick, those in `folder` before the committed ones."""
-    found = []
-    for name in experiment.NAMES:
-        places = [(where, preset) for preset in ("full", "quick") for where in (folder, experiment.COMMITTED)]
-        candidates = (experiment.read(where, name, preset) for where, preset in places)
-        stored = next((each for each in candidates if each is not None), None)
-        if stored is not None:
-            found.append(stored)
-    return found
+    """The result of each experiment: in `folder` full before quick, else the committed one."""
+    places = [(folder, "full"), (folder, "quick"), (experiment.COMMITTED, "full")]
+    candidates = ([experiment.read(where, name, preset) for where, preset in places] for name in experiment.NAMES)
+    return [next(filter(None, stored)) for stored in candidates if any(stored)]
+
+
+def committed() -> list[Stored]:
+    """The results of the full presets that belong to the source tree."""
+    found = [experiment.read(experiment.COMMITTED, name, "full") for name in experiment.NAMES]
+    return [stored for stored in found if stored is not None]
 
 
 def write(folder: Path, *, markdown: Path | None = None) -> Path:
-    """Write ``report.html`` into the folder, and optionally Markdown.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no result.
-    """
-    found = results(folder)
-    if not found:
-        raise FileNotFoundError(f"there are no results in {folder}: run an experiment first, `run NAME`")
+    """Write ``report.html`` into the folder, and optionally the committed results as Markdown."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "report.html"
-    path.write_text(page(found))
+    path.write_text(page(results(folder)))
     if markdown is not None:
-        markdown.write_text(as_markdown(found, plots=PLOTS))
+        markdown.write_text(as_markdown(committed(), plots=PLOTS))
     return path
 
 
@@ -115,7 +107,17 @@ def _small(text: str) -> str:
 def _circumstances(stored: Stored) -> str:
     minutes, machine = stored.seconds / 60, stored.machine
     duration = f"{minutes:.0f} min" if minutes >= 2 else f"{stored.seconds:.0f} s"
-    return f"{duration} on {machine['cpu']}, {machine['cores']} cores, torch {machine['packages']['torch']}."
+    changed = ", ".join(f"{key}={value}" for key, value in stored.changed_settings.items())
+    return (
+        f"{duration} on {machine['cpu']}, {machine['cores']} cores, torch {machine['packages']['torch']}"
+        + (f"; the preset {stored.preset} with {changed}" if changed else "")
+        + ("; committed result." if stored.folder == experiment.COMMITTED else ".")
+    )
+
+
+def _cell(text: str) -> str:
+    """Text of a cell of a Markdown table."""
+    return text.replace("|", "\\|")
 
 
 def as_markdown(found: list[Stored], *, plots: Path) -> str:
@@ -138,9 +140,11 @@ def as_markdown(found: list[Stored], *, plots: Path) -> str:
             for each in module.claim(result)
         ]
         parts.append("\n".join(claims))
+        figures = module.figures(result)
+        marks = [f" [{each.mark}]" if each.mark else "" for each in figures]
         rows = [
-            f"| {each.quantity} | {each.paper}{f' [{each.mark}]' if each.mark else ''} | {each.ours} |"
-            for each in module.figures(result)
+            f"| {_cell(each.quantity)} | {_cell(each.paper)}{mark} | {_cell(each.ours)} |"
+            for each, mark in zip(figures, marks, strict=True)
         ]
         if rows:
             parts.append("\n".join(["| | paper | here |", "|---|---|---|", *rows]))

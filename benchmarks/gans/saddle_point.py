@@ -34,11 +34,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.gans.experiment import Figure, Sentence
+from benchmarks.gans.experiment import HEUSEL, Figure, Sentence
 from benchmarks.gans.work import Part, Work
 
 CLAIM = "A saddle point is reached fast with two time scales, and missed with two large rates."
-PAPER = "Heusel, Ramsauer, Unterthiner, Nessler & Hochreiter 2017, arXiv 1706.08500"
+PAPER = HEUSEL
 
 START = (0.5, -0.4)
 

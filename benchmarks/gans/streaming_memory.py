@@ -46,7 +46,7 @@ class Batches:
 
 tool, folder = sys.argv[1], Path(sys.argv[2])
 if tool != "fidfast":
-    importlib.import_module("benchmarks.peers")  # the memory of its imports does not count
+    importlib.import_module("benchmarks.peers")  # now, so that the memory of its imports does not count
 if _STATUS.exists():
     Path("/proc/self/clear_refs").write_text("5")  # the peak of the imports does not count
 before = memory("VmRSS")

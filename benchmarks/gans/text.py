@@ -38,14 +38,14 @@ from torch import nn
 
 import fidfast
 from benchmarks.gans import data
-from benchmarks.gans.experiment import Figure, Sentence
+from benchmarks.gans.experiment import HEUSEL, Figure, Sentence
 from benchmarks.gans.text_networks import TextCritic, TextGenerator
 from benchmarks.gans.time_scales import COLOURS, REGIMES, at, band, common_seconds, draw, seconds_until
 from benchmarks.gans.training import Gan, Wasserstein, train
 from benchmarks.gans.work import Part, Work
 
 CLAIM = "Two time scales learn text better than one rate with ten critic steps, in the same time."
-PAPER = "Heusel, Ramsauer, Unterthiner, Nessler & Hochreiter 2017, arXiv 1706.08500"
+PAPER = HEUSEL
 
 ALPHABET = " .,'" + string.ascii_lowercase
 LENGTH = 32

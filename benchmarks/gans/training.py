@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -36,8 +37,6 @@ class Gan:
     critic_steps : int
         Updates of the discriminator for each update of the generator.
     batch_size, latent : int
-    average : float, optional
-        Decay of the moving average of the generator's weights. If given, `sample` uses the average.
     """
 
     def __init__(
@@ -52,7 +51,6 @@ class Gan:
         critic_steps: int = 1,
         batch_size: int = 64,
         latent: int = 100,
-        average: float | None = None,
     ) -> None:
         self.generator, self.discriminator = generator, discriminator
         self._next_real, self._losses = next_real, losses
@@ -61,11 +59,6 @@ class Gan:
             torch.optim.Adam(network.parameters(), lr=rate, betas=betas)
             for network, rate in zip((discriminator, generator), rates, strict=True)
         ]
-        self._averaged = None
-        if average is not None:
-            self._averaged = torch.optim.swa_utils.AveragedModel(
-                generator, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(average), use_buffers=True
-            )
 
     def update(self) -> dict[str, float]:
         """One update of the generator, after those of the discriminator; the last losses of both."""
@@ -78,17 +71,14 @@ class Gan:
         g_loss = self._losses.generator(self.discriminator(self.generator(self._latents(self._batch_size))))
         self._descend(1, g_loss)
         self.discriminator.requires_grad_(True)
-        if self._averaged is not None:
-            self._averaged.update_parameters(self.generator)
         return {"d_loss": d_loss.item(), "g_loss": g_loss.item()}
 
     def sample(self, n: int) -> torch.Tensor:
         """Generate n samples, with batch norms in evaluation mode."""
-        network = self.generator if self._averaged is None else self._averaged
-        network.eval()
+        self.generator.eval()
         with torch.inference_mode():
-            samples = network(self._latents(n))
-        network.train()
+            samples = self.generator(self._latents(n))
+        self.generator.train()
         return samples
 
     def state_dict(self) -> dict[str, Any]:
@@ -108,7 +98,7 @@ class Gan:
         torch.set_rng_state(state["random"])
 
     def _modules(self) -> list[nn.Module]:
-        return [each for each in (self.generator, self.discriminator, self._averaged) if each is not None]
+        return [self.generator, self.discriminator]
 
     def _latents(self, n: int) -> torch.Tensor:
         return torch.randn(n, self._latent)
@@ -177,7 +167,6 @@ def train(
     gan : Gan
         Has been created after ``torch.manual_seed``: all randomness is torch's.
     updates, measure_every : int
-        `updates` is a multiple of `measure_every`.
     measure : callable
         Returns JSON types.
 
@@ -186,7 +175,16 @@ def train(
     list of dict
         For each measurement its values, ``update``, ``seconds`` (wall-clock time of the updates so far, without the
         measurements), ``measure_seconds``, and the losses, averaged since the last measurement.
+
+    Raises
+    ------
+    ValueError
+        If `updates` is not a multiple of `measure_every`.
+    FloatingPointError
+        If a loss becomes infinite or NaN.
     """
+    if updates % measure_every:
+        raise ValueError(f"updates must be a multiple of measure_every, got {updates} and {measure_every}")
     curve: list[dict[str, Any]] = []
     seconds = 0.0
     if (state := part.load()) is not None:
@@ -199,6 +197,8 @@ def train(
         steps = measure_every if curve else 0
         for _ in range(steps):
             for name, loss in gan.update().items():
+                if not math.isfinite(loss):
+                    raise FloatingPointError(f"{name} is {loss}: the training diverged; choose smaller rates")
                 losses[name] = losses.get(name, 0.0) + loss / measure_every
             part.advance()
         seconds += time.perf_counter() - start

@@ -30,8 +30,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.gans import classifier, rate_search
-from benchmarks.gans.experiment import Figure, Sentence
+from benchmarks.gans import rate_search
+from benchmarks.gans.experiment import HEUSEL, Figure, Sentence
+from benchmarks.gans.image_gan import train_extractor
 from benchmarks.gans.measurement import distance, distances
 from benchmarks.gans.rate_search import best, best_candidate, search_and_run
 from benchmarks.gans.time_scales import REGIMES, at, band, common_seconds
@@ -39,7 +40,7 @@ from benchmarks.gans.training import rate_text
 from benchmarks.gans.work import Work
 
 CLAIM = "WGAN-GP reaches a lower Fréchet distance with two rates and one critic step than with one rate and five."
-PAPER = "Heusel, Ramsauer, Unterthiner, Nessler & Hochreiter 2017, arXiv 1706.08500"
+PAPER = HEUSEL
 
 #: Updates of the critic for one of the generator.
 CRITIC_STEPS = {"two": 1, "one": 5}
@@ -118,8 +119,7 @@ class Result:
 
 def run(settings: Settings, work: Work) -> Result:
     """Train the extractor, search the rates, then train all seeds with the best of each regime."""
-    chosen = {"dataset": settings.dataset, "num_features": settings.num_features, "epochs": settings.epochs}
-    trained = work.map(classifier.train, {"classifier": chosen}, label="classifier")["classifier"]
+    trained = train_extractor(work, settings)
     arguments = {
         "trained": trained,
         "dataset": settings.dataset,

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import hashlib
 import json
 import multiprocessing
 import os
 import shutil
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,10 +23,16 @@ from urllib.parse import quote
 import torch
 from tqdm import tqdm
 
-_ROOT = Path(__file__).parents[2]
+import fidfast
+
+_HERE = Path(__file__).parent
 
 #: Queue of the progress of worker processes, set in these.
 _queue: Any = None
+
+
+class CannotResumeError(Exception):
+    """A run that was started in other circumstances, or is still running."""
 
 
 class Part:
@@ -66,7 +76,7 @@ class Work:
     folder : Path, optional
         Where finished parts and states of unfinished ones are stored. By default nothing is.
     settings : dataclass, optional
-        The settings of the run. A folder with other settings is rejected.
+        The settings of the run.
     resume : bool, default False
         Whether to use the parts in the folder; else they are removed.
     processes : int, default 1
@@ -77,8 +87,9 @@ class Work:
 
     Raises
     ------
-    ValueError
-        If the folder is of a run with other settings.
+    CannotResumeError
+        If the run in the folder has other settings, code, versions or numbers of processes and threads, all of which
+        results depend on, or if another process works on it.
     """
 
     def __init__(
@@ -95,26 +106,30 @@ class Work:
         #: Seconds that an interrupted run took before this one continued it.
         self.seconds_before = 0.0
         self._progress = progress
-        self._start = time.perf_counter()
+        self._start = self._stored = time.perf_counter()
         if folder is None:
             return
-        wanted = json.loads(json.dumps(asdict(settings))) if settings is not None else {}
-        path = folder / "settings.json"
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = folder.with_name(f"{folder.name}.lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise CannotResumeError(f"another process runs in {folder}: wait for it, or use another --out") from error
+        wanted = json.loads(json.dumps(_circumstances(settings, processes)))
+        path = folder / "circumstances.json"
         if resume and path.exists():
-            found = json.loads(path.read_text())
-            different = [key for key in {**wanted, **found} if wanted.get(key) != found.get(key)]
-            if different:
-                key = sorted(different)[0]
-                raise ValueError(
-                    f"the run in {folder} has {key}={found.get(key)}, but now {key}={wanted.get(key)}: "
-                    "use the same settings, or start again without --resume"
-                )
+            _compare(json.loads(path.read_text()), wanted, folder)
         else:
             shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
-            path.write_text(json.dumps(wanted))
+            folder.mkdir()
+            replace_file(path, json.dumps(wanted).encode())
         times = folder / "seconds.json"
         self.seconds_before = json.loads(times.read_text()) if times.exists() else 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Time of the run so far, with that before an interruption, up to the last stored state."""
+        return self.seconds_before + time.perf_counter() - self._start
 
     def map(
         self,
@@ -148,20 +163,27 @@ class Work:
         results = {name: torch.load(path, weights_only=True) for name in parts if (path := self._finished(name))}
         missing = {name: arguments for name, arguments in parts.items() if name not in results}
         done = sum(total[name] for name in results)
-        with tqdm(
+        bar = tqdm(
             total=sum(total.values()), initial=done, desc=label or None, disable=not self._progress, file=sys.stderr
-        ) as bar:
-            counts = dict.fromkeys(missing, 0)
+        )
+        counts = dict.fromkeys(missing, 0)
 
-            def count(name: str, steps: int, resumed: bool) -> None:
-                if name in results:  # a message that was read after the result
-                    return
-                counts[name] += steps
-                if resumed and self._progress:  # not part of the rate from which the time left is computed
-                    bar.initial += steps
+        def count(name: str, steps: int, resumed: bool) -> None:
+            if name in results:  # a message that was read after the result
+                return
+            counts[name] += steps
+            if resumed and self._progress:  # not part of the rate from which the time left is computed
+                bar.n += steps
+                bar.initial += steps
+                bar.last_print_n += steps
+            elif not resumed:
                 bar.update(steps)
+            self._store_time(every=5.0)
 
-            for name, result in self._compute(function, missing, count):
+        # The number of processes does not depend on the parts that are left: an interrupted run continues as it began.
+        processes = min(self.processes, len(parts))
+        with bar, contextlib.closing(self._compute(function, missing, count, processes)) as computed:
+            for name, result in computed:
                 results[name] = result
                 if (path := self._path(name, "done")) is not None:
                     _save(result, path)
@@ -171,18 +193,22 @@ class Work:
         return {name: results[name] for name in parts}
 
     def _compute(
-        self, function: Callable[..., Any], parts: Mapping[str, Mapping[str, Any]], count: Callable[..., None]
+        self,
+        function: Callable[..., Any],
+        parts: Mapping[str, Mapping[str, Any]],
+        count: Callable[..., None],
+        processes: int,
     ) -> Iterator[tuple[str, Any]]:
         """Names and results of parts, as they finish."""
-        if self.processes == 1 or len(parts) < 2:
+        if processes <= 1 or not parts:
             for name, arguments in parts.items():
                 part = Part(self._path(name, "state"), lambda steps, resumed, name=name: count(name, steps, resumed))
                 yield name, function(part, **arguments)
             return
         context = multiprocessing.get_context("spawn")
         queue = context.Queue()
-        processes = min(self.processes, len(parts))
         threads = max(1, torch.get_num_threads() // processes)
+        others = set(multiprocessing.active_children())
         with (
             _importable(),
             ProcessPoolExecutor(processes, context, initializer=_start_worker, initargs=(queue, threads)) as pool,
@@ -198,16 +224,18 @@ class Work:
                         count(*queue.get())
                     for future in finished:
                         yield pending.pop(future), future.result()
-            except BaseException:
+            except BaseException:  # GeneratorExit too: the caller failed
                 pool.shutdown(wait=False, cancel_futures=True)
-                for process in multiprocessing.active_children():
+                for process in set(multiprocessing.active_children()) - others:
                     process.terminate()
                 raise
 
-    def _store_time(self) -> None:
-        if self.folder is not None:
-            seconds = self.seconds_before + time.perf_counter() - self._start
-            (self.folder / "seconds.json").write_text(json.dumps(seconds))
+    def _store_time(self, every: float = 0.0) -> None:
+        """Store the time of the run, if the last time that was done is long enough ago."""
+        now = time.perf_counter()
+        if self.folder is not None and now - self._stored >= every:
+            self._stored = now
+            replace_file(self.folder / "seconds.json", json.dumps(self.seconds).encode())
 
     def _path(self, name: str, kind: str) -> Path | None:
         return None if self.folder is None else self.folder / f"{quote(name, safe='')}.{kind}"
@@ -217,9 +245,50 @@ class Work:
         return path if path is not None and path.exists() else None
 
 
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file completely or not at all."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary.write_bytes(content)
+    temporary.replace(path)
+
+
+def _circumstances(settings: Any, processes: int) -> dict[str, Any]:
+    """What the results of a run depend on."""
+    code = hashlib.sha256()
+    for path in sorted(_HERE.glob("*.py")):
+        code.update(path.read_bytes())
+    return {
+        **(asdict(settings) if settings is not None else {}),
+        "number of processes": processes,
+        "number of threads": torch.get_num_threads(),
+        "version of torch": torch.__version__,
+        "version of fidfast": fidfast.__version__,
+        "code": code.hexdigest()[:12],
+    }
+
+
+def _compare(found: dict[str, Any], wanted: dict[str, Any], folder: Path) -> None:
+    for key in {**wanted, **found}:
+        if found.get(key) != wanted.get(key):
+            raise CannotResumeError(
+                f"the run in {folder} cannot be resumed: its {key} is {found.get(key)}, and now {wanted.get(key)}; "
+                "use the same, or start again without --resume"
+            )
+
+
 def _start_worker(queue: Any, threads: int) -> None:
     global _queue
     _queue = queue
+    queue.cancel_join_thread()  # unread progress must not keep the process alive
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def end_with_parent() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
 
 
@@ -227,18 +296,19 @@ def _run_part(function: Callable[..., Any], name: str, path: Path | None, argume
     return function(Part(path, lambda steps, resumed: _queue.put((name, steps, resumed))), **arguments)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _importable() -> Iterator[None]:
     """Lets workers import `benchmarks`; last in the path, so that they import the installed fidfast."""
-    sys.path.append(str(_ROOT))
+    root = str(_HERE.parents[1])
+    sys.path.append(root)
     try:
         yield
     finally:
-        sys.path.remove(str(_ROOT))
+        sys.path.remove(root)
 
 
 def _save(value: Any, path: Path) -> None:
-    """Write a file completely or not at all."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}-{time.monotonic_ns()}.tmp")
+    """Write a value of torch completely or not at all."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     torch.save(value, temporary)
     temporary.replace(path)

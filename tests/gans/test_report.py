@@ -7,8 +7,9 @@ import pytest
 
 from benchmarks.gans import __main__ as command_line
 from benchmarks.gans import experiment, report
+from benchmarks.gans.work import Work
 
-FOUND = report.results(experiment.COMMITTED)
+FOUND = report.committed()
 
 
 def test_every_experiment_has_a_result_of_the_full_preset():
@@ -55,7 +56,8 @@ def test_the_list_has_one_line_for_each_experiment():
 
 def test_run_and_report_on_the_command_line(tmp_path, monkeypatch, capsys):
     def call(*arguments):
-        monkeypatch.setattr("sys.argv", ["benchmarks.gans", "--out", str(tmp_path), *arguments])
+        out = [] if arguments[0] == "list" else ["--out", str(tmp_path)]
+        monkeypatch.setattr("sys.argv", ["benchmarks.gans", *arguments, *out])
         return command_line.main()
 
     assert call("run", "saddle-point") == 0
@@ -63,10 +65,32 @@ def test_run_and_report_on_the_command_line(tmp_path, monkeypatch, capsys):
     assert call("run", "saddle-point", "--resume") == 0
     capsys.readouterr()
     assert call("run", "saddle-point", "--resume", "--seeds", "33") == 2
-    assert "has seeds=" in capsys.readouterr().err
+    assert "its seeds is" in capsys.readouterr().err
     assert call("run", "sadle-point") == 2
     assert "there is no experiment 'sadle-point'" in capsys.readouterr().err
     assert call("run", "saddle-point", "--data", str(tmp_path / "none")) == 2
     assert "--data: there is no" in capsys.readouterr().err
     assert call("report") == 0
-    assert (tmp_path / "report.html").stat().st_size > 10_000
+    page = (tmp_path / "report.html").read_text()
+    section = page[page.index('<h2 id="saddle_point"') : page.index('<h2 id="dirac_gan"')]
+    assert "Quick preset" in section  # the own result, not the committed one
+    assert page.count("committed result.") == len(experiment.NAMES) - 1
+
+
+def test_other_seeds_are_named_in_the_report(tmp_path):
+    module = experiment.load("saddle_point")
+    result = module.run(experiment.settings_of(module, full=False, seeds=33), Work())
+    stored = experiment.write(tmp_path, "saddle_point", result, preset="quick", seconds=1.0)
+    assert stored.changed_settings == {"seeds": 33}
+    assert "the preset quick with seeds=33" in report.page([stored])
+    assert not (tmp_path / "times.json").exists()
+
+
+def test_cells_of_tables_are_escaped():
+    assert report._cell("|v|^2") == r"\|v\|^2"
+
+
+def test_a_file_of_another_version_is_named(tmp_path):
+    (tmp_path / "games.json").write_text('{"result": {"other": 1}, "seconds": 1, "machine": {}}')
+    with pytest.raises(ValueError, match=r"games.json was written by another version .*: run it again"):
+        experiment.read(tmp_path, "games", "full")

@@ -16,7 +16,7 @@ from benchmarks.gans.work import Part
 SIZE, LATENT = 8, 4
 
 
-def make_gan(seed: int, *, average: float | None = None, critic_steps: int = 1, r1: float = 0.0) -> training.Gan:
+def make_gan(seed: int, *, critic_steps: int = 1, r1: float = 0.0) -> training.Gan:
     torch.manual_seed(seed)
     return training.Gan(
         ImageGenerator(SIZE, 2, LATENT),
@@ -28,7 +28,6 @@ def make_gan(seed: int, *, average: float | None = None, critic_steps: int = 1, 
         critic_steps=critic_steps,
         batch_size=4,
         latent=LATENT,
-        average=average,
     )
 
 
@@ -45,10 +44,9 @@ def without_times(curve: list[dict]) -> list[dict]:
 
 
 class TestTrain:
-    @pytest.mark.parametrize("average", [None, 0.9])
-    def test_an_interrupted_run_continues_identically(self, tmp_path, average):
+    def test_an_interrupted_run_continues_identically(self, tmp_path):
         options = {"updates": 8, "measure_every": 2}
-        expected = training.train(part(), make_gan(0, average=average), measure=mean_of_samples, **options)
+        expected = training.train(part(), make_gan(0), measure=mean_of_samples, **options)
         calls = []
 
         def interrupted(gan):
@@ -59,9 +57,9 @@ class TestTrain:
 
         path = tmp_path / "run.state"
         with pytest.raises(KeyboardInterrupt):
-            training.train(part(path), make_gan(0, average=average), measure=interrupted, **options)
+            training.train(part(path), make_gan(0), measure=interrupted, **options)
         # Another seed: all state is in the file.
-        found = training.train(part(path), make_gan(1, average=average), measure=mean_of_samples, **options)
+        found = training.train(part(path), make_gan(1), measure=mean_of_samples, **options)
         assert without_times(found) == without_times(expected)
         assert [point["update"] for point in found] == [0, 2, 4, 6, 8]
 
@@ -83,6 +81,16 @@ class TestTrain:
         training.train(counted, make_gan(0), updates=4, measure_every=2, measure=mean_of_samples)
         assert sum(steps) == 4
 
+    def test_a_diverging_run_is_an_error(self):
+        gan = make_gan(0)
+        gan.generator[0].weight.data[0, 0] = float("nan")
+        with pytest.raises(FloatingPointError, match="d_loss is nan: the training diverged"):
+            training.train(part(), gan, updates=2, measure_every=1, measure=lambda gan: {"value": 0.0})
+
+    def test_measurements_are_at_multiples(self):
+        with pytest.raises(ValueError, match="updates must be a multiple of measure_every, got 5 and 2"):
+            training.train(part(), make_gan(0), updates=5, measure_every=2, measure=mean_of_samples)
+
 
 class TestGan:
     def test_updates_the_discriminator_several_times(self):
@@ -101,16 +109,6 @@ class TestGan:
         for network, values, rate in zip(networks, before, (1e-3, 2e-3), strict=True):
             changes = [(new - old).abs().max().item() for new, old in zip(network.parameters(), values, strict=True)]
             assert max(changes) == pytest.approx(rate, rel=1e-3)
-
-    def test_samples_of_the_average(self):
-        # With the decay 1 the average remains the first weights, which are copied at the first update.
-        gan = make_gan(0, average=1.0)
-        gan.update()
-        torch.manual_seed(0)
-        first = gan.sample(3)
-        gan.update()
-        torch.manual_seed(0)
-        assert torch.equal(gan.sample(3), first)
 
     def test_sampling_leaves_the_mode(self):
         gan = make_gan(0)
