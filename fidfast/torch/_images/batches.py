@@ -21,6 +21,7 @@ __all__ = [
     "check_shape",
     "collate",
     "features_of_batch",
+    "full_float32",
     "image_pixels",
     "rows_of",
 ]
@@ -95,6 +96,11 @@ def _as_pixels(images: torch.Tensor) -> torch.Tensor:
     return images.float() * 255.0
 
 
+def full_float32(*, benchmark: bool) -> Any:
+    """Context in which cuDNN computes in float32; by default it rounds to TF32."""
+    return torch.backends.cudnn.flags(enabled=True, benchmark=benchmark, allow_tf32=False)
+
+
 def check_shape(images: Any, name: str = "images") -> None:
     """Raise an error unless the images are a tensor (n, 3, height, width), or (n, 1, height, width) if grey."""
     shapes = "(n, 3, height, width) or (n, 1, height, width)"
@@ -121,7 +127,7 @@ def features_of_batch(extractor: Extractor, images: torch.Tensor, device: torch.
         If the images or the output of the extractor are invalid.
     """
     check_shape(images)
-    with torch.inference_mode():
+    with torch.inference_mode(), full_float32(benchmark=torch.backends.cudnn.benchmark):
         pixels = _as_pixels(images.to(device))
         if pixels.shape[1] == 1:
             pixels = pixels.repeat(1, 3, 1, 1)

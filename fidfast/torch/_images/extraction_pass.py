@@ -6,6 +6,7 @@ part has not been run on a GPU.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import sys
 import time
@@ -22,7 +23,14 @@ from fidfast._files import Progress, State, naming, read, reading_state, write_s
 from fidfast._images import BrokenImageError, Images
 from fidfast._stats import Moments
 from fidfast.torch._extractors.extractor import Extractor
-from fidfast.torch._images.batches import DecodedImage, DecodedImages, ImageBatch, batches_of_loader, collate
+from fidfast.torch._images.batches import (
+    DecodedImage,
+    DecodedImages,
+    ImageBatch,
+    batches_of_loader,
+    collate,
+    full_float32,
+)
 from fidfast.torch._images.options import ImageOptions, default_num_workers, resolve_device
 
 __all__ = ["ExtractionPass", "length_of", "progress_bar"]
@@ -41,9 +49,21 @@ def length_of(images: Any) -> int | None:
 
 def progress_bar(total: int | None, show: bool) -> Any:
     """A progress bar of images, hidden unless standard error is a terminal."""
+    if not (show and sys.stderr.isatty()):
+        return _NoProgressBar()
     from tqdm import tqdm
 
-    return tqdm(total=total, unit=" images", smoothing=0.05, disable=not (show and sys.stderr.isatty()))
+    return tqdm(total=total, unit=" images", smoothing=0.05)
+
+
+class _NoProgressBar(contextlib.AbstractContextManager[Any]):
+    """Does nothing, without tqdm."""
+
+    def update(self, number: int) -> None:
+        pass
+
+    def __exit__(self, *error: object) -> None:
+        pass
 
 
 class ExtractionPass:
@@ -94,10 +114,9 @@ class ExtractionPass:
         """
         self._restore()
         updates: deque[Future[None]] = deque()
-        # By default cuDNN rounds float32 to TF32.
-        full_float32 = torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False)
+        precise = full_float32(benchmark=True)
         try:
-            with torch.inference_mode(), full_float32, ThreadPoolExecutor(1) as updater, progress_bar:
+            with torch.inference_mode(), precise, ThreadPoolExecutor(1) as updater, progress_bar:
                 progress_bar.update(self._done)
                 for batch in self._batches():
                     if batch.broken and not self._options.skip_broken:

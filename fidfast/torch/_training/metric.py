@@ -181,8 +181,8 @@ class FrechetDistance(torch.nn.Module):
     def estimate(self) -> Estimate:
         """Distance with its error bar and bias, of all samples since the last reset, of all processes of the group.
 
-        The reference is taken as exact, also if it was given as features: its sampling error is the same in every
-        measurement, and neither in the error bar nor in the bias.
+        The reference is taken as exact, even if it was given as features. Its sampling error, which is the same in
+        every measurement, is included in neither the error bar nor the bias.
 
         Returns
         -------
@@ -192,8 +192,13 @@ class FrechetDistance(torch.nn.Module):
         Raises
         ------
         ValueError
-            If there are fewer than 2 blocks, or too few samples.
+            If the metric has fewer than 2 blocks, or there are too few samples.
         """
+        if len(self._moments.blocks) < 2:
+            raise ValueError(
+                "an error bar needs blocks of samples, but the metric has blocks=1: "
+                "create it with FrechetDistance(..., blocks=20)"
+            )
         return estimate(moments_of_all(self._moments, self._group), self._reference)
 
     def reset(self) -> None:

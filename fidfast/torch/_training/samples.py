@@ -37,9 +37,9 @@ def moments_of_samples(
 ) -> Moments:
     """Moments of the features of images that a generator makes.
 
-    The samples depend on `seed`, `batch_size` and `num_samples` only, and the caller's random numbers do not depend on
-    the samples. If a process group is initialised, all processes of `group` must call this function: each draws a share
-    of the batches, and all get the moments of all samples.
+    The samples depend on `seed`, `batch_size` and `num_samples` only, and torch's random state is restored. If a
+    process group is initialised, all processes of `group` must call this function: each draws a share of the batches,
+    and all get the moments of all samples.
 
     Parameters
     ----------
@@ -184,7 +184,8 @@ def fid_of_samples(
     num_samples : int, default 10,000
         Number of samples, at least 2, over all processes.
     ddof : int, default 1
-        The covariance of the samples is the scatter divided by ``num_samples - ddof``.
+        The covariance of the samples is the scatter divided by ``num_samples - ddof``; that of a reference given as
+        features, by one less than their number.
     batch_size, seed, device, precision, group, progress
         As in `moments_of_samples`.
 

@@ -56,8 +56,8 @@ def draw_samples(
     """Draw this process's share of the samples.
 
     Batch i is drawn by process ``i % size`` of the group, under a copy of torch's random state that is seeded from
-    `seed` and i. So the samples do not depend on the number of processes, and the caller's random numbers do not depend
-    on the samples. All processes draw the same number of batches, since a sharded model needs all of them.
+    `seed` and i; then the state is restored. So the samples do not depend on the number of processes. All processes
+    draw the same number of batches, since a sharded model needs all of them.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ def draw_samples(
 def seed_of_batch(seed: int, batch: int) -> int:
     """Seed of a batch: consecutive numbers for the batches of a run, from a start that is a hash of `seed`.
 
-    So the batches of a run have different seeds, and those of two runs with seeds 0 and 1 too.
+    Batches of one run have different seeds, and so have, but for coincidence, batches of runs with different seeds.
     """
     # torch's generator on CPUs uses the low 32 bits.
     start = np.random.SeedSequence(operator.index(seed) % 2**64).generate_state(1, np.uint32)[0]
