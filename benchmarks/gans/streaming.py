@@ -65,9 +65,20 @@ class Settings:
 
 
 QUICK = Settings(
-    "digits", 8, 8, 32, grid=2, epochs=3, updates=20, measure_every=10, num_samples=600, memory_of=("fidfast",)
+    "digits", 8, 32, grid=2, epochs=3, updates=20, measure_every=10, num_samples=600, memory_of=("fidfast",)
 )
-FULL = Settings("fashion-mnist", 24, 128, grid=4, epochs=2, updates=3000, measure_every=1000, num_samples=10_000)
+#: Networks and rates are those of the experiment ``dcgan`` with two time scales.
+FULL = Settings(
+    "fashion-mnist",
+    16,
+    128,
+    grid=4,
+    epochs=2,
+    updates=3000,
+    measure_every=1000,
+    num_samples=10_000,
+    rates=(1e-3, 4e-3),
+)
 
 
 @dataclass(frozen=True)

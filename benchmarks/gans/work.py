@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import asdict
@@ -110,9 +111,10 @@ class Work:
         if folder is None:
             return
         folder.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = folder.with_name(f"{folder.name}.lock").open("w")
+        lock = os.open(folder.with_name(f"{folder.name}.lock"), os.O_RDWR | os.O_CREAT)
+        weakref.finalize(self, os.close, lock)  # which ends the lock
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise CannotResumeError(f"another process runs in {folder}: wait for it, or use another --out") from error
         wanted = json.loads(json.dumps(_circumstances(settings, processes)))
