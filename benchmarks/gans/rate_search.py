@@ -1,7 +1,8 @@
 """Learning rates of image experiments with one and with two time scales: an equal search, then runs of the best.
 
 Each regime has the same number of candidates. Each candidate is one shorter run of seed 0; the one with the lowest
-distance along its run, as in the paper, is run with the seeds 1, 2, ...
+distance along its run is run with the seeds 1, 2, ... Trial runs, which are not counted, gave the range of the
+candidates.
 """
 
 from __future__ import annotations
@@ -84,6 +85,21 @@ def best(curve: Curve) -> Point:
 def best_candidate(candidates: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The candidate with the lowest distance along its run."""
     return min(candidates, key=lambda candidate: distance(best(candidate["curve"])))
+
+
+def search_text(search: Mapping[str, Sequence[dict[str, Any]]]) -> str:
+    """What was tried and chosen, for a summary."""
+    (d, g), (single, _) = (best_candidate(search[regime])["rates"] for regime in ("two", "one"))
+    updates = {regime: each[0]["curve"][-1]["update"] for regime, each in search.items()}
+    largest = single == max(rate for each in search["one"] for rate in each["rates"])
+    return (
+        f"The search tried {len(search['two'])} pairs of rates and {len(search['one'])} single rates, each in one run "
+        f"of {updates['two']:,} and {updates['one']:,} updates, and chose those with the lowest distance along it: "
+        f"D {rate_text(d)}, G {rate_text(g)}, and {rate_text(single)} for both networks"
+        + (", the largest of the single rates. " if largest else ". ")
+        + "Its runs are shorter than the final ones, which favours large rates: other rates may be better at the end. "
+        "The trial runs that gave the range of the candidates are not counted."
+    )
 
 
 def plot(search: Mapping[str, list[dict[str, Any]]], runs: Mapping[str, list[Curve]]) -> Any:

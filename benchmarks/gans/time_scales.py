@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,3 +78,43 @@ def draw(
     colour = COLOURS[regime]
     axis.fill_between(steps, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.22, lw=0)
     axis.errorbar(steps, values.mean(axis=0), errors, color=colour, lw=1.6, capsize=2, label=label or REGIMES[regime])
+
+
+class Difference(NamedTuple):
+    """Difference of the means of two samples with its 95 % interval."""
+
+    #: Mean of one time scale minus mean of two.
+    value: float
+    #: Half of the width of the interval; infinite with one seed.
+    half: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.2g} ± {self.half:.2g}"
+
+    @property
+    def verdict(self) -> str:
+        """Which regime has the smaller values, if the interval excludes 0."""
+        if abs(self.value) <= self.half:
+            return "the interval includes 0, so that neither regime is shown to be better"
+        return f"two time scales {'win' if self.value > 0 else 'lose'}"
+
+
+def difference(values: Mapping[str, NDArray[np.float64]]) -> Difference:
+    """Compare the values of the seeds of both regimes by Welch's t.
+
+    Parameters
+    ----------
+    values : mapping
+        "one" and "two" to arrays (seeds,) of independent values.
+    """
+    from scipy.special import stdtrit
+
+    one, two = values["one"], values["two"]
+    found = float(one.mean() - two.mean())
+    if min(len(one), len(two)) < 2:
+        return Difference(found, math.inf)
+    parts = np.array([one.var(ddof=1) / len(one), two.var(ddof=1) / len(two)])
+    if not parts.any():
+        return Difference(found, 0.0)
+    degrees_of_freedom = parts.sum() ** 2 / (parts**2 / [len(one) - 1, len(two) - 1]).sum()
+    return Difference(found, float(stdtrit(degrees_of_freedom, 0.975)) * math.sqrt(parts.sum()))

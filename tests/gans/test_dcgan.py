@@ -4,9 +4,11 @@ import json
 import math
 from dataclasses import asdict
 
+import numpy as np
 import pytest
+import scipy.stats
 
-from benchmarks.gans import dcgan, rate_search, training
+from benchmarks.gans import dcgan, rate_search, time_scales, training
 from benchmarks.gans.work import Work
 
 
@@ -53,9 +55,9 @@ def test_result_in_json(result):
 
 
 def test_texts_and_plot(result):
-    for regime in dcgan.compare(result).mean:
-        assert f"{dcgan.compare(result).mean[regime]:.3g}" in dcgan.summary(result)
-    assert all(figure.mark == "read" for figure in dcgan.figures(result))
+    for values in dcgan.compare(result).best.values():
+        assert f"{values.mean():.3g}" in dcgan.summary(result)
+    assert {figure.mark for figure in dcgan.figures(result)} == {"read", "derived"}
     assert len(dcgan.plot(result).axes) == 3
 
 
@@ -68,10 +70,9 @@ def test_the_lowest_distance_along_the_run_counts():
 def test_comparison():
     result = made([curve(9, 4, 6), curve(9, 6, 4)], [curve(9, 5, 2), curve(9, 3, 2)])
     found = dcgan.compare(result)
-    assert found.mean == {"one": 4.0, "two": 2.0}
-    # The best of the seeds are 4, 4 and 2, 2; the mean curves 9, 5, 5 and 9, 4, 2.
-    assert found.deviation == {"one": 0.0, "two": 0.0}
-    assert found.error == 0.0
+    # The mean curves are 9, 5, 5 and 9, 4, 2.
+    assert {regime: values.tolist() for regime, values in found.best.items()} == {"one": [4, 4], "two": [2, 2]}
+    assert {regime: values.tolist() for regime, values in found.last.items()} == {"one": [6, 4], "two": [2, 2]}
     assert found.update == {"one": 10, "two": 20}
     assert found.overtaken == 10
 
@@ -80,18 +81,22 @@ def test_rates_as_text():
     assert [training.rate_text(rate) for rate in (5e-4, 1e-5, 1.5e-3)] == ["5e-4", "1e-5", "1.5e-3"]
 
 
-def test_error_of_the_difference():
-    result = made([curve(9, 4), curve(9, 6)], [curve(9, 1), curve(9, 4)])
-    # Variances of 2 and 4.5, each over 2 seeds.
-    assert dcgan.compare(result).error == pytest.approx(math.sqrt(2 / 2 + 4.5 / 2))
+def test_interval_of_the_difference():
+    values = {"one": np.array([4.0, 6.0, 5.0]), "two": np.array([1.0, 4.0, 3.0])}
+    found = time_scales.difference(values)
+    interval = scipy.stats.ttest_ind(values["one"], values["two"], equal_var=False).confidence_interval(0.95)
+    assert found.value == pytest.approx((interval.low + interval.high) / 2)
+    assert found.half == pytest.approx((interval.high - interval.low) / 2)
+    assert "includes 0" in found.verdict
+    assert time_scales.difference({"one": np.array([1.0]), "two": np.array([9.0])}).half == math.inf
+    equal = {"one": np.array([3.0, 3.0]), "two": np.array([1.0, 1.0])}
+    assert time_scales.difference(equal) == (2.0, 0.0)
+    assert time_scales.difference(equal).verdict == "two time scales win"
 
 
 def test_claims_fail_if_two_time_scales_are_worse():
     result = made([curve(9, 2), curve(9, 2.1)], [curve(9, 8), curve(9, 8.1)])
-    lower, significant, earlier, *_, learns = dcgan.claim(result)
-    assert not lower.holds
-    assert not significant.holds
-    assert not earlier.holds
-    assert not learns.holds
-    assert "scale: never, against 10 updates" in earlier.text
+    lower, significant, last, _, sooner, *_, learns = dcgan.claim(result)
+    assert not any(sentence.holds for sentence in (lower, significant, last, sooner, learns))
+    assert "sooner: never, against 10, of 10." in sooner.text
     assert "two time scales lose" in dcgan.summary(result)
