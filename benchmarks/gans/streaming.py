@@ -1,12 +1,14 @@
 """The cost of measuring during training.
 
 Heusel et al. (2017) measure the FID of 50,000 samples every 1,000 updates. Here a DCGAN as in the experiment ``dcgan``
-is trained, and every N updates the features of the same generated samples are given to three tools, each as its users
-would use it:
+is trained, and every N updates the features of the same generated samples are passed to three tools, each as its users
+would use it, and each measurement starts with a different one:
 
 - fidfast: `fidfast.torch.FrechetDistance`, updated batch by batch; the reference is factored once.
 - torchmetrics: `FrechetInceptionDistance`, updated batch by batch.
 - pytorch-fid: all features in one float64 array, ``numpy.mean``, ``numpy.cov`` and ``calculate_frechet_distance``.
+- fidfast with error bar: the same class with ``blocks=20`` and `estimate`, which also returns standard error and bias.
+  It computes 20 more distances, each without one block of samples. The other tools have no error bar.
 
 There are two extractors: the mean over positions (128 features) and the mean over 4 x 4 parts of the image (2,048, as
 many as Inception's). The peak memory of each tool is that of a process that reads the features of the last measurement
@@ -16,13 +18,9 @@ batch by batch.
 from __future__ import annotations
 
 import itertools
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,15 +31,20 @@ import fidfast.torch
 from benchmarks.gans import classifier
 from benchmarks.gans.experiment import HEUSEL, Figure, Sentence
 from benchmarks.gans.image_gan import make_gan, train_extractor, training_images
+from benchmarks.gans.streaming_tools import TOOL, TOOLS, peak_memory
 from benchmarks.gans.training import Gan, NonSaturating, train
 from benchmarks.gans.work import Part, Work
 
 CLAIM = "Measuring during training gives the numbers of torchmetrics and pytorch-fid in less time and memory."
 PAPER = HEUSEL
 
-TOOLS = ("fidfast", "torchmetrics", "pytorch-fid")
-_SCRIPT = Path(__file__).with_name("streaming_memory.py")
-_COLOURS = {"fidfast": "#0072b2", "torchmetrics": "#d55e00", "pytorch-fid": "#009e73"}
+#: Colour, and marker of the distances with its size and fill.
+_STYLES = {
+    "fidfast": ("#0072b2", "o", 9, "none"),
+    "torchmetrics": ("#d55e00", "x", 6, None),
+    "pytorch-fid": ("#009e73", "+", 7, None),
+    "fidfast with error bar": ("#56b4e9", "s", 12, "none"),
+}
 
 
 @dataclass(frozen=True)
@@ -131,9 +134,10 @@ def measured_training(part: Part, *, settings: Settings, trained: dict[str, Any]
         for extractor, reference in zip(extractors, references, strict=True)
     }
     last: dict[str, NDArray[np.float32]] = {}
+    turns = itertools.cycle(range(len(TOOLS)))
 
     def measure(gan: Gan) -> dict[str, Any]:
-        dims = {}
+        dims, first = {}, next(turns)
         for extractor in extractors:
             start = time.perf_counter()
             torch.manual_seed(seed)
@@ -142,7 +146,7 @@ def measured_training(part: Part, *, settings: Settings, trained: dict[str, Any]
             extraction = time.perf_counter() - start
             dim = str(extractor.num_features)
             last[dim] = torch.cat(batches).numpy()
-            measured = {tool: timed(distance, batches) for tool, distance in tools[dim].items()}
+            measured = {tool: timed(tools[dim][tool], batches) for tool in TOOLS[first:] + TOOLS[:first]}
             dims[dim] = {
                 "extraction": extraction,
                 "seconds": {tool: seconds for tool, (seconds, _) in measured.items()},
@@ -181,73 +185,8 @@ def timed(distance: Callable[[list[torch.Tensor]], float], batches: list[torch.T
     return time.perf_counter() - start, value
 
 
-# The tools: each takes the reference, and returns a function from batches of features to the distance ----------------
-
-
-def _fidfast(reference: fidfast.GaussianStats) -> Callable[[list[torch.Tensor]], float]:
-    metric = fidfast.torch.FrechetDistance(None, reference)
-
-    def distance(batches: list[torch.Tensor]) -> float:
-        metric.reset()
-        for batch in batches:
-            metric.update_features(batch)
-        return metric.compute()
-
-    return distance
-
-
-def _torchmetrics(reference: fidfast.GaussianStats) -> Callable[[list[torch.Tensor]], float]:
-    from benchmarks import peers
-
-    metric = peers.torchmetrics_moments(reference.dim)
-    metric.reset_real_features = False
-    n, mu, sigma = reference.num_samples, torch.tensor(reference.mu), torch.tensor(reference.sigma)
-    metric.real_features_sum, metric.real_features_num_samples = n * mu, torch.tensor(n)
-    metric.real_features_cov_sum = (n - 1) * sigma + n * torch.outer(mu, mu)
-
-    def distance(batches: list[torch.Tensor]) -> float:
-        metric.reset()
-        for batch in batches:
-            metric.update(batch, real=False)
-        return float(metric.compute())
-
-    return distance
-
-
-def _pytorch_fid(reference: fidfast.GaussianStats) -> Callable[[list[torch.Tensor]], float]:
-    from benchmarks import peers
-
-    mu, sigma = np.array(reference.mu), np.array(reference.sigma)
-
-    def distance(batches: list[torch.Tensor]) -> float:
-        rows = np.empty((sum(map(len, batches)), len(mu)))
-        start = 0
-        for batch in batches:
-            rows[start : start + len(batch)] = batch.numpy()
-            start += len(batch)
-        return peers.pytorch_fid_distance(rows.mean(axis=0), np.cov(rows, rowvar=False), mu, sigma)
-
-    return distance
-
-
-TOOL = {"fidfast": _fidfast, "torchmetrics": _torchmetrics, "pytorch-fid": _pytorch_fid}
-
-
-def peak_memory(tool: str, features: NDArray[np.float32], reference: fidfast.GaussianStats) -> float:
-    """Bytes that a tool needs at its peak, in a process of its own, above those before the first batch."""
-    with tempfile.TemporaryDirectory() as folder:
-        features.tofile(Path(folder) / "features")
-        reference.save(Path(folder) / "reference.npz")
-        command = [sys.executable, str(_SCRIPT), tool, folder]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"measuring the memory of {tool} failed with status {done.returncode}: {done.stderr}")
-    before, peak = map(int, done.stdout.split())
-    return float(peak - before)
-
-
 def worst_difference(result: Result) -> float:
-    """Largest relative difference between the distance of another tool and fidfast's."""
+    """Largest relative difference between any distance and fidfast's."""
     differences = [
         abs(other / ours - 1)
         for distances in result.distances.values()
@@ -257,9 +196,15 @@ def worst_difference(result: Result) -> float:
     return max(differences)
 
 
-def share(result: Result, dim: str, tool: str) -> float:
-    """Median time of a measurement with given features, as a share of the median time of the updates between two."""
-    return float(np.median(result.seconds[dim][tool]) / np.median(result.training))
+def share(result: Result, seconds: list[float]) -> float:
+    """Median time of a step of the measurements, as a share of the median time of the updates between two."""
+    return float(np.median(seconds) / np.median(result.training))
+
+
+def times(result: Result) -> str:
+    """How many measurements the medians are of."""
+    seeds, number = result.settings["seeds"], len(next(iter(result.extraction.values())))
+    return f"{number} measurements of {seeds} seed{'s' if seeds > 1 else ''}"
 
 
 def claim(result: Result) -> list[Sentence]:
@@ -269,30 +214,35 @@ def claim(result: Result) -> list[Sentence]:
         Sentence(
             f"The distances of the three tools agree: the largest relative difference is {worst:.1e}, below 1e-6.",
             worst < 1e-6,
-            "torchmetrics returns float32, 6e-8; the eigenvalues of a product lose half of the digits of small ones",
+            "derived: float32 products in fidfast, 3e-7; torchmetrics returns float32, 6e-8; the eigenvalues of a "
+            "product lose half of the digits of small ones",
         )
     ]
     for dim in result.seconds:
-        shares = [share(result, dim, tool) for tool in TOOLS]
+        shares = [share(result, result.seconds[dim][tool]) for tool in TOOLS]
         sentences.append(
             Sentence(
-                f"With {dim} features fidfast takes the smallest share of the training time: "
+                f"With {dim} features the distance takes the smallest share of the training time with fidfast: "
                 + ", ".join(f"{tool} {100 * each:.2g} %" for tool, each in zip(TOOLS, shares, strict=True))
                 + ".",
                 shares[0] == min(shares),
-                "median over measurements",
+                f"medians of {times(result)}, each of which starts with a different tool; machine-dependent",
             )
         )
     if len(result.memory) > 1:
-        memory = ", ".join(f"{tool} {each / 1e6:.0f} MB" for tool, each in result.memory.items())
         sentences.append(
             Sentence(
-                f"With {list(result.seconds)[-1]} features fidfast needs the least memory: {memory}.",
+                f"With {list(result.seconds)[-1]} features fidfast needs the least memory: {memory_text(result)}.",
                 result.memory["fidfast"] == min(result.memory.values()),
-                "peak of one process for each tool, above that before the first batch",
+                "measured once: peak of one process for each tool, above that before the first batch",
             )
         )
     return sentences
+
+
+def memory_text(result: Result) -> str:
+    """Peak memory of each tool."""
+    return ", ".join(f"{tool} {each / 1e6:.0f} MB" for tool, each in result.memory.items())
 
 
 def figures(result: Result) -> list[Figure]:
@@ -305,28 +255,34 @@ def figures(result: Result) -> list[Figure]:
         Figure("samples", "50,000", f"{settings['num_samples']:,}", "read"),
     ]
     for dim, seconds in result.seconds.items():
-        for tool in TOOLS:
-            ours = f"{np.median(seconds[tool]):.2g} s, {100 * share(result, dim, tool):.2g} % of the training time"
-            rows.append(Figure(f"{tool}, {dim} features", "", ours))
+        for step, each in {"generation and extraction": result.extraction[dim], **seconds}.items():
+            ours = f"{np.median(each):.2g} s, {100 * share(result, each):.2g} % of the training time"
+            rows.append(Figure(f"{step}, {dim} features", "", ours))
+    for tool, memory in result.memory.items():
+        rows.append(Figure(f"peak memory of {tool}, {list(result.seconds)[-1]} features", "", f"{memory / 1e6:.0f} MB"))
     return rows
 
 
 def summary(result: Result) -> str:
     """What was done, and what came out."""
     settings, (small, large) = result.settings, result.seconds
-    training = float(np.median(result.training))
+    training, seconds = float(np.median(result.training)), result.seconds[large]
     ratios = [
-        np.median(result.seconds[large][tool]) / np.median(result.seconds[large]["fidfast"]) for tool in TOOLS[1:]
+        f"{tool} {np.median(seconds[tool]) / np.median(seconds['fidfast']):.3g} times as long" for tool in TOOLS[1:]
     ]
     extraction = [float(np.median(result.extraction[dim])) for dim in (small, large)]
+    complete = {tool: list(np.add(result.extraction[large], seconds[tool])) for tool in ("fidfast", "pytorch-fid")}
     return (
-        f"A distance that is measured during training must not slow it down. A DCGAN on {settings['dataset']} was "
+        f"Measuring the distance should add little to the training time. A DCGAN on {settings['dataset']} was "
         f"measured every {settings['measure_every']:,} updates ({training:.3g} s) with {settings['num_samples']:,} "
-        f"samples, by fidfast, torchmetrics and the functions of pytorch-fid, which were given the same features. "
-        f"Generating samples and extracting {small} and {large} features took {extraction[0]:.2g} s and "
-        f"{extraction[1]:.2g} s. With {large} features the distance took "
-        f"{100 * share(result, large, 'fidfast'):.2g} % of the training time with fidfast; torchmetrics took "
-        f"{ratios[0]:.3g} times as long, pytorch-fid {ratios[1]:.3g} times. The numbers agree to "
+        f"samples, by fidfast, torchmetrics and the functions of pytorch-fid, from the same features "
+        f"({times(result)}). Generating samples and extracting {small} and {large} features took "
+        f"{extraction[0]:.2g} s and {extraction[1]:.2g} s. With {large} features the distance took "
+        f"{100 * share(result, seconds['fidfast']):.2g} % of the training time with fidfast; the "
+        f"others took: {', '.join(ratios)}. An error bar needs 20 more distances; the other tools have none. With "
+        f"generation and extraction, the complete measurement took {100 * share(result, complete['fidfast']):.2g} % of "
+        f"the training time with fidfast and {100 * share(result, complete['pytorch-fid']):.2g} % with pytorch-fid. "
+        f"Peak memory with {large} features: {memory_text(result)}. The numbers agree to "
         f"{worst_difference(result):.0e}."
     )
 
@@ -339,33 +295,39 @@ def plot(result: Result) -> Any:
     figure, axes = plt.subplots(1, 3, figsize=(11, 3.6), layout="constrained")
     per_seed = settings["updates"] // settings["measure_every"] + 1
     updates = np.arange(per_seed) * settings["measure_every"]
-    styles = {"fidfast": ("o", 9, "none"), "torchmetrics": ("x", 6, None), "pytorch-fid": ("+", 7, None)}
-    for dim, line in zip(result.distances, ("-", "--"), strict=True):
+    dims, tools = list(result.seconds), list(result.memory)
+    for dim, line in zip(dims, ("-", "--"), strict=True):
         for tool in TOOLS:
-            marker, size, fill = styles[tool]
+            colour, marker, size, fill = _STYLES[tool]
             axes[0].plot(
                 updates,
                 result.distances[dim][tool][:per_seed],
                 line,
-                color=_COLOURS[tool],
+                color=colour,
                 marker=marker,
                 markersize=size,
                 markerfacecolor=fill,
                 linewidth=1,
-                label=f"{tool}, {dim} features",
+                label=tool if dim == dims[0] else None,
             )
-    axes[0].set(xlabel="updates", ylabel="Fréchet distance", yscale="log", title="The same distances")
+    axes[0].set(
+        xlabel="updates",
+        ylabel="Fréchet distance",
+        yscale="log",
+        title=f"The same distances (dashed: {dims[1]} features)",
+    )
     axes[0].legend(fontsize=7, ncols=1)
-    dims, tools = list(result.seconds), list(result.memory)
     for i, tool in enumerate(TOOLS):
-        heights = [100 * share(result, dim, tool) for dim in dims]
-        bars = axes[1].bar(np.arange(len(dims)) + 0.27 * (i - 1), heights, 0.25, color=_COLOURS[tool], label=tool)
+        heights = [100 * share(result, result.seconds[dim][tool]) for dim in dims]
+        bars = axes[1].bar(np.arange(len(dims)) + 0.21 * (i - 1.5), heights, 0.2, color=_STYLES[tool][0], label=tool)
         axes[1].bar_label(bars, [f"{height:.2g}" for height in heights], fontsize=8)
-    axes[1].set(yscale="log", ylabel="% of the time of the training", title="Time of the distance")
+    axes[1].set(yscale="log", ylabel="% of the training time", title="Time of the distance")
     axes[1].set_xticks(range(len(dims)), [f"{dim} features" for dim in dims])
     axes[1].legend(fontsize=7, loc="upper left")
     heights = [result.memory[tool] / 1e6 for tool in tools]
-    bars = axes[2].bar(tools, heights, 0.6, color=[_COLOURS[tool] for tool in tools])
+    names = [tool.replace(" with ", "\nwith ") for tool in tools]
+    bars = axes[2].bar(names, heights, 0.6, color=[_STYLES[tool][0] for tool in tools])
+    axes[2].tick_params(axis="x", labelsize=7)
     axes[2].bar_label(bars, [f"{height:.0f}" for height in heights], fontsize=8)
     axes[2].set(ylabel="MB", title=f"Peak memory, {dims[-1]} features")
     for ax in axes[1:]:

@@ -3,7 +3,6 @@
 Arguments: TOOL FOLDER. The folder holds ``features``, raw float32, and ``reference.npz``.
 """
 
-import importlib
 import re
 import resource
 import sys
@@ -13,15 +12,15 @@ import numpy as np
 import torch
 
 sys.path.append(str(Path(__file__).parents[2]))
-from benchmarks import peers  # noqa: F401  # its memory does not count
-from benchmarks.gans import streaming
+from benchmarks import peers  # noqa: F401  # so that the memory of its imports does not count
+from benchmarks.gans.streaming_tools import TOOL
 from fidfast import GaussianStats
 
 _STATUS = Path("/proc/self/status")
 
 
 def memory(key: str) -> int:
-    """Present (VmRSS) or peak (VmHWM) memory; without /proc the peak."""
+    """Current (VmRSS) or peak (VmHWM) memory in bytes; without /proc the peak."""
     if not _STATUS.exists():
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return 1024 * int(re.search(rf"{key}:\s*(\d+) kB", _STATUS.read_text()).group(1))
@@ -45,12 +44,10 @@ class Batches:
 
 
 tool, folder = sys.argv[1], Path(sys.argv[2])
-if tool != "fidfast":
-    importlib.import_module("benchmarks.peers")  # now, so that the memory of its imports does not count
 if _STATUS.exists():
     Path("/proc/self/clear_refs").write_text("5")  # the peak of the imports does not count
 before = memory("VmRSS")
 reference = GaussianStats.load(folder / "reference.npz")
-distance = streaming.TOOL[tool](reference)
+distance = TOOL[tool](reference)
 distance(Batches(folder / "features", reference.dim))
 print(before, memory("VmHWM"))

@@ -196,6 +196,22 @@ def test_steps_are_compared_with_their_standard_errors():
     assert disturbances.course(levels, "score") == ["rises", "flat", "falls"]
 
 
+def test_the_claim_on_the_score_needs_a_rise_beyond_its_error():
+    def sentence(scores):
+        level = {"distance": 0.0, "distance_error": 1.0, "kid": 0.0, "kid_error": 1.0, "score_error": 1.0}
+        levels = [{**level, "level": number, "score": score} for number, score in enumerate(scores)]
+        return disturbances.claim(disturbances.Result({}, "network", {"blur": levels}, {}))[-1]
+
+    for scores in ([9.0, 6.0, 3.0, 0.0], [9.0, 10.0, 6.0, 6.0], [5.0] * 4):  # falls, fluctuates in the error, flat
+        assert not sentence(scores).holds
+        assert "rises at some level of 0 of 1 kinds (none)" in sentence(scores).text
+    rise = sentence([9.0, 3.0, 6.0, 0.0])
+    assert rise.holds
+    assert "1 of 1 kinds (blur), and falls with every level of 0" in rise.text
+    assert "2.1 standard errors" in rise.text
+    assert "falls with every level of 1." in sentence([9.0, 6.0, 3.0, 0.0]).text
+
+
 @pytest.fixture(scope="module")
 def result():
     return disturbances.run(disturbances.QUICK, Work())
