@@ -264,7 +264,7 @@ def _theory(result: Result) -> list[Sentence]:
     return [
         Sentence(
             f"The eigenvalues of all {len(with_jacobian)} Jacobians by automatic differentiation are the closed forms: "
-            f"the deviation is {simple:.0e}, that of trace and determinant {coefficients:.0e}, and that of the double "
+            f"the difference is {simple:.0e}, that of trace and determinant {coefficients:.0e}, and that of the double "
             f"eigenvalue at the critical penalty {double:.0e}.",
             simple < 1e-10 and coefficients < 1e-10 and double < 1e-7,
             "1e-10; for the double eigenvalue 1e-7, above the root of the rounding of float64",
