@@ -56,11 +56,11 @@ class Method:
     generator, discriminator : callable
         The losses.
     eigenvalues : str
-        The paper's formula of the eigenvalues of the vector field at the equilibrium, as text.
+        Formula of the eigenvalues of the vector field at the equilibrium, as text; derived, not read in the paper.
     jacobian : Jacobian, optional
         Its closed form at the equilibrium; None if it does not exist.
     converges : bool
-        Whether the method converges to the equilibrium, according to the eigenvalues.
+        Whether the method converges at a linear rate for small h: the eigenvalues have negative real parts.
     generator_steps, discriminator_steps : int, default 1
         n_g and n_d.
     clip : float, default infinity

@@ -23,8 +23,7 @@ over a turn is ``-r^4 / 8``. So its flow approaches the equilibrium sublinearly,
 do alternating updates, with t = h n after n updates. Simultaneous updates add ``h r^2 / 4`` per unit of time and
 end in a cycle of radius ``sqrt(2 h)``. Both hold to first order in h.
 
-All of this is derived here, except the eigenvalues of the vector fields and the GAN's alternating roots, which are the
-paper's.
+All of this is derived. The eigenvalues of the vector fields and the GAN's alternating roots were not read in the paper.
 """
 
 from __future__ import annotations

@@ -94,7 +94,7 @@ def spectral_rate(method: Method, game: Game, eta: Array, gamma: float) -> Array
 
 
 def steps_to(method: Method, game: Game, x: Array, eta: Array | float, gamma: float, accuracy: float) -> Array:
-    """Number of steps after which ``|x|`` stays at most ``1 / accuracy`` of the start, for each start."""
+    """Number of steps after which ``|x|`` stays at most ``1 / accuracy`` of the start: x (..., 2 n) to counts (...)."""
     eps = np.linalg.norm(x, axis=-1) / accuracy
     before, done, count = x, 0, np.zeros(x.shape[:-1], dtype=int)
     while True:
@@ -127,7 +127,10 @@ def contraction(part: Part, *, method: str, gamma: float, condition: int, settin
 
 
 def limit(part: Part, *, method: str, gamma: float, settings: dict[str, Any]) -> dict[str, Any]:
-    """Smallest diverging step size at condition 3, by repeated division of the interval [0, 3.9] into 8."""
+    """Smallest diverging step size at condition 3, in units of 1 / sigma_max.
+
+    The interval [0, 3.9] is divided into 8, repeatedly.
+    """
     played = METHODS[method]
     C, start, _ = rotated(singular_values(3, settings["n"]), 0)
     low, high, found = 0.0, 3.9, None

@@ -1,4 +1,4 @@
-"""Smooth two-player games, and the methods that play them.
+"""Smooth two-player games, and methods to solve them.
 
 The game is ``min over theta, max over omega of U(theta, omega)``. Its field is ``v = (grad_theta U, -grad_omega U)``,
 and K is the Jacobian of v at the equilibrium 0. For ``U = a |theta|^2/2 + theta^T C omega - a |omega|^2/2``,
@@ -74,7 +74,7 @@ class Bound:
 
 @dataclass(frozen=True)
 class Method:
-    """A method of play, and what is derived about it."""
+    """An update rule, and what is derived about it."""
 
     name: str
     #: ``step(x, x_before, eta, gamma, game)`` is the next state; `x_before` is the state before x.

@@ -10,8 +10,9 @@ With ``v = -m`` this is an Euler step of length a [derived] of ::
     theta' = v,    v' = -r v - r grad f(theta)
     E = |v|^2 / (2 r) + f,    dE/dt = v v' / r + grad f v = -|v|^2
 
-so that the two agree to O(a); with a(n) = a n^(-tau) the steps at a given t are O(a^(1/(1 - tau))), which is the order
-then [derived]. The paper's energy ``E = |v|^2 / 2 + f`` with ``dE/dt = -a |v|^2`` [read] belongs to the equation
+so that the two agree to O(a). With a decaying step, beta1 = 1 - a(n+1) r(n) [read]; here a(n+1) = a (n+1)^(-tau) is the
+step of theta_n too. The steps at a given t are then O(a^(1/(1 - tau))), which is the order [derived].
+The paper's energy ``E = |v|^2 / 2 + f`` with ``dE/dt = -a |v|^2`` [read] belongs to the equation
 ``theta'' + c theta' + grad f = 0`` with c for its a. That is the same flow in the time ``s = sqrt(r) t``, with the
 friction ``c = sqrt(r)`` [derived]: ``theta_t = sqrt(r) theta_s``, so that E is the same, and
 ``dE/dt = sqrt(r) dE/ds = -r |theta_s|^2 = -|theta_t|^2``.
@@ -76,13 +77,19 @@ def grad_quadratic(x: Any) -> Any:
 
 
 def step(theta: Any, m: Any, grad: Any, a: float, r: Any, *, adam: bool = False) -> tuple[Any, Any]:
-    """One step of the recursion, in the paper's order or in that of torch.optim.Adam."""
+    """One step of the recursion, in the paper's order or in that of torch.optim.Adam.
+
+    `theta`, `m` and `grad` have the same shape, any.
+    """
     new_m = (1 - a * r) * m + a * r * grad
     return theta - a * (new_m if adam else m), new_m
 
 
 def flow(grad: Callable[[Any], Any], start: Any, friction: float, force: float, time: float) -> Any:
-    """Solution of theta' = v, v' = -friction v - force grad f from rest, and the integral of |v|^2 after theta, v."""
+    """Solution of theta' = v, v' = -friction v - force grad f from rest at `start`, of shape (dim,).
+
+    Returns a callable: times of shape (len,) to shape (2 dim + 1, len), which are theta, v and the integral of |v|^2.
+    """
     dim = len(start)
 
     def derivative(t: float, z: np.ndarray) -> np.ndarray:
@@ -99,13 +106,13 @@ def energy(value: Any, v: Any, r: float) -> Any:
 
 
 def stationary_deviation(a: float, r: float, h: float, noise: float) -> float:
-    """Deviation of theta on a quadratic of curvature h, from the covariance of (theta, m) that a step keeps."""
+    """Standard deviation of theta on a quadratic of curvature h: a step keeps the covariance of (theta, m)."""
     matrix = np.array([[1, -a], [a * r * h, 1 - a * r]])
     return float(np.sqrt(solve_discrete_lyapunov(matrix, np.diag([0, (a * r * noise) ** 2]))[0, 0]))
 
 
 def roll(start: float, a: float, r: float, steps: int) -> tuple[np.ndarray, np.ndarray]:
-    """Paths of theta and m from rest on `f`."""
+    """Paths of theta and m from rest on `f`, both of shape (steps + 1,)."""
     theta, m, path = start, 0.0, [(start, 0.0)]
     for _ in range(steps):
         theta, m = step(theta, m, grad_f(theta), a, r)
@@ -185,7 +192,7 @@ TAU = 0.25
 
 
 def distances(part: Part, *, function: str, recursion: str, a: float, r: float, time: float, halvings: int) -> Any:
-    """Steps and largest distances between recursion and flow."""
+    """Steps a, in units of t, and largest distances between recursion and flow, in units of theta."""
     grad, start = FUNCTIONS[function]
     decaying = "decaying" in recursion
     exact = flow(grad, start, r, r, time * 1.01)
@@ -195,6 +202,7 @@ def distances(part: Part, *, function: str, recursion: str, a: float, r: float, 
         theta, m, t, n, path = np.array(start), np.zeros(len(start)), 0.0, 0, []
         while t < time:
             n += 1
+            # The step from theta_n-1 to theta_n has a(n) and beta1 = 1 - a(n) r: the paper's a(n+1) for n - 1.
             a_n = first * n**-TAU if decaying else first
             theta, m = step(theta, m, grad(theta), a_n, r, adam=recursion == "Adam")
             t += a_n
@@ -267,9 +275,10 @@ def map_of_ends(part: Part, *, a: float, time: float, starts: int, frictions: in
 
 
 def stay_with_noise(part: Part, *, a: float, r: float, seeds: int, steps: int, noise: float) -> dict[str, Any]:
-    """Balls that start at rest in a minimum and get noisy gradients: share in it over time, deviation in the flat.
+    """Balls that start at rest in a minimum and get noisy gradients: share in it over time, and standard deviation in
+    the flat minimum.
 
-    The deviation is over the seeds and over times 2,000 steps apart, which are nearly independent: their
+    The standard deviation is over the seeds and over times 2,000 steps apart, which are nearly independent: their
     correlation decays at the rate r / 2 of t.
     """
     sharp, barrier, flat = critical_points()

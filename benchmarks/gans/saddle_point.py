@@ -10,7 +10,8 @@ Near the saddle each coordinate is multiplied by a factor per step [derived]::
 
     m_x = 1 - 2 a (100 - y^2),    m_y = 1 - 2 b (1 + x^2)
 
-and a coordinate with the constant factor m, |m| < 1, has the stationary deviation ``lr / sqrt(1 - m^2)`` [derived].
+and a coordinate with the constant factor m, |m| < 1, has the stationary standard deviation
+``lr / sqrt(1 - m^2)`` [derived].
 
 ====== ====== ====== ================================================= =============== ======
 regime a      b      the paper says [read]                             m_x             m_y
@@ -21,8 +22,8 @@ regime a      b      the paper says [read]                             m_x      
 4      0.01   0.0001 converges, but more slowly                        -1 + 0.02 y^2   0.9998
 ====== ====== ====== ================================================= =============== ======
 
-In regimes 1 and 4 x has no stationary deviation: |m_x| tends to 1 as y tends to 0, so that ``(-1)^n x`` is a random
-walk with steps of deviation a and a slow contraction 0.02 y^2.
+In regimes 1 and 4 x has no stationary distribution: |m_x| tends to 1 as y tends to 0, so that ``(-1)^n x`` is a random
+walk with steps of standard deviation a and a slow contraction 0.02 y^2.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ import numpy as np
 from benchmarks.gans.experiment import HEUSEL, Figure, Sentence
 from benchmarks.gans.work import Part, Work
 
-CLAIM = "A saddle point is reached fast with two time scales, and missed with two large rates."
+CLAIM = "A slow x and a fast y reach a saddle point fast; with two large rates x does not settle."
 PAPER = HEUSEL
 
 START = (0.5, -0.4)
@@ -53,7 +54,8 @@ REGIMES = {
 #: Steps that are simulated at a time.
 BLOCK = 1_000
 
-#: Allowed distance of a measured deviation from its closed form, in standard errors. 6e-5 of normal errors exceed it.
+#: Allowed difference of a measured standard deviation from its closed form, in standard errors; 6e-5 of normal errors
+#: exceed it.
 STANDARD_ERRORS = 4.0
 
 
@@ -64,8 +66,8 @@ class Settings:
     seeds: int
     #: Steps of the paper's picture.
     steps: int = 5_000
-    #: The last steps, whose deviations are compared with the closed form: from step 3,000, the start adds less than
-    #: 0.1 % to the variance of y in regime 2, whose factor 0.998 is the closest to 1.
+    #: The last steps, whose standard deviations are compared with the closed form: from step 3,000, the start adds less
+    #: than 0.1 % to the variance of y in regime 2, whose factor 0.998 is the closest to 1.
     stationary: int = 2_000
     #: Steps of regime 4, which has not converged after the paper's.
     long: int = 50_000
@@ -87,12 +89,12 @@ class Result:
 
 
 def objective(x: Any, y: Any) -> Any:
-    """f(x, y)."""
+    """f(x, y), elementwise."""
     return (1 + x**2) * (100 - y**2)
 
 
 def step(x: Any, y: Any, a: float, b: float, m: Any, n: Any) -> tuple[Any, Any]:
-    """One sequential step with the noise m and n: y sees the new x."""
+    """One sequential step with the noise m and n: y sees the new x. Numbers, or arrays of shape (seeds,)."""
     x = x - a * (2 * x * (100 - y**2) + m)
     y = y + b * (-2 * y * (1 + x**2) + n)
     return x, y
@@ -112,7 +114,7 @@ def blocks(a: float, b: float, *, seeds: int, steps: int) -> Iterator[tuple[np.n
 
 
 def stationary_deviation(lr: float, factor: float) -> float:
-    """Deviation of ``x <- factor x + lr N(0, 1)`` in equilibrium."""
+    """Standard deviation of ``x <- factor x + lr N(0, 1)`` in equilibrium."""
     return lr / math.sqrt(1 - factor**2)
 
 
@@ -134,8 +136,9 @@ def simulate(
     # The first step below the target, infinite if there is none.
     hits = np.where((norm < target).any(axis=0), (norm < target).argmax(axis=0), np.inf)
     shown = np.unique(np.concatenate([np.arange(0, 10), np.geomspace(10, steps, 70).astype(int)]))
-    # The path of seed 0: each of the first steps, then pairs of successive steps, which show an alternating sign.
+    # The paths: each of the first steps, then pairs of successive steps, which show an alternating sign.
     drawn = [n for n in range(steps + 1) if n < 150 or n % 50 in (0, 1)]
+    mean = np.stack([x.mean(axis=1), y.mean(axis=1)])
     rms = {str(n): _rms(x[n]) for n in range(BLOCK, steps + 1, BLOCK)}
     for index, (later, _) in enumerate(simulation, steps // BLOCK + 1):
         if index % 5 == 0:
@@ -147,11 +150,13 @@ def simulate(
         "late_abs_x": float(np.abs(x[-1_000:]).mean()),
         "deviation": [_rms(x[-stationary:]), _rms(y[-stationary:])],
         "rms_x": rms,
-        "off_line": off_line(x.mean(axis=1), y.mean(axis=1)),
+        "off_line": off_line(*mean),
         "curve_steps": shown.tolist(),
         "norm": [_quantiles(norm[n]) for n in shown],
         "objective": [_quantiles(objective(x[n], y[n])) for n in shown],
+        # Of seed 0, and the mean over the seeds.
         "path": np.stack([x[drawn, 0], y[drawn, 0]]).round(5).tolist(),
+        "mean_path": mean[:, drawn].round(5).tolist(),
     }
 
 
@@ -182,10 +187,11 @@ def run(settings: Settings, work: Work) -> Result:
 
 
 def deviations(result: Result) -> list[dict[str, Any]]:
-    """Measured and closed stationary deviations of regimes 2 and 3, with the standard error of the measured one.
+    """Measured and closed-form standard deviations of regimes 2 and 3, with the standard error of the measured ones.
 
     A stationary process of factor m has squares with the autocorrelation m^(2 k), so that T steps of S seeds count as
-    ``S T (1 - m^2) / (1 + m^2)`` independent ones, and the deviation of n of these has the relative error 1/sqrt(2 n).
+    ``S T (1 - m^2) / (1 + m^2)`` independent ones. The standard deviation of n of these has the relative error
+    1/sqrt(2 n).
     """
     rows = []
     for name in ("2", "3"):
@@ -201,7 +207,7 @@ def deviations(result: Result) -> list[dict[str, Any]]:
 
 
 def walk_bounds(result: Result) -> tuple[float, float]:
-    """Smallest and largest deviation of x in regime 1 after all steps, as `claim` states them.
+    """Smallest and largest root mean square of x in regime 1 after all steps, as `claim` states them.
 
     The largest is that of the walk without contraction, from the start 0.5: ``0.5^2 + a^2 n``. The contraction
     ``c = 0.02 y^2`` has y^2 of at most its start for the first steps, exp(-0.02 * 0.4^2 / (1 - 0.98^2)), and of at most
@@ -253,16 +259,16 @@ def claim(result: Result) -> list[Sentence]:
             f"A large rate of both (regime 1) leaves large fluctuations: mean |x| of the last 1,000 steps is "
             f"{one['late_abs_x']:.2f}, {fluctuation:.0f} times that of regime 2 ({two['late_abs_x']:.4f}).",
             fluctuation > 50,
-            "derived: a walk of 5,000 steps of 0.01 has the deviation 0.7, regime 2 has 0.0017",
+            "derived: a walk of 5,000 steps of 0.01 has the standard deviation 0.7, regime 2 has 0.0017",
         ),
         Sentence(
-            f"In regime 1 x walks but does not blow up: its deviation after {int(steps):,} steps is "
+            f"In regime 1 x walks but does not blow up: its root mean square after {int(steps):,} steps is "
             f"{one['rms_x'][steps]:.2f}, between {low:.2f} and {high:.2f}.",
             low <= one["rms_x"][steps] <= high,
             f"derived: the random walk with and without its contraction, and {STANDARD_ERRORS:g} standard errors",
         ),
         Sentence(
-            f"Regimes 2 and 3 fluctuate with the deviation lr / sqrt(1 - m^2): the farthest of four is {worst['of']} "
+            f"Regimes 2 and 3 fluctuate with the standard deviation lr / sqrt(1 - m^2): the farthest is {worst['of']} "
             f"of regime {worst['regime']}, {worst['measured']:.3g} against {worst['closed']:.3g}, off by "
             f"{abs(worst['measured'] - worst['closed']) / worst['error']:.1f} standard errors.",
             abs(worst["measured"] - worst["closed"]) <= STANDARD_ERRORS * worst["error"],
@@ -270,10 +276,10 @@ def claim(result: Result) -> list[Sentence]:
         ),
         Sentence(
             f"Regime 4 converges, but more slowly: its norm falls from {math.hypot(*START):.2f} to a median of "
-            f"{four['final_norm'][1]:.2f} in {int(steps):,} steps, and the deviation of x is "
+            f"{four['final_norm'][1]:.2f} in {int(steps):,} steps, and the root mean square of x is "
             f"{four['rms_x'][steps]:.2f} then and {four['rms_x'][late]:.2f} after {int(late):,} steps.",
             four["final_norm"][1] < math.hypot(*START) and four["rms_x"][late] < four["rms_x"][steps],
-            "convergence means that the deviation of x does not grow; the factor of x has modulus 1 at y = 0",
+            "convergence means that the root mean square of x does not grow; the factor of x has modulus 1 at y = 0",
         ),
     ]
 
@@ -295,7 +301,7 @@ def _shown(steps: float | None) -> str:
 
 
 def figures(result: Result) -> list[Figure]:
-    """The paper's words beside quantiles over seeds, and the closed deviations beside the measured ones."""
+    """The paper's words beside quantiles over seeds, and closed-form standard deviations beside measured ones."""
     rows = [
         Figure(
             f"Regime {name} (a = {a:g}, b = {b:g}): final norm; steps until norm < {result.settings['target']:g} "
@@ -310,7 +316,7 @@ def figures(result: Result) -> list[Figure]:
     ]
     return rows + [
         Figure(
-            f"Stationary deviation of {row['of']}, regime {row['regime']}",
+            f"Stationary standard deviation of {row['of']}, regime {row['regime']}",
             f"{row['closed']:.3g}",
             f"{row['measured']:.3g} ± {row['error']:.1g}",
             "derived",
@@ -326,16 +332,16 @@ def summary(result: Result) -> str:
     return (
         "The paper minimises over x and maximises over y the function (1 + x²)(100 - y²) with noisy gradients, and "
         "says that a slow x and a fast y find the saddle fastest, while two large rates do not converge. Here "
-        f"{result.settings['seeds']} seeds of each regime ran {int(steps):,} steps. Two time scales (regime 3) came "
+        f"{result.settings['seeds']} seeds of each regime ran {int(steps):,} steps. Two time scales (regime 3) got "
         f"within {result.settings['target']:g} of the saddle after {_shown(three['hits'][1])} steps (median), one "
-        f"small rate (regime 2) after {_shown(two['hits'][1])}, two large rates (regime 1) after "
-        f"{_shown(one['hits'][1])}; of regime 4 (fast x, slow y) {100 * four['reached']:.0f} % of the seeds did. The "
-        "fluctuations of regimes 2 and 3 have the deviation that the linear recursion predicts: their final norms are "
-        "noise floors and do not say which converges better. In regimes 1 and 4 x changes its sign in each step and "
-        "has no noise floor, since its contraction vanishes with y. The paper says that regime 4 converges, but the "
-        "deviation "
-        f"of x grew from {four['rms_x'][steps]:.2f} after {int(steps):,} steps to {four['rms_x'][late]:.2f} after "
-        f"{int(late):,}."
+        f"small rate (regime 2) after {_shown(two['hits'][1])}. With two large rates (regime 1) "
+        f"{100 * one['reached']:.0f} % of the seeds got there, by chance, without staying there: the median of all "
+        f"final norms is {one['final_norm'][1]:.2f}. Of regime 4 (fast x, slow y) {100 * four['reached']:.0f} % did. "
+        "The fluctuations of regimes 2 and 3 have the standard deviation that the linear recursion predicts: their "
+        "final norms are noise floors and do not say which converges better. In regimes 1 and 4 x changes its sign "
+        "in each step and has no noise floor, since its contraction vanishes with y. The paper says that regime 4 "
+        f"converges, but the root mean square of x grew from {four['rms_x'][steps]:.2f} after {int(steps):,} steps to "
+        f"{four['rms_x'][late]:.2f} after {int(late):,}."
     )
 
 
@@ -362,6 +368,7 @@ def plot(result: Result) -> Any:
         middle.axhline(result.settings["target"], color="0.4", lw=0.8, ls="--", label="target")
         middle.set(yscale="log", xlabel="step + 1")
         bottom.plot(*regime["path"], color=colour, lw=0.6, marker=".", ms=2.5, label="path, seed 0")
+        bottom.plot(*regime["mean_path"], color="black", lw=0.9, label="mean path")
         bottom.plot(*START, "s", color="black", ms=5, label="start")
         bottom.plot(0, 0, "*", color="black", ms=9, label="saddle")
         bottom.set(xlabel="x", xlim=(-1.5, 1.5), ylim=(-0.45, 0.2))

@@ -55,6 +55,21 @@ def test_figures_and_summary_have_all_methods(result):
         pytest.approx(float(each.ours.split(";")[0]), abs=1e-4) for each in limits
     ]
     assert all(method.name in dirac_gan.summary(result) for method in CONVERGING)
+    quoted = [each for each in rows if each.mark == "remembered"]
+    converges = ["not computed / Dirac-GAN: does not", "not computed / Dirac-GAN: converges"]
+    for each in quoted:
+        expected = (
+            converges[each.paper.endswith("yes")] if "DRAGAN" not in each.quantity else "not computed / not computed"
+        )
+        assert each.ours == expected
+
+
+def test_non_saturating_gan_with_alternating_updates_approaches_the_equilibrium():
+    method = next(each for each in METHODS if each.name == "Non-saturating GAN")
+    h = torch.full((1,), 0.2, dtype=torch.float64)
+    distance = trajectories(method, torch.ones(1, 2, dtype=torch.float64), h, 4000, alternating=True).norm(dim=2)[:, 0]
+    # 1 / r^2 grows by h / 8 per update, to first order in h; 5 % as in the claim.
+    assert float(distance[-1] ** -2 - distance[2000] ** -2) == pytest.approx(2000 * 0.2 / 8, rel=0.05)
 
 
 def test_stored_result_has_the_same_claims(result, tmp_path):
@@ -127,7 +142,7 @@ def test_step_limit_is_where_the_spectral_radius_is_one(method, alternating):
     assert radius[3] == pytest.approx(1, abs=1e-12)
 
 
-def test_step_limits_of_the_paper():
+def test_step_limits_have_their_closed_forms():
     s, gamma = 0.49, 0.3
     limit = dirac_theory.step_limit
     assert limit(instance_noise(0.7), alternating=False) == pytest.approx(2 * s)

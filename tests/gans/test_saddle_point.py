@@ -91,6 +91,7 @@ def test_result_is_json_and_is_described(result):
     assert restored == result
     assert "40 seeds" in saddle_point.summary(restored)
     assert len(saddle_point.figures(restored)) == 8
+    assert all(np.shape(regime["mean_path"]) == np.shape(regime["path"]) for regime in restored.regimes.values())
 
 
 def test_plot_is_a_small_image(result):
