@@ -172,7 +172,7 @@ class Comparison:
     updates: int
     #: Regime to the best distance of each seed.
     lowest: dict[str, np.ndarray]
-    #: The first time at which one time scale has a lower mean distance than two, or None.
+    #: The last time at which two time scales have a lower mean distance than one, if that is not the end, else None.
     crossing: float | None
     #: Largest error bar of a measurement at the end.
     stderr: float
@@ -183,12 +183,11 @@ def compare(result: Result) -> Comparison:
     seconds = common_seconds(result.runs)
     updates = min(curve[-1]["update"] for runs in result.runs.values() for curve in runs)
     at_seconds = {regime: at(result.runs[regime], distance, "seconds", seconds) for regime in REGIMES}
-    times = np.linspace(0, seconds, 201)[1:]
     lower = [
         time
-        for time in times
-        if at(result.runs["one"], distance, "seconds", time).mean()
-        < at(result.runs["two"], distance, "seconds", time).mean()
+        for time in np.linspace(0, seconds, 201)
+        if at(result.runs["two"], distance, "seconds", time).mean()
+        < at(result.runs["one"], distance, "seconds", time).mean()
     ]
     return Comparison(
         seconds=seconds,
@@ -196,7 +195,7 @@ def compare(result: Result) -> Comparison:
         at_updates={regime: at(result.runs[regime], distance, "update", updates) for regime in REGIMES},
         updates=updates,
         lowest={regime: distances(runs).min(axis=1) for regime, runs in result.runs.items()},
-        crossing=lower[0] if lower else None,
+        crossing=float(lower[-1]) if lower and lower[-1] < seconds else None,
         stderr=max(curve[-1]["stderr"] for runs in result.runs.values() for curve in runs),
     )
 
@@ -293,9 +292,9 @@ def summary(result: Result) -> str:
     settings, found = result.settings, compare(result)
     compared = difference(found.at_seconds)
     crossing = (
-        "the mean of two time scales is the lower one at all times"
-        if found.crossing is None
-        else f"the mean of two time scales is the lower one up to {found.crossing:.0f} s"
+        f"Two time scales have the lower mean up to {found.crossing:.0f} s, one time scale afterwards. "
+        if found.crossing is not None
+        else ""
     )
     return (
         "The paper reports that WGAN-GP with two time scales and one critic step reaches a lower Fréchet distance in "
@@ -304,8 +303,8 @@ def summary(result: Result) -> str:
         f"regime: {settings['two_updates']:,} updates of the generator with two time scales and "
         f"{settings['one_updates']:,} with one, which take about as long. {search_text(result.search)} The distance is "
         f"between {settings['num_samples']:,} generated images and all training images, on "
-        f"{settings['num_features']} features of a classifier with an accuracy of {result.accuracy:.2f}. Which regime "
-        f"is better depends on the time: {crossing}. After {found.seconds:.0f} s the distance is "
+        f"{settings['num_features']} features of a classifier with an accuracy of {result.accuracy:.2f}. {crossing}"
+        f"After {found.seconds:.0f} s the distance is "
         f"{band(found.at_seconds['two'])} with two time scales and {band(found.at_seconds['one'])} with one (mean "
         f"and range over the seeds), with a difference of {compared} (95 % interval): {compared.verdict}. After the "
         f"same {found.updates:,} updates the means are {found.at_updates['two'].mean():.3g} and "

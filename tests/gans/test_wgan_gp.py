@@ -76,8 +76,11 @@ def test_regimes_are_compared_at_the_same_time():
     assert found.at_updates["one"].tolist() == [3.0, 5.0]
     assert found.at_updates["two"].tolist() == [1.0, 3.0]
     assert found.crossing is None
-    assert wgan_gp.compare(made(two, one)).crossing == pytest.approx(0.03)  # the first of 200 times
-    assert "lower one at all times" in wgan_gp.summary(made(one, two))
+    # Between 4 s and 6 s, 5 - (t - 4) / 2 meets 7 - 5 (t - 4) / 2 at 5 s; the times are a grid of 0.04 s.
+    late = [curve(9, 8, 7, 2, 0, seconds=2)] * 2
+    result = made(late, [curve(9, 5, 3, seconds=4)] * 2)
+    assert wgan_gp.compare(result).crossing == pytest.approx(5, abs=0.05)
+    assert "lower mean up to 5 s, one time scale afterwards" in wgan_gp.summary(result)
 
 
 def test_one_seed_has_no_spread():
