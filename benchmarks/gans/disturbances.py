@@ -296,7 +296,7 @@ def figures(result: Result) -> list[Figure]:
 
 
 def summary(result: Result) -> str:
-    """The claim, what was done, what came out."""
+    """The claim, what was done, and the results."""
     settings, levels = result.settings, result.levels
     ordered = {q: sum(course(rows, q) == ["rises"] * 3 for rows in levels.values()) for q in ("distance", "kid")}
     zero = levels[settings["kinds"][0]][0]

@@ -264,7 +264,7 @@ def figures(result: Result) -> list[Figure]:
 
 
 def summary(result: Result) -> str:
-    """What was done, and what came out."""
+    """What was done, and the results."""
     settings, (small, large) = result.settings, result.seconds
     training, seconds = float(np.median(result.training)), result.seconds[large]
     ratios = [
