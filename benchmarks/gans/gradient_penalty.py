@@ -17,9 +17,9 @@ The oscillation of a run is measured on the distances d_1, ..., d_m of the last 
 
     fluctuation = sqrt(mean of (d_(i+1) - 2 d_i + d_(i-1))^2 / 6),        rise = d_m / min of all d
 
-For independent values around a linear trend the fluctuation is their standard deviation [derived]. All measurements of a
-run use the same latent numbers, so that the error of the estimate contributes less than its standard error to it. The
-rise is 1 for a run that ends at its best.
+For independent values around a linear trend the fluctuation is their standard deviation [derived]. All measurements of
+a run use the same latent numbers, so that the error of the estimate contributes less than its standard error to it.
+The rise is 1 for a run that ends at its best.
 """
 
 from __future__ import annotations
