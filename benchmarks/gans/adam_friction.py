@@ -366,7 +366,7 @@ def plot(result: Result) -> Any:
     noise.plot(result.noise["t"], stayed[:, 0], color=sharp_colour, label="sharp")
     noise.set(
         xlabel="t = a n",
-        ylabel="balls in the minimum where they started (%)",
+        ylabel="balls still in their minimum (%)",
         title="Started at rest, with noise",
         ylim=(0, 105),
     )
