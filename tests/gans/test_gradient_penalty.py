@@ -30,7 +30,7 @@ def test_both_regimes_start_with_the_same_weights(result):
 @pytest.mark.parametrize("text", ["Without the penalty", "With R1 the mean distance", "With R1 the loss"])
 def test_claims(result, text):
     # Over 4 seeds: without R1 the distance fluctuates by 8.5 to 30 standard errors; with R1 and without, means of 3.7
-    # to 6.4 and 10.5 to 13.4, losses of 1.38 and 1.06 to 1.19. The fluctuations, 0.5 to 1.3 and 1.4 to 5.4, are too close.
+    # to 6.4 and 10.5 to 13.4, losses of 1.38 and 1.06 to 1.19. The fluctuations (0.5 to 1.3, 1.4 to 5.4) are too close.
     sentence = next(each for each in gradient_penalty.claim(result) if each.text.startswith(text))
     assert sentence.holds, sentence.text
 
