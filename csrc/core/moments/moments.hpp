@@ -340,9 +340,11 @@ class Moments {
     return true;
   }
 
-  /// Throws if a variance became negative by more than float32 rounding: then the rows were never added.
+  /// Throws if a variance became negative by more than rounding: then the rows were never added.
   static void require_part(const std::vector<double>& before, const std::vector<double>& after) {
-    constexpr double kRounding = 1e-6;
+    // A float32 sum over the rows of a block has this relative error at most, reached nearly if one row is unlike the
+    // others; the blocks of the sum and of the part hold different rows.
+    constexpr double kRounding = 2.0 * static_cast<double>(kMomentsBlock) * 0x1p-24;
     for (std::size_t j = 0; j < after.size(); ++j) {
       if (after[j] < -kRounding * before[j]) {
         throw InvalidInput("cannot unmerge samples that were never merged: column " + std::to_string(j) +
