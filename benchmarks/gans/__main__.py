@@ -103,14 +103,14 @@ def run(arguments: argparse.Namespace, name: str) -> None:
     preset = "full" if arguments.full else "quick"
     settings = experiment.settings_of(module, full=arguments.full, seeds=arguments.seeds)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    work = Work(
+    with Work(
         arguments.out / "work" / experiment.file_stem(name, preset),
         settings,
         resume=arguments.resume,
         processes=arguments.processes or (cores if arguments.full else 1),
         progress=True,
-    )
-    result = module.run(settings, work)
+    ) as work:
+        result = module.run(settings, work)
     stored = experiment.write(arguments.out, name, result, preset=preset, seconds=work.seconds)
     print(f"{experiment.shown_name(name)}, {preset}: {shown_time(stored.seconds)}, {stored.plot_path}")
     for sentence in module.claim(stored.result):

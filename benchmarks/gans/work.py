@@ -108,25 +108,41 @@ class Work:
         self.seconds_before = 0.0
         self._progress = progress
         self._start = self._stored = time.perf_counter()
+        self._unlock: Callable[[], Any] = lambda: None
         if folder is None:
             return
         folder.parent.mkdir(parents=True, exist_ok=True)
         lock = os.open(folder.with_name(f"{folder.name}.lock"), os.O_RDWR | os.O_CREAT)
-        weakref.finalize(self, os.close, lock)  # which ends the lock
+        self._unlock = weakref.finalize(self, os.close, lock)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
+            self.close()
             raise CannotResumeError(f"another process runs in {folder}: wait for it, or use another --out") from error
         wanted = json.loads(json.dumps(_circumstances(settings, processes)))
         path = folder / "circumstances.json"
         if resume and path.exists():
-            _compare(json.loads(path.read_text()), wanted, folder)
+            try:
+                _compare(json.loads(path.read_text()), wanted, folder)
+            except CannotResumeError:
+                self.close()
+                raise
         else:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
             replace_file(path, json.dumps(wanted).encode())
         times = folder / "seconds.json"
         self.seconds_before = json.loads(times.read_text()) if times.exists() else 0.0
+
+    def __enter__(self) -> Work:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let another process, or another object of this one, use the folder."""
+        self._unlock()
 
     @property
     def seconds(self) -> float:

@@ -54,7 +54,7 @@ def test_an_interrupted_run_continues_with_identical_results(tmp_path):
     interrupted = Work(tmp_path / "w", Settings())
     with pytest.raises(KeyboardInterrupt):
         interrupted.map(walk, parts)
-    del interrupted  # its lock
+    interrupted.close()
     assert calls == [*range(10), *range(4)]
     calls.clear()
     resumed = Work(tmp_path / "w", Settings(), resume=True)
@@ -66,12 +66,13 @@ def test_an_interrupted_run_continues_with_identical_results(tmp_path):
 def test_without_resume_a_run_starts_from_the_beginning(tmp_path):
     parts = {"only": {"seed": 0, "calls": (calls := [])}}
     for _ in range(2):
-        Work(tmp_path / "w", Settings()).map(walk, parts)
+        with Work(tmp_path / "w", Settings()) as run:
+            run.map(walk, parts)
     assert len(calls) == 20
 
 
 def test_a_run_with_other_settings_is_not_continued(tmp_path):
-    Work(tmp_path / "w", Settings())
+    Work(tmp_path / "w", Settings()).close()
     with pytest.raises(CannotResumeError, match=r"its seeds is 2, and now 3; use the same, or start again without"):
         Work(tmp_path / "w", Settings(seeds=3), resume=True)
     with pytest.raises(CannotResumeError, match=r"its number of processes is 1, and now 2"):
@@ -80,7 +81,7 @@ def test_a_run_with_other_settings_is_not_continued(tmp_path):
 
 def test_a_run_of_other_code_is_not_continued(tmp_path):
     path = tmp_path / "w" / "circumstances.json"
-    Work(tmp_path / "w", Settings())
+    Work(tmp_path / "w", Settings()).close()
     circumstances = json.loads(path.read_text())
     for key in ("code", "version of torch", "number of threads"):
         path.write_text(json.dumps({**circumstances, key: "other"}))
@@ -92,7 +93,7 @@ def test_a_folder_has_one_run_at_a_time(tmp_path):
     running = Work(tmp_path / "w", Settings())
     with pytest.raises(CannotResumeError, match=r"another process runs in .*: wait for it"):
         Work(tmp_path / "w", Settings(), resume=True)
-    del running
+    running.close()
     Work(tmp_path / "w", Settings(), resume=True)
 
 
@@ -102,7 +103,7 @@ def test_the_time_of_an_interrupted_part_is_kept(tmp_path, monkeypatch):
     interrupted = Work(tmp_path / "w", Settings())
     with pytest.raises(KeyboardInterrupt):
         interrupted.map(walk, {"only": {"seed": 0, "calls": [], "stop_after": 4}})
-    del interrupted
+    interrupted.close()
     # Every reading of the clock adds 10 s; each step reads it at least once.
     assert Work(tmp_path / "w", Settings(), resume=True).seconds_before >= 40
 
@@ -110,7 +111,8 @@ def test_the_time_of_an_interrupted_part_is_kept(tmp_path, monkeypatch):
 def test_names_of_parts_do_not_collide(tmp_path):
     names = ("a b", "a-b", "a/b", "a_b")
     parts = {name: {"seed": seed, "calls": []} for seed, name in enumerate(names)}
-    Work(tmp_path / "w", Settings()).map(walk, parts)
+    with Work(tmp_path / "w", Settings()) as first:
+        first.map(walk, parts)
     results = Work(tmp_path / "w", Settings(), resume=True).map(walk, parts)
     assert [result["seed"] for result in results.values()] == [0, 1, 2, 3]
 
