@@ -19,17 +19,16 @@ networks, and each seed the same initial weights. The distance is measured with 
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from benchmarks.gans import rate_search
-from benchmarks.gans.experiment import HEUSEL, Figure, Sentence
-from benchmarks.gans.image_gan import train_extractor
+from benchmarks.gans.experiment import HEUSEL, Figure, Sentence, json_types
+from benchmarks.gans.image_gan import QUICK_IMAGES, ImageSettings, train_extractor
 from benchmarks.gans.measurement import distance, distances
-from benchmarks.gans.rate_search import best, best_candidate, search_and_run, search_text
+from benchmarks.gans.rate_search import Result, best, best_candidate, search_and_run, search_text
 from benchmarks.gans.time_scales import REGIMES, band, difference
 from benchmarks.gans.training import rate_text
 from benchmarks.gans.work import Work
@@ -48,17 +47,9 @@ TABLE = (
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(ImageSettings):
     """Settings of the experiment."""
 
-    seeds: int
-    dataset: str = "fashion-mnist"
-    #: Of the classifier, which is the extractor.
-    num_features: int = 128
-    epochs: int = 2
-    #: Of the two networks.
-    width: int = 16
-    latent: int = 100
     updates: int = 3_000
     measure_every: int = 250
     num_samples: int = 10_000
@@ -80,12 +71,7 @@ class Settings:
 
 
 QUICK = Settings(
-    seeds=2,
-    dataset="digits",
-    num_features=32,
-    epochs=4,
-    width=8,
-    latent=16,
+    **QUICK_IMAGES,
     updates=120,
     measure_every=30,
     num_samples=1_000,
@@ -96,19 +82,6 @@ QUICK = Settings(
     two_rates=((1e-3, 4e-3), (4e-3, 1e-3)),
 )
 FULL = Settings(seeds=4)
-
-
-@dataclass(frozen=True)
-class Result:
-    """Result of the experiment."""
-
-    settings: dict[str, Any]
-    #: Of the extractor, on the test images.
-    accuracy: float
-    #: Regime to its candidates: rates of the discriminator and the generator, and the curve.
-    search: dict[str, list[dict[str, Any]]]
-    #: Regime to the curves of the seeds with the best candidate.
-    runs: dict[str, list[list[dict[str, Any]]]]
 
 
 def run(settings: Settings, work: Work) -> Result:
@@ -134,7 +107,7 @@ def run(settings: Settings, work: Work) -> Result:
         final=dict.fromkeys(REGIMES, final),
         seeds=settings.seeds,
     )
-    return Result(json.loads(json.dumps(asdict(settings))), trained["accuracy"], search, runs)
+    return Result(json_types(asdict(settings)), trained["accuracy"], search, runs)
 
 
 @dataclass(frozen=True)

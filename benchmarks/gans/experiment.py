@@ -112,7 +112,7 @@ class Stored:
     @property
     def changed_settings(self) -> dict[str, Any]:
         """Settings that differ from those of the preset, in JSON types."""
-        preset = _json_types(asdict(settings_of(self.module, full=self.preset == "full", seeds=None)))
+        preset = json_types(asdict(settings_of(self.module, full=self.preset == "full", seeds=None)))
         return {key: value for key, value in self.result.settings.items() if preset.get(key) != value}
 
 
@@ -167,7 +167,7 @@ def write(folder: Path, name: str, result: Any, *, preset: str, seconds: float) 
 
     The result that is returned, and from which claim and plot are computed, is that in the file.
     """
-    fields = _json_types(asdict(result))
+    fields = json_types(asdict(result))
     stored = Stored(name, load(name).Result(**fields), preset, seconds, machine.description(), folder)
     sentences = [asdict(sentence) for sentence in stored.module.claim(stored.result)]
     plot = plot_bytes(stored)
@@ -243,12 +243,12 @@ def plot_bytes(stored: Stored) -> bytes:
     return png
 
 
-def _json_types(value: Any) -> Any:
+def json_types(value: Any) -> Any:
     """JSON types, with floats of 9 significant digits."""
     if isinstance(value, dict):
-        return {str(key): _json_types(each) for key, each in value.items()}
+        return {str(key): json_types(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_json_types(each) for each in value]
+        return [json_types(each) for each in value]
     return float(f"{value:.9g}") if isinstance(value, float) else value
 
 

@@ -24,15 +24,14 @@ The rise is 1 for a run that ends at its best.
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from benchmarks.gans.experiment import Figure, Sentence
-from benchmarks.gans.image_gan import train_extractor, train_gan
+from benchmarks.gans.experiment import Figure, Sentence, json_types
+from benchmarks.gans.image_gan import QUICK_IMAGES, ImageSettings, train_extractor, train_gan
 from benchmarks.gans.measurement import distance, distances
 from benchmarks.gans.training import rate_text
 from benchmarks.gans.work import Work
@@ -48,17 +47,9 @@ EQUILIBRIUM = 2 * math.log(2)
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(ImageSettings):
     """Settings of the experiment."""
 
-    seeds: int
-    dataset: str = "fashion-mnist"
-    #: Of the classifier, which is the extractor.
-    num_features: int = 128
-    epochs: int = 2
-    #: Of the two networks.
-    width: int = 16
-    latent: int = 100
     updates: int = 1_600
     measure_every: int = 80
     num_samples: int = 5_000
@@ -70,12 +61,7 @@ class Settings:
 
 
 QUICK = Settings(
-    seeds=2,
-    dataset="digits",
-    num_features=32,
-    epochs=4,
-    width=8,
-    latent=16,
+    **QUICK_IMAGES,
     updates=120,
     measure_every=12,
     num_samples=500,
@@ -117,7 +103,7 @@ def run(settings: Settings, work: Work) -> Result:
     }
     found = work.map(train_gan, parts, steps=settings.updates, label="runs")
     runs = {regime: [found[f"run {regime} {seed}"] for seed in range(1, settings.seeds + 1)] for regime in REGIMES}
-    return Result(json.loads(json.dumps(asdict(settings))), trained["accuracy"], runs)
+    return Result(json_types(asdict(settings)), trained["accuracy"], runs)
 
 
 @dataclass(frozen=True)

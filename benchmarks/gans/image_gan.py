@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,6 +11,31 @@ from benchmarks.gans import classifier, training
 from benchmarks.gans.measurement import Measurement
 from benchmarks.gans.networks import ImageDiscriminator, ImageGenerator
 from benchmarks.gans.work import Part, Work
+
+
+@dataclass(frozen=True)
+class ImageSettings:
+    """Settings that all experiments with images have."""
+
+    seeds: int
+    dataset: str = "fashion-mnist"
+    #: Of the classifier, which is the extractor.
+    num_features: int = 128
+    epochs: int = 2
+    #: Of the two networks.
+    width: int = 16
+    latent: int = 100
+
+
+#: Values of `ImageSettings` for the quick presets.
+QUICK_IMAGES: dict[str, Any] = {
+    "seeds": 2,
+    "dataset": "digits",
+    "num_features": 32,
+    "epochs": 4,
+    "width": 8,
+    "latent": 16,
+}
 
 
 def train_gan(

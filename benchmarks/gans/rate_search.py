@@ -8,6 +8,7 @@ candidates.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.gans.image_gan import train_gan
@@ -17,6 +18,19 @@ from benchmarks.gans.training import rate_text
 from benchmarks.gans.work import Work
 
 Rates = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Result:
+    """Result of an experiment with a search."""
+
+    settings: dict[str, Any]
+    #: Of the extractor, on the test images.
+    accuracy: float
+    #: Regime to its candidates: rates of the discriminator and the generator, and the curve.
+    search: dict[str, list[dict[str, Any]]]
+    #: Regime to the curves of the seeds with the best candidate.
+    runs: dict[str, list[list[dict[str, Any]]]]
 
 
 def search_and_run(

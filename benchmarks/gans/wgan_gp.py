@@ -23,17 +23,16 @@ is measured as in that experiment.
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from benchmarks.gans import rate_search
-from benchmarks.gans.experiment import HEUSEL, Figure, Sentence
-from benchmarks.gans.image_gan import train_extractor
+from benchmarks.gans.experiment import HEUSEL, Figure, Sentence, json_types
+from benchmarks.gans.image_gan import QUICK_IMAGES, ImageSettings, train_extractor
 from benchmarks.gans.measurement import distance, distances
-from benchmarks.gans.rate_search import best, best_candidate, search_and_run, search_text
+from benchmarks.gans.rate_search import Result, best, best_candidate, search_and_run, search_text
 from benchmarks.gans.time_scales import REGIMES, at, band, common_seconds, difference
 from benchmarks.gans.training import rate_text
 from benchmarks.gans.work import Work
@@ -49,17 +48,9 @@ TABLE = (("CIFAR-10", (700, 24.8), (800, 29.3)), ("LSUN", (1900, 9.5), (2010, 20
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(ImageSettings):
     """Settings of the experiment."""
 
-    seeds: int
-    dataset: str = "fashion-mnist"
-    #: Of the classifier, which is the extractor.
-    num_features: int = 128
-    epochs: int = 2
-    #: Of the two networks.
-    width: int = 16
-    latent: int = 100
     #: Updates of the generator in the final runs and in the search, chosen so that the regimes train equally long.
     two_updates: int = 4_320
     one_updates: int = 1_164
@@ -83,12 +74,7 @@ class Settings:
 
 
 QUICK = Settings(
-    seeds=2,
-    dataset="digits",
-    num_features=32,
-    epochs=4,
-    width=8,
-    latent=16,
+    **QUICK_IMAGES,
     two_updates=108,
     one_updates=32,
     two_search_updates=40,
@@ -101,19 +87,6 @@ QUICK = Settings(
     two_rates=((3e-2, 1e-2), (4e-2, 2e-2)),
 )
 FULL = Settings(seeds=3)
-
-
-@dataclass(frozen=True)
-class Result:
-    """Result of the experiment."""
-
-    settings: dict[str, Any]
-    #: Of the extractor, on the test images.
-    accuracy: float
-    #: Regime to its candidates: rates of the critic and the generator, and the curve.
-    search: dict[str, list[dict[str, Any]]]
-    #: Regime to the curves of the seeds with the best candidate.
-    runs: dict[str, list[list[dict[str, Any]]]]
 
 
 def run(settings: Settings, work: Work) -> Result:
@@ -143,7 +116,7 @@ def run(settings: Settings, work: Work) -> Result:
         ),
         seeds=settings.seeds,
     )
-    return Result(json.loads(json.dumps(asdict(settings))), trained["accuracy"], search, runs)
+    return Result(json_types(asdict(settings)), trained["accuracy"], search, runs)
 
 
 def _lengths(updates: dict[str, int], measurements: int, num_samples: int) -> dict[str, dict[str, int]]:

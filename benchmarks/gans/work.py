@@ -115,24 +115,27 @@ class Work:
         lock = os.open(folder.with_name(f"{folder.name}.lock"), os.O_RDWR | os.O_CREAT)
         self._unlock = weakref.finalize(self, os.close, lock)
         try:
+            self._open(folder, lock, json.loads(json.dumps(_circumstances(settings, processes))), resume)
+        except CannotResumeError:
+            self.close()
+            raise
+        times = folder / "seconds.json"
+        self.seconds_before = json.loads(times.read_text()) if times.exists() else 0.0
+
+    @staticmethod
+    def _open(folder: Path, lock: int, circumstances: dict[str, Any], resume: bool) -> None:
+        """Lock the folder, and check or remove the run in it."""
+        try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            self.close()
             raise CannotResumeError(f"another process runs in {folder}: wait for it, or use another --out") from error
-        wanted = json.loads(json.dumps(_circumstances(settings, processes)))
         path = folder / "circumstances.json"
         if resume and path.exists():
-            try:
-                _compare(json.loads(path.read_text()), wanted, folder)
-            except CannotResumeError:
-                self.close()
-                raise
+            _compare(json.loads(path.read_text()), circumstances, folder)
         else:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
-            replace_file(path, json.dumps(wanted).encode())
-        times = folder / "seconds.json"
-        self.seconds_before = json.loads(times.read_text()) if times.exists() else 0.0
+            replace_file(path, json.dumps(circumstances).encode())
 
     def __enter__(self) -> Work:
         return self

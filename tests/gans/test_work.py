@@ -217,7 +217,7 @@ class TestProcesses:
 
 def test_json_is_short_and_keeps_every_string():
     value = {"text": 'a, b "quoted", \\ c', "numbers": [1 / 3] * 100, "nested": {"x": [None, True, 12345]}}
-    text = experiment._wrapped(json.dumps(experiment._json_types(value)))
+    text = experiment._wrapped(json.dumps(experiment.json_types(value)))
     read = json.loads(text)
     assert read["text"] == value["text"]
     assert read["numbers"] == [0.333333333] * 100
