@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import resource
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,18 @@ def description() -> dict[str, Any]:
         "packages": packages,
         "thread_pools": pools,
     }
+
+
+def memory(*, peak: bool) -> int:
+    """Present or peak memory of this process in bytes; without ``/proc`` always the peak.
+
+    On Linux not from getrusage, where a child starts with the peak of its parent.
+    """
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    key = "VmHWM" if peak else "VmRSS"
+    return 1024 * int(re.search(rf"{key}:\s*(\d+) kB", status.read_text()).group(1))
 
 
 def name() -> str:

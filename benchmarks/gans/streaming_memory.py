@@ -3,8 +3,6 @@
 Arguments: TOOL FOLDER. The folder holds ``features``, raw float32, and ``reference.npz``.
 """
 
-import re
-import resource
 import sys
 from pathlib import Path
 
@@ -12,18 +10,9 @@ import numpy as np
 import torch
 
 sys.path.append(str(Path(__file__).parents[2]))
-from benchmarks import peers  # noqa: F401  # so that the memory of its imports does not count
+from benchmarks import machine, peers  # noqa: F401  # so that the memory of its imports does not count
 from benchmarks.gans.streaming_tools import TOOL
 from fidfast import GaussianStats
-
-_STATUS = Path("/proc/self/status")
-
-
-def memory(key: str) -> int:
-    """Current (VmRSS) or peak (VmHWM) memory in bytes; without /proc the peak."""
-    if not _STATUS.exists():
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return 1024 * int(re.search(rf"{key}:\s*(\d+) kB", _STATUS.read_text()).group(1))
 
 
 class Batches:
@@ -44,10 +33,10 @@ class Batches:
 
 
 tool, folder = sys.argv[1], Path(sys.argv[2])
-if _STATUS.exists():
-    Path("/proc/self/clear_refs").write_text("5")  # the peak of the imports does not count
-before = memory("VmRSS")
+if (clear := Path("/proc/self/clear_refs")).exists():
+    clear.write_text("5")  # the peak of the imports does not count
+before = machine.memory(peak=False)
 reference = GaussianStats.load(folder / "reference.npz")
 distance = TOOL[tool](reference)
 distance(Batches(folder / "features", reference.dim))
-print(before, memory("VmHWM"))
+print(before, machine.memory(peak=True))

@@ -6,27 +6,11 @@ import numpy as np
 import pytest
 import torch
 from photographs import crops
+from pooled import Pooled
 from processes import two_processes
 
 import fidfast
 import fidfast.torch as ft
-
-
-class Pooled(torch.nn.Module):
-    """A small network with random weights."""
-
-    name = "pooled"
-    input_size = 8
-
-    def __init__(self):
-        super().__init__()
-        self.layer = torch.nn.Conv2d(3, 5, 3)
-        with torch.no_grad():
-            for parameter in self.parameters():
-                parameter.normal_(generator=torch.Generator().manual_seed(3))
-
-    def forward(self, images):
-        return self.layer(images).relu().mean(dim=(2, 3))
 
 
 @pytest.fixture(scope="module")

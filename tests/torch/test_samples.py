@@ -5,6 +5,7 @@ import os
 import sys
 
 import numpy as np
+import pooled
 import pytest
 import torch
 from processes import two_processes
@@ -14,21 +15,10 @@ import fidfast.torch as ft
 from fidfast.torch._training.sampling import seed_of_batch
 
 
-class Pooled(torch.nn.Module):
-    """A small network with random weights; every feature varies."""
+class Pooled(pooled.Pooled):
+    """Every feature varies."""
 
-    name = "pooled"
-    input_size = 8
-
-    def __init__(self):
-        super().__init__()
-        self.layer = torch.nn.Conv2d(3, 5, 3)
-        with torch.no_grad():
-            for parameter in self.parameters():
-                parameter.normal_(generator=torch.Generator().manual_seed(3))
-
-    def forward(self, images):
-        return self.layer(images).mean(dim=(2, 3))
+    activation = staticmethod(torch.nn.Identity())
 
 
 class Generator(torch.nn.Module):
