@@ -1,18 +1,22 @@
 """Reading and writing of files of statistics, features and checkpoints."""
 
-from fidfast._files.readers import naming, read, read_state, reading_state
+from fidfast._files.catalog import Catalog
+from fidfast._files.readers import catalog_of, naming, read, read_object, read_state, reading_state
 from fidfast._files.records import Content, Entries, Features, Progress, State, Stats
 from fidfast._files.write import write_state, write_stats, write_whole
 
 __all__ = [
+    "Catalog",
     "Content",
     "Entries",
     "Features",
     "Progress",
     "State",
     "Stats",
+    "catalog_of",
     "naming",
     "read",
+    "read_object",
     "read_state",
     "reading_state",
     "write_state",
