@@ -211,7 +211,8 @@ def _open_file(
     content = read(path, key=key, rows=rows, extractor=extractor)
     if isinstance(content, State) and (content.kind != "Moments" or content.progress is not None):
         raise ValueError(f"{os.fspath(path)} holds {content.what}, not statistics or features")
-    file = f"{os.fspath(path)}, which holds {content.what}"
+    holds = content.what if isinstance(content, State) else content.note or content.what
+    file = f"{os.fspath(path)}, which holds {holds}"
     with naming(path):
         if not isinstance(content, State):
             return _input_of_record(content, name, precision, extractor, file)

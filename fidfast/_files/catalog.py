@@ -175,7 +175,11 @@ class Catalog:
                 entry.load()
             return f"{self._origin} holds {entry}, not (n, dim) features in floating point"
         names = ", ".join(map(repr, (*FEATURE_KEYS, "arr_0")))
-        return f"{self._origin} holds neither 'mu' and 'sigma' nor features under one of {names}; {self._keys()}"
+        matrix = next((key for key, entry in self.entries.items() if is_features(entry) and not names_mean(key)), None)
+        choose = "" if matrix is None else f"; if {matrix!r} holds the features, choose it with --key"
+        return (
+            f"{self._origin} holds neither 'mu' and 'sigma' nor features under one of {names}; {self._keys()}{choose}"
+        )
 
 
 def _flat(tree: Tree, prefix: str = "") -> Iterator[tuple[str, Entry]]:

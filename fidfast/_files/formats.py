@@ -128,7 +128,11 @@ def _mapping_of(value: Any) -> Tree:
 def tree_of(value: Any, name: str = "the object") -> Entry | Tree:
     """The entries of an object of arrays, tensors, numbers, strings and plain containers; `name` is for messages."""
     if isinstance(value, Mapping):
-        return {str(key): tree_of(item, repr(key)) for key, item in value.items() if item is not None}
+        return {
+            str(key): (_tree_of_batches if key == "all_features" else tree_of)(item, repr(key))
+            for key, item in value.items()
+            if item is not None
+        }
     if isinstance(value, (list, tuple)):
         return _tree_of_sequence(value, name)
     if hasattr(value, "detach") and hasattr(value, "shape"):
@@ -158,6 +162,18 @@ def _tree_of_sequence(values: Sequence[Any], name: str) -> Entry | Tree:
     if len(shapes) in (2, 3) and len(shapes[0] or ()) == 1 and shapes[1] == 2 * shapes[0]:  # type: ignore[operator]
         return dict(zip(("mu", "sigma", "num_samples"), tree.values(), strict=False))
     return tree
+
+
+def _tree_of_batches(values: Any, name: str) -> Entry | Tree:
+    """One array for a list of (n, dim) batches, which StyleGAN writes."""
+    tree = tree_of(values, name)
+    if isinstance(tree, Entry):
+        return tree
+    batches = [batch for batch in tree.values() if isinstance(batch, Entry) and len(batch.shape) == 2]
+    if len(batches) < len(tree) or len({batch.shape[1] for batch in batches}) != 1:
+        return tree
+    shape = (sum(batch.shape[0] for batch in batches), batches[0].shape[1])
+    return Entry(shape, batches[0].dtype, lambda: np.concatenate([batch.load() for batch in batches]))
 
 
 def _to_numpy(tensor: Any) -> Any:

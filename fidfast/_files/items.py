@@ -85,7 +85,7 @@ def items_of(levels: tuple[Tree, ...], prefix: str = "") -> Iterator[Item]:
         elif key in FEATURE_KEYS and entry.shape not in ((), (0,)):
             yield features_item(prefix + key, entry, levels)
     for key, inner in tree.items():
-        if isinstance(inner, Mapping) and key != "all_features":
+        if isinstance(inner, Mapping):
             yield from items_of((inner, *levels), f"{prefix}{key}/")
 
 
@@ -139,27 +139,20 @@ def pair_item(
 
 
 def _items_of_sums(levels: tuple[Tree, ...], prefix: str) -> Iterator[Item]:
-    """StyleGAN's FeatureStats: sums of the features and of their outer products, or a list of batches, or both."""
+    """The sums of StyleGAN's FeatureStats, which may be zero: then it holds the features, or nothing."""
     tree = levels[0]
     rows = tree.get("all_features")
-    if isinstance(rows, Mapping):
-        rows = _concatenated([batch for batch in rows.values() if isinstance(batch, Entry) and len(batch.shape) == 2])
-        if rows is not None:
-            yield features_item(f"{prefix}all_features", rows, levels)
     mean, products, captured = tree.get("raw_mean"), tree.get("raw_cov"), tree.get("capture_mean_cov")
     if not isinstance(mean, Entry) or not isinstance(products, Entry) or "num_items" not in tree:
         return
     has_sums = np.any(products.load()) and not (isinstance(captured, Entry) and not captured.load())
-    has_rows = isinstance(rows, Entry) and len(rows.shape) == 2
-    if has_rows and not has_sums:
+    if not has_sums and isinstance(rows, Entry) and len(rows.shape) == 2:
         return
 
     def read() -> Stats:
         n = _integer(tree, "num_items") or 0
         if n < 1:
             raise ValueError(f"there are no samples: num_items is {n}")
-        if isinstance(rows, Entry) and has_rows and rows.shape[0] != n:
-            raise ValueError(f"num_items is {n}, but all_features has {rows.shape[0]} rows")
         if not has_sums:
             raise ValueError(f"num_items is {n}, but raw_mean and raw_cov are not sums: use capture_mean_cov=True")
         mu = np.asarray(mean.load(), np.float64) / n
@@ -169,13 +162,6 @@ def _items_of_sums(levels: tuple[Tree, ...], prefix: str) -> Iterator[Item]:
     implied = _extractor_of(prefix.rstrip("/"))
     key = prefix.rstrip("/") or "raw_mean,raw_cov"
     yield Item(key, "statistics", mean, read, implied, is_main=prefix in ("", "fid/"))
-
-
-def _concatenated(batches: Sequence[Entry]) -> Entry | None:
-    if not batches:
-        return None
-    shape = (sum(batch.shape[0] for batch in batches), batches[0].shape[1])
-    return Entry(shape, batches[0].dtype, lambda: np.concatenate([batch.load() for batch in batches]))
 
 
 def _extractor_of(key: str) -> str | None:
@@ -205,6 +191,9 @@ def features_item(key: str, entry: Entry, levels: tuple[Tree, ...], *, checked: 
 
     def read() -> Features:
         rows = entry.load()
+        num_items = _integer(levels[0], "num_items") if key.endswith("all_features") else None
+        if num_items not in (None, len(rows)):
+            raise ValueError(f"num_items is {num_items}, but all_features has {len(rows)} rows")
         if rows.ndim == 4:
             rows = rows.reshape(rows.shape[:2])
         if checked and key.rpartition("/")[2] not in FEATURE_KEYS and _looks_like_covariance(rows):
