@@ -3,7 +3,7 @@
 from fidfast._files.catalog import Catalog
 from fidfast._files.readers import catalog_of, naming, read, read_object, read_state, reading_state
 from fidfast._files.records import Content, Entries, Features, Progress, State, Stats
-from fidfast._files.write import write_state, write_stats, write_whole
+from fidfast._files.write import require_writable, write_state, write_stats, write_whole
 
 __all__ = [
     "Catalog",
@@ -19,6 +19,7 @@ __all__ = [
     "read_object",
     "read_state",
     "reading_state",
+    "require_writable",
     "write_state",
     "write_stats",
     "write_whole",
