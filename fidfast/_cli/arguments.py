@@ -147,6 +147,13 @@ def _add_source_options(command: argparse.ArgumentParser) -> None:
         default="float32",
         help="arithmetic of the products of float32 and narrower features (default: %(default)s)",
     )
+    command.add_argument(
+        "--key",
+        action="append",
+        metavar="KEY",
+        help="what to use of a file that holds several things: fd_dinov2, or mu_s,sigma_s; `info` lists the keys; "
+        "given twice, for SAMPLES and REFERENCE",
+    )
     group = command.add_argument_group("images")
     group.add_argument(
         "--extractor",

@@ -86,14 +86,14 @@ def _fid(options: argparse.Namespace, output: Output) -> None:
         [
             f"{label} {terms.distance:.8g}",
             f"dim {samples.dim}, num_samples {counts_text}, {facts}",
-            *_skipped_lines(sources),
+            *_source_lines(sources),
         ]
     )
 
 
 def _estimate(options: argparse.Namespace, output: Output) -> None:
     ddof = ddof_of(options)
-    sources = Sources(options, output, _two_paths(options))
+    sources = Sources(options, output, _two_paths(options), rows=True)
     samples, reference = sources.samples("samples").source, sources.samples("reference").source
     found = estimate(samples, reference, precision=options.precision)
     biased = found.value if ddof == 1 else _terms_with(samples, reference, ddof).distance
@@ -104,13 +104,13 @@ def _estimate(options: argparse.Namespace, output: Output) -> None:
     tools = options.like or "other tools"
     with_bias = [f"with bias, as reported by {tools}: {biased:.8g}"] if found.note is None or ddof != 1 else []
     facts = f"extractor {_names(samples.extractor, reference.extractor)}, {rounding_text(found.rounding)}"
-    output.lines([f"{label} {found}", *with_bias, facts, *_skipped_lines(sources)])
+    output.lines([f"{label} {found}", *with_bias, facts, *_source_lines(sources)])
 
 
 def _report(options: argparse.Namespace, output: Output) -> None:
     ddof = ddof_of(options)
     writes = [] if options.html is None else [options.html]
-    sources = Sources(options, output, _two_paths(options), images_of_samples=options.images, writes=writes)
+    sources = Sources(options, output, _two_paths(options), images_of_samples=options.images, writes=writes, rows=True)
     samples, reference = sources.samples("samples"), sources.samples("reference")
     found = report(
         samples.source,
@@ -134,7 +134,7 @@ def _report(options: argparse.Namespace, output: Output) -> None:
     if options.html is not None:
         found.write_html(options.html)
     if not options.json:
-        output.lines([*([] if options.html is None else ["", f"page: {options.html}"]), *_skipped_lines(sources)])
+        output.lines([*([] if options.html is None else ["", f"page: {options.html}"]), *_source_lines(sources)])
 
 
 def _stats(options: argparse.Namespace, output: Output) -> None:
@@ -149,7 +149,7 @@ def _stats(options: argparse.Namespace, output: Output) -> None:
     stats = sources.stats("source", checkpoint=checkpoint)
     _save(stats, out)
     counts = f"dim {stats.dim}, num_samples {_or_unknown(stats.num_samples)}"
-    output.lines([f"{out}: {counts}, extractor {_or_unknown(stats.extractor)}", *_skipped_lines(sources)])
+    output.lines([f"{out}: {counts}, extractor {_or_unknown(stats.extractor)}", *_source_lines(sources)])
 
 
 def _save(stats: GaussianStats, out: str) -> None:
@@ -163,12 +163,15 @@ def _save(stats: GaussianStats, out: str) -> None:
 
 
 def _info(options: argparse.Namespace, output: Output) -> None:
-    entries = file_info(options.file).to_dict()
+    facts = file_info(options.file).to_dict()
     if options.json:
-        output.json(entries)
+        output.json(facts)
         return
-    width = max(map(len, entries))
-    output.lines(f"{key:{width}}  {_or_unknown(value)}" for key, value in entries.items())
+    keys, entries = facts.pop("keys"), facts.pop("entries")
+    facts.update({"keys": "  ".join(keys)} if keys else {})
+    facts.update({f"entry {key}": entry for key, entry in entries.items() if key})
+    width = max(map(len, facts))
+    output.lines(f"{name:{width}}  {_or_unknown(value)}" for name, value in facts.items())
 
 
 def _demo(options: argparse.Namespace, output: Output) -> None:
@@ -234,10 +237,13 @@ def _write_json(
 ) -> None:
     files = [options.samples, options.reference]
     common = {"files": files, "skipped": sources.skipped, "fidfast_version": _core.__version__}
-    output.json({"label": label, **numbers, **common})
+    used = {"used": sources.used} if sources.used else {}
+    output.json({"label": label, **numbers, **common, **used})
 
 
-def _skipped_lines(sources: Sources) -> Iterator[str]:
+def _source_lines(sources: Sources) -> Iterator[str]:
+    """What was used of files that hold more, and the images that were skipped."""
+    yield from (f"{path}: {note}" for path, note in sources.used.items())
     for path, messages in sources.skipped.items():
         images = "broken image" if len(messages) == 1 else "broken images"
         yield f"{path}: skipped {len(messages)} {images}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from fidfast._cli.arguments import IMAGE_OPTIONS
 from fidfast._cli.output import Output
-from fidfast._files import require_writable
-from fidfast._images import Images, holds_images, open_images
+from fidfast._files import catalog_of, is_supported, require_writable
+from fidfast._images import Images, holds_images, note_of_images, open_images, uses_images
 from fidfast._inputs import Input, open_input, require_same_dim, warn_of_extractors
 from fidfast._stats import GaussianStats
 
@@ -58,6 +58,8 @@ class Sources:
         Files that the command will write.
     ddof : int, default 1
         Of the covariances.
+    rows : bool, default False
+        Whether the command needs images or features where a file holds statistics as well.
 
     Raises
     ------
@@ -74,22 +76,32 @@ class Sources:
         images_of_samples: str | None = None,
         writes: Sequence[str] = (),
         ddof: int = 1,
+        rows: bool = False,
     ) -> None:
         self._options = options
         self._paths = paths
         self._ddof = ddof
         #: By path: one message for each broken image that was skipped.
         self.skipped: dict[str, list[str]] = {}
-        _require_applicable(options, list(paths.values()))
+        #: By path: what was used of a file that holds more.
+        self.used: dict[str, str] = {}
+        keys = _keys_of(options, paths)
+        with_images = {name for name, path in paths.items() if uses_images(path, rows=rows, key=keys[name])}
+        _require_applicable(options, paths, with_images)
         inputs = [*paths.values(), *([] if images_of_samples is None else [images_of_samples])]
         _check_writes(writes, inputs)
         self._images: dict[str, Images] = {}
         self._files: dict[str, Input] = {}
         for name, path in paths.items():
-            if holds_images(path):
+            if name in with_images:
                 self._images[name] = _open_enough_images(path, name, 1 + ddof)
+                note = note_of_images(path)
             else:
-                self._files[name] = open_input(path, name, precision=options.precision, extractor=options.extractor)
+                chosen = {"extractor": options.extractor, "key": keys[name], "rows": rows}
+                self._files[name] = open_input(path, name, precision=options.precision, **chosen)
+                note = self._files[name].note
+            if note is not None:
+                self.used[path] = note
         dims = {name: file.stats_with(ddof=ddof).dim for name, file in self._files.items()}
         self._images_of_samples = self._open_images_of_samples(images_of_samples)
         if len(dims) == 2:
@@ -211,12 +223,41 @@ def ddof_of(options: argparse.Namespace) -> int:
     return convention_of(options.like).ddof
 
 
-def _require_applicable(options: argparse.Namespace, paths: Sequence[str]) -> None:
+def _require_applicable(options: argparse.Namespace, paths: Mapping[str, str], with_images: Collection[str]) -> None:
     """Raise ValueError if an option that applies to images only is given without images."""
     given = [name for name in IMAGE_OPTIONS if getattr(options, name) not in (None, False)]
-    if given and all(os.path.exists(path) and not holds_images(path) for path in paths):
+    if given and not with_images and all(map(os.path.exists, paths.values())):
         option = "--" + given[0].replace("_", "-")
-        raise ValueError(f"{option} applies to images, but there are none in {' or '.join(paths)}")
+        held = "there are none in" if not any(map(holds_images, paths.values())) else "none are used of"
+        raise ValueError(f"{option} applies to images, but {held} {' or '.join(paths.values())}")
+
+
+def _keys_of(options: argparse.Namespace, paths: Mapping[str, str]) -> dict[str, str | None]:
+    """The key of each source: ``--key`` once for the files that have it, or once for each source."""
+    given = options.key or []
+    if not given:
+        return dict.fromkeys(paths)
+    if len(given) > 1:
+        if len(given) != len(paths):
+            raise ValueError(f"--key is given {len(given)} times for {len(paths)} sources")
+        return {name: key or None for name, key in zip(paths, given, strict=True)}
+    keys: dict[str, str | None] = dict.fromkeys(paths)
+    (key,) = given
+    without = []
+    for name, path in paths.items():
+        catalog = catalog_of(path) if is_supported(path) else None
+        if catalog is None or not catalog.entries.keys() - {""}:
+            continue  # images or a single array
+        # Both sides of a distance are the same pair of entries, but only one of them may be of EDM2.
+        if catalog.has(key) or ("," in key and catalog.of_kind("statistics")):
+            keys[name] = key
+        else:
+            without.append(catalog)
+    if not any(keys.values()):
+        if without:
+            without[0].read(key=key)  # raises an error that lists the keys
+        raise ValueError(f"--key applies to files of several arrays, not to {' and '.join(paths.values())}")
+    return keys
 
 
 def _check_writes(writes: Sequence[str], inputs: Sequence[str]) -> None:

@@ -210,12 +210,13 @@ def features_item(key: str, entry: Entry, levels: tuple[Tree, ...], *, checked: 
 def _looks_like_covariance(rows: Any) -> bool:
     """Whether the matrix is symmetric, up to float32 rounding, with no negative entry on the diagonal.
 
-    Two rows of two numbers can be symmetric by chance.
+    Two rows of two numbers can be symmetric by chance, and the rows of an identity matrix are one-hot features.
     """
     if rows.ndim != 2 or rows.shape[0] != rows.shape[1] or rows.shape[0] < 3 or rows.dtype.kind != "f":
         return False
     wide = np.asarray(rows, np.float64)
-    return bool(np.abs(wide - wide.T).max() <= 1e-6 * np.abs(wide).max() and wide.diagonal().min() >= 0)
+    symmetric = np.abs(wide - wide.T).max() <= 1e-6 * np.abs(wide).max() and wide.diagonal().min() >= 0
+    return bool(symmetric) and not np.array_equal(wide, np.eye(len(wide)))
 
 
 # Values -------------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from fidfast._files.formats import FORMATS, tree_of
 from fidfast._files.records import Content, Entries, Entry, Features, Progress, State, Stats
 from fidfast._files.write import STATE_MARK
 
-__all__ = ["catalog_of", "naming", "read", "read_object", "read_state", "reading_state"]
+__all__ = ["catalog_of", "is_supported", "naming", "read", "read_object", "read_state", "reading_state"]
 
 #: What libraries raise for damaged files, beside ValueError.
 _DAMAGED = (
@@ -85,6 +85,11 @@ def catalog_of(path: str | os.PathLike[str]) -> Catalog:
         if str(path) in str(error):
             raise
         raise ValueError(f"{path} is damaged or not a {path.suffix} file: {error}") from error
+
+
+def is_supported(path: str | os.PathLike[str]) -> bool:
+    """Whether the path is a file with the suffix of a format that `read` reads."""
+    return Path(path).is_file() and Path(path).suffix.lower() in FORMATS
 
 
 def read_object(value: Any) -> Stats | Features:

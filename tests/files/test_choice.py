@@ -260,8 +260,9 @@ def test_a_covariance_is_not_features(tmp_path, rows, pair):
         refused(path, rows, "is a symmetric matrix, like a covariance, not .* features; statistics need mu and sigma")
     np.savez(tmp_path / "named.npz", features=sigma)
     assert fidfast.fid(tmp_path / "named.npz", sigma) == pytest.approx(0, abs=1e-10)
-    np.save(tmp_path / "square.npy", rows[:6])
-    assert fidfast.fid(tmp_path / "square.npy", rows[:6]) == pytest.approx(0, abs=1e-10)
+    for square in (rows[:6], np.eye(6)):
+        np.save(tmp_path / "square.npy", square)
+        assert fidfast.fid(tmp_path / "square.npy", square) == pytest.approx(0, abs=1e-10)
 
 
 def test_several_arrays_of_features_are_ambiguous(tmp_path, rows):
