@@ -71,9 +71,8 @@ def file_info(path: str | os.PathLike[str]) -> FileInfo:
             state = read(path)
             assert isinstance(state, State)
             return FileInfo(os.fspath(path), state.what, _properties_of_state(state), (), entries)
-        keys = dict.fromkeys(item.key for item in catalog.items if item.key)
         holds = " and ".join(catalog.kinds) or "other arrays"
-        return FileInfo(os.fspath(path), holds, _properties(catalog), tuple(keys), entries)
+        return FileInfo(os.fspath(path), holds, _properties(catalog), catalog.keys, entries)
 
 
 def _properties(catalog: Catalog) -> dict[str, Any]:

@@ -249,7 +249,7 @@ def _keys_of(options: argparse.Namespace, paths: Mapping[str, str]) -> dict[str,
         if catalog is None or not catalog.entries.keys() - {""}:
             continue  # images or a single array
         # Both sides of a distance are the same pair of entries, but only one of them may be of EDM2.
-        if catalog.has(key) or ("," in key and catalog.of_kind("statistics")):
+        if key in catalog.keys or catalog.has(key) or ("," in key and catalog.of_kind("statistics")):
             keys[name] = key
         else:
             without.append(catalog)

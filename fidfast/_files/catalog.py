@@ -54,6 +54,11 @@ class Catalog:
         return [what for what in ("statistics", "features", "images") if self.of_kind(what)]
 
     @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys of the items, without repetition."""
+        return tuple(dict.fromkeys(item.key for item in self.items if item.key))
+
+    @property
     def extractor(self) -> str | None:
         """Name of the extractor, if it is stored beside the features."""
         return text_of(self.tree, "extractor")

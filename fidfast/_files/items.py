@@ -93,7 +93,7 @@ def items_of(levels: tuple[Tree, ...], prefix: str = "") -> Iterator[Item]:
 
 
 def _pairs(entries: Mapping[str, Entry], levels: tuple[Tree, ...], prefix: str) -> Iterator[Item]:
-    """The pairs of mean and covariance; those with matching shapes if there are any."""
+    """The pairs of mean and covariance with matching shapes; without these and without features, all pairs."""
     means: dict[str, str] = {}
     covariances: dict[str, str] = {}
     for key in sorted(entries, key=_rank):
@@ -103,7 +103,8 @@ def _pairs(entries: Mapping[str, Entry], levels: tuple[Tree, ...], prefix: str) 
             (means if role["mean"] or role["m"] else covariances).setdefault(stem, key)
     pairs = [(stem, means[stem], covariances[stem]) for stem in means if stem in covariances]
     fitting = [pair for pair in pairs if entries[pair[2]].shape == 2 * entries[pair[1]].shape]
-    for stem, *names in fitting or pairs:
+    has_features = any(key in FEATURE_KEYS for key in entries)
+    for stem, *names in fitting or ([] if has_features else pairs):
         keys = [prefix + name for name in names]
         is_main = stem == "*" and prefix in ("", "fid/")
         key = prefix.rstrip("/") if stem == "*" and prefix else ",".join(keys)

@@ -24,7 +24,7 @@ def uses_images(path: str | os.PathLike[str], *, rows: bool = False, key: str | 
         Whether the function needs images or rows of features: then images have precedence over statistics. Features
         have precedence over images.
     key : str, optional
-        Statistics or features of this key have precedence over images.
+        What the key names, statistics, features or images, has precedence.
     """
     if not holds_images(path):
         return False
@@ -33,6 +33,8 @@ def uses_images(path: str | os.PathLike[str], *, rows: bool = False, key: str | 
     catalog = catalog_of(path)
     if catalog.is_state or (key is not None and catalog.has(key)):
         return False
+    if key is not None and key in (item.key for item in catalog.of_kind("images")):
+        return True
     return "features" not in catalog.kinds and (rows or "statistics" not in catalog.kinds)
 
 

@@ -53,7 +53,7 @@ def test_statistics_have_precedence_over_images(files, capsys):
     assert fidfast.GaussianStats.load("out.npz") == fidfast.GaussianStats(np.zeros(4), np.eye(4))
 
 
-@pytest.mark.parametrize("command", [("fid", "--estimate"), ("report", "--no-pairs")])
+@pytest.mark.parametrize("command", [("fid", "--estimate"), ("report", "--no-pairs"), ("fid", "--key", "arr_0")])
 def test_images_have_precedence_where_rows_are_needed(files, capsys, monkeypatch, command):
     opened = []
     monkeypatch.setattr("fidfast._cli.sources.open_images", lambda path: opened.append(path) or exit_now())

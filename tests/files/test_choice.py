@@ -172,7 +172,7 @@ def test_key_of_entries(reference_batch, pair):
     assert (spatial.dim, spatial.extractor) == (3, "inception-spatial")
     assert GaussianStats.load(reference_batch, key="mu, sigma") == GaussianStats.load(reference_batch)
     assert fidfast.file_info(reference_batch).keys == ("mu,sigma", "mu_s,sigma_s", "arr_0")
-    assert uses_images(reference_batch, rows=True, key="arr_0")
+    assert uses_images(reference_batch, key="arr_0")
     assert not uses_images(reference_batch, rows=True, key="mu_s,sigma_s")
     note = "statistics 'mu_s,sigma_s' (the file also holds 'mu,sigma' and 12 images)"
     assert read(reference_batch, key="mu_s,sigma_s").note == note
@@ -285,6 +285,11 @@ def test_labels_are_not_features(tmp_path, rows):
         refused(tmp_path / f"{name}.npy", rows, rf"holds {array.dtype} .*, not \(n, dim\) features in floating point")
     np.savez(tmp_path / "x.npz", np.arange(10))
     refused(tmp_path / "x.npz", rows, r"its keys are 'arr_0' int64 \(10,\)")
+
+
+def test_normalisation_constants_beside_features(tmp_path, rows):
+    np.savez(tmp_path / "a.npz", features=rows, mean=np.zeros(3), sigma=np.ones(3))
+    assert fidfast.fid(tmp_path / "a.npz", rows) == pytest.approx(0, abs=1e-10)
 
 
 def test_features_with_positions_of_one_pixel(tmp_path, rows):

@@ -1,6 +1,7 @@
 """Files of other tools: names, dtypes and containers of statistics; StyleGAN, EDM2 and torch-fidelity."""
 
 import base64
+import os
 import pickle
 import zipfile
 
@@ -211,6 +212,38 @@ def test_a_stray_object_beside_the_statistics(tmp_path, pair):
     assert fidfast.file_info(tmp_path / "x.npz").entries["args"] == "object (2,)"
     np.savez(tmp_path / "dictionary.npz", np.array(pair, dtype=object))
     assert GaussianStats.load(tmp_path / "dictionary.npz") == GaussianStats(**pair)
+
+
+class Payload:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_pickled_dictionaries_execute_no_code(tmp_path, pair, beside):
+    executed = tmp_path / "executed"
+    dictionary = np.array({**pair, "payload": Payload(executed)}, dtype=object)
+    np.save(tmp_path / "x.npy", dictionary)
+    np.savez(tmp_path / "x.npz", dictionary=dictionary, **(pair if beside else {}))
+    with pytest.raises(ValueError, match=r"x\.npy holds pickled objects, which are not loaded: it needs \w+\.mkdir"):
+        GaussianStats.load(tmp_path / "x.npy")
+    if beside:
+        assert GaussianStats.load(tmp_path / "x.npz") == GaussianStats(**pair)
+    else:
+        with pytest.raises(ValueError, match=r"x\.npz holds .* its keys are 'dictionary' object \(\)"):
+            GaussianStats.load(tmp_path / "x.npz")
+    assert not executed.exists()
+
+
+def test_containers_that_hold_themselves(tmp_path, pair):
+    content = dict(pair)
+    content["self"] = content
+    assert "x.pkl is damaged or not a .pkl file: " in error_of(tmp_path / "x.pkl", content)
 
 
 @pytest.mark.parametrize("key", ["num_samples", "num_images", "num_items", "n_samples", "n"])
