@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from fidfast._files import Features, State, naming, read
+from fidfast._files import Catalog, State, Stats, catalog_of, naming, read
 from fidfast._results import Result
 from fidfast._stats import Moments, stats_from_record
 
@@ -19,30 +19,39 @@ class FileInfo(Result):
     """The content of a file; returned by `file_info`."""
 
     file: str
-    #: "features", "statistics" or, for example, "a checkpoint of Moments".
+    #: "statistics", "features" or "images", several of them joined by "and", for example "a checkpoint of Moments", or
+    #: "other arrays".
     holds: str
     #: Further properties by name. All have ``extractor`` if it can be stored. Features: ``shape`` and ``dtype``.
     #: Statistics: ``dim``, ``num_samples``, ``ddof``, ``trace`` of the covariance, and ``dead_units``, the number of
-    #: columns with zero variance. A checkpoint of Moments: ``dim``, ``num_samples``, ``precision``, and
-    #: ``images_done`` if its run is unfinished. Other checkpoints: their settings. None if unknown.
+    #: columns with zero variance; those of the statistics that `fid` uses by default. A checkpoint of Moments: ``dim``,
+    #: ``num_samples``, ``precision``, and ``images_done`` if its run is unfinished. Other checkpoints: their settings.
+    #: None if unknown.
     properties: Mapping[str, Any]
+    #: What ``key=`` and ``--key`` can select: "mu,sigma", "fd_dinov2", "features", ...
+    keys: tuple[str, ...] = ()
+    #: All arrays and values of the file by key: for example "float32 (1000, 2048)".
+    entries: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """File, holds and all properties by name."""
-        return {"file": self.file, "holds": self.holds, **self.properties}
+        """File, holds, all properties by name, keys and entries."""
+        common = {"file": self.file, "holds": self.holds}
+        return {**common, **self.properties, "keys": list(self.keys), "entries": dict(self.entries)}
 
     def __str__(self) -> str:
-        shown = ", ".join(f"{name} {'unknown' if value is None else value}" for name, value in self.properties.items())
-        return f"{self.file}: {self.holds}, {shown}"
+        shown = [f"{name} {'unknown' if value is None else value}" for name, value in self.properties.items()]
+        return f"{self.file}: {', '.join([self.holds, *shown])}"
 
 
 def file_info(path: str | os.PathLike[str]) -> FileInfo:
-    """Describe a file of features, statistics or a checkpoint.
+    """Describe a file of features, statistics, images or a checkpoint.
+
+    Reads the headers of arrays, and ``mu`` and ``sigma``; pickles and checkpoints completely.
 
     Parameters
     ----------
     path : path
-        Any file that `fid` accepts, or a checkpoint of a class with ``save``.
+        Any file that `fid` accepts, an ``.npz`` or ``.npy`` of images, or a checkpoint of a class with ``save``.
 
     Returns
     -------
@@ -55,27 +64,36 @@ def file_info(path: str | os.PathLike[str]) -> FileInfo:
     ValueError
         If the file is damaged or of an unknown kind.
     """
-    content = read(path)
+    catalog = catalog_of(path)
+    entries = {key: str(entry) for key, entry in catalog.entries.items()}
     with naming(path):
-        return FileInfo(os.fspath(path), content.what, _properties(content))
+        if catalog.is_state:
+            state = read(path)
+            assert isinstance(state, State)
+            return FileInfo(os.fspath(path), state.what, _properties_of_state(state), (), entries)
+        holds = " and ".join(catalog.kinds) or "other arrays"
+        return FileInfo(os.fspath(path), holds, _properties(catalog), catalog.keys, entries)
 
 
-def _properties(content: Any) -> dict[str, Any]:
-    if isinstance(content, Features):
-        shape, dtype = list(content.features.shape), str(content.features.dtype)
-        return {"shape": shape, "dtype": dtype, "extractor": content.extractor}
-    if isinstance(content, State) and content.kind == "Moments":
-        moments = Moments.from_state(content.entries)
-        return {
-            "dim": moments.dim,
-            "num_samples": moments.num_samples,
-            "precision": moments.precision,
-            "extractor": moments.extractor,
-            **({} if content.progress is None else {"images_done": content.progress.done}),
-        }
-    if isinstance(content, State):
-        return {key: value.item() for key, value in content.entries.items() if value.ndim == 0 and "/" not in key}
-    stats = stats_from_record(content)
+def _properties(catalog: Catalog) -> dict[str, Any]:
+    """Properties of the statistics that `fid` uses by default, else of the features or images."""
+    if not catalog.kinds:
+        return {}
+    items = catalog.of_kind(catalog.kinds[0])
+    main = [item for item in items if item.is_main]
+    item = main[0] if len(main) == 1 else items[0]
+    if len(items) > 1 and not main:
+        return {}
+    if item.what == "images":
+        return {"shape": list(item.entry.shape), "dtype": item.entry.dtype}
+    if item.what == "features":
+        shape, dtype = list(item.entry.shape), item.entry.dtype
+        return {"shape": shape, "dtype": dtype, "extractor": catalog.extractor}
+    return _properties_of_stats(item.read())
+
+
+def _properties_of_stats(record: Stats) -> dict[str, Any]:
+    stats = stats_from_record(record)
     variances = stats.sigma.diagonal()
     return {
         "dim": stats.dim,
@@ -84,4 +102,17 @@ def _properties(content: Any) -> dict[str, Any]:
         "extractor": stats.extractor,
         "trace": float(variances.sum()),
         "dead_units": int((variances == 0).sum()),
+    }
+
+
+def _properties_of_state(state: State) -> dict[str, Any]:
+    if state.kind != "Moments":
+        return {key: value.item() for key, value in state.entries.items() if value.ndim == 0 and "/" not in key}
+    moments = Moments.from_state(state.entries)
+    return {
+        "dim": moments.dim,
+        "num_samples": moments.num_samples,
+        "precision": moments.precision,
+        "extractor": moments.extractor,
+        **({} if state.progress is None else {"images_done": state.progress.done}),
     }

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
 from fidfast import _core
 from fidfast._devices import to_host
-from fidfast._files import Features, State, Stats, naming, read, reading_state
+from fidfast._files import Features, State, Stats, naming, read, read_object, reading_state
 from fidfast._stats import GaussianStats, Moments, row_slices, stats_from_record
 from fidfast._warnings import warn_user
 
@@ -39,6 +39,7 @@ class Input:
         extractor: str | None = None,
         precision: str = "float32",
         file: str | None = None,
+        note: str | None = None,
     ) -> None:
         #: Name of the argument.
         self.name = name
@@ -48,6 +49,8 @@ class Input:
         self.moments = moments
         #: Name of the extractor, or None if it is unknown.
         self.extractor = extractor
+        #: What was read of a file that holds more, or None.
+        self.note = note
         self._precision = precision
         self._file = file  # path and content, for messages
         self._stats = stats
@@ -128,18 +131,31 @@ class Input:
         return row_slices(self.rows, self.num_samples or 0)
 
 
-def open_input(source: Any, name: str, *, precision: str = "float32", extractor: str | None = None) -> Input:
+def open_input(
+    source: Any,
+    name: str,
+    *,
+    precision: str = "float32",
+    extractor: str | None = None,
+    key: str | None = None,
+    rows: bool = False,
+) -> Input:
     """Open an argument.
 
     Parameters
     ----------
-    source : array, tensor, path, Moments, GaussianStats, Features or Input
+    source : array, tensor, path, Moments, GaussianStats, (mu, sigma), dictionary, Features or Input
     name : str
         Name of the argument.
     precision : {"float32", "float64"}, default "float32"
         As in `Moments`, for features.
     extractor : str, optional
-        Name of the extractor if the source has none.
+        Name of the extractor if the source has none. It chooses among the statistics of a file that holds those of
+        several extractors.
+    key : str, optional
+        Chooses among several things in a file, as in `GaussianStats.load`.
+    rows : bool, default False
+        Whether to read the features of a file that holds statistics as well.
 
     Raises
     ------
@@ -154,7 +170,7 @@ def open_input(source: Any, name: str, *, precision: str = "float32", extractor:
         raise TypeError(f"{name}: features must be an array or tensor (n, dim), got NoneType")
     if isinstance(source, (str, os.PathLike)):
         try:
-            return _open_file(source, name, precision, extractor)
+            return _open_file(source, name, precision, extractor, key, rows)
         except (TypeError, ValueError) as error:
             raise _naming_argument(error, name) from error
     if isinstance(source, GaussianStats):
@@ -163,20 +179,43 @@ def open_input(source: Any, name: str, *, precision: str = "float32", extractor:
         return Input(name, moments=source, extractor=source.extractor or extractor)
     if isinstance(source, Features):
         return Input(name, rows=source.features, extractor=source.extractor or extractor, precision=precision)
+    if isinstance(source, Mapping) or (
+        isinstance(source, (tuple, list)) and len(source) in (2, 3) and _is_pair(source)
+    ):
+        try:
+            return _input_of_record(read_object(source), name, precision, extractor)
+        except (TypeError, ValueError) as error:
+            raise _naming_argument(error, name) from error
     return Input(name, rows=source, extractor=extractor, precision=precision)
 
 
-def _open_file(path: str | os.PathLike[str], name: str, precision: str, extractor: str | None) -> Input:
-    content = read(path)
+def _is_pair(source: Any) -> bool:
+    """Whether the items are arrays or tensors of the shapes of mu and sigma."""
+    mean, covariance = (getattr(item, "shape", ()) for item in source[:2])
+    return len(mean) == 1 and len(covariance) == 2
+
+
+def _input_of_record(
+    record: Stats | Features, name: str, precision: str, extractor: str | None, file: str | None = None
+) -> Input:
+    extractor = record.extractor or extractor
+    if isinstance(record, Features):
+        return Input(name, rows=record.features, extractor=extractor, precision=precision, note=record.note)
+    stats = stats_from_record(replace(record, extractor=extractor))
+    return Input(name, stats=stats, extractor=extractor, file=file, note=record.note)
+
+
+def _open_file(
+    path: str | os.PathLike[str], name: str, precision: str, extractor: str | None, key: str | None, rows: bool
+) -> Input:
+    content = read(path, key=key, rows=rows, extractor=extractor)
     if isinstance(content, State) and (content.kind != "Moments" or content.progress is not None):
         raise ValueError(f"{os.fspath(path)} holds {content.what}, not statistics or features")
-    file = f"{os.fspath(path)}, which holds {content.what}"
+    holds = content.what if isinstance(content, State) else content.note or content.what
+    file = f"{os.fspath(path)}, which holds {holds}"
     with naming(path):
-        if isinstance(content, Features):
-            return Input(name, rows=content.features, extractor=content.extractor or extractor, precision=precision)
-        if isinstance(content, Stats):
-            stats = stats_from_record(replace(content, extractor=content.extractor or extractor))
-            return Input(name, stats=stats, extractor=stats.extractor, file=file)
+        if not isinstance(content, State):
+            return _input_of_record(content, name, precision, extractor, file)
         with reading_state("Moments"):
             moments = Moments.from_state(content.entries)
         if moments.extractor is None and extractor is not None:
@@ -191,11 +230,16 @@ def _naming_argument(error: TypeError | ValueError, name: str) -> Exception:
 
 
 def open_pair(
-    samples: Any, reference: Any, names: tuple[str, str] = ("samples", "reference"), *, precision: str = "float32"
+    samples: Any,
+    reference: Any,
+    names: tuple[str, str] = ("samples", "reference"),
+    *,
+    precision: str = "float32",
+    rows: bool = True,
 ) -> tuple[Input, Input]:
     """Open the two arguments of a metric; warn if their extractors differ."""
-    one = open_input(samples, names[0], precision=precision)
-    two = open_input(reference, names[1], precision=precision)
+    one = open_input(samples, names[0], precision=precision, rows=rows)
+    two = open_input(reference, names[1], precision=precision, rows=rows)
     warn_of_extractors(one, two)
     return one, two
 
@@ -204,7 +248,7 @@ def open_stats(
     samples: Any, reference: Any, names: tuple[str, str] = ("samples", "reference"), *, precision: str = "float32"
 ) -> tuple[GaussianStats, GaussianStats]:
     """The statistics of both arguments, of equal dim; warn if their extractors differ."""
-    one, two = open_pair(samples, reference, names, precision=precision)
+    one, two = open_pair(samples, reference, names, precision=precision, rows=False)
     stats = one.stats, two.stats
     require_same_dim(stats[0].dim, stats[1].dim, *names)
     return stats

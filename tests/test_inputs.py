@@ -186,7 +186,7 @@ def test_foreign_byte_order():
 FILES = {
     "a missing file": ("gone.npz", lambda path: None),
     "a truncated file": ("cut.npz", lambda path: path.write_bytes(b"PK a part")),
-    "a file with other keys": ("x.npz", lambda path: np.savez(path, mean=np.zeros(2), cov=np.eye(2))),
+    "a file with other keys": ("x.npz", lambda path: np.savez(path, weight=np.ones((2, 3)))),
     "a file with an unknown suffix": ("x.csv", lambda path: path.write_text("1,2")),
     "pickled objects in a file": ("x.npz", lambda path: np.savez(path, mu=np.array([{}]), sigma=np.eye(1))),
 }

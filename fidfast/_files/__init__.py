@@ -1,20 +1,26 @@
 """Reading and writing of files of statistics, features and checkpoints."""
 
-from fidfast._files.readers import naming, read, read_state, reading_state
+from fidfast._files.catalog import Catalog
+from fidfast._files.readers import catalog_of, is_supported, naming, read, read_object, read_state, reading_state
 from fidfast._files.records import Content, Entries, Features, Progress, State, Stats
-from fidfast._files.write import write_state, write_stats, write_whole
+from fidfast._files.write import require_writable, write_state, write_stats, write_whole
 
 __all__ = [
+    "Catalog",
     "Content",
     "Entries",
     "Features",
     "Progress",
     "State",
     "Stats",
+    "catalog_of",
+    "is_supported",
     "naming",
     "read",
+    "read_object",
     "read_state",
     "reading_state",
+    "require_writable",
     "write_state",
     "write_stats",
     "write_whole",

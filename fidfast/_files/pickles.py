@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections import OrderedDict
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -15,33 +15,39 @@ _reconstruct: Any = np.empty(0).__reduce__()[0]
 _scalar: Any = np.float64(0).__reduce__()[0]
 _frombuffer: Any = np.empty(0).__reduce_ex__(5)[0]
 
-#: What ``torch.load(weights_only=True)`` may build besides tensors.
-torch_safe_globals = [_reconstruct, np.ndarray, np.dtype, type(np.dtype("f8")), _scalar]
+#: Classes and functions by the names that NumPy 1 ("core") and NumPy 2 ("_core") give them in pickles.
+_ALLOWED: dict[tuple[str, str], Any] = {
+    **{
+        (f"numpy.{core}.{module}", name): value
+        for core in ("core", "_core")
+        for module, name, value in (
+            ("multiarray", "_reconstruct", _reconstruct),
+            ("multiarray", "scalar", _scalar),
+            ("numeric", "_frombuffer", _frombuffer),
+        )
+    },
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "dtype"): np.dtype,
+    ("collections", "OrderedDict"): OrderedDict,
+    # The dictionary with attributes of the StyleGAN and EDM2 code bases.
+    ("dnnlib.util", "EasyDict"): dict,
+}
+
+#: What ``torch.load(weights_only=True)`` may build besides tensors: the same, and instances of the classes of dtypes.
+torch_safe_globals: list[Any] = [
+    *((value, f"{module}.{name}") for (module, name), value in _ALLOWED.items()),
+    *(type(np.dtype(code)) for code in "?bhilqBHILQefdgFDSU"),
+]
 
 
 class ArrayUnpickler(pickle.Unpickler):
     """Builds NumPy arrays and plain containers, and rejects everything else."""
 
-    _ALLOWED: ClassVar[dict[tuple[str, str], Any]] = {
-        **{
-            (f"numpy.{core}.multiarray", name): value
-            for core in ("core", "_core")
-            for name, value in (("_reconstruct", _reconstruct), ("scalar", _scalar))
-        },
-        ("numpy.core.numeric", "_frombuffer"): _frombuffer,
-        ("numpy._core.numeric", "_frombuffer"): _frombuffer,
-        ("numpy", "ndarray"): np.ndarray,
-        ("numpy", "dtype"): np.dtype,
-        ("collections", "OrderedDict"): OrderedDict,
-        # The dictionary with attributes of the StyleGAN and EDM2 code bases.
-        ("dnnlib.util", "EasyDict"): dict,
-    }
-
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("_codecs", "encode"):  # bytes in pickles of protocol 2
             return _encode_latin1
         try:
-            return self._ALLOWED[module, name]
+            return _ALLOWED[module, name]
         except KeyError:
             raise pickle.UnpicklingError(
                 f"it needs {module}.{name}, but only arrays and plain containers are loaded"

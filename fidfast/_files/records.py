@@ -1,18 +1,35 @@
-"""The possible contents of a file: statistics, features, or the state of a collector."""
+"""The entries of a file, and its possible contents: statistics, features, or the state of a collector."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Union
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Content", "Entries", "Features", "Progress", "State", "Stats"]
+__all__ = ["Content", "Entries", "Entry", "Features", "Progress", "State", "Stats", "Tree"]
 
 #: The state of an object as named arrays of numbers or strings.
 Entries = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An array or value of a file, which `load` reads."""
+
+    shape: tuple[int, ...]
+    #: NumPy's name of the dtype; "object" for anything that is not loaded.
+    dtype: str
+    load: Callable[[], Any]
+
+    def __str__(self) -> str:
+        return f"{self.dtype} ({', '.join(map(str, self.shape))}{',' if len(self.shape) == 1 else ''})"
+
+
+#: The entries of a file by key: nested like the dictionaries of a pickle, and with the key "" for a single array.
+Tree = Mapping[str, Union[Entry, "Tree"]]
 
 
 @dataclass(frozen=True)
@@ -24,6 +41,8 @@ class Stats:
     num_samples: int | None = None
     extractor: str | None = None
     ddof: int | None = None
+    #: What was read if the file holds more, for example "statistics (the file also holds 10,000 images)".
+    note: str | None = None
 
     what: ClassVar[str] = "statistics"
 
@@ -34,6 +53,8 @@ class Features:
 
     features: Any
     extractor: str | None = None
+    #: As in `Stats`.
+    note: str | None = None
 
     what: ClassVar[str] = "features"
 

@@ -283,7 +283,7 @@ def compare(
     """
     names = ("samples_a", "samples_b", "reference")
     one, two, common = (
-        open_input(source, name, precision=precision)
+        open_input(source, name, precision=precision, rows=True)
         for source, name in zip((samples_a, samples_b, reference), names, strict=True)
     )
     for side in (one, two):

@@ -133,23 +133,29 @@ class GaussianStats:
         write_stats(path, Stats(self.mu, self.sigma, self.num_samples, self.extractor, self.ddof))
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> GaussianStats:
-        """Read statistics that this or another tool wrote.
+    def load(cls, path: str | os.PathLike[str], *, key: str | None = None) -> GaussianStats:
+        """Read statistics that this or another tool wrote. Other arrays of the file are not read.
 
         Parameters
         ----------
         path : path
             ``.npz`` with ``mu`` and ``sigma`` (fidfast, pytorch-fid, TTUR, EDM, clean-fid, ADM), ``.pkl`` of EDM2 or
-            StyleGAN, or ``.pt`` of torch-fidelity.
+            StyleGAN, ``.pt`` of torch-fidelity, ``.safetensors``, or a ``.npy`` of a dictionary. Instead of ``mu`` and
+            ``sigma``, the names may be ``mean`` and ``cov`` or ``covariance``, or ``m`` and ``s``.
+        key : str, optional
+            Chooses statistics in a file with several: the name of a nested dictionary (``"fd_dinov2"`` in a file of
+            EDM2), or the names of two entries (``"mu_s,sigma_s"`` in a file of ADM). Default: ``mu`` and ``sigma``, in
+            a file of EDM2 those of ``fid``. `file_info` lists the keys.
 
         Raises
         ------
         FileNotFoundError
             If the file does not exist.
         ValueError
-            If the file is damaged or holds no statistics; the message lists what it holds.
+            If the file is damaged, holds no statistics, has no such key, or holds several statistics and `key` is
+            needed; the message lists what it holds.
         """
-        content = read(path)
+        content = read(path, key=key)
         if not isinstance(content, Stats):
             raise ValueError(f"{os.fspath(path)} holds {content.what}, not statistics with mu and sigma")
         with naming(path):

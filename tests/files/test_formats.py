@@ -120,7 +120,7 @@ def test_statistics_computed_by_torch_fidelity(tmp_path, rows, stats):
 
 def test_feature_files(tmp_path, rows, stats):
     np.save(tmp_path / "a.npy", rows)
-    np.savez(tmp_path / "one.npz", whatever=rows)
+    np.savez(tmp_path / "one.npz", rows)
     np.savez(tmp_path / "named.npz", features=rows, labels=np.zeros(200), extractor="inception")
     torch.save(torch.from_numpy(rows), tmp_path / "a.pt")
     safetensors.numpy.save_file({"features": rows}, tmp_path / "a.safetensors")

@@ -6,13 +6,13 @@ part has not been run on a GPU.
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
-import sys
+import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ from fidfast.torch._images.batches import (
 )
 from fidfast.torch._images.options import ImageOptions, default_num_workers, resolve_device
 
-__all__ = ["ExtractionPass", "length_of", "progress_bar"]
+__all__ = ["ExtractionPass", "length_of"]
 
 #: Seconds between checkpoints.
 CHECKPOINT_INTERVAL = 60.0
@@ -45,25 +45,6 @@ def length_of(images: Any) -> int | None:
         return len(images)
     except TypeError:
         return None
-
-
-def progress_bar(total: int | None, show: bool) -> Any:
-    """A progress bar of images, hidden unless standard error is a terminal."""
-    if not (show and sys.stderr.isatty()):
-        return _NoProgressBar()
-    from tqdm import tqdm
-
-    return tqdm(total=total, unit=" images", smoothing=0.05)
-
-
-class _NoProgressBar(contextlib.AbstractContextManager[Any]):
-    """Does nothing, without tqdm."""
-
-    def update(self, number: int) -> None:
-        pass
-
-    def __exit__(self, *error: object) -> None:
-        pass
 
 
 class ExtractionPass:
@@ -102,8 +83,13 @@ class ExtractionPass:
         #: Index of the image of each collected row, without rows from a checkpoint.
         self.indices: list[int] = []
 
-    def run(self, progress_bar: Any) -> Any:
+    def run(self, open_progress: Callable[..., AbstractContextManager[Any]]) -> Any:
         """Process all images and return the collector.
+
+        Parameters
+        ----------
+        open_progress : callable
+            ``open_progress(initial=done)`` opens a progress bar, of which `done` images are from the checkpoint.
 
         Raises
         ------
@@ -115,23 +101,23 @@ class ExtractionPass:
         self._restore()
         updates: deque[Future[None]] = deque()
         precise = full_float32(benchmark=True)
+        progress = open_progress(initial=self._done)
         try:
-            with torch.inference_mode(), precise, ThreadPoolExecutor(1) as updater, progress_bar:
-                progress_bar.update(self._done)
+            with torch.inference_mode(), precise, ThreadPoolExecutor(1) as updater, progress as bar:
                 for batch in self._batches():
                     if batch.broken and not self._options.skip_broken:
                         raise BrokenImageError(batch.broken[0])
                     features = [self._extract(images) for images in batch.tensors]
                     updates.append(updater.submit(self._update, features, batch))
-                    while len(updates) > 2:
-                        updates.popleft().result()
-                    progress_bar.update(batch.size)
+                    _wait_for(updates, but=2)
+                    bar.update(batch.size)
                     if self._checkpoint is not None and time.monotonic() - self._saved > CHECKPOINT_INTERVAL:
                         _wait_for(updates)
                         self._save()
                 _wait_for(updates)
-        except KeyboardInterrupt:  # the updater has finished: its context has been left
-            self._save()
+        except KeyboardInterrupt:
+            if all(update.done() for update in updates):  # unless a second interrupt ended the wait for the updater
+                self._save()
             raise
         if self._checkpoint is not None:
             self._checkpoint.unlink(missing_ok=True)
@@ -180,6 +166,7 @@ class ExtractionPass:
             num_workers=num_workers,
             collate_fn=collate,
             pin_memory=self._device.type == "cuda",
+            worker_init_fn=_ignore_interrupts,
         )
 
     # Checkpoints -----------------------------------------------------------------------------------------------------
@@ -214,6 +201,11 @@ class ExtractionPass:
         self._done, self.skipped = progress.done, list(progress.skipped)
 
 
+def _ignore_interrupts(worker: int) -> None:
+    """Leave Ctrl-C, which a terminal sends to all processes, to the main process, which ends the workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def _copy_to_host(features: torch.Tensor) -> tuple[torch.Tensor, torch.cuda.Event | None]:
     """Features in host memory, and for a GPU the event after which they are complete."""
     if not features.is_cuda:
@@ -225,6 +217,8 @@ def _copy_to_host(features: torch.Tensor) -> tuple[torch.Tensor, torch.cuda.Even
     return host, event
 
 
-def _wait_for(updates: deque[Future[None]]) -> None:
-    while updates:
-        updates.popleft().result()
+def _wait_for(updates: deque[Future[None]], but: int = 0) -> None:
+    """Wait for all updates except the last `but`, and remove them; raise their errors."""
+    while len(updates) > but:
+        updates[0].result()
+        updates.popleft()
