@@ -1,0 +1,69 @@
+"""Extractors by the full names that are stored with statistics."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from fidfast.torch._extractors.conventions import LIKE
+from fidfast.torch._extractors.extractor import Extractor
+from fidfast.torch._extractors.named import load_extractor
+from fidfast.torch._extractors.resize import RESIZES
+
+__all__ = ["extractor_of_statistics"]
+
+#: Names for `load_extractor`. A file must not choose other modules to import.
+_NAMED = {"inception": "inception", "inception-2015-12-05": "inception", "efficientnet-lite0": "efficientnet-lite0"}
+
+
+def extractor_of_statistics(full_name: str, argument: str) -> tuple[Extractor, str]:
+    """The extractor that computed stored statistics, and its arithmetic.
+
+    Parameters
+    ----------
+    full_name : str
+        As `Extractor.full_name`, or only the name of the network.
+    argument : str
+        Name of the argument with the statistics, for messages.
+
+    Returns
+    -------
+    Extractor
+        Not prepared.
+    str
+        "float32" or "bfloat16".
+
+    Raises
+    ------
+    ValueError
+        If no extractor that `load_extractor` loads by name has this name.
+    """
+    name, *details = full_name.split("/")
+    known = "inception" if name.startswith("inception-weights-") else _NAMED.get(name)
+    refusal = (
+        f"the statistics of {argument} were computed with the extractor {full_name!r}, which cannot be loaded by name: "
+        "pass the extractor"
+    )
+    if known is None:
+        raise ValueError(refusal)
+    dtype = "bfloat16" if "bfloat16" in details else "float32"
+    extractor = load_extractor(known)
+    for detail in details:
+        extractor = _with_detail(extractor, detail)
+    stored = "/".join([extractor.name if name in _NAMED else name, *details])
+    if (details or name not in _NAMED) and replace(extractor, dtype=dtype).full_name != stored:
+        raise ValueError(refusal)
+    return extractor, dtype
+
+
+def _with_detail(extractor: Extractor, detail: str) -> Extractor:
+    """The extractor with one part of a full name; unchanged if the part has another meaning."""
+    method, _, size = detail.rpartition("-")
+    if method in RESIZES:
+        sides = [int(side) for side in size.split("x") if side.isdecimal()]
+        if len(sides) in (1, 2):
+            return replace(extractor, resize=method, input_size=(sides[0], sides[-1]))
+    for convention in LIKE.values():
+        if detail == f"divisor-{convention.divisor}":
+            values = (convention.offset,) * 3, (convention.divisor,) * 3
+            return replace(extractor, offset=values[0], divisor=values[1], variant=detail)
+    return extractor
