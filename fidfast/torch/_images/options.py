@@ -30,6 +30,7 @@ class FeatureKeywords(TypedDict, total=False):
     device: torch.device | str | None
     dtype: str | None
     compile: str | bool
+    image_key: str | None
     skip_broken: bool
     progress: bool | str
 
@@ -68,13 +69,19 @@ class ImageOptions:
     blocks : int, default 1
         Number of blocks of the moments, as in `fidfast.Moments`; with 20 or more, `fidfast.estimate` can compute an
         error bar. Not used by `features_of_images`.
+    image_key : str, optional
+        Key of the image, if items are dictionaries: the column of a Hugging Face dataset, the suffix of a WebDataset
+        sample. By default the only key that is usual for images ("image", "img", "pixel_values", "jpg", "png", ...), or
+        else the only entry that is an image.
     skip_broken : bool, default False
-        Whether to skip and list images that cannot be read. By default they raise an error.
+        Whether to skip and list images that cannot be read, or whose features are NaN or infinite. By default they
+        raise an error.
     checkpoint : path, optional
         File to which the moments are written once a minute, and from which an interrupted run continues; removed at the
         end. A checkpoint of other images, or of an extractor with another name or other weights, is rejected. For a
-        torch Dataset or DataLoader only the length is compared; for a callable that is not a module, only the name. Not
-        used by `features_of_images`.
+        torch Dataset or DataLoader only the length is compared; for a callable that is not a module, only the name.
+        Sources without a fixed order (iterables, a DataLoader that shuffles) are rejected. Not used by
+        `features_of_images`.
     use_cache : bool, default False
         Whether to cache the moments, keyed by the images and the extractor. Only for paths, and for extractors that
         `load_extractor` loads by name. Not used by `features_of_images`.
@@ -93,6 +100,7 @@ class ImageOptions:
     device: torch.device | str | None = None
     dtype: str | None = None
     compile: str | bool = "auto"
+    image_key: str | None = None
     precision: str = "float32"
     blocks: int = 1
     skip_broken: bool = False
