@@ -62,7 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         write_message(f"fidfast: {error}; --skip-broken skips such images")
         return 1
     except (OSError, ValueError, TypeError, ImportError, MemoryError, RuntimeError) as error:
-        write_message(f"fidfast: {error or type(error).__name__}")
+        # Messages of torch have several lines.
+        message = " ".join(str(error).split()) if isinstance(error, RuntimeError) else str(error)
+        write_message(f"fidfast: {message or type(error).__name__}")
         return 1
     return 1 if output.failed else 0
 

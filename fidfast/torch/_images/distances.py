@@ -13,7 +13,7 @@ from fidfast._stats import GaussianStats
 from fidfast._warnings import warn_user
 from fidfast.torch._images.checks import check_images
 from fidfast.torch._images.extraction import ddof_of, features_of_source, moments_of_source, warn_of_skipped
-from fidfast.torch._images.options import ImageKeywords, ImageOptions, merge_options
+from fidfast.torch._images.options import ImageKeywords, ImageOptions, merge_options, with_label
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -84,7 +84,7 @@ def distance_of_images(
             stats.append(source.stats_with(ddof=ddof))
             continue
         assert checked.extractor is not None
-        found = moments_of_source(source, checked.extractor, checked.options)
+        found = moments_of_source(source, checked.extractor, with_label(checked.options, name))
         warn_of_skipped(found.skipped, name)
         stats.append(found.moments.stats(ddof=ddof))
     divisors = [one.ddof for one in stats]
@@ -137,7 +137,7 @@ def estimate_of_images(
             inputs.append(source)
             continue
         assert checked.extractor is not None
-        found = features_of_source(source, checked.extractor, checked.options)
+        found = features_of_source(source, checked.extractor, with_label(checked.options, name))
         warn_of_skipped(found.skipped, name)
         inputs.append(Input(name, rows=found.features, extractor=found.extractor, precision=options.precision))
     estimate = estimate_from_jackknife(Jackknife(inputs[0], inputs[1], options.precision))

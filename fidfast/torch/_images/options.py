@@ -19,6 +19,7 @@ __all__ = [
     "default_num_workers",
     "merge_options",
     "resolve_device",
+    "with_label",
 ]
 
 
@@ -121,6 +122,11 @@ class ImageOptions:
             value = getattr(self, name)
             if value not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+
+
+def with_label(options: ImageOptions, name: str) -> ImageOptions:
+    """The options with the name of an argument as the label of its progress, unless there is a label."""
+    return replace(options, progress=name) if options.progress is True else options
 
 
 def merge_options(
