@@ -167,8 +167,8 @@ def _add_source_options(command: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--resize",
         metavar="METHOD",
-        help="resize to the network's input size: tf1-bilinear, torch-bilinear, torch-bilinear-antialias or pil-bicubic "
-        "(default: that of the network)",
+        help="resize to the network's input size: pil-bicubic, tf1-bilinear, torch-bilinear or "
+        "torch-bilinear-antialias (default: that of the network)",
     )
     group.add_argument(
         "--bfloat16",
