@@ -24,19 +24,20 @@ __all__ = [
 class Result:
     """Base of the frozen dataclasses that the metrics return.
 
-    A result unpacks like a tuple of its fields, converts to a dictionary of plain values, and shows itself as a table
-    in a notebook.
+    A result unpacks like a tuple of its fields, except those that are keyword-only, converts to a dictionary of plain
+    values, and shows itself as a table in a notebook.
     """
 
     #: Properties that `to_dict` includes besides the fields.
     _properties: ClassVar[tuple[str, ...]] = ()
 
     def __iter__(self) -> Iterator[Any]:
-        return (getattr(self, field.name) for field in fields(self))  # type: ignore[arg-type]  # of a dataclass
+        every = fields(self)  # type: ignore[arg-type]  # of a dataclass
+        return (getattr(self, field.name) for field in every if not field.kw_only)
 
     def to_dict(self) -> dict[str, Any]:
         """Fields and derived numbers by name, in JSON types; None for NaN and infinity."""
-        names = [field.name for field in fields(self)]  # type: ignore[arg-type]
+        names = [field.name for field in sorted(fields(self), key=lambda field: bool(field.kw_only))]  # type: ignore[arg-type]
         return {name: _plain(getattr(self, name)) for name in (*names, *self._properties)}
 
     def _repr_html_(self) -> str:

@@ -33,7 +33,8 @@ _devices _results
 _files.records _files.pickles _files.write _files.readers _files
 _stats.slices _stats.collector _stats.gaussian _stats.moments _stats.class_moments _stats
 _inputs
-_metrics.frechet _metrics.jackknife _metrics.uncertainty _metrics.extrapolation _metrics.classwise
+_metrics.duplicates _metrics.frechet _metrics.jackknife _metrics.uncertainty _metrics.comparison
+_metrics.extrapolation _metrics.classwise
 _metrics.kernel _metrics.neighbours _metrics.predictions _metrics.splits _metrics.inception_score _metrics.ngrams
 _metrics
 _images.images _images.decode _images.folders _images.archives _images.arrays _images.open _images.cache _images

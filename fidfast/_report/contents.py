@@ -13,7 +13,7 @@ from fidfast._metrics.extrapolation import Extrapolation
 from fidfast._metrics.kernel import KernelDistance
 from fidfast._metrics.neighbours import DensityCoverage, PrecisionRecall
 from fidfast._metrics.uncertainty import Estimate
-from fidfast._results import Result, distance_label, kernel_label, rounding_text
+from fidfast._results import Result, distance_label, kernel_label, rounding_text, value_with_error
 
 __all__ = ["K_DENSITY_COVERAGE", "K_PRECISION_RECALL", "Contents", "HarmfulSample", "Row", "Trimmed"]
 
@@ -168,10 +168,10 @@ class Contents(Result):
         note = "unbiased, over all pairs; kernel (x·y / dim + 1)³"
         if self.kid is None:
             yield Row(name, "", self.reasons["kid"])
-        elif self.kid.has_error:
-            yield Row(name, str(self.kid), note)
+        elif self.kid.note is None:
+            yield Row(name, value_with_error(self.kid.value, self.kid.stderr), _sentence(note, self.kid.caution))
         else:
-            yield Row(name, f"{self.kid.value:.3g}", f"{note}; too few samples for an error bar")
+            yield Row(name, f"{self.kid.value:.3g}", f"{note}; no error bar: {self.kid.note}")
         if self.cmmd is None:
             yield Row("CMMD", "", self.reasons["cmmd"])
         else:
@@ -192,6 +192,11 @@ class Contents(Result):
             key = "precision_recall" if name in ("precision", "recall") else "density_coverage"
             return Row(name, "", self.reasons[key])
         return Row(name, f"{getattr(result, name):.4f}", note)
+
+
+def _sentence(*parts: str | None) -> str:
+    """The parts that are not None, separated by semicolons."""
+    return "; ".join(part for part in parts if part is not None)
 
 
 def _samples(number: int) -> str:
