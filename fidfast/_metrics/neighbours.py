@@ -10,6 +10,7 @@ from fidfast import _core
 from fidfast._inputs import Input, open_pair
 from fidfast._metrics.duplicates import PairResult, find_equal_rows
 from fidfast._metrics.frechet import terms_between
+from fidfast._warnings import warn_user
 
 __all__ = [
     "DensityCoverage",
