@@ -36,9 +36,14 @@ class Result:
         return (getattr(self, field.name) for field in every if not field.kw_only)
 
     def to_dict(self) -> dict[str, Any]:
-        """Fields and derived numbers by name, in JSON types; None for NaN and infinity."""
-        names = [field.name for field in sorted(fields(self), key=lambda field: bool(field.kw_only))]  # type: ignore[arg-type]
-        return {name: _plain(getattr(self, name)) for name in (*names, *self._properties)}
+        """Fields and derived numbers by name, in JSON types; None for NaN and infinity.
+
+        Keyword-only fields are remarks, which are included if they are neither None nor 0.
+        """
+        every = fields(self)  # type: ignore[arg-type]
+        remarks = [field.name for field in every if field.kw_only and getattr(self, field.name)]
+        names = [field.name for field in every if not field.kw_only]
+        return {name: _plain(getattr(self, name)) for name in (*names, *self._properties, *remarks)}
 
     def _repr_html_(self) -> str:
         rows = "".join(

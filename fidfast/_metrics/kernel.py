@@ -16,7 +16,6 @@ from fidfast._devices import to_host
 from fidfast._inputs import Input, open_pair
 from fidfast._metrics.duplicates import EqualRows, PairResult, find_equal_rows, join_cautions
 from fidfast._results import value_with_error
-from fidfast._warnings import warn_user
 
 __all__ = ["KernelDistance", "SubsetKernelDistance", "cmmd", "kid", "kid_subsets"]
 
@@ -134,11 +133,14 @@ def kid(
     Bińkowski, Sutherland, Arbel & Gretton (2018), section 4, with all pairs instead of subsets. The standard error is
     the root of an unbiased estimate of the value's variance: all terms of Hoeffding's decomposition of the two-sample
     U-statistic, which Sutherland (2019), "Unbiased estimators for the variance of MMD estimators", gives for sets of
-    equal size. There is no standard error, and `note` gives the reason, if that estimate is not positive, which can
-    happen if the two distributions are equal; if a side has fewer than 4 samples, contains every row several times, or
-    has a row that outweighs all others; if the rows that are in both sides change the value by more than a tenth of the
-    standard error; or if the value is far below 0, as that of near copies. The memory is two blocks of 2,048 rows and
-    their products, for any n.
+    equal size. There is no standard error, and `note` gives the reason, if
+
+    - that estimate is not positive, which can happen if the two distributions are equal;
+    - a side has fewer than 4 samples, or contains every row several times;
+    - the rows that are in both sides change the value by more than a tenth of the standard error;
+    - the value is far below 0, as for near copies of the same rows.
+
+    The memory is two blocks of 2,048 rows and their products, for any n.
 
     Examples
     --------
@@ -152,10 +154,15 @@ def kid(
     value, error, n, m = _core.kid(one.require_rows("kid"), two.require_rows("kid"), degree, gamma, coef0, precision)
     equal = find_equal_rows(one, two)
     own = [_kernel_with_itself(side, degree, gamma, coef0) for side in (one, two)]
-    note = _why_dependent(error, equal, own) or equal.why_no_error() or _why_no_error(value, error, (one, two), own)
-    caution = None if note is not None else _caution(equal, "the value is biased if they are copies")
+    note = _why_dependent(error, equal, own) or equal.why_no_error() or _why_no_error(value, error, (one, two), (n, m))
+    caution = join_cautions(_caution(equal, "the value is biased if they are copies"), _heaviest_row((one, two), own))
     return KernelDistance(
-        value, error if note is None else math.nan, (n, m), note=note, caution=caution, shared_rows=equal.shared_rows
+        value,
+        error if note is None else math.nan,
+        (n, m),
+        note=note,
+        caution=caution if note is None else None,
+        shared_rows=equal.shared_rows,
     )
 
 
@@ -266,7 +273,7 @@ def cmmd(samples: Any, reference: Any, *, sigma: float = 10.0, precision: str = 
     Warns
     -----
     UserWarning
-        If the two inputs have different extractors, or equal rows.
+        If the two inputs have different extractors.
 
     Notes
     -----
@@ -274,11 +281,7 @@ def cmmd(samples: Any, reference: Any, *, sigma: float = 10.0, precision: str = 
     ``1000 (1 - mean k) (1 / n + 1 / m)``: compare equal numbers of samples.
     """
     one, two = open_pair(samples, reference)
-    value = _CMMD_SCALE * _core.gaussian_mmd(one.require_rows("cmmd"), two.require_rows("cmmd"), sigma, precision)
-    shared = find_equal_rows(one, two).shared
-    if shared is not None:
-        warn_user(f"{shared}: the CMMD is lower than that of independent samples")
-    return value
+    return _CMMD_SCALE * _core.gaussian_mmd(one.require_rows("cmmd"), two.require_rows("cmmd"), sigma, precision)
 
 
 #: The factor in the code of CMMD's authors.
@@ -332,15 +335,11 @@ def _kernel_with_itself(side: Input, degree: int, gamma: float | None, coef0: fl
     return np.concatenate(parts)
 
 
-def _why_no_error(value: float, error: float, sides: tuple[Input, Input], own: list[NDArray[np.float64]]) -> str | None:
+def _why_no_error(value: float, error: float, sides: tuple[Input, Input], counts: tuple[int, int]) -> str | None:
     """Why the standard error is not valid, apart from equal rows, or None."""
-    for side, kernels in zip(sides, own, strict=True):
-        if len(kernels) < 4:
-            return f"it needs at least 4 samples; {side.name} has {len(kernels)}"
-        # By the Cauchy-Schwarz inequality the kernel of two rows is at most the product of these.
-        sizes = np.sqrt(kernels)
-        if sizes.max() > sizes.sum() / 2:
-            return f"row {int(sizes.argmax())} of {side.name} outweighs all other rows"
+    for side, n in zip(sides, counts, strict=True):
+        if n < 4:
+            return f"it needs at least 4 samples; {side.name} has {n}"
     if error == 0:
         return "the variance is too small to be estimated from so few samples"
     if value < -_FAR_BELOW * error:
@@ -359,6 +358,16 @@ def _why_dependent(error: float, equal: EqualRows, own: list[NDArray[np.float64]
     effect = 2 * float(equal.times_in_reference @ own[0]) / (len(own[0]) * len(own[1]))
     if equal.overlap > _SMALL_PART or not effect <= _SMALL_PART * error:
         return f"{equal.shared}, so the two sides are not independent"
+    return None
+
+
+def _heaviest_row(sides: tuple[Input, Input], own: list[NDArray[np.float64]]) -> str | None:
+    """Which row determines the value alone, or None."""
+    for side, kernels in zip(sides, own, strict=True):
+        # By the Cauchy-Schwarz inequality the kernel of two rows is at most the product of these.
+        sizes = np.sqrt(kernels)
+        if sizes.max() > sizes.sum() / 2:
+            return f"row {int(sizes.argmax())} of {side.name} outweighs all other rows together"
     return None
 
 

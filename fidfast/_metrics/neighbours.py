@@ -10,16 +10,17 @@ from fidfast import _core
 from fidfast._inputs import Input, open_pair
 from fidfast._metrics.duplicates import PairResult, find_equal_rows
 from fidfast._metrics.frechet import terms_between
-from fidfast._warnings import warn_user
 
 __all__ = [
     "DensityCoverage",
     "ManifoldMetrics",
     "PrecisionRecall",
     "density_coverage",
+    "density_coverage_of",
     "manifold_metrics",
     "mifid",
     "precision_recall",
+    "precision_recall_of",
 ]
 
 
@@ -252,7 +253,7 @@ def mifid(
     Warns
     -----
     UserWarning
-        If the two inputs have different extractors, or if samples are exact copies of reference rows.
+        If the two inputs have different extractors.
 
     Notes
     -----
@@ -269,9 +270,6 @@ def mifid(
     rows = one.require_rows("mifid"), two.require_rows("mifid")
     distance = _core.mean_nearest_cosine_distance(*rows, mean_over == "samples")
     terms = terms_between(one.stats, two.stats)
-    copies = find_equal_rows(one, two).shared
-    if copies is not None:
-        warn_user(copies)
     if terms.distance <= (terms.rounding if mean_over == "samples" else 1e-8):
         return 0.0
     return terms.distance / ((distance if distance < threshold else 1.0) + 1e-14)

@@ -21,8 +21,10 @@ from fidfast._metrics.neighbours import (
     DensityCoverage,
     PrecisionRecall,
     density_coverage,
+    density_coverage_of,
     manifold_metrics,
     precision_recall,
+    precision_recall_of,
 )
 from fidfast._metrics.uncertainty import (
     Estimate,
@@ -194,14 +196,12 @@ class _Metrics:
             self.reasons["extrapolation"] = f"extrapolation needs at least 4 samples; {self.samples.name} has {n}"
             return None
         points = min(NUM_SUBSETS, n - min(5000, n // 2) + 1)
-        return fid_infinity(
-            self.samples.rows, self.reference.stats, num_points=points, seed=self.seed, precision=self.precision
-        )
+        return fid_infinity(self.samples, self.reference, num_points=points, seed=self.seed, precision=self.precision)
 
     def kid(self) -> KernelDistance | None:
         if not self._have_pairs("kid"):
             return None
-        return kid(self.samples.rows, self.reference.rows, precision=self.precision)
+        return kid(self.samples, self.reference, precision=self.precision)
 
     def cmmd(self) -> float | None:
         if not self._have_pairs("cmmd"):
@@ -213,22 +213,22 @@ class _Metrics:
             if not all(_have_unit_norm(rows) for rows in side.slices()):
                 self.reasons["cmmd"] = f"defined for rows of unit norm (CLIP features); those of {side.name} are not"
                 return None
-        return cmmd(self.samples.rows, self.reference.rows, precision=self.precision)
+        return cmmd(self.samples, self.reference, precision=self.precision)
 
     def neighbours(self) -> tuple[PrecisionRecall | None, DensityCoverage | None]:
         if not all([self._have_pairs("precision_recall"), self._have_pairs("density_coverage")]):
             return None, None
         self._require_neighbours("precision_recall", K_PRECISION_RECALL, self.samples, self.reference)
         self._require_neighbours("density_coverage", K_DENSITY_COVERAGE, self.reference)
-        rows = self.samples.rows, self.reference.rows
+        sides = self.samples, self.reference
         if "precision_recall" in self.reasons:
             if "density_coverage" in self.reasons:
                 return None, None
-            return None, density_coverage(*rows, k=K_DENSITY_COVERAGE)
+            return None, density_coverage(*sides, k=K_DENSITY_COVERAGE)
         if "density_coverage" in self.reasons:
-            return precision_recall(*rows, k=K_PRECISION_RECALL), None
-        both = manifold_metrics(*rows)  # computes the distances once
-        return PrecisionRecall(both.precision, both.recall), DensityCoverage(both.density, both.coverage)
+            return precision_recall(*sides, k=K_PRECISION_RECALL), None
+        both = manifold_metrics(*sides)  # computes the distances once
+        return precision_recall_of(both), density_coverage_of(both)
 
     def _have_pairs(self, metric: str) -> bool:
         """Whether to compute a metric over all pairs of rows."""
