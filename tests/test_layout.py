@@ -38,7 +38,7 @@ _metrics.extrapolation _metrics.classwise
 _metrics.kernel _metrics.neighbours _metrics.predictions _metrics.splits _metrics.inception_score _metrics.ngrams
 _metrics
 _images.images _images.decode _images.folders _images.archives _images.arrays _images.open _images.cache _images
-_report.contents _report.plots _report.page _report.result _report.build _report
+_report.contents _report.worst _report.plots _report.page _report.result _report.build _report
 _info
 __init__
 torch._extractors.resize torch._extractors.prepare torch._extractors.extractor torch._extractors.adapters
