@@ -34,10 +34,11 @@ _files.records _files.pickles _files.write _files.readers _files
 _stats.slices _stats.collector _stats.gaussian _stats.moments _stats.class_moments _stats
 _images.images _images.decode _images.folders _images.archives _images.arrays _images.open _images.cache _images
 _sources _inputs
-_metrics.frechet _metrics.jackknife _metrics.uncertainty _metrics.extrapolation _metrics.classwise
+_metrics.duplicates _metrics.frechet _metrics.jackknife _metrics.uncertainty _metrics.comparison
+_metrics.extrapolation _metrics.classwise
 _metrics.kernel _metrics.neighbours _metrics.predictions _metrics.splits _metrics.inception_score _metrics.ngrams
 _metrics
-_report.contents _report.plots _report.page _report.result _report.build _report
+_report.contents _report.worst _report.plots _report.page _report.result _report.build _report
 _info
 torch._extractors.resize torch._extractors.prepare torch._extractors.extractor torch._extractors.adapters
 torch._extractors.conventions torch._extractors.inception torch._extractors.efficientnet torch._extractors.named
