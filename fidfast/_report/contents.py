@@ -242,9 +242,10 @@ class Contents(Result):
         if self.trimmed is None:
             return Row("  without the worst 1 %", "", self.reasons["most_harmful"])
         value, decrease = self.estimate.value, self.estimate.value - self.trimmed.value
-        percent = f" ({100 * decrease / value:.1f} %)" if value > 0 else ""
+        percent = f" ({100 * abs(decrease) / value:.1f} %)" if value > 0 else ""
+        direction = "lower" if decrease >= 0 else "higher"
         name = f"  without the worst {_samples(self.trimmed.num_samples)}"
-        return Row(name, f"{self.trimmed.value:.6g}", f"lower by {decrease:.4g}{percent}")
+        return Row(name, f"{self.trimmed.value:.6g}", f"{direction} by {abs(decrease):.4g}{percent}")
 
     def _kernel_rows(self) -> Iterator[Row]:
         name = kernel_label(*self.extractors)
