@@ -112,21 +112,26 @@ def as_image_batch(images: Any, name: str = "images") -> torch.Tensor:
 
     Parameters
     ----------
-    images : array or tensor
-        (n, channels, height, width), (n, height, width, channels) or (n, height, width), with 1, 3 or 4 channels; the
-        fourth, which is alpha, is dropped.
+    images : tensor or array
+        A tensor of these shapes, or an array of these shapes or with the channels last. Alpha, the fourth channel of an
+        array, is dropped.
     name : str
         Name of the argument, for messages.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is something else.
     """
     shapes = "(n, 3, height, width) or (n, 1, height, width)"
     if not hasattr(images, "__array__"):
         raise TypeError(f"{name} must be a tensor {shapes}, got {type(images).__name__}")
-    try:
-        tensor = channels_first(images, 4)
-    except (TypeError, ValueError):
-        shape = tuple(getattr(images, "shape", ()))
-        raise ValueError(f"{name} must be {shapes}, or have the channels last, got shape {shape}") from None
-    return tensor[:, :3]
+    shape = tuple(getattr(images, "shape", ()))
+    if not isinstance(images, torch.Tensor) and len(shape) == 4:
+        images = channels_first(images, 4)[:, :3]
+    if len(shape) != 4 or images.shape[1] not in (1, 3):
+        raise ValueError(f"{name} must be {shapes}, got shape {shape}")
+    return images
 
 
 def features_of_batch(extractor: Extractor, images: torch.Tensor, device: torch.device) -> torch.Tensor:

@@ -106,7 +106,7 @@ def as_pixels(images: torch.Tensor) -> torch.Tensor:
             raise ValueError(f"{found}: if they are from -1 to 1, pass (x + 1) / 2")
         if low >= 0.0 and 1.5 < high <= 255.0:
             raise ValueError(f"{found}: if they are from 0 to 255, pass x / 255, or uint8")
-        raise ValueError(f"{found}: rescale or clip them")
+        raise ValueError(f"{found}: rescale them")
     return images.float().clamp(0.0, 1.0) * 255.0
 
 

@@ -92,10 +92,9 @@ class FrechetDistance(torch.nn.Module):
 
         Parameters
         ----------
-        images : array or tensor
-            (n, channels, height, width) or (n, height, width, channels) with 1, 3 or 4 channels, or (n, height, width);
-            uint8, or floats from 0 to 1. Grey images are repeated to three channels; a fourth channel, which is alpha,
-            is dropped.
+        images : (n, 3, height, width) or (n, 1, height, width) tensor
+            uint8, or floats from 0 to 1. Grey images are repeated to three channels. Of an array of NumPy or another
+            library the channels may also be last.
 
         Raises
         ------
