@@ -103,8 +103,9 @@ def check_images(
             opened[name] = open_input(source, name, precision=options.precision)
     files = [source for source in opened.values() if isinstance(source, Input)]
     images = {name: source for name, source in opened.items() if isinstance(source, ImageSource)}
+    dims = [file.dim for file in files]  # raises if a file cannot be used
     if len(files) == 2:
-        require_same_dim(files[0].dim, files[1].dim, files[0].name, files[1].name)
+        require_same_dim(*dims, files[0].name, files[1].name)
         warn_of_extractors(*files)
     if not images:
         return CheckedImages(opened, None, options)
@@ -131,11 +132,11 @@ def check_images(
 
 
 def require_image_source(source: Any) -> bool:
-    """Whether this is a source of images; also true for missing paths, and for floats (n, height, width)."""
+    """As `is_image_source`; also true for missing paths, for floats (n, height, width), and for all lists."""
     if isinstance(source, (str, os.PathLike)) and not Path(source).exists():
         return True  # opening it raises the error
     is_array = hasattr(source, "__array__") and hasattr(source, "shape")
-    return is_image_source(source) or (is_array and len(source.shape) in (1, 3))
+    return is_image_source(source) or isinstance(source, list) or (is_array and len(source.shape) in (1, 3))
 
 
 def prepared_for(extractor: Extractor, num_images: int | None, options: ImageOptions) -> tuple[Extractor, ImageOptions]:
