@@ -167,21 +167,22 @@ def _open_images(source: Any, name: str, options: ImageOptions, min_images: int)
 def _open_extractor(
     extractor: Any, like: str | None, files: list[Input], options: ImageOptions
 ) -> tuple[Extractor, ImageOptions]:
+    if extractor is not None and like is None:
+        return open_extractor(extractor), options
     try:
-        if like is not None:
-            return load_extractor("inception", like=like), options
-        if extractor is not None:
-            return open_extractor(extractor), options
         for file in files:
-            if file.extractor is not None:
+            if file.extractor is not None and like is None:
                 found, dtype = extractor_of_statistics(file.extractor, file.name)
                 return found, replace(options, dtype=options.dtype or dtype)
-        return load_extractor("inception"), options
+        return load_extractor("inception", like=like), options
+    except FileNotFoundError as error:
+        hint = "or choose another network: fidfast.torch.fid_of_images(samples, reference, 'efficientnet-lite0')"
+        raise FileNotFoundError(f"{error}; {hint}") from error
     except ImportError as error:
-        if "pip install" in str(error) or isinstance(extractor, str):
+        if "pip install" in str(error):
             raise
         raise ImportError(
-            f"the extractor inception needs torch-fidelity ({error}): pip install 'fidfast[images]'"
+            f"the extractor inception needs torch-fidelity: pip install 'fidfast[images]' ({error})"
         ) from error
 
 
