@@ -12,7 +12,8 @@ from torch.utils.data import Dataset, get_worker_info
 from fidfast._images import BrokenImageError, Images
 from fidfast.torch._extractors.extractor import Extractor
 from fidfast.torch._extractors.resize import RESIZES, resize
-from fidfast.torch._images.items import AmbiguousKeyError, as_pixels, channels_first, image_pixels, name_of_item
+from fidfast.torch._images.items import AmbiguousKeyError, as_pixels, image_pixels, name_of_item
+from fidfast.torch._images.pixels import image_batch
 from fidfast.torch._images.sources import BrokenItem, error_text
 
 __all__ = [
@@ -20,7 +21,6 @@ __all__ = [
     "DecodedImages",
     "Decoder",
     "ImageBatch",
-    "as_image_batch",
     "collate",
     "decoded_batches",
     "features_of_batch",
@@ -107,33 +107,6 @@ def full_float32(*, benchmark: bool) -> Any:
     return torch.backends.cudnn.flags(enabled=True, benchmark=benchmark, allow_tf32=False)
 
 
-def as_image_batch(images: Any, name: str = "images") -> torch.Tensor:
-    """A batch of images as a tensor (n, 3, height, width), or (n, 1, height, width) if grey.
-
-    Parameters
-    ----------
-    images : tensor or array
-        A tensor of these shapes, or an array of these shapes or with the channels last. Alpha, the fourth channel of an
-        array, is dropped.
-    name : str
-        Name of the argument, for messages.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If it is something else.
-    """
-    shapes = "(n, 3, height, width) or (n, 1, height, width)"
-    if not hasattr(images, "__array__"):
-        raise TypeError(f"{name} must be a tensor {shapes}, got {type(images).__name__}")
-    shape = tuple(getattr(images, "shape", ()))
-    if not isinstance(images, torch.Tensor) and len(shape) == 4:
-        images = channels_first(images, 4)[:, :3]
-    if len(shape) != 4 or images.shape[1] not in (1, 3):
-        raise ValueError(f"{name} must be {shapes}, got shape {shape}")
-    return images
-
-
 def features_of_batch(extractor: Extractor, images: torch.Tensor, device: torch.device) -> torch.Tensor:
     """Features (n, dim) of at least one image, resized on the device of the extractor, for `Moments.update`.
 
@@ -141,8 +114,8 @@ def features_of_batch(extractor: Extractor, images: torch.Tensor, device: torch.
     ----------
     extractor : Extractor
         Prepared, and on `device`.
-    images : array or tensor
-        As in `as_image_batch`; uint8, or floats from 0 to 1. Grey images are repeated to three channels.
+    images : (n, 3, height, width) or (n, 1, height, width) tensor, or an array, also channels last
+        uint8, or floats from 0 to 1. Grey images are repeated to three channels.
     device : torch.device
 
     Raises
@@ -150,7 +123,7 @@ def features_of_batch(extractor: Extractor, images: torch.Tensor, device: torch.
     TypeError, ValueError
         If the images or the output of the extractor are invalid.
     """
-    images = as_image_batch(images)
+    images = image_batch(images)
     with torch.inference_mode(), full_float32(benchmark=torch.backends.cudnn.benchmark):
         pixels = as_pixels(images.to(device))
         if pixels.shape[1] == 1:

@@ -14,7 +14,8 @@ from fidfast._metrics.uncertainty import Estimate, estimate
 from fidfast._stats import GaussianStats, Moments
 from fidfast.torch._extractors.extractor import Extractor
 from fidfast.torch._extractors.named import open_extractor
-from fidfast.torch._images.batches import as_image_batch, features_of_batch, rows_of
+from fidfast.torch._images.batches import features_of_batch, rows_of
+from fidfast.torch._images.pixels import image_batch
 from fidfast.torch._training.distributed import moments_of_all
 from fidfast.torch._training.sampling import draw_samples, require_at_least
 
@@ -102,7 +103,7 @@ class FrechetDistance(torch.nn.Module):
             If the images are invalid, or their features do not match the reference.
         """
         extractor = self._require_extractor()
-        images = as_image_batch(images)
+        images = image_batch(images)
         if len(images) > 0:
             self._moments.update(features_of_batch(extractor, images, self._device_marker.device))
 
