@@ -23,6 +23,8 @@ from fidfast._stats import Collector
 POSITIONAL = {
     ("fidfast.Estimate.interval", "level"),
     ("fidfast.NgramCounts.most_common", "k"),
+    ("fidfast.torch.check_images", "extractor"),
+    ("fidfast.torch.estimate_of_images", "extractor"),
     ("fidfast.torch.fid_of_images", "extractor"),
 }
 
@@ -194,7 +196,7 @@ def result(request):
 
 
 def test_results_are_frozen_dataclasses_that_unpack(result):
-    names = [field.name for field in dataclasses.fields(result)]
+    names = [field.name for field in dataclasses.fields(result) if not field.kw_only]
     values = tuple(result)
     assert len(values) == len(names)
     assert all(value is getattr(result, name) for name, value in zip(names, values, strict=True))

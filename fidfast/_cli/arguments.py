@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
+import shlex
 import sys
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, NoReturn
@@ -22,7 +24,12 @@ _SOURCES = f"images (a folder, .zip, .tar, .npz, .npy), {_FILES}"
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Parse the arguments of the command line; ``command`` of the result is the name of the command.
+    """Parse the arguments of the command line.
+
+    Returns
+    -------
+    argparse.Namespace
+        ``command`` is the name of the command, ``command_line`` the command as typed.
 
     Raises
     ------
@@ -30,7 +37,11 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         With exit code 2 after an error, whose message suggests what may be meant; with 0 after ``--help``.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    root = _Parser(prog="fidfast", description="Fréchet distance between sets of images, features or statistics.")
+    root = _Parser(
+        prog="fidfast",
+        description="Fréchet distance between sets of images, features or statistics.",
+        epilog="fidfast COMMAND --help lists the options of a command.",
+    )
     root.add_argument("--version", action="version", version=f"fidfast {_core.__version__}")
     subparsers = root.add_subparsers(dest="command", metavar="command", required=True)
     commands = {}
@@ -40,7 +51,12 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         commands[name] = subparsers.add_parser(name, help=what, description=about, usage=usage)
         add(commands[name])
     _check_spelling(root, commands, words)
-    return root.parse_args(words)
+    options, surplus = root.parse_known_args(words)
+    if surplus:
+        hint = "; pass the folder, not its files" if os.path.isfile(surplus[0]) else ""
+        commands[options.command].error(f"unexpected argument {surplus[0]} ({len(surplus)} too many){hint}")
+    options.command_line = shlex.join(["fidfast", *words])
+    return options
 
 
 class _Parser(argparse.ArgumentParser):
@@ -136,7 +152,7 @@ def _add_json(command: argparse.ArgumentParser) -> None:
 
 
 def _add_quiet(command: argparse._ActionsContainer) -> None:
-    command.add_argument("--quiet", action="store_true", help="show no progress bar")
+    command.add_argument("--quiet", action="store_true", help="show no progress")
 
 
 def _add_source_options(command: argparse.ArgumentParser) -> None:
@@ -158,20 +174,25 @@ def _add_source_options(command: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--extractor",
         metavar="NAME",
-        help="the network: inception (default), efficientnet-lite0, or package.module:factory; "
-        "for files without an extractor's name, the network that computed the features",
+        help="the network: inception, efficientnet-lite0 or package.module:factory (default: that of the statistics, "
+        "else inception); it also names the network of features whose file does not",
     )
-    group.add_argument("--weights", metavar="FILE", help="weights of inception, instead of a download")
+    group.add_argument("--weights", metavar="FILE", help="weights of inception (default: downloaded once)")
     group.add_argument(
         "--like",
         metavar="TOOL",
-        help="follow the conventions of pytorch-fid, torch-fidelity, clean-fid, torchmetrics or stylegan3",
+        help="compute what another tool computes: pytorch-fid, torch-fidelity, clean-fid, torchmetrics or stylegan3",
     )
-    group.add_argument("--resize", metavar="METHOD", help="how to resize images to the network's input size")
+    group.add_argument(
+        "--resize",
+        metavar="METHOD",
+        help="resize to the network's input size: pil-bicubic, tf1-bilinear, torch-bilinear or "
+        "torch-bilinear-antialias (default: that of the network)",
+    )
     group.add_argument(
         "--bfloat16",
         action="store_true",
-        help="run the network in bfloat16: faster, changes the distance by 1-2 %%",
+        help="run the network in bfloat16: faster if the processor computes in it; changes the distance by 1-2 %%",
     )
     group.add_argument(
         "--compile", choices=("auto", "yes", "no"), default="auto", help="compile the network (default: %(default)s)"
@@ -202,7 +223,12 @@ def _at_least(least: int) -> Callable[[str], int]:
 #: Name of each command, the function that adds its arguments, the arguments without options, and what it does.
 _COMMANDS: tuple[tuple[str, Callable[[argparse.ArgumentParser], None], str, str], ...] = (
     ("fid", _add_fid, "SAMPLES REFERENCE", "print the distance between two sets of images, features or statistics"),
-    ("report", _add_report, "SAMPLES REFERENCE", "print every metric computable from features; --html: with plots"),
+    (
+        "report",
+        _add_report,
+        "SAMPLES REFERENCE",
+        "print every metric of features, and write a page with plots (--html)",
+    ),
     ("stats", _add_stats, "SOURCE OUT", "write the statistics of images or features; resumes an interrupted run"),
     ("info", _add_info, "FILE", "describe the content of a file"),
     ("demo", _add_demo, "", "show how the distance responds to corruptions of real images"),

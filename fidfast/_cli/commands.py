@@ -10,6 +10,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from fidfast._images import BrokenImageError
 from fidfast._info import file_info
 from fidfast._inputs import Input
 from fidfast._metrics.frechet import FrechetTerms, frechet_terms
-from fidfast._metrics.uncertainty import estimate
+from fidfast._metrics.uncertainty import Estimate, estimate
 from fidfast._report import report
 from fidfast._results import distance_label, rounding_text
 from fidfast._stats import GaussianStats
@@ -61,7 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         write_message(f"fidfast: {error}; --skip-broken skips such images")
         return 1
     except (OSError, ValueError, TypeError, ImportError, MemoryError, RuntimeError) as error:
-        write_message(f"fidfast: {error or type(error).__name__}")
+        # Messages of torch have several lines.
+        message = " ".join(str(error).split()) if isinstance(error, RuntimeError) else str(error)
+        write_message(f"fidfast: {message or type(error).__name__}")
         return 1
     return 1 if output.failed else 0
 
@@ -70,7 +73,7 @@ def _fid(options: argparse.Namespace, output: Output) -> None:
     if options.estimate:
         _estimate(options, output)
         return
-    sources = Sources(options, output, _two_paths(options), ddof=ddof_of(options))
+    sources = Sources(options, _two_paths(options), ddof=ddof_of(options))
     samples, reference = sources.stats("samples"), sources.stats("reference")
     terms = _terms(samples, reference)
     extractors = (samples.extractor, reference.extractor)
@@ -93,43 +96,43 @@ def _fid(options: argparse.Namespace, output: Output) -> None:
 
 def _estimate(options: argparse.Namespace, output: Output) -> None:
     ddof = ddof_of(options)
-    sources = Sources(options, output, _two_paths(options), rows=True)
+    sources = Sources(options, _two_paths(options), rows=True)
     samples, reference = sources.samples("samples").source, sources.samples("reference").source
-    found = estimate(samples, reference, precision=options.precision)
-    biased = found.value if ddof == 1 else _terms_with(samples, reference, ddof).distance
+    found = _with_ddof(estimate(samples, reference, precision=options.precision), samples, reference, ddof)
     label = distance_label(samples.extractor, reference.extractor)
     if options.json:
-        _write_json(options, output, sources, label, {**found.to_dict(), **_like_entries(options, biased)})
+        _write_json(options, output, sources, label, found.to_dict())
         return
-    tools = options.like or "other tools"
-    with_bias = [f"with bias, as reported by {tools}: {biased:.8g}"] if found.note is None or ddof != 1 else []
+    lines = [f"{label} {found}"]
+    if found.note is None:
+        lines.append(f"with bias, as reported by {options.like or 'other tools'}: {found.value:.8g}")
     facts = f"extractor {_names(samples.extractor, reference.extractor)}, {rounding_text(found.rounding)}"
-    output.lines([f"{label} {found}", *with_bias, facts, *_source_lines(sources)])
+    output.lines([*lines, facts, *_source_lines(sources)])
 
 
 def _report(options: argparse.Namespace, output: Output) -> None:
     ddof = ddof_of(options)
     writes = [] if options.html is None else [options.html]
-    sources = Sources(options, output, _two_paths(options), images_of_samples=options.images, writes=writes, rows=True)
+    sources = Sources(options, _two_paths(options), images_of_samples=options.images, writes=writes, rows=True)
     samples, reference = sources.samples("samples"), sources.samples("reference")
     found = report(
         samples.source,
         reference.source,
         names=samples.names,
         images=samples.images,
+        reference_names=reference.names,
+        reference_images=reference.images,
+        command=options.command_line,
+        progress=not options.quiet,
         titles=(options.samples, options.reference),
         all_pairs=not options.no_pairs,
         precision=options.precision,
     )
-    biased = found.estimate.value
-    if ddof != 1:
-        biased = _terms_with(samples.source, reference.source, ddof).distance
+    found = replace(found, estimate=_with_ddof(found.estimate, samples.source, reference.source, ddof))
     if options.json:
-        numbers = {**found.to_dict(), **_like_entries(options, biased)}
-        _write_json(options, output, sources, found.label, numbers)
+        _write_json(options, output, sources, found.label, found.to_dict())
     else:
-        like = [] if options.like is None else [f"with bias, as reported by {options.like}: {biased:.8g}"]
-        output.lines([*found.table().split("\n"), *like])
+        output.lines(found.table().split("\n"))
     # The page is written after the numbers, which must not depend on it.
     if options.html is not None:
         found.write_html(options.html)
@@ -141,12 +144,16 @@ def _stats(options: argparse.Namespace, output: Output) -> None:
     out = f"{options.out.removesuffix('.npz')}.npz" if options.out else ""
     checkpoint = _checkpoint_of(options)
     sources = Sources(
-        options, output, {"source": options.source}, writes=[options.out, out, checkpoint], ddof=ddof_of(options)
+        options,
+        {"source": options.source},
+        writes=[options.out, out, checkpoint],
+        checkpoint=checkpoint,
+        ddof=ddof_of(options),
     )
     done = _images_done(checkpoint)
     if done is not None and not options.quiet:
         write_message(f"fidfast: continuing: {checkpoint} holds {done:,} images")
-    stats = sources.stats("source", checkpoint=checkpoint)
+    stats = sources.stats("source")
     _save(stats, out)
     counts = f"dim {stats.dim}, num_samples {_or_unknown(stats.num_samples)}"
     output.lines([f"{out}: {counts}, extractor {_or_unknown(stats.extractor)}", *_source_lines(sources)])
@@ -223,22 +230,23 @@ def _terms(samples: GaussianStats, reference: GaussianStats) -> FrechetTerms:
     return frechet_terms(samples, reference)
 
 
-def _terms_with(samples: Input, reference: Input, ddof: int) -> FrechetTerms:
-    """The distance of a tool whose covariance has this `ddof`; the estimate without bias does not depend on it."""
-    return _terms(samples.stats_with(ddof=ddof), reference.stats_with(ddof=ddof))
-
-
-def _like_entries(options: argparse.Namespace, biased: float) -> dict[str, Any]:
-    return {} if options.like is None else {"like": options.like, "distance_like": biased}
+def _with_ddof(estimate: Estimate, samples: Input, reference: Input, ddof: int) -> Estimate:
+    """The estimate with the value and bias of covariances with this `ddof`, of which `unbiased` is independent."""
+    if ddof == 1:
+        return estimate
+    terms = _terms(samples.stats_with(ddof=ddof), reference.stats_with(ddof=ddof))
+    bias = estimate.bias + terms.distance - estimate.value
+    return replace(estimate, value=terms.distance, bias=bias, rounding=terms.rounding)
 
 
 def _write_json(
     options: argparse.Namespace, output: Output, sources: Sources, label: str, numbers: Mapping[str, Any]
 ) -> None:
     files = [options.samples, options.reference]
-    common = {"files": files, "skipped": sources.skipped, "fidfast_version": _core.__version__}
+    like = {} if options.like is None else {"like": options.like}
     used = {"used": sources.used} if sources.used else {}
-    output.json({"label": label, **numbers, **common, **used})
+    common = {**like, "files": files, "skipped": sources.skipped, **used, "fidfast_version": _core.__version__}
+    output.json({"label": label, **numbers, **common})
 
 
 def _source_lines(sources: Sources) -> Iterator[str]:

@@ -19,6 +19,7 @@ __all__ = [
     "default_num_workers",
     "merge_options",
     "resolve_device",
+    "with_label",
 ]
 
 
@@ -30,6 +31,7 @@ class FeatureKeywords(TypedDict, total=False):
     device: torch.device | str | None
     dtype: str | None
     compile: str | bool
+    image_key: str | None
     skip_broken: bool
     progress: bool | str
 
@@ -68,13 +70,19 @@ class ImageOptions:
     blocks : int, default 1
         Number of blocks of the moments, as in `fidfast.Moments`; with 20 or more, `fidfast.estimate` can compute an
         error bar. Not used by `features_of_images`.
+    image_key : str, optional
+        Key of the image, if items are dictionaries: the column of a Hugging Face dataset, the suffix of a WebDataset
+        sample. By default the only key that is usual for images ("image", "img", "pixel_values", "jpg", "png", ...), or
+        else the only entry that is an image.
     skip_broken : bool, default False
-        Whether to skip and list images that cannot be read. By default they raise an error.
+        Whether to skip and list images that cannot be read, or whose features are NaN or infinite. By default they
+        raise an error.
     checkpoint : path, optional
         File to which the moments are written once a minute, and from which an interrupted run continues; removed at the
         end. A checkpoint of other images, or of an extractor with another name or other weights, is rejected. For a
-        torch Dataset or DataLoader only the length is compared; for a callable that is not a module, only the name. Not
-        used by `features_of_images`.
+        torch Dataset or DataLoader only the length is compared; for a callable that is not a module, only the name.
+        Sources without a fixed order (iterables, a DataLoader that shuffles) are rejected. Not used by
+        `features_of_images`.
     use_cache : bool, default False
         Whether to cache the moments, keyed by the images and the extractor. Only for paths, and for extractors that
         `load_extractor` loads by name. Not used by `features_of_images`.
@@ -93,6 +101,7 @@ class ImageOptions:
     device: torch.device | str | None = None
     dtype: str | None = None
     compile: str | bool = "auto"
+    image_key: str | None = None
     precision: str = "float32"
     blocks: int = 1
     skip_broken: bool = False
@@ -113,6 +122,11 @@ class ImageOptions:
             value = getattr(self, name)
             if value not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+
+
+def with_label(options: ImageOptions, name: str) -> ImageOptions:
+    """The options with the name of an argument as the label of its progress, unless there is a label."""
+    return replace(options, progress=name) if options.progress is True else options
 
 
 def merge_options(
@@ -147,19 +161,14 @@ def check_device(device: torch.device | str | int | None) -> torch.device:
     """
     try:
         found = resolve_device(device)
-    except RuntimeError:
-        index = re.fullmatch(r"(?:gpu:?)?(\d*)", str(device).lower())
-        hint = "" if index is None else f"; did you mean 'cuda:{index[1] or 0}'?"
-        raise ValueError(f"device {str(device)!r} is not cpu, cuda, cuda:1 or another device of torch{hint}") from None
-    if found.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device {str(found)!r} is not available: torch {torch.__version__} finds no GPU")
-    count = torch.cuda.device_count()
-    if found.type == "cuda" and (found.index or 0) >= count:
-        raise ValueError(f"device {str(found)!r} does not exist; the last of {count} is 'cuda:{count - 1}'")
-    try:
+        if found.type == "cuda" and torch.cuda.is_available() and (found.index or 0) >= torch.cuda.device_count():
+            raise RuntimeError(f"the devices are 'cuda:0' to 'cuda:{torch.cuda.device_count() - 1}'")
         torch.empty(1, device=found).cpu()
     except Exception as error:  # each backend has its own
-        raise ValueError(f"device {str(found)!r} is not available: {str(error).splitlines()[0]}") from error
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        index = re.fullmatch(r"(?:gpu:?)?(\d*)", str(device).lower())
+        hint = "" if index is None else f"; did you mean 'cuda:{index[1] or 0}'?"
+        raise ValueError(f"device {str(device)!r} cannot be used: {reason}{hint}") from error
     return found
 
 
