@@ -18,11 +18,12 @@ from fidfast import _core
 from fidfast._images import Images, cache, holds_images, open_images
 from fidfast._inputs import open_input
 from fidfast._metrics.frechet import frechet_distance
+from fidfast._progress import progress_bar
 from fidfast._results import Result
 from fidfast._stats import GaussianStats, Moments
 from fidfast.torch._extractors.extractor import Extractor
 from fidfast.torch._extractors.named import open_extractor
-from fidfast.torch._images.extraction_pass import ExtractionPass, length_of, progress_bar
+from fidfast.torch._images.extraction_pass import ExtractionPass, length_of
 from fidfast.torch._images.options import FeatureKeywords, ImageKeywords, ImageOptions, merge_options, resolve_device
 
 if TYPE_CHECKING:

@@ -6,9 +6,7 @@ part has not been run on a GPU.
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -33,7 +31,7 @@ from fidfast.torch._images.batches import (
 )
 from fidfast.torch._images.options import ImageOptions, default_num_workers, resolve_device
 
-__all__ = ["ExtractionPass", "length_of", "progress_bar"]
+__all__ = ["ExtractionPass", "length_of"]
 
 #: Seconds between checkpoints.
 CHECKPOINT_INTERVAL = 60.0
@@ -45,25 +43,6 @@ def length_of(images: Any) -> int | None:
         return len(images)
     except TypeError:
         return None
-
-
-def progress_bar(total: int | None, show: bool) -> Any:
-    """A progress bar of images, hidden unless standard error is a terminal."""
-    if not (show and sys.stderr.isatty()):
-        return _NoProgressBar()
-    from tqdm import tqdm
-
-    return tqdm(total=total, unit=" images", smoothing=0.05)
-
-
-class _NoProgressBar(contextlib.AbstractContextManager[Any]):
-    """Does nothing, without tqdm."""
-
-    def update(self, number: int) -> None:
-        pass
-
-    def __exit__(self, *error: object) -> None:
-        pass
 
 
 class ExtractionPass:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from fidfast._progress import progress_bar
 from fidfast.torch._images.batches import check_shape
-from fidfast.torch._images.extraction_pass import progress_bar
 from fidfast.torch._training.distributed import rank_and_size
 
 __all__ = ["draw_samples", "evaluation_mode", "require_at_least", "seed_of_batch"]
