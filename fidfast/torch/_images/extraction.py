@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import os
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,16 +40,37 @@ __all__ = [
 ]
 
 
+class _ImageResult(Result):
+    """What results on images say about their source, besides their fields."""
+
+    #: Number of files of the source that are not read, by reason, each with an example: ``{".gif (a/b.gif)": 3}``.
+    ignored: Mapping[str, int] = MappingProxyType({})
+    #: Whether the result is from the cache.
+    from_cache: bool = False
+
+    def _describe_source(self, images: Any, *, from_cache: bool = False) -> None:
+        ignored = images.ignored if isinstance(images, Images) else {}
+        object.__setattr__(self, "ignored", dict(ignored))
+        object.__setattr__(self, "from_cache", from_cache)
+
+    def _summary(self, num_samples: int, dim: int, extractor: str | None, skipped: list[str]) -> str:
+        not_read = f", {sum(self.ignored.values())} files not read" if self.ignored else ""
+        cached = ", from the cache" if self.from_cache else ""
+        images = f"{num_samples} images ({len(skipped)} skipped{not_read})"
+        return f"{images}, {dim} features of {extractor or 'unknown'}{cached}"
+
+
 @dataclass(frozen=True, eq=False)
-class ImageMoments(Result):
+class ImageMoments(_ImageResult):
     """Moments of the features of a set of images."""
 
     moments: Moments
-    #: One message for each broken image that was skipped, beginning with the image's name.
+    #: One message for each broken image that was skipped, beginning with the image's path.
     skipped: list[str]
 
     def __str__(self) -> str:
-        return _summary(self.moments.num_samples, self.moments.dim, self.moments.extractor, self.skipped)
+        moments = self.moments
+        return self._summary(moments.num_samples, moments.dim, moments.extractor, self.skipped)
 
     def to_dict(self) -> dict[str, Any]:
         """Numbers that describe the moments, and `skipped`, in JSON types."""
@@ -60,18 +82,20 @@ class ImageMoments(Result):
             "precision": moments.precision,
             "blocks": len(moments.blocks),
             "skipped": list(self.skipped),
+            "ignored": dict(self.ignored),
+            "from_cache": self.from_cache,
         }
 
 
 @dataclass(frozen=True, eq=False)
-class ImageFeatures(Result):
+class ImageFeatures(_ImageResult):
     """Features of a set of images, one row per image."""
 
     #: (n, dim) float32
     features: NDArray[np.float32]
     #: Name of the image of each row; its index if the images have no names.
     names: list[str]
-    #: One message for each broken image that was skipped, beginning with the image's name.
+    #: One message for each broken image that was skipped, beginning with the image's path.
     skipped: list[str]
     #: Name of the extractor, with resize and arithmetic.
     extractor: str
@@ -80,7 +104,7 @@ class ImageFeatures(Result):
 
     def __str__(self) -> str:
         num_samples, dim = self.features.shape
-        return _summary(num_samples, dim, self.extractor, self.skipped)
+        return self._summary(num_samples, dim, self.extractor, self.skipped)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the features, whose shape is `num_samples` and `dim`, in JSON types."""
@@ -92,11 +116,8 @@ class ImageFeatures(Result):
             "names": list(self.names),
             "indices": list(self.indices),
             "skipped": list(self.skipped),
+            "ignored": dict(self.ignored),
         }
-
-
-def _summary(num_samples: int, dim: int, extractor: str | None, skipped: list[str]) -> str:
-    return f"{num_samples} images ({len(skipped)} skipped), {dim} features of {extractor or 'unknown'}"
 
 
 def moments_of_images(
@@ -146,11 +167,13 @@ def moments_of_images(
     if options.use_cache and isinstance(images, Images) and extractor.reproducible:
         name = replace(extractor, dtype=options.dtype or extractor.dtype).full_name
         blocks = f" {options.blocks} blocks" if options.blocks > 1 else ""
-        cached = cache.path_of(images, f"{name} {options.precision}{blocks}")
-        if (moments := _load_cached(cached)) is not None:
+        cached = cache.cache_file(images, f"{name} {options.precision}{blocks}", progress=options.progress)
+        if (moments := cache.load(cached, images)) is not None:
             if options.checkpoint is not None:
                 Path(options.checkpoint).unlink(missing_ok=True)
-            return ImageMoments(moments, [])
+            result = ImageMoments(moments, [])
+            result._describe_source(images, from_cache=True)
+            return result
     extractor, options = _prepare(extractor, images, options)
     make_moments = functools.partial(
         Moments, precision=options.precision, extractor=extractor.full_name, blocks=options.blocks
@@ -158,10 +181,10 @@ def moments_of_images(
     extraction = ExtractionPass(images, extractor, options, make_moments)
     moments = extraction.run(progress_bar(_num_images(images), options.progress))
     if cached is not None and not extraction.skipped:
-        with suppress(OSError):  # on a full or read-only disk the moments are not cached
-            cached.parent.mkdir(parents=True, exist_ok=True)
-            moments.save(cached)
-    return ImageMoments(moments, extraction.skipped)
+        cache.save(cached, moments, images)
+    result = ImageMoments(moments, extraction.skipped)
+    result._describe_source(images)
+    return result
 
 
 def features_of_images(
@@ -196,7 +219,9 @@ def features_of_images(
     features = np.concatenate(extraction.run(progress_bar(_num_images(images), options.progress)).batches)
     names = images.names if isinstance(images, Images) else None
     row_names = [str(index) if names is None else names[index] for index in extraction.indices]
-    return ImageFeatures(features, row_names, extraction.skipped, extractor.full_name, extraction.indices)
+    result = ImageFeatures(features, row_names, extraction.skipped, extractor.full_name, extraction.indices)
+    result._describe_source(images)
+    return result
 
 
 def stats_of_images(
@@ -307,7 +332,10 @@ class _FeatureRows:
 
 def _open(source: Any, options: ImageOptions) -> Any:
     """The images as an `Images`, Dataset of known length or DataLoader."""
-    images: Any = source if isinstance(source, (Images, Dataset, DataLoader)) else open_images(source)
+    if isinstance(source, (Images, Dataset, DataLoader)):
+        images: Any = source
+    else:
+        images = open_images(source, suffix=options.suffix, max_value=options.max_value, max_pixels=options.max_pixels)
     return DataLoader(images, options.batch_size or 8) if isinstance(images, IterableDataset) else images
 
 
@@ -327,10 +355,3 @@ def _prepare(extractor: Extractor, images: Any, options: ImageOptions) -> tuple[
         device=device,
     )
     return extractor, replace(options, device=device, batch_size=batch_size)
-
-
-def _load_cached(path: Path) -> Moments | None:
-    try:
-        return Moments.load(path)
-    except (OSError, ValueError):
-        return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypedDict
 
@@ -22,6 +22,9 @@ class FeatureKeywords(TypedDict, total=False):
     dtype: str | None
     compile: str | bool
     skip_broken: bool
+    suffix: str | Sequence[str] | None
+    max_value: float | None
+    max_pixels: int | None
     progress: bool
 
 
@@ -61,14 +64,27 @@ class ImageOptions:
         error bar. Not used by `features_of_images`.
     skip_broken : bool, default False
         Whether to skip and list images that cannot be read. By default they raise an error.
+    suffix : str or sequence of str, optional
+        In folders and archives, only the files with these suffixes; several are separated by commas. The suffix of a
+        file is what follows the first dot of its name: "jpg" for ``0001.jpg``, "mask.png" for ``0001.mask.png``. If no
+        file has the suffix, names that end with it are meant. Also reads image formats that are not read by default,
+        for example "jpg,jfif,gif" (the first frame). By default all images; of a ``.tar`` one image per sample, and
+        "*" for all.
+    max_value : float, optional
+        Value of white in images with more than 8 bits per pixel: 255, 1023 or 4095 if 16-bit files hold 8, 10 or 12
+        bits, 1.0 for floats from 0 to 1. Larger values are an error. By default 65,535 for integers; floating point
+        files need it. Does not apply to colour of 16 bits per channel, of which Pillow reads the upper 8 bits.
+    max_pixels : int, optional
+        Largest number of pixels (height times width) of an image that is decoded. By default Pillow's limit against
+        decompression bombs, 178,956,970.
     checkpoint : path, optional
         File to which the moments are written once a minute, and from which an interrupted run continues; removed at the
         end. A checkpoint of other images, or of an extractor with another name or other weights, is rejected. For a
         torch Dataset or DataLoader only the length is compared; for a callable that is not a module, only the name. Not
         used by `features_of_images`.
     use_cache : bool, default False
-        Whether to cache the moments, keyed by the images and the extractor. Only for paths, and for extractors that
-        `load_extractor` loads by name. Not used by `features_of_images`.
+        Whether to cache the moments, keyed by the bytes of the images and the extractor. Only for paths, and for
+        extractors that `load_extractor` loads by name. Not used by `features_of_images`.
     progress : bool, default False
         Whether to show a progress bar, if standard error is a terminal.
 
@@ -86,6 +102,9 @@ class ImageOptions:
     precision: str = "float32"
     blocks: int = 1
     skip_broken: bool = False
+    suffix: str | Sequence[str] | None = None
+    max_value: float | None = None
+    max_pixels: int | None = None
     checkpoint: str | os.PathLike[str] | None = None
     use_cache: bool = False
     progress: bool = False
