@@ -37,7 +37,7 @@ _metrics.frechet _metrics.jackknife _metrics.uncertainty _metrics.extrapolation 
 _metrics.kernel _metrics.neighbours _metrics.predictions _metrics.splits _metrics.inception_score _metrics.ngrams
 _metrics
 _images.hashes _images.decode _images.selection _images.images _images.folders _images.archives _images.arrays
-_images.open _images.cache _images
+_images.open _images.describe _images.cache _images
 _report.contents _report.plots _report.page _report.result _report.build _report
 _info
 __init__

@@ -116,21 +116,23 @@ def _channels_last(array: NDArray[Any], label: str) -> NDArray[Any]:
                 f"{label}: shape {shape} is one image (height, width, {shape[2]}): for one image pass "
                 "array[None]; images must be " + _LAYOUTS
             )
-        if shape[0] in (3, 4):
+        if shape[0] == 3:
             raise ValueError(
-                f"{label}: shape {shape} is one image ({shape[0]}, height, width) or of {shape[0]} grey images; "
-                "pass array[None] for one image, array[:, None] for grey images"
+                f"{label}: shape {shape} is one image (3, height, width) or 3 grey images: pass array[None] for one "
+                "image, array[..., None] for grey images"
             )
         return array[..., np.newaxis]
-    last, first = (array.ndim == 4 and shape[axis] in _CHANNELS for axis in (3, 1))
-    if last and first:
+    last, first = (shape[axis] if array.ndim == 4 and shape[axis] in _CHANNELS else 0 for axis in (3, 1))
+    if last and first and (last == first or 4 not in (last, first)):
         raise ValueError(
-            f"{label}: shape {shape} is (n, height, width, {shape[3]}) or (n, {shape[1]}, height, width): pass images "
-            "of more than 4 x 4 pixels"
+            f"{label}: shape {shape} is (n, height, width, {last}) or (n, {first}, height, width): images of such a "
+            "size are read from files or a torch Dataset only"
         )
     if not (last or first):
         raise ValueError(f"{label}: images must be {_LAYOUTS}, got shape {shape}")
-    return array if last else np.moveaxis(array, 1, 3)
+    # If both are possible, the one without an alpha channel: (n, 4, 4, 3) are RGB images of 4 x 4 pixels.
+    channels_last = last and (not first or first == 4)
+    return array if channels_last else np.moveaxis(array, 1, 3)
 
 
 def open_array(path: Path, decoding: Decoding) -> ArrayImages:

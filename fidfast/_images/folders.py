@@ -96,11 +96,9 @@ def _file_names(folder: Path, ignored: Ignored) -> list[str]:
 
 def _mode_of(entry: os.DirEntry[str]) -> int:
     """Type of a file, or of the target of a link; S_IFLNK for a link without target."""
-    if entry.is_dir():
-        return stat.S_IFDIR
-    if entry.is_file():
-        return stat.S_IFREG
     try:
-        return entry.stat().st_mode
+        if entry.is_dir():  # mostly without a system call
+            return stat.S_IFDIR
+        return stat.S_IFREG if entry.is_file() else entry.stat().st_mode
     except OSError:
         return stat.S_IFLNK

@@ -117,6 +117,6 @@ def require_images(names: Sequence[str], origin: Path | str, ignored: Ignored) -
         return
     counts = ignored.to_dict()
     found = f"; not read: {', '.join(f'{number} {reason}' for reason, number in counts.items())}" if counts else ""
-    if any(is_picture(reason.split(" (")[0]) for reason in counts):
+    if any(is_picture(f"x{reason.split(' (')[0]}") for reason in counts):
         found += "; pass suffix (--suffix) to read files with other extensions"
     raise ValueError(f"{origin} holds no images; supported extensions are {', '.join(sorted(EXTENSIONS))}{found}")

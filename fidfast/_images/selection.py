@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from fidfast._warnings import warn_user
 
-__all__ = ["ALL", "EXTENSIONS", "Ignored", "as_suffixes", "is_hidden", "is_picture", "select"]
+__all__ = ["ALL", "EXTENSIONS", "Ignored", "as_suffixes", "is_hidden", "is_picture", "select", "suffix_of"]
 
 #: File name extensions of images, those of pytorch-fid and clean-fid.
 EXTENSIONS = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
@@ -133,16 +133,16 @@ def select(
 
 def _unread_kind(name: str, suffixes: tuple[str, ...] | None) -> str:
     if suffixes is not None and ALL not in suffixes and is_picture(name):
-        return f"other suffix .{_suffix(name)}"
+        return f"other suffix .{suffix_of(name)}"
     return _extension(name) or "no extension"
 
 
 def _with_suffix(names: Sequence[str], indices: list[int], suffixes: tuple[str, ...], origin: object) -> list[int]:
     """The files with one of the suffixes; for a suffix that no file has, the files whose names end with it."""
-    found = Counter(_suffix(names[i]) for i in indices)
+    found = Counter(suffix_of(names[i]) for i in indices)
     whole = {suffix for suffix in suffixes if suffix in found}
     endings = tuple(f".{suffix}" for suffix in suffixes if suffix not in whole)
-    chosen = [i for i in indices if _suffix(names[i]) in whole or (endings and names[i].lower().endswith(endings))]
+    chosen = [i for i in indices if suffix_of(names[i]) in whole or (endings and names[i].lower().endswith(endings))]
     if not chosen:
         present = ", ".join(f".{suffix} ({number})" for suffix, number in found.most_common(8)) or "none"
         wanted = " or ".join(f".{suffix}" for suffix in suffixes)
@@ -156,10 +156,10 @@ def _several_images(names: Sequence[str], images: list[int]) -> Counter[str]:
     A number before the extension counts as part of the sample's name if there are more suffixes than samples:
     ``cat.0.jpg``, ``cat.1.jpg``, ``dog.0.jpg``, ... are not views of a cat and of a dog.
     """
-    suffixes = Counter(_suffix(names[i]) for i in images)
+    suffixes = Counter(suffix_of(names[i]) for i in images)
     numbered = {suffix for suffix in suffixes if suffix.split(".")[-2:-1] and suffix.split(".")[-2].isdigit()}
-    if len(numbered) > len({_key(names[i]) for i in images if _suffix(names[i]) in numbered}):
-        images = [i for i in images if _suffix(names[i]) not in numbered]
+    if len(numbered) > len({_key(names[i]) for i in images if suffix_of(names[i]) in numbered}):
+        images = [i for i in images if suffix_of(names[i]) not in numbered]
     if len({_key(names[i]) for i in images}) == len(images):
         return Counter()
     return suffixes
@@ -172,14 +172,14 @@ def _primary_images(
     samples: dict[str, list[int]] = defaultdict(list)
     for i in images:
         samples[_key(names[i])].append(i)
-    primary = {key: [i for i in group if "." not in _suffix(names[i])] for key, group in samples.items()}
-    others = {_suffix(names[i]) for key, group in samples.items() if primary[key] for i in group} - {
-        _suffix(names[i]) for group in primary.values() for i in group
+    primary = {key: [i for i in group if "." not in suffix_of(names[i])] for key, group in samples.items()}
+    others = {suffix_of(names[i]) for key, group in samples.items() if primary[key] for i in group} - {
+        suffix_of(names[i]) for group in primary.values() for i in group
     }
     unclear = [
         key
         for key, group in samples.items()
-        if len(primary[key]) != 1 and (primary[key] or not {_suffix(names[i]) for i in group} <= others)
+        if len(primary[key]) != 1 and (primary[key] or not {suffix_of(names[i]) for i in group} <= others)
     ]
     if unclear:
         found = ", ".join(f".{suffix} ({number})" for suffix, number in suffixes.most_common(8))
@@ -190,7 +190,7 @@ def _primary_images(
     kept = {i for group in primary.values() for i in group}
     for i in images:
         if i not in kept:
-            ignored.add(f"further image of a sample .{_suffix(names[i])}", names[i])
+            ignored.add(f"further image of a sample .{suffix_of(names[i])}", names[i])
     return [i for i in images if i in kept]
 
 
@@ -198,7 +198,7 @@ def _extension(name: str) -> str:
     return posixpath.splitext(name)[1].lower()
 
 
-def _suffix(name: str) -> str:
+def suffix_of(name: str) -> str:
     """What follows the first dot of the base name, in lower case."""
     return posixpath.basename(name).partition(".")[2].lower()
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, IterableDataset, SequentialSampler
 
 from fidfast import _core
-from fidfast._images import Images, cache, holds_images, open_images
+from fidfast._images import Images, cache, holds_images, open_images, warn_of_range
 from fidfast._inputs import open_input
 from fidfast._metrics.frechet import frechet_distance
 from fidfast._progress import progress_bar
@@ -336,6 +336,8 @@ def _open(source: Any, options: ImageOptions) -> Any:
         images: Any = source
     else:
         images = open_images(source, suffix=options.suffix, max_value=options.max_value, max_pixels=options.max_pixels)
+    if isinstance(images, Images):
+        warn_of_range(images)
     return DataLoader(images, options.batch_size or 8) if isinstance(images, IterableDataset) else images
 
 
