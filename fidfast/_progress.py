@@ -7,6 +7,8 @@ import sys
 import time
 from typing import Any
 
+from fidfast._text import encodable, printable
+
 __all__ = ["progress_bar"]
 
 #: Seconds between two lines of a log; shorter computations write none.
@@ -129,10 +131,7 @@ def _duration(seconds: float) -> str:
 
 
 def _writable(label: str, stream: Any) -> str:
-    """The label with characters escaped that are not printable, or not in the stream's encoding."""
-    printable = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in label)
-    encoding = getattr(stream, "encoding", None) or "ascii"
-    return printable.encode(encoding, "backslashreplace").decode(encoding)
+    return encodable(printable(label), getattr(stream, "encoding", None) or "ascii")
 
 
 def _in_notebook() -> bool:

@@ -27,7 +27,7 @@ def includes(path):
 #: The modules of the package. Each imports only those before it, also inside functions.
 ORDER = """
 _core _cuda
-_warnings _progress
+_warnings _text _progress
 cuda._problems cuda cuda.__main__
 _devices _results
 _files.records _files.pickles _files.write _files.readers _files
@@ -43,6 +43,7 @@ _info
 __init__
 torch._extractors.resize torch._extractors.prepare torch._extractors.extractor torch._extractors.adapters
 torch._extractors.conventions torch._extractors.inception torch._extractors.efficientnet torch._extractors.named
+torch._extractors.stored
 torch._extractors
 torch._images.options torch._images.batches torch._images.extraction_pass torch._images.extraction torch._images
 torch._training.distributed torch._training.packing torch._training.sampling torch._training.metric
@@ -50,11 +51,19 @@ torch._training.samples
 torch._training.running_stats torch._training.loss torch._training
 torch._demo torch
 torch.torchmetrics torch.lightning torch.ignite
-_cli.arguments _cli.sources _cli.commands _cli __main__
+_cli.output _cli.suggestions _cli.arguments _cli.sources _cli.commands _cli __main__
 """.split()  # noqa: SIM905  # a line for each layer
 
 #: Underscore names of other packages that are used for want of public ones.
-FOREIGN = {"_batches_that_stepped", "_dtype", "_forward_hooks", "_forward_pre_hooks", "_getframe", "_ActionsContainer"}
+FOREIGN = {
+    "_batches_that_stepped",
+    "_dtype",
+    "_forward_hooks",
+    "_forward_pre_hooks",
+    "_getframe",
+    "_ActionsContainer",
+    "_option_string_actions",
+}
 
 
 def module_name(path):

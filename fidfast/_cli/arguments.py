@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import re
+import sys
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, NoReturn
 
 from fidfast import _core
+from fidfast._cli.output import write_message, write_text
+from fidfast._cli.suggestions import suggest_command, suggest_option
 
-__all__ = ["IMAGE_OPTIONS", "parser"]
+__all__ = ["IMAGE_OPTIONS", "parse"]
 
 #: Options that apply to images only.
 IMAGE_OPTIONS = ("weights", "resize", "bfloat16", "batch_size", "num_workers", "device", "skip_broken")
@@ -15,21 +21,65 @@ _FILES = "statistics (.npz, .pkl, .pt) or features (.npy, .npz, .pt, .safetensor
 _SOURCES = f"images (a folder, .zip, .tar, .npz, .npy), {_FILES}"
 
 
-def parser() -> argparse.ArgumentParser:
-    """The parser of all commands; ``command`` of the result is the name of the command."""
-    root = argparse.ArgumentParser(
-        prog="fidfast", description="Fréchet distance between sets of images, features or statistics."
-    )
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the arguments of the command line; ``command`` of the result is the name of the command.
+
+    Raises
+    ------
+    SystemExit
+        With exit code 2 after an error, whose message suggests what may be meant; with 0 after ``--help``.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    root = _Parser(prog="fidfast", description="Fréchet distance between sets of images, features or statistics.")
     root.add_argument("--version", action="version", version=f"fidfast {_core.__version__}")
-    commands = root.add_subparsers(dest="command", metavar="command", required=True)
-    _add_fid(commands.add_parser("fid", help="print the distance between two sets of images, features or statistics"))
-    _add_report(commands.add_parser("report", help="print every metric computable from features; --html: with plots"))
-    _add_stats(
-        commands.add_parser("stats", help="write the statistics of images or features; resumes an interrupted run")
-    )
-    _add_info(commands.add_parser("info", help="describe the content of a file"))
-    _add_demo(commands.add_parser("demo", help="show how the distance responds to corruptions of real images"))
-    return root
+    subparsers = root.add_subparsers(dest="command", metavar="command", required=True)
+    commands = {}
+    for name, add, what in _COMMANDS:
+        commands[name] = subparsers.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}.")
+        add(commands[name])
+    _check_spelling(root, commands, words)
+    return root.parse_args(words)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Writes help and errors to any stream."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        write_message(f"{self.prog}: error: {message}")
+        raise SystemExit(2)
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        write_text(file or sys.stderr, message)
+
+
+def _check_spelling(root: _Parser, commands: dict[str, _Parser], words: list[str]) -> None:
+    """Report the first unknown command or option; argparse would report missing arguments first."""
+    options = {name: tuple(command._option_string_actions) for name, command in commands.items()}
+    if words and words[0].startswith("-"):
+        if _is_unknown(words[0], root._option_string_actions):
+            root.error(f"{words[0]} is not an option of fidfast itself; the options follow the command")
+        return
+    if not words:
+        return
+    if words[0] not in commands:
+        hint = suggest_command(words, commands) or f"; the commands are {', '.join(commands)}"
+        root.error(f"unknown command {words[0]}{hint}")
+    for index, word in enumerate(words):
+        if word == "--":
+            break
+        if _is_unknown(word, options[words[0]]):
+            following = words[index + 1] if index + 1 < len(words) else None
+            hint = suggest_option(word, following, words[0], options)
+            commands[words[0]].error(f"unknown option {word}{hint}")
+
+
+def _is_unknown(word: str, options: Collection[str]) -> bool:
+    """Whether argparse would not find the option; it accepts prefixes of one option."""
+    if not re.match(r"-[^0-9.]", word) or " " in word:
+        return False
+    name = word.partition("=")[0]
+    return name not in options and not (name.startswith("--") and any(known.startswith(name) for known in options))
 
 
 def _add_fid(command: argparse.ArgumentParser) -> None:
@@ -117,16 +167,34 @@ def _add_source_options(command: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--compile", choices=("auto", "yes", "no"), default="auto", help="compile the network (default: %(default)s)"
     )
-    group.add_argument("--batch-size", type=_positive, metavar="N", help="images per batch")
-    group.add_argument("--num-workers", type=int, metavar="N", help="number of processes that decode and resize")
+    group.add_argument("--batch-size", type=_at_least(1), metavar="N", help="images per batch")
+    group.add_argument(
+        "--num-workers", type=_at_least(0), metavar="N", help="number of processes that decode and resize"
+    )
     group.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: cuda if available)")
     group.add_argument("--skip-broken", action="store_true", help="skip images that cannot be read, and list them")
     group.add_argument("--no-cache", action="store_true", help="do not read or write the cache of statistics")
     _add_quiet(group)
 
 
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
+def _at_least(least: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"must be an integer, got {text!r}") from None
+        if value < least:
+            raise argparse.ArgumentTypeError(f"must be at least {least}, got {value}")
+        return value
+
     return number
+
+
+#: Name of each command, the function that adds its arguments, and what it does.
+_COMMANDS: tuple[tuple[str, Callable[[argparse.ArgumentParser], None], str], ...] = (
+    ("fid", _add_fid, "print the distance between two sets of images, features or statistics"),
+    ("report", _add_report, "print every metric computable from features; --html: with plots"),
+    ("stats", _add_stats, "write the statistics of images or features; resumes an interrupted run"),
+    ("info", _add_info, "describe the content of a file"),
+    ("demo", _add_demo, "show how the distance responds to corruptions of real images"),
+)

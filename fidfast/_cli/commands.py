@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import sys
+import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from fidfast import _core
-from fidfast._cli.arguments import parser
-from fidfast._cli.sources import Sources, require_images
+from fidfast._cli.arguments import parse
+from fidfast._cli.output import Output, write_message
+from fidfast._cli.sources import Sources, ddof_of
+from fidfast._files import State, read, require_writable
 from fidfast._info import file_info
-from fidfast._metrics.frechet import frechet_terms
+from fidfast._inputs import Input
+from fidfast._metrics.frechet import FrechetTerms, frechet_terms
 from fidfast._metrics.uncertainty import estimate
 from fidfast._report import report
 from fidfast._results import distance_label, rounding_text
+from fidfast._stats import GaussianStats
 
 __all__ = ["main"]
 
@@ -29,79 +31,76 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        The exit code: 0, or 1 after an error, whose message is one line on standard error.
+        The exit code: 0; 1 after an error, whose message is one line on standard error, and if the result could not be
+        written to standard output; 130 after Ctrl-C.
+
+    Raises
+    ------
+    SystemExit
+        With exit code 2 if the arguments cannot be parsed, and 0 after ``--help`` and ``--version``.
     """
-    options = parser().parse_args(arguments)
+    output, options = Output(), argparse.Namespace(command=None)
     try:
+        options = parse(arguments)
         with warnings.catch_warnings():
             warnings.simplefilter("always")
-            warnings.showwarning = _show_warning
-            _COMMANDS[options.command](options)
-    except BrokenPipeError:  # the reader of the output, for example head, has closed it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            warnings.showwarning = lambda message, *_, **__: output.warning(str(message))
+            _COMMANDS[options.command](options, output)
     except KeyboardInterrupt:
-        print("fidfast: interrupted", file=sys.stderr)
+        write_message(f"fidfast: interrupted{_how_to_continue(options)}")
         return 130
     except (OSError, ValueError, TypeError, ImportError, MemoryError, RuntimeError) as error:
-        print(f"fidfast: {error or type(error).__name__}", file=sys.stderr)
+        write_message(f"fidfast: {error or type(error).__name__}")
         return 1
-    return 0
+    return 1 if output.failed else 0
 
 
-def _fid(options: argparse.Namespace) -> None:
-    require_images(options, options.samples, options.reference)
+def _fid(options: argparse.Namespace, output: Output) -> None:
     if options.estimate:
-        _estimate(options)
+        _estimate(options, output)
         return
-    sources = Sources(options)
-    samples = sources.stats(options.samples, "samples")
-    reference = sources.stats(options.reference, "reference")
-    if None not in (samples.ddof, reference.ddof) and samples.ddof != reference.ddof:
-        message = f"the covariance of samples has ddof {samples.ddof}, that of reference has ddof {reference.ddof}"
-        warnings.warn(message, stacklevel=1)
-    terms = frechet_terms(samples, reference)
+    sources = Sources(options, output, _two_paths(options), ddof=ddof_of(options))
+    samples, reference = sources.stats("samples"), sources.stats("reference")
+    terms = _terms(samples, reference)
     extractors = (samples.extractor, reference.extractor)
     label = distance_label(*extractors)
     if options.json:
         counts = [samples.num_samples, reference.num_samples]
         numbers = {**terms.to_dict(), "dim": samples.dim, "num_samples": counts, "extractor": list(extractors)}
-        _print_json(options, sources, label, numbers)
+        _write_json(options, output, sources, label, numbers)
         return
-    print(f"{label} {terms.distance:.8g}")
     counts_text = f"{_or_unknown(samples.num_samples)} and {_or_unknown(reference.num_samples)}"
-    print(
-        f"dim {samples.dim}, num_samples {counts_text}, extractor {_names(*extractors)}, "
-        f"{rounding_text(terms.rounding)}"
+    facts = f"extractor {_names(*extractors)}, {rounding_text(terms.rounding)}"
+    output.lines(
+        [
+            f"{label} {terms.distance:.8g}",
+            f"dim {samples.dim}, num_samples {counts_text}, {facts}",
+            *_skipped_lines(sources),
+        ]
     )
-    _print_skipped(sources)
 
 
-def _estimate(options: argparse.Namespace) -> None:
-    _refuse_like(options, "--estimate")
-    sources = Sources(options)
-    samples = sources.samples(options.samples, "samples").source
-    reference = sources.samples(options.reference, "reference").source
+def _estimate(options: argparse.Namespace, output: Output) -> None:
+    ddof = ddof_of(options)
+    sources = Sources(options, output, _two_paths(options))
+    samples, reference = sources.samples("samples").source, sources.samples("reference").source
     found = estimate(samples, reference, precision=options.precision)
+    biased = found.value if ddof == 1 else _terms_with(samples, reference, ddof).distance
     label = distance_label(samples.extractor, reference.extractor)
     if options.json:
-        _print_json(options, sources, label, found.to_dict())
+        _write_json(options, output, sources, label, {**found.to_dict(), **_like_entries(options, biased)})
         return
-    print(f"{label} {found}")
-    if found.note is None:
-        print(f"with bias, as reported by other tools: {found.value:.8g}")
-    extractors = _names(samples.extractor, reference.extractor)
-    print(f"extractor {extractors}, {rounding_text(found.rounding)}")
-    _print_skipped(sources)
+    tools = options.like or "other tools"
+    with_bias = [f"with bias, as reported by {tools}: {biased:.8g}"] if found.note is None or ddof != 1 else []
+    facts = f"extractor {_names(samples.extractor, reference.extractor)}, {rounding_text(found.rounding)}"
+    output.lines([f"{label} {found}", *with_bias, facts, *_skipped_lines(sources)])
 
 
-def _report(options: argparse.Namespace) -> None:
-    require_images(options, options.samples, options.reference)
-    _refuse_like(options, "report")
-    if options.html is not None:
-        _require_folder(options.html)
-    sources = Sources(options)
-    samples = sources.samples(options.samples, "samples", options.images)
-    reference = sources.samples(options.reference, "reference")
+def _report(options: argparse.Namespace, output: Output) -> None:
+    ddof = ddof_of(options)
+    writes = [] if options.html is None else [options.html]
+    sources = Sources(options, output, _two_paths(options), images_of_samples=options.images, writes=writes)
+    samples, reference = sources.samples("samples"), sources.samples("reference")
     found = report(
         samples.source,
         reference.source,
@@ -111,74 +110,100 @@ def _report(options: argparse.Namespace) -> None:
         all_pairs=not options.no_pairs,
         precision=options.precision,
     )
+    biased = found.estimate.value
+    if ddof != 1:
+        biased = _terms_with(samples.source, reference.source, ddof).distance
+    if options.json:
+        numbers = {**found.to_dict(), **_like_entries(options, biased)}
+        _write_json(options, output, sources, found.label, numbers)
+    else:
+        like = [] if options.like is None else [f"with bias, as reported by {options.like}: {biased:.8g}"]
+        output.lines([*found.table().split("\n"), *like])
+    # The page is written after the numbers, which must not depend on it.
     if options.html is not None:
         found.write_html(options.html)
-    if options.json:
-        _print_json(options, sources, found.label, found.to_dict())
-        return
-    print(found.table())
-    if options.html is not None:
-        print(f"\npage: {options.html}")
-    _print_skipped(sources)
+    if not options.json:
+        output.lines([*([] if options.html is None else ["", f"page: {options.html}"]), *_skipped_lines(sources)])
 
 
-def _stats(options: argparse.Namespace) -> None:
-    require_images(options, options.source)
-    out = options.out.removesuffix(".npz")
-    _require_folder(out)
-    sources = Sources(options)
-    stats = sources.stats(options.source, "source", checkpoint=f"{out}.partial.npz")
-    stats.save(options.out)
+def _stats(options: argparse.Namespace, output: Output) -> None:
+    out = f"{options.out.removesuffix('.npz')}.npz" if options.out else ""
+    checkpoint = _checkpoint_of(options)
+    sources = Sources(options, output, {"source": options.source}, writes=[out, checkpoint], ddof=ddof_of(options))
+    done = _images_done(checkpoint)
+    if done is not None and not options.quiet:
+        write_message(f"fidfast: continuing: {checkpoint} holds {done:,} images")
+    stats = sources.stats("source", checkpoint=checkpoint)
+    _save(stats, out)
     counts = f"dim {stats.dim}, num_samples {_or_unknown(stats.num_samples)}"
-    print(f"{out}.npz: {counts}, extractor {_or_unknown(stats.extractor)}")
-    _print_skipped(sources)
+    output.lines([f"{out}: {counts}, extractor {_or_unknown(stats.extractor)}", *_skipped_lines(sources)])
 
 
-def _info(options: argparse.Namespace) -> None:
+def _save(stats: GaussianStats, out: str) -> None:
+    """Save the statistics; if that fails, to the folder for temporary files, since the images have been processed."""
+    try:
+        stats.save(out)
+    except OSError as error:
+        rescued = os.path.join(tempfile.mkdtemp(prefix="fidfast-"), os.path.basename(out))
+        stats.save(rescued)
+        raise OSError(f"cannot write {out} ({error}); the statistics are in {rescued}") from error
+
+
+def _info(options: argparse.Namespace, output: Output) -> None:
     entries = file_info(options.file).to_dict()
     if options.json:
-        print(json.dumps(entries, ensure_ascii=False))
+        output.json(entries)
         return
     width = max(map(len, entries))
-    for key, value in entries.items():
-        print(f"{key:{width}}  {_or_unknown(value)}")
+    output.lines(f"{key:{width}}  {_or_unknown(value)}" for key, value in entries.items())
 
 
-def _demo(options: argparse.Namespace) -> None:
+def _demo(options: argparse.Namespace, output: Output) -> None:
     from fidfast.torch import demo
 
-    _require_folder(options.out)
+    require_writable(options.out)
     result = demo(progress=not options.quiet)
-    print(f"{result}\n\n{result.table()}")
-    print(f"\nplots: {' and '.join(map(str, result.save_plots(options.out)))}")
+    output.lines([str(result), "", *result.table().split("\n")])
+    plots = result.save_plots(options.out)
+    output.lines(["", f"plots: {' and '.join(map(str, plots))}"])
 
 
 _COMMANDS = {"fid": _fid, "report": _report, "stats": _stats, "info": _info, "demo": _demo}
 
 
-def _refuse_like(options: argparse.Namespace, what: str) -> None:
-    if options.like is not None:
-        raise ValueError(f"{what} uses the unbiased covariance and cannot be combined with --like")
+# Results -------------------------------------------------------------------------------------------------------------
 
 
-def _require_folder(path: str) -> None:
-    """Raise before any work if the result cannot be written."""
-    if not Path(path).parent.is_dir():
-        raise FileNotFoundError(f"no such folder to write to: {Path(path).parent}")
+def _terms(samples: GaussianStats, reference: GaussianStats) -> FrechetTerms:
+    if None not in (samples.ddof, reference.ddof) and samples.ddof != reference.ddof:
+        message = f"the covariance of samples has ddof {samples.ddof}, that of reference has ddof {reference.ddof}"
+        warnings.warn(message, stacklevel=1)
+    return frechet_terms(samples, reference)
 
 
-def _print_json(options: argparse.Namespace, sources: Sources, label: str, numbers: Mapping[str, Any]) -> None:
+def _terms_with(samples: Input, reference: Input, ddof: int) -> FrechetTerms:
+    """The distance of a tool whose covariance has this `ddof`; the estimate without bias does not depend on it."""
+    return _terms(samples.stats_with(ddof=ddof), reference.stats_with(ddof=ddof))
+
+
+def _like_entries(options: argparse.Namespace, biased: float) -> dict[str, Any]:
+    return {} if options.like is None else {"like": options.like, "distance_like": biased}
+
+
+def _write_json(
+    options: argparse.Namespace, output: Output, sources: Sources, label: str, numbers: Mapping[str, Any]
+) -> None:
     files = [options.samples, options.reference]
     common = {"files": files, "skipped": sources.skipped, "fidfast_version": _core.__version__}
-    print(json.dumps({"label": label, **numbers, **common}, ensure_ascii=False))
+    output.json({"label": label, **numbers, **common})
 
 
-def _print_skipped(sources: Sources) -> None:
+def _skipped_lines(sources: Sources) -> Iterator[str]:
     for path, messages in sources.skipped.items():
         images = "broken image" if len(messages) == 1 else "broken images"
-        print(f"{path}: skipped {len(messages)} {images}")
+        yield f"{path}: skipped {len(messages)} {images}"
         for message in messages:
-            print(f"  {message}")
+            yield f"  {message}"
 
 
 def _names(*extractors: str | None) -> str:
@@ -190,5 +215,30 @@ def _or_unknown(value: object) -> str:
     return "unknown" if value is None else str(value)
 
 
-def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    print(f"fidfast: warning: {message}", file=sys.stderr)
+# Arguments -----------------------------------------------------------------------------------------------------------
+
+
+def _two_paths(options: argparse.Namespace) -> dict[str, str]:
+    return {"samples": options.samples, "reference": options.reference}
+
+
+def _checkpoint_of(options: argparse.Namespace) -> str:
+    """File of an unfinished run of `stats`."""
+    return f"{options.out.removesuffix('.npz')}.partial.npz"
+
+
+def _how_to_continue(options: argparse.Namespace) -> str:
+    """The end of the message after Ctrl-C."""
+    done = None if options.command != "stats" else _images_done(_checkpoint_of(options))
+    if done is None:
+        return ""
+    return f"; continue with the same command: {_checkpoint_of(options)} holds {done:,} images"
+
+
+def _images_done(checkpoint: str) -> int | None:
+    """Number of images in a checkpoint; None if there is none."""
+    try:
+        content = read(checkpoint)
+    except (OSError, ValueError):
+        return None
+    return content.progress.done if isinstance(content, State) and content.progress is not None else None

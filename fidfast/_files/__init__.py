@@ -2,7 +2,7 @@
 
 from fidfast._files.readers import naming, read, read_state, reading_state
 from fidfast._files.records import Content, Entries, Features, Progress, State, Stats
-from fidfast._files.write import write_state, write_stats, write_whole
+from fidfast._files.write import require_writable, write_state, write_stats, write_whole
 
 __all__ = [
     "Content",
@@ -15,6 +15,7 @@ __all__ = [
     "read",
     "read_state",
     "reading_state",
+    "require_writable",
     "write_state",
     "write_stats",
     "write_whole",

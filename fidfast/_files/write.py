@@ -16,7 +16,7 @@ import numpy as np
 from fidfast import _core
 from fidfast._files.records import State, Stats
 
-__all__ = ["STATE_MARK", "write_state", "write_stats", "write_whole"]
+__all__ = ["STATE_MARK", "require_writable", "write_state", "write_stats", "write_whole"]
 
 #: Entry that marks an archive as a checkpoint; its value is the kind of the state.
 STATE_MARK = "fidfast_state"
@@ -46,6 +46,20 @@ def _write_npz(path: str | os.PathLike[str], entries: Mapping[str, Any]) -> None
         path = path.with_name(path.name + ".npz")
     with write_whole(path) as file:
         np.savez(file, **entries)
+
+
+def require_writable(path: str | os.PathLike[str]) -> None:
+    """Raise an OSError before any work if `write_whole` could not write this file; needs no space on the disk."""
+    path = Path(path)
+    if path.is_dir() or os.fspath(path) in ("", "."):
+        raise IsADirectoryError(f"{path} is a folder: pass the name of a file to write")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"no such folder to write to: {path.parent}")
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"):
+            pass
+    except OSError as error:
+        raise type(error)(f"cannot write {path}: {error.strerror or error}") from error
 
 
 @contextmanager

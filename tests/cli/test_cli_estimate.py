@@ -74,10 +74,20 @@ def test_too_few_samples(capsys):
     assert json.loads(out)["stderr"] is None
 
 
-def test_like_is_refused(capsys):
-    code, out, err = run(capsys, "fid", "a.npy", "b.npy", "--estimate", "--like", "pytorch-fid")
-    assert (code, out) == (1, "")
-    assert err == "fidfast: --estimate uses the unbiased covariance and cannot be combined with --like\n"
+@pytest.mark.parametrize("tool", ["pytorch-fid", "torch-fidelity", "clean-fid", "torchmetrics", "stylegan3"])
+def test_the_number_of_another_tool(capsys, tool):
+    """The estimate is free of the tool's bias, and of its ddof; the number with bias is that of `fid --like`."""
+    plain = run(capsys, "fid", "a.npy", "b.npy", "--estimate")[1].splitlines()
+    code, out, err = run(capsys, "fid", "a.npy", "b.npy", "--estimate", "--like", tool)
+    assert (code, err) == (0, "")
+    expected = run(capsys, "fid", "a.npy", "b.npy", "--like", tool)[1].split()[2]
+    assert out.splitlines() == [plain[0], f"with bias, as reported by {tool}: {expected}", plain[2]]
+    assert (expected == f"{fidfast.fid('a.npy', 'b.npy'):.8g}") == (tool != "stylegan3")
+    _, out, _ = run(capsys, "fid", "a.npy", "b.npy", "--estimate", "--like", tool, "--json")
+    numbers = json.loads(out)
+    assert numbers["like"] == tool
+    assert f"{numbers['distance_like']:.8g}" == expected
+    assert numbers["value"] == fidfast.fid("a.npy", "b.npy")
 
 
 def test_images(capsys, files):

@@ -162,7 +162,8 @@ def test_an_interrupted_run_is_resumed(capsys, monkeypatch, folders):
 
     monkeypatch.setattr(ft.Extractor, "__call__", stop)
     code, _, err = run(capsys, *arguments)
-    assert (code, err) == (130, "fidfast: interrupted\n")
+    message = "fidfast: interrupted; continue with the same command: a.partial.npz holds 6 images\n"
+    assert (code, err) == (130, message)
     assert (folders / "a.partial.npz").exists()
     assert not (folders / "a.npz").exists()
     code, _, err = run(capsys, "fid", "a.partial.npz", "b", *SMALL)
@@ -170,8 +171,8 @@ def test_an_interrupted_run_is_resumed(capsys, monkeypatch, folders):
     assert "a.partial.npz holds a checkpoint of an unfinished run (6 images done), not statistics or features" in err
     _, out, _ = run(capsys, "info", "a.partial.npz", "--json")
     assert json.loads(out)["images_done"] == 6
-    code, _, _ = run(capsys, *arguments)
-    assert code == 0
+    code, _, err = run(capsys, *arguments)
+    assert (code, err) == (0, "fidfast: continuing: a.partial.npz holds 6 images\n")
     assert calls == [2] * 4 + [2, 2]  # the fourth batch was interrupted; two were left
     assert fidfast.GaussianStats.load("a.npz") == expected
     assert not (folders / "a.partial.npz").exists()

@@ -60,6 +60,17 @@ def test_json_and_page(capsys, files):
     assert "a.npy; extractor dino; rank 4" in out
 
 
+def test_the_number_of_another_tool(capsys):
+    table = run(capsys, "report", "a.npy", "b.npy")[1]
+    code, out, err = run(capsys, "report", "a.npy", "b.npy", "--like", "stylegan3")
+    assert (code, err) == (0, "")
+    expected = run(capsys, "fid", "a.npy", "b.npy", "--like", "stylegan3")[1].split()[2]
+    assert out == f"{table}with bias, as reported by stylegan3: {expected}\n"
+    _, out, _ = run(capsys, "report", "a.npy", "b.npy", "--like", "clean-fid", "--json")
+    numbers = json.loads(out)
+    assert (numbers["like"], numbers["distance_like"]) == ("clean-fid", numbers["value"])
+
+
 def test_statistics_and_blocks(capsys):
     run(capsys, "stats", "b.npy", "b.npz")
     _, out, _ = run(capsys, "report", "a.npy", "b.npz")
@@ -119,10 +130,6 @@ def test_images_of_features(capsys, folders):
     [
         (("gone.npy", "b.npy"), "no such file: gone.npy"),
         (("a.npy", "b.npy", "--html", "nowhere/page.html"), "no such folder to write to: nowhere"),
-        (
-            ("a.npy", "b.npy", "--like", "stylegan3"),
-            "report uses the unbiased covariance and cannot be combined with --like",
-        ),
         (("a.npy", "b.npy", "--resize", "x"), "--resize applies to images, but there are none in a.npy or b.npy"),
         (("a.npy", "b.npy", "--images", "x"), "samples has 60 rows, but there are 12 images"),
         (("x", "y", "--images", "x"), "--images applies to a file of features, but x holds images"),

@@ -46,6 +46,7 @@ def efficientnet_lite0(side: int = 224) -> Extractor:
         input_size=(side, side),
         offset=(127.0,) * 3,
         divisor=(128.0,) * 3,
+        num_features=1280,
         reproducible=True,
     )
 

@@ -71,6 +71,7 @@ def inception(weights: str | os.PathLike[str] | None, convention: Convention) ->
         divisor=(convention.divisor,) * 3,
         # The network was trained on (x - 128) / 128; another divisor changes the features slightly.
         variant=None if convention.divisor == 128.0 else f"divisor-{convention.divisor}",
+        num_features=2048,
         reproducible=True,
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -173,13 +174,14 @@ def moments_of_images(
                 Path(options.checkpoint).unlink(missing_ok=True)
             result = ImageMoments(moments, [])
             result._describe_source(images, from_cache=True)
-            return result
+            with _progress(images, options, "from the cache", initial=len(images)):
+                return result
     extractor, options = _prepare(extractor, images, options)
     make_moments = functools.partial(
         Moments, precision=options.precision, extractor=extractor.full_name, blocks=options.blocks
     )
     extraction = ExtractionPass(images, extractor, options, make_moments)
-    moments = extraction.run(progress_bar(_num_images(images), options.progress))
+    moments = extraction.run(functools.partial(_progress, images, options))
     if cached is not None and not extraction.skipped:
         cache.save(cached, moments, images)
     result = ImageMoments(moments, extraction.skipped)
@@ -216,7 +218,7 @@ def features_of_images(
     extractor, images = open_extractor(extractor), _open(source, options)
     extractor, options = _prepare(extractor, images, options)
     extraction = ExtractionPass(images, extractor, options, lambda dim: _FeatureRows())
-    features = np.concatenate(extraction.run(progress_bar(_num_images(images), options.progress)).batches)
+    features = np.concatenate(extraction.run(functools.partial(_progress, images, options)).batches)
     names = images.names if isinstance(images, Images) else None
     row_names = [str(index) if names is None else names[index] for index in extraction.indices]
     result = ImageFeatures(features, row_names, extraction.skipped, extractor.full_name, extraction.indices)
@@ -343,6 +345,13 @@ def _open(source: Any, options: ImageOptions) -> Any:
 
 def _num_images(images: Any) -> int | None:
     return length_of(images.dataset if isinstance(images, DataLoader) else images)
+
+
+def _progress(images: Any, options: ImageOptions, note: str = "", *, initial: int = 0) -> AbstractContextManager[Any]:
+    """The progress of a pass over images, of which `initial` are done; `note` is added to its label."""
+    label = options.progress if isinstance(options.progress, str) else ""
+    label = f"{label} ({note})" if label and note else label or note
+    return progress_bar(_num_images(images), options.progress is not False, label=label, initial=initial)
 
 
 def _prepare(extractor: Extractor, images: Any, options: ImageOptions) -> tuple[Extractor, ImageOptions]:

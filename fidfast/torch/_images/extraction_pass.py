@@ -7,10 +7,12 @@ part has not been run on a GPU.
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +83,13 @@ class ExtractionPass:
         #: Index of the image of each collected row, without rows from a checkpoint.
         self.indices: list[int] = []
 
-    def run(self, progress_bar: Any) -> Any:
+    def run(self, open_progress: Callable[..., AbstractContextManager[Any]]) -> Any:
         """Process all images and return the collector.
+
+        Parameters
+        ----------
+        open_progress : callable
+            ``open_progress(initial=done)`` opens a progress bar, of which `done` images are from the checkpoint.
 
         Raises
         ------
@@ -94,9 +101,9 @@ class ExtractionPass:
         self._restore()
         updates: deque[Future[None]] = deque()
         precise = full_float32(benchmark=True)
+        progress = open_progress(initial=self._done)
         try:
-            with torch.inference_mode(), precise, ThreadPoolExecutor(1) as updater, progress_bar:
-                progress_bar.update(self._done)
+            with torch.inference_mode(), precise, ThreadPoolExecutor(1) as updater, progress as bar:
                 for batch in self._batches():
                     if batch.broken and not self._options.skip_broken:
                         raise BrokenImageError(batch.broken[0])
@@ -104,7 +111,7 @@ class ExtractionPass:
                     updates.append(updater.submit(self._update, features, batch))
                     while len(updates) > 2:
                         updates.popleft().result()
-                    progress_bar.update(batch.size)
+                    bar.update(batch.size)
                     if self._checkpoint is not None and time.monotonic() - self._saved > CHECKPOINT_INTERVAL:
                         _wait_for(updates)
                         self._save()
@@ -159,6 +166,7 @@ class ExtractionPass:
             num_workers=num_workers,
             collate_fn=collate,
             pin_memory=self._device.type == "cuda",
+            worker_init_fn=_ignore_interrupts,
         )
 
     # Checkpoints -----------------------------------------------------------------------------------------------------
@@ -191,6 +199,11 @@ class ExtractionPass:
         with naming(self._checkpoint), reading_state("Moments"):
             self._collector = Moments.from_state(content.entries)
         self._done, self.skipped = progress.done, list(progress.skipped)
+
+
+def _ignore_interrupts(worker: int) -> None:
+    """Leave Ctrl-C, which a terminal sends to all processes, to the main process, which ends the workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _copy_to_host(features: torch.Tensor) -> tuple[torch.Tensor, torch.cuda.Event | None]:

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypedDict
 
 import torch
 
-__all__ = ["FeatureKeywords", "ImageKeywords", "ImageOptions", "default_num_workers", "merge_options", "resolve_device"]
+__all__ = [
+    "FeatureKeywords",
+    "ImageKeywords",
+    "ImageOptions",
+    "check_device",
+    "default_num_workers",
+    "merge_options",
+    "resolve_device",
+]
 
 
 class FeatureKeywords(TypedDict, total=False):
@@ -25,7 +34,7 @@ class FeatureKeywords(TypedDict, total=False):
     suffix: str | Sequence[str] | None
     max_value: float | None
     max_pixels: int | None
-    progress: bool
+    progress: bool | str
 
 
 class ImageKeywords(FeatureKeywords, total=False):
@@ -85,8 +94,9 @@ class ImageOptions:
     use_cache : bool, default False
         Whether to cache the moments, keyed by the bytes of the images and the extractor. Only for paths, and for
         extractors that `load_extractor` loads by name. Not used by `features_of_images`.
-    progress : bool, default False
-        Whether to show a progress bar, if standard error is a terminal.
+    progress : bool or str, default False
+        Whether to show progress on standard error: a bar on a terminal or in a notebook, else a line every 30 seconds.
+        A string is its label.
 
     Raises
     ------
@@ -107,7 +117,7 @@ class ImageOptions:
     max_pixels: int | None = None
     checkpoint: str | os.PathLike[str] | None = None
     use_cache: bool = False
-    progress: bool = False
+    progress: bool | str = False
 
     def __post_init__(self) -> None:
         for name, least in (("batch_size", 1), ("num_workers", 0), ("blocks", 1)):
@@ -146,9 +156,35 @@ def merge_options(
     return replace(options or ImageOptions(), **keywords)
 
 
-def resolve_device(device: torch.device | str | None) -> torch.device:
+def check_device(device: torch.device | str | int | None) -> torch.device:
+    """The device of `resolve_device`, after a check that it can be used.
+
+    Raises
+    ------
+    ValueError
+        If there is no such device, or it is not available on this machine.
+    """
+    try:
+        found = resolve_device(device)
+    except RuntimeError:
+        index = re.fullmatch(r"(?:gpu:?)?(\d*)", str(device).lower())
+        hint = "" if index is None else f"; did you mean 'cuda:{index[1] or 0}'?"
+        raise ValueError(f"device {str(device)!r} is not cpu, cuda, cuda:1 or another device of torch{hint}") from None
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device {str(found)!r} is not available: torch {torch.__version__} finds no GPU")
+    count = torch.cuda.device_count()
+    if found.type == "cuda" and (found.index or 0) >= count:
+        raise ValueError(f"device {str(found)!r} does not exist; the last of {count} is 'cuda:{count - 1}'")
+    try:
+        torch.empty(1, device=found).cpu()
+    except Exception as error:  # each backend has its own
+        raise ValueError(f"device {str(found)!r} is not available: {str(error).splitlines()[0]}") from error
+    return found
+
+
+def resolve_device(device: torch.device | str | int | None) -> torch.device:
     """The given device, or by default CUDA if available."""
-    return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device is None else device)
 
 
 def default_num_workers(device: torch.device | str | None = None) -> int:
