@@ -5,7 +5,19 @@ from __future__ import annotations
 __all__ = ["encodable", "printable"]
 
 #: Replacements for characters of this package's own texts that an encoding may lack.
-_PLAIN = {"é": "e", "±": "+-", "·": "*", "−": "-", "–": "-", "…": "...", "×": "x", "≤": "<=", "≥": ">="}
+_PLAIN = {
+    "é": "e",
+    "±": "+-",
+    "·": "*",
+    "−": "-",
+    "–": "-",
+    "…": "...",
+    "×": "x",
+    "≤": "<=",
+    "≥": ">=",
+    "²": "^2",
+    "³": "^3",
+}
 
 
 def printable(text: str) -> str:

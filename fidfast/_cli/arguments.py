@@ -34,8 +34,10 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     root.add_argument("--version", action="version", version=f"fidfast {_core.__version__}")
     subparsers = root.add_subparsers(dest="command", metavar="command", required=True)
     commands = {}
-    for name, add, what in _COMMANDS:
-        commands[name] = subparsers.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}.")
+    for name, add, arguments_text, what in _COMMANDS:
+        usage = f"fidfast {name} [options] {arguments_text}".rstrip()
+        about = f"{what[0].upper()}{what[1:]}."
+        commands[name] = subparsers.add_parser(name, help=what, description=about, usage=usage)
         add(commands[name])
     _check_spelling(root, commands, words)
     return root.parse_args(words)
@@ -70,7 +72,7 @@ def _check_spelling(root: _Parser, commands: dict[str, _Parser], words: list[str
             break
         if _is_unknown(word, options[words[0]]):
             following = words[index + 1] if index + 1 < len(words) else None
-            hint = suggest_option(word, following, words[0], options)
+            hint = suggest_option(word, following, words[0], options) or f"; see fidfast {words[0]} --help"
             commands[words[0]].error(f"unknown option {word}{hint}")
 
 
@@ -190,11 +192,11 @@ def _at_least(least: int) -> Callable[[str], int]:
     return number
 
 
-#: Name of each command, the function that adds its arguments, and what it does.
-_COMMANDS: tuple[tuple[str, Callable[[argparse.ArgumentParser], None], str], ...] = (
-    ("fid", _add_fid, "print the distance between two sets of images, features or statistics"),
-    ("report", _add_report, "print every metric computable from features; --html: with plots"),
-    ("stats", _add_stats, "write the statistics of images or features; resumes an interrupted run"),
-    ("info", _add_info, "describe the content of a file"),
-    ("demo", _add_demo, "show how the distance responds to corruptions of real images"),
+#: Name of each command, the function that adds its arguments, the arguments without options, and what it does.
+_COMMANDS: tuple[tuple[str, Callable[[argparse.ArgumentParser], None], str, str], ...] = (
+    ("fid", _add_fid, "SAMPLES REFERENCE", "print the distance between two sets of images, features or statistics"),
+    ("report", _add_report, "SAMPLES REFERENCE", "print every metric computable from features; --html: with plots"),
+    ("stats", _add_stats, "SOURCE OUT", "write the statistics of images or features; resumes an interrupted run"),
+    ("info", _add_info, "FILE", "describe the content of a file"),
+    ("demo", _add_demo, "", "show how the distance responds to corruptions of real images"),
 )

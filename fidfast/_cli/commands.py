@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout, suppress
+from io import StringIO
+from pathlib import Path
 from typing import Any
 
 from fidfast import _core
@@ -14,6 +19,7 @@ from fidfast._cli.arguments import parse
 from fidfast._cli.output import Output, write_message
 from fidfast._cli.sources import Sources, ddof_of
 from fidfast._files import State, read, require_writable
+from fidfast._images import BrokenImageError
 from fidfast._info import file_info
 from fidfast._inputs import Input
 from fidfast._metrics.frechet import FrechetTerms, frechet_terms
@@ -42,13 +48,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     output, options = Output(), argparse.Namespace(command=None)
     try:
         options = parse(arguments)
-        with warnings.catch_warnings():
+        # What a network prints must not mix with the result.
+        with warnings.catch_warnings(), redirect_stdout(sys.stderr or StringIO()):
             warnings.simplefilter("always")
             warnings.showwarning = lambda message, *_, **__: output.warning(str(message))
             _COMMANDS[options.command](options, output)
     except KeyboardInterrupt:
-        write_message(f"fidfast: interrupted{_how_to_continue(options)}")
+        with _ignoring_interrupts():
+            write_message(f"fidfast: interrupted{_how_to_continue(options)}")
         return 130
+    except BrokenImageError as error:
+        write_message(f"fidfast: {error}; --skip-broken skips such images")
+        return 1
     except (OSError, ValueError, TypeError, ImportError, MemoryError, RuntimeError) as error:
         write_message(f"fidfast: {error or type(error).__name__}")
         return 1
@@ -129,7 +140,9 @@ def _report(options: argparse.Namespace, output: Output) -> None:
 def _stats(options: argparse.Namespace, output: Output) -> None:
     out = f"{options.out.removesuffix('.npz')}.npz" if options.out else ""
     checkpoint = _checkpoint_of(options)
-    sources = Sources(options, output, {"source": options.source}, writes=[out, checkpoint], ddof=ddof_of(options))
+    sources = Sources(
+        options, output, {"source": options.source}, writes=[options.out, out, checkpoint], ddof=ddof_of(options)
+    )
     done = _images_done(checkpoint)
     if done is not None and not options.quiet:
         write_message(f"fidfast: continuing: {checkpoint} holds {done:,} images")
@@ -161,14 +174,40 @@ def _info(options: argparse.Namespace, output: Output) -> None:
 def _demo(options: argparse.Namespace, output: Output) -> None:
     from fidfast.torch import demo
 
-    require_writable(options.out)
+    out = Path(options.out)
+    out = out if out.suffix else out.with_name(f"{out.name}.png")
+    require_writable(out)
+    _check_plot_format(out)
     result = demo(progress=not options.quiet)
     output.lines([str(result), "", *result.table().split("\n")])
-    plots = result.save_plots(options.out)
+    plots = result.save_plots(out)
     output.lines(["", f"plots: {' and '.join(map(str, plots))}"])
 
 
+def _check_plot_format(path: Path) -> None:
+    with suppress(ImportError):  # which `demo` explains
+        from matplotlib.backend_bases import FigureCanvasBase
+
+        formats = FigureCanvasBase.get_supported_filetypes()
+        if path.suffix[1:].lower() not in formats:
+            raise ValueError(f"{path}: unknown format of plots {path.suffix!r}; supported are {', '.join(formats)}")
+
+
 _COMMANDS = {"fid": _fid, "report": _report, "stats": _stats, "info": _info, "demo": _demo}
+
+
+@contextmanager
+def _ignoring_interrupts() -> Iterator[None]:
+    """Ignore a second Ctrl-C, which would end the process with a traceback."""
+    try:
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    except ValueError:  # not in the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 # Results -------------------------------------------------------------------------------------------------------------

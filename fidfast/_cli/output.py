@@ -18,11 +18,12 @@ __all__ = ["Output", "write_message", "write_text"]
 
 
 class Output:
-    """The results and messages of one command."""
+    """The results and messages of one command; results go to the standard output at the time of the construction."""
 
     def __init__(self) -> None:
         #: Whether a result could not be written to standard output.
         self.failed = False
+        self._stdout = sys.stdout
         self._warnings: set[str] = set()
 
     def lines(self, lines: Iterable[str]) -> None:
@@ -32,7 +33,7 @@ class Output:
     def json(self, numbers: Mapping[str, Any]) -> None:
         """Write one JSON object, in ASCII if standard output or a terminal could not show other characters."""
         text = json.dumps(numbers, ensure_ascii=False)
-        encoding = getattr(sys.stdout, "encoding", None)
+        encoding = getattr(self._stdout, "encoding", None)
         if not text.isprintable() or encodable(text, encoding) != text:
             text = json.dumps(numbers)
         self._write(f"{text}\n")
@@ -44,7 +45,7 @@ class Output:
             write_message(f"fidfast: warning: {message}")
 
     def _write(self, text: str) -> None:
-        error = write_text(sys.stdout, text)
+        error = write_text(self._stdout, text)
         if error is None or isinstance(error, BrokenPipeError):  # the reader, for example head, has closed the pipe
             return
         self.failed = True

@@ -198,7 +198,7 @@ class Sources:
             self.skipped[self._paths[name]] = found.skipped
         source = Input(name, rows=found.features, extractor=found.extractor, precision=self._options.precision)
         # By index, since an archive may contain a name twice.
-        subset: Any = Subset(self._images[name], found.indices)  # type: ignore[arg-type]
+        subset: Any = Subset(self._images[name], found.indices)
         return OpenedSource(source, found.names, subset)
 
 

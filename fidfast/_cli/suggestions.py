@@ -10,15 +10,15 @@ from collections.abc import Collection, Mapping, Sequence
 
 __all__ = ["suggest_command", "suggest_option"]
 
-#: Options of other tools -> the options here. ``{}`` is the value, or the word after it if there is none.
+#: Options of other tools -> the options here, or an explanation. ``{}`` is the value.
 _OTHER_TOOLS = {
     ("gpu", "gpus", "gpu-id", "cuda", "cuda-device", "device-id"): "--device cuda:{}",
     ("cpu", "no-cuda", "no-gpu"): "--device cpu",
-    ("num-gpus", "ngpus"): "--device cuda (one GPU)",
+    ("num-gpus", "ngpus"): "one GPU is used: --device cuda",
     ("batch", "bs", "b", "batchsize"): "--batch-size",
     ("workers", "num-worker", "num-processes", "num-threads", "threads", "j"): "--num-workers",
-    ("dims", "model", "model-name", "net", "network", "backbone", "arch", "encoder", "feature-extractor"):
-        "--extractor",
+    ("model", "model-name", "net", "network", "backbone", "arch", "encoder", "feature-extractor"): "--extractor",
+    ("dims", "dim", "layer", "block"): "the extractor determines the features: --extractor package.module:factory",
     ("mode", "tool", "compat"): "--like",
     ("checkpoint", "ckpt", "weights-path", "model-path"): "--weights",
     ("resizer", "interpolation", "image-size", "img-size", "resolution"): "--resize",
@@ -28,11 +28,11 @@ _OTHER_TOOLS = {
     ("float64", "double", "fp64", "dtype"): "--precision float64",
     ("error", "stderr", "confidence", "ci", "bootstrap"): "--estimate",
     ("input1", "input2", "path1", "path2", "fake", "real", "gen", "ref", "reference", "samples", "generated", "fdir",
-     "dataset1", "dataset2"): "the two sources without options: fidfast fid SAMPLES REFERENCE",
-    ("save-stats", "save-statistics", "make-custom-stats"): "the command: fidfast stats SOURCE OUT",
+     "dataset1", "dataset2"): "the sources are given without options: fidfast fid SAMPLES REFERENCE",
+    ("save-stats", "save-statistics", "make-custom-stats"): "the command is: fidfast stats SOURCE OUT",
     ("kid", "prc", "precision-recall", "prdc", "cmmd", "density", "coverage"):
-        "the command: fidfast report SAMPLES REFERENCE",
-    ("fid",): "the command: fidfast fid SAMPLES REFERENCE",
+        "the command is: fidfast report SAMPLES REFERENCE",
+    ("fid",): "the command is: fidfast fid SAMPLES REFERENCE",
 }  # fmt: skip
 
 #: Names of commands of other tools.
@@ -66,10 +66,10 @@ def suggest_option(given: str, following: str | None, command: str, options: Map
         return _did_you_mean(f"--{name}")
     for names, meaning in _OTHER_TOOLS.items():
         if name in names:
-            option = meaning.split()[0]
-            if option.startswith("--") and option not in options[command]:
-                continue
-            return _did_you_mean(meaning.format(_device_index(value or following or "")))
+            if not meaning.startswith("--"):
+                return f"; {meaning}"
+            if meaning.split()[0] in options[command]:
+                return _did_you_mean(meaning.format(_device_index(value or following or "")))
     others = [other for other, strings in options.items() if f"--{name}" in strings]
     if others:
         return f"; it is an option of {' and '.join(f'fidfast {other}' for other in others)}"
@@ -82,7 +82,7 @@ def suggest_command(arguments: Sequence[str], commands: Collection[str]) -> str:
     given = arguments[0]
     name = re.sub(r"[_-]+", "-", given.lower())
     meant = [command for command, names in _OTHER_COMMANDS.items() if name in names]
-    meant = meant or difflib.get_close_matches(name, list(commands), n=1, cutoff=0.5)
+    meant = meant or difflib.get_close_matches(name, list(commands), n=1)
     if meant and not _looks_like_path(given):
         return _did_you_mean(f"fidfast {shlex.join([meant[0], *arguments[1:]])}")
     paths = [word for word in arguments if not word.startswith("-")]

@@ -109,15 +109,15 @@ class ExtractionPass:
                         raise BrokenImageError(batch.broken[0])
                     features = [self._extract(images) for images in batch.tensors]
                     updates.append(updater.submit(self._update, features, batch))
-                    while len(updates) > 2:
-                        updates.popleft().result()
+                    _wait_for(updates, but=2)
                     bar.update(batch.size)
                     if self._checkpoint is not None and time.monotonic() - self._saved > CHECKPOINT_INTERVAL:
                         _wait_for(updates)
                         self._save()
                 _wait_for(updates)
-        except KeyboardInterrupt:  # the updater has finished: its context has been left
-            self._save()
+        except KeyboardInterrupt:
+            if all(update.done() for update in updates):  # unless a second interrupt ended the wait for the updater
+                self._save()
             raise
         if self._checkpoint is not None:
             self._checkpoint.unlink(missing_ok=True)
@@ -217,6 +217,8 @@ def _copy_to_host(features: torch.Tensor) -> tuple[torch.Tensor, torch.cuda.Even
     return host, event
 
 
-def _wait_for(updates: deque[Future[None]]) -> None:
-    while updates:
-        updates.popleft().result()
+def _wait_for(updates: deque[Future[None]], but: int = 0) -> None:
+    """Wait for all updates except the last `but`, and remove them; raise their errors."""
+    while len(updates) > but:
+        updates[0].result()
+        updates.popleft()
