@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from fidfast._files import Features, State, naming, read
+from fidfast._images import describe_images, holds_images
 from fidfast._results import Result
 from fidfast._stats import Moments, stats_from_record
 
@@ -37,12 +39,14 @@ class FileInfo(Result):
 
 
 def file_info(path: str | os.PathLike[str]) -> FileInfo:
-    """Describe a file of features, statistics or a checkpoint.
+    """Describe a file of features, statistics or a checkpoint, or a folder or archive of images.
+
+    Of a folder or archive the headers of at most 1,000 images are read.
 
     Parameters
     ----------
     path : path
-        Any file that `fid` accepts, or a checkpoint of a class with ``save``.
+        Any file that `fid` accepts, a folder, ``.zip`` or ``.tar`` of images, or a checkpoint of a class with ``save``.
 
     Returns
     -------
@@ -55,6 +59,9 @@ def file_info(path: str | os.PathLike[str]) -> FileInfo:
     ValueError
         If the file is damaged or of an unknown kind.
     """
+    is_array_file = Path(path).is_file() and Path(path).suffix.lower() in (".npy", ".npz")
+    if not is_array_file and holds_images(path):
+        return FileInfo(os.fspath(path), "images", describe_images(path))
     content = read(path)
     with naming(path):
         return FileInfo(os.fspath(path), content.what, _properties(content))

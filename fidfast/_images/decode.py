@@ -40,7 +40,10 @@ class Decoding:
                 raise ValueError(f"{name} must be positive and finite, got {value}")
 
 
-def decode(file: IO[bytes], decoding: Decoding) -> NDArray[np.uint8]:
+DEFAULT = Decoding()
+
+
+def decode(file: IO[bytes], decoding: Decoding = DEFAULT) -> NDArray[np.uint8]:
     """Decode an image file to (height, width, 3) uint8."""
     with opened(file, decoding.max_pixels) as image:
         return as_rgb(image, decoding.max_value)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from image_files import flat, png, write_files
 
+import fidfast
 from fidfast._images import describe, describe_images
 
 
@@ -38,3 +39,14 @@ def test_a_sample_of_the_headers(tmp_path, monkeypatch):
     monkeypatch.setattr(describe, "_HEADERS", 1000)
     sizes = describe_images(path)["sizes"]
     assert (len(sizes), sizes["others"]) == (11, 13)
+
+
+def test_file_info(tmp_path):
+    path = write_files("zip", tmp_path / "a", {"0.png": flat(1), "1.txt": b""})
+    for source in (path, str(path)):
+        info = fidfast.file_info(source)
+        assert (info.file, info.holds) == (str(path), "images")
+        assert info.properties["sizes"] == {"5 x 4": 1}
+        assert info.to_dict()["ignored"] == {".txt (1.txt)": 1}
+    np.save(tmp_path / "a.npy", np.zeros((2, 8, 8, 3), np.uint8))
+    assert fidfast.file_info(tmp_path / "a.npy").properties["shape"] == [2, 8, 8, 3]

@@ -168,7 +168,7 @@ def moments_of_images(
     if options.use_cache and isinstance(images, Images) and extractor.reproducible:
         name = replace(extractor, dtype=options.dtype or extractor.dtype).full_name
         blocks = f" {options.blocks} blocks" if options.blocks > 1 else ""
-        cached = cache.cache_file(images, f"{name} {options.precision}{blocks}", progress=options.progress)
+        cached = cache.cache_file(images, f"{name} {options.precision}{blocks}", progress=options.progress is not False)
         if (moments := cache.load(cached, images)) is not None:
             if options.checkpoint is not None:
                 Path(options.checkpoint).unlink(missing_ok=True)
