@@ -13,11 +13,13 @@ __all__ = ["ALL", "EXTENSIONS", "Ignored", "as_suffixes", "is_hidden", "is_pictu
 #: File name extensions of images, those of pytorch-fid and clean-fid.
 EXTENSIONS = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
-#: Extensions of images that are read only if they are chosen as suffix, like the other tools do not read them.
+#: Extensions of images that are read only if they are chosen as suffix, since the other tools do not read them.
 _OTHER_PICTURES = frozenset(
     {".apng", ".avif", ".avifs", ".dib", ".gif", ".heic", ".heif", ".icb", ".ico", ".j2k", ".jfif", ".jp2", ".jpe"}
     | {".jxl", ".pbm", ".pcx", ".pfm", ".pnm", ".tga"}
 )
+
+_PICTURES = EXTENSIONS | _OTHER_PICTURES
 
 #: Names of folders in which systems keep thumbnails and metadata; as are names that begin with a dot.
 _HIDDEN_FOLDERS = frozenset({"__MACOSX", "@eaDir"})
@@ -76,7 +78,7 @@ def is_hidden(name: str) -> bool:
 
 def is_picture(name: str) -> bool:
     """Whether a file has the extension of any image format, read or not."""
-    return _extension(name) in EXTENSIONS | _OTHER_PICTURES
+    return _extension(name) in _PICTURES
 
 
 def select(
@@ -138,11 +140,11 @@ def _unread_kind(name: str, suffixes: tuple[str, ...] | None) -> str:
 
 
 def _with_suffix(names: Sequence[str], indices: list[int], suffixes: tuple[str, ...], origin: object) -> list[int]:
-    """The files with one of the suffixes; for a suffix that no file has, the files whose names end with it."""
+    """The files with one of the suffixes; if there are none, the files whose names end with one."""
     found = Counter(suffix_of(names[i]) for i in indices)
-    whole = {suffix for suffix in suffixes if suffix in found}
-    endings = tuple(f".{suffix}" for suffix in suffixes if suffix not in whole)
-    chosen = [i for i in indices if suffix_of(names[i]) in whole or (endings and names[i].lower().endswith(endings))]
+    chosen = [i for i in indices if suffix_of(names[i]) in suffixes]
+    if not chosen:
+        chosen = [i for i in indices if names[i].lower().endswith(tuple(f".{suffix}" for suffix in suffixes))]
     if not chosen:
         present = ", ".join(f".{suffix} ({number})" for suffix, number in found.most_common(8)) or "none"
         wanted = " or ".join(f".{suffix}" for suffix in suffixes)

@@ -72,6 +72,7 @@ def test_masks_of_a_webdataset_are_not_images(tmp_path, keys):
     assert names(path, suffix="mask.png") == [f"{key}.mask.png" for key in keys]
     assert names(path, suffix=".jpg") == [f"{key}.jpg" for key in keys]
     assert len(names(path, suffix="png")) == 2 * len(keys)  # no file has exactly this suffix
+    assert names(path, suffix="png,jpg") == [f"{key}.jpg" for key in keys]
     assert len(names(path, suffix="*")) == 3 * len(keys)
 
 

@@ -76,9 +76,9 @@ class ImageOptions:
     suffix : str or sequence of str, optional
         In folders and archives, only the files with these suffixes; several are separated by commas. The suffix of a
         file is what follows the first dot of its name: "jpg" for ``0001.jpg``, "mask.png" for ``0001.mask.png``. If no
-        file has the suffix, names that end with it are meant. Also reads image formats that are not read by default,
-        for example "jpg,jfif,gif" (the first frame). By default all images; of a ``.tar`` one image per sample, and
-        "*" for all.
+        file has one of the suffixes, names that end with one are meant. Also reads image formats that are not read by
+        default, for example "jpg,jfif,gif" (the first frame). By default all images; of a ``.tar`` one image per
+        sample, and "*" for all.
     max_value : float, optional
         Value of white in images with more than 8 bits per pixel: 255, 1023 or 4095 if 16-bit files hold 8, 10 or 12
         bits, 1.0 for floats from 0 to 1. Larger values are an error. By default 65,535 for integers; floating point
