@@ -5,8 +5,8 @@
 >>> round(fidfast.fid(rng.normal(size=(500, 8)), rng.normal(size=(500, 8)) + 1.0), 1)
 8.6
 
-`fid` takes arrays, tensors, `Moments`, `GaussianStats` or paths. `Moments` collects the features of a stream in bounded
-memory; `frechet_terms` returns the terms of the distance and a bound on its rounding error.
+`fid` takes arrays, tensors, `Moments`, `GaussianStats`, or paths of these or of images. `Moments` collects the features
+of a stream in bounded memory; `frechet_terms` returns the terms of the distance and a bound on its rounding error.
 """
 
 import importlib.util as _util
@@ -18,11 +18,12 @@ if _util.find_spec("fidfast._core") is None:
     )
 
 from fidfast import _core
+from fidfast._fid import fid
 from fidfast._images.cache import CachedMoments, ImageCache, image_cache
 from fidfast._info import FileInfo, file_info
 from fidfast._metrics.classwise import ClassDistances, class_distances
 from fidfast._metrics.extrapolation import Extrapolation, fid_infinity
-from fidfast._metrics.frechet import FrechetTerms, fid, frechet_distance, frechet_terms, transport_map
+from fidfast._metrics.frechet import FrechetTerms, frechet_distance, frechet_terms, transport_map
 from fidfast._metrics.inception_score import InceptionScore, InceptionScoreResult, inception_score
 from fidfast._metrics.kernel import KernelDistance, SubsetKernelDistance, cmmd, kid, kid_subsets
 from fidfast._metrics.neighbours import (

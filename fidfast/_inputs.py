@@ -10,7 +10,8 @@ from typing import Any, Protocol
 from fidfast import _core
 from fidfast._devices import to_host
 from fidfast._files import Features, State, Stats, naming, read, reading_state
-from fidfast._stats import GaussianStats, Moments, row_slices, stats_from_record
+from fidfast._sources import is_image_source
+from fidfast._stats import GaussianStats, Moments, as_rows, row_slices, stats_from_record
 from fidfast._warnings import warn_user
 
 __all__ = ["Input", "open_input", "open_pair", "open_stats", "require_same_dim", "warn_of_extractors"]
@@ -152,6 +153,8 @@ def open_input(source: Any, name: str, *, precision: str = "float32", extractor:
         return source
     if source is None:
         raise TypeError(f"{name}: features must be an array or tensor (n, dim), got NoneType")
+    if isinstance(source, (str, os.PathLike)) or hasattr(source, "__array__"):
+        _refuse_images(source, name)
     if isinstance(source, (str, os.PathLike)):
         try:
             return _open_file(source, name, precision, extractor)
@@ -162,8 +165,18 @@ def open_input(source: Any, name: str, *, precision: str = "float32", extractor:
     if isinstance(source, Moments):
         return Input(name, moments=source, extractor=source.extractor or extractor)
     if isinstance(source, Features):
-        return Input(name, rows=source.features, extractor=source.extractor or extractor, precision=precision)
-    return Input(name, rows=source, extractor=extractor, precision=precision)
+        return Input(name, rows=as_rows(source.features), extractor=source.extractor or extractor, precision=precision)
+    return Input(name, rows=as_rows(source), extractor=extractor, precision=precision)
+
+
+def _refuse_images(source: Any, name: str) -> None:
+    if not is_image_source(source):
+        return
+    is_path = isinstance(source, (str, os.PathLike))
+    what = f"{os.fspath(source)} holds images" if is_path else f"an array of shape {tuple(source.shape)} holds images"
+    raise (ValueError if is_path else TypeError)(
+        f"{name}: {what}, not features: compute them with fidfast.torch.features_of_images(...).features"
+    )
 
 
 def _open_file(path: str | os.PathLike[str], name: str, precision: str, extractor: str | None) -> Input:
@@ -173,7 +186,9 @@ def _open_file(path: str | os.PathLike[str], name: str, precision: str, extracto
     file = f"{os.fspath(path)}, which holds {content.what}"
     with naming(path):
         if isinstance(content, Features):
-            return Input(name, rows=content.features, extractor=content.extractor or extractor, precision=precision)
+            return Input(
+                name, rows=as_rows(content.features), extractor=content.extractor or extractor, precision=precision
+            )
         if isinstance(content, Stats):
             stats = stats_from_record(replace(content, extractor=content.extractor or extractor))
             return Input(name, stats=stats, extractor=stats.extractor, file=file)

@@ -23,6 +23,8 @@ from fidfast._stats import Collector
 POSITIONAL = {
     ("fidfast.Estimate.interval", "level"),
     ("fidfast.NgramCounts.most_common", "k"),
+    ("fidfast.torch.check_images", "extractor"),
+    ("fidfast.torch.estimate_of_images", "extractor"),
     ("fidfast.torch.fid_of_images", "extractor"),
 }
 

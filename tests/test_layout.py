@@ -32,26 +32,26 @@ cuda._problems cuda cuda.__main__
 _devices _results
 _files.records _files.pickles _files.write _files.readers _files
 _stats.slices _stats.collector _stats.gaussian _stats.moments _stats.class_moments _stats
-_inputs
+_images.hashes _images.decode _images.selection _images.images _images.folders _images.archives _images.arrays
+_images.open _images.describe _images.cache _images
+_sources _inputs
 _metrics.frechet _metrics.jackknife _metrics.uncertainty _metrics.extrapolation _metrics.classwise
 _metrics.kernel _metrics.neighbours _metrics.predictions _metrics.splits _metrics.inception_score _metrics.ngrams
 _metrics
-_images.hashes _images.decode _images.selection _images.images _images.folders _images.archives _images.arrays
-_images.open _images.describe _images.cache _images
 _report.contents _report.plots _report.page _report.result _report.build _report
 _info
-__init__
 torch._extractors.resize torch._extractors.prepare torch._extractors.extractor torch._extractors.adapters
 torch._extractors.conventions torch._extractors.inception torch._extractors.efficientnet torch._extractors.named
-torch._extractors.stored
-torch._extractors
-torch._images.options torch._images.batches torch._images.extraction_pass torch._images.extraction torch._images
+torch._extractors.stored torch._extractors
+torch._images.options torch._images.items torch._images.sources torch._images.batches torch._images.extraction_pass
+torch._images.checks torch._images.extraction torch._images.distances torch._images
 torch._training.distributed torch._training.packing torch._training.sampling torch._training.metric
 torch._training.samples
 torch._training.running_stats torch._training.loss torch._training
 torch._demo torch
+_fid __init__
 torch.torchmetrics torch.lightning torch.ignite
-_cli.output _cli.suggestions _cli.arguments _cli.sources _cli.commands _cli __main__
+_cli.cache _cli.output _cli.suggestions _cli.arguments _cli.sources _cli.commands _cli __main__
 """.split()  # noqa: SIM905  # a line for each layer
 
 #: Underscore names of other packages that are used for want of public ones.

@@ -9,13 +9,25 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any, NoReturn
 
 from fidfast import _core
+from fidfast._cli.cache import add_cache_arguments
 from fidfast._cli.output import write_message, write_text
 from fidfast._cli.suggestions import suggest_command, suggest_option
 
 __all__ = ["IMAGE_OPTIONS", "parse"]
 
 #: Options that apply to images only.
-IMAGE_OPTIONS = ("weights", "resize", "bfloat16", "batch_size", "num_workers", "device", "skip_broken")
+IMAGE_OPTIONS = (
+    "weights",
+    "resize",
+    "bfloat16",
+    "batch_size",
+    "num_workers",
+    "device",
+    "skip_broken",
+    "suffix",
+    "max_value",
+    "max_pixels",
+)
 
 _FILES = "statistics (.npz, .pkl, .pt) or features (.npy, .npz, .pt, .safetensors)"
 _SOURCES = f"images (a folder, .zip, .tar, .npz, .npy), {_FILES}"
@@ -30,7 +42,11 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         With exit code 2 after an error, whose message suggests what may be meant; with 0 after ``--help``.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    root = _Parser(prog="fidfast", description="Fréchet distance between sets of images, features or statistics.")
+    root = _Parser(
+        prog="fidfast",
+        description="Fréchet distance between sets of images, features or statistics.",
+        epilog="fidfast COMMAND --help lists the options of a command.",
+    )
     root.add_argument("--version", action="version", version=f"fidfast {_core.__version__}")
     subparsers = root.add_subparsers(dest="command", metavar="command", required=True)
     commands = {}
@@ -115,7 +131,7 @@ def _add_stats(command: argparse.ArgumentParser) -> None:
 
 
 def _add_info(command: argparse.ArgumentParser) -> None:
-    command.add_argument("file", metavar="FILE", help=f"{_FILES}, or a checkpoint")
+    command.add_argument("file", metavar="FILE", help=f"images (a folder, .zip, .tar), {_FILES}, or a checkpoint")
     _add_json(command)
 
 
@@ -136,7 +152,7 @@ def _add_json(command: argparse.ArgumentParser) -> None:
 
 
 def _add_quiet(command: argparse._ActionsContainer) -> None:
-    command.add_argument("--quiet", action="store_true", help="show no progress bar")
+    command.add_argument("--quiet", action="store_true", help="show no progress")
 
 
 def _add_source_options(command: argparse.ArgumentParser) -> None:
@@ -151,20 +167,25 @@ def _add_source_options(command: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--extractor",
         metavar="NAME",
-        help="the network: inception (default), efficientnet-lite0, or package.module:factory; "
-        "for files without an extractor's name, the network that computed the features",
+        help="the network: inception, efficientnet-lite0 or package.module:factory (default: that of the statistics, "
+        "else inception); it also names the network of features whose file does not",
     )
-    group.add_argument("--weights", metavar="FILE", help="weights of inception, instead of a download")
+    group.add_argument("--weights", metavar="FILE", help="weights of inception (default: downloaded once)")
     group.add_argument(
         "--like",
         metavar="TOOL",
-        help="follow the conventions of pytorch-fid, torch-fidelity, clean-fid, torchmetrics or stylegan3",
+        help="compute what another tool computes: pytorch-fid, torch-fidelity, clean-fid, torchmetrics or stylegan3",
     )
-    group.add_argument("--resize", metavar="METHOD", help="how to resize images to the network's input size")
+    group.add_argument(
+        "--resize",
+        metavar="METHOD",
+        help="resize to the network's input size: pil-bicubic, tf1-bilinear, torch-bilinear or "
+        "torch-bilinear-antialias (default: that of the network)",
+    )
     group.add_argument(
         "--bfloat16",
         action="store_true",
-        help="run the network in bfloat16: faster, changes the distance by 1-2 %%",
+        help="run the network in bfloat16: faster if the processor computes in it; changes the distance by 1-2 %%",
     )
     group.add_argument(
         "--compile", choices=("auto", "yes", "no"), default="auto", help="compile the network (default: %(default)s)"
@@ -174,9 +195,36 @@ def _add_source_options(command: argparse.ArgumentParser) -> None:
         "--num-workers", type=_at_least(0), metavar="N", help="number of processes that decode and resize"
     )
     group.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: cuda if available)")
+    group.add_argument(
+        "--suffix",
+        metavar="SUFFIX",
+        help="read only the files of a folder or archive with these suffixes: jpg, mask.png or jpg,gif; '*' for all",
+    )
+    group.add_argument(
+        "--max-value",
+        type=_positive,
+        metavar="VALUE",
+        help="value of white in images of more than 8 bits: 255, 4095, ... (default: 65535)",
+    )
+    group.add_argument(
+        "--max-pixels",
+        type=_at_least(1),
+        metavar="N",
+        help="decode images of up to this number of pixels (default: Pillow's limit, 178956970)",
+    )
     group.add_argument("--skip-broken", action="store_true", help="skip images that cannot be read, and list them")
     group.add_argument("--no-cache", action="store_true", help="do not read or write the cache of statistics")
     _add_quiet(group)
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a positive number, got {text!r}")
+    return value
 
 
 def _at_least(least: int) -> Callable[[str], int]:
@@ -195,8 +243,14 @@ def _at_least(least: int) -> Callable[[str], int]:
 #: Name of each command, the function that adds its arguments, the arguments without options, and what it does.
 _COMMANDS: tuple[tuple[str, Callable[[argparse.ArgumentParser], None], str, str], ...] = (
     ("fid", _add_fid, "SAMPLES REFERENCE", "print the distance between two sets of images, features or statistics"),
-    ("report", _add_report, "SAMPLES REFERENCE", "print every metric computable from features; --html: with plots"),
+    (
+        "report",
+        _add_report,
+        "SAMPLES REFERENCE",
+        "print every metric of features, and write a page with plots (--html)",
+    ),
     ("stats", _add_stats, "SOURCE OUT", "write the statistics of images or features; resumes an interrupted run"),
-    ("info", _add_info, "FILE", "describe the content of a file"),
+    ("info", _add_info, "FILE", "describe the content of a file, folder or archive"),
+    ("cache", add_cache_arguments, "", "show, prune or empty the cache of the statistics of images"),
     ("demo", _add_demo, "", "show how the distance responds to corruptions of real images"),
 )

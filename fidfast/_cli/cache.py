@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 import re
 
-from fidfast._images.cache import image_cache
+from fidfast._images.cache import ImageCache, image_cache
 
-__all__ = ["add_cache_arguments", "cache_output"]
+__all__ = ["add_cache_arguments", "update_cache"]
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
@@ -28,10 +27,9 @@ def add_cache_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--json", action="store_true", help="print all numbers as one JSON object")
 
 
-def cache_output(options: argparse.Namespace) -> str:
+def update_cache(options: argparse.Namespace) -> ImageCache:
     """Remove what the options say, and describe the rest."""
-    found = image_cache(older_than=options.older_than, max_size=options.max_size, clear=options.clear)
-    return json.dumps(found.to_dict(), ensure_ascii=False) if options.json else found.table()
+    return image_cache(older_than=options.older_than, max_size=options.max_size, clear=options.clear)
 
 
 def _days(text: str) -> float:

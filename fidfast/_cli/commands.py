@@ -1,4 +1,4 @@
-"""The command line: ``fidfast fid | report | stats | info | demo``."""
+"""The command line: ``fidfast fid | report | stats | info | cache | demo``."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from fidfast import _core
 from fidfast._cli.arguments import parse
+from fidfast._cli.cache import update_cache
 from fidfast._cli.output import Output, write_message
 from fidfast._cli.sources import Sources, ddof_of
 from fidfast._files import State, read, require_writable
@@ -23,7 +25,7 @@ from fidfast._images import BrokenImageError
 from fidfast._info import file_info
 from fidfast._inputs import Input
 from fidfast._metrics.frechet import FrechetTerms, frechet_terms
-from fidfast._metrics.uncertainty import estimate
+from fidfast._metrics.uncertainty import Estimate, estimate
 from fidfast._report import report
 from fidfast._results import distance_label, rounding_text
 from fidfast._stats import GaussianStats
@@ -61,7 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         write_message(f"fidfast: {error}; --skip-broken skips such images")
         return 1
     except (OSError, ValueError, TypeError, ImportError, MemoryError, RuntimeError) as error:
-        write_message(f"fidfast: {error or type(error).__name__}")
+        # Messages of torch have several lines.
+        message = " ".join(str(error).split()) if isinstance(error, RuntimeError) else str(error)
+        write_message(f"fidfast: {message or type(error).__name__}")
         return 1
     return 1 if output.failed else 0
 
@@ -70,7 +74,7 @@ def _fid(options: argparse.Namespace, output: Output) -> None:
     if options.estimate:
         _estimate(options, output)
         return
-    sources = Sources(options, output, _two_paths(options), ddof=ddof_of(options))
+    sources = Sources(options, _two_paths(options), ddof=ddof_of(options))
     samples, reference = sources.stats("samples"), sources.stats("reference")
     terms = _terms(samples, reference)
     extractors = (samples.extractor, reference.extractor)
@@ -93,24 +97,24 @@ def _fid(options: argparse.Namespace, output: Output) -> None:
 
 def _estimate(options: argparse.Namespace, output: Output) -> None:
     ddof = ddof_of(options)
-    sources = Sources(options, output, _two_paths(options))
+    sources = Sources(options, _two_paths(options))
     samples, reference = sources.samples("samples").source, sources.samples("reference").source
-    found = estimate(samples, reference, precision=options.precision)
-    biased = found.value if ddof == 1 else _terms_with(samples, reference, ddof).distance
+    found = _with_ddof(estimate(samples, reference, precision=options.precision), samples, reference, ddof)
     label = distance_label(samples.extractor, reference.extractor)
     if options.json:
-        _write_json(options, output, sources, label, {**found.to_dict(), **_like_entries(options, biased)})
+        _write_json(options, output, sources, label, found.to_dict())
         return
-    tools = options.like or "other tools"
-    with_bias = [f"with bias, as reported by {tools}: {biased:.8g}"] if found.note is None or ddof != 1 else []
+    lines = [f"{label} {found}"]
+    if found.note is None:
+        lines.append(f"with bias, as reported by {options.like or 'other tools'}: {found.value:.8g}")
     facts = f"extractor {_names(samples.extractor, reference.extractor)}, {rounding_text(found.rounding)}"
-    output.lines([f"{label} {found}", *with_bias, facts, *_skipped_lines(sources)])
+    output.lines([*lines, facts, *_skipped_lines(sources)])
 
 
 def _report(options: argparse.Namespace, output: Output) -> None:
     ddof = ddof_of(options)
     writes = [] if options.html is None else [options.html]
-    sources = Sources(options, output, _two_paths(options), images_of_samples=options.images, writes=writes)
+    sources = Sources(options, _two_paths(options), images_of_samples=options.images, writes=writes)
     samples, reference = sources.samples("samples"), sources.samples("reference")
     found = report(
         samples.source,
@@ -121,15 +125,11 @@ def _report(options: argparse.Namespace, output: Output) -> None:
         all_pairs=not options.no_pairs,
         precision=options.precision,
     )
-    biased = found.estimate.value
-    if ddof != 1:
-        biased = _terms_with(samples.source, reference.source, ddof).distance
+    found = replace(found, estimate=_with_ddof(found.estimate, samples.source, reference.source, ddof))
     if options.json:
-        numbers = {**found.to_dict(), **_like_entries(options, biased)}
-        _write_json(options, output, sources, found.label, numbers)
+        _write_json(options, output, sources, found.label, found.to_dict())
     else:
-        like = [] if options.like is None else [f"with bias, as reported by {options.like}: {biased:.8g}"]
-        output.lines([*found.table().split("\n"), *like])
+        output.lines(found.table().split("\n"))
     # The page is written after the numbers, which must not depend on it.
     if options.html is not None:
         found.write_html(options.html)
@@ -141,12 +141,16 @@ def _stats(options: argparse.Namespace, output: Output) -> None:
     out = f"{options.out.removesuffix('.npz')}.npz" if options.out else ""
     checkpoint = _checkpoint_of(options)
     sources = Sources(
-        options, output, {"source": options.source}, writes=[options.out, out, checkpoint], ddof=ddof_of(options)
+        options,
+        {"source": options.source},
+        writes=[options.out, out, checkpoint],
+        checkpoint=checkpoint,
+        ddof=ddof_of(options),
     )
     done = _images_done(checkpoint)
     if done is not None and not options.quiet:
         write_message(f"fidfast: continuing: {checkpoint} holds {done:,} images")
-    stats = sources.stats("source", checkpoint=checkpoint)
+    stats = sources.stats("source")
     _save(stats, out)
     counts = f"dim {stats.dim}, num_samples {_or_unknown(stats.num_samples)}"
     output.lines([f"{out}: {counts}, extractor {_or_unknown(stats.extractor)}", *_skipped_lines(sources)])
@@ -168,7 +172,15 @@ def _info(options: argparse.Namespace, output: Output) -> None:
         output.json(entries)
         return
     width = max(map(len, entries))
-    output.lines(f"{key:{width}}  {_or_unknown(value)}" for key, value in entries.items())
+    output.lines(f"{key:{width}}  {_shown(value)}" for key, value in entries.items())
+
+
+def _cache(options: argparse.Namespace, output: Output) -> None:
+    found = update_cache(options)
+    if options.json:
+        output.json(found.to_dict())
+    else:
+        output.lines(found.table().split("\n"))
 
 
 def _demo(options: argparse.Namespace, output: Output) -> None:
@@ -193,7 +205,7 @@ def _check_plot_format(path: Path) -> None:
             raise ValueError(f"{path}: unknown format of plots {path.suffix!r}; supported are {', '.join(formats)}")
 
 
-_COMMANDS = {"fid": _fid, "report": _report, "stats": _stats, "info": _info, "demo": _demo}
+_COMMANDS = {"fid": _fid, "report": _report, "stats": _stats, "info": _info, "cache": _cache, "demo": _demo}
 
 
 @contextmanager
@@ -220,24 +232,28 @@ def _terms(samples: GaussianStats, reference: GaussianStats) -> FrechetTerms:
     return frechet_terms(samples, reference)
 
 
-def _terms_with(samples: Input, reference: Input, ddof: int) -> FrechetTerms:
-    """The distance of a tool whose covariance has this `ddof`; the estimate without bias does not depend on it."""
-    return _terms(samples.stats_with(ddof=ddof), reference.stats_with(ddof=ddof))
-
-
-def _like_entries(options: argparse.Namespace, biased: float) -> dict[str, Any]:
-    return {} if options.like is None else {"like": options.like, "distance_like": biased}
+def _with_ddof(estimate: Estimate, samples: Input, reference: Input, ddof: int) -> Estimate:
+    """The estimate with the value and bias of covariances with this `ddof`, of which `unbiased` is independent."""
+    if ddof == 1:
+        return estimate
+    terms = _terms(samples.stats_with(ddof=ddof), reference.stats_with(ddof=ddof))
+    bias = estimate.bias + terms.distance - estimate.value
+    return replace(estimate, value=terms.distance, bias=bias, rounding=terms.rounding)
 
 
 def _write_json(
     options: argparse.Namespace, output: Output, sources: Sources, label: str, numbers: Mapping[str, Any]
 ) -> None:
     files = [options.samples, options.reference]
-    common = {"files": files, "skipped": sources.skipped, "fidfast_version": _core.__version__}
+    like = {} if options.like is None else {"like": options.like}
+    common = {**like, "files": files, **sources.facts(), "fidfast_version": _core.__version__}
     output.json({"label": label, **numbers, **common})
 
 
 def _skipped_lines(sources: Sources) -> Iterator[str]:
+    """What was not read."""
+    for path, reasons in sources.ignored.items():
+        yield f"{path}: not read: {', '.join(f'{number} {reason}' for reason, number in reasons.items())}"
     for path, messages in sources.skipped.items():
         images = "broken image" if len(messages) == 1 else "broken images"
         yield f"{path}: skipped {len(messages)} {images}"
@@ -248,6 +264,13 @@ def _skipped_lines(sources: Sources) -> Iterator[str]:
 def _names(*extractors: str | None) -> str:
     """The distinct names, joined by "and"."""
     return " and ".join(dict.fromkeys(map(_or_unknown, extractors)))
+
+
+def _shown(value: object) -> str:
+    """A property of `info`; counts as ``RGB: 5, L: 2``."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {number}" for key, number in value.items()) or "none"
+    return _or_unknown(value)
 
 
 def _or_unknown(value: object) -> str:

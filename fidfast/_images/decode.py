@@ -12,7 +12,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Decoding", "as_rgb", "decode", "opened", "scaled"]
+__all__ = ["DEFAULT", "Decoding", "as_rgb", "decode", "opened", "scaled"]
 
 #: Pillow's limit is a global variable.
 _LIMIT_LOCK = threading.RLock()

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import posixpath
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from fidfast._warnings import warn_user
 
-__all__ = ["ALL", "EXTENSIONS", "Ignored", "as_suffixes", "is_hidden", "is_picture", "select", "suffix_of"]
+__all__ = [
+    "ALL",
+    "EXTENSIONS",
+    "Ignored",
+    "as_suffixes",
+    "is_hidden",
+    "is_picture",
+    "select",
+    "suffix_of",
+    "unread_pictures",
+]
 
 #: File name extensions of images, those of pytorch-fid and clean-fid.
 EXTENSIONS = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
@@ -79,6 +89,17 @@ def is_hidden(name: str) -> bool:
 def is_picture(name: str) -> bool:
     """Whether a file has the extension of any image format, read or not."""
     return _extension(name) in _PICTURES
+
+
+def unread_pictures(ignored: Mapping[str, int]) -> dict[str, int]:
+    """The reasons in `Ignored.to_dict` for which a user may expect images to be counted."""
+    return {reason: number for reason, number in ignored.items() if _is_unexpected(reason.partition(" (")[0])}
+
+
+def _is_unexpected(reason: str) -> bool:
+    if reason.startswith("."):
+        return is_picture(f"x{reason}")
+    return reason not in ("hidden", "no extension", "other extensions", "other array") and "suffix" not in reason
 
 
 def select(

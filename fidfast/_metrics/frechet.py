@@ -15,7 +15,6 @@ from fidfast._stats import GaussianStats, on_common_device
 __all__ = [
     "FrechetTerms",
     "distance_between",
-    "fid",
     "frechet_distance",
     "frechet_terms",
     "terms_between",
@@ -55,7 +54,7 @@ def frechet_terms(samples: Any, reference: Any, *, precision: str = "float32") -
     Parameters
     ----------
     samples, reference : array, tensor, Moments, GaussianStats or path
-        As in `fid`.
+        Features, or their moments or statistics, as in `fid`; not images.
     precision : {"float32", "float64"}, default "float32"
         As in `Moments`, for features.
 
@@ -147,41 +146,6 @@ def transport_map(samples: Any, reference: Any, *, precision: str = "float32") -
     backend, gaussians, _ = on_common_device(target, source)
     transport: NDArray[np.float64] = backend.transport_map(*gaussians)
     return transport
-
-
-def fid(features_a: Any, features_b: Any, *, precision: str = "float32") -> float:
-    """Fréchet distance between two sets of features (the FID, if the features are those of the 2015 Inception network).
-
-    Parameters
-    ----------
-    features_a, features_b : array, tensor, Moments, GaussianStats or path
-        (n, dim) features in float16, bfloat16, float32 or float64; or their moments or statistics; or a file with any
-        of these.
-    precision : {"float32", "float64"}, default "float32"
-        As in `Moments`, for features.
-
-    Returns
-    -------
-    float
-        Squared 2-Wasserstein distance between the Gaussians with the unbiased covariances of the two sets.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument cannot be used; the message names it.
-    FileNotFoundError
-        If a path does not exist.
-
-    Warns
-    -----
-    UserWarning
-        If the two inputs have different extractors.
-
-    Notes
-    -----
-    Heusel et al. (2017). The value of a finite sample is biased upwards; compare equal numbers of samples.
-    """
-    return distance_between(*open_stats(features_a, features_b, ("features_a", "features_b"), precision=precision))
 
 
 def distance_between(stats1: GaussianStats, stats2: GaussianStats) -> float:

@@ -4,7 +4,7 @@ from fidfast._stats.class_moments import ClassMoments, Label
 from fidfast._stats.collector import Collector
 from fidfast._stats.gaussian import GaussianStats, on_common_device, stats_from_core, stats_from_record
 from fidfast._stats.moments import Moments
-from fidfast._stats.slices import ROWS_PER_SLICE, row_slices
+from fidfast._stats.slices import ROWS_PER_SLICE, as_rows, row_slices
 
 __all__ = [
     "ROWS_PER_SLICE",
@@ -13,6 +13,7 @@ __all__ = [
     "GaussianStats",
     "Label",
     "Moments",
+    "as_rows",
     "on_common_device",
     "row_slices",
     "stats_from_core",

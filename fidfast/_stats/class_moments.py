@@ -15,6 +15,7 @@ from fidfast._devices import to_host
 from fidfast._stats.collector import Collector
 from fidfast._stats.gaussian import GaussianStats
 from fidfast._stats.moments import Moments
+from fidfast._stats.slices import as_rows
 
 __all__ = ["ClassMoments", "Label"]
 
@@ -123,7 +124,7 @@ class ClassMoments(Collector, Mapping[Label, Moments]):
             If a shape does not match, a value is NaN or infinite, or a label is not below `num_classes`. All moments
             stay unchanged.
         """
-        features = to_host(features)
+        features = as_rows(to_host(features))
         if not hasattr(features, "__dlpack__") and hasattr(features, "__array__"):
             features = np.asarray(features)  # once, not for each slice below
         n, dim = _core.require_finite(features)

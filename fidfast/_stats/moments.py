@@ -22,7 +22,7 @@ from fidfast._devices import (
 )
 from fidfast._stats.collector import Collector
 from fidfast._stats.gaussian import GaussianStats, stats_from_core
-from fidfast._stats.slices import row_slices
+from fidfast._stats.slices import as_rows, row_slices
 
 __all__ = ["Moments"]
 
@@ -120,6 +120,7 @@ class Moments(Collector):
         TypeError, ValueError
             As `update`.
         """
+        features = as_rows(features)
         shape = getattr(features, "shape", ())
         if len(shape) != 2:
             features = to_host(features)
@@ -206,7 +207,7 @@ class Moments(Collector):
 
         Parameters
         ----------
-        features : (n, dim) array or tensor
+        features : (n, dim) or (n, dim, 1, 1) array or tensor
             float16, bfloat16, float32 or float64, on the host or a GPU; anything with ``__dlpack__``, with any strides.
             Not copied if the moments are on the same device. ``n`` may be 0.
         stream : int, optional
@@ -223,6 +224,7 @@ class Moments(Collector):
         RuntimeError, MemoryError
             If a GPU fails, or is out of memory. The moments stay unchanged.
         """
+        features = as_rows(features)
         holder = cuda_device_of(features)
         if holder is None:
             self._update_blocks(features, None)

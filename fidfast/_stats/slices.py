@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-__all__ = ["ROWS_PER_SLICE", "row_slices"]
+__all__ = ["ROWS_PER_SLICE", "as_rows", "row_slices"]
 
 ROWS_PER_SLICE = 8192
+
+
+def as_rows(features: Any) -> Any:
+    """The features, without the last two axes if they have the shape (n, dim, 1, 1) of a pooled feature map."""
+    shape = getattr(features, "shape", ())
+    return features[:, :, 0, 0] if len(shape) == 4 and tuple(shape[2:]) == (1, 1) else features
 
 
 def row_slices(features: Any, n: int) -> Iterator[Any]:

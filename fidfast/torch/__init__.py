@@ -21,11 +21,12 @@ from fidfast.torch._extractors.inception import ToFloat32
 from fidfast.torch._extractors.named import load_extractor
 from fidfast.torch._extractors.prepare import PreparedNetwork, prepare
 from fidfast.torch._extractors.resize import RESIZES, resize
+from fidfast.torch._images.checks import CheckedImages, check_images
+from fidfast.torch._images.distances import estimate_of_images, fid_of_images
 from fidfast.torch._images.extraction import (
     ImageFeatures,
     ImageMoments,
     features_of_images,
-    fid_of_images,
     moments_of_images,
     stats_of_images,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "LIKE",
     "RESIZES",
     "BrokenImageError",
+    "CheckedImages",
     "Convention",
     "DemoResult",
     "Extractor",
@@ -55,7 +57,9 @@ __all__ = [
     "all_reduce",
     "as_extractor",
     "at_layer",
+    "check_images",
     "demo",
+    "estimate_of_images",
     "features_of_images",
     "features_of_samples",
     "fid_of_images",

@@ -8,7 +8,6 @@ downloaded.
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from fidfast._metrics.frechet import frechet_distance
 from fidfast._metrics.uncertainty import Estimate, estimate
+from fidfast._progress import progress_bar
 from fidfast._results import Result
 from fidfast._stats import Moments
 from fidfast.torch._extractors.efficientnet import efficientnet_lite0
@@ -123,7 +123,7 @@ def demo(*, num_samples: int = 1000, progress: bool = False) -> DemoResult:
     num_samples : int, default 1000
         Number of digits, at most 1,797.
     progress : bool, default False
-        Whether to show a progress bar, if standard error is a terminal.
+        Whether to show progress on standard error.
 
     Returns
     -------
@@ -137,7 +137,6 @@ def demo(*, num_samples: int = 1000, progress: bool = False) -> DemoResult:
     try:
         import matplotlib as mpl  # noqa: F401  # checked before the work begins, as is the next
         import sklearn  # noqa: F401
-        from tqdm import tqdm
 
         extractor = efficientnet_lite0(SIDE).prepared()
     except ImportError as error:
@@ -146,7 +145,7 @@ def demo(*, num_samples: int = 1000, progress: bool = False) -> DemoResult:
     images = digits(num_samples)
     total = len(images) * (1 + len(CORRUPTIONS) * len(STRENGTHS))
     distances: dict[str, list[float]] = {name: [] for name in CORRUPTIONS}
-    with tqdm(total=total, unit=" images", disable=not (progress and sys.stderr.isatty())) as bar:
+    with progress_bar(total, progress) as bar:
 
         def extract(images: ImageArray) -> NDArray[np.float32]:
             pixels = (images * 255).round().astype(np.uint8)

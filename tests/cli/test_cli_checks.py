@@ -7,14 +7,16 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from photographs import crops, write
 
 import fidfast
+import fidfast.torch as ft
 from fidfast._cli import commands as cli
+from fidfast.torch._extractors import named as named_extractors
 from fidfast.torch._images.extraction_pass import ExtractionPass
 
 PLAIN = ("--extractor", "plain_network:make")
-PLAIN_NAME = "plain_network:make/pil-bicubic-32"
 
 NETWORK = """
 import torch
@@ -73,12 +75,12 @@ def fails(capsys, passes, *arguments):
 
 MISTAKES = {
     "gone": "no such file: gone",
-    "gone.zip": "no such file or folder: gone.zip",
-    "four.npy": "reference has dim 4, but the extractor plain_network:make has 6 features: pass --extractor",
+    "gone.zip": "no such file: gone.zip",
+    "four.npy": "reference has dim 4, but the extractor plain_network:make has dim 6: pass the extractor",
     "row.npy": "reference: a covariance needs at least 2 samples, got 1",
     "nan.npy": "reference: features hold NaN or infinity",
     "empty": "empty holds no images",
-    "one": "reference: one holds 1 image; a covariance needs at least 2",
+    "one": "reference: a covariance needs at least 2 images, got 1",
     "damaged.zip": "damaged.zip is damaged",
     "damaged.npz": "damaged.npz is damaged",
 }
@@ -152,34 +154,50 @@ def test_a_name_that_is_too_long(capsys, passes):
     assert "File name too long" in fails(capsys, passes, "stats", "a", "x" * 300, *PLAIN)
 
 
-def test_statistics_name_the_extractor_of_the_other_side(capsys):
-    assert run(capsys, "stats", "a", "a.npz", *PLAIN)[0] == 0
+class Four(torch.nn.Module):
+    """Stands for a network that `load_extractor` loads by name."""
+
+    input_size = (8, 8)
+
+    def forward(self, images):
+        return torch.cat([images.mean(dim=(2, 3)), images[:, :1, 0, 0]], dim=1)
+
+
+@pytest.fixture
+def named(monkeypatch):
+    extractor = ft.Extractor(Four(), name="efficientnet-lite0", input_size=(8, 8), reproducible=True)
+    monkeypatch.setattr(named_extractors, "efficientnet_lite0", lambda: extractor)
+
+
+@pytest.mark.parametrize("options", [(), ("--resize", "torch-bilinear"), ("--resize", "pil-bicubic", "--bfloat16")])
+def test_statistics_name_the_extractor_of_the_other_side(capsys, named, options):
+    assert run(capsys, "stats", "a", "a.npz", "--extractor", "efficientnet-lite0", *options)[0] == 0
+    full_name = fidfast.GaussianStats.load("a.npz").extractor
     shutil.copytree("a", "copy")
     for pair in itertools.permutations(("copy", "a.npz")):
-        code, out, err = run(capsys, "fid", *pair, "--json")
+        code, out, err = run(capsys, "fid", *pair, "--json", "--no-cache")
         assert (code, err) == (0, "")
         numbers = json.loads(out)
-        assert numbers["extractor"] == [PLAIN_NAME] * 2
-        assert numbers["distance"] <= 1e-9 * numbers["trace_samples"]
+        assert numbers["extractor"] == [full_name] * 2
+        assert numbers["distance"] <= 1e-9 * numbers["trace_samples"]  # equal features, rounding of two roots
     _, out, err = run(capsys, "report", "copy", "a.npz", "--no-pairs", "--json")
-    assert (json.loads(out)["extractor"], err) == ([PLAIN_NAME] * 2, "")
+    assert (json.loads(out)["extractor"], err) == ([full_name] * 2, "")
 
 
-def test_resize_and_arithmetic_of_statistics_are_used(capsys):
-    arguments = ("--resize", "torch-bilinear", "--bfloat16")
-    assert run(capsys, "stats", "a", "a.npz", *PLAIN, *arguments)[0] == 0
-    _, out, err = run(capsys, "fid", "a", "a.npz", "--json")
-    assert (json.loads(out)["extractor"], err) == (["plain_network:make/torch-bilinear-32/bfloat16"] * 2, "")
+def test_an_option_overrides_the_resize_of_statistics(capsys, named):
+    assert run(capsys, "stats", "a", "a.npz", "--extractor", "efficientnet-lite0")[0] == 0
+    _, out, err = run(capsys, "fid", "a", "a.npz", "--json", "--resize", "torch-bilinear")
+    assert json.loads(out)["extractor"] == ["efficientnet-lite0/torch-bilinear-8", "efficientnet-lite0/pil-bicubic-8"]
+    assert err.count("part of the result is due to the different resize or arithmetic") == 1
 
 
-@pytest.mark.parametrize(
-    "name", ["dino", "timm-resnet50/pil-bicubic-224", "os:getcwd", "gone:make", "inception-weights-1"]
-)
+@pytest.mark.parametrize("name", ["dino", "timm-resnet50/pil-bicubic-224", "os:getcwd", "plain_network:make"])
 def test_statistics_of_an_extractor_that_cannot_be_loaded(capsys, passes, name):
+    """A file does not choose modules to import."""
     fidfast.GaussianStats(np.zeros(6), np.eye(6), num_samples=50, extractor=name).save("b.npz")
     err = fails(capsys, passes, "fid", "a", "b.npz")
-    assert f"b.npz are from {name!r}: " in err
-    assert err.endswith("pass --extractor, the network that computed them\n")
+    assert f"b.npz were computed with the extractor {name!r}, which cannot be loaded by name: pass the extractor" in err
+    assert err.endswith(f"(--extractor {name if ':' in name else 'package.module:factory'})\n")
 
 
 def test_different_extractors_warn_once_and_first(capsys, monkeypatch):

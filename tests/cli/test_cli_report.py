@@ -61,14 +61,16 @@ def test_json_and_page(capsys, files):
 
 
 def test_the_number_of_another_tool(capsys):
-    table = run(capsys, "report", "a.npy", "b.npy")[1]
-    code, out, err = run(capsys, "report", "a.npy", "b.npy", "--like", "stylegan3")
-    assert (code, err) == (0, "")
-    expected = run(capsys, "fid", "a.npy", "b.npy", "--like", "stylegan3")[1].split()[2]
-    assert out == f"{table}with bias, as reported by stylegan3: {expected}\n"
-    _, out, _ = run(capsys, "report", "a.npy", "b.npy", "--like", "clean-fid", "--json")
-    numbers = json.loads(out)
-    assert (numbers["like"], numbers["distance_like"]) == ("clean-fid", numbers["value"])
+    for tool in ("stylegan3", "clean-fid"):
+        code, out, err = run(capsys, "report", "a.npy", "b.npy", "--like", tool, "--json")
+        assert (code, err) == (0, "")
+        numbers = json.loads(out)
+        expected = json.loads(run(capsys, "fid", "a.npy", "b.npy", "--like", tool, "--json")[1])
+        assert (numbers["like"], numbers["value"]) == (tool, expected["distance"])
+        plain = fidfast.report("a.npy", "b.npy").to_dict()
+        assert (numbers["value"] == plain["value"]) == (tool != "stylegan3")
+        assert numbers["unbiased"] == pytest.approx(plain["unbiased"], rel=1e-12)  # a few ulps
+        assert (numbers["stderr"], numbers["trimmed"]) == (plain["stderr"], plain["trimmed"])
 
 
 def test_statistics_and_blocks(capsys):
@@ -105,7 +107,7 @@ def test_skipped_images_do_not_shift_the_images_of_rows(capsys, folders):
     arguments = ("report", "x", "y", "--extractor", "mynet:make", "--skip-broken")
     code, out, err = run(capsys, *arguments)
     assert (code, err) == (0, "")
-    assert "x: skipped 1 broken image\n  03.png: not an image" in out
+    assert "x: skipped 1 broken image\n  x/03.png: not an image" in out
     _, out, _ = run(capsys, *arguments, "--json", "--html", "page.html")
     numbers = json.loads(out)
     assert numbers["num_samples"] == [11, 12]

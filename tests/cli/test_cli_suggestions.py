@@ -94,7 +94,7 @@ def test_options(capsys, option):
         ("compute a b", "unknown command compute; did you mean fidfast fid a b?"),
         ("calc --images=a", "unknown command calc; did you mean fidfast fid --images=a?"),
         ("save_stats a out", "unknown command save_stats; did you mean fidfast stats a out?"),
-        ("xyz", "unknown command xyz; the commands are fid, report, stats, info, demo"),
+        ("xyz", "unknown command xyz; the commands are fid, report, stats, info, cache, demo"),
         ("fid a b --batch-size 0", "argument --batch-size: must be at least 1, got 0"),
         ("fid a b --batch-size eight", "argument --batch-size: must be an integer, got 'eight'"),
         ("fid a b --num-workers -1", "argument --num-workers: must be at least 0, got -1"),

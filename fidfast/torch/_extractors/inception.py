@@ -69,9 +69,9 @@ def inception(weights: str | os.PathLike[str] | None, convention: Convention) ->
         resize=convention.resize,
         offset=(convention.offset,) * 3,
         divisor=(convention.divisor,) * 3,
+        num_features=2048,
         # The network was trained on (x - 128) / 128; another divisor changes the features slightly.
         variant=None if convention.divisor == 128.0 else f"divisor-{convention.divisor}",
-        num_features=2048,
         reproducible=True,
     )
 

@@ -1,57 +1,69 @@
-"""Extractors by the full name that statistics and features are stored with."""
+"""Extractors by the full names that are stored with statistics."""
 
 from __future__ import annotations
 
-import os
-import sys
+from dataclasses import replace
 
 from fidfast.torch._extractors.conventions import LIKE
 from fidfast.torch._extractors.extractor import Extractor
 from fidfast.torch._extractors.named import load_extractor
 from fidfast.torch._extractors.resize import RESIZES
 
-__all__ = ["load_stored_extractor"]
+__all__ = ["extractor_of_statistics"]
+
+#: Names for `load_extractor`. A file must not choose other modules to import.
+_NAMED = {"inception": "inception", "inception-2015-12-05": "inception", "efficientnet-lite0": "efficientnet-lite0"}
 
 
-def load_stored_extractor(
-    full_name: str,
-    *,
-    weights: str | os.PathLike[str] | None = None,
-    like: str | None = None,
-    resize: str | None = None,
-) -> tuple[Extractor, str | None]:
-    """Load the extractor that computed stored features.
+def extractor_of_statistics(full_name: str, argument: str) -> tuple[Extractor, str]:
+    """The extractor that computed stored statistics, and its arithmetic.
 
     Parameters
     ----------
     full_name : str
-        Name with resize and arithmetic, as in `Extractor.full_name`.
-    weights, like, resize : optional
-        As in `load_extractor`; `like` and `resize` override what the name says.
+        As `Extractor.full_name`, or only the name of the network.
+    argument : str
+        Name of the argument with the statistics, for messages.
 
     Returns
     -------
-    (Extractor, str or None)
-        The extractor, and its dtype if the name specifies one.
+    Extractor
+        Not prepared.
+    str
+        "float32" or "bfloat16".
 
     Raises
     ------
-    ImportError, ValueError, TypeError, FileNotFoundError
-        If the name is not sufficient to load the extractor, or as `load_extractor`.
+    ValueError
+        If no extractor that `load_extractor` loads by name has this name.
     """
     name, *details = full_name.split("/")
-    if name.startswith("inception-weights-") and weights is None:
-        raise ValueError(f"{name} is the Inception network with other weights than those of 2015-12-05: pass weights")
-    if name == "inception-2015-12-05" or name.startswith("inception-weights-"):
-        name = "inception"
-    if name.partition(":")[0].partition(".")[0] in sys.stdlib_module_names:
-        raise ValueError(f"unknown extractor {name!r}")  # a file must not call functions of the standard library
-    if like is None:
-        for detail in details:
-            method = detail.rpartition("-")[0]
-            if method in RESIZES:
-                resize = resize or method
-            elif method == "divisor":
-                like = next((tool for tool, of_tool in LIKE.items() if detail == f"divisor-{of_tool.divisor}"), None)
-    dtype = "bfloat16" if "bfloat16" in details else None
-    return load_extractor(name, weights=weights, like=like, resize=resize), dtype
+    known = "inception" if name.startswith("inception-weights-") else _NAMED.get(name)
+    refusal = (
+        f"the statistics of {argument} were computed with the extractor {full_name!r}, which cannot be loaded by name: "
+        f"pass the extractor (--extractor {name if ':' in name else 'package.module:factory'})"
+    )
+    if known is None:
+        raise ValueError(refusal)
+    dtype = "bfloat16" if "bfloat16" in details else "float32"
+    extractor = load_extractor(known)
+    for detail in details:
+        extractor = _with_detail(extractor, detail)
+    stored = "/".join([extractor.name if name in _NAMED else name, *details])
+    if (details or name not in _NAMED) and replace(extractor, dtype=dtype).full_name != stored:
+        raise ValueError(refusal)
+    return extractor, dtype
+
+
+def _with_detail(extractor: Extractor, detail: str) -> Extractor:
+    """The extractor with one part of a full name; unchanged if the part has another meaning."""
+    method, _, size = detail.rpartition("-")
+    if method in RESIZES:
+        sides = [int(side) for side in size.split("x") if side.isdecimal()]
+        if len(sides) in (1, 2):
+            return replace(extractor, resize=method, input_size=(sides[0], sides[-1]))
+    for convention in LIKE.values():
+        if detail == f"divisor-{convention.divisor}":
+            values = (convention.offset,) * 3, (convention.divisor,) * 3
+            return replace(extractor, offset=values[0], divisor=values[1], variant=detail)
+    return extractor

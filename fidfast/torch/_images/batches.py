@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset, get_worker_info
 
-from fidfast._images import BrokenImageError, as_rgb
+from fidfast._images import BrokenImageError, Images
+from fidfast._images.decode import Decoding
 from fidfast.torch._extractors.extractor import Extractor
 from fidfast.torch._extractors.resize import RESIZES, resize
+from fidfast.torch._images.items import AmbiguousKeyError, as_pixels, channels_first, image_pixels, name_of_item
+from fidfast.torch._images.sources import BrokenItem, error_text
 
 __all__ = [
     "DecodedImage",
     "DecodedImages",
+    "Decoder",
     "ImageBatch",
-    "batches_of_loader",
-    "check_shape",
+    "as_image_batch",
     "collate",
+    "decoded_batches",
     "features_of_batch",
     "full_float32",
-    "image_pixels",
     "rows_of",
 ]
 
@@ -31,69 +34,74 @@ class DecodedImage(NamedTuple):
     """The pixels of an image, or a message about a broken image."""
 
     pixels: torch.Tensor | None
+    #: Path or other name of the image; None if it has none.
+    name: str | None = None
+    #: Begins with the name, or the number, of the image.
     broken: str | None = None
+    #: The error of a broken image, in the process that met it.
+    cause: Exception | None = None
+
+
+class Decoder:
+    """Reads, decodes and resizes items. Workers receive the resize only, not the network."""
+
+    def __init__(self, extractor: Extractor, image_key: str | None, decoding: Decoding) -> None:
+        self._size = extractor.input_size
+        self._resize = extractor.resize
+        self._image_key = image_key
+        self._decoding = decoding
+
+    def __call__(self, read: Callable[[], Any], index: int, name: str | None = None) -> DecodedImage:
+        """The image that `read()` returns, the one of this index.
+
+        Raises
+        ------
+        AmbiguousKeyError
+            If it is a dictionary of several images. All other errors make it a broken image.
+        """
+        try:
+            item = read()
+        except BrokenImageError as error:  # its message begins with the name
+            return _broken(name, str(error), error)
+        except Exception as error:
+            return _broken(name, f"{name or f'image {index}'}: {error_text(error)}", error)
+        if isinstance(item, BrokenItem):
+            return _broken(name, f"image {index}: {item.message}", item.cause)
+        try:
+            name = name or name_of_item(item)
+            pixels = image_pixels(item, self._image_key, self._decoding)
+        except AmbiguousKeyError:
+            raise
+        except Exception as error:  # decoders raise many types: OSError, SyntaxError, struct.error, ...
+            return _broken(name, f"{name or f'image {index}'}: {error or type(error).__name__}", error)
+        return DecodedImage(pixels if self._size is None else resize(pixels, self._resize, self._size), name)
+
+
+def _broken(name: str | None, message: str, cause: Exception | None) -> DecodedImage:
+    # Exceptions of other libraries may not survive the way from a worker process.
+    return DecodedImage(None, name, message, cause if get_worker_info() is None else None)
 
 
 class DecodedImages(Dataset[DecodedImage]):
-    """Decoded and resized images. Workers receive the resize only, not the network."""
+    """Decoded and resized images of a sequence of items."""
 
-    def __init__(self, images: Any, extractor: Extractor) -> None:
+    def __init__(self, images: Any, decoder: Decoder) -> None:
         self._images = images
-        self._size = extractor.input_size
-        self._resize = extractor.resize
+        self._decoder = decoder
 
     def __len__(self) -> int:
         return len(self._images)
 
     def __getitem__(self, index: int) -> DecodedImage:
-        try:
-            pixels = image_pixels(self._images[index])
-        except BrokenImageError as error:
-            return DecodedImage(None, str(error))
-        return DecodedImage(pixels if self._size is None else resize(pixels, self._resize, self._size))
+        name = self._images.names[index] if isinstance(self._images, Images) else None
+        return self._decoder(lambda: self._images[index], index, name)
 
 
-def image_pixels(item: Any) -> torch.Tensor:
-    """Pixels (3, height, width) of an item of a dataset, uint8 or float32 from 0 to 255."""
-    if isinstance(item, (list, tuple)):  # an image and its label
-        item = item[0]
-    item = _image_entry(item)
-    if hasattr(item, "convert") and hasattr(item, "mode"):
-        item = as_rgb(item)
-    if not isinstance(item, torch.Tensor):
-        array = np.array(item)  # (height, width[, channels]); copied, since torch needs writable memory
-        item = torch.from_numpy(array[..., None] if array.ndim == 2 else array).movedim(-1, 0)
-    if item.ndim != 3 or item.shape[0] not in (1, 3, 4):
-        raise ValueError(f"an image must have a height, a width and 1, 3 or 4 channels, got shape {tuple(item.shape)}")
-    item = item.expand(3, -1, -1) if item.shape[0] == 1 else item[:3]
-    return _as_pixels(item)
-
-
-def _image_entry(item: Any) -> Any:
-    """The image, or batch of images, in a dictionary; other items unchanged."""
-    if isinstance(item, dict):
-        return next((item[key] for key in ("image", "images", "img", "pixel_values") if key in item), item)
-    return item
-
-
-def _batch_images(batch: Any) -> Any:
-    """The images in a batch of a DataLoader: one tensor, with or without labels, or a list of images of any sizes."""
-    batch = _image_entry(batch)
-    if isinstance(batch, (list, tuple)) and len(batch) > 0 and getattr(batch[0], "ndim", 0) == 4:
-        return batch[0]
-    return batch
-
-
-def _as_pixels(images: torch.Tensor) -> torch.Tensor:
-    """Convert one image or a batch, uint8 or floats from 0 to 1, to uint8 or float32 from 0 to 255."""
-    if images.dtype == torch.uint8:
-        return images
-    if not images.is_floating_point():
-        raise TypeError(f"images must be uint8, or floats from 0 to 1, got {images.dtype}")
-    low, high = float(images.min()), float(images.max())
-    if not (low >= 0.0 and high <= 1.0):
-        raise ValueError(f"images of floats must be from 0 to 1, got values from {low:g} to {high:g}: rescale them")
-    return images.float() * 255.0
+def decoded_batches(items: Iterator[Any], decoder: Decoder, first: int, batch_size: int) -> Iterator[ImageBatch]:
+    """Batches of a stream of items, the first of which has the index `first`."""
+    numbers = itertools.count(first)
+    while batch := [decoder(lambda: item, next(numbers)) for item in itertools.islice(items, batch_size)]:  # noqa: B023
+        yield collate(batch)
 
 
 def full_float32(*, benchmark: bool) -> Any:
@@ -101,13 +109,26 @@ def full_float32(*, benchmark: bool) -> Any:
     return torch.backends.cudnn.flags(enabled=True, benchmark=benchmark, allow_tf32=False)
 
 
-def check_shape(images: Any, name: str = "images") -> None:
-    """Raise an error unless the images are a tensor (n, 3, height, width), or (n, 1, height, width) if grey."""
+def as_image_batch(images: Any, name: str = "images") -> torch.Tensor:
+    """A batch of images as a tensor (n, 3, height, width), or (n, 1, height, width) if grey.
+
+    Parameters
+    ----------
+    images : array or tensor
+        (n, channels, height, width), (n, height, width, channels) or (n, height, width), with 1, 3 or 4 channels; the
+        fourth, which is alpha, is dropped.
+    name : str
+        Name of the argument, for messages.
+    """
     shapes = "(n, 3, height, width) or (n, 1, height, width)"
-    if not isinstance(images, torch.Tensor):
+    if not hasattr(images, "__array__"):
         raise TypeError(f"{name} must be a tensor {shapes}, got {type(images).__name__}")
-    if images.ndim != 4 or images.shape[1] not in (1, 3):
-        raise ValueError(f"{name} must be {shapes}, got shape {tuple(images.shape)}")
+    try:
+        tensor = channels_first(images, 4)
+    except (TypeError, ValueError):
+        shape = tuple(getattr(images, "shape", ()))
+        raise ValueError(f"{name} must be {shapes}, or have the channels last, got shape {shape}") from None
+    return tensor[:, :3]
 
 
 def features_of_batch(extractor: Extractor, images: torch.Tensor, device: torch.device) -> torch.Tensor:
@@ -117,8 +138,8 @@ def features_of_batch(extractor: Extractor, images: torch.Tensor, device: torch.
     ----------
     extractor : Extractor
         Prepared, and on `device`.
-    images : (n, 3, height, width) or (n, 1, height, width) tensor
-        uint8, or floats from 0 to 1. Grey images are repeated to three channels.
+    images : array or tensor
+        As in `as_image_batch`; uint8, or floats from 0 to 1. Grey images are repeated to three channels.
     device : torch.device
 
     Raises
@@ -126,9 +147,9 @@ def features_of_batch(extractor: Extractor, images: torch.Tensor, device: torch.
     TypeError, ValueError
         If the images or the output of the extractor are invalid.
     """
-    check_shape(images)
+    images = as_image_batch(images)
     with torch.inference_mode(), full_float32(benchmark=torch.backends.cudnn.benchmark):
-        pixels = _as_pixels(images.to(device))
+        pixels = as_pixels(images.to(device))
         if pixels.shape[1] == 1:
             pixels = pixels.repeat(1, 3, 1, 1)
         if extractor.input_size is not None:
@@ -149,8 +170,10 @@ class ImageBatch(NamedTuple):
     tensors: list[torch.Tensor]
     #: Positions in the batch of the images in `tensors`, in their order.
     positions: list[int]
-    #: Messages about the broken images.
-    broken: list[str]
+    #: Names of these images; None for those without a name.
+    names: list[str | None]
+    #: Broken images.
+    broken: list[DecodedImage]
     #: Number of images, including broken ones.
     size: int
 
@@ -163,17 +186,8 @@ def collate(items: Sequence[DecodedImage]) -> ImageBatch:
             groups.setdefault((item.pixels.shape, item.pixels.dtype), []).append(position)
     return ImageBatch(
         [torch.stack([items[position].pixels for position in group]) for group in groups.values()],
-        [position for group in groups.values() for position in group],
-        [item.broken for item in items if item.broken],
+        positions := [position for group in groups.values() for position in group],
+        [items[position].name for position in positions],
+        [item for item in items if item.broken],
         len(items),
     )
-
-
-def batches_of_loader(loader: DataLoader[Any], extractor: Extractor, skip: int) -> Iterator[ImageBatch]:
-    """The batches of a DataLoader after its first `skip` images."""
-    for batch in map(_batch_images, loader):
-        images = batch[skip:]
-        skip = max(skip - len(batch), 0)
-        if len(images) > 0:
-            decoded = DecodedImages(images, extractor)
-            yield collate([decoded[i] for i in range(len(images))])

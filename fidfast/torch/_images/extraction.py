@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset, IterableDataset, SequentialSampler
 
 from fidfast import _core
-from fidfast._images import Images, cache, holds_images, open_images, warn_of_range
-from fidfast._inputs import open_input
-from fidfast._metrics.frechet import frechet_distance
+from fidfast._images import cache
+from fidfast._images.selection import unread_pictures
 from fidfast._progress import progress_bar
 from fidfast._results import Result
 from fidfast._stats import GaussianStats, Moments
+from fidfast._warnings import warn_user
+from fidfast.torch._extractors.conventions import convention_of
 from fidfast.torch._extractors.extractor import Extractor
-from fidfast.torch._extractors.named import open_extractor
-from fidfast.torch._images.extraction_pass import ExtractionPass, length_of
-from fidfast.torch._images.options import FeatureKeywords, ImageKeywords, ImageOptions, merge_options, resolve_device
+from fidfast.torch._images.checks import check_images, prepared_for
+from fidfast.torch._images.extraction_pass import ExtractionPass, checkpoint_path
+from fidfast.torch._images.options import FeatureKeywords, ImageKeywords, ImageOptions, merge_options
+from fidfast.torch._images.sources import ImageSource, open_source
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -34,10 +33,13 @@ if TYPE_CHECKING:
 __all__ = [
     "ImageFeatures",
     "ImageMoments",
+    "ddof_of",
     "features_of_images",
-    "fid_of_images",
+    "features_of_source",
     "moments_of_images",
+    "moments_of_source",
     "stats_of_images",
+    "warn_of_skipped",
 ]
 
 
@@ -49,9 +51,8 @@ class _ImageResult(Result):
     #: Whether the result is from the cache.
     from_cache: bool = False
 
-    def _describe_source(self, images: Any, *, from_cache: bool = False) -> None:
-        ignored = images.ignored if isinstance(images, Images) else {}
-        object.__setattr__(self, "ignored", dict(ignored))
+    def _describe_source(self, source: ImageSource, *, from_cache: bool = False) -> None:
+        object.__setattr__(self, "ignored", {} if source.images is None else dict(source.images.ignored))
         object.__setattr__(self, "from_cache", from_cache)
 
     def _summary(self, num_samples: int, dim: int, extractor: str | None, skipped: list[str]) -> str:
@@ -128,9 +129,12 @@ def moments_of_images(
 
     Parameters
     ----------
-    source : path, array, Images, torch Dataset or DataLoader
-        A folder, ``.zip``, WebDataset ``.tar``, ``.npz`` or ``.npy`` of images; an (n, height, width, 3) uint8 array;
-        or a dataset or loader of images or batches, uint8 or floats from 0 to 1 (labels are ignored).
+    source : path, array, tensor, Images, Dataset, DataLoader, sequence or iterable
+        A folder, ``.zip``, WebDataset ``.tar``, ``.npz`` or ``.npy`` of images; an array or tensor (n, height, width),
+        (n, height, width, channels) or (n, channels, height, width), uint8 or floats from 0 to 1; a torch or Hugging
+        Face dataset, a list, a generator or any other iterable of images or batches. An item may be an array, a tensor,
+        a PIL image, a path, the bytes of an image file, a dictionary with one of these, or a tuple that contains one of
+        these, such as (image, label).
     extractor : str, Extractor, callable or network
         A name for `load_extractor`, or anything that `as_extractor` accepts.
     options : ImageOptions, optional
@@ -144,9 +148,10 @@ def moments_of_images(
     Raises
     ------
     BrokenImageError
-        If an image cannot be read and ``skip_broken`` is False; the message names the image. A ValueError.
-    FileNotFoundError, TypeError, ValueError
-        If an argument is invalid.
+        If an image cannot be read, or its features are NaN or infinite, and ``skip_broken`` is False; the message names
+        the image. A ValueError.
+    FileNotFoundError, PermissionError, TypeError, ValueError
+        If an argument is invalid. Everything that can be known is checked before the network runs.
 
     Examples
     --------
@@ -156,36 +161,36 @@ def moments_of_images(
     ... )  # doctest: +SKIP
     """
     options = merge_options(options, keywords, "moments_of_images")
-    extractor = open_extractor(extractor)
-    images = _open(source, options)
-    if (
-        options.checkpoint is not None
-        and isinstance(images, DataLoader)
-        and not isinstance(images.sampler, SequentialSampler)
-    ):
-        raise ValueError("checkpoint needs a fixed order of images, but the DataLoader shuffles: pass shuffle=False")
+    checked = check_images({"source": open_source(source, options)}, extractor, options=options, min_images=1)
+    assert checked.extractor is not None
+    return moments_of_source(checked.sources["source"], checked.extractor, checked.options)
+
+
+def moments_of_source(source: Any, extractor: Extractor, options: ImageOptions) -> ImageMoments:
+    """Moments of a source that `check_images` has opened, with its extractor and options."""
     cached = None
-    if options.use_cache and isinstance(images, Images) and extractor.reproducible:
+    if options.use_cache and source.images is not None and extractor.reproducible:
         name = replace(extractor, dtype=options.dtype or extractor.dtype).full_name
         blocks = f" {options.blocks} blocks" if options.blocks > 1 else ""
-        cached = cache.cache_file(images, f"{name} {options.precision}{blocks}", progress=options.progress is not False)
-        if (moments := cache.load(cached, images)) is not None:
+        key = f"{name} {options.precision}{blocks}"
+        cached = cache.cache_file(source.images, key, progress=options.progress is not False)
+        if (moments := cache.load(cached, source.images)) is not None:
             if options.checkpoint is not None:
-                Path(options.checkpoint).unlink(missing_ok=True)
-            result = ImageMoments(moments, [])
-            result._describe_source(images, from_cache=True)
-            with _progress(images, options, "from the cache", initial=len(images)):
+                checkpoint_path(options.checkpoint).unlink(missing_ok=True)
+            with _progress(source, options, "from the cache", initial=source.length):
+                result = ImageMoments(moments, [])
+                result._describe_source(source, from_cache=True)
                 return result
-    extractor, options = _prepare(extractor, images, options)
+    extractor, options = prepared_for(extractor, source.length, options)
     make_moments = functools.partial(
         Moments, precision=options.precision, extractor=extractor.full_name, blocks=options.blocks
     )
-    extraction = ExtractionPass(images, extractor, options, make_moments)
-    moments = extraction.run(functools.partial(_progress, images, options))
+    extraction = ExtractionPass(source, extractor, options, make_moments)
+    moments = extraction.run(functools.partial(_progress, source, options))
     if cached is not None and not extraction.skipped:
-        cache.save(cached, moments, images)
+        cache.save(cached, moments, source.images)
     result = ImageMoments(moments, extraction.skipped)
-    result._describe_source(images)
+    result._describe_source(source)
     return result
 
 
@@ -214,15 +219,19 @@ def features_of_images(
         As `moments_of_images`.
     """
     options = merge_options(options, keywords, "features_of_images", moments=False)
-    options = replace(options, checkpoint=None)
-    extractor, images = open_extractor(extractor), _open(source, options)
-    extractor, options = _prepare(extractor, images, options)
-    extraction = ExtractionPass(images, extractor, options, lambda dim: _FeatureRows())
-    features = np.concatenate(extraction.run(functools.partial(_progress, images, options)).batches)
-    names = images.names if isinstance(images, Images) else None
-    row_names = [str(index) if names is None else names[index] for index in extraction.indices]
-    result = ImageFeatures(features, row_names, extraction.skipped, extractor.full_name, extraction.indices)
-    result._describe_source(images)
+    options = replace(options, checkpoint=None, use_cache=False)
+    checked = check_images({"source": open_source(source, options)}, extractor, options=options, min_images=1)
+    assert checked.extractor is not None
+    return features_of_source(checked.sources["source"], checked.extractor, checked.options)
+
+
+def features_of_source(source: Any, extractor: Extractor, options: ImageOptions) -> ImageFeatures:
+    """Features of a source that `check_images` has opened, with its extractor and options."""
+    extractor, options = prepared_for(extractor, source.length, replace(options, checkpoint=None))
+    extraction = ExtractionPass(source, extractor, options, lambda dim: _FeatureRows())
+    features = np.concatenate(extraction.run(functools.partial(_progress, source, options)).batches)
+    result = ImageFeatures(features, extraction.names, extraction.skipped, extractor.full_name, extraction.indices)
+    result._describe_source(source)
     return result
 
 
@@ -230,7 +239,8 @@ def stats_of_images(
     source: Any,
     extractor: Any,
     *,
-    ddof: int = 1,
+    ddof: int | None = None,
+    like: str | None = None,
     options: ImageOptions | None = None,
     **keywords: Unpack[ImageKeywords],
 ) -> GaussianStats:
@@ -240,8 +250,10 @@ def stats_of_images(
     ----------
     source, extractor
         As in `moments_of_images`.
-    ddof : int, default 1
-        The covariance is the scatter divided by ``num_samples - ddof``.
+    ddof : int, optional
+        The covariance is the scatter divided by ``num_samples - ddof``. By default that of `like`, or 1.
+    like : str, optional
+        One of `LIKE`: the tool whose resize, pixel range and ddof are used. For the extractor "inception".
     options, **keywords
         As in `moments_of_images`.
 
@@ -255,70 +267,31 @@ def stats_of_images(
         As `moments_of_images`.
     """
     options = merge_options(options, keywords, "stats_of_images")
-    return moments_of_images(source, extractor, options=options).moments.stats(ddof=ddof)
+    ddof = ddof_of(ddof, like)
+    checked = check_images(
+        {"source": open_source(source, options)}, extractor, like=like, options=options, min_images=max(2, ddof + 1)
+    )
+    assert checked.extractor is not None
+    found = moments_of_source(checked.sources["source"], checked.extractor, checked.options)
+    warn_of_skipped(found, "source")
+    return found.moments.stats(ddof=ddof)
 
 
-def fid_of_images(
-    samples: Any,
-    reference: Any,
-    extractor: Any = "inception",
-    *,
-    ddof: int = 1,
-    options: ImageOptions | None = None,
-    **keywords: Unpack[ImageKeywords],
-) -> float:
-    """Fréchet distance between the features of two sets of images; the FID for the extractor "inception".
-
-    Parameters
-    ----------
-    samples, reference
-        Any source that `moments_of_images` accepts; or a file of statistics, features or moments, `GaussianStats` or
-        `Moments`.
-    extractor : str, Extractor, callable or network, default "inception"
-        As in `moments_of_images`. Not loaded if neither side has images.
-    ddof : int, default 1
-        The covariances are the scatters divided by ``num_samples - ddof``. Statistics keep their own.
-    options : ImageOptions, optional
-    **keywords
-        Fields of `ImageOptions`, which have precedence over `options`. A `checkpoint` is rejected, since there are two
-        passes over images: save the moments with `moments_of_images` instead.
-
-    Returns
-    -------
-    float
-        As `fidfast.frechet_distance`; never negative.
-
-    Raises
-    ------
-    BrokenImageError, FileNotFoundError, TypeError, ValueError
-        As `moments_of_images`.
-    """
-    options = merge_options(options, keywords, "fid_of_images")
-    if options.checkpoint is not None:
-        raise ValueError("checkpoint applies to one set of images: call moments_of_images for each of the two")
-    sources = {"samples": samples, "reference": reference}
-    # Files are opened first, so that their errors are raised before the network runs.
-    opened = {
-        name: open_input(source, name, precision=options.precision)
-        for name, source in sources.items()
-        if not _is_image_source(source)
-    }
-    if len(opened) < len(sources):
-        extractor = open_extractor(extractor)
-    stats = [
-        opened[name].stats_with(ddof=ddof)
-        if name in opened
-        else stats_of_images(source, extractor, ddof=ddof, options=options)
-        for name, source in sources.items()
-    ]
-    return frechet_distance(*stats)
+def ddof_of(ddof: int | None, like: str | None) -> int:
+    """The given ddof, or that of a tool, or 1."""
+    if ddof is not None:
+        return ddof
+    return 1 if like is None else convention_of(like).ddof
 
 
-def _is_image_source(source: Any) -> bool:
-    """Whether the source is not statistics, moments or a file of them or of features."""
-    if isinstance(source, (str, os.PathLike)):
-        return not Path(source).exists() or holds_images(source)
-    return not isinstance(source, (GaussianStats, Moments))
+def warn_of_skipped(found: ImageMoments | ImageFeatures, name: str) -> None:
+    """Warn of images that were skipped or are not read in a function whose result does not list them."""
+    if found.skipped:
+        images = "1 image" if len(found.skipped) == 1 else f"{len(found.skipped)} images"
+        warn_user(f"{name}: skipped {images}; the first: {found.skipped[0]}")
+    if unread := unread_pictures(found.ignored):
+        reasons = ", ".join(f"{number} {reason}" for reason, number in unread.items())
+        warn_user(f"{name}: not read: {reasons}")
 
 
 class _FeatureRows:
@@ -332,37 +305,8 @@ class _FeatureRows:
         self.batches.append(features.float().numpy())
 
 
-def _open(source: Any, options: ImageOptions) -> Any:
-    """The images as an `Images`, Dataset of known length or DataLoader."""
-    if isinstance(source, (Images, Dataset, DataLoader)):
-        images: Any = source
-    else:
-        images = open_images(source, suffix=options.suffix, max_value=options.max_value, max_pixels=options.max_pixels)
-    if isinstance(images, Images):
-        warn_of_range(images)
-    return DataLoader(images, options.batch_size or 8) if isinstance(images, IterableDataset) else images
-
-
-def _num_images(images: Any) -> int | None:
-    return length_of(images.dataset if isinstance(images, DataLoader) else images)
-
-
-def _progress(images: Any, options: ImageOptions, note: str = "", *, initial: int = 0) -> AbstractContextManager[Any]:
+def _progress(source: Any, options: ImageOptions, note: str = "", *, initial: int = 0) -> AbstractContextManager[Any]:
     """The progress of a pass over images, of which `initial` are done; `note` is added to its label."""
     label = options.progress if isinstance(options.progress, str) else ""
     label = f"{label} ({note})" if label and note else label or note
-    return progress_bar(_num_images(images), options.progress is not False, label=label, initial=initial)
-
-
-def _prepare(extractor: Extractor, images: Any, options: ImageOptions) -> tuple[Extractor, ImageOptions]:
-    """The extractor ready for these images, and the options with device and batch size."""
-    device = resolve_device(options.device)
-    batch_size = options.batch_size or (128 if device.type == "cuda" else 8)
-    extractor = extractor.prepared(
-        dtype=options.dtype,
-        compile=options.compile,
-        num_images=_num_images(images),
-        batch_size=batch_size,
-        device=device,
-    )
-    return extractor, replace(options, device=device, batch_size=batch_size)
+    return progress_bar(source.length, options.progress is not False, label=label, initial=initial)

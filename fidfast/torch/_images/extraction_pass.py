@@ -6,7 +6,9 @@ part has not been run on a GPU.
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
+import os
 import signal
 import time
 from collections import deque
@@ -20,31 +22,31 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from fidfast._files import Progress, State, naming, read, reading_state, write_state
-from fidfast._images import BrokenImageError, Images
+from fidfast._images import BrokenImageError
 from fidfast._stats import Moments
 from fidfast.torch._extractors.extractor import Extractor
 from fidfast.torch._images.batches import (
     DecodedImage,
     DecodedImages,
+    Decoder,
     ImageBatch,
-    batches_of_loader,
     collate,
+    decoded_batches,
     full_float32,
 )
 from fidfast.torch._images.options import ImageOptions, default_num_workers, resolve_device
+from fidfast.torch._images.sources import ImageSource
 
-__all__ = ["ExtractionPass", "length_of"]
+__all__ = ["ExtractionPass", "checkpoint_path"]
 
 #: Seconds between checkpoints.
 CHECKPOINT_INTERVAL = 60.0
 
 
-def length_of(images: Any) -> int | None:
-    """Number of images, or None for a stream of unknown length."""
-    try:
-        return len(images)
-    except TypeError:
-        return None
+def checkpoint_path(path: str | os.PathLike[str]) -> Path:
+    """The file of a checkpoint: ``.npz`` is appended if the name does not end in it."""
+    path = Path(path)
+    return path if path.suffix == ".npz" else path.with_name(f"{path.name}.npz")
 
 
 class ExtractionPass:
@@ -52,7 +54,7 @@ class ExtractionPass:
 
     Parameters
     ----------
-    images : Images, Dataset or DataLoader
+    source : ImageSource
     extractor : Extractor
         Prepared, and on the device of `options`.
     options : ImageOptions
@@ -63,25 +65,27 @@ class ExtractionPass:
 
     def __init__(
         self,
-        images: Any,
+        source: ImageSource,
         extractor: Extractor,
         options: ImageOptions,
         make_collector: Callable[[int], Any],
     ) -> None:
-        self._images = images
+        self._source = source
         self._extractor = extractor
+        self._decoder = Decoder(extractor, options.image_key, options.decoding)
         self._device = resolve_device(options.device)
         self._options = options
         self._make_collector = make_collector
-        self._checkpoint = None if options.checkpoint is None else Path(options.checkpoint)
+        self._checkpoint = None if options.checkpoint is None else checkpoint_path(options.checkpoint)
         self._job = "" if self._checkpoint is None else self._describe_job()
         self._saved = time.monotonic()
         self._collector: Any = None
         self._done = 0
-        #: Messages about broken images.
+        #: Messages about images that were skipped.
         self.skipped: list[str] = []
-        #: Index of the image of each collected row, without rows from a checkpoint.
+        #: Index and name of the image of each collected row, without rows from a checkpoint. Without a name, the index.
         self.indices: list[int] = []
+        self.names: list[str] = []
 
     def run(self, open_progress: Callable[..., AbstractContextManager[Any]]) -> Any:
         """Process all images and return the collector.
@@ -94,7 +98,7 @@ class ExtractionPass:
         Raises
         ------
         BrokenImageError
-            If an image cannot be read and broken images are not skipped.
+            If an image cannot be read, or its features are not finite, and broken images are not skipped.
         ValueError
             If there are no images, the features are invalid, or the checkpoint is damaged or belongs to another run.
         """
@@ -106,7 +110,7 @@ class ExtractionPass:
             with torch.inference_mode(), precise, ThreadPoolExecutor(1) as updater, progress as bar:
                 for batch in self._batches():
                     if batch.broken and not self._options.skip_broken:
-                        raise BrokenImageError(batch.broken[0])
+                        raise BrokenImageError(batch.broken[0].broken) from batch.broken[0].cause
                     features = [self._extract(images) for images in batch.tensors]
                     updates.append(updater.submit(self._update, features, batch))
                     _wait_for(updates, but=2)
@@ -128,32 +132,58 @@ class ExtractionPass:
         return self._collector
 
     def _extract(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.cuda.Event | None]:
-        return _copy_to_host(self._extractor(images.to(self._device, non_blocking=True)))
+        features = self._extractor(images.to(self._device, non_blocking=True))
+        if len(features) != len(images):
+            raise ValueError(f"extractor {self._extractor.name} returned {len(features)} rows for {len(images)} images")
+        return _copy_to_host(features)
 
     def _update(self, features: list[tuple[torch.Tensor, torch.cuda.Event | None]], batch: ImageBatch) -> None:
         """Collect the features of one batch; runs in the updater's thread, which an interrupt does not stop."""
+        self.skipped += [str(item.broken) for item in batch.broken]
+        first = 0
         for rows, ready in features:
             if ready is not None:
                 ready.synchronize()
-            if self._collector is None:
-                self._collector = self._make_collector(rows.shape[1])
-            try:
-                self._collector.update(rows)
-            except ValueError as error:
-                raise ValueError(f"extractor {self._extractor.name}: {error}") from error
-        self.indices += [self._done + position for position in batch.positions]
+            end = first + len(rows)
+            self._collect(rows, batch.positions[first:end], batch.names[first:end])
+            first = end
         self._done += batch.size
-        self.skipped += batch.broken
+
+    def _collect(self, rows: torch.Tensor, positions: list[int], names: list[str | None]) -> None:
+        """Collect the rows that are finite."""
+        indices = [self._done + position for position in positions]
+        finite = rows.isfinite().all(dim=1)
+        kept = finite.nonzero()[:, 0].tolist()
+        for row in (~finite).nonzero()[:, 0].tolist():
+            number = f"image {indices[row]}"
+            name = number if names[row] is None else f"{names[row]} ({number})"
+            if self._source.images is not None:
+                name = f"{self._source.images.path_of(indices[row])} ({number})"
+            message = f"{name}: extractor {self._extractor.name}: features hold NaN or infinity"
+            if not self._options.skip_broken:
+                raise BrokenImageError(message)
+            self.skipped.append(message)
+        if not kept:
+            return
+        if self._collector is None:
+            self._collector = self._make_collector(rows.shape[1])
+        try:
+            self._collector.update(rows if len(kept) == len(rows) else rows[kept])
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"extractor {self._extractor.name}: {error}") from error
+        self.indices += [indices[row] for row in kept]
+        self.names += [str(indices[row]) if (name := names[row]) is None else name for row in kept]
 
     def _batches(self) -> Iterator[ImageBatch]:
         """The batches that are not in the checkpoint."""
-        if isinstance(self._images, DataLoader):
-            yield from batches_of_loader(self._images, self._extractor, self._done)
-            return
         batch_size, num_workers = self._options.batch_size, self._options.num_workers
         assert batch_size is not None
-        images: Dataset[DecodedImage] = DecodedImages(self._images, self._extractor)
-        total = len(self._images)
+        if self._source.indexed is None:
+            items = itertools.islice(self._source.stream(), self._done, None)
+            yield from decoded_batches(items, self._decoder, self._done, batch_size)
+            return
+        images: Dataset[DecodedImage] = DecodedImages(self._source.indexed, self._decoder)
+        total = len(self._source.indexed)
         if self._done > 0:
             images = Subset(images, range(self._done, total))
         if num_workers is None:
@@ -173,7 +203,9 @@ class ExtractionPass:
 
     def _describe_job(self) -> str:
         """Description of the run, which must equal that in a checkpoint; computed before the first image is read."""
-        images = self._images.fingerprint() if isinstance(self._images, Images) else f"{length_of(self._images)} items"
+        images = f"{self._source.length} items"
+        if self._source.images is not None:
+            images = self._source.images.fingerprint(progress=self._options.progress is not False)
         moments = self._make_collector(1)
         blocks = f" {len(moments.blocks)} blocks" if len(moments.blocks) > 1 else ""
         return f"{images} {moments.extractor} {self._extractor.weights_digest()} {moments.precision}{blocks}"

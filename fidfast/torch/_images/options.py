@@ -11,6 +11,9 @@ from typing import Any, TypedDict
 
 import torch
 
+from fidfast._images.decode import Decoding
+from fidfast._images.selection import as_suffixes
+
 __all__ = [
     "FeatureKeywords",
     "ImageKeywords",
@@ -19,6 +22,7 @@ __all__ = [
     "default_num_workers",
     "merge_options",
     "resolve_device",
+    "with_label",
 ]
 
 
@@ -30,6 +34,7 @@ class FeatureKeywords(TypedDict, total=False):
     device: torch.device | str | None
     dtype: str | None
     compile: str | bool
+    image_key: str | None
     skip_broken: bool
     suffix: str | Sequence[str] | None
     max_value: float | None
@@ -71,8 +76,13 @@ class ImageOptions:
     blocks : int, default 1
         Number of blocks of the moments, as in `fidfast.Moments`; with 20 or more, `fidfast.estimate` can compute an
         error bar. Not used by `features_of_images`.
+    image_key : str, optional
+        Key of the image, if items are dictionaries: the column of a Hugging Face dataset, the suffix of a WebDataset
+        sample. By default the only key that is usual for images ("image", "img", "pixel_values", "jpg", "png", ...), or
+        else the only entry that is an image.
     skip_broken : bool, default False
-        Whether to skip and list images that cannot be read. By default they raise an error.
+        Whether to skip and list images that cannot be read, or whose features are NaN or infinite. By default they
+        raise an error.
     suffix : str or sequence of str, optional
         In folders and archives, only the files with these suffixes; several are separated by commas. The suffix of a
         file is what follows the first dot of its name: "jpg" for ``0001.jpg``, "mask.png" for ``0001.mask.png``. If no
@@ -89,8 +99,9 @@ class ImageOptions:
     checkpoint : path, optional
         File to which the moments are written once a minute, and from which an interrupted run continues; removed at the
         end. A checkpoint of other images, or of an extractor with another name or other weights, is rejected. For a
-        torch Dataset or DataLoader only the length is compared; for a callable that is not a module, only the name. Not
-        used by `features_of_images`.
+        torch Dataset or DataLoader only the length is compared; for a callable that is not a module, only the name.
+        Sources without a fixed order (iterables, a DataLoader that shuffles) are rejected. Not used by
+        `features_of_images`.
     use_cache : bool, default False
         Whether to cache the moments, keyed by the bytes of the images and the extractor. Only for paths, and for
         extractors that `load_extractor` loads by name. Not used by `features_of_images`.
@@ -109,6 +120,7 @@ class ImageOptions:
     device: torch.device | str | None = None
     dtype: str | None = None
     compile: str | bool = "auto"
+    image_key: str | None = None
     precision: str = "float32"
     blocks: int = 1
     skip_broken: bool = False
@@ -119,7 +131,14 @@ class ImageOptions:
     use_cache: bool = False
     progress: bool | str = False
 
+    @property
+    def decoding(self) -> Decoding:
+        """How files become pixels."""
+        return Decoding(self.max_value, self.max_pixels)
+
     def __post_init__(self) -> None:
+        as_suffixes(self.suffix)
+        Decoding(self.max_value, self.max_pixels)
         for name, least in (("batch_size", 1), ("num_workers", 0), ("blocks", 1)):
             value = getattr(self, name)
             if value is not None and value < least:
@@ -132,6 +151,11 @@ class ImageOptions:
             value = getattr(self, name)
             if value not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+
+
+def with_label(options: ImageOptions, name: str) -> ImageOptions:
+    """The options with the name of an argument as the label of its progress, unless there is a label."""
+    return replace(options, progress=name) if options.progress is True else options
 
 
 def merge_options(

@@ -14,7 +14,7 @@ from fidfast._metrics.uncertainty import Estimate, estimate
 from fidfast._stats import GaussianStats, Moments
 from fidfast.torch._extractors.extractor import Extractor
 from fidfast.torch._extractors.named import open_extractor
-from fidfast.torch._images.batches import check_shape, features_of_batch, rows_of
+from fidfast.torch._images.batches import as_image_batch, features_of_batch, rows_of
 from fidfast.torch._training.distributed import moments_of_all
 from fidfast.torch._training.sampling import draw_samples, require_at_least
 
@@ -87,13 +87,15 @@ class FrechetDistance(torch.nn.Module):
         """Moments of the samples that this process has seen since the last reset."""
         return self._moments
 
-    def update(self, images: torch.Tensor) -> None:
+    def update(self, images: Any) -> None:
         """Add a batch of images.
 
         Parameters
         ----------
-        images : (n, 3, height, width) or (n, 1, height, width) tensor
-            uint8, or floats from 0 to 1. Grey images are repeated to three channels.
+        images : array or tensor
+            (n, channels, height, width) or (n, height, width, channels) with 1, 3 or 4 channels, or (n, height, width);
+            uint8, or floats from 0 to 1. Grey images are repeated to three channels; a fourth channel, which is alpha,
+            is dropped.
 
         Raises
         ------
@@ -101,7 +103,7 @@ class FrechetDistance(torch.nn.Module):
             If the images are invalid, or their features do not match the reference.
         """
         extractor = self._require_extractor()
-        check_shape(images)
+        images = as_image_batch(images)
         if len(images) > 0:
             self._moments.update(features_of_batch(extractor, images, self._device_marker.device))
 
@@ -163,7 +165,7 @@ class FrechetDistance(torch.nn.Module):
         """
         self._moments.update(rows_of(features))
 
-    def forward(self, images: torch.Tensor) -> None:
+    def forward(self, images: Any) -> None:
         """Same as `update`."""
         self.update(images)
 

@@ -66,7 +66,7 @@ def moments_of_samples(
     group : torch.distributed.ProcessGroup, optional
         By default the default group, if one is initialised.
     progress : bool, default False
-        Whether to show a progress bar, if standard error is a terminal.
+        Whether to show progress on standard error.
 
     Returns
     -------

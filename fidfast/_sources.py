@@ -1,0 +1,63 @@
+"""Which arguments hold images, and which features, moments or statistics."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from fidfast._files import Features
+from fidfast._images import Images, holds_images
+from fidfast._stats import GaussianStats, Moments
+
+__all__ = ["is_image_source"]
+
+
+def is_image_source(source: Any) -> bool:
+    """Whether an argument holds images, from which an extractor computes features.
+
+    Parameters
+    ----------
+    source
+        Images are: a path for which `holds_images` is true, unless the file also holds statistics; `Images`; arrays and
+        tensors of 4 dimensions, except floats (n, dim, 1, 1); uint8 and bool arrays of 3 dimensions; lists of images or
+        paths; Datasets, DataLoaders and other iterables.
+    """
+    if isinstance(source, Images):
+        return True
+    if isinstance(source, (str, os.PathLike)):
+        return Path(source).exists() and holds_images(source) and not _holds_statistics(Path(source))
+    if source is None or isinstance(source, (Moments, GaussianStats, Features, Mapping, bytes)):
+        return False
+    if hasattr(source, "__dlpack__") or hasattr(source, "__array__"):
+        return _is_image_array(source)
+    if isinstance(source, (list, tuple)):
+        return not source or _may_be_image(source[0])
+    return isinstance(source, Iterable) or (hasattr(source, "__getitem__") and hasattr(source, "__len__"))
+
+
+def _is_image_array(array: Any) -> bool:
+    shape = tuple(getattr(array, "shape", ()))
+    dtype = str(getattr(array, "dtype", "")).rpartition(".")[2]
+    if len(shape) == 4:
+        return "float" not in dtype or shape[2:] != (1, 1)
+    return (len(shape) == 3 and dtype in ("uint8", "bool")) or (len(shape) == 1 and dtype == "object")
+
+
+def _may_be_image(item: Any) -> bool:
+    """Whether an item of a list may be an image, an image with its label, or a batch."""
+    if isinstance(item, (list, tuple)):
+        return any(map(_may_be_image, item))
+    is_pil = hasattr(item, "convert") and hasattr(item, "mode")
+    is_array = hasattr(item, "__array__") and len(getattr(item, "shape", ())) > 1
+    return is_pil or is_array or isinstance(item, (str, os.PathLike, bytes, Mapping))
+
+
+def _holds_statistics(path: Path) -> bool:
+    """Whether an ``.npz`` of images also has ``mu`` and ``sigma``."""
+    if path.suffix.lower() != ".npz":
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return {"mu.npy", "sigma.npy"} <= set(archive.namelist())

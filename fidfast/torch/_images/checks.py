@@ -1,0 +1,234 @@
+"""Checks of everything that can be known before a network processes the images."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from fidfast._images import BrokenImageError, warn_of_range
+from fidfast._inputs import Input, open_input, require_same_dim, warn_of_extractors
+from fidfast._sources import is_image_source
+from fidfast.torch._extractors.conventions import convention_of
+from fidfast.torch._extractors.extractor import Extractor
+from fidfast.torch._extractors.named import load_extractor, open_extractor
+from fidfast.torch._extractors.stored import extractor_of_statistics
+from fidfast.torch._images.batches import DecodedImage, Decoder, features_of_batch
+from fidfast.torch._images.extraction_pass import checkpoint_path
+from fidfast.torch._images.options import ImageOptions, check_device, resolve_device
+from fidfast.torch._images.sources import ImageSource, open_source
+
+__all__ = ["CheckedImages", "check_images", "prepared_for", "require_image_source"]
+
+
+#: If these cannot be read, and broken images are skipped, the first batch is not checked further.
+_FIRST_IMAGES = 10
+
+
+class CheckedImages(NamedTuple):
+    """What `check_images` has opened."""
+
+    #: By name of the argument: opened images, or opened features, moments or statistics.
+    sources: dict[str, ImageSource | Input]
+    #: None if no source holds images.
+    extractor: Extractor | None
+    #: The options, with the arithmetic of the extractor.
+    options: ImageOptions
+
+
+def check_images(
+    sources: Mapping[str, Any],
+    extractor: Any = None,
+    *,
+    like: str | None = None,
+    options: ImageOptions | None = None,
+    min_images: int = 2,
+) -> CheckedImages:
+    """Open the arguments of a function of images, and raise every error that can be found before the network runs.
+
+    Parameters
+    ----------
+    sources : mapping
+        One or two sources by the name of the argument: images as in `moments_of_images`, features, moments, statistics,
+        or a path of any of these.
+    extractor : str, Extractor, callable or network, optional
+        By default that of the statistics, if one of the sources has a name that `load_extractor` can load, else
+        "inception".
+    like : str, optional
+        One of `LIKE`, for the extractor "inception".
+    options : ImageOptions, optional
+    min_images : int, default 2
+        Smallest number of images of each source.
+
+    Returns
+    -------
+    CheckedImages
+        `moments_of_images` and `features_of_images` accept its sources and its extractor.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a path, or the folder of the checkpoint, does not exist.
+    PermissionError
+        If the checkpoint cannot be written.
+    BrokenImageError
+        If the first image of a source cannot be read and ``skip_broken`` is False.
+    TypeError, ValueError, ImportError
+        If an argument is invalid: an unknown device or resize, too few images, statistics of another dim than that of
+        the extractor, statistics of an unknown extractor while none is given.
+
+    Warns
+    -----
+    UserWarning
+        If the sources have different extractors.
+    """
+    options = options or ImageOptions()
+    check_device(options.device)
+    if options.checkpoint is not None:
+        _check_checkpoint(checkpoint_path(options.checkpoint))
+    if like is not None:
+        convention_of(like)
+    if like is not None and extractor not in (None, "inception"):
+        name = extractor if isinstance(extractor, str) else type(extractor).__name__
+        raise ValueError(f"like is an option of the extractor inception, not of {name}")
+    opened: dict[str, ImageSource | Input] = {}
+    for name, source in sources.items():
+        if isinstance(source, ImageSource) or require_image_source(source):
+            opened[name] = _open_images(source, name, options, min_images)
+        else:
+            opened[name] = open_input(source, name, precision=options.precision)
+    files = [source for source in opened.values() if isinstance(source, Input)]
+    images = {name: source for name, source in opened.items() if isinstance(source, ImageSource)}
+    if len(files) == 2:
+        require_same_dim(files[0].dim, files[1].dim, files[0].name, files[1].name)
+        warn_of_extractors(*files)
+    if not images:
+        return CheckedImages(opened, None, options)
+    network, options = _open_extractor(extractor, like, files, options)
+    first = None
+    for name, source in images.items():
+        if options.checkpoint is not None and source.unordered is not None:
+            raise ValueError(f"checkpoint needs a fixed order of images, but {source.unordered}")
+        first = _first_image(source, name, network, options)
+    name_of_network = replace(network, dtype=options.dtype or network.dtype).full_name
+    if files:
+        warn_of_extractors(
+            *(side if isinstance(side, Input) else Input("", extractor=name_of_network) for side in opened.values())
+        )
+    for file in files:
+        if network.num_features is not None:
+            _require_dim(file, network, network.num_features)
+    if options.use_cache and network.reproducible:
+        return CheckedImages(opened, network, options)  # not prepared, since the moments may be in the cache
+    lengths = [source.length for source in images.values()]
+    network, options = prepared_for(network, None if None in lengths else sum(lengths), options)
+    if files and network.num_features is None and first is not None and first.pixels is not None:
+        image = first.pixels.round().to(torch.uint8)[None]
+        _require_dim(files[0], network, features_of_batch(network, image, resolve_device(options.device)).shape[1])
+    return CheckedImages(opened, network, options)
+
+
+def require_image_source(source: Any) -> bool:
+    """Whether this is a source of images; also true for missing paths, and for floats (n, height, width)."""
+    if isinstance(source, (str, os.PathLike)) and not Path(source).exists():
+        return True  # opening it raises the error
+    is_array = hasattr(source, "__array__") and hasattr(source, "shape")
+    return is_image_source(source) or (is_array and len(source.shape) in (1, 3))
+
+
+def prepared_for(extractor: Extractor, num_images: int | None, options: ImageOptions) -> tuple[Extractor, ImageOptions]:
+    """The extractor ready for this number of images, and the options with device and batch size."""
+    device = resolve_device(options.device)
+    batch_size = options.batch_size or (128 if device.type == "cuda" else 8)
+    extractor = extractor.prepared(
+        dtype=options.dtype, compile=options.compile, num_images=num_images, batch_size=batch_size, device=device
+    )
+    return extractor, replace(options, device=device, batch_size=batch_size)
+
+
+def _open_images(source: Any, name: str, options: ImageOptions, min_images: int) -> ImageSource:
+    opened = open_source(source, options)
+    if opened.images is not None:
+        warn_of_range(opened.images)
+    length = opened.length
+    if length is None:  # at least the first images of a stream can be counted
+        try:
+            opened.read(min_images - 1)
+        except IndexError:
+            length = sum(1 for _ in opened.stream())
+    if length == 0:
+        raise ValueError(f"{name}: there are no images")
+    if length is not None and length < min_images:
+        raise ValueError(f"{name}: a covariance needs at least {min_images} images, got {length}")
+    return opened
+
+
+def _open_extractor(
+    extractor: Any, like: str | None, files: list[Input], options: ImageOptions
+) -> tuple[Extractor, ImageOptions]:
+    try:
+        if like is not None:
+            return load_extractor("inception", like=like), options
+        if extractor is not None:
+            return open_extractor(extractor), options
+        for file in files:
+            if file.extractor is not None:
+                found, dtype = extractor_of_statistics(file.extractor, file.name)
+                return found, replace(options, dtype=options.dtype or dtype)
+        return load_extractor("inception"), options
+    except ImportError as error:
+        if "pip install" in str(error) or isinstance(extractor, str):
+            raise
+        raise ImportError(
+            f"the extractor inception needs torch-fidelity ({error}): pip install 'fidfast[images]'"
+        ) from error
+
+
+def _check_checkpoint(path: Path) -> None:
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"checkpoint: no such folder to write to: {path.parent}")
+    if path.is_dir():
+        raise IsADirectoryError(f"checkpoint: {path} is a folder")
+    if not os.access(path.parent, os.W_OK):
+        raise PermissionError(f"checkpoint: the folder {path.parent} cannot be written to")
+
+
+def _first_image(source: ImageSource, name: str, extractor: Extractor, options: ImageOptions) -> DecodedImage | None:
+    """The first image of the source that can be read; None if none of the first ones can.
+
+    Raises
+    ------
+    BrokenImageError, TypeError
+        If the first image cannot be read and broken images are not skipped.
+    """
+    decoder = Decoder(extractor, options.image_key, options.decoding)
+    for index in range(_FIRST_IMAGES):
+        if source.indexed is None:
+            try:
+                item = source.read(index)
+            except IndexError:
+                return None
+            image = decoder(lambda: item, index)  # noqa: B023
+        elif index == source.length:
+            return None
+        else:
+            path = None if source.images is None else source.images.names[index]
+            image = decoder(lambda: source.read(index), index, path)  # noqa: B023
+        if image.broken is None:
+            return image
+        if not options.skip_broken:
+            message = image.broken if image.name is not None or name == "source" else f"{name}: {image.broken}"
+            raise (TypeError if type(image.cause) is TypeError else BrokenImageError)(message) from image.cause
+    return None
+
+
+def _require_dim(file: Input, extractor: Extractor, dim: int) -> None:
+    if dim != file.dim:
+        raise ValueError(
+            f"{file.name} has dim {file.dim}, but the extractor {extractor.name} has dim {dim}: "
+            f"pass the extractor that computed {file.name}"
+        )

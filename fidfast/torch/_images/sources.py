@@ -1,0 +1,319 @@
+"""Any source of images as items: by index, or as a stream that is read once."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import itertools
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, SequentialSampler, default_collate
+
+from fidfast._devices import to_host
+from fidfast._images import BrokenImageError, Images, open_images
+from fidfast.torch._images.items import AmbiguousKeyError, items_of_batch
+from fidfast.torch._images.options import ImageOptions
+
+__all__ = ["BrokenItem", "ImageSource", "error_text", "open_source"]
+
+#: Consecutive errors of an iterator after which it is not read further.
+_MOST_ERRORS = 1000
+
+
+class BrokenItem(NamedTuple):
+    """Takes the place of an item that could not be read."""
+
+    message: str
+    cause: Exception | None = None
+
+
+class ImageSource:
+    """Items of images. Exactly one of `indexed` and `stream` is given.
+
+    Parameters
+    ----------
+    indexed : sequence, optional
+        The items by index, in any order and any number of times.
+    stream : iterator, optional
+        The items in order, once.
+    length : int, optional
+        Number of items; None if it is unknown.
+    unordered : str, optional
+        Why a run cannot be continued from a checkpoint, or None if it can.
+    """
+
+    def __init__(
+        self,
+        indexed: Any = None,
+        *,
+        stream: Iterator[Any] | None = None,
+        length: int | None = None,
+        unordered: str | None = None,
+    ) -> None:
+        self.indexed = indexed
+        self.length = len(indexed) if indexed is not None else length
+        self.unordered = unordered
+        self._stream = stream
+
+    @property
+    def images(self) -> Images | None:
+        """The source as images of a path or an array, or None if it is something else."""
+        return self.indexed if isinstance(self.indexed, Images) else None
+
+    def read(self, index: int) -> Any:
+        """One of the first items, which a stream keeps for `stream`; raises an IndexError beyond the end."""
+        if self._stream is None:
+            if index >= (self.length or 0):
+                raise IndexError(index)
+            return self.indexed[index]
+        head = list(itertools.islice(self._stream, index + 1))
+        self._stream = itertools.chain(head, self._stream)
+        return head[index]
+
+    def stream(self) -> Iterator[Any]:
+        """The items of a stream; can be read once."""
+        assert self._stream is not None
+        return self._stream
+
+
+def open_source(source: Any, options: ImageOptions) -> ImageSource:
+    """Open any source of images.
+
+    Parameters
+    ----------
+    source : path, array, tensor, Images, Dataset, DataLoader, sequence or iterable
+        As in `moments_of_images`.
+    options : ImageOptions
+
+    Raises
+    ------
+    FileNotFoundError
+        If a path does not exist.
+    TypeError, ValueError
+        If the source holds no images.
+    """
+    if isinstance(source, ImageSource):
+        return source
+    if isinstance(source, Images):
+        return ImageSource(source)
+    if isinstance(source, (str, os.PathLike)):
+        return ImageSource(_open_images(source, options))
+    if isinstance(source, DataLoader):
+        return _open_loader(source, options.image_key)
+    if hasattr(source, "__array__") and hasattr(source, "shape"):
+        return _open_array(source, options)
+    if isinstance(source, Mapping):
+        keys = ", ".join(map(repr, source))
+        raise TypeError(f"images must not be a dictionary: pass one of its entries; the keys are {keys}")
+    if _has_items(source):
+        return _open_sequence(source, options.image_key)
+    if isinstance(source, Iterable) or hasattr(source, "__getitem__"):
+        iterator = iter(source)
+        return ImageSource(
+            stream=_flattened(_continued(iterator), options.image_key),
+            length=_length_of_stream(source),
+            unordered=f"{type(source).__name__} cannot be read from the middle: pass a path, a list or a Dataset",
+        )
+    expected = "a path, an array, a Dataset, a DataLoader or an iterable of images"
+    raise TypeError(f"images must be {expected}, got {type(source).__name__}")
+
+
+def error_text(error: Exception) -> str:
+    """The error of a user's function in one line."""
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+# Arrays and sequences -----------------------------------------------------------------------------------------------
+
+
+def _open_images(source: Any, options: ImageOptions) -> Images:
+    return open_images(source, suffix=options.suffix, max_value=options.max_value, max_pixels=options.max_pixels)
+
+
+def _open_array(source: Any, options: ImageOptions) -> ImageSource:
+    array = to_host(source.detach() if isinstance(source, torch.Tensor) else source)
+    dtype = array.dtype if hasattr(array, "dtype") else np.asarray(array).dtype
+    if getattr(dtype, "kind", "") in ("O", "U", "T") and len(array.shape) == 1:  # images of mixed sizes, or paths
+        return ImageSource(list(array))
+    kind = str(dtype).rpartition(".")[2]
+    if kind in ("uint8", "bool") or ("int" in kind and options.max_value is not None):
+        return ImageSource(_open_images(np.asarray(array), options))
+    shape = tuple(array.shape)
+    channels = (1, 3, 4)
+    if len(shape) == 3 and (shape[0] in channels[1:] or shape[2] in channels[1:]):
+        raise ValueError(f"images of shape {shape} are one image: pass images[None]; grey images are (n, 1, h, w)")
+    if len(shape) not in (3, 4) or (len(shape) == 4 and shape[1] not in channels and shape[3] not in channels):
+        expected = "(n, height, width), (n, height, width, channels) or (n, channels, height, width)"
+        raise ValueError(f"images must be {expected} with 1, 3 or 4 channels, got shape {shape}")
+    return ImageSource(array)
+
+
+def _has_items(source: Any) -> bool:
+    """Whether the items can be read by index."""
+    if isinstance(source, IterableDataset) or not hasattr(source, "__getitem__"):
+        return False
+    return _length_of(source) is not None
+
+
+def _open_sequence(source: Any, image_key: str | None) -> ImageSource:
+    if isinstance(source, (list, tuple)) and source and _is_batch(source[0], image_key):  # list(loader)
+        return ImageSource(stream=_flattened(iter(source), image_key), unordered="the list holds batches")
+    return ImageSource(source)
+
+
+def _is_batch(item: Any, image_key: str | None) -> bool:
+    try:
+        return next(items_of_batch(item, image_key), item) is not item
+    except ValueError:  # an ambiguous dictionary; the function that reads the item reports it
+        return False
+
+
+# Streams ------------------------------------------------------------------------------------------------------------
+
+
+def _flattened(values: Iterable[Any], image_key: str | None) -> Iterator[Any]:
+    """The items of a stream of items and batches."""
+    for value in values:
+        if isinstance(value, BrokenItem):
+            yield value
+        else:
+            yield from items_of_batch(value, image_key)
+
+
+def _continued(iterator: Iterator[Any]) -> Iterator[Any]:
+    """The values of an iterator, with a `BrokenItem` in place of each error that it raises.
+
+    Raises
+    ------
+    BrokenImageError
+        If it ends with an error: the values that it would still have returned are lost.
+    """
+    number, errors = 0, list[Exception]()
+    while True:
+        try:
+            value = next(iterator)
+        except StopIteration:
+            break
+        except Exception as error:
+            errors.append(error)
+            if inspect.isgenerator(iterator) or len(errors) == _MOST_ERRORS:
+                break
+            continue
+        for error in errors:
+            yield BrokenItem(error_text(error), error)
+        number += len(errors) + 1
+        errors.clear()
+        yield value
+    if errors:
+        raise BrokenImageError(
+            f"image {number}: {error_text(errors[0])}; the iterable cannot be read further, since a generator ends "
+            "when it raises an error: handle the error inside it"
+        ) from errors[0]
+
+
+def _length_of(source: Any) -> int | None:
+    try:
+        return len(source)
+    except (TypeError, NotImplementedError):
+        return None
+
+
+def _length_of_stream(source: Any) -> int | None:
+    return _length_of(source) if isinstance(source, (Dataset, Sized)) else None
+
+
+# DataLoaders --------------------------------------------------------------------------------------------------------
+
+
+def _open_loader(loader: DataLoader[Any], image_key: str | None) -> ImageSource:
+    unordered = None
+    if isinstance(loader.dataset, IterableDataset):
+        unordered = "the DataLoader reads an IterableDataset, whose order may change: pass a Dataset with a length"
+    elif not isinstance(loader.sampler, SequentialSampler) or type(loader.batch_sampler) not in (
+        BatchSampler,
+        type(None),
+    ):
+        unordered = "the DataLoader shuffles: pass shuffle=False"
+    return ImageSource(
+        stream=_items_of_loader(loader, image_key), length=_length_of_loader(loader), unordered=unordered
+    )
+
+
+def _length_of_loader(loader: DataLoader[Any]) -> int | None:
+    is_stream = isinstance(loader.dataset, IterableDataset)
+    length = _length_of(loader.dataset if is_stream else loader.sampler)
+    if length is not None and loader.drop_last and loader.batch_size:
+        length -= length % loader.batch_size
+    return length
+
+
+def _items_of_loader(loader: DataLoader[Any], image_key: str | None) -> Iterator[Any]:
+    """The items of the batches. Items that the Dataset cannot read, or `collate_fn` rejects, are `BrokenItem`."""
+    collate = None if loader.collate_fn is default_collate else loader.collate_fn
+    changes: dict[str, Any] = {
+        "collate_fn": _Collate(collate, image_key, loader.batch_sampler is not None),
+        "_iterator": None,
+    }
+    if not isinstance(loader.dataset, IterableDataset):
+        changes["dataset"] = _GuardedDataset(loader.dataset)
+    ours = copy.copy(loader)
+    ours.__dict__.update(changes)  # DataLoader forbids to set the attribute dataset
+    for items in ours:
+        yield from items
+
+
+class _GuardedDataset(Dataset[Any]):
+    """A Dataset that returns a `BrokenItem` instead of raising an error."""
+
+    __getitems__ = None  # the DataLoader would prefer the method of this name of the other Dataset
+
+    def __init__(self, dataset: Any) -> None:
+        self._dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, index: Any) -> Any:
+        try:
+            return self._dataset[index]
+        except Exception as error:
+            return BrokenItem(f"item {index} of the Dataset: {error_text(error)}")
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name == "_dataset":  # while it is unpickled it has no dataset
+            raise AttributeError(name)
+        return getattr(self._dataset, name)
+
+
+class _Collate:
+    """Returns the list of the items of a batch.
+
+    `collate` is the user's function, or None for torch's own, which fails for PIL images and for mixed sizes.
+    """
+
+    def __init__(self, collate: Callable[[Any], Any] | None, image_key: str | None, batched: bool) -> None:
+        self.collate = collate
+        self.image_key = image_key
+        self.batched = batched
+
+    def __call__(self, batch: Any) -> list[Any]:
+        if not self.batched:
+            good = batch if isinstance(batch, BrokenItem) or self.collate is None else self.collate(batch)
+            return [good] if isinstance(good, BrokenItem) else list(items_of_batch(good, self.image_key))
+        if self.collate is None:
+            return list(batch)
+        good = [item for item in batch if not isinstance(item, BrokenItem)]
+        try:
+            items = list(items_of_batch(self.collate(good), self.image_key, batched=True)) if good else []
+        except AmbiguousKeyError:
+            raise
+        except Exception as error:
+            items = [BrokenItem(f"collate_fn: {error_text(error)}")] * len(good)
+        if len(items) != len(good):
+            return items + [item for item in batch if isinstance(item, BrokenItem)]
+        remaining = iter(items)
+        return [item if isinstance(item, BrokenItem) else next(remaining) for item in batch]
