@@ -61,30 +61,36 @@ def _file_names(folder: Path, ignored: Ignored) -> list[str]:
         is_link = not folders and bool(links)
         name = folders.pop() if folders else heapq.heappop(links) if links else hidden.pop()
         path = os.path.join(folder, name)
-        status = os.stat(path)
+        try:
+            status = os.stat(path)
+            with os.scandir(path) as scan:
+                entries = list(scan)
+        except OSError:
+            if is_hidden(name):  # its pictures would only be counted
+                continue
+            raise
         identity = status.st_dev, status.st_ino
         if identity in read:
             if is_link:
                 twice.append(name)
             continue
         pictures = 0
-        with os.scandir(path) as entries:
-            for entry in entries:
-                inner = f"{name}/{entry.name}" if name else entry.name
-                mode = _mode_of(entry)
-                if stat.S_ISDIR(mode) and is_hidden(inner):
-                    if not entry.is_symlink():
-                        hidden.append(inner)
-                elif stat.S_ISDIR(mode):
-                    if entry.is_symlink():
-                        heapq.heappush(links, inner)
-                    else:
-                        folders.append(inner)
-                elif stat.S_ISREG(mode) or (stat.S_ISLNK(mode) and is_picture(inner)):
-                    names.append(inner)
-                    pictures += is_picture(inner)
-                elif is_picture(inner):
-                    ignored.add("not a regular file", inner)
+        for entry in entries:
+            inner = f"{name}/{entry.name}" if name else entry.name
+            mode = _mode_of(entry)
+            if stat.S_ISDIR(mode) and is_hidden(inner):
+                if not entry.is_symlink():
+                    hidden.append(inner)
+            elif stat.S_ISDIR(mode):
+                if entry.is_symlink():
+                    heapq.heappush(links, inner)
+                else:
+                    folders.append(inner)
+            elif stat.S_ISREG(mode) or (stat.S_ISLNK(mode) and is_picture(inner)):
+                names.append(inner)
+                pictures += is_picture(inner) and not is_hidden(inner)
+            elif is_picture(inner):
+                ignored.add("not a regular file", inner)
         read[identity] = os.path.realpath(path), pictures
     for name in twice:
         target = os.path.realpath(os.path.join(folder, name))

@@ -102,7 +102,7 @@ def hash_files(paths: Sequence[Path], source: Path, *, progress: bool = False) -
     size = sum(states[i].size for i in new)
     long = size >= _LONG[0] or len(new) >= _LONG[1]
     reader = _Reader()
-    label = f"reading {source.name} for the cache"
+    label = f"hashing {source.name}"
     with progress_bar(size >> 20, progress and long, label=label, unit="MB") as bar:
         done = 0
         for i, (digest, state) in zip(new, _in_threads(reader.hash, [paths[i] for i in new], reader.stop), strict=True):

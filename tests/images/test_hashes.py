@@ -189,4 +189,4 @@ def test_progress_of_long_readings(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     images = open_images(write("folder", tmp_path / "a", 10))
     images.fingerprint(progress=True)
-    assert "reading a for the cache" in capsys.readouterr().err
+    assert "hashing a" in capsys.readouterr().err

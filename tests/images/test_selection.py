@@ -106,7 +106,7 @@ def test_names_with_dots(tmp_path, kind, files):
 
 
 @pytest.mark.parametrize("kind", ["folder", "zip"])
-def test_other_sources_are_read_whole_with_a_warning(tmp_path, kind):
+def test_other_sources_are_read_completely_with_a_warning(tmp_path, kind):
     path = write_files(kind, tmp_path / "a", samples("jpg", "mask.png"))
     with pytest.warns(UserWarning, match=r"several images of the same sample, by suffix: \.jpg \(2\), \.mask\.png"):
         assert len(open_images(path)) == 4
@@ -134,6 +134,23 @@ def test_a_visible_link_to_a_hidden_folder(tmp_path):
     folder = write_files("folder", tmp_path / "a", {".data/1.png": flat(1)})
     (folder / "data").symlink_to(folder / ".data")
     assert names(folder) == ["data/1.png"]
+
+
+def test_a_hidden_folder_that_cannot_be_read_is_no_error(tmp_path, monkeypatch):
+    folder = write_files("folder", tmp_path / "a", {"1.png": flat(1), ".trash/2.png": flat(2), "x/3.png": flat(3)})
+    scandir = os.scandir
+
+    def refuse(path):
+        if os.path.basename(path) in refused:
+            raise PermissionError(f"refused {path}")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    refused = [".trash"]
+    assert names(folder) == ["1.png", "x/3.png"]
+    refused.append("x")
+    with pytest.raises(PermissionError, match="refused .*/x"):
+        open_images(folder)
 
 
 def test_links_to_files_are_images(tmp_path):

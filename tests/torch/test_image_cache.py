@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from image_files import flat, png, write_files
+from PIL import Image
 
 import fidfast
 import fidfast.torch as ft
@@ -150,3 +152,27 @@ def test_dark_wide_images_warn_also_from_the_cache(tmp_path, rng):
     assert not moments_of(folder, max_value=4095).from_cache
     with pytest.warns(UserWarning, match="pass max_value=4095"):
         ft.features_of_images(folder, extractor())
+
+
+def test_functions_that_return_numbers_warn_of_images_that_are_not_read(tmp_path):
+    one = write_files("folder", tmp_path / "one", {**images(0), "x.jfif": flat(1), "notes.txt": b"", ".y.png": b""})
+    two = write_files("folder", tmp_path / "two", images(5))
+    with pytest.warns(UserWarning, match=r"^samples: not read: 1 \.jfif \(x\.jfif\)$"):
+        ft.fid_of_images(one, two, extractor())
+    with pytest.warns(UserWarning, match=r"^source: not read: 1 \.jfif"):
+        ft.stats_of_images(one, extractor())
+    ft.fid_of_images(two, two, extractor())  # warnings are errors here
+
+
+@pytest.mark.parametrize("kind", ["PIL", "array", "file", "tensor"])
+def test_the_value_of_white_applies_to_the_items_of_datasets(tmp_path, rng, kind):
+    wide = rng.integers(0, 4096, (4, 8, 8), dtype=np.uint16)
+    files = write_files("folder", tmp_path / "a", {f"{i}.png": png(image) for i, image in enumerate(wide)})
+    items = {
+        "PIL": list(map(Image.fromarray, wide)),
+        "array": list(wide),
+        "file": sorted(files.iterdir()),
+        "tensor": list(torch.from_numpy(wide)),
+    }[kind]
+    expected = ft.features_of_images(files, extractor(), max_value=4095).features
+    np.testing.assert_array_equal(ft.features_of_images(items, extractor(), max_value=4095).features, expected)
