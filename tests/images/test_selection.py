@@ -149,7 +149,7 @@ def test_a_hidden_folder_that_cannot_be_read_is_no_error(tmp_path, monkeypatch):
     refused = [".trash"]
     assert names(folder) == ["1.png", "x/3.png"]
     refused.append("x")
-    with pytest.raises(PermissionError, match="refused .*/x"):
+    with pytest.raises(PermissionError, match=r"refused .*/x"):
         open_images(folder)
 
 
