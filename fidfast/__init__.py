@@ -22,6 +22,7 @@ from fidfast._fid import fid
 from fidfast._images.cache import CachedMoments, ImageCache, image_cache
 from fidfast._info import FileInfo, file_info
 from fidfast._metrics.classwise import ClassDistances, class_distances
+from fidfast._metrics.comparison import Comparison, compare
 from fidfast._metrics.extrapolation import Extrapolation, fid_infinity
 from fidfast._metrics.frechet import FrechetTerms, frechet_distance, frechet_terms, transport_map
 from fidfast._metrics.inception_score import InceptionScore, InceptionScoreResult, inception_score
@@ -36,7 +37,7 @@ from fidfast._metrics.neighbours import (
     precision_recall,
 )
 from fidfast._metrics.ngrams import NgramCounts, ngram_jsd
-from fidfast._metrics.uncertainty import Comparison, Estimate, compare, estimate, influence
+from fidfast._metrics.uncertainty import Estimate, estimate, influence
 from fidfast._report import HarmfulSample, Report, Trimmed, report
 from fidfast._stats import ClassMoments, GaussianStats, Moments
 

@@ -16,7 +16,7 @@ SECONDS_BETWEEN_LINES = 30.0
 
 
 def progress_bar(
-    total: int | None, show: bool, *, label: str = "", unit: str = "images", initial: int = 0
+    total: int | None, show: bool, *, label: str = "", unit: str = "images", initial: int = 0, timed: bool = True
 ) -> contextlib.AbstractContextManager[Any]:
     """Progress on standard error.
 
@@ -32,6 +32,8 @@ def progress_bar(
         What is counted, in the plural.
     initial : int, default 0
         Number of steps done earlier; they do not count for the speed and the time left.
+    timed : bool, default True
+        Whether the steps take about equal times, so that speed and time left mean something.
 
     Returns
     -------
@@ -46,16 +48,17 @@ def progress_bar(
     label = _writable(label, stream)
     notebook = _in_notebook()
     if not (notebook or stream.isatty()):
-        return _Lines(total, label, unit, initial)
+        return _Lines(total, label, unit, initial, timed)
     try:
         if notebook:
             from tqdm.auto import tqdm
         else:
             from tqdm import tqdm
     except ImportError:
-        return _Lines(total, label, unit, initial)
+        return _Lines(total, label, unit, initial, timed)
+    form = None if timed else "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}]"
     bar: contextlib.AbstractContextManager[Any] = tqdm(
-        total=total, desc=label or None, unit=f" {unit}", initial=initial, smoothing=0.05
+        total=total, desc=label or None, unit=f" {unit}", initial=initial, smoothing=0.05, bar_format=form
     )
     return bar
 
@@ -79,10 +82,11 @@ class _Hidden(contextlib.AbstractContextManager[Any]):
 class _Lines(_Hidden):
     """Writes a line every `SECONDS_BETWEEN_LINES`, and a last one at the end of a computation that has written any."""
 
-    def __init__(self, total: int | None, label: str, unit: str, initial: int) -> None:
+    def __init__(self, total: int | None, label: str, unit: str, initial: int, timed: bool) -> None:
         self._total = total
         self._label = label
         self._unit = unit
+        self._timed = timed
         self._initial = self._done = initial
         self._begin = self._written = time.monotonic()
         self._shown = -1
@@ -113,7 +117,7 @@ class _Lines(_Hidden):
         """``samples: 12,800 of 50,000 images (26 %), 85.3 images/s, 7:16 left``."""
         share = "" if not self._total else f" of {self._total:,}"
         percent = "" if not self._total else f" ({100 * self._done // self._total} %)"
-        speed = (self._done - self._initial) / seconds if seconds > 0 else 0.0
+        speed = (self._done - self._initial) / seconds if seconds > 0 and self._timed else 0.0
         text = f"{self._label}: " if self._label else ""
         text += f"{self._done:,}{share} {self._unit}{percent}, {_duration(seconds)}"
         if speed > 0:

@@ -198,7 +198,7 @@ def result(request):
 
 
 def test_results_are_frozen_dataclasses_that_unpack(result):
-    names = [field.name for field in dataclasses.fields(result)]
+    names = [field.name for field in dataclasses.fields(result) if not field.kw_only]
     values = tuple(result)
     assert len(values) == len(names)
     assert all(value is getattr(result, name) for name, value in zip(names, values, strict=True))

@@ -35,16 +35,17 @@ _stats.slices _stats.collector _stats.gaussian _stats.moments _stats.class_momen
 _images.hashes _images.decode _images.selection _images.images _images.folders _images.archives _images.arrays
 _images.open _images.describe _images.cache _images
 _sources _inputs
-_metrics.frechet _metrics.jackknife _metrics.uncertainty _metrics.extrapolation _metrics.classwise
+_metrics.duplicates _metrics.frechet _metrics.jackknife _metrics.uncertainty _metrics.comparison
+_metrics.extrapolation _metrics.classwise
 _metrics.kernel _metrics.neighbours _metrics.predictions _metrics.splits _metrics.inception_score _metrics.ngrams
 _metrics
-_report.contents _report.plots _report.page _report.result _report.build _report
+_report.contents _report.worst _report.plots _report.page _report.result _report.build _report
 _info
 torch._extractors.resize torch._extractors.prepare torch._extractors.extractor torch._extractors.adapters
 torch._extractors.conventions torch._extractors.inception torch._extractors.efficientnet torch._extractors.named
 torch._extractors.stored torch._extractors
-torch._images.options torch._images.items torch._images.sources torch._images.batches torch._images.extraction_pass
-torch._images.checks torch._images.extraction torch._images.distances torch._images
+torch._images.options torch._images.pixels torch._images.items torch._images.sources torch._images.batches
+torch._images.extraction_pass torch._images.checks torch._images.extraction torch._images.distances torch._images
 torch._training.distributed torch._training.packing torch._training.sampling torch._training.metric
 torch._training.samples
 torch._training.running_stats torch._training.loss torch._training

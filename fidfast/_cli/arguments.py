@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 import sys
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, NoReturn
@@ -34,7 +35,12 @@ _SOURCES = f"images (a folder, .zip, .tar, .npz, .npy), {_FILES}"
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Parse the arguments of the command line; ``command`` of the result is the name of the command.
+    """Parse the arguments of the command line.
+
+    Returns
+    -------
+    argparse.Namespace
+        ``command`` is the name of the command, ``command_line`` the command as typed.
 
     Raises
     ------
@@ -56,7 +62,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         commands[name] = subparsers.add_parser(name, help=what, description=about, usage=usage)
         add(commands[name])
     _check_spelling(root, commands, words)
-    return root.parse_args(words)
+    options = root.parse_args(words)
+    options.command_line = shlex.join(["fidfast", *words])
+    return options
 
 
 class _Parser(argparse.ArgumentParser):

@@ -154,12 +154,20 @@ def open_array(path: Path, decoding: Decoding) -> ArrayImages:
 
 
 def array_ndim(path: Path) -> int | None:
-    """Number of dimensions of the array in a ``.npy``, or of the images in an ``.npz``; None if it holds none."""
+    """Number of dimensions of the array in a ``.npy``, or of the images in an ``.npz``; None if it holds none.
+
+    2 for pooled feature maps, floats of the shape (n, dim, 1, 1).
+    """
     if path.suffix.lower() == ".npy":
-        return int(np.load(path, mmap_mode="r").ndim)
-    with zipfile.ZipFile(path) as archive:
-        members = _image_members(archive)
-        return len(_header(archive, next(iter(members.values())))[0]) if members else None
+        array = np.load(path, mmap_mode="r")
+        shape, dtype = array.shape, array.dtype
+    else:
+        with zipfile.ZipFile(path) as archive:
+            members = _image_members(archive)
+            if not members:
+                return None
+            shape, _, dtype, _ = _header(archive, next(iter(members.values())))
+    return 2 if len(shape) == 4 and shape[2:] == (1, 1) and dtype.kind == "f" else len(shape)
 
 
 def _image_members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:

@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 
 from fidfast import _core
 from fidfast._inputs import open_pair, require_same_dim
+from fidfast._metrics.duplicates import PairResult, find_equal_rows
 from fidfast._metrics.frechet import distance_between
-from fidfast._results import Result
 from fidfast._stats import ROWS_PER_SLICE, Moments
 
 __all__ = ["Extrapolation", "fid_infinity"]
 
 
 @dataclass(frozen=True, eq=False)
-class Extrapolation(Result):
+class Extrapolation(PairResult):
     """A line through the distances of growing parts of the samples; returned by `fid_infinity`.
 
     Chong & Forsyth (2020), section 4. Distances are in squared units of the features.
@@ -38,7 +38,9 @@ class Extrapolation(Result):
 
     def __str__(self) -> str:
         sizes = self.num_samples
-        return f"{self.value:.6g}, extrapolated from {len(sizes)} parts of {sizes[0]:,} to {sizes[-1]:,} samples"
+        return self._with_caution(
+            f"{self.value:.6g}, extrapolated from {len(sizes)} parts of {sizes[0]:,} to {sizes[-1]:,} samples"
+        )
 
 
 def fid_infinity(
@@ -107,4 +109,8 @@ def fid_infinity(
             moments.update(_core.gather(samples.rows, np.sort(order[start : min(end, start + ROWS_PER_SLICE)])))
         distances.append(distance_between(moments.stats(), reference.stats))
     slope, value = np.polyfit(1 / sizes, distances, 1)
-    return Extrapolation(float(value), float(slope), sizes, np.array(distances), seed)
+    equal = find_equal_rows(samples, reference)
+    caution = None if equal.shared is None else f"{equal.shared}, so the line is too low at 1/n = 0"
+    return Extrapolation(
+        float(value), float(slope), sizes, np.array(distances), seed, shared_rows=equal.shared_rows, caution=caution
+    )

@@ -5,21 +5,30 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fidfast import _core
-from fidfast._inputs import open_pair
-from fidfast._results import Result, value_with_error
+from fidfast._devices import to_host
+from fidfast._inputs import Input, open_pair
+from fidfast._metrics.duplicates import EqualRows, PairResult, find_equal_rows, join_cautions
+from fidfast._results import value_with_error
 
 __all__ = ["KernelDistance", "SubsetKernelDistance", "cmmd", "kid", "kid_subsets"]
 
 
+#: Equal pairs of rows may change the value by this part of the standard error.
+_SMALL_PART = 0.1
+
+#: The value must not be more than this many standard errors below 0: with independent rows, 1 in 2 million is.
+_FAR_BELOW = 5.0
+
+
 @dataclass(frozen=True)
-class KernelDistance(Result):
+class KernelDistance(PairResult):
     """An unbiased estimate of a squared kernel distance; returned by `kid`. ``float(result)`` is the value.
 
     Gretton et al. (2012), equation 3, with the variance of Sutherland (2019). In units of the kernel, not scaled.
@@ -27,25 +36,24 @@ class KernelDistance(Result):
 
     #: The squared maximum mean discrepancy; may be below 0 if the two distributions are close.
     value: float
-    #: Standard error of `value`; NaN below 4 samples on a side.
+    #: Standard error of `value`; NaN if `note` is not None.
     stderr: float
     #: Number of samples of each side.
     num_samples: tuple[int, int]
+    #: Why there is no error bar, or None.
+    note: str | None = field(default=None, kw_only=True, repr=False)
 
     def __float__(self) -> float:
         return self.value
 
-    @property
-    def has_error(self) -> bool:
-        """Whether `stderr` is a number above 0: with too few samples it is NaN, or 0 for a negative variance."""
-        return self.stderr > 0 and math.isfinite(self.stderr)
-
     def __str__(self) -> str:
-        return value_with_error(self.value, self.stderr) if self.has_error else f"{self.value:.6g}"
+        if self.note is not None:
+            return f"{self.value:.6g}, without an error bar: {self.note}"
+        return self._with_caution(value_with_error(self.value, self.stderr))
 
 
 @dataclass(frozen=True, eq=False)
-class SubsetKernelDistance(Result):
+class SubsetKernelDistance(PairResult):
     """Mean and spread of a kernel distance over subsets; returned by `kid_subsets`. ``float(result)`` is the mean.
 
     Bińkowski et al. (2018), section 4. All distances are in units of the kernel, not scaled.
@@ -54,7 +62,7 @@ class SubsetKernelDistance(Result):
     #: Mean over the subsets.
     mean: float
     #: Standard deviation over the subsets (division by their number). It depends on the size of the subsets, and is
-    #: not the standard error of `mean`.
+    #: not the standard error of `mean`. NaN if there is one subset, or if each subset holds all rows.
     std: float
     #: (subsets,) the distance of each subset.
     values: NDArray[np.float64]
@@ -72,7 +80,11 @@ class SubsetKernelDistance(Result):
         return f"SubsetKernelDistance(mean={self.mean!r}, std={self.std!r}, subsets={len(self.values)})"
 
     def __str__(self) -> str:
-        return f"{self.mean:.6g}, standard deviation {self.std:.2g} over {len(self.values):,} subsets"
+        subsets = f"{len(self.values):,} {'subset' if len(self.values) == 1 else 'subsets'}"
+        if math.isnan(self.std):
+            which = subsets if len(self.values) == 1 else f"{subsets}, which all hold the same rows"
+            return self._with_caution(f"{self.mean:.6g}, no standard deviation of {which}")
+        return self._with_caution(f"{self.mean:.6g}, standard deviation {self.std:.2g} over {subsets}")
 
 
 def kid(
@@ -121,8 +133,14 @@ def kid(
     Bińkowski, Sutherland, Arbel & Gretton (2018), section 4, with all pairs instead of subsets. The standard error is
     the root of an unbiased estimate of the value's variance: all terms of Hoeffding's decomposition of the two-sample
     U-statistic, which Sutherland (2019), "Unbiased estimators for the variance of MMD estimators", gives for sets of
-    equal size. It is 0 if that estimate is negative, which can happen if the two distributions are equal. The memory is
-    two blocks of 2,048 rows and their products, for any n.
+    equal size. There is no standard error, and `note` gives the reason, if
+
+    - that estimate is not positive, which can happen if the two distributions are equal;
+    - a side has fewer than 4 samples, or contains every row several times;
+    - the rows that are in both sides change the value by more than a tenth of the standard error;
+    - the value is far below 0, as for near copies of the same rows.
+
+    The memory is two blocks of 2,048 rows and their products, for any n.
 
     Examples
     --------
@@ -132,9 +150,20 @@ def kid(
     >>> round(distance.value, 2), round(distance.stderr, 2), distance.num_samples
     (1.29, 0.12, (500, 400))
     """
-    rows = _rows(samples, reference, "kid")
-    value, error, *num_samples = _core.kid(*rows, degree, gamma, coef0, precision)
-    return KernelDistance(value, error, (num_samples[0], num_samples[1]))
+    one, two = open_pair(samples, reference)
+    value, error, n, m = _core.kid(one.require_rows("kid"), two.require_rows("kid"), degree, gamma, coef0, precision)
+    equal = find_equal_rows(one, two)
+    own = [_kernel_with_itself(side, degree, gamma, coef0) for side in (one, two)]
+    note = _why_dependent(error, equal, own) or equal.why_no_error() or _why_no_error(value, error, (one, two), (n, m))
+    caution = join_cautions(_caution(equal, "the value is biased if they are copies"), _heaviest_row((one, two), own))
+    return KernelDistance(
+        value,
+        error if note is None else math.nan,
+        (n, m),
+        note=note,
+        caution=caution if note is None else None,
+        shared_rows=equal.shared_rows,
+    )
 
 
 def kid_subsets(
@@ -198,7 +227,8 @@ def kid_subsets(
     for name, number, least in (("subsets", subsets, 1), ("subset_size", subset_size, 2)):
         if operator.index(number) < least:
             raise ValueError(f"{name} must be at least {least}, got {number}")
-    rows = _rows(samples, reference, "kid_subsets")
+    one, two = open_pair(samples, reference)
+    rows = one.require_rows("kid_subsets"), two.require_rows("kid_subsets")
     n, m = _num_rows(rows[0], "samples"), _num_rows(rows[1], "reference")
     name, least = ("samples", n) if n <= m else ("reference", m)
     size = min(subset_size, least) if like == "clean-fid" else subset_size
@@ -206,7 +236,12 @@ def kid_subsets(
         raise ValueError(f"subset_size must be at most {least}, the number of rows of {name}, got {size}")
     drawn = _DRAWS[like](n, m, subsets, size, seed)
     values = np.array(_core.kid_of_subsets(*rows, *drawn, degree, gamma, coef0, precision))
-    return SubsetKernelDistance(float(values.mean()), float(values.std()), values, size, seed, like)
+    equal = find_equal_rows(one, two)
+    std = math.nan if subsets == 1 or size == n == m else float(values.std())
+    return SubsetKernelDistance(
+        float(values.mean()), std, values, size, seed, like,
+        caution=_caution(equal, "the mean is biased if they are copies"), shared_rows=equal.shared_rows,
+    )  # fmt: skip
 
 
 def cmmd(samples: Any, reference: Any, *, sigma: float = 10.0, precision: str = "float32") -> float:
@@ -245,7 +280,8 @@ def cmmd(samples: Any, reference: Any, *, sigma: float = 10.0, precision: str = 
     Jayasumana et al. (2024), "Rethinking FID", with the scale of their code. The bias is about
     ``1000 (1 - mean k) (1 / n + 1 / m)``: compare equal numbers of samples.
     """
-    return _CMMD_SCALE * _core.gaussian_mmd(*_rows(samples, reference, "cmmd"), sigma, precision)
+    one, two = open_pair(samples, reference)
+    return _CMMD_SCALE * _core.gaussian_mmd(one.require_rows("cmmd"), two.require_rows("cmmd"), sigma, precision)
 
 
 #: The factor in the code of CMMD's authors.
@@ -288,10 +324,57 @@ def _in_turn(draw: Callable[[int], Any], n_first: int, n_second: int, subsets: i
     return np.array([first for first, _ in pairs]), np.array([second for _, second in pairs])
 
 
-def _rows(samples: Any, reference: Any, caller: str) -> tuple[Any, Any]:
-    """The two arrays of features."""
-    one, two = open_pair(samples, reference)
-    return one.require_rows(caller), two.require_rows(caller)
+def _kernel_with_itself(side: Input, degree: int, gamma: float | None, coef0: float) -> NDArray[np.float64]:
+    """(n,) the kernel of each row with itself, in absolute value."""
+    parts = []
+    for rows in side.slices():
+        values = _core.gather(to_host(rows), np.arange(_core.require_finite(rows)[0])).astype(np.float64)
+        scale = 1 / values.shape[1] if gamma is None else gamma
+        with np.errstate(over="ignore"):
+            parts.append(np.abs(scale * np.einsum("ij,ij->i", values, values) + coef0) ** degree)
+    return np.concatenate(parts)
+
+
+def _why_no_error(value: float, error: float, sides: tuple[Input, Input], counts: tuple[int, int]) -> str | None:
+    """Why the standard error is not valid, apart from equal rows, or None."""
+    for side, n in zip(sides, counts, strict=True):
+        if n < 4:
+            return f"it needs at least 4 samples; {side.name} has {n}"
+    if error == 0:
+        return "the variance is too small to be estimated from so few samples"
+    if value < -_FAR_BELOW * error:
+        text = value_with_error(value, error)
+        return f"{text} is far below 0: samples and reference are not independent (near copies, for example)"
+    return None
+
+
+def _why_dependent(error: float, equal: EqualRows, own: list[NDArray[np.float64]]) -> str | None:
+    """Why the two sides are not independent, or None.
+
+    An equal pair contributes the kernel of a row with itself to the mean over the pairs of both sides.
+    """
+    if equal.shared is None:
+        return None
+    effect = 2 * float(equal.times_in_reference @ own[0]) / (len(own[0]) * len(own[1]))
+    if equal.overlap > _SMALL_PART or not effect <= _SMALL_PART * error:
+        return f"{equal.shared}, so the two sides are not independent"
+    return None
+
+
+def _heaviest_row(sides: tuple[Input, Input], own: list[NDArray[np.float64]]) -> str | None:
+    """Which row determines the value alone, or None."""
+    for side, kernels in zip(sides, own, strict=True):
+        # By the Cauchy-Schwarz inequality the kernel of two rows is at most the product of these.
+        sizes = np.sqrt(kernels)
+        if sizes.max() > sizes.sum() / 2:
+            return f"row {int(sizes.argmax())} of {side.name} outweighs all other rows together"
+    return None
+
+
+def _caution(equal: EqualRows, effect: str) -> str | None:
+    """What equal rows mean for the result, or None."""
+    texts = [f"{text}: {effect}" for text in (equal.shared, equal.repeated) if text is not None]
+    return join_cautions(*texts)
 
 
 def _num_rows(features: Any, name: str) -> int:

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import operator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fidfast import _core
-from fidfast._inputs import open_pair
-from fidfast._metrics.frechet import distance_between
-from fidfast._results import Result
+from fidfast._inputs import Input, open_pair
+from fidfast._metrics.duplicates import PairResult, find_equal_rows
+from fidfast._metrics.frechet import terms_between
 
 __all__ = [
     "DensityCoverage",
     "ManifoldMetrics",
     "PrecisionRecall",
     "density_coverage",
+    "density_coverage_of",
     "manifold_metrics",
     "mifid",
     "precision_recall",
+    "precision_recall_of",
 ]
 
 
 @dataclass(frozen=True)
-class PrecisionRecall(Result):
+class PrecisionRecall(PairResult):
     """Shares of each set within the manifold of the other; returned by `precision_recall`.
 
     Kynkäänniemi et al. (2019), equation 2.
@@ -35,11 +37,11 @@ class PrecisionRecall(Result):
     recall: float
 
     def __str__(self) -> str:
-        return f"precision {self.precision:.4f}, recall {self.recall:.4f}"
+        return self._with_caution(f"precision {self.precision:.4f}, recall {self.recall:.4f}")
 
 
 @dataclass(frozen=True)
-class DensityCoverage(Result):
+class DensityCoverage(PairResult):
     """How the samples fill the balls around the reference samples; returned by `density_coverage`.
 
     Naeem et al. (2020), equations 2 and 3.
@@ -51,11 +53,11 @@ class DensityCoverage(Result):
     coverage: float
 
     def __str__(self) -> str:
-        return f"density {self.density:.4f}, coverage {self.coverage:.4f}"
+        return self._with_caution(f"density {self.density:.4f}, coverage {self.coverage:.4f}")
 
 
 @dataclass(frozen=True)
-class ManifoldMetrics(Result):
+class ManifoldMetrics(PairResult):
     """`PrecisionRecall` and `DensityCoverage` of the same two sets; returned by `manifold_metrics`.
 
     Kynkäänniemi et al. (2019), equation 2; Naeem et al. (2020), equations 2 and 3.
@@ -71,7 +73,7 @@ class ManifoldMetrics(Result):
     coverage: float
 
     def __str__(self) -> str:
-        return (
+        return self._with_caution(
             f"precision {self.precision:.4f}, recall {self.recall:.4f}, density {self.density:.4f}, "
             f"coverage {self.coverage:.4f}"
         )
@@ -125,7 +127,7 @@ def precision_recall(samples: Any, reference: Any, *, k: int = 3, inclusive: boo
     PrecisionRecall(precision=1.0, recall=0.625)
     """
     (shares,) = _shares("precision_recall", samples, reference, [(k, inclusive, True)])
-    return PrecisionRecall(shares.precision, shares.recall)
+    return precision_recall_of(shares)
 
 
 def density_coverage(samples: Any, reference: Any, *, k: int = 5, inclusive: bool = False) -> DensityCoverage:
@@ -171,7 +173,7 @@ def density_coverage(samples: Any, reference: Any, *, k: int = 5, inclusive: boo
     DensityCoverage(density=2.0, coverage=0.625)
     """
     (shares,) = _shares("density_coverage", samples, reference, [(k, inclusive, False)])
-    return DensityCoverage(shares.density, shares.coverage)
+    return density_coverage_of(shares)
 
 
 def manifold_metrics(
@@ -209,7 +211,7 @@ def manifold_metrics(
     manifold_rule = (3 if k is None else k, True if inclusive is None else inclusive, True)
     ball_rule = (5 if k is None else k, False if inclusive is None else inclusive, False)
     manifold, balls = _shares("manifold_metrics", samples, reference, [manifold_rule, ball_rule])
-    return ManifoldMetrics(manifold.precision, manifold.recall, balls.density, balls.coverage)
+    return replace(balls, precision=manifold.precision, recall=manifold.recall)
 
 
 def mifid(
@@ -239,8 +241,9 @@ def mifid(
     Returns
     -------
     float
-        ``fid / (d + 1e-14)`` with the mean distance ``d`` if it is below the threshold, else with ``d = 1``; 0 if the
-        Fréchet distance is at most 1e-8.
+        ``fid / (d + 1e-14)`` with the mean distance ``d`` if it is below the threshold, else with ``d = 1``. 0 if the
+        Fréchet distance is at most its rounding error; with ``mean_over="reference"``, as in torchmetrics, if it is at
+        most 1e-8.
 
     Raises
     ------
@@ -254,8 +257,10 @@ def mifid(
 
     Notes
     -----
-    Bai et al. (2021). The cosine distance is ``1 - |cos|``, of features that are not centred. Samples whose features
-    are all zero have no direction and are excluded from ``d``; torchmetrics excludes those whose features sum to zero.
+    Bai et al. (2021), "On training sample memorization", which leaves the threshold and the number added to ``d`` open;
+    0.1 and 1e-14 are those of Kaggle's competition and of torchmetrics. The cosine distance is ``1 - |cos|``, of
+    features that are not centred. Samples whose features are all zero have no direction and are excluded from ``d``;
+    Kaggle's code and torchmetrics exclude those whose features sum to zero.
     """
     if mean_over not in ("samples", "reference"):
         raise ValueError(f"mean_over must be 'samples' or 'reference', got {mean_over!r}")
@@ -264,10 +269,20 @@ def mifid(
     one, two = open_pair(samples, reference, precision=precision)
     rows = one.require_rows("mifid"), two.require_rows("mifid")
     distance = _core.mean_nearest_cosine_distance(*rows, mean_over == "samples")
-    frechet = distance_between(one.stats, two.stats)
-    if frechet <= 1e-8:
+    terms = terms_between(one.stats, two.stats)
+    if terms.distance <= (terms.rounding if mean_over == "samples" else 1e-8):
         return 0.0
-    return frechet / ((distance if distance < threshold else 1.0) + 1e-14)
+    return terms.distance / ((distance if distance < threshold else 1.0) + 1e-14)
+
+
+def precision_recall_of(found: ManifoldMetrics) -> PrecisionRecall:
+    """Two of the four numbers."""
+    return PrecisionRecall(found.precision, found.recall, shared_rows=found.shared_rows, caution=found.caution)
+
+
+def density_coverage_of(found: ManifoldMetrics) -> DensityCoverage:
+    """The other two of the four numbers."""
+    return DensityCoverage(found.density, found.coverage, shared_rows=found.shared_rows, caution=found.caution)
 
 
 def _shares(caller: str, samples: Any, reference: Any, rules: list[tuple[int, bool, bool]]) -> list[ManifoldMetrics]:
@@ -275,4 +290,12 @@ def _shares(caller: str, samples: Any, reference: Any, rules: list[tuple[int, bo
     one, two = open_pair(samples, reference)
     rows = one.require_rows(caller), two.require_rows(caller)
     checked = [(operator.index(k), bool(inclusive), recall) for k, inclusive, recall in rules]
-    return [ManifoldMetrics(*shares) for shares in _core.manifold_metrics(*rows, checked)]
+    shares = _core.manifold_metrics(*rows, checked)
+    shared_rows, caution = _copies(one, two)
+    return [ManifoldMetrics(*share, shared_rows=shared_rows, caution=caution) for share in shares]
+
+
+def _copies(samples: Input, reference: Input) -> tuple[int | None, str | None]:
+    """Number of samples that are copies of the reference, and what that means."""
+    equal = find_equal_rows(samples, reference)
+    return equal.shared_rows, None if equal.shared is None else f"{equal.shared}, and count as within its manifold"

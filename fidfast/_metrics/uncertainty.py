@@ -1,27 +1,27 @@
-"""Error bar and bias of a Fréchet distance, the influence of each sample, and the comparison of two models.
+"""Error bar and bias of a Fréchet distance, and the influence of each sample.
 
-All are computed from the distances without each row, which are exact (`csrc/core/jackknife.hpp`), or without each block
-of rows if the rows of a stream are not kept.
+Both are computed from the distances without each row, which are exact (`csrc/core/jackknife.hpp`), or without each
+block of rows if the rows of a stream are not kept.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fidfast._inputs import Input, open_input, open_pair, warn_of_extractors
+from fidfast._inputs import Input, open_pair
+from fidfast._metrics.duplicates import EqualRows, find_equal_rows, join_cautions
 from fidfast._metrics.frechet import FrechetTerms, terms_between
 from fidfast._metrics.jackknife import Jackknife, degrees_of_freedom
 from fidfast._results import Result, decimals, value_with_error
 
 __all__ = [
-    "Comparison",
+    "NORMAL",
     "Estimate",
-    "compare",
     "estimate",
     "estimate_from_jackknife",
     "estimate_without_error",
@@ -31,8 +31,14 @@ __all__ = [
 
 Array = NDArray[np.float64]
 
+#: Shared rows may change the bias by this part of the standard error, and the variance by this part of itself.
+SMALL_PART = 0.1
+
+#: Level of the interval that must not be below 0.
+SURE = 1 - 1e-6
+
 #: With this many degrees of freedom, Student's distribution is normal.
-_NORMAL = 1e9
+NORMAL = 1e9
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,8 @@ class Estimate(Result):
     note: str | None = None
     #: Why the error bar may be too narrow, or None.
     caution: str | None = None
+    #: Number of rows of the samples that are also rows of the reference; None if a side has no rows.
+    shared_rows: int | None = field(default=None, kw_only=True)
 
     @property
     def unbiased(self) -> float:
@@ -91,7 +99,7 @@ class Estimate(Result):
             raise ValueError(f"level must be between 0 and 1, got {level}")
         from scipy.special import stdtrit
 
-        half = float(stdtrit(min(self.degrees_of_freedom, _NORMAL), (1 + level) / 2)) * self.stderr
+        half = float(stdtrit(min(self.degrees_of_freedom, NORMAL), (1 + level) / 2)) * self.stderr
         return self.unbiased - half, self.unbiased + half
 
     @property
@@ -121,11 +129,13 @@ class Estimate(Result):
         counts = " and ".join("exact" if n is None else f"{n:,}" for n in self.num_samples)
         lines = {
             "value": f"{self.value:.8g}",
-            "unbiased": self.note or self.unbiased_text,
-            "95 % interval": self.note or self.interval_text,
-            "bias": self.note or self.bias_text,
+            "unbiased": "–" if self.note else self.unbiased_text,
+            "95 % interval": "–" if self.note else self.interval_text,
+            "bias": "–" if self.note else self.bias_text,
+            **({} if self.note is None else {"note": self.note}),
             **({} if self.caution is None else {"caution": self.caution}),
             "num_samples": counts,
+            **({"shared_rows": f"{self.shared_rows:,}"} if self.shared_rows else {}),
             "rounding": f"at most {self.rounding:.1g}",
             "extractor": self.extractor or "unknown",
         }
@@ -156,7 +166,9 @@ def estimate(samples: Any, reference: Any, *, precision: str = "float32") -> Est
     -------
     Estimate
         Without an error bar, and with a note, if a side has fewer than twice as many samples as directions with nonzero
-        variance, not counting one row or the largest block.
+        variance, not counting one row or the largest block; if so many rows are in both sides that they would change
+        the bias by more than a tenth of the standard error; if a side contains every row several times; or if
+        `unbiased` is below 0 by more than its error bar allows, which independent rows do not give.
 
     Raises
     ------
@@ -176,8 +188,8 @@ def estimate(samples: Any, reference: Any, *, precision: str = "float32") -> Est
     variance if the distributions are equal, so that the error bar is valid there too. The interval is that of Student's
     distribution, whose degrees of freedom follow from the kurtosis of the rows' contributions (Satterthwaite, 1946).
 
-    Rows are assumed to be independent. It takes about three times as long as `fid`. Apart from two numbers per
-    row, memory does not grow with n.
+    Rows are assumed to be independent; rows that repeat within a side are reported as a caution. It takes about three
+    times as long as `fid`. Apart from three numbers per row, memory does not grow with n.
     """
     return estimate_from_jackknife(Jackknife(*open_pair(samples, reference, precision=precision), precision))
 
@@ -219,129 +231,59 @@ def influence_from_jackknife(jackknife: Jackknife) -> Array:
     return jackknife.distance - jackknife.replicates[0].distance
 
 
-@dataclass(frozen=True)
-class Comparison(Result):
-    """Which of two models is closer to the reference; returned by `compare`.
-
-    Distances are in squared units of the features. The standard error is that of the jackknife of the difference
-    (Efron & Stein, 1981), the degrees of freedom those of Satterthwaite (1946).
-    """
-
-    #: `unbiased` of `a` minus that of `b`: negative if `a` is better.
-    difference: float
-    #: Its standard error; NaN if `a` or `b` has a note.
-    stderr: float
-    #: Two-sided probability of a difference at least as large if the models are equal, by Student's distribution.
-    p_value: float
-    #: Estimate of the first model.
-    a: Estimate
-    #: Estimate of the second model.
-    b: Estimate
-    #: Degrees of freedom of `stderr`, as in `Estimate`.
-    degrees_of_freedom: float = math.inf
-
-    def __str__(self) -> str:
-        for name, side in (("a", self.a), ("b", self.b)):
-            if side.note is not None:
-                return f"{name} has no error bar: {side.note}"
-        return f"difference {value_with_error(self.difference, self.stderr)}, p = {self.p_value:.2g}"
-
-
-def compare(
-    samples_a: Any, samples_b: Any, reference: Any, *, paired: bool = False, precision: str = "float32"
-) -> Comparison:
-    """Whether model A is closer to the reference than model B.
-
-    Parameters
-    ----------
-    samples_a, samples_b : (n, dim) arrays or tensors, or paths of features
-        The samples of the two models.
-    reference : array, tensor, Moments, GaussianStats or path
-        As in `estimate`. Its own sampling error is common to both distances, and mostly cancels.
-    paired : bool, default False
-        Whether row i of both was made from the same prompt, class or seed; their common variation cancels too.
-    precision : {"float32", "float64"}, default "float32"
-        As in `Moments`.
-
-    Returns
-    -------
-    Comparison
-
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument cannot be used, or `paired` is True and the numbers of rows differ.
-
-    Warns
-    -----
-    UserWarning
-        If two of the arguments have different extractors.
-
-    Notes
-    -----
-    As in `estimate`; the second order is not subtracted for shared rows, so the standard error is conservative.
-    """
-    names = ("samples_a", "samples_b", "reference")
-    one, two, common = (
-        open_input(source, name, precision=precision)
-        for source, name in zip((samples_a, samples_b, reference), names, strict=True)
-    )
-    for side in (one, two):
-        side.check_rows("compare")
-        warn_of_extractors(side, common)
-    warn_of_extractors(one, two)
-    if paired and one.num_samples != two.num_samples:
-        raise ValueError(
-            f"samples_a has {one.num_samples} rows, but samples_b has {two.num_samples}: they cannot be paired"
-        )
-    first, second = Jackknife(one, common, precision), Jackknife(two, common, precision)
-    a, b = estimate_from_jackknife(first), estimate_from_jackknife(second)
-    parts = []
-    if common.has_samples:
-        parts.append(first.replicates[1] - second.replicates[1])
-    if paired:
-        parts.append(first.replicates[0] - second.replicates[0])
-    variance = sum(part.variance for part in parts)
-    if not paired:
-        parts += [first.replicates[0], second.replicates[0]]
-        variance += first.variance([0]) + second.variance([0])
-    usable = a.note is None and b.note is None
-    stderr = math.sqrt(variance) if usable else math.nan
-    difference = a.unbiased - b.unbiased
-    degrees = degrees_of_freedom(parts)
-    return Comparison(difference, stderr, _p_value(difference, stderr, degrees), a, b, degrees)
-
-
-def _p_value(difference: float, stderr: float, degrees_of_freedom: float) -> float:
-    """Two-sided p-value of Student's distribution."""
-    if stderr == 0:  # the same rows twice
-        return float(difference == 0)
-    from scipy.special import stdtr
-
-    return 2 * float(stdtr(min(degrees_of_freedom, _NORMAL), -abs(difference) / stderr))
-
-
 def estimate_from_jackknife(jackknife: Jackknife) -> Estimate:
-    """The estimate, with its error bar if the samples suffice."""
+    """The estimate, with its error bar if the samples suffice and are independent."""
     samples, reference = jackknife.inputs
     terms = terms_between(samples.stats, reference.stats)
-    note = jackknife.note()
-    if note is not None:
-        return estimate_without_error(terms, samples, reference, note, jackknife)
-    return Estimate(
-        value=terms.distance,
-        stderr=math.sqrt(jackknife.variance(list(jackknife.replicates))),
-        bias=jackknife.distance - jackknife.unbiased,
-        num_samples=_counts(jackknife),
-        rounding=terms.rounding,
-        degrees_of_freedom=degrees_of_freedom(jackknife.replicates.values()),
-        extractor=samples.extractor or reference.extractor,
-        caution=jackknife.caution(),
-    )
+    equal = find_equal_rows(samples, reference)
+    note = jackknife.note() or equal.why_no_error()
+    if note is None:
+        found = Estimate(
+            value=terms.distance,
+            stderr=math.sqrt(jackknife.variance(list(jackknife.replicates))),
+            bias=jackknife.distance - jackknife.unbiased,
+            num_samples=_counts(jackknife),
+            rounding=terms.rounding,
+            degrees_of_freedom=degrees_of_freedom(jackknife.replicates.values()),
+            extractor=samples.extractor or reference.extractor,
+            caution=jackknife.caution(),
+            shared_rows=equal.shared_rows,
+        )
+        note = _why_dependent(found, equal)
+        if note is None:
+            return replace(found, caution=_caution(found, equal))
+    return estimate_without_error(terms, samples, reference, note, jackknife, equal.shared_rows)
+
+
+def _why_dependent(found: Estimate, equal: EqualRows) -> str | None:
+    """Why the samples are not independent enough for an error bar, or None.
+
+    If the two distributions are equal, shared rows reduce the bias by the factor 1 - overlap: the bias is half the
+    trace of the second derivative, once for each side, minus its mixed part, to which only shared rows contribute.
+    """
+    if equal.shared is not None and equal.overlap * max(abs(found.bias), found.stderr) > SMALL_PART * found.stderr:
+        return f"{equal.shared}, so the two sides are not independent"
+    if found.interval(SURE)[1] < 0:
+        return (
+            f"without its bias the distance would be {found.unbiased_text}, far below 0: samples and reference "
+            "are not independent (near copies of the same images, for example)"
+        )
+    return None
+
+
+def _caution(found: Estimate, equal: EqualRows) -> str | None:
+    shared = None if equal.shared is None else f"{equal.shared}, too few to matter"
+    repeated = None if equal.repeated is None else f"{equal.repeated}: if they are copies, the error bar is too narrow"
+    return join_cautions(found.caution, shared, repeated)
 
 
 def estimate_without_error(
-    terms: FrechetTerms, samples: Input, reference: Input, note: str, jackknife: Jackknife | None = None
+    terms: FrechetTerms,
+    samples: Input,
+    reference: Input,
+    note: str,
+    jackknife: Jackknife | None = None,
+    shared_rows: int | None = None,
 ) -> Estimate:
     """An estimate without an error bar, and why."""
     degrees = math.inf if jackknife is None else degrees_of_freedom(jackknife.replicates.values())
@@ -354,6 +296,7 @@ def estimate_without_error(
         degrees_of_freedom=degrees,
         extractor=samples.extractor or reference.extractor,
         note=note,
+        shared_rows=shared_rows,
     )
 
 

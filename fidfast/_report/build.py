@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from datetime import datetime, timezone
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from fidfast import _core
 from fidfast._devices import to_host
-from fidfast._images import BrokenImageError, open_images
+from fidfast._images import open_images
 from fidfast._inputs import Input, open_pair, require_same_dim
 from fidfast._metrics.extrapolation import Extrapolation, fid_infinity
 from fidfast._metrics.frechet import distance_between, terms_between
@@ -21,8 +22,10 @@ from fidfast._metrics.neighbours import (
     DensityCoverage,
     PrecisionRecall,
     density_coverage,
+    density_coverage_of,
     manifold_metrics,
     precision_recall,
+    precision_recall_of,
 )
 from fidfast._metrics.uncertainty import (
     Estimate,
@@ -30,9 +33,12 @@ from fidfast._metrics.uncertainty import (
     estimate_without_error,
     influence_from_jackknife,
 )
-from fidfast._report.contents import K_DENSITY_COVERAGE, K_PRECISION_RECALL, HarmfulSample, Trimmed
+from fidfast._progress import progress_bar
+from fidfast._report.contents import K_DENSITY_COVERAGE, K_PRECISION_RECALL, Trimmed
 from fidfast._report.result import Report
+from fidfast._report.worst import ImagesOfRows, most_harmful_samples
 from fidfast._stats import GaussianStats, Moments
+from fidfast._text import printable
 
 __all__ = ["report"]
 
@@ -51,11 +57,15 @@ def report(
     *,
     names: Sequence[str] | None = None,
     images: Any = None,
+    reference_names: Sequence[str] | None = None,
+    reference_images: Any = None,
     titles: tuple[str, str] | None = None,
+    command: str | None = None,
     most_harmful: int = 12,
     all_pairs: bool = True,
     seed: int = 0,
     precision: str = "float32",
+    progress: bool = False,
 ) -> Report:
     """Compute every metric computable from features: distances with error bars, and the most harmful samples.
 
@@ -70,10 +80,16 @@ def report(
     images : path, (n, height, width, 3) uint8 array or sequence of (height, width, 3) uint8 arrays, optional
         The image of each row of `samples`, in the same order. A folder or archive is read in the order of its sorted
         names. Only the images of the most harmful samples are read.
+    reference_names, reference_images : optional
+        The same for the rows of `reference`: the page shows each of the most harmful samples beside its nearest
+        reference image.
     titles : (str, str), optional
         Titles of samples and reference. Default to the paths, else to "samples" and "reference".
+    command : str, optional
+        The command that makes the report, for the header of the page.
     most_harmful : int, default 12
-        Number of most harmful samples to list.
+        Number of most harmful samples to list. Samples whose distance is below a quarter of the usual distance of two
+        samples (the root of twice the trace of the covariance) are listed as one.
     all_pairs : bool, default True
         Whether to compute the metrics that take O(n^2) time: kernel distances, precision and recall, density and
         coverage.
@@ -81,6 +97,8 @@ def report(
         As in `fid_infinity`.
     precision : {"float32", "float64"}, default "float32"
         As in `Moments`.
+    progress : bool, default False
+        Whether to show a progress bar, which names what is computed; lines in a log.
 
     Returns
     -------
@@ -90,7 +108,7 @@ def report(
     Raises
     ------
     TypeError, ValueError
-        If an argument is invalid, or `names` or `images` do not have one entry for each row.
+        If an argument is invalid, or names or images do not have one entry for each row.
     FileNotFoundError
         If a path does not exist.
 
@@ -109,17 +127,31 @@ def report(
     titles = titles or (_title(samples, "samples"), _title(reference, "reference"))
     samples, reference = open_pair(to_host(samples), to_host(reference), precision=precision)
     require_same_dim(samples.dim, reference.dim, samples.name, reference.name)
-    if isinstance(images, (str, os.PathLike, np.ndarray)):
-        images = open_images(images)
-        names = images.names if names is None else names
-    _require_one_per_row(samples, images=images, names=names)
+    pictures = (
+        _images_of_rows(samples, images=images, names=names),
+        _images_of_rows(reference, reference_images=reference_images, reference_names=reference_names),
+    )
     metrics = _Metrics(samples, reference, precision, all_pairs, seed)
-    estimate, influence = metrics.estimate_and_influence()
-    shares = metrics.neighbours()
-    spectra = _spectrum(samples.stats), _spectrum(reference.stats)
+    with _Phases(progress) as phases:
+        phases.begin("error bar and influence")
+        estimate, influence = metrics.estimate_and_influence()
+        phases.begin("distance without the worst samples")
+        trimmed = None if influence is None else metrics.trimmed(influence)
+        phases.begin("extrapolation")
+        extrapolation = metrics.extrapolation()
+        phases.begin("kernel distances")
+        kernel, clip = metrics.kid(), metrics.cmmd()
+        phases.begin("precision, recall, density, coverage")
+        shares = metrics.neighbours()
+        phases.begin("spectra of the covariances")
+        spectra = _spectrum(samples.stats), _spectrum(reference.stats)
+        phases.begin("most harmful samples")
+        worst = None
+        if influence is not None:
+            worst = most_harmful_samples(influence, most_harmful, (samples, reference), pictures)
     difference = samples.stats.mu - reference.stats.mu
     return Report(
-        titles=(_printable(titles[0]), _printable(titles[1])),
+        titles=(printable(titles[0]), printable(titles[1])),
         estimate=estimate,
         mean_term=float(difference @ difference),
         dim=samples.dim,
@@ -128,15 +160,47 @@ def report(
         spectra=spectra,
         ranks=(_rank(spectra[0], samples.num_samples), _rank(spectra[1], reference.num_samples)),
         dead_units=(_dead_units(samples.stats), _dead_units(reference.stats)),
-        extrapolation=metrics.extrapolation(),
-        most_harmful=None if influence is None else _worst(influence, most_harmful, names, images),
-        trimmed=None if influence is None else metrics.trimmed(influence),
-        kid=metrics.kid(),
-        cmmd=metrics.cmmd(),
+        extrapolation=extrapolation,
+        most_harmful=worst,
+        trimmed=trimmed,
+        kid=kernel,
+        cmmd=clip,
         precision_recall=shares[0],
         density_coverage=shares[1],
         reasons=metrics.reasons,
+        created=f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC",
+        command=None if command is None else printable(command),
     )
+
+
+class _Phases:
+    """Shows which phase of the report is computed."""
+
+    #: Number of calls of `begin`.
+    NUMBER = 7
+
+    def __init__(self, show: bool) -> None:
+        self._bar: Any = progress_bar(self.NUMBER, show, label="report", unit="phases", timed=False)
+        self._begun = False
+
+    def __enter__(self) -> _Phases:
+        self._bar.__enter__()
+        return self
+
+    def begin(self, phase: str) -> None:
+        """The last phase is done, and this one begins."""
+        self._done()
+        self._begun = True
+        self._bar.set_description_str(f"report: {phase}")
+
+    def _done(self) -> None:
+        if self._begun:
+            self._bar.update(1)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        if kind is None:
+            self._done()
+        self._bar.__exit__(kind, error, trace)
 
 
 class _Metrics:
@@ -194,14 +258,12 @@ class _Metrics:
             self.reasons["extrapolation"] = f"extrapolation needs at least 4 samples; {self.samples.name} has {n}"
             return None
         points = min(NUM_SUBSETS, n - min(5000, n // 2) + 1)
-        return fid_infinity(
-            self.samples.rows, self.reference.stats, num_points=points, seed=self.seed, precision=self.precision
-        )
+        return fid_infinity(self.samples, self.reference, num_points=points, seed=self.seed, precision=self.precision)
 
     def kid(self) -> KernelDistance | None:
         if not self._have_pairs("kid"):
             return None
-        return kid(self.samples.rows, self.reference.rows, precision=self.precision)
+        return kid(self.samples, self.reference, precision=self.precision)
 
     def cmmd(self) -> float | None:
         if not self._have_pairs("cmmd"):
@@ -213,22 +275,22 @@ class _Metrics:
             if not all(_have_unit_norm(rows) for rows in side.slices()):
                 self.reasons["cmmd"] = f"defined for rows of unit norm (CLIP features); those of {side.name} are not"
                 return None
-        return cmmd(self.samples.rows, self.reference.rows, precision=self.precision)
+        return cmmd(self.samples, self.reference, precision=self.precision)
 
     def neighbours(self) -> tuple[PrecisionRecall | None, DensityCoverage | None]:
         if not all([self._have_pairs("precision_recall"), self._have_pairs("density_coverage")]):
             return None, None
         self._require_neighbours("precision_recall", K_PRECISION_RECALL, self.samples, self.reference)
         self._require_neighbours("density_coverage", K_DENSITY_COVERAGE, self.reference)
-        rows = self.samples.rows, self.reference.rows
+        sides = self.samples, self.reference
         if "precision_recall" in self.reasons:
             if "density_coverage" in self.reasons:
                 return None, None
-            return None, density_coverage(*rows, k=K_DENSITY_COVERAGE)
+            return None, density_coverage(*sides, k=K_DENSITY_COVERAGE)
         if "density_coverage" in self.reasons:
-            return precision_recall(*rows, k=K_PRECISION_RECALL), None
-        both = manifold_metrics(*rows)  # computes the distances once
-        return PrecisionRecall(both.precision, both.recall), DensityCoverage(both.density, both.coverage)
+            return precision_recall(*sides, k=K_PRECISION_RECALL), None
+        both = manifold_metrics(*sides)  # computes the distances once
+        return precision_recall_of(both), density_coverage_of(both)
 
     def _have_pairs(self, metric: str) -> bool:
         """Whether to compute a metric over all pairs of rows."""
@@ -246,38 +308,25 @@ class _Metrics:
                 return
 
 
-def _require_one_per_row(samples: Input, **sequences: Sequence[Any] | None) -> None:
-    for name, sequence in sequences.items():
+def _images_of_rows(side: Input, **given: Any) -> ImagesOfRows:
+    """Names and images of one side; raises an error unless there is one for each row."""
+    (of_images, images), (of_names, names) = given.items()
+    if isinstance(images, (str, os.PathLike, np.ndarray)):
+        images = open_images(images)
+        names = images.names if names is None else names
+    for name, sequence in ((of_images, images), (of_names, names)):
         if sequence is None:
             continue
-        if samples.rows is None:
-            raise ValueError(f"{name} need the features of samples, but samples holds none")
-        if len(sequence) != samples.num_samples:
-            raise ValueError(f"samples has {samples.num_samples} rows, but there are {len(sequence)} {name}")
+        if side.rows is None:
+            raise ValueError(f"{name} need the features of {side.name}, but {side.name} holds none")
+        if len(sequence) != side.num_samples:
+            raise ValueError(f"{side.name} has {side.num_samples} rows, but there are {len(sequence)} {name}")
+    return ImagesOfRows(names, images)
 
 
 def _have_unit_norm(rows: Any) -> bool:
     norms = np.linalg.norm(_core.gather(rows, np.arange(len(rows))), axis=1)
     return bool(np.all(np.abs(norms - 1) < UNIT_NORM))
-
-
-def _worst(
-    influence: Array, count: int, names: Sequence[str] | None, images: Sequence[NDArray[np.uint8]] | None
-) -> tuple[HarmfulSample, ...]:
-    """The samples with the largest influence."""
-    worst = []
-    for row in np.argsort(-influence, kind="stable")[:count].tolist():
-        name = f"row {row}" if names is None else _printable(str(names[row]))
-        try:
-            image = None if images is None else np.asarray(images[row])
-        except BrokenImageError:
-            image = None
-        if image is not None and (image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3):
-            raise TypeError(
-                f"images must be (height, width, 3) uint8 arrays, got shape {image.shape} and dtype {image.dtype}"
-            )
-        worst.append(HarmfulSample(row, name, float(influence[row]), image))
-    return tuple(worst)
 
 
 def _spectrum(stats: GaussianStats) -> Array:
@@ -299,8 +348,3 @@ def _dead_units(stats: GaussianStats) -> int:
 
 def _title(source: Any, name: str) -> str:
     return os.fspath(source) if isinstance(source, (str, os.PathLike)) else name
-
-
-def _printable(name: str) -> str:
-    """Escape line breaks, control characters and surrogates, which file names may contain."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in name)

@@ -57,19 +57,43 @@ def plots(contents: Contents) -> Iterator[Plot]:
     ImportError
         If matplotlib is not installed.
     """
-    yield Plot(
-        _svg(lambda axes: _distances(axes, contents)),
-        "The distance with and without the bias of finite samples. Thick bar: standard error; thin bar: 95 % interval.",
-    )
+    yield Plot(_svg(lambda axes: _distances(axes, contents)), _caption_of_distances(contents))
     if contents.extrapolation is not None:
-        caption = "Distances of subsets of the samples of growing size. The line extrapolates to no bias, 1/n = 0."
-        if contents.num_samples[1] is not None and contents.estimate.num_samples[1] is not None:
-            caption += " The line still includes the bias of the reference; the unbiased distance does not."
-        yield Plot(_svg(lambda axes: _extrapolation(axes, contents)), caption)
-    yield Plot(
-        _svg(lambda axes: _spectra(axes, contents)),
-        "Variances along the principal directions. A curve that falls earlier means less variety.",
-    )
+        yield Plot(_svg(lambda axes: _extrapolation(axes, contents)), _caption_of_extrapolation(contents))
+    yield Plot(_svg(lambda axes: _spectra(axes, contents)), _caption_of_spectra(contents))
+
+
+def _caption_of_distances(contents: Contents) -> str:
+    caption = f"Versions of the {contents.label}."
+    if contents.estimate.note is None:
+        return caption + " Filled: without bias, with its standard error (thick bar) and 95 % interval (thin bar)."
+    return caption + " All of them include the bias of finite samples; none has an error bar."
+
+
+def _caption_of_extrapolation(contents: Contents) -> str:
+    line, sampled = contents.extrapolation, contents.estimate.num_samples[1] is not None
+    assert line is not None
+    caption = f"Distances of {len(line.distances)} subsets of the samples. The line extrapolates to 1/n = 0."
+    if contents.estimate.note is None:
+        caption += " Filled: the unbiased distance with its 95 % interval."
+    if sampled:
+        caption += " The line includes the bias of the reference"
+        caption += "; the unbiased distance does not." if contents.estimate.note is None else "."
+    return caption
+
+
+def _caption_of_spectra(contents: Contents) -> str:
+    if min(contents.ranks) == 0:
+        return "Variances along the principal directions. A side whose rows are all equal has none, and no curve."
+    few = [
+        name
+        for name, rank, n in zip(("samples", "reference"), contents.ranks, contents.num_samples, strict=True)
+        if n is not None and rank == n - 1
+    ]
+    caption = "Variances along the principal directions."
+    if few:
+        return f"{caption} {' and '.join(few).capitalize()}: no more directions than rows, so the curve ends early."
+    return f"{caption} A curve that falls earlier means less variety."
 
 
 def _distances(axes: Any, contents: Contents) -> None:

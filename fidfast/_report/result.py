@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,9 @@ from fidfast._report.contents import K_DENSITY_COVERAGE, K_PRECISION_RECALL, Con
 from fidfast._report.page import html_page, html_table
 
 __all__ = ["Report"]
+
+#: Columns of the text table: fewer than 80, because a "±" may be printed as "+-".
+TABLE_WIDTH = 78
 
 #: Number of harmful samples in the text table.
 HARMFUL_IN_TABLE = 5
@@ -28,6 +32,8 @@ class Report(Contents):
         return {
             "label": self.label,
             "titles": list(self.titles),
+            "created": self.created,
+            "command": self.command,
             **self.estimate.to_dict(),
             "num_samples": list(self.num_samples),
             "extractor": list(self.extractors),
@@ -46,12 +52,19 @@ class Report(Contents):
         }
 
     def table(self) -> str:
-        """The table as text, followed by the most harmful samples."""
+        """The table as text, at most 80 columns wide, followed by the most harmful samples."""
         rows = self.rows()
         for rank, sample in enumerate((self.most_harmful or ())[:HARMFUL_IN_TABLE]):
-            rows.append(Row("most harmful" if rank == 0 else "", f"{sample.influence:+.4g}", sample.name))
+            note = f"{sample.name} {sample.alike_text}".rstrip()
+            rows.append(Row("most harmful" if rank == 0 else "", f"{sample.influence:+.4g}", note))
         widths = max(len(row.name) for row in rows), max(len(row.value) for row in rows)
-        return "\n".join(f"{row.name:{widths[0]}}  {row.value or '–':{widths[1]}}  {row.note}".rstrip() for row in rows)
+        indent = " " * (sum(widths) + 4)
+        lines = []
+        for row in rows:
+            first, *more = textwrap.wrap(row.note, TABLE_WIDTH - len(indent), break_on_hyphens=False) or [""]
+            lines.append(f"{row.name:{widths[0]}}  {row.value:{widths[1]}}  {first}".rstrip())
+            lines += [indent + line for line in more]
+        return "\n".join(lines)
 
     def __str__(self) -> str:
         return f"{self.headline}: {self.titles[0]} against {self.titles[1]}"

@@ -95,11 +95,11 @@ def test_a_mistake_in_the_other_source(capsys, passes, command, mistake):
 
 OPTIONS = {
     ("--resize", "nearest"): "unknown resize 'nearest'; choose one of",
-    ("--device", "cuda:99"): "device 'cuda:99' ",
-    ("--device", "0"): "device '0' is not cpu, cuda, cuda:1 or another device of torch; did you mean 'cuda:0'?",
+    ("--device", "cuda:99"): "device 'cuda:99' cannot be used: ",
+    ("--device", "0"): "device '0' cannot be used: Invalid device string: '0'; did you mean 'cuda:0'?",
     ("--device", "gpu:1"): "did you mean 'cuda:1'?",
-    ("--device", "meta"): "device 'meta' is not available",
-    ("--device", "abacus"): "device 'abacus' is not cpu",
+    ("--device", "meta"): "device 'meta' cannot be used: ",
+    ("--device", "abacus"): "device 'abacus' cannot be used: Expected one of cpu, cuda, ",
     ("--weights", "gone.pth"): "weights is an option of the extractor inception",
     ("--extractor", "inception", "--weights", "gone.pth"): "no such weights file: gone.pth",
     ("--like", "fid"): "like must be one of",

@@ -203,7 +203,7 @@ def test_broken_images_raise_or_are_skipped(folder, images):
 
 def test_only_broken_images(tmp_path):
     (tmp_path / "a.png").write_bytes(b"no image")
-    with pytest.raises(ValueError, match=r"none of the 1 images could be read; the first: .*/a\.png: not an image"):
+    with pytest.raises(ValueError, match=r"none of the 1 images could be used; the first: .*/a\.png: not an image"):
         ft.moments_of_images(tmp_path, Colours(), skip_broken=True)
 
 

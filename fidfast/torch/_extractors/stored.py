@@ -49,9 +49,10 @@ def extractor_of_statistics(full_name: str, argument: str) -> tuple[Extractor, s
     extractor = load_extractor(known)
     for detail in details:
         extractor = _with_detail(extractor, detail)
-    stored = "/".join([extractor.name if name in _NAMED else name, *details])
-    if (details or name not in _NAMED) and replace(extractor, dtype=dtype).full_name != stored:
-        raise ValueError(refusal)
+    found = replace(extractor, dtype=dtype).full_name
+    stored = "/".join([_NAMED.get(name, name), *details])
+    if stored != (found if details else extractor.name):
+        raise ValueError(f"{refusal} (the extractor loaded by name is {found!r})")
     return extractor, dtype
 
 

@@ -13,7 +13,8 @@ from fidfast._images import BrokenImageError, Images
 from fidfast._images.decode import Decoding
 from fidfast.torch._extractors.extractor import Extractor
 from fidfast.torch._extractors.resize import RESIZES, resize
-from fidfast.torch._images.items import AmbiguousKeyError, as_pixels, channels_first, image_pixels, name_of_item
+from fidfast.torch._images.items import AmbiguousKeyError, as_pixels, image_pixels, name_of_item
+from fidfast.torch._images.pixels import image_batch
 from fidfast.torch._images.sources import BrokenItem, error_text
 
 __all__ = [
@@ -21,7 +22,6 @@ __all__ = [
     "DecodedImages",
     "Decoder",
     "ImageBatch",
-    "as_image_batch",
     "collate",
     "decoded_batches",
     "features_of_batch",
@@ -109,28 +109,6 @@ def full_float32(*, benchmark: bool) -> Any:
     return torch.backends.cudnn.flags(enabled=True, benchmark=benchmark, allow_tf32=False)
 
 
-def as_image_batch(images: Any, name: str = "images") -> torch.Tensor:
-    """A batch of images as a tensor (n, 3, height, width), or (n, 1, height, width) if grey.
-
-    Parameters
-    ----------
-    images : array or tensor
-        (n, channels, height, width), (n, height, width, channels) or (n, height, width), with 1, 3 or 4 channels; the
-        fourth, which is alpha, is dropped.
-    name : str
-        Name of the argument, for messages.
-    """
-    shapes = "(n, 3, height, width) or (n, 1, height, width)"
-    if not hasattr(images, "__array__"):
-        raise TypeError(f"{name} must be a tensor {shapes}, got {type(images).__name__}")
-    try:
-        tensor = channels_first(images, 4)
-    except (TypeError, ValueError):
-        shape = tuple(getattr(images, "shape", ()))
-        raise ValueError(f"{name} must be {shapes}, or have the channels last, got shape {shape}") from None
-    return tensor[:, :3]
-
-
 def features_of_batch(extractor: Extractor, images: torch.Tensor, device: torch.device) -> torch.Tensor:
     """Features (n, dim) of at least one image, resized on the device of the extractor, for `Moments.update`.
 
@@ -138,8 +116,8 @@ def features_of_batch(extractor: Extractor, images: torch.Tensor, device: torch.
     ----------
     extractor : Extractor
         Prepared, and on `device`.
-    images : array or tensor
-        As in `as_image_batch`; uint8, or floats from 0 to 1. Grey images are repeated to three channels.
+    images : (n, 3, height, width) or (n, 1, height, width) tensor, or an array, also channels last
+        uint8, or floats from 0 to 1. Grey images are repeated to three channels.
     device : torch.device
 
     Raises
@@ -147,7 +125,7 @@ def features_of_batch(extractor: Extractor, images: torch.Tensor, device: torch.
     TypeError, ValueError
         If the images or the output of the extractor are invalid.
     """
-    images = as_image_batch(images)
+    images = image_batch(images)
     with torch.inference_mode(), full_float32(benchmark=torch.backends.cudnn.benchmark):
         pixels = as_pixels(images.to(device))
         if pixels.shape[1] == 1:

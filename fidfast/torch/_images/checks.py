@@ -103,8 +103,9 @@ def check_images(
             opened[name] = open_input(source, name, precision=options.precision)
     files = [source for source in opened.values() if isinstance(source, Input)]
     images = {name: source for name, source in opened.items() if isinstance(source, ImageSource)}
+    dims = [file.dim for file in files]  # raises if a file cannot be used
     if len(files) == 2:
-        require_same_dim(files[0].dim, files[1].dim, files[0].name, files[1].name)
+        require_same_dim(*dims, files[0].name, files[1].name)
         warn_of_extractors(*files)
     if not images:
         return CheckedImages(opened, None, options)
@@ -133,11 +134,11 @@ def check_images(
 
 
 def require_image_source(source: Any) -> bool:
-    """Whether this is a source of images; also true for missing paths, and for floats (n, height, width)."""
+    """As `is_image_source`; also true for missing paths, for floats (n, height, width), and for all lists."""
     if isinstance(source, (str, os.PathLike)) and not Path(source).exists():
         return True  # opening it raises the error
     is_array = hasattr(source, "__array__") and hasattr(source, "shape")
-    return is_image_source(source) or (is_array and len(source.shape) in (1, 3))
+    return is_image_source(source) or isinstance(source, list) or (is_array and len(source.shape) in (1, 3))
 
 
 def prepared_for(extractor: Extractor, num_images: int | None, options: ImageOptions) -> tuple[Extractor, ImageOptions]:
@@ -170,21 +171,22 @@ def _open_images(source: Any, name: str, options: ImageOptions, min_images: int)
 def _open_extractor(
     extractor: Any, like: str | None, files: list[Input], options: ImageOptions
 ) -> tuple[Extractor, ImageOptions]:
+    if extractor is not None and like is None:
+        return open_extractor(extractor), options
     try:
-        if like is not None:
-            return load_extractor("inception", like=like), options
-        if extractor is not None:
-            return open_extractor(extractor), options
         for file in files:
-            if file.extractor is not None:
+            if file.extractor is not None and like is None:
                 found, dtype = extractor_of_statistics(file.extractor, file.name)
                 return found, replace(options, dtype=options.dtype or dtype)
-        return load_extractor("inception"), options
+        return load_extractor("inception", like=like), options
+    except FileNotFoundError as error:
+        hint = "or choose another network: fidfast.torch.fid_of_images(samples, reference, 'efficientnet-lite0')"
+        raise FileNotFoundError(f"{error}; {hint}") from error
     except ImportError as error:
-        if "pip install" in str(error) or isinstance(extractor, str):
+        if "pip install" in str(error):
             raise
         raise ImportError(
-            f"the extractor inception needs torch-fidelity ({error}): pip install 'fidfast[images]'"
+            f"the extractor inception needs torch-fidelity: pip install 'fidfast[images]' ({error})"
         ) from error
 
 

@@ -126,7 +126,7 @@ class ExtractionPass:
         if self._checkpoint is not None:
             self._checkpoint.unlink(missing_ok=True)
         if self._collector is None and self.skipped:
-            raise ValueError(f"none of the {len(self.skipped)} images could be read; the first: {self.skipped[0]}")
+            raise ValueError(f"none of the {len(self.skipped)} images could be used; the first: {self.skipped[0]}")
         if self._collector is None:
             raise ValueError("there are no images")
         return self._collector

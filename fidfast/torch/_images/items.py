@@ -14,17 +14,15 @@ import torch
 from fidfast._images import as_rgb
 from fidfast._images.decode import DEFAULT, Decoding, decode, scaled
 from fidfast._images.selection import EXTENSIONS
+from fidfast.torch._images.pixels import pixels_of_floats
 
-__all__ = ["AmbiguousKeyError", "as_pixels", "channels_first", "image_pixels", "items_of_batch", "name_of_item"]
+__all__ = ["AmbiguousKeyError", "as_pixels", "image_pixels", "items_of_batch", "name_of_item"]
 
 #: Keys of images in a dictionary; of a key with dots (WebDataset's ``left.png``) the last part counts.
 _KEYS = frozenset(("image", "images", "img", "imgs", "picture", "photo", "pixels", "pixel_values")) | frozenset(
     extension.removeprefix(".") for extension in EXTENSIONS
 )
 _CHANNELS = (1, 3, 4)
-
-#: Floats may leave [0, 1] by this multiple of the spacing of their type at 1, the rounding of a few operations.
-_ROUNDING = 4
 
 
 class AmbiguousKeyError(ValueError):
@@ -67,7 +65,7 @@ def image_pixels(item: Any, image_key: str | None = None, decoding: Decoding = D
         raise TypeError(f"not an image, but {type(item).__name__}")
     if decoding.max_value is not None and _is_wide(item):
         item = scaled(np.asarray(item), decoding.max_value)
-    pixels = channels_first(item[0] if getattr(item, "ndim", 0) == 4 and len(item) == 1 else item, 3)
+    pixels = _channels_first(item[0] if getattr(item, "ndim", 0) == 4 and len(item) == 1 else item)
     return as_pixels(pixels.expand(3, -1, -1) if pixels.shape[0] == 1 else pixels[:3])
 
 
@@ -76,26 +74,22 @@ def _is_wide(array: Any) -> bool:
     return re.fullmatch(r"u?int(16|32|64)", str(array.dtype).rpartition(".")[2]) is not None
 
 
-def channels_first(images: Any, ndim: int) -> torch.Tensor:
-    """One image (`ndim` 3) or a batch (`ndim` 4) as a tensor in host memory or on its device, channels first.
-
-    Grey images may lack the axis of the channels. Raises a ValueError for other shapes.
-    """
-    is_tensor = isinstance(images, torch.Tensor)
-    tensor = images.detach() if is_tensor else torch.from_numpy(np.array(images))  # copied: torch needs writable memory
+def _channels_first(image: Any) -> torch.Tensor:
+    """One image as a tensor (channels, height, width) in host memory. Grey images may lack the axis of the channels."""
+    is_tensor = isinstance(image, torch.Tensor)
+    tensor = image.detach().cpu() if is_tensor else torch.from_numpy(np.array(image))  # torch needs writable memory
     shape = tuple(tensor.shape)
-    if tensor.ndim == ndim - 1:
-        tensor = tensor.unsqueeze(-3)
-    elif tensor.ndim == ndim:
-        first, last = shape[-3] in _CHANNELS, shape[-1] in _CHANNELS
+    if tensor.ndim == 2:
+        tensor = tensor[None]
+    elif tensor.ndim == 3:
+        first, last = shape[0] in _CHANNELS, shape[2] in _CHANNELS
         if is_tensor:  # an axis of 4 in a tensor of some other order of axes is not taken for channels
-            last = last and not first and (shape[-1] < 4 or min(shape[-3:-1]) > 4)
+            last = last and not first and (shape[2] < 4 or min(shape[:2]) > 4)
         if last:
-            tensor = tensor.movedim(-1, -3)
-    if tensor.ndim != ndim or tensor.shape[-3] not in _CHANNELS or 0 in tensor.shape[-3:]:
-        what = "an image" if ndim == 3 else "a batch of images"
-        raise ValueError(f"{what} must have a height, a width and 1, 3 or 4 channels, got shape {shape}")
-    return tensor if is_tensor and ndim == 4 else tensor.cpu()
+            tensor = tensor.movedim(2, 0)
+    if tensor.ndim != 3 or tensor.shape[0] not in _CHANNELS or 0 in shape:
+        raise ValueError(f"an image must have a height, a width and 1, 3 or 4 channels, got shape {shape}")
+    return tensor
 
 
 def as_pixels(images: torch.Tensor) -> torch.Tensor:
@@ -106,18 +100,7 @@ def as_pixels(images: torch.Tensor) -> torch.Tensor:
         return images.to(torch.uint8) * 255
     if not images.is_floating_point():
         raise TypeError(f"images must be uint8, or floats from 0 to 1, got {images.dtype}")
-    if images.numel() == 0:
-        return images.float()
-    low, high = (float(value) for value in images.aminmax())
-    rounding = _ROUNDING * max(torch.finfo(images.dtype).eps, torch.finfo(torch.float32).eps)
-    if not (low >= -rounding and high <= 1.0 + rounding):
-        found = f"images of floats must be from 0 to 1, got values from {low:.9g} to {high:.9g}"
-        if low >= -1.0 - rounding and high <= 1.0 + rounding:
-            raise ValueError(f"{found}: if they are from -1 to 1, pass (x + 1) / 2")
-        if low >= 0.0 and 1.5 < high <= 255.0:
-            raise ValueError(f"{found}: if they are from 0 to 255, pass x / 255, or uint8")
-        raise ValueError(f"{found}: rescale or clip them")
-    return images.float().clamp(0.0, 1.0) * 255.0
+    return pixels_of_floats(images)
 
 
 def name_of_item(item: Any) -> str | None:

@@ -190,19 +190,14 @@ def check_device(device: torch.device | str | int | None) -> torch.device:
     """
     try:
         found = resolve_device(device)
-    except RuntimeError:
-        index = re.fullmatch(r"(?:gpu:?)?(\d*)", str(device).lower())
-        hint = "" if index is None else f"; did you mean 'cuda:{index[1] or 0}'?"
-        raise ValueError(f"device {str(device)!r} is not cpu, cuda, cuda:1 or another device of torch{hint}") from None
-    if found.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device {str(found)!r} is not available: torch {torch.__version__} finds no GPU")
-    count = torch.cuda.device_count()
-    if found.type == "cuda" and (found.index or 0) >= count:
-        raise ValueError(f"device {str(found)!r} does not exist; the last of {count} is 'cuda:{count - 1}'")
-    try:
+        if found.type == "cuda" and torch.cuda.is_available() and (found.index or 0) >= torch.cuda.device_count():
+            raise RuntimeError(f"the devices are 'cuda:0' to 'cuda:{torch.cuda.device_count() - 1}'")
         torch.empty(1, device=found).cpu()
     except Exception as error:  # each backend has its own
-        raise ValueError(f"device {str(found)!r} is not available: {str(error).splitlines()[0]}") from error
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        index = re.fullmatch(r"(?:gpu:?)?(\d*)", str(device).lower())
+        hint = "" if index is None else f"; did you mean 'cuda:{index[1] or 0}'?"
+        raise ValueError(f"device {str(device)!r} cannot be used: {reason}{hint}") from error
     return found
 
 

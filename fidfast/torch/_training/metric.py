@@ -14,7 +14,8 @@ from fidfast._metrics.uncertainty import Estimate, estimate
 from fidfast._stats import GaussianStats, Moments
 from fidfast.torch._extractors.extractor import Extractor
 from fidfast.torch._extractors.named import open_extractor
-from fidfast.torch._images.batches import as_image_batch, features_of_batch, rows_of
+from fidfast.torch._images.batches import features_of_batch, rows_of
+from fidfast.torch._images.pixels import image_batch
 from fidfast.torch._training.distributed import moments_of_all
 from fidfast.torch._training.sampling import draw_samples, require_at_least
 
@@ -92,10 +93,9 @@ class FrechetDistance(torch.nn.Module):
 
         Parameters
         ----------
-        images : array or tensor
-            (n, channels, height, width) or (n, height, width, channels) with 1, 3 or 4 channels, or (n, height, width);
-            uint8, or floats from 0 to 1. Grey images are repeated to three channels; a fourth channel, which is alpha,
-            is dropped.
+        images : (n, 3, height, width) or (n, 1, height, width) tensor
+            uint8, or floats from 0 to 1. Grey images are repeated to three channels. Of an array of NumPy or another
+            library the channels may also be last.
 
         Raises
         ------
@@ -103,7 +103,7 @@ class FrechetDistance(torch.nn.Module):
             If the images are invalid, or their features do not match the reference.
         """
         extractor = self._require_extractor()
-        images = as_image_batch(images)
+        images = image_batch(images)
         if len(images) > 0:
             self._moments.update(features_of_batch(extractor, images, self._device_marker.device))
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from fidfast._progress import progress_bar
-from fidfast.torch._images.batches import as_image_batch
+from fidfast.torch._images.pixels import image_batch
 from fidfast.torch._training.distributed import rank_and_size
 
 __all__ = ["draw_samples", "evaluation_mode", "require_at_least", "seed_of_batch"]
@@ -93,7 +93,7 @@ def draw_samples(
             n = 1 if surplus else min(batch_size, num_samples - starts[batch])
             with _seeded(seed_of_batch(seed, batch), device):
                 images = generator(n)
-            images = as_image_batch(images, "images of the generator")
+            images = image_batch(images, "images of the generator")
             if len(images) != n:
                 raise ValueError(f"the generator must return {n} images as requested, got {len(images)}")
             add(images, None if surplus else starts[batch])

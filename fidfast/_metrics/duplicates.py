@@ -1,0 +1,119 @@
+"""Equal rows, in two sets or several times in one: standard errors assume that all rows are independent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fidfast._inputs import Input
+from fidfast._results import Result
+
+__all__ = ["EqualRows", "PairResult", "find_equal_rows", "join_cautions"]
+
+
+@dataclass(frozen=True)
+class PairResult(Result):
+    """Base of the results that compare two sets of rows."""
+
+    #: Number of rows of the samples that are also rows of the reference; None if a side has no rows.
+    shared_rows: int | None = field(default=None, kw_only=True, repr=False)
+    #: What limits the meaning of the result, or None.
+    caution: str | None = field(default=None, kw_only=True, repr=False)
+
+    def _with_caution(self, text: str) -> str:
+        return text if self.caution is None else f"{text}; {self.caution}"
+
+
+class _Side(NamedTuple):
+    """Equal rows of one side. A side that is given as Moments has blocks of rows instead."""
+
+    name: str
+    unit: str
+    #: Number of rows.
+    total: int
+    #: How many of them the other side has too.
+    shared: int
+    #: How many of them are equal to an earlier row of the same side.
+    repeated: int
+    #: How often each row occurs, if that number is the same for all; else 1.
+    times: int
+
+
+class EqualRows(NamedTuple):
+    """Equal rows of two sets, found by `find_equal_rows`."""
+
+    sides: tuple[_Side, _Side]
+    #: (n,) how often each row of the first side occurs on the second.
+    times_in_reference: NDArray[np.int64]
+
+    @property
+    def shared_rows(self) -> int | None:
+        """Number of rows of the first side that the second side has too; None if a side has no rows."""
+        return self.sides[0].shared if all(side.unit == "rows" for side in self.sides) else None
+
+    @property
+    def overlap(self) -> float:
+        """Shared part of both sides, from 0 to 1."""
+        shared, total = sum(side.shared for side in self.sides), sum(side.total for side in self.sides)
+        return shared / total if total > 0 else 0.0
+
+    @property
+    def shared(self) -> str | None:
+        """Which rows are shared, or None."""
+        one, two = self.sides
+        if one.shared == 0:
+            return None
+        return f"{one.shared:,} of the {one.total:,} {one.unit} of {one.name} are also in {two.name}"
+
+    @property
+    def repeated(self) -> str | None:
+        """Which rows repeat, or None."""
+        texts = [
+            f"{side.repeated:,} of the {side.total:,} {side.unit} of {side.name} repeat earlier ones"
+            for side in self.sides
+            if side.repeated > 0
+        ]
+        return " and ".join(texts) or None
+
+    def why_no_error(self) -> str | None:
+        """Why there is no error bar if a side contains each row several times, or None."""
+        for side in self.sides:
+            if side.times == side.total > 1:
+                return f"the {side.total:,} {side.unit} of {side.name} are all equal"
+            if side.times > 1:
+                return f"{side.name} contains each of its {side.unit} {side.times:,} times: pass each once"
+        return None
+
+
+def find_equal_rows(samples: Input, reference: Input) -> EqualRows:
+    """Equal rows of two inputs; rows are equal if all their numbers are, whatever their types."""
+    one, two = _keys(samples), _keys(reference)
+    ordered = np.sort(two)
+    times = np.searchsorted(ordered, one, "right") - np.searchsorted(ordered, one)
+    return EqualRows((_side(samples, one, two), _side(reference, two, one)), times)
+
+
+def join_cautions(*cautions: str | None) -> str | None:
+    """All that are not None."""
+    return "; ".join(caution for caution in cautions if caution is not None) or None
+
+
+def _keys(source: Input) -> NDArray[np.int64]:
+    """A hash of each row, or of each block; (0,) for statistics."""
+    if source.rows is not None:
+        return source.row_hashes
+    # Equal streams of batches give equal bits.
+    states = [block.state() for block in source.blocks]
+    keys = [hash(tuple(array.tobytes() for array in state.values())) for state in states]
+    return np.array(keys, dtype=np.int64)
+
+
+def _side(source: Input, keys: NDArray[np.int64], other: NDArray[np.int64]) -> _Side:
+    unit = "rows" if source.rows is not None else "blocks"
+    times = np.unique(keys, return_counts=True)[1]
+    shared = int(np.count_nonzero(np.isin(keys, other)))
+    same = int(times[0]) if len(times) > 0 and np.all(times == times[0]) else 1
+    return _Side(source.name, unit, len(keys), shared, len(keys) - len(times), same)

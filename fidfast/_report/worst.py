@@ -1,0 +1,110 @@
+"""The samples that increase a distance most: almost equal ones in one group, each with its nearest reference row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fidfast import _core
+from fidfast._images import BrokenImageError
+from fidfast._inputs import Input
+from fidfast._report.contents import HarmfulSample, ReferenceSample
+from fidfast._text import printable
+
+__all__ = ["ImagesOfRows", "most_harmful_samples"]
+
+Array = NDArray[np.float64]
+
+#: Two samples are almost equal if their distance is below this part of the usual distance of two samples.
+ALMOST_EQUAL = 0.25
+
+#: Number of candidates for each listed sample.
+CANDIDATES = 20
+
+
+class ImagesOfRows:
+    """Names and images of the rows of one side, if there are any."""
+
+    def __init__(self, names: Sequence[Any] | None, images: Sequence[Any] | None) -> None:
+        self._names = names
+        self._images = images
+
+    def name(self, row: int) -> str:
+        """The name of the row, or "row 3"."""
+        return f"row {row}" if self._names is None else printable(str(self._names[row]))
+
+    def image(self, row: int) -> NDArray[np.uint8] | None:
+        """The image; None if there is none, or if it cannot be read."""
+        if self._images is None:
+            return None
+        try:
+            image = np.asarray(self._images[row])
+        except BrokenImageError:
+            return None
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise TypeError(
+                f"images must be (height, width, 3) uint8 arrays, got shape {image.shape} and dtype {image.dtype}"
+            )
+        return image
+
+
+def most_harmful_samples(
+    influence: Array, count: int, sides: tuple[Input, Input], pictures: tuple[ImagesOfRows, ImagesOfRows]
+) -> tuple[HarmfulSample, ...]:
+    """The samples with the largest influence, at most `count` that are not almost equal to each other."""
+    samples, reference = sides
+    order = np.argsort(-influence, kind="stable")[: CANDIDATES * count]
+    features = _gather(samples, order)
+    # The mean squared distance of two independent samples is twice the trace of their covariance.
+    near = ALMOST_EQUAL**2 * 2 * float(np.trace(samples.stats.sigma))
+    groups: list[list[int]] = []
+    for k in range(len(order)):
+        group = next((group for group in groups if np.sum((features[group[0]] - features[k]) ** 2) < near), None)
+        if group is not None:
+            group.append(k)
+        elif len(groups) < count:
+            groups.append([k])
+    leaders = [group[0] for group in groups]
+    nearest = _nearest(features[leaders], reference) if reference.rows is not None and leaders else None
+    found = []
+    for position, group in enumerate(groups):
+        row, alike = int(order[group[0]]), order[group[1:]]
+        neighbour = None
+        if nearest is not None:
+            other = int(nearest[0][position])
+            name, distance = pictures[1].name(other), float(nearest[1][position])
+            neighbour = ReferenceSample(other, name, distance, pictures[1].image(other))
+        found.append(
+            HarmfulSample(
+                row, pictures[0].name(row), float(influence[row]), pictures[0].image(row),
+                tuple(alike.tolist()), float(influence[alike].sum()), neighbour,
+            )
+        )  # fmt: skip
+    return tuple(found)
+
+
+def _gather(side: Input, rows: NDArray[np.int64]) -> Array:
+    """(m, dim) these rows in float64."""
+    order = np.argsort(rows)  # a file is read forwards
+    features = np.empty((len(rows), side.dim))
+    features[order] = _core.gather(side.rows, rows[order])
+    return features
+
+
+def _nearest(features: Array, reference: Input) -> tuple[NDArray[np.int64], Array]:
+    """(m,) the nearest row of the reference, and its distance, for each of the m features."""
+    least = np.full(len(features), np.inf)
+    rows = np.zeros(len(features), dtype=np.int64)
+    first = 0
+    for part in reference.slices():
+        others = _core.gather(part, np.arange(_core.require_finite(part)[0])).astype(np.float64)
+        for k, one in enumerate(features):
+            squares = np.einsum("ij,ij->i", others - one, others - one)
+            best = int(squares.argmin())
+            if squares[best] < least[k]:
+                least[k], rows[k] = squares[best], first + best
+        first += len(others)
+    return rows, np.sqrt(least)
