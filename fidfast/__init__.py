@@ -19,6 +19,7 @@ if _util.find_spec("fidfast._core") is None:
 
 from fidfast import _core
 from fidfast._fid import fid
+from fidfast._images.cache import CachedMoments, ImageCache, image_cache
 from fidfast._info import FileInfo, file_info
 from fidfast._metrics.classwise import ClassDistances, class_distances
 from fidfast._metrics.comparison import Comparison, compare
@@ -43,6 +44,7 @@ from fidfast._stats import ClassMoments, GaussianStats, Moments
 __version__: str = _core.__version__
 
 __all__ = [
+    "CachedMoments",
     "ClassDistances",
     "ClassMoments",
     "Comparison",
@@ -53,6 +55,7 @@ __all__ = [
     "FrechetTerms",
     "GaussianStats",
     "HarmfulSample",
+    "ImageCache",
     "InceptionScore",
     "InceptionScoreResult",
     "KernelDistance",
@@ -74,6 +77,7 @@ __all__ = [
     "file_info",
     "frechet_distance",
     "frechet_terms",
+    "image_cache",
     "inception_score",
     "influence",
     "kid",

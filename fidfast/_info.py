@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from fidfast._files import Catalog, State, Stats, catalog_of, naming, read
+from fidfast._images import describe_images, holds_images
 from fidfast._results import Result
 from fidfast._stats import Moments, stats_from_record
 
@@ -44,14 +46,16 @@ class FileInfo(Result):
 
 
 def file_info(path: str | os.PathLike[str]) -> FileInfo:
-    """Describe a file of features, statistics, images or a checkpoint.
+    """Describe a file of features, statistics, images or a checkpoint, or a folder or archive of images.
 
-    Reads the headers of arrays, and ``mu`` and ``sigma``; pickles and checkpoints completely.
+    Reads the headers of arrays, and ``mu`` and ``sigma``; pickles and checkpoints completely; of a folder or archive the
+    headers of at most 1,000 images.
 
     Parameters
     ----------
     path : path
-        Any file that `fid` accepts, an ``.npz`` or ``.npy`` of images, or a checkpoint of a class with ``save``.
+        Any file that `fid` accepts, a folder, ``.zip``, ``.tar``, ``.npz`` or ``.npy`` of images, or a checkpoint of a
+        class with ``save``.
 
     Returns
     -------
@@ -64,6 +68,9 @@ def file_info(path: str | os.PathLike[str]) -> FileInfo:
     ValueError
         If the file is damaged or of an unknown kind.
     """
+    is_array_file = Path(path).is_file() and Path(path).suffix.lower() in (".npy", ".npz")
+    if not is_array_file and holds_images(path):
+        return FileInfo(os.fspath(path), "images", describe_images(path))
     catalog = catalog_of(path)
     entries = {key: str(entry) for key, entry in catalog.entries.items()}
     with naming(path):

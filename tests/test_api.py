@@ -170,6 +170,8 @@ RESULTS = {
     "HarmfulSample": lambda: fidfast.report(features(60), features(80, 1.0)).most_harmful[0],
     "Trimmed": lambda: fidfast.report(features(60), features(80, 1.0)).trimmed,
     "file_info": file_info,
+    "image_cache": lambda: fidfast.ImageCache("cache", [fidfast.CachedMoments("a.npz", 10, 0.5, "net", 3, "a")], 0, 0),
+    "CachedMoments": lambda: fidfast.CachedMoments("a.npz", 10, 0.5, None, None, None),
     "moments_of_images": lambda: fidfast.torch.ImageMoments(moments(), ["b.png: not an image"]),
     "features_of_images": image_features,
     "GrowingSample": growing_sample,

@@ -32,8 +32,8 @@ cuda._problems cuda cuda.__main__
 _devices _results
 _files.records _files.pickles _files.formats _files.write _files.items _files.catalog _files.readers _files
 _stats.slices _stats.collector _stats.gaussian _stats.moments _stats.class_moments _stats
-_images.images _images.decode _images.folders _images.archives _images.arrays _images.open _images.choice
-_images.cache _images
+_images.hashes _images.decode _images.selection _images.images _images.folders _images.archives _images.arrays
+_images.open _images.choice _images.describe _images.cache _images
 _sources _inputs
 _metrics.duplicates _metrics.frechet _metrics.jackknife _metrics.uncertainty _metrics.comparison
 _metrics.extrapolation _metrics.classwise
@@ -52,7 +52,7 @@ torch._training.running_stats torch._training.loss torch._training
 torch._demo torch
 _fid __init__
 torch.torchmetrics torch.lightning torch.ignite
-_cli.output _cli.suggestions _cli.arguments _cli.sources _cli.commands _cli __main__
+_cli.cache _cli.output _cli.suggestions _cli.arguments _cli.sources _cli.commands _cli __main__
 """.split()  # noqa: SIM905  # a line for each layer
 
 #: Underscore names of other packages that are used for want of public ones.

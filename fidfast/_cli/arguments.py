@@ -11,13 +11,25 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any, NoReturn
 
 from fidfast import _core
+from fidfast._cli.cache import add_cache_arguments
 from fidfast._cli.output import write_message, write_text
 from fidfast._cli.suggestions import suggest_command, suggest_option
 
 __all__ = ["IMAGE_OPTIONS", "parse"]
 
 #: Options that apply to images only.
-IMAGE_OPTIONS = ("weights", "resize", "bfloat16", "batch_size", "num_workers", "device", "skip_broken")
+IMAGE_OPTIONS = (
+    "weights",
+    "resize",
+    "bfloat16",
+    "batch_size",
+    "num_workers",
+    "device",
+    "skip_broken",
+    "suffix",
+    "max_value",
+    "max_pixels",
+)
 
 _FILES = "statistics (.npz, .pkl, .pt) or features (.npy, .npz, .pt, .safetensors)"
 _SOURCES = f"images (a folder, .zip, .tar, .npz, .npy), {_FILES}"
@@ -131,7 +143,7 @@ def _add_stats(command: argparse.ArgumentParser) -> None:
 
 
 def _add_info(command: argparse.ArgumentParser) -> None:
-    command.add_argument("file", metavar="FILE", help=f"{_FILES}, or a checkpoint")
+    command.add_argument("file", metavar="FILE", help=f"images (a folder, .zip, .tar), {_FILES}, or a checkpoint")
     _add_json(command)
 
 
@@ -202,9 +214,36 @@ def _add_source_options(command: argparse.ArgumentParser) -> None:
         "--num-workers", type=_at_least(0), metavar="N", help="number of processes that decode and resize"
     )
     group.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: cuda if available)")
+    group.add_argument(
+        "--suffix",
+        metavar="SUFFIX",
+        help="read only the files of a folder or archive with these suffixes: jpg, mask.png or jpg,gif; '*' for all",
+    )
+    group.add_argument(
+        "--max-value",
+        type=_positive,
+        metavar="VALUE",
+        help="value of white in images of more than 8 bits: 255, 4095, ... (default: 65535)",
+    )
+    group.add_argument(
+        "--max-pixels",
+        type=_at_least(1),
+        metavar="N",
+        help="decode images of up to this number of pixels (default: Pillow's limit, 178956970)",
+    )
     group.add_argument("--skip-broken", action="store_true", help="skip images that cannot be read, and list them")
     group.add_argument("--no-cache", action="store_true", help="do not read or write the cache of statistics")
     _add_quiet(group)
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a positive number, got {text!r}")
+    return value
 
 
 def _at_least(least: int) -> Callable[[str], int]:
@@ -230,6 +269,7 @@ _COMMANDS: tuple[tuple[str, Callable[[argparse.ArgumentParser], None], str, str]
         "print every metric of features, and write a page with plots (--html)",
     ),
     ("stats", _add_stats, "SOURCE OUT", "write the statistics of images or features; resumes an interrupted run"),
-    ("info", _add_info, "FILE", "describe the content of a file"),
+    ("info", _add_info, "FILE", "describe the content of a file, folder or archive"),
+    ("cache", add_cache_arguments, "", "show, prune or empty the cache of the statistics of images"),
     ("demo", _add_demo, "", "show how the distance responds to corruptions of real images"),
 )

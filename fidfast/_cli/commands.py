@@ -1,4 +1,4 @@
-"""The command line: ``fidfast fid | report | stats | info | demo``."""
+"""The command line: ``fidfast fid | report | stats | info | cache | demo``."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from typing import Any
 
 from fidfast import _core
 from fidfast._cli.arguments import parse
+from fidfast._cli.cache import update_cache
 from fidfast._cli.output import Output, write_message
 from fidfast._cli.sources import Sources, ddof_of
 from fidfast._files import State, read, require_writable
@@ -174,11 +175,19 @@ def _info(options: argparse.Namespace, output: Output) -> None:
     if options.json:
         output.json(facts)
         return
-    keys, entries = facts.pop("keys"), facts.pop("entries")
+    keys, entries = facts.pop("keys", ()), facts.pop("entries", {})
     facts.update({"keys": "  ".join(keys)} if keys else {})
     facts.update({f"entry {key}": entry for key, entry in entries.items() if key})
     width = max(map(len, facts))
-    output.lines(f"{name:{width}}  {_or_unknown(value)}" for name, value in facts.items())
+    output.lines(f"{name:{width}}  {_shown(value)}" for name, value in facts.items())
+
+
+def _cache(options: argparse.Namespace, output: Output) -> None:
+    found = update_cache(options)
+    if options.json:
+        output.json(found.to_dict())
+    else:
+        output.lines(found.table().split("\n"))
 
 
 def _demo(options: argparse.Namespace, output: Output) -> None:
@@ -203,7 +212,7 @@ def _check_plot_format(path: Path) -> None:
             raise ValueError(f"{path}: unknown format of plots {path.suffix!r}; supported are {', '.join(formats)}")
 
 
-_COMMANDS = {"fid": _fid, "report": _report, "stats": _stats, "info": _info, "demo": _demo}
+_COMMANDS = {"fid": _fid, "report": _report, "stats": _stats, "info": _info, "cache": _cache, "demo": _demo}
 
 
 @contextmanager
@@ -244,14 +253,15 @@ def _write_json(
 ) -> None:
     files = [options.samples, options.reference]
     like = {} if options.like is None else {"like": options.like}
-    used = {"used": sources.used} if sources.used else {}
-    common = {**like, "files": files, "skipped": sources.skipped, **used, "fidfast_version": _core.__version__}
+    common = {**like, "files": files, **sources.facts(), "fidfast_version": _core.__version__}
     output.json({"label": label, **numbers, **common})
 
 
 def _source_lines(sources: Sources) -> Iterator[str]:
-    """What was used of files that hold more, and the images that were skipped."""
+    """What was used of files that hold more, what was not read, and the images that were skipped."""
     yield from (f"{path}: {note}" for path, note in sources.used.items())
+    for path, reasons in sources.ignored.items():
+        yield f"{path}: not read: {', '.join(f'{number} {reason}' for reason, number in reasons.items())}"
     for path, messages in sources.skipped.items():
         images = "broken image" if len(messages) == 1 else "broken images"
         yield f"{path}: skipped {len(messages)} {images}"
@@ -262,6 +272,13 @@ def _source_lines(sources: Sources) -> Iterator[str]:
 def _names(*extractors: str | None) -> str:
     """The distinct names, joined by "and"."""
     return " and ".join(dict.fromkeys(map(_or_unknown, extractors)))
+
+
+def _shown(value: object) -> str:
+    """A property of `info`; counts as ``RGB: 5, L: 2``."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {number}" for key, number in value.items()) or "none"
+    return _or_unknown(value)
 
 
 def _or_unknown(value: object) -> str:

@@ -77,6 +77,10 @@ class Sources:
         self._ddof = ddof
         #: By path: one message for each broken image that was skipped.
         self.skipped: dict[str, list[str]] = {}
+        #: By path: number of files that are not read, by reason.
+        self.ignored: dict[str, Mapping[str, int]] = {}
+        #: Paths whose moments are from the cache.
+        self.cached: list[str] = []
         #: By path: what was used of a file that holds more.
         self.used: dict[str, str] = {}
         keys = _keys_of(options, paths)
@@ -108,7 +112,8 @@ class Sources:
         file = self._files["samples"]
         if file.rows is None:
             raise ValueError(f"--images applies to a file of features, but {samples} holds statistics or moments")
-        images = open_images(path)
+        given = self._options
+        images = open_images(path, suffix=given.suffix, max_value=given.max_value, max_pixels=given.max_pixels)
         if len(images) != file.num_samples:
             raise ValueError(f"samples has {file.num_samples} rows, but there are {len(images)} images")
         return images
@@ -131,6 +136,9 @@ class Sources:
             compile={"yes": True, "no": False}.get(given.compile, "auto"),
             precision=given.precision,
             skip_broken=given.skip_broken,
+            suffix=given.suffix,
+            max_value=given.max_value,
+            max_pixels=given.max_pixels,
             checkpoint=checkpoint,
             use_cache=not given.no_cache,
         )
@@ -170,8 +178,7 @@ class Sources:
         from fidfast.torch._images.extraction import moments_of_source
 
         found = moments_of_source(self._checked.sources[name], self._checked.extractor, self._options_of(name))
-        if found.skipped:
-            self.skipped[self._paths[name]] = found.skipped
+        self._note(name, found)
         return found.moments.stats(ddof=self._ddof)
 
     def samples(self, name: str) -> OpenedSource:
@@ -185,12 +192,26 @@ class Sources:
 
         source = self._checked.sources[name]
         found = features_of_source(source, self._checked.extractor, self._options_of(name))
-        if found.skipped:
-            self.skipped[self._paths[name]] = found.skipped
+        self._note(name, found)
         rows = Input(name, rows=found.features, extractor=found.extractor, precision=self._options.precision)
         # By index, since an archive may contain a name twice.
         subset: Any = Subset(source.images, found.indices)
         return OpenedSource(rows, found.names, subset)
+
+    def facts(self) -> dict[str, Any]:
+        """What was used, not read and not computed, for JSON."""
+        of_images = {} if self._checked is None else {"ignored": self.ignored, "from_cache": self.cached}
+        return {"skipped": self.skipped, **of_images, **({"used": self.used} if self.used else {})}
+
+    def _note(self, name: str, found: Any) -> None:
+        """Keep what a result says about the images of an argument."""
+        path = self._paths[name]
+        if found.skipped:
+            self.skipped[path] = found.skipped
+        if found.ignored:
+            self.ignored[path] = found.ignored
+        if found.from_cache:
+            self.cached.append(path)
 
 
 def ddof_of(options: argparse.Namespace) -> int:

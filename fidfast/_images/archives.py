@@ -4,72 +4,109 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 import tarfile
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from fidfast._images.decode import decode
-from fidfast._images.images import Images, is_image_name, require_images
+from fidfast._images.decode import Decoding
+from fidfast._images.images import EncodedImages, require_images
+from fidfast._images.selection import Ignored, is_picture, select
 
 __all__ = ["TarImages", "ZipImages"]
 
 
-class ZipImages(Images):
-    """The image files of a ``.zip``, sorted by name."""
+class _ArchiveImages(EncodedImages):
+    """Images of one file."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        with zipfile.ZipFile(path) as archive:
-            members = [member for member in archive.infolist() if is_image_name(member.filename)]
-        self._members = sorted(members, key=lambda member: member.filename)
-        self._names = [member.filename for member in self._members]
-        self._open: tuple[int, zipfile.ZipFile] | None = None
-        require_images(self._names, path)
+    origin: Path
+    _names: Sequence[str]
 
     @property
     def names(self) -> Sequence[str]:
         return self._names
 
-    def _identity(self) -> Iterable[str]:
-        return (f"{member.filename}\t{member.file_size}\t{member.CRC}" for member in self._members)
+    @property
+    def files(self) -> Sequence[Path]:
+        return [self.origin]
 
-    def _read(self, index: int) -> NDArray[np.uint8]:
+    def _identity(self) -> Iterable[str]:
+        return self._names
+
+
+class ZipImages(_ArchiveImages):
+    """The image files of a ``.zip``, sorted by name."""
+
+    def __init__(self, path: Path, suffixes: tuple[str, ...] | None, decoding: Decoding) -> None:
+        ignored = Ignored()
+        last: dict[str, zipfile.ZipInfo] = {}
+        with zipfile.ZipFile(path) as archive:
+            for member in archive.infolist():
+                if stat.S_ISLNK(member.external_attr >> 16):
+                    ignored.add("link", member.filename)
+                elif not member.is_dir():
+                    _count_replaced(last, member.filename, ignored)
+                    last[member.filename] = member
+        names = sorted(last)
+        self._names = [names[i] for i in select(names, suffixes, ignored, path, archive=False)]
+        self._members = [last[name] for name in self._names]
+        self.origin = path
+        self.decoding = decoding
+        self.ignored = ignored.to_dict()
+        self._open: tuple[int, zipfile.ZipFile] | None = None
+        require_images(self._names, path, ignored)
+
+    def open_file(self, index: int) -> IO[bytes]:
         if self._open is None or self._open[0] != os.getpid():  # processes must not share one file position
-            self._open = os.getpid(), zipfile.ZipFile(self._path)
-        return decode(io.BytesIO(self._open[1].read(self._members[index])))
+            self._open = os.getpid(), zipfile.ZipFile(self.origin)
+        return io.BytesIO(self._open[1].read(self._members[index]))
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_open": None}
 
 
-class TarImages(Images):
+class TarImages(_ArchiveImages):
     """The image files of an uncompressed ``.tar`` (for example a WebDataset shard), in stored order."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, suffixes: tuple[str, ...] | None, decoding: Decoding) -> None:
+        ignored = Ignored()
+        last: dict[str, tuple[int, int]] = {}  # offset and size
+        contents: dict[str, tuple[int, int]] = {}  # also of files that are replaced, for hard links to them
         with tarfile.open(path, "r:") as archive:
-            members = [member for member in archive if member.isfile() and is_image_name(member.name)]
-            self._members = [(member.offset_data, member.size, int(member.mtime)) for member in members]
-        self._names = [member.name for member in members]
-        require_images(self._names, path)
+            for member in archive:
+                content = _content_of(member, contents)
+                if content is not None:
+                    _count_replaced(last, member.name, ignored)
+                    last.pop(member.name, None)  # in the order of the last
+                    last[member.name] = contents[member.name] = content
+                elif not member.isdir() and is_picture(member.name):
+                    kind = "link" if member.issym() or member.islnk() else "sparse file" if member.sparse else None
+                    ignored.add(kind or "not a regular file", member.name)
+        names = list(last)
+        self._names = [names[i] for i in select(names, suffixes, ignored, path, archive=True)]
+        self._members = [last[name] for name in self._names]
+        self.origin = path
+        self.decoding = decoding
+        self.ignored = ignored.to_dict()
+        require_images(self._names, path, ignored)
 
-    @property
-    def names(self) -> Sequence[str]:
-        return self._names
-
-    def _identity(self) -> Iterable[str]:
-        status = self._path.stat()
-        yield f"{status.st_size}\t{status.st_mtime_ns}"
-        for name, (_, size, mtime) in zip(self._names, self._members, strict=True):
-            yield f"{name}\t{size}\t{mtime}"
-
-    def _read(self, index: int) -> NDArray[np.uint8]:
-        offset, size, _ = self._members[index]
-        with open(self._path, "rb") as file:
+    def open_file(self, index: int) -> IO[bytes]:
+        offset, size = self._members[index]
+        with open(self.origin, "rb") as file:
             file.seek(offset)
-            return decode(io.BytesIO(file.read(size)))
+            return io.BytesIO(file.read(size))
+
+
+def _content_of(member: tarfile.TarInfo, contents: Mapping[str, tuple[int, int]]) -> tuple[int, int] | None:
+    """Offset and size of a file, or of the earlier file to which a hard link points; None without such content."""
+    if member.islnk():
+        return contents.get(member.linkname)
+    return (member.offset_data, member.size) if member.isreg() and not member.issparse() else None
+
+
+def _count_replaced(members: Mapping[str, Any], name: str, ignored: Ignored) -> None:
+    """Count the earlier file of this name, which unpacking would overwrite."""
+    if name in members and is_picture(name):
+        ignored.add("replaced by a later file of the same name", name)

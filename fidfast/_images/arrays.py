@@ -3,78 +3,154 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import zipfile
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fidfast._images.decode import Decoding, scaled
 from fidfast._images.images import Images, require_images
+from fidfast._images.selection import Ignored
 
 __all__ = ["ArrayImages", "array_ndim", "open_array"]
 
 #: Keys of images in an ``.npz``; ADM writes ``arr_0``.
 _IMAGE_KEYS = ("arr_0", "images", "samples")
 
+_CHANNELS = (1, 3, 4)
+_LAYOUTS = "(n, height, width), (n, height, width, channels) or (n, channels, height, width) with 1, 3 or 4 channels"
+
 
 class ArrayImages(Images):
-    """The images of one uint8 array or memory map: channels last, channels first, or grey."""
+    """The images of one or more uint8 arrays or memory maps: channels last, channels first, or grey.
 
-    def __init__(self, array: NDArray[np.uint8], origin: Path | str) -> None:
-        if array.dtype != np.uint8:
-            raise TypeError(f"{origin}: images must be uint8, got dtype {array.dtype}")
-        shape = array.shape
-        if array.ndim == 3:
-            array = array[..., np.newaxis]
-        elif array.ndim == 4 and shape[3] not in (1, 3, 4) and shape[1] in (1, 3, 4):
-            array = np.moveaxis(array, 1, 3)
-        if array.ndim != 4 or array.shape[3] not in (1, 3, 4):
-            expected = "(n, height, width), (n, height, width, channels) or (n, channels, height, width)"
-            raise ValueError(f"{origin}: images must be {expected} with 1, 3 or 4 channels, got shape {shape}")
-        self._array = array
-        self._origin = origin
-        self._names = [f"{origin}[{i}]" for i in range(len(array))]
-        require_images(self._names, origin)
+    Parameters
+    ----------
+    arrays : dict of str to array
+        Names and arrays, each (n, height, width[, channels]) or (n, channels, height, width); of several arrays, each
+        may also be one image (height, width, channels) or (channels, height, width).
+    origin : Path or str
+        File of the arrays; a name for messages if they are in memory.
+    decoding : Decoding
+        `max_value` applies to arrays of wider integers and of floats, which need it.
+    ignored : Ignored, optional
+    """
+
+    def __init__(
+        self, arrays: dict[str, NDArray[Any]], origin: Path | str, decoding: Decoding, ignored: Ignored | None = None
+    ) -> None:
+        self._arrays = []
+        self._names = []
+        for name, array in arrays.items():
+            label = f"{origin}[{name!r}]" if len(arrays) > 1 else str(origin)
+            single = len(arrays) > 1 and _is_one_image(array.shape)  # of np.savez(file, *images)
+            array = array[np.newaxis] if single else array
+            _check_dtype(array, decoding.max_value, label)
+            self._arrays.append(_channels_last(array, label))
+            self._names += [label] if single else [f"{label}[{i}]" for i in range(len(array))]
+        self._ends = list(accumulate(map(len, self._arrays)))
+        ignored = ignored or Ignored()
+        self.origin = origin
+        self.decoding = decoding
+        self.ignored = ignored.to_dict()
+        require_images(self._names, origin, ignored)
 
     @property
     def names(self) -> Sequence[str]:
         return self._names
 
+    @property
+    def files(self) -> Sequence[Path]:
+        return [self.origin] if isinstance(self.origin, Path) else []
+
+    def path_of(self, index: int) -> str:
+        return self._names[index]
+
     def _identity(self) -> Iterable[str]:
-        yield str(self._array.shape)
-        if isinstance(self._origin, Path):
-            status = self._origin.stat()
-            yield f"{status.st_size}\t{status.st_mtime_ns}"
-        else:
-            yield hashlib.sha256(self._array.tobytes()).hexdigest()
+        for array in self._arrays:
+            yield f"{array.shape} {array.dtype.str}"
+            if not isinstance(self.origin, Path):
+                yield hashlib.blake2b(np.ascontiguousarray(array).data).hexdigest()
 
     def __reduce__(self) -> Any:
-        if isinstance(self._origin, Path):  # the pickle of a memory map would hold all of its data
-            return open_array, (self._origin,)
+        if isinstance(self.origin, Path):  # the pickle of a memory map would hold all of its data
+            return open_array, (self.origin, self.decoding)
         return super().__reduce__()
 
     def _read(self, index: int) -> NDArray[np.uint8]:
-        image = self._array[index]
-        return np.repeat(image, 3, axis=2) if image.shape[2] == 1 else np.array(image[:, :, :3])
+        k = bisect_right(self._ends, index)
+        image = self._arrays[k][index - self._ends[k]][:, :, :3]
+        if image.dtype == np.bool_:
+            image = image.astype(np.uint8) * 255
+        elif image.dtype != np.uint8:
+            image = scaled(image, self.decoding.max_value)
+        return np.repeat(image, 3, axis=2) if image.shape[2] == 1 else np.array(image)
 
 
-def open_array(path: Path) -> ArrayImages:
+def _check_dtype(array: NDArray[Any], max_value: float | None, label: str) -> None:
+    if array.dtype in (np.uint8, np.bool_):
+        return
+    if array.dtype.kind not in "iuf":
+        raise TypeError(f"{label}: images must be uint8, got dtype {array.dtype}")
+    if max_value is None:
+        raise TypeError(
+            f"{label}: images must be uint8, got dtype {array.dtype}; for other numbers pass max_value "
+            "(--max-value), the value of white, for example 1, 255 or 65535"
+        )
+
+
+def _channels_last(array: NDArray[Any], label: str) -> NDArray[Any]:
+    """The images as (n, height, width, channels); ValueError if the shape has no meaning or two."""
+    shape = array.shape
+    if array.ndim == 2:
+        raise ValueError(f"{label}: images must be {_LAYOUTS}, got shape {shape}: for one grey image pass array[None]")
+    if array.ndim == 3:
+        if shape[2] in _CHANNELS:
+            raise ValueError(
+                f"{label}: shape {shape} is one image (height, width, {shape[2]}): for one image pass "
+                "array[None]; images must be " + _LAYOUTS
+            )
+        if shape[0] == 3:
+            raise ValueError(
+                f"{label}: shape {shape} is one image (3, height, width) or 3 grey images: pass array[None] for one "
+                "image, array[..., None] for grey images"
+            )
+        return array[..., np.newaxis]
+    last, first = (shape[axis] if array.ndim == 4 and shape[axis] in _CHANNELS else 0 for axis in (3, 1))
+    if last and first and (last == first or 4 not in (last, first)):
+        raise ValueError(
+            f"{label}: shape {shape} is (n, height, width, {last}) or (n, {first}, height, width): images of such a "
+            "size are read from files or a torch Dataset only"
+        )
+    if not (last or first):
+        raise ValueError(f"{label}: images must be {_LAYOUTS}, got shape {shape}")
+    # If both are possible, the one without an alpha channel: (n, 4, 4, 3) are RGB images of 4 x 4 pixels.
+    channels_last = last and (not first or first == 4)
+    return array if channels_last else np.moveaxis(array, 1, 3)
+
+
+def open_array(path: Path, decoding: Decoding) -> ArrayImages:
     """The images of a ``.npy`` or ``.npz`` file; not read into memory unless the file is compressed."""
     if path.suffix.lower() == ".npy":
-        return ArrayImages(np.load(path, mmap_mode="r"), path)
+        return ArrayImages({"": np.load(path, mmap_mode="r")}, path, decoding)
+    ignored = Ignored()
     with zipfile.ZipFile(path) as archive:
-        member = _image_member(archive)
-        if member is None:
+        members = _image_members(archive)
+        if not members:
             keys = ", ".join(repr(name.removesuffix(".npy")) for name in archive.namelist()) or "none"
             expected = " or ".join(map(repr, _IMAGE_KEYS))
             raise ValueError(f"{path} holds no images under {expected}; its keys are {keys}")
-        shape, fortran, dtype, offset = _header(archive, member)
-    if member.compress_type == zipfile.ZIP_STORED:  # np.savez stores without compression
-        return ArrayImages(np.memmap(path, dtype, "r", offset, shape, "F" if fortran else "C"), path)
-    with np.load(path, allow_pickle=False) as archive:
-        return ArrayImages(archive[member.filename.removesuffix(".npy")], path)
+        for member in archive.infolist():
+            if member not in members.values():
+                ignored.add("other array", member.filename.removesuffix(".npy"))
+        arrays = _arrays_of(path, archive, members)
+    return ArrayImages(arrays, path, decoding, ignored)
 
 
 def array_ndim(path: Path) -> int | None:
@@ -87,16 +163,46 @@ def array_ndim(path: Path) -> int | None:
         shape, dtype = array.shape, array.dtype
     else:
         with zipfile.ZipFile(path) as archive:
-            member = _image_member(archive)
-            if member is None:
+            members = _image_members(archive)
+            if not members:
                 return None
-            shape, _, dtype, _ = _header(archive, member)
+            shape, _, dtype, _ = _header(archive, next(iter(members.values())))
     return 2 if len(shape) == 4 and shape[2:] == (1, 1) and dtype.kind == "f" else len(shape)
 
 
-def _image_member(archive: zipfile.ZipFile) -> zipfile.ZipInfo | None:
-    members = {member.filename: member for member in archive.infolist()}
-    return next((members[f"{key}.npy"] for key in _IMAGE_KEYS if f"{key}.npy" in members), None)
+def _image_members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    """The arrays of images by key: one of `_IMAGE_KEYS`, or all ``arr_k`` of ``np.savez(file, *arrays)``."""
+    members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
+    key = next((key for key in _IMAGE_KEYS if key in members), None)
+    if key is None:
+        return {}
+    found = {key: members[key]}
+    if key == "arr_0":
+        numbered = sorted((int(key[4:]), key) for key in members if re.fullmatch(r"arr_[1-9]\d*", key))
+        for _, other in numbered:
+            shape, _, dtype, _ = _header(archive, members[other])
+            if dtype == np.uint8 and len(shape) in (3, 4):  # not labels
+                found[other] = members[other]
+    return found
+
+
+def _is_one_image(shape: tuple[int, ...]) -> bool:
+    return len(shape) == 3 and (shape[2] in _CHANNELS or shape[0] in _CHANNELS)
+
+
+def _arrays_of(path: Path, archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo]) -> dict[str, NDArray[Any]]:
+    """The arrays by key; views of one memory map of the file, or in memory if they are compressed."""
+    if any(member.compress_type != zipfile.ZIP_STORED for member in members.values()):
+        with np.load(path, allow_pickle=False) as loaded:
+            return {key: loaded[key] for key in members}
+    memory = np.memmap(path, np.uint8, "r")  # np.savez stores without compression
+    arrays = {}
+    for key, member in members.items():
+        shape, fortran, dtype, offset = _header(archive, member)
+        size = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
+        data = memory[offset : offset + size].view(dtype)
+        arrays[key] = data.reshape(shape, order="F" if fortran else "C")
+    return arrays
 
 
 def _header(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:

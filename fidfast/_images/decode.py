@@ -2,39 +2,121 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["as_rgb", "decode"]
+__all__ = ["DEFAULT", "Decoding", "as_rgb", "decode", "opened", "scaled"]
+
+#: Pillow's limit is a global variable.
+_LIMIT_LOCK = threading.RLock()
 
 
-def decode(file: IO[bytes]) -> NDArray[np.uint8]:
+@dataclass(frozen=True)
+class Decoding:
+    """How files become pixels.
+
+    Parameters
+    ----------
+    max_value : float, optional
+        Value of white in pixels wider than 8 bits; by default 65,535 in 16-bit grey.
+    max_pixels : int, optional
+        Largest height times width that is decoded; by default Pillow's limit.
+    """
+
+    max_value: float | None = None
+    max_pixels: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("max_value", "max_pixels"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                raise ValueError(f"{name} must be positive and finite, got {value}")
+
+
+DEFAULT = Decoding()
+
+
+def decode(file: IO[bytes], decoding: Decoding = DEFAULT) -> NDArray[np.uint8]:
     """Decode an image file to (height, width, 3) uint8."""
+    with opened(file, decoding.max_pixels) as image:
+        return as_rgb(image, decoding.max_value)
+
+
+@contextmanager
+def opened(file: IO[bytes], max_pixels: int | None = None) -> Iterator[Any]:
+    """The PIL image of a file, whose header has been read; ValueError if it has more pixels than allowed."""
     from PIL import Image, UnidentifiedImageError
 
+    advice = "pass a larger max_pixels (--max-pixels)"
     try:
-        with Image.open(file) as image:
-            return as_rgb(image)
+        with _pillow_limit(max_pixels), Image.open(file) as image:
+            width, height = image.size
+            if max_pixels is not None and width * height > max_pixels:
+                size = f"{width * height:,} pixels ({width:,} x {height:,})"
+                raise ValueError(f"has {size}, max_pixels is {max_pixels:,}; {advice} to read it")
+            yield image
     except UnidentifiedImageError:
         raise ValueError("not an image, or an unsupported format") from None
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"{str(error).split(', could')[0]}; {advice} to read it") from None
 
 
-def as_rgb(image: Any) -> NDArray[np.uint8]:
+@contextmanager
+def _pillow_limit(max_pixels: int | None) -> Iterator[None]:
+    """Replace Pillow's limit on the pixels of an image; None keeps the limit and hides the warning at half of it."""
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        if max_pixels is None:
+            yield
+            return
+        with _LIMIT_LOCK:
+            limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            try:
+                yield
+            finally:
+                Image.MAX_IMAGE_PIXELS = limit
+
+
+def as_rgb(image: Any, max_value: float | None = None) -> NDArray[np.uint8]:
     """Convert a PIL image to (height, width, 3) uint8.
 
     Converts like ``PIL.Image.convert("RGB")``, as other FID tools do: grey is repeated, palettes are looked up, CMYK is
-    converted, an alpha channel is dropped, and the EXIF orientation is ignored. 16-bit grey is scaled to 8 bits, where
-    PIL would clip it.
+    converted, an alpha channel is dropped, and the EXIF orientation is ignored. Grey of 16 or 32 bits or in floating
+    point is scaled so that `max_value` is white, where PIL would clip it at 255.
     """
-    if image.mode.startswith("I"):
-        wide = np.asarray(image).astype(np.int64)
-        grey = ((np.clip(wide, 0, 65535) * 255 + 32767) // 65535).astype(np.uint8)
+    if image.mode == "F" or image.mode.startswith("I"):
+        grey = scaled(np.asarray(image), max_value)
         return np.repeat(grey[:, :, np.newaxis], 3, axis=2)
-    if image.mode == "F":
-        raise ValueError("floating point pixels are not supported")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PIL warns about palettes with transparency, which is dropped here
         return np.array(image.convert("RGB"))
+
+
+def scaled(pixels: NDArray[Any], max_value: float | None) -> NDArray[np.uint8]:
+    """Pixels wider than 8 bits, scaled so that `max_value` is 255, by default 65,535 in integers; rounded."""
+    low, high = pixels.min(initial=0), pixels.max(initial=0)
+    if max_value is None and np.issubdtype(pixels.dtype, np.floating):
+        raise ValueError(
+            f"floating point pixels are not supported without max_value (--max-value), the value of white; these are "
+            f"from {low:g} to {high:g}"
+        )
+    white = 65535 if max_value is None else max_value
+    if not (low >= 0 and high <= white):  # also NaN
+        given = f"max_value is {white:g}" if max_value is not None else "white is 65535"
+        raise ValueError(
+            f"pixels from {low:g} to {high:g}, but black is 0 and {given}; pass max_value (--max-value), the value of "
+            "white, and convert images with values below 0"
+        )
+    if float(white).is_integer() and not np.issubdtype(pixels.dtype, np.floating):
+        white = int(white)
+        return ((pixels.astype(np.int64) * 255 + (white - 1) // 2) // white).astype(np.uint8)
+    return np.floor(pixels.astype(np.float64) * (255 / white) + 0.5).astype(np.uint8)

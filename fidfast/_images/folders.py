@@ -2,50 +2,109 @@
 
 from __future__ import annotations
 
+import heapq
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import stat
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import IO
 
-import numpy as np
-from numpy.typing import NDArray
-
-from fidfast._images.decode import decode
-from fidfast._images.images import Images, is_image_name, require_images
+from fidfast._images.decode import Decoding
+from fidfast._images.images import EncodedImages, require_images
+from fidfast._images.selection import Ignored, is_hidden, is_picture, select
 
 __all__ = ["FolderImages"]
 
 
-class FolderImages(Images):
-    """The image files of a folder and its subfolders, sorted by their relative names."""
+class FolderImages(EncodedImages):
+    """The image files of a folder and its subfolders, sorted by their relative names.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._names = sorted(path.relative_to(folder).as_posix() for path in _image_files(folder))
-        require_images(self._names, folder)
+    Symbolic links to folders are followed, but every folder is read once. A link to a missing file is a broken image.
+    """
+
+    def __init__(self, folder: Path, suffixes: tuple[str, ...] | None, decoding: Decoding) -> None:
+        ignored = Ignored()
+        names = sorted(_file_names(folder, ignored))
+        self._names = [names[i] for i in select(names, suffixes, ignored, folder, archive=False)]
+        self.origin = folder
+        self.decoding = decoding
+        self.ignored = ignored.to_dict()
+        require_images(self._names, folder, ignored)
 
     @property
     def names(self) -> Sequence[str]:
         return self._names
 
+    @property
+    def files(self) -> Sequence[Path]:
+        return [Path(self.origin, name) for name in self._names]
+
     def _identity(self) -> Iterable[str]:
-        for name in self._names:
-            status = (self._folder / name).stat()
-            yield f"{name}\t{status.st_size}\t{status.st_mtime_ns}"
+        return self._names
 
-    def _read(self, index: int) -> NDArray[np.uint8]:
-        with open(self._folder / self._names[index], "rb") as file:
-            return decode(file)
+    def open_file(self, index: int) -> IO[bytes]:
+        return open(Path(self.origin, self._names[index]), "rb")
 
 
-def _image_files(folder: Path) -> Iterator[Path]:
-    """The image files of a folder and its subfolders, symbolic links included; OSError if a folder is unreadable."""
+def _file_names(folder: Path, ignored: Ignored) -> list[str]:
+    """Relative names of the regular files of a folder and its subfolders; OSError if a folder is unreadable.
 
-    def stop(error: OSError) -> None:
-        raise error
+    Folders are read before links to folders, and hidden folders last, so that a folder with several names is read under
+    the plainest.
+    """
+    names: list[str] = []
+    #: By device and inode of each folder that was read: its path without links, and its number of pictures.
+    read: dict[tuple[int, int], tuple[str, int]] = {}
+    twice: list[str] = []
+    folders, links, hidden = [""], [], []  # type: tuple[list[str], list[str], list[str]]
+    while folders or links or hidden:
+        is_link = not folders and bool(links)
+        name = folders.pop() if folders else heapq.heappop(links) if links else hidden.pop()
+        path = os.path.join(folder, name)
+        try:
+            status = os.stat(path)
+            with os.scandir(path) as scan:
+                entries = list(scan)
+        except OSError:
+            if is_hidden(name):  # its pictures would only be counted
+                continue
+            raise
+        identity = status.st_dev, status.st_ino
+        if identity in read:
+            if is_link:
+                twice.append(name)
+            continue
+        pictures = 0
+        for entry in entries:
+            inner = f"{name}/{entry.name}" if name else entry.name
+            mode = _mode_of(entry)
+            if stat.S_ISDIR(mode) and is_hidden(inner):
+                if not entry.is_symlink():
+                    hidden.append(inner)
+            elif stat.S_ISDIR(mode):
+                if entry.is_symlink():
+                    heapq.heappush(links, inner)
+                else:
+                    folders.append(inner)
+            elif stat.S_ISREG(mode) or (stat.S_ISLNK(mode) and is_picture(inner)):
+                names.append(inner)
+                pictures += is_picture(inner) and not is_hidden(inner)
+            elif is_picture(inner):
+                ignored.add("not a regular file", inner)
+        read[identity] = os.path.realpath(path), pictures
+    for name in twice:
+        target = os.path.realpath(os.path.join(folder, name))
+        below = os.path.join(target, "")
+        number = sum(count for path, count in read.values() if path == target or path.startswith(below))
+        ignored.add("in a folder linked twice", name, number)
+    return names
 
-    seen = {os.path.realpath(folder)}
-    for parent, folders, names in os.walk(folder, onerror=stop, followlinks=True):
-        targets = {name: os.path.realpath(os.path.join(parent, name)) for name in folders}
-        folders[:] = [name for name in folders if targets[name] not in seen]  # a link to a parent would recurse forever
-        seen.update(targets.values())
-        yield from (Path(parent, name) for name in names if is_image_name(name))
+
+def _mode_of(entry: os.DirEntry[str]) -> int:
+    """Type of a file, or of the target of a link; S_IFLNK for a link without target."""
+    try:
+        if entry.is_dir():  # mostly without a system call
+            return stat.S_IFDIR
+        return stat.S_IFREG if entry.is_file() else entry.stat().st_mode
+    except OSError:
+        return stat.S_IFLNK

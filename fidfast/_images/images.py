@@ -1,48 +1,84 @@
-"""Base class of all image sources: a sequence of (height, width, 3) uint8 images with names."""
+"""Base classes of all image sources: sequences of (height, width, 3) uint8 images with names."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["EXTENSIONS", "BrokenImageError", "Images", "is_image_name", "require_images"]
+from fidfast._images.decode import Decoding, decode
+from fidfast._images.hashes import FileState, hash_files, states_of
+from fidfast._images.selection import EXTENSIONS, Ignored, is_picture
 
-#: File name extensions of images.
-EXTENSIONS = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+__all__ = ["BrokenImageError", "EncodedImages", "Images", "require_images"]
 
 
 class BrokenImageError(ValueError):
-    """An image cannot be read; the message gives its name and the reason."""
+    """An image cannot be read; the message gives its path and the reason."""
 
 
 class Images(ABC, Sequence[NDArray[np.uint8]]):
     """A sequence of images, each (height, width, 3) uint8; can be pickled for worker processes."""
 
+    #: Number of files (or arrays) of the source that are not read, by reason; each reason ends with an example.
+    ignored: Mapping[str, int]
+    #: Folder or file that holds the images; a name for messages if it is an array.
+    origin: Path | str
+    #: How files become pixels.
+    decoding: Decoding
+    #: The fingerprint, and the state of the files from which it was computed.
+    _hashed: tuple[str, list[FileState]] | None = None
+
     @property
     @abstractmethod
     def names(self) -> Sequence[str]:
-        """Name of each image, for messages."""
+        """Name of each image; in a folder or archive the name there."""
+
+    @property
+    @abstractmethod
+    def files(self) -> Sequence[Path]:
+        """The files that hold the images; empty for an array in memory."""
 
     @abstractmethod
     def _identity(self) -> Iterable[str]:
-        """Strings that identify the content, without reading all of it."""
+        """Strings that identify the images, together with the bytes of `files`."""
 
     @abstractmethod
     def _read(self, index: int) -> NDArray[np.uint8]: ...
 
-    def fingerprint(self) -> str:
-        """SHA-256 of the names inside, sizes and modification times; changes when the images change."""
-        digest = hashlib.sha256(type(self).__name__.encode())
+    def path_of(self, index: int) -> str:
+        """Path of an image; of an image in an archive, its name there after the path of the archive."""
+        return f"{self.origin}/{self.names[index]}"
+
+    def fingerprint(self, *, progress: bool = False) -> str:
+        """BLAKE2b of the names and of the bytes of all files; changes if and only if the images or names change.
+
+        Hashes of unchanged files are kept in the cache folder, so that they are read once.
+
+        Parameters
+        ----------
+        progress : bool, default False
+            Whether to show a progress bar if there is much to read.
+        """
+        if self._hashed is not None and not self.have_changed():
+            return self._hashed[0]
+        digests, states = hash_files(self.files, Path(self.origin), progress=progress)
+        total = hashlib.blake2b(f"{type(self).__name__}\n{self.decoding}".encode(), digest_size=32)
         for line in self._identity():
-            digest.update(b"\n" + os.fsencode(line))
-        return digest.hexdigest()
+            total.update(b"\n" + os.fsencode(line))
+        total.update(b"\n\n" + b"".join(digest or bytes(32) for digest in digests))
+        self._hashed = total.hexdigest(), states
+        return self._hashed[0]
+
+    def have_changed(self) -> bool:
+        """Whether a file has changed since `fingerprint` read it."""
+        return self._hashed is not None and states_of(self.files) != self._hashed[1]
 
     def __len__(self) -> int:
         return len(self.names)
@@ -59,16 +95,28 @@ class Images(ABC, Sequence[NDArray[np.uint8]]):
         except BrokenImageError:
             raise
         except Exception as error:  # decoders raise many types: OSError, SyntaxError, struct.error, ...
-            raise BrokenImageError(f"{self.names[index]}: {error or type(error).__name__}") from error
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+            raise BrokenImageError(f"{self.path_of(index)}: {reason or type(error).__name__}") from error
 
 
-def is_image_name(name: str) -> bool:
-    """Whether a file has an image's extension and is not one of the metadata files of macOS."""
-    metadata = name.startswith("__MACOSX/") or os.path.basename(name).startswith("._")
-    return os.path.splitext(name)[1].lower() in EXTENSIONS and not metadata
+class EncodedImages(Images):
+    """Image files, in a folder or archive."""
+
+    @abstractmethod
+    def open_file(self, index: int) -> IO[bytes]:
+        """The file of an image, to be closed by the caller."""
+
+    def _read(self, index: int) -> NDArray[np.uint8]:
+        with self.open_file(index) as file:
+            return decode(file, self.decoding)
 
 
-def require_images(names: Sequence[str], origin: Path | str) -> None:
+def require_images(names: Sequence[str], origin: Path | str, ignored: Ignored) -> None:
     """Raise ValueError if there are no images."""
-    if not names:
-        raise ValueError(f"{origin} holds no images; supported extensions are {', '.join(sorted(EXTENSIONS))}")
+    if names:
+        return
+    counts = ignored.to_dict()
+    found = f"; not read: {', '.join(f'{number} {reason}' for reason, number in counts.items())}" if counts else ""
+    if any(is_picture(f"x{reason.split(' (')[0]}") for reason in counts):
+        found += "; pass suffix (--suffix) to read files with other extensions"
+    raise ValueError(f"{origin} holds no images; supported extensions are {', '.join(sorted(EXTENSIONS))}{found}")

@@ -6,25 +6,31 @@ import os
 import tarfile
 import zipfile
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fidfast._images.archives import TarImages, ZipImages
 from fidfast._images.arrays import ArrayImages, array_ndim, open_array
+from fidfast._images.decode import Decoding
 from fidfast._images.folders import FolderImages
 from fidfast._images.images import Images
+from fidfast._images.selection import as_suffixes
 
 __all__ = ["holds_images", "open_images"]
+
+_COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst")
 
 
 def holds_images(path: str | os.PathLike[str]) -> bool:
     """Whether the path is a folder, an archive, or an array of 3 or more dimensions, which `open_images` reads."""
     path = Path(path)
-    if path.is_dir() or path.suffix.lower() in (".zip", ".tar"):
+    if path.is_dir() or path.suffix.lower() in (".zip", ".tar") or path.name.lower().endswith(_COMPRESSED):
         return True
-    if path.suffix.lower() not in (".npy", ".npz"):
+    if path.suffix.lower() not in (".npy", ".npz") or not path.is_file():
         return False
     try:
         return (array_ndim(path) or 0) > 2
@@ -32,14 +38,27 @@ def holds_images(path: str | os.PathLike[str]) -> bool:
         return False  # the function that reads the file reports the error
 
 
-def open_images(source: str | os.PathLike[str] | NDArray[np.uint8]) -> Images:
+def open_images(
+    source: str | os.PathLike[str] | NDArray[Any],
+    *,
+    suffix: str | Iterable[str] | None = None,
+    max_value: float | None = None,
+    max_pixels: int | None = None,
+) -> Images:
     """The images of a folder, ``.zip``, ``.tar`` (WebDataset), ``.npz`` or ``.npy``, or of an array.
 
     Parameters
     ----------
-    source : path or (n, height, width[, channels]) or (n, channels, height, width) uint8 array
-        Folders and ``.zip`` files are read recursively, sorted by name; a ``.tar`` in stored order. An ``.npz`` must
-        have a key ``arr_0`` (as ADM writes it), ``images`` or ``samples``.
+    source : path or (n, height, width[, channels]) or (n, channels, height, width) array
+        uint8 or bool; other numbers need `max_value`. Folders and ``.zip`` files are read recursively, sorted by name;
+        a ``.tar`` in stored order. An ``.npz`` must have a key ``arr_0`` (as ADM writes it), ``images`` or
+        ``samples``, or the keys ``arr_0``, ``arr_1``, ... of ``np.savez(file, *images)``.
+    suffix : str or strings, optional
+        Of folders and archives, only the files with these suffixes, as in `ImageOptions`.
+    max_value : float, optional
+        Value of white in pixels wider than 8 bits, as in `ImageOptions`.
+    max_pixels : int, optional
+        Largest number of pixels of an image, as in `ImageOptions`.
 
     Raises
     ------
@@ -48,22 +67,35 @@ def open_images(source: str | os.PathLike[str] | NDArray[np.uint8]) -> Images:
     TypeError, ValueError
         If it holds no images, or the array does not have this dtype or shape.
     """
+    suffixes, decoding = as_suffixes(suffix), Decoding(max_value, max_pixels)
     if not isinstance(source, (str, os.PathLike)):
-        return ArrayImages(np.asarray(source), "images")
+        return ArrayImages({"": np.asarray(source)}, "images", decoding)
     path = Path(source)
     if not path.exists():
         raise FileNotFoundError(f"no such file or folder: {path}")
     if path.is_dir():
-        return FolderImages(path)
-    suffix = path.suffix.lower()
+        return FolderImages(path, suffixes, decoding)
+    if not path.is_file():
+        raise ValueError(f"{path} is not a regular file")
+    if path.name.lower().endswith(_COMPRESSED):
+        raise ValueError(f"{path} is compressed, so its images cannot be read in any order: decompress it to a .tar")
+    kind = path.suffix.lower()
     try:
-        if suffix == ".zip":
-            return ZipImages(path)
-        if suffix == ".tar":
-            return TarImages(path)
-        if suffix in (".npy", ".npz"):
-            return open_array(path)
+        if kind == ".zip":
+            return ZipImages(path, suffixes, decoding)
+        if kind == ".tar":
+            return TarImages(path, suffixes, decoding)
+        if kind in (".npy", ".npz"):
+            return open_array(path, decoding)
     except (zipfile.BadZipFile, tarfile.TarError) as error:
-        raise ValueError(f"{path} is damaged or not a {suffix} file: {error}") from error
-    kind = f"a {suffix} file" if suffix else "a file without an extension"
-    raise ValueError(f"{path}: images are read from folders, .zip, .tar, .npz and .npy, not from {kind}")
+        if kind == ".tar" and _is_compressed(path):
+            raise ValueError(f"{path} is compressed: decompress it, for example with gunzip or xz -d") from error
+        raise ValueError(f"{path} is damaged or not a {kind} file: {error}") from error
+    what = f"a {kind} file" if kind else "a file without an extension"
+    raise ValueError(f"{path}: images are read from folders, .zip, .tar, .npz and .npy, not from {what}")
+
+
+def _is_compressed(path: Path) -> bool:
+    """Whether a file begins with the mark of gzip, bzip2, xz or Zstandard."""
+    with open(path, "rb") as file:
+        return file.read(6).startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd"))

@@ -133,14 +133,14 @@ def test_broken_images(capsys, folders):
     (folders / "b" / "0004.png").write_bytes(b"not an image")
     code, out, err = run(capsys, "fid", "a", "b", *SMALL)
     assert (code, out) == (1, "")
-    assert err.startswith("fidfast: 0004.png: not an image")
+    assert err.startswith("fidfast: b/0004.png: not an image")
     assert err.count("\n") == 1
     code, out, err = run(capsys, "fid", "a", "b", *SMALL, "--skip-broken")
     assert (code, err) == (0, "")
     lines = out.splitlines()
     assert "num_samples 10 and 9" in lines[1]
     assert lines[2] == "b: skipped 1 broken image"
-    assert lines[3].startswith("  0004.png: not an image")
+    assert lines[3].startswith("  b/0004.png: not an image")
     _, out, _ = run(capsys, "fid", "a", "b", *SMALL, "--skip-broken", "--json")
     assert list(json.loads(out)["skipped"]) == ["b"]
 

@@ -107,7 +107,7 @@ def test_skipped_images_do_not_shift_the_images_of_rows(capsys, folders):
     arguments = ("report", "x", "y", "--extractor", "mynet:make", "--skip-broken")
     code, out, err = run(capsys, *arguments)
     assert (code, err) == (0, "")
-    assert "x: skipped 1 broken image\n  03.png: not an image" in out
+    assert "x: skipped 1 broken image\n  x/03.png: not an image" in out
     _, out, _ = run(capsys, *arguments, "--json", "--html", "page.html")
     numbers = json.loads(out)
     assert numbers["num_samples"] == [11, 12]

@@ -194,16 +194,16 @@ def test_default_num_workers(monkeypatch, cores, device, workers):
 def test_broken_images_raise_or_are_skipped(folder, images):
     (folder / "0003.png").write_bytes(b"no image")
     (folder / "0040.png").write_bytes((folder / "0041.png").read_bytes()[:500])
-    with pytest.raises(ft.BrokenImageError, match=r"^0003\.png: not an image"):
+    with pytest.raises(ft.BrokenImageError, match=r"images/0003\.png: not an image"):
         ft.moments_of_images(folder, Colours())
     moments, skipped = ft.moments_of_images(folder, Colours(), skip_broken=True)
-    assert [message.split(":")[0] for message in skipped] == ["0003.png", "0040.png"]
+    assert [message.split(":")[0] for message in skipped] == [f"{folder}/0003.png", f"{folder}/0040.png"]
     assert_same(moments.stats(), expected_stats(np.delete(images, [3, 40], axis=0)))
 
 
 def test_only_broken_images(tmp_path):
     (tmp_path / "a.png").write_bytes(b"no image")
-    with pytest.raises(ValueError, match=r"none of the 1 images could be used; the first: a\.png: not an image"):
+    with pytest.raises(ValueError, match=r"none of the 1 images could be used; the first: .*/a\.png: not an image"):
         ft.moments_of_images(tmp_path, Colours(), skip_broken=True)
 
 
@@ -234,8 +234,9 @@ def test_cache_depends_on_the_images(folder, cache_folder):
     assert again == first
     renamed = folder.rename(folder.with_name("renamed"))
     assert count_and_moments(renamed)[0] == 0
+    os.utime(renamed / "0007.png", (1, 1))
+    assert count_and_moments(renamed)[0] == 0
     for change in (
-        lambda: os.utime(renamed / "0007.png", (1, 1)),
         lambda: (renamed / "0007.png").unlink(),
         lambda: (renamed / "0008.png").rename(renamed / "0008b.png"),
     ):

@@ -77,6 +77,8 @@ def test_results_unpack_and_describe_themselves(images):
         "precision": "float32",
         "blocks": 2,
         "skipped": [],
+        "ignored": {},
+        "from_cache": False,
     }
     result = ft.features_of_images(images, channel_means)
     features, names, skipped, extractor, indices = result

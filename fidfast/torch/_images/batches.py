@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import Dataset, get_worker_info
 
 from fidfast._images import BrokenImageError, Images
+from fidfast._images.decode import Decoding
 from fidfast.torch._extractors.extractor import Extractor
 from fidfast.torch._extractors.resize import RESIZES, resize
 from fidfast.torch._images.items import AmbiguousKeyError, as_pixels, image_pixels, name_of_item
@@ -44,10 +45,11 @@ class DecodedImage(NamedTuple):
 class Decoder:
     """Reads, decodes and resizes items. Workers receive the resize only, not the network."""
 
-    def __init__(self, extractor: Extractor, image_key: str | None) -> None:
+    def __init__(self, extractor: Extractor, image_key: str | None, decoding: Decoding) -> None:
         self._size = extractor.input_size
         self._resize = extractor.resize
         self._image_key = image_key
+        self._decoding = decoding
 
     def __call__(self, read: Callable[[], Any], index: int, name: str | None = None) -> DecodedImage:
         """The image that `read()` returns, the one of this index.
@@ -67,7 +69,7 @@ class Decoder:
             return _broken(name, f"image {index}: {item.message}", item.cause)
         try:
             name = name or name_of_item(item)
-            pixels = image_pixels(item, self._image_key)
+            pixels = image_pixels(item, self._image_key, self._decoding)
         except AmbiguousKeyError:
             raise
         except Exception as error:  # decoders raise many types: OSError, SyntaxError, struct.error, ...

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from fidfast._images import BrokenImageError
+from fidfast._images import BrokenImageError, warn_of_range
 from fidfast._inputs import Input, open_input, require_same_dim, warn_of_extractors
 from fidfast._sources import is_image_source
 from fidfast.torch._extractors.conventions import convention_of
@@ -153,6 +153,8 @@ def prepared_for(extractor: Extractor, num_images: int | None, options: ImageOpt
 
 def _open_images(source: Any, name: str, options: ImageOptions, min_images: int) -> ImageSource:
     opened = open_source(source, options)
+    if opened.images is not None:
+        warn_of_range(opened.images)
     length = opened.length
     if length is None:  # at least the first images of a stream can be counted
         try:
@@ -205,7 +207,7 @@ def _first_image(source: ImageSource, name: str, extractor: Extractor, options: 
     BrokenImageError, TypeError
         If the first image cannot be read and broken images are not skipped.
     """
-    decoder = Decoder(extractor, options.image_key)
+    decoder = Decoder(extractor, options.image_key, options.decoding)
     for index in range(_FIRST_IMAGES):
         if source.indexed is None:
             try:

@@ -85,7 +85,7 @@ def distance_of_images(
             continue
         assert checked.extractor is not None
         found = moments_of_source(source, checked.extractor, with_label(checked.options, name))
-        warn_of_skipped(found.skipped, name)
+        warn_of_skipped(found, name)
         stats.append(found.moments.stats(ddof=ddof))
     divisors = [one.ddof for one in stats]
     if None not in divisors and divisors[0] != divisors[1]:
@@ -138,7 +138,7 @@ def estimate_of_images(
             continue
         assert checked.extractor is not None
         found = features_of_source(source, checked.extractor, with_label(checked.options, name))
-        warn_of_skipped(found.skipped, name)
+        warn_of_skipped(found, name)
         inputs.append(Input(name, rows=found.features, extractor=found.extractor, precision=options.precision))
     estimate = estimate_from_jackknife(Jackknife(inputs[0], inputs[1], options.precision))
     if (ddof := ddof_of(None, like)) == 1:

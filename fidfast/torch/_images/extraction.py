@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from fidfast import _core
 from fidfast._images import cache
+from fidfast._images.selection import unread_pictures
 from fidfast._progress import progress_bar
 from fidfast._results import Result
 from fidfast._stats import GaussianStats, Moments
@@ -23,7 +25,7 @@ from fidfast.torch._extractors.extractor import Extractor
 from fidfast.torch._images.checks import check_images, prepared_for
 from fidfast.torch._images.extraction_pass import ExtractionPass, checkpoint_path
 from fidfast.torch._images.options import FeatureKeywords, ImageKeywords, ImageOptions, merge_options
-from fidfast.torch._images.sources import open_source
+from fidfast.torch._images.sources import ImageSource, open_source
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -41,16 +43,36 @@ __all__ = [
 ]
 
 
+class _ImageResult(Result):
+    """What results on images say about their source, besides their fields."""
+
+    #: Number of files of the source that are not read, by reason, each with an example: ``{".gif (a/b.gif)": 3}``.
+    ignored: Mapping[str, int] = MappingProxyType({})
+    #: Whether the result is from the cache.
+    from_cache: bool = False
+
+    def _describe_source(self, source: ImageSource, *, from_cache: bool = False) -> None:
+        object.__setattr__(self, "ignored", {} if source.images is None else dict(source.images.ignored))
+        object.__setattr__(self, "from_cache", from_cache)
+
+    def _summary(self, num_samples: int, dim: int, extractor: str | None, skipped: list[str]) -> str:
+        not_read = f", {sum(self.ignored.values())} files not read" if self.ignored else ""
+        cached = ", from the cache" if self.from_cache else ""
+        images = f"{num_samples} images ({len(skipped)} skipped{not_read})"
+        return f"{images}, {dim} features of {extractor or 'unknown'}{cached}"
+
+
 @dataclass(frozen=True, eq=False)
-class ImageMoments(Result):
+class ImageMoments(_ImageResult):
     """Moments of the features of a set of images."""
 
     moments: Moments
-    #: One message for each broken image that was skipped, beginning with the image's name.
+    #: One message for each broken image that was skipped, beginning with the image's path.
     skipped: list[str]
 
     def __str__(self) -> str:
-        return _summary(self.moments.num_samples, self.moments.dim, self.moments.extractor, self.skipped)
+        moments = self.moments
+        return self._summary(moments.num_samples, moments.dim, moments.extractor, self.skipped)
 
     def to_dict(self) -> dict[str, Any]:
         """Numbers that describe the moments, and `skipped`, in JSON types."""
@@ -62,18 +84,20 @@ class ImageMoments(Result):
             "precision": moments.precision,
             "blocks": len(moments.blocks),
             "skipped": list(self.skipped),
+            "ignored": dict(self.ignored),
+            "from_cache": self.from_cache,
         }
 
 
 @dataclass(frozen=True, eq=False)
-class ImageFeatures(Result):
+class ImageFeatures(_ImageResult):
     """Features of a set of images, one row per image."""
 
     #: (n, dim) float32
     features: NDArray[np.float32]
     #: Name of the image of each row; its index if the images have no names.
     names: list[str]
-    #: One message for each broken image that was skipped, beginning with the image's name.
+    #: One message for each broken image that was skipped, beginning with the image's path.
     skipped: list[str]
     #: Name of the extractor, with resize and arithmetic.
     extractor: str
@@ -82,7 +106,7 @@ class ImageFeatures(Result):
 
     def __str__(self) -> str:
         num_samples, dim = self.features.shape
-        return _summary(num_samples, dim, self.extractor, self.skipped)
+        return self._summary(num_samples, dim, self.extractor, self.skipped)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the features, whose shape is `num_samples` and `dim`, in JSON types."""
@@ -94,11 +118,8 @@ class ImageFeatures(Result):
             "names": list(self.names),
             "indices": list(self.indices),
             "skipped": list(self.skipped),
+            "ignored": dict(self.ignored),
         }
-
-
-def _summary(num_samples: int, dim: int, extractor: str | None, skipped: list[str]) -> str:
-    return f"{num_samples} images ({len(skipped)} skipped), {dim} features of {extractor or 'unknown'}"
 
 
 def moments_of_images(
@@ -151,12 +172,15 @@ def moments_of_source(source: Any, extractor: Extractor, options: ImageOptions) 
     if options.use_cache and source.images is not None and extractor.reproducible:
         name = replace(extractor, dtype=options.dtype or extractor.dtype).full_name
         blocks = f" {options.blocks} blocks" if options.blocks > 1 else ""
-        cached = cache.path_of(source.images, f"{name} {options.precision}{blocks}")
-        if (moments := _load_cached(cached)) is not None:
+        key = f"{name} {options.precision}{blocks}"
+        cached = cache.cache_file(source.images, key, progress=options.progress is not False)
+        if (moments := cache.load(cached, source.images)) is not None:
             if options.checkpoint is not None:
                 checkpoint_path(options.checkpoint).unlink(missing_ok=True)
             with _progress(source, options, "from the cache", initial=source.length):
-                return ImageMoments(moments, [])
+                result = ImageMoments(moments, [])
+                result._describe_source(source, from_cache=True)
+                return result
     extractor, options = prepared_for(extractor, source.length, options)
     make_moments = functools.partial(
         Moments, precision=options.precision, extractor=extractor.full_name, blocks=options.blocks
@@ -164,10 +188,10 @@ def moments_of_source(source: Any, extractor: Extractor, options: ImageOptions) 
     extraction = ExtractionPass(source, extractor, options, make_moments)
     moments = extraction.run(functools.partial(_progress, source, options))
     if cached is not None and not extraction.skipped:
-        with suppress(OSError):  # on a full or read-only disk the moments are not cached
-            cached.parent.mkdir(parents=True, exist_ok=True)
-            moments.save(cached)
-    return ImageMoments(moments, extraction.skipped)
+        cache.save(cached, moments, source.images)
+    result = ImageMoments(moments, extraction.skipped)
+    result._describe_source(source)
+    return result
 
 
 def features_of_images(
@@ -206,7 +230,9 @@ def features_of_source(source: Any, extractor: Extractor, options: ImageOptions)
     extractor, options = prepared_for(extractor, source.length, replace(options, checkpoint=None))
     extraction = ExtractionPass(source, extractor, options, lambda dim: _FeatureRows())
     features = np.concatenate(extraction.run(functools.partial(_progress, source, options)).batches)
-    return ImageFeatures(features, extraction.names, extraction.skipped, extractor.full_name, extraction.indices)
+    result = ImageFeatures(features, extraction.names, extraction.skipped, extractor.full_name, extraction.indices)
+    result._describe_source(source)
+    return result
 
 
 def stats_of_images(
@@ -247,7 +273,7 @@ def stats_of_images(
     )
     assert checked.extractor is not None
     found = moments_of_source(checked.sources["source"], checked.extractor, checked.options)
-    warn_of_skipped(found.skipped, "source")
+    warn_of_skipped(found, "source")
     return found.moments.stats(ddof=ddof)
 
 
@@ -258,11 +284,14 @@ def ddof_of(ddof: int | None, like: str | None) -> int:
     return 1 if like is None else convention_of(like).ddof
 
 
-def warn_of_skipped(skipped: list[str], name: str) -> None:
-    """Warn of skipped images in a function whose result does not list them."""
-    if skipped:
-        images = "1 image" if len(skipped) == 1 else f"{len(skipped)} images"
-        warn_user(f"{name}: skipped {images}; the first: {skipped[0]}")
+def warn_of_skipped(found: ImageMoments | ImageFeatures, name: str) -> None:
+    """Warn of images that were skipped or are not read in a function whose result does not list them."""
+    if found.skipped:
+        images = "1 image" if len(found.skipped) == 1 else f"{len(found.skipped)} images"
+        warn_user(f"{name}: skipped {images}; the first: {found.skipped[0]}")
+    if unread := unread_pictures(found.ignored):
+        reasons = ", ".join(f"{number} {reason}" for reason, number in unread.items())
+        warn_user(f"{name}: not read: {reasons}")
 
 
 class _FeatureRows:
@@ -281,10 +310,3 @@ def _progress(source: Any, options: ImageOptions, note: str = "", *, initial: in
     label = options.progress if isinstance(options.progress, str) else ""
     label = f"{label} ({note})" if label and note else label or note
     return progress_bar(source.length, options.progress is not False, label=label, initial=initial)
-
-
-def _load_cached(path: Path) -> Moments | None:
-    try:
-        return Moments.load(path)
-    except (OSError, ValueError):
-        return None

@@ -72,7 +72,7 @@ class ExtractionPass:
     ) -> None:
         self._source = source
         self._extractor = extractor
-        self._decoder = Decoder(extractor, options.image_key)
+        self._decoder = Decoder(extractor, options.image_key, options.decoding)
         self._device = resolve_device(options.device)
         self._options = options
         self._make_collector = make_collector
@@ -157,6 +157,8 @@ class ExtractionPass:
         for row in (~finite).nonzero()[:, 0].tolist():
             number = f"image {indices[row]}"
             name = number if names[row] is None else f"{names[row]} ({number})"
+            if self._source.images is not None:
+                name = f"{self._source.images.path_of(indices[row])} ({number})"
             message = f"{name}: extractor {self._extractor.name}: features hold NaN or infinity"
             if not self._options.skip_broken:
                 raise BrokenImageError(message)
@@ -201,7 +203,9 @@ class ExtractionPass:
 
     def _describe_job(self) -> str:
         """Description of the run, which must equal that in a checkpoint; computed before the first image is read."""
-        images = f"{self._source.length} items" if self._source.images is None else self._source.images.fingerprint()
+        images = f"{self._source.length} items"
+        if self._source.images is not None:
+            images = self._source.images.fingerprint(progress=self._options.progress is not False)
         moments = self._make_collector(1)
         blocks = f" {len(moments.blocks)} blocks" if len(moments.blocks) > 1 else ""
         return f"{images} {moments.extractor} {self._extractor.weights_digest()} {moments.precision}{blocks}"

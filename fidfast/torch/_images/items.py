@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,8 +12,8 @@ import numpy as np
 import torch
 
 from fidfast._images import as_rgb
-from fidfast._images.decode import decode
-from fidfast._images.images import EXTENSIONS
+from fidfast._images.decode import DEFAULT, Decoding, decode, scaled
+from fidfast._images.selection import EXTENSIONS
 from fidfast.torch._images.pixels import pixels_of_floats
 
 __all__ = ["AmbiguousKeyError", "as_pixels", "image_pixels", "items_of_batch", "name_of_item"]
@@ -28,7 +29,7 @@ class AmbiguousKeyError(ValueError):
     """Several entries of a dictionary may be the image."""
 
 
-def image_pixels(item: Any, image_key: str | None = None) -> torch.Tensor:
+def image_pixels(item: Any, image_key: str | None = None, decoding: Decoding = DEFAULT) -> torch.Tensor:
     """Pixels (3, height, width) of an item of a data set, uint8 or float32 from 0 to 255, in host memory.
 
     Parameters
@@ -39,6 +40,8 @@ def image_pixels(item: Any, image_key: str | None = None) -> torch.Tensor:
         the first that of a tensor. Of a tuple, the first image is used.
     image_key : str, optional
         Key of the image in a dictionary.
+    decoding : Decoding, optional
+        Of files and PIL images; its `max_value` also applies to arrays of integers wider than 8 bits.
 
     Raises
     ------
@@ -50,18 +53,25 @@ def image_pixels(item: Any, image_key: str | None = None) -> torch.Tensor:
     if _is_encoded(item):
         item = item["path"] if item.get("bytes") is None else item["bytes"]
     if isinstance(item, (list, tuple)):
-        return image_pixels(_first_image(item), image_key)
+        return image_pixels(_first_image(item), image_key, decoding)
     if isinstance(item, (str, os.PathLike)):
         with open(item, "rb") as file:
-            item = decode(file)
+            item = decode(file, decoding)
     elif isinstance(item, (bytes, bytearray, memoryview)):
-        item = decode(io.BytesIO(item))
+        item = decode(io.BytesIO(item), decoding)
     elif _is_pil(item):
-        item = as_rgb(item)
+        item = as_rgb(item, decoding.max_value)
     if not isinstance(item, torch.Tensor) and np.asarray(item).dtype.kind not in "biufc":
         raise TypeError(f"not an image, but {type(item).__name__}")
+    if decoding.max_value is not None and _is_wide(item):
+        item = scaled(np.asarray(item), decoding.max_value)
     pixels = _channels_first(item[0] if getattr(item, "ndim", 0) == 4 and len(item) == 1 else item)
     return as_pixels(pixels.expand(3, -1, -1) if pixels.shape[0] == 1 else pixels[:3])
+
+
+def _is_wide(array: Any) -> bool:
+    """Whether an array or tensor has integers of more than 8 bits."""
+    return re.fullmatch(r"u?int(16|32|64)", str(array.dtype).rpartition(".")[2]) is not None
 
 
 def _channels_first(image: Any) -> torch.Tensor:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypedDict
 
 import torch
+
+from fidfast._images.decode import Decoding
+from fidfast._images.selection import as_suffixes
 
 __all__ = [
     "FeatureKeywords",
@@ -33,6 +36,9 @@ class FeatureKeywords(TypedDict, total=False):
     compile: str | bool
     image_key: str | None
     skip_broken: bool
+    suffix: str | Sequence[str] | None
+    max_value: float | None
+    max_pixels: int | None
     progress: bool | str
 
 
@@ -77,6 +83,19 @@ class ImageOptions:
     skip_broken : bool, default False
         Whether to skip and list images that cannot be read, or whose features are NaN or infinite. By default they
         raise an error.
+    suffix : str or sequence of str, optional
+        In folders and archives, only the files with these suffixes; several are separated by commas. The suffix of a
+        file is what follows the first dot of its name: "jpg" for ``0001.jpg``, "mask.png" for ``0001.mask.png``. If no
+        file has one of the suffixes, names that end with one are meant. Also reads image formats that are not read by
+        default, for example "jpg,jfif,gif" (the first frame). By default all images; of a ``.tar`` one image per
+        sample, and "*" for all.
+    max_value : float, optional
+        Value of white in images with more than 8 bits per pixel: 255, 1023 or 4095 if 16-bit files hold 8, 10 or 12
+        bits, 1.0 for floats from 0 to 1. Larger values are an error. By default 65,535 for integers; floating point
+        files need it. Does not apply to colour of 16 bits per channel, of which Pillow reads the upper 8 bits.
+    max_pixels : int, optional
+        Largest number of pixels (height times width) of an image that is decoded. By default Pillow's limit against
+        decompression bombs, 178,956,970.
     checkpoint : path, optional
         File to which the moments are written once a minute, and from which an interrupted run continues; removed at the
         end. A checkpoint of other images, or of an extractor with another name or other weights, is rejected. For a
@@ -84,8 +103,8 @@ class ImageOptions:
         Sources without a fixed order (iterables, a DataLoader that shuffles) are rejected. Not used by
         `features_of_images`.
     use_cache : bool, default False
-        Whether to cache the moments, keyed by the images and the extractor. Only for paths, and for extractors that
-        `load_extractor` loads by name. Not used by `features_of_images`.
+        Whether to cache the moments, keyed by the bytes of the images and the extractor. Only for paths, and for
+        extractors that `load_extractor` loads by name. Not used by `features_of_images`.
     progress : bool or str, default False
         Whether to show progress on standard error: a bar on a terminal or in a notebook, else a line every 30 seconds.
         A string is its label.
@@ -105,11 +124,21 @@ class ImageOptions:
     precision: str = "float32"
     blocks: int = 1
     skip_broken: bool = False
+    suffix: str | Sequence[str] | None = None
+    max_value: float | None = None
+    max_pixels: int | None = None
     checkpoint: str | os.PathLike[str] | None = None
     use_cache: bool = False
     progress: bool | str = False
 
+    @property
+    def decoding(self) -> Decoding:
+        """How files become pixels."""
+        return Decoding(self.max_value, self.max_pixels)
+
     def __post_init__(self) -> None:
+        as_suffixes(self.suffix)
+        Decoding(self.max_value, self.max_pixels)
         for name, least in (("batch_size", 1), ("num_workers", 0), ("blocks", 1)):
             value = getattr(self, name)
             if value is not None and value < least:

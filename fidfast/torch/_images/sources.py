@@ -101,11 +101,11 @@ def open_source(source: Any, options: ImageOptions) -> ImageSource:
     if isinstance(source, Images):
         return ImageSource(source)
     if isinstance(source, (str, os.PathLike)):
-        return ImageSource(open_images(source))
+        return ImageSource(_open_images(source, options))
     if isinstance(source, DataLoader):
         return _open_loader(source, options.image_key)
     if hasattr(source, "__array__") and hasattr(source, "shape"):
-        return _open_array(source)
+        return _open_array(source, options)
     if isinstance(source, Mapping):
         keys = ", ".join(map(repr, source))
         raise TypeError(f"images must not be a dictionary: pass one of its entries; the keys are {keys}")
@@ -130,13 +130,18 @@ def error_text(error: Exception) -> str:
 # Arrays and sequences -----------------------------------------------------------------------------------------------
 
 
-def _open_array(source: Any) -> ImageSource:
+def _open_images(source: Any, options: ImageOptions) -> Images:
+    return open_images(source, suffix=options.suffix, max_value=options.max_value, max_pixels=options.max_pixels)
+
+
+def _open_array(source: Any, options: ImageOptions) -> ImageSource:
     array = to_host(source.detach() if isinstance(source, torch.Tensor) else source)
     dtype = array.dtype if hasattr(array, "dtype") else np.asarray(array).dtype
     if getattr(dtype, "kind", "") in ("O", "U", "T") and len(array.shape) == 1:  # images of mixed sizes, or paths
         return ImageSource(list(array))
-    if str(dtype).rpartition(".")[2] == "uint8":
-        return ImageSource(open_images(np.asarray(array)))
+    kind = str(dtype).rpartition(".")[2]
+    if kind in ("uint8", "bool") or ("int" in kind and options.max_value is not None):
+        return ImageSource(_open_images(np.asarray(array), options))
     shape = tuple(array.shape)
     channels = (1, 3, 4)
     if len(shape) == 3 and (shape[0] in channels[1:] or shape[2] in channels[1:]):

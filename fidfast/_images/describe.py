@@ -1,0 +1,127 @@
+"""What a set of images holds, from the headers of a sample; a warning if its pixels use little of their range."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from typing import Any
+
+import numpy as np
+
+from fidfast._images.arrays import ArrayImages
+from fidfast._images.decode import opened
+from fidfast._images.images import EncodedImages, Images
+from fidfast._images.open import open_images
+from fidfast._images.selection import suffix_of
+from fidfast._warnings import warn_user
+
+__all__ = ["describe_images", "warn_of_range"]
+
+#: Largest number of files whose headers `describe_images` reads.
+_HEADERS = 1000
+
+#: Largest number of images that `warn_of_range` reads.
+_RANGE_IMAGES = 64
+
+#: Number of different sizes and modes that are listed.
+_MOST_COMMON = 10
+
+
+def describe_images(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Properties of the images of a folder or archive, in JSON types.
+
+    Returns
+    -------
+    dict
+        ``images``, their number; ``suffixes``, ``sizes`` (width x height) and ``modes`` (as Pillow names them) with
+        the number of images of each; ``headers_read``, the number of evenly spaced images from which sizes and modes
+        are; ``broken``, those of them that are not images; ``ignored``, the number of files that are not read, by
+        reason.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As `open_images`, except that samples with several images are described, not refused.
+    """
+    images = open_images(path, suffix="*")
+    sizes: Counter[str] = Counter()
+    modes: Counter[str] = Counter()
+    broken = []
+    indices = _evenly(len(images), _HEADERS)
+    for index in indices:
+        try:
+            assert isinstance(images, EncodedImages)
+            with images.open_file(index) as file, opened(file) as image:
+                sizes["{} x {}".format(*image.size)] += 1
+                modes[image.mode] += 1
+        except Exception as error:  # as in Images.__getitem__
+            broken.append(f"{images.path_of(index)}: {error or type(error).__name__}")
+    suffixes = Counter(f".{suffix_of(name)}" for name in images.names)
+    if len(suffixes) > _MOST_COMMON:  # names with dots
+        suffixes = Counter(os.path.splitext(name)[1].lower() for name in images.names)
+    return {
+        "images": len(images),
+        "suffixes": _largest(suffixes),
+        "headers_read": len(indices),
+        "sizes": _largest(sizes),
+        "modes": _largest(modes),
+        "broken": broken,
+        "ignored": dict(images.ignored),
+    }
+
+
+def _largest(counts: Counter[str]) -> dict[str, int]:
+    """The most common entries, and the sum of the others."""
+    common = counts.most_common(_MOST_COMMON)
+    others = counts.total() - sum(number for _, number in common)
+    return {**dict(common), **({"others": others} if others else {})}
+
+
+def _evenly(total: int, number: int) -> list[int]:
+    """At most `number` indices below `total`, evenly spaced."""
+    return sorted({i * total // min(total, number) for i in range(min(total, number))})
+
+
+def warn_of_range(images: Images) -> None:
+    """Warn if wide pixels use so little of their range that the images are nearly black.
+
+    Files often hold 8 to 14 bits in 16. A sample of evenly spaced images is read. Nothing is checked if `max_value` is
+    given.
+    """
+    if images.decoding.max_value is not None:
+        return
+    indices = _evenly(len(images), _RANGE_IMAGES)
+    if isinstance(images, ArrayImages):
+        if max((int(images[i].max(initial=0)) for i in indices), default=0) == 1:
+            warn_user(f"{images.origin}: the values of the images are 0 and 1, white is 255: multiply them by 255")
+        return
+    assert isinstance(images, EncodedImages)
+    largest = {16: 0, 8: 0}
+    for index in indices:
+        bits, value = _largest_value(images, index)
+        largest[bits] = max(largest[bits], value)
+    where = f"{images.origin}: in a sample of {len(indices)} images" if len(indices) < len(images) else images.origin
+    if 0 < largest[16] < 1 << 14:
+        white = next(2**bits - 1 for bits in (8, 10, 12, 14) if largest[16] < 2**bits)
+        warn_user(
+            f"{where}: the largest value of 16-bit grey is {largest[16]:,}, white is 65,535, so that the images are "
+            f"dark: pass max_value={white} (--max-value {white}) if that is white, max_value=65535 if not"
+        )
+    if 0 < largest[8] < 1 << 6:
+        warn_user(
+            f"{where}: the largest value of 16-bit colour is about {largest[8] << 8:,}, white is 65,535, so that the "
+            "images are dark; Pillow reads the upper 8 bits only: convert the files to 8 bits per channel"
+        )
+
+
+def _largest_value(images: EncodedImages, index: int) -> tuple[int, int]:
+    """Bits of the values that are decoded, 16 or 8, and the largest; 0 unless the file has more than 8 bits."""
+    try:
+        with images.open_file(index) as file, opened(file, images.decoding.max_pixels) as image:
+            if image.mode.startswith("I"):
+                return 16, int(np.asarray(image).max(initial=0))
+            if any("16" in str(tile[3]) for tile in image.tile):  # the raw mode, for example RGB;16B
+                return 8, int(np.asarray(image.convert("RGB")).max(initial=0))
+    except Exception:  # broken images are reported when they are read
+        pass
+    return 8, 0
