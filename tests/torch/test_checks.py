@@ -104,6 +104,8 @@ def test_dim_of_statistics(tmp_path, folder):
         with pytest.raises(ValueError, match=message):  # one image is enough to find it
             ft.fid_of_images(folder, reference, named(counting, "net"))
     assert seen == [1] * 5
+    with pytest.raises(ValueError, match="reference has dim 5, but the extractor net has dim 3"):
+        ft.FrechetDistance(named(not_called, "net", num_features=3), wide)
     with pytest.raises(ValueError, match="samples has dim 5, but reference has dim 3"):
         ft.fid_of_images(wide, fidfast.GaussianStats(np.zeros(3), np.eye(3)))
 

@@ -105,7 +105,7 @@ def check_images(
     images = {name: source for name, source in opened.items() if isinstance(source, ImageSource)}
     dims = [file.dim for file in files]  # raises if a file cannot be used
     if len(files) == 2:
-        require_same_dim(*dims, files[0].name, files[1].name)
+        require_same_dim(dims[0], dims[1], files[0].name, files[1].name)
         warn_of_extractors(*files)
     if not images:
         return CheckedImages(opened, None, options)
@@ -115,16 +115,18 @@ def check_images(
         if options.checkpoint is not None and source.unordered is not None:
             raise ValueError(f"checkpoint needs a fixed order of images, but {source.unordered}")
         first = _first_image(source, name, network, options)
-    for file in files:
+    name_of_network = replace(network, dtype=options.dtype or network.dtype).full_name
+    if files:
         warn_of_extractors(
-            Input("images", extractor=replace(network, dtype=options.dtype or network.dtype).full_name), file
+            *(side if isinstance(side, Input) else Input("", extractor=name_of_network) for side in opened.values())
         )
+    for file in files:
         if network.num_features is not None:
             _require_dim(file, network, network.num_features)
     if options.use_cache and network.reproducible:
         return CheckedImages(opened, network, options)  # not prepared, since the moments may be in the cache
-    lengths = [source.length for source in images.values()]
-    network, options = prepared_for(network, None if None in lengths else sum(lengths), options)
+    lengths = [source.length for source in images.values() if source.length is not None]
+    network, options = prepared_for(network, sum(lengths) if len(lengths) == len(images) else None, options)
     if files and network.num_features is None and first is not None and first.pixels is not None:
         image = first.pixels.round().to(torch.uint8)[None]
         _require_dim(files[0], network, features_of_batch(network, image, resolve_device(options.device)).shape[1])
