@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from fidfast import _core
 from fidfast._devices import to_host
 from fidfast._files import Features, State, Stats, naming, read, reading_state
+from fidfast._results import Result
 from fidfast._sources import is_image_source
 from fidfast._stats import GaussianStats, Moments, as_rows, row_slices, stats_from_record
 from fidfast._warnings import warn_user
@@ -134,7 +135,7 @@ def open_input(source: Any, name: str, *, precision: str = "float32", extractor:
 
     Parameters
     ----------
-    source : array, tensor, path, Moments, GaussianStats, Features or Input
+    source : array, tensor, path, Moments, GaussianStats, ImageMoments, ImageFeatures, Features or Input
     name : str
         Name of the argument.
     precision : {"float32", "float64"}, default "float32"
@@ -164,6 +165,10 @@ def open_input(source: Any, name: str, *, precision: str = "float32", extractor:
         return Input(name, stats=source, extractor=source.extractor or extractor)
     if isinstance(source, Moments):
         return Input(name, moments=source, extractor=source.extractor or extractor)
+    if isinstance(source, Result) and hasattr(source, "moments"):  # of moments_of_images
+        return open_input(source.moments, name, precision=precision, extractor=extractor)
+    if isinstance(source, Result) and hasattr(source, "features"):  # of features_of_images
+        return Input(name, rows=source.features, extractor=getattr(source, "extractor", None), precision=precision)
     if isinstance(source, Features):
         return Input(name, rows=as_rows(source.features), extractor=source.extractor or extractor, precision=precision)
     return Input(name, rows=as_rows(source), extractor=extractor, precision=precision)
