@@ -180,7 +180,8 @@ def _refuse_images(source: Any, name: str) -> None:
     is_path = isinstance(source, (str, os.PathLike))
     what = f"{os.fspath(source)} holds images" if is_path else f"an array of shape {tuple(source.shape)} holds images"
     raise (ValueError if is_path else TypeError)(
-        f"{name}: {what}, not features: compute them with fidfast.torch.features_of_images(...).features"
+        f"{name}: {what}, not features: compute them with fidfast.torch.features_of_images, "
+        "or their statistics with stats_of_images"
     )
 
 
