@@ -48,8 +48,8 @@ class FileInfo(Result):
 def file_info(path: str | os.PathLike[str]) -> FileInfo:
     """Describe a file of features, statistics, images or a checkpoint, or a folder or archive of images.
 
-    Reads the headers of arrays, and ``mu`` and ``sigma``; pickles and checkpoints completely; of a folder or archive the
-    headers of at most 1,000 images.
+    Reads the headers of arrays, and ``mu`` and ``sigma``; pickles and checkpoints completely; of a folder or archive
+    the headers of at most 1,000 images.
 
     Parameters
     ----------

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from fidfast import _core
 from fidfast._devices import to_host
 from fidfast._files import Features, State, Stats, naming, read, read_object, reading_state
+from fidfast._results import Result
 from fidfast._sources import is_image_source
 from fidfast._stats import GaussianStats, Moments, as_rows, row_slices, stats_from_record
 from fidfast._warnings import warn_user
@@ -164,8 +165,8 @@ def open_input(
 
     Parameters
     ----------
-    source : array, tensor, path, Moments, GaussianStats, (mu, sigma), dictionary, Features, Input, or an object with
-        features and extractor
+    source : array, tensor, path, Moments, GaussianStats, (mu, sigma), dictionary, ImageMoments, ImageFeatures, Features,
+        or Input
     name : str
         Name of the argument.
     precision : {"float32", "float64"}, default "float32"
@@ -200,8 +201,11 @@ def open_input(
         return Input(name, stats=source, extractor=source.extractor or extractor)
     if isinstance(source, Moments):
         return Input(name, moments=source, extractor=source.extractor or extractor)
-    if hasattr(source, "features") and hasattr(source, "extractor"):  # Features, and the results of extraction
-        return Input(name, rows=as_rows(source.features), extractor=source.extractor or extractor, precision=precision)
+    if isinstance(source, Result) and hasattr(source, "moments"):  # of moments_of_images
+        return open_input(source.moments, name, precision=precision, extractor=extractor)
+    if isinstance(source, Features) or (isinstance(source, Result) and hasattr(source, "features")):
+        extractor = getattr(source, "extractor", None) or extractor
+        return Input(name, rows=as_rows(source.features), extractor=extractor, precision=precision)
     is_pair = isinstance(source, (tuple, list)) and len(source) in (2, 3) and _is_pair(source)
     if isinstance(source, Mapping) or is_pair:
         try:
@@ -217,7 +221,8 @@ def _refuse_images(source: Any, name: str, key: str | None, rows: bool) -> None:
     is_path = isinstance(source, (str, os.PathLike))
     what = f"{os.fspath(source)} holds images" if is_path else f"an array of shape {tuple(source.shape)} holds images"
     raise (ValueError if is_path else TypeError)(
-        f"{name}: {what}, not features: compute them with fidfast.torch.features_of_images(...).features"
+        f"{name}: {what}, not features: compute them with fidfast.torch.features_of_images, "
+        "or their statistics with stats_of_images"
     )
 
 

@@ -6,7 +6,7 @@ import torch
 from photographs import crops
 from PIL import Image
 from sources import IMAGES, PICTURES, TENSOR, Columns, Items, Stream, channel_means, encoded, not_called
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import BatchSampler, DataLoader, SubsetRandomSampler, TensorDataset
 
 import fidfast
 import fidfast.torch as ft
@@ -187,6 +187,8 @@ def test_the_key_of_the_image():
     ("source", "message"),
     [
         (3, "images must be a path, an array, a Dataset, a DataLoader or an iterable of images, got int"),
+        (PICTURES[0], "images must be several, got one image: pass a list"),
+        (BYTES[0], "images must be several, got one image: pass a list"),
         ([], "there are no images"),
         (iter(()), "there are no images"),
         (torch.rand(32, 32, 3), r"images of shape \(32, 32, 3\) are one image: pass images\[None\]"),
@@ -224,9 +226,29 @@ def test_checkpoints_need_a_fixed_order(tmp_path):
         (Stream(PICTURES), "Stream cannot be read from the middle"),
         (loader(Stream(PICTURES)), "the DataLoader reads an IterableDataset"),
         (shuffled, "the DataLoader shuffles: pass shuffle=False"),
+        (DataLoader(Items(PICTURES), batch_sampler=shuffled.batch_sampler), "the DataLoader shuffles"),
+        (DataLoader(Items(PICTURES), batch_sampler=[[0, 1]]), "the DataLoader shuffles"),
     ):
         with pytest.raises(ValueError, match=f"checkpoint needs a fixed order of images, but {reason}"):
             ft.moments_of_images(source, not_called, checkpoint=tmp_path / "run.npz")
+
+
+@pytest.mark.parametrize(
+    ("options", "number"),
+    [
+        ({"batch_size": 5}, 12),
+        ({"batch_size": 5, "drop_last": True}, 10),
+        ({"sampler": SubsetRandomSampler([3, 4, 5]), "batch_size": 2}, 3),
+        ({"batch_sampler": BatchSampler(SubsetRandomSampler([3, 4, 5]), 2, drop_last=True)}, 2),
+        ({"batch_sampler": [[0, 1], [2]]}, 3),
+    ],
+)
+def test_a_loader_keeps_its_sampler(monkeypatch, capsys, options, number):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    found = ft.moments_of_images(DataLoader(Items(PICTURES), **options), channel_means, progress=True)
+    assert found.moments.num_samples == number
+    # The length of another object than a BatchSampler is that of batches, so the bar has no total.
+    assert (f"{number}/{number}" in capsys.readouterr().err) == (not isinstance(options.get("batch_sampler"), list))
 
 
 def test_arrays_of_a_metric(expected):

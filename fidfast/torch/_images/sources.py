@@ -106,6 +106,8 @@ def open_source(source: Any, options: ImageOptions) -> ImageSource:
         return _open_loader(source, options.image_key)
     if hasattr(source, "__array__") and hasattr(source, "shape"):
         return _open_array(source, options)
+    if isinstance(source, (bytes, bytearray)) or (hasattr(source, "convert") and hasattr(source, "mode")):
+        raise TypeError("images must be several, got one image: pass a list")
     if isinstance(source, Mapping):
         keys = ", ".join(map(repr, source))
         raise TypeError(f"images must not be a dictionary: pass one of its entries; the keys are {keys}")
@@ -203,8 +205,8 @@ def _continued(iterator: Iterator[Any]) -> Iterator[Any]:
             if inspect.isgenerator(iterator) or len(errors) == _MOST_ERRORS:
                 break
             continue
-        for error in errors:
-            yield BrokenItem(error_text(error), error)
+        for raised in errors:
+            yield BrokenItem(error_text(raised), raised)
         number += len(errors) + 1
         errors.clear()
         yield value
@@ -230,25 +232,19 @@ def _length_of_stream(source: Any) -> int | None:
 
 
 def _open_loader(loader: DataLoader[Any], image_key: str | None) -> ImageSource:
-    unordered = None
+    batches = loader.batch_sampler
+    sampler = batches.sampler if type(batches) is BatchSampler else None if batches is not None else loader.sampler
+    unordered, length = None, None
     if isinstance(loader.dataset, IterableDataset):
         unordered = "the DataLoader reads an IterableDataset, whose order may change: pass a Dataset with a length"
-    elif not isinstance(loader.sampler, SequentialSampler) or type(loader.batch_sampler) not in (
-        BatchSampler,
-        type(None),
-    ):
-        unordered = "the DataLoader shuffles: pass shuffle=False"
-    return ImageSource(
-        stream=_items_of_loader(loader, image_key), length=_length_of_loader(loader), unordered=unordered
-    )
-
-
-def _length_of_loader(loader: DataLoader[Any]) -> int | None:
-    is_stream = isinstance(loader.dataset, IterableDataset)
-    length = _length_of(loader.dataset if is_stream else loader.sampler)
-    if length is not None and loader.drop_last and loader.batch_size:
-        length -= length % loader.batch_size
-    return length
+        length = _length_of(loader.dataset)
+    else:
+        if not isinstance(sampler, SequentialSampler):
+            unordered = "the DataLoader shuffles: pass shuffle=False"
+        length = _length_of(sampler)
+    if length is not None and type(batches) is BatchSampler and batches.drop_last:
+        length -= length % batches.batch_size
+    return ImageSource(stream=_items_of_loader(loader, image_key), length=length, unordered=unordered)
 
 
 def _items_of_loader(loader: DataLoader[Any], image_key: str | None) -> Iterator[Any]:
