@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
@@ -32,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0, or 1 after an error, whose message is one line on standard error.
     """
     options = parser().parse_args(arguments)
+    options.command_line = shlex.join(["fidfast", *(sys.argv[1:] if arguments is None else arguments)])
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("always")
@@ -107,6 +109,10 @@ def _report(options: argparse.Namespace) -> None:
         reference.source,
         names=samples.names,
         images=samples.images,
+        reference_names=reference.names,
+        reference_images=reference.images,
+        command=options.command_line,
+        progress=not options.quiet,
         titles=(options.samples, options.reference),
         all_pairs=not options.no_pairs,
         precision=options.precision,

@@ -17,7 +17,7 @@ from fidfast._inputs import Input, open_pair
 from fidfast._metrics.duplicates import EqualRows, find_equal_rows, join_cautions
 from fidfast._metrics.frechet import FrechetTerms, terms_between
 from fidfast._metrics.jackknife import Jackknife, degrees_of_freedom
-from fidfast._results import Result, decimals, value_with_error
+from fidfast._results import Result, digits_of_error, value_with_error
 
 __all__ = [
     "NORMAL",
@@ -115,14 +115,13 @@ class Estimate(Result):
     @property
     def interval_text(self) -> str:
         """``12.18 to 12.50``: `interval_95` with as many decimals."""
-        digits = decimals(self.stderr)
         low, high = self.interval()
-        return f"{low:.{digits}f} to {high:.{digits}f}"
+        return f"{digits_of_error(low, self.stderr)} to {digits_of_error(high, self.stderr)}"
 
     @property
     def bias_text(self) -> str:
         """`bias` with its sign and as many decimals."""
-        return f"{self.bias:+.{decimals(self.stderr)}f}"
+        return digits_of_error(self.bias, self.stderr, "+")
 
     def table(self) -> str:
         """All numbers, one per line."""
