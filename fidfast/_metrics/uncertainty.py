@@ -34,8 +34,8 @@ Array = NDArray[np.float64]
 #: Shared rows may change the bias by this part of the standard error, and the variance by this part of itself.
 SMALL_PART = 0.1
 
-#: Level of the interval that must not be below 0.
-SURE = 1 - 1e-6
+#: Levels of the intervals of independent rows that are not below 0: a caution and a note follow.
+UNLIKELY, SURE = 1 - 1e-3, 1 - 1e-6
 
 #: With this many degrees of freedom, Student's distribution is normal.
 NORMAL = 1e9
@@ -272,8 +272,10 @@ def _why_dependent(found: Estimate, equal: EqualRows) -> str | None:
 
 def _caution(found: Estimate, equal: EqualRows) -> str | None:
     shared = None if equal.shared is None else f"{equal.shared}, too few to matter"
+    below = "the interval is below 0, as if samples and reference were not independent"
+    negative = below if found.interval(UNLIKELY)[1] < 0 else None
     repeated = None if equal.repeated is None else f"{equal.repeated}: if they are copies, the error bar is too narrow"
-    return join_cautions(found.caution, shared, repeated)
+    return join_cautions(found.caution, negative, shared, repeated)
 
 
 def estimate_without_error(
