@@ -168,6 +168,7 @@ RESULTS = {
     "report": lambda: fidfast.report(features(60), features(80, 1.0)),
     "report without an error bar": lambda: fidfast.report(features(6), features(80, 1.0)),
     "HarmfulSample": lambda: fidfast.report(features(60), features(80, 1.0)).most_harmful[0],
+    "ReferenceSample": lambda: fidfast.report(features(60), features(80, 1.0)).most_harmful[0].nearest,
     "Trimmed": lambda: fidfast.report(features(60), features(80, 1.0)).trimmed,
     "file_info": file_info,
     "image_cache": lambda: fidfast.ImageCache("cache", [fidfast.CachedMoments("a.npz", 10, 0.5, "net", 3, "a")], 0, 0),
