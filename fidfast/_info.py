@@ -9,7 +9,7 @@ from typing import Any
 
 from fidfast._files import Features, State, naming, read
 from fidfast._results import Result
-from fidfast._stats import Moments, stats_from_record
+from fidfast._stats import ACCEPT_ALL, Moments, stats_from_record
 
 __all__ = ["FileInfo", "file_info"]
 
@@ -22,9 +22,10 @@ class FileInfo(Result):
     #: "features", "statistics" or, for example, "a checkpoint of Moments".
     holds: str
     #: Further properties by name. All have ``extractor`` if it can be stored. Features: ``shape`` and ``dtype``.
-    #: Statistics: ``dim``, ``num_samples``, ``ddof``, ``trace`` of the covariance, and ``dead_units``, the number of
-    #: columns with zero variance. A checkpoint of Moments: ``dim``, ``num_samples``, ``precision``, and
-    #: ``images_done`` if its run is unfinished. Other checkpoints: their settings. None if unknown.
+    #: Statistics: ``dim``, ``num_samples``, ``ddof``, ``trace`` of the covariance, ``dead_units``, the number of
+    #: columns with zero variance, and ``least_eigenvalue`` if other functions need a `negative_tolerance`. A checkpoint
+    #: of Moments: ``dim``, ``num_samples``, ``precision``, and ``images_done`` if its run is unfinished. Other
+    #: checkpoints: their settings. None if unknown.
     properties: Mapping[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
@@ -75,7 +76,7 @@ def _properties(content: Any) -> dict[str, Any]:
         }
     if isinstance(content, State):
         return {key: value.item() for key, value in content.entries.items() if value.ndim == 0 and "/" not in key}
-    stats = stats_from_record(content)
+    stats = stats_from_record(content, ACCEPT_ALL)
     variances = stats.sigma.diagonal()
     return {
         "dim": stats.dim,
@@ -84,4 +85,5 @@ def _properties(content: Any) -> dict[str, Any]:
         "extractor": stats.extractor,
         "trace": float(variances.sum()),
         "dead_units": int((variances == 0).sum()),
+        **({} if stats.caution is None else {"least_eigenvalue": stats.least_eigenvalue}),
     }

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from fidfast import _core
 from fidfast._devices import to_host
 from fidfast._files import Features, State, Stats, naming, read, reading_state
-from fidfast._stats import GaussianStats, Moments, row_slices, stats_from_record
+from fidfast._stats import NEGATIVE_TOLERANCE, GaussianStats, Moments, row_slices, stats_from_record
 from fidfast._warnings import warn_user
 
 __all__ = ["Input", "open_input", "open_pair", "open_stats", "require_same_dim", "warn_of_extractors"]
@@ -125,10 +125,17 @@ class Input:
 
     def slices(self) -> Iterator[Any]:
         """The features in slices of bounded size."""
-        return row_slices(self.rows, self.num_samples or 0)
+        return (rows for _, rows in row_slices(self.rows, self.num_samples or 0))
 
 
-def open_input(source: Any, name: str, *, precision: str = "float32", extractor: str | None = None) -> Input:
+def open_input(
+    source: Any,
+    name: str,
+    *,
+    precision: str = "float32",
+    extractor: str | None = None,
+    negative_tolerance: float = NEGATIVE_TOLERANCE,
+) -> Input:
     """Open an argument.
 
     Parameters
@@ -140,6 +147,8 @@ def open_input(source: Any, name: str, *, precision: str = "float32", extractor:
         As in `Moments`, for features.
     extractor : str, optional
         Name of the extractor if the source has none.
+    negative_tolerance : float, default 1e-6
+        As in `GaussianStats`, for files of statistics.
 
     Raises
     ------
@@ -154,7 +163,7 @@ def open_input(source: Any, name: str, *, precision: str = "float32", extractor:
         raise TypeError(f"{name}: features must be an array or tensor (n, dim), got NoneType")
     if isinstance(source, (str, os.PathLike)):
         try:
-            return _open_file(source, name, precision, extractor)
+            return _open_file(source, name, precision, extractor, negative_tolerance)
         except (TypeError, ValueError) as error:
             raise _naming_argument(error, name) from error
     if isinstance(source, GaussianStats):
@@ -166,7 +175,9 @@ def open_input(source: Any, name: str, *, precision: str = "float32", extractor:
     return Input(name, rows=source, extractor=extractor, precision=precision)
 
 
-def _open_file(path: str | os.PathLike[str], name: str, precision: str, extractor: str | None) -> Input:
+def _open_file(
+    path: str | os.PathLike[str], name: str, precision: str, extractor: str | None, negative_tolerance: float
+) -> Input:
     content = read(path)
     if isinstance(content, State) and (content.kind != "Moments" or content.progress is not None):
         raise ValueError(f"{os.fspath(path)} holds {content.what}, not statistics or features")
@@ -175,7 +186,7 @@ def _open_file(path: str | os.PathLike[str], name: str, precision: str, extracto
         if isinstance(content, Features):
             return Input(name, rows=content.features, extractor=content.extractor or extractor, precision=precision)
         if isinstance(content, Stats):
-            stats = stats_from_record(replace(content, extractor=content.extractor or extractor))
+            stats = stats_from_record(replace(content, extractor=content.extractor or extractor), negative_tolerance)
             return Input(name, stats=stats, extractor=stats.extractor, file=file)
         with reading_state("Moments"):
             moments = Moments.from_state(content.entries)
@@ -191,20 +202,30 @@ def _naming_argument(error: TypeError | ValueError, name: str) -> Exception:
 
 
 def open_pair(
-    samples: Any, reference: Any, names: tuple[str, str] = ("samples", "reference"), *, precision: str = "float32"
+    samples: Any,
+    reference: Any,
+    names: tuple[str, str] = ("samples", "reference"),
+    *,
+    precision: str = "float32",
+    negative_tolerance: float = NEGATIVE_TOLERANCE,
 ) -> tuple[Input, Input]:
     """Open the two arguments of a metric; warn if their extractors differ."""
-    one = open_input(samples, names[0], precision=precision)
-    two = open_input(reference, names[1], precision=precision)
+    one = open_input(samples, names[0], precision=precision, negative_tolerance=negative_tolerance)
+    two = open_input(reference, names[1], precision=precision, negative_tolerance=negative_tolerance)
     warn_of_extractors(one, two)
     return one, two
 
 
 def open_stats(
-    samples: Any, reference: Any, names: tuple[str, str] = ("samples", "reference"), *, precision: str = "float32"
+    samples: Any,
+    reference: Any,
+    names: tuple[str, str] = ("samples", "reference"),
+    *,
+    precision: str = "float32",
+    negative_tolerance: float = NEGATIVE_TOLERANCE,
 ) -> tuple[GaussianStats, GaussianStats]:
     """The statistics of both arguments, of equal dim; warn if their extractors differ."""
-    one, two = open_pair(samples, reference, names, precision=precision)
+    one, two = open_pair(samples, reference, names, precision=precision, negative_tolerance=negative_tolerance)
     stats = one.stats, two.stats
     require_same_dim(stats[0].dim, stats[1].dim, *names)
     return stats

@@ -14,9 +14,11 @@ __all__ = [
     "Result",
     "decimals",
     "distance_label",
+    "distance_text",
     "is_inception",
     "kernel_label",
     "rounding_text",
+    "too_few_samples",
     "value_with_error",
 ]
 
@@ -82,6 +84,26 @@ def value_with_error(value: float, stderr: float) -> str:
     """``12.34 ± 0.08``: both numbers with two digits of the error."""
     digits = decimals(stderr)
     return f"{value:.{digits}f} ± {stderr:.{digits}f}"
+
+
+def too_few_samples(dim: int, *num_samples: int | None) -> str | None:
+    """Why a Fréchet distance means little if a side has at most `dim` samples, else None.
+
+    The covariance of n samples has rank n - 1 at most. In the other directions the samples seem not to vary, and the
+    complete variance of the other side counts as distance. `estimate` needs 2 samples per dimension.
+    """
+    fewest = min((n for n in num_samples if n is not None), default=None)
+    if fewest is None or fewest > dim:
+        return None
+    return (
+        f"{fewest:,} samples in dim {dim} are too few: most of this distance may be bias; use kid, which has none, or "
+        f"at least {2 * dim + 1:,} samples"
+    )
+
+
+def distance_text(distance: float, few: bool) -> str:
+    """A Fréchet distance with 8 digits, or with 3 if there are too few samples."""
+    return f"{distance:.3g}" if few else f"{distance:.8g}"
 
 
 def rounding_text(rounding: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from fidfast import _core
+from fidfast._stats import NEGATIVE_TOLERANCE
 
 __all__ = ["IMAGE_OPTIONS", "parser"]
 
@@ -94,6 +95,14 @@ def _add_source_options(command: argparse.ArgumentParser) -> None:
         choices=("float32", "float64"),
         default="float32",
         help="arithmetic of the products of float32 and narrower features (default: %(default)s)",
+    )
+    command.add_argument(
+        "--negative-tolerance",
+        type=float,
+        default=NEGATIVE_TOLERANCE,
+        metavar="X",
+        help="accept covariances with negative eigenvalues of up to X times the largest, and drop these; for "
+        "statistics computed in float32 or half precision (default: %(default)g)",
     )
     group = command.add_argument_group("images")
     group.add_argument(

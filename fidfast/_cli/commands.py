@@ -67,12 +67,15 @@ def _fid(options: argparse.Namespace) -> None:
         numbers = {**terms.to_dict(), "dim": samples.dim, "num_samples": counts, "extractor": list(extractors)}
         _print_json(options, sources, label, numbers)
         return
-    print(f"{label} {terms.distance:.8g}")
+    print(f"{label} {terms.distance_text}")
     counts_text = f"{_or_unknown(samples.num_samples)} and {_or_unknown(reference.num_samples)}"
     print(
         f"dim {samples.dim}, num_samples {counts_text}, extractor {_names(*extractors)}, "
         f"{rounding_text(terms.rounding)}"
     )
+    for line in (terms.note, terms.caution):
+        if line is not None:
+            print(line)
     _print_skipped(sources)
 
 
@@ -131,6 +134,8 @@ def _stats(options: argparse.Namespace) -> None:
     stats.save(options.out)
     counts = f"dim {stats.dim}, num_samples {_or_unknown(stats.num_samples)}"
     print(f"{out}.npz: {counts}, extractor {_or_unknown(stats.extractor)}")
+    if stats.caution is not None:
+        print(stats.caution)
     _print_skipped(sources)
 
 

@@ -66,7 +66,14 @@ class Sources:
         return OpenedSource(source, images.names, images)
 
     def _open_file(self, path: str, name: str) -> Input:
-        return open_input(path, name, precision=self._options.precision, extractor=self._options.extractor)
+        options = self._options
+        return open_input(
+            path,
+            name,
+            precision=options.precision,
+            extractor=options.extractor,
+            negative_tolerance=options.negative_tolerance,
+        )
 
     def _samples_of_images(self, path: str, name: str) -> OpenedSource:
         from torch.utils.data import Subset

@@ -13,7 +13,7 @@ from fidfast._metrics.extrapolation import Extrapolation
 from fidfast._metrics.kernel import KernelDistance
 from fidfast._metrics.neighbours import DensityCoverage, PrecisionRecall
 from fidfast._metrics.uncertainty import Estimate
-from fidfast._results import Result, distance_label, kernel_label, rounding_text
+from fidfast._results import Result, distance_label, distance_text, kernel_label, rounding_text, too_few_samples
 
 __all__ = ["K_DENSITY_COVERAGE", "K_PRECISION_RECALL", "Contents", "HarmfulSample", "Row", "Trimmed"]
 
@@ -83,7 +83,7 @@ class Contents(Result):
     extractors: tuple[str | None, str | None]
     #: (dim,) eigenvalues of the covariances, largest first.
     spectra: tuple[NDArray[np.float64], NDArray[np.float64]]
-    #: Ranks of the covariances: number of eigenvalues above rounding, and less than the number of samples.
+    #: Ranks of the covariances: number of columns of `GaussianStats.factor`.
     ranks: tuple[int, int]
     #: Number of columns with zero variance.
     dead_units: tuple[int, int]
@@ -113,8 +113,14 @@ class Contents(Result):
     def headline(self) -> str:
         """The distance in one line: unbiased with its standard error, or `Estimate.value` if there is none."""
         if self.estimate.note is not None:
-            return f"{self.label} {self.estimate.value:.6g}"
+            return f"{self.label} {self._value_text}"
         return f"{self.label} {self.estimate.unbiased_text}"
+
+    @property
+    def _value_text(self) -> str:
+        """`Estimate.value`, with fewer digits if there are too few samples."""
+        few = too_few_samples(self.dim, *self.num_samples)
+        return f"{self.estimate.value:.6g}" if few is None else distance_text(self.estimate.value, True)
 
     def rows(self) -> list[Row]:
         """The rows of the table."""
@@ -137,10 +143,11 @@ class Contents(Result):
         else:
             yield Row(f"{label}, unbiased", "", estimate.note)
             bias = "includes the bias of finite samples"
+        few = too_few_samples(self.dim, *self.num_samples)
         yield Row(
             f"{label}, as reported by other tools",
-            f"{estimate.value:.6g}",
-            f"{bias}; {rounding_text(estimate.rounding)}",
+            self._value_text,
+            f"{few or bias}; {rounding_text(estimate.rounding)}",
         )
         yield Row("  mean term", f"{self.mean_term:.4g}", "due to the means; the rest is due to the covariances")
         yield self._extrapolation_row()

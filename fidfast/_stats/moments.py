@@ -126,8 +126,15 @@ class Moments(Collector):
         # Without a shape (n, dim) the core inspects the features, and raises if they are not such an array.
         n, dim = map(int, shape) if len(shape) == 2 else _core.require_finite(features)
         moments = cls(max(dim, 1), precision=precision, extractor=extractor)
-        for rows in row_slices(features, n):
-            moments.update(rows)
+        if cuda_device_of(features) is not None:
+            moments.update(features)
+            return moments
+        for first, rows in row_slices(features, n):
+            try:
+                moments.update(rows)
+            except ValueError:
+                _core.require_finite(rows, first_row=first)  # the row of the features, not that of the slice
+                raise
         return moments
 
     @classmethod
