@@ -125,7 +125,7 @@ class Input:
 
     def slices(self) -> Iterator[Any]:
         """The features in slices of bounded size."""
-        return (rows for _, rows in row_slices(self.rows, self.num_samples or 0))
+        return row_slices(self.rows, self.num_samples or 0)
 
 
 def open_input(

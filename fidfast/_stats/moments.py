@@ -22,7 +22,7 @@ from fidfast._devices import (
 )
 from fidfast._stats.collector import Collector
 from fidfast._stats.gaussian import GaussianStats, stats_from_core
-from fidfast._stats.slices import row_slices
+from fidfast._stats.slices import update_in_slices
 
 __all__ = ["Moments"]
 
@@ -126,15 +126,11 @@ class Moments(Collector):
         # Without a shape (n, dim) the core inspects the features, and raises if they are not such an array.
         n, dim = map(int, shape) if len(shape) == 2 else _core.require_finite(features)
         moments = cls(max(dim, 1), precision=precision, extractor=extractor)
-        if cuda_device_of(features) is not None:
+        holder = cuda_device_of(features)
+        if holder is None or cuda.extension(holder) is None:
+            update_in_slices(moments.update, features, n)
+        else:
             moments.update(features)
-            return moments
-        for first, rows in row_slices(features, n):
-            try:
-                moments.update(rows)
-            except ValueError:
-                _core.require_finite(rows, first_row=first)  # the row of the features, not that of the slice
-                raise
         return moments
 
     @classmethod

@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
-__all__ = ["ROWS_PER_SLICE", "row_slices"]
+from fidfast import _core
+from fidfast._devices import to_host
+
+__all__ = ["ROWS_PER_SLICE", "row_slices", "update_in_slices"]
 
 ROWS_PER_SLICE = 8192
 
 
-def row_slices(features: Any, n: int) -> Iterator[tuple[int, Any]]:
-    """The number of the first row and the rows of each slice of n rows, in order.
-
-    At most `ROWS_PER_SLICE` rows are one slice, the features themselves, which need not support slicing.
-    """
+def row_slices(features: Any, n: int) -> Iterator[Any]:
+    """The n rows in order. At most `ROWS_PER_SLICE` rows are returned as they are, and need not support slicing."""
     if n <= ROWS_PER_SLICE:
-        yield 0, features
+        yield features
         return
     for first in range(0, n, ROWS_PER_SLICE):
-        yield first, features[first : first + ROWS_PER_SLICE]
+        yield features[first : first + ROWS_PER_SLICE]
+
+
+def update_in_slices(update: Callable[[Any], None], features: Any, n: int) -> None:
+    """Call `update` with each slice of n rows. Errors count the rows of NaN from the first slice."""
+    first = 0
+    for rows in row_slices(features, n):
+        try:
+            update(rows)
+        except ValueError:
+            if first > 0:
+                _core.require_finite(to_host(rows), first_row=first)
+            raise
+        first += ROWS_PER_SLICE
