@@ -48,11 +48,9 @@ def test_distance_is_zero_in_any_form(rng, tmp_path, n, dim, dtype):
             assert terms.rank == min(n - 1, dim)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("n", [100, 700])
-def test_distance_is_zero_for_float32_products(rng, tmp_path, n, dtype):
+def test_distance_is_zero_for_float32_products(rng, tmp_path):
     """From dim 512 on."""
-    forms = forms_of(rng.standard_normal((n, 512)).astype(dtype), tmp_path)
+    forms = forms_of(rng.standard_normal((600, 512)).astype(np.float32), tmp_path)
     for name in ("rows", "memory map", "path of moments", "loaded"):
         assert fidfast.fid(forms["tensor"], forms[name]) == 0, name
 
