@@ -209,7 +209,7 @@ inline void require_same_dim(Index dim1, Index dim2) {
 
 }  // namespace detail
 
-/// The terms of the distance, with a bound on its rounding error. Equal Gaussians have distance 0, without rounding.
+/// The terms of the distance, with a bound on its rounding error. Equal Gaussians have distance 0.
 template <class Device>
 FrechetTerms frechet_terms(const Gaussian<Device>& a, const Gaussian<Device>& b,
                            detail::Bound bound = detail::Bound::kCompute) {
@@ -217,6 +217,7 @@ FrechetTerms frechet_terms(const Gaussian<Device>& a, const Gaussian<Device>& b,
   FrechetTerms terms;
   if (a.equals(b)) {
     terms.trace1 = terms.trace2 = terms.trace_root = std::min(a.trace(), b.trace());  // they may differ by rounding
+    terms.rounding = 16 * detail::kEpsilon * terms.trace_root;                        // of the traces, as below
     if (bound == detail::Bound::kCompute) terms.rank = a.factor(a.alive_units())->rank();
     return terms;
   }

@@ -142,7 +142,7 @@ class Gaussian {
       return columns_.cols() == other.columns_.cols() &&
              RowOps<Device>::same_columns(columns_, 0, other.columns_, 0, columns_.cols());
     }
-    // The traces of equal covariances differ by rounding; the product of the columns is often avoided.
+    // Traces of equal covariances differ by rounding only. This often avoids the product of the columns.
     constexpr double kTraces = 1e-9;
     if (!(std::abs(trace_ - other.trace_) <= kTraces * std::abs(trace_))) return false;
     return RowOps<Device>::same_columns(sigma(), 0, other.sigma(), 0, dim());

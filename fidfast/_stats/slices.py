@@ -25,11 +25,11 @@ def row_slices(features: Any, n: int) -> Iterator[Any]:
 def update_in_slices(update: Callable[[Any], None], features: Any, n: int) -> None:
     """Call `update` with each slice of n rows. Errors count the rows of NaN from the first slice."""
     first = 0
-    for rows in row_slices(features, n):
+    for rows in map(to_host, row_slices(features, n)):
         try:
             update(rows)
         except ValueError:
             if first > 0:
-                _core.require_finite(to_host(rows), first_row=first)
+                _core.require_finite(rows, first_row=first)
             raise
         first += ROWS_PER_SLICE

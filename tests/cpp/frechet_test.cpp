@@ -170,7 +170,7 @@ TEST(distance_to_itself_is_zero) {
     for (const Index num_samples : {Index{0}, a.num_samples()}) {
       const CpuGaussian twin = gaussian(a.mu(), a.sigma(), num_samples);
       for (const FrechetTerms& terms : {frechet_terms(a, twin), frechet_terms(twin, a), frechet_terms(a, a)}) {
-        CHECK(terms.distance() == 0 && terms.mean_term == 0 && terms.rounding == 0);
+        CHECK(terms.distance() == 0 && terms.mean_term == 0 && terms.rounding <= 16 * kEpsilon * terms.trace1);
         CHECK(terms.trace_root == terms.trace1 && terms.trace_root == terms.trace2);
         CHECK(terms.rank == a.factor(a.alive_units())->rank());
       }

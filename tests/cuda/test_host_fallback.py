@@ -17,7 +17,8 @@ def test_without_the_extension_features_are_copied_to_the_host(rng, not_built, m
     on_gpu = DeviceArray(rows), DeviceArray(others)
     copied = []
     on_host = _devices.to_host
-    monkeypatch.setattr(_devices, "to_host", lambda features: (copied.append(len(features)), on_host(features))[1])
+    for module in (_devices, slices):
+        monkeypatch.setattr(module, "to_host", lambda features: (copied.append(len(features)), on_host(features))[1])
     moments, expected = Moments(4, precision="float64"), Moments(4, precision="float64")
     moments.update(on_gpu[0])
     assert copied == [30]
@@ -28,8 +29,9 @@ def test_without_the_extension_features_are_copied_to_the_host(rng, not_built, m
     expected.update(rows)
     assert in_blocks == expected
     copied.clear()
-    assert Moments.from_features(on_gpu[0], precision="float64") == Moments.from_features(rows, precision="float64")
+    sliced = Moments.from_features(on_gpu[0], precision="float64")
     assert copied == [7, 7, 7, 7, 2]
+    assert sliced == Moments.from_features(rows, precision="float64")
     assert fidfast.fid(*on_gpu) == pytest.approx(fidfast.fid(rows, others), rel=1e-12)  # sums in different blocks
     estimates = fidfast.estimate(*on_gpu), fidfast.estimate(rows, others)
     assert estimates[0].stderr == pytest.approx(estimates[1].stderr, rel=1e-10)  # of differences

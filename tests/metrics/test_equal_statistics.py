@@ -43,7 +43,8 @@ def test_distance_is_zero_in_any_form(rng, tmp_path, n, dim, dtype):
         assert fidfast.fid(forms[one], forms[two]) == 0, (one, two)
     for form in forms.values():
         for terms in (fidfast.frechet_terms(form, rows), fidfast.frechet_terms(rows, form)):
-            assert terms.distance == terms.mean_term == terms.rounding == 0
+            assert terms.distance == terms.mean_term == 0
+            assert terms.rounding <= 4e-15 * terms.trace_samples
             assert terms.trace_root == terms.trace_samples == terms.trace_reference > 0
             assert terms.rank == min(n - 1, dim)
 
