@@ -126,7 +126,7 @@ def report(
         num_samples=(samples.num_samples, reference.num_samples),
         extractors=(samples.extractor, reference.extractor),
         spectra=spectra,
-        ranks=(samples.stats.factor.shape[1], reference.stats.factor.shape[1]),
+        ranks=(_rank(spectra[0], samples.stats), _rank(spectra[1], reference.stats)),
         dead_units=(_dead_units(samples.stats), _dead_units(reference.stats)),
         extrapolation=metrics.extrapolation(),
         most_harmful=None if influence is None else _worst(influence, most_harmful, names, images),
@@ -285,6 +285,12 @@ def _spectrum(stats: GaussianStats) -> Array:
 
     values: Array = eigvalsh(stats.sigma)[::-1]
     return np.maximum(values, 0.0)
+
+
+def _rank(spectrum: Array, stats: GaussianStats) -> int:
+    """Number of eigenvalues above rounding, and in the factor."""
+    above = int(np.count_nonzero(spectrum > len(spectrum) * np.finfo(float).eps * spectrum[0]))
+    return min(above, stats.factor.shape[1])
 
 
 def _dead_units(stats: GaussianStats) -> int:
