@@ -51,11 +51,11 @@ def test_few_samples(capsys):
     code, out, _ = run(capsys, "fid", "few.npy", "many.npy")
     number, _, note = out.splitlines()
     terms = fidfast.frechet_terms("few.npy", "many.npy")
-    assert (code, number, note) == (0, f"Fréchet distance {terms.distance:.3g}", terms.note)
+    assert (code, number, note) == (0, f"Fréchet distance {terms.distance_text}", terms.note)
     assert note.startswith("6 samples in dim 20 are too few")
     _, out, _ = run(capsys, "fid", "few.npy", "many.npy", "--json")
     assert json.loads(out)["note"] == note
     assert json.loads(out)["distance"] == terms.distance
     _, out, _ = run(capsys, "report", "few.npy", "many.npy")
-    assert f"  {terms.distance:.3g} " in out
+    assert f"  {terms.distance_text} " in out
     assert "6 samples in dim 20 are too few" in out

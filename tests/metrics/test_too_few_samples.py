@@ -16,7 +16,7 @@ def test_a_distance_of_few_samples_has_three_digits_and_a_note(rng, k):
         "24 samples in dim 30 are too few: most of this distance may be bias; use kid, which has none, or at least 61 "
         "samples"
     )
-    assert str(terms).startswith(f"Fréchet distance {terms.distance:.3g}, rounding")
+    assert str(terms).startswith(f"Fréchet distance {terms.distance_text}, rounding")
     assert str(terms).endswith(terms.note)
     assert terms.to_dict()["note"] == terms.note
 
@@ -25,7 +25,14 @@ def test_a_distance_of_few_samples_has_three_digits_and_a_note(rng, k):
 def test_few_are_at_most_dim(rng, n, few):
     terms = fidfast.frechet_terms(rng.standard_normal((n, 30)), rng.standard_normal((400, 30)))
     assert (terms.note is not None) == few
-    assert terms.distance_text == (f"{terms.distance:.3g}" if few else f"{terms.distance:.8g}")
+    assert float(terms.distance_text) == pytest.approx(terms.distance, rel=5e-3 if few else 1e-7)
+    assert len(terms.distance_text.replace(".", "").lstrip("0")) <= (3 if few else 8)
+
+
+def test_large_distances_of_few_samples_have_no_exponent(rng):
+    terms = fidfast.frechet_terms(rng.standard_normal((24, 30)) * 10, np.zeros((2, 30)))
+    assert 1000 < terms.distance < 10000
+    assert terms.distance_text == str(round(terms.distance, -1)).removesuffix(".0")
 
 
 def test_an_unknown_number_has_no_note(rng):
