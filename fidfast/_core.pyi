@@ -17,7 +17,12 @@ class MomentsState(TypedDict):
 
 class Gaussian:
     def __init__(
-        self, mu: NDArray[np.float64], sigma: NDArray[np.float64], num_samples: int, device: int = 0
+        self,
+        mu: NDArray[np.float64],
+        sigma: NDArray[np.float64],
+        num_samples: int,
+        device: int = 0,
+        negative_tolerance: float = 1e-6,
     ) -> None: ...
     @staticmethod
     def from_columns(
@@ -29,6 +34,8 @@ class Gaussian:
     def device(self) -> int: ...
     @property
     def num_samples(self) -> int: ...
+    @property
+    def clipped(self) -> tuple[float, float, float]: ...
     @property
     def columns(self) -> NDArray[np.float64] | None: ...
     @property
@@ -102,7 +109,9 @@ class Jackknife:
         self, second: bool, features: Any, stream: int | None = None
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...
 
-def require_finite(features: Any, device: int = 0, stream: int | None = None) -> tuple[int, int]: ...
+def require_finite(
+    features: Any, device: int = 0, stream: int | None = None, first_row: int = 0
+) -> tuple[int, int]: ...
 def gather(features: Any, rows: NDArray[np.int64]) -> NDArray[np.float32] | NDArray[np.float64]: ...
 
 class NgramCounts:

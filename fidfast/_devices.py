@@ -26,9 +26,6 @@ __all__ = [
 #: DLPack device types of GPU memory: kDLCUDA and kDLCUDAManaged.
 _CUDA_TYPES = (2, 13)
 
-#: Rows that are copied from a GPU to the host at a time.
-_ROWS_PER_COPY = 8192
-
 
 def parse_device(device: Any) -> int | None:
     """Number of the CUDA device that "cuda" or "cuda:N" names; None for "cpu".
@@ -94,9 +91,9 @@ def to_host(features: Any) -> Any:
 def as_backend_input(
     features: Any, holder: int | None, device: int | None, stream: int | None
 ) -> Iterator[tuple[Any, int | None]]:
-    """Yield features on `holder` in a form that the backend of `device` accepts, with the stream to wait for.
+    """Yield, once, features on `holder` in a form that the backend of `device` accepts, with the stream to wait for.
 
-    Features on another device are copied to the host in slices.
+    Features on another device are copied to the host, all at once, so that the backend accepts or rejects all of them.
     """
     if holder is None:
         yield features, None
@@ -104,8 +101,7 @@ def as_backend_input(
         with _torch_device_guard(features):
             yield features, _current_stream(features) if stream is None else stream
     else:
-        for first in range(0, max(len(features), 1), _ROWS_PER_COPY):
-            yield to_host(features[first : first + _ROWS_PER_COPY]), None
+        yield to_host(features), None
 
 
 def backend_module(device: int | None) -> ModuleType:

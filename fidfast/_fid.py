@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from fidfast._inputs import open_stats
+from fidfast._inputs import open_input, open_stats
 from fidfast._metrics.frechet import distance_between
 from fidfast._sources import is_image_source
+from fidfast._stats import NEGATIVE_TOLERANCE
 
 __all__ = ["fid"]
 
 _NAMES = ("features_a", "features_b")
 
 
-def fid(features_a: Any, features_b: Any, *, precision: str = "float32") -> float:
+def fid(
+    features_a: Any, features_b: Any, *, precision: str = "float32", negative_tolerance: float = NEGATIVE_TOLERANCE
+) -> float:
     """Fréchet distance between two sets of features or of images (the FID, for the 2015 Inception network).
 
     Parameters
@@ -24,6 +27,8 @@ def fid(features_a: Any, features_b: Any, *, precision: str = "float32") -> floa
         source that `fidfast.torch.fid_of_images` accepts.
     precision : {"float32", "float64"}, default "float32"
         As in `Moments`, for features.
+    negative_tolerance : float, default 1e-6
+        As in `GaussianStats`, for files of statistics.
 
     Returns
     -------
@@ -46,7 +51,9 @@ def fid(features_a: Any, features_b: Any, *, precision: str = "float32") -> floa
 
     Notes
     -----
-    Heusel et al. (2017). The value of a finite sample is biased upwards; compare equal numbers of samples.
+    Heusel et al. (2017). The value of a finite sample is biased upwards; compare equal numbers of samples. With at most
+    `dim` samples it is mostly bias, which a number alone does not show: `frechet_terms` says so in its text, and
+    `estimate` returns the bias.
 
     The features of images are those of the extractor of the statistics on the other side, if they name one, else those
     of "inception"; `fidfast.torch.fid_of_images` takes any other extractor, and all options.
@@ -54,7 +61,8 @@ def fid(features_a: Any, features_b: Any, *, precision: str = "float32") -> floa
     sources = dict(zip(_NAMES, (features_a, features_b), strict=True))
     with_images = [name for name, source in sources.items() if is_image_source(source)]
     if not with_images:
-        return distance_between(*open_stats(features_a, features_b, _NAMES, precision=precision))
+        both = open_stats(features_a, features_b, _NAMES, precision=precision, negative_tolerance=negative_tolerance)
+        return distance_between(*both)
     try:
         from fidfast.torch._images.distances import distance_of_images
         from fidfast.torch._images.options import ImageOptions
@@ -63,4 +71,6 @@ def fid(features_a: Any, features_b: Any, *, precision: str = "float32") -> floa
             f"{' and '.join(with_images)} hold{'s' * (len(with_images) == 1)} images, whose features need torch: "
             f"pip install 'fidfast[images]', or pass features or statistics ({error})"
         ) from error
+    for name in sources.keys() - with_images:
+        sources[name] = open_input(sources[name], name, precision=precision, negative_tolerance=negative_tolerance)
     return distance_of_images(sources, None, None, None, ImageOptions(precision=precision))

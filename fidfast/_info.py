@@ -11,7 +11,7 @@ from typing import Any
 from fidfast._files import Catalog, State, Stats, catalog_of, naming, read
 from fidfast._images import describe_images, holds_images
 from fidfast._results import Result
-from fidfast._stats import Moments, stats_from_record
+from fidfast._stats import ACCEPT_ALL, Moments, stats_from_record
 
 __all__ = ["FileInfo", "file_info"]
 
@@ -25,10 +25,10 @@ class FileInfo(Result):
     #: "other arrays".
     holds: str
     #: Further properties by name. All have ``extractor`` if it can be stored. Features: ``shape`` and ``dtype``.
-    #: Statistics: ``dim``, ``num_samples``, ``ddof``, ``trace`` of the covariance, and ``dead_units``, the number of
-    #: columns with zero variance; those of the statistics that `fid` uses by default. A checkpoint of Moments: ``dim``,
-    #: ``num_samples``, ``precision``, and ``images_done`` if its run is unfinished. Other checkpoints: their settings.
-    #: None if unknown.
+    #: Statistics: ``dim``, ``num_samples``, ``ddof``, ``trace`` of the covariance, ``dead_units``, the number of
+    #: columns with zero variance, and ``least_eigenvalue`` if other functions need a `negative_tolerance`; those of the
+    #: statistics that `fid` uses by default. A checkpoint of Moments: ``dim``, ``num_samples``, ``precision``, and
+    #: ``images_done`` if its run is unfinished. Other checkpoints: their settings. None if unknown.
     properties: Mapping[str, Any]
     #: What ``key=`` and ``--key`` can select: "mu,sigma", "fd_dinov2", "features", ...
     keys: tuple[str, ...] = ()
@@ -100,7 +100,7 @@ def _properties(catalog: Catalog) -> dict[str, Any]:
 
 
 def _properties_of_stats(record: Stats) -> dict[str, Any]:
-    stats = stats_from_record(record)
+    stats = stats_from_record(record, ACCEPT_ALL)
     variances = stats.sigma.diagonal()
     return {
         "dim": stats.dim,
@@ -109,6 +109,7 @@ def _properties_of_stats(record: Stats) -> dict[str, Any]:
         "extractor": stats.extractor,
         "trace": float(variances.sum()),
         "dead_units": int((variances == 0).sum()),
+        **({} if stats.caution is None else {"least_eigenvalue": stats.least_eigenvalue}),
     }
 
 

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from fidfast import _core
 from fidfast._devices import to_host
-from fidfast._files import Features, State, Stats, naming, read, read_object, reading_state
+from fidfast._files import Content, Features, State, Stats, naming, read, read_object, reading_state
 from fidfast._results import Result
 from fidfast._sources import is_image_source
-from fidfast._stats import GaussianStats, Moments, as_rows, row_slices, stats_from_record
+from fidfast._stats import NEGATIVE_TOLERANCE, GaussianStats, Moments, as_rows, row_slices, stats_from_record
 from fidfast._warnings import warn_user
 
 __all__ = ["Input", "open_input", "open_pair", "open_stats", "require_same_dim", "warn_of_extractors"]
@@ -161,6 +161,7 @@ def open_input(
     extractor: str | None = None,
     key: str | None = None,
     rows: bool = False,
+    negative_tolerance: float = NEGATIVE_TOLERANCE,
 ) -> Input:
     """Open an argument.
 
@@ -179,6 +180,8 @@ def open_input(
         Chooses among several things in a file, as in `GaussianStats.load`.
     rows : bool, default False
         Whether to read the features of a file that holds statistics as well.
+    negative_tolerance : float, default 1e-6
+        As in `GaussianStats`, for statistics that are not `GaussianStats`.
 
     Raises
     ------
@@ -195,7 +198,8 @@ def open_input(
         _refuse_images(source, name, key, rows)
     if isinstance(source, (str, os.PathLike)):
         try:
-            return _open_file(source, name, precision, extractor, key, rows)
+            content = read(source, key=key, rows=rows, extractor=extractor)
+            return _input_of_content(content, os.fspath(source), name, precision, extractor, negative_tolerance)
         except (TypeError, ValueError) as error:
             raise _naming_argument(error, name) from error
     if isinstance(source, GaussianStats):
@@ -210,7 +214,7 @@ def open_input(
     is_pair = isinstance(source, (tuple, list)) and len(source) in (2, 3) and _is_pair(source)
     if isinstance(source, Mapping) or is_pair:
         try:
-            return _input_of_record(read_object(source), name, precision, extractor)
+            return _input_of_record(read_object(source), name, precision, extractor, negative_tolerance)
         except (TypeError, ValueError) as error:
             raise _naming_argument(error, name) from error
     return Input(name, rows=as_rows(source), extractor=extractor, precision=precision)
@@ -234,26 +238,30 @@ def _is_pair(source: Any) -> bool:
 
 
 def _input_of_record(
-    record: Stats | Features, name: str, precision: str, extractor: str | None, file: str | None = None
+    record: Stats | Features,
+    name: str,
+    precision: str,
+    extractor: str | None,
+    negative_tolerance: float,
+    file: str | None = None,
 ) -> Input:
     extractor = record.extractor or extractor
     if isinstance(record, Features):
         return Input(name, rows=as_rows(record.features), extractor=extractor, precision=precision, note=record.note)
-    stats = stats_from_record(replace(record, extractor=extractor))
+    stats = stats_from_record(replace(record, extractor=extractor), negative_tolerance)
     return Input(name, stats=stats, extractor=extractor, file=file, note=record.note)
 
 
-def _open_file(
-    path: str | os.PathLike[str], name: str, precision: str, extractor: str | None, key: str | None, rows: bool
+def _input_of_content(
+    content: Content, path: str, name: str, precision: str, extractor: str | None, negative_tolerance: float
 ) -> Input:
-    content = read(path, key=key, rows=rows, extractor=extractor)
     if isinstance(content, State) and (content.kind != "Moments" or content.progress is not None):
-        raise ValueError(f"{os.fspath(path)} holds {content.what}, not statistics or features")
+        raise ValueError(f"{path} holds {content.what}, not statistics or features")
     holds = content.what if isinstance(content, State) else content.note or content.what
-    file = f"{os.fspath(path)}, which holds {holds}"
+    file = f"{path}, which holds {holds}"
     with naming(path):
         if not isinstance(content, State):
-            return _input_of_record(content, name, precision, extractor, file)
+            return _input_of_record(content, name, precision, extractor, negative_tolerance, file)
         with reading_state("Moments"):
             moments = Moments.from_state(content.entries)
         if moments.extractor is None and extractor is not None:
@@ -274,20 +282,30 @@ def open_pair(
     *,
     precision: str = "float32",
     rows: bool = True,
+    negative_tolerance: float = NEGATIVE_TOLERANCE,
 ) -> tuple[Input, Input]:
     """Open the two arguments of a metric; warn if their extractors differ."""
-    one = open_input(samples, names[0], precision=precision, rows=rows)
-    two = open_input(reference, names[1], precision=precision, rows=rows)
+    one, two = (
+        open_input(source, name, precision=precision, rows=rows, negative_tolerance=negative_tolerance)
+        for source, name in zip((samples, reference), names, strict=True)
+    )
     if not (one is samples and two is reference):  # else the pair has been opened before
         warn_of_extractors(one, two)
     return one, two
 
 
 def open_stats(
-    samples: Any, reference: Any, names: tuple[str, str] = ("samples", "reference"), *, precision: str = "float32"
+    samples: Any,
+    reference: Any,
+    names: tuple[str, str] = ("samples", "reference"),
+    *,
+    precision: str = "float32",
+    negative_tolerance: float = NEGATIVE_TOLERANCE,
 ) -> tuple[GaussianStats, GaussianStats]:
     """The statistics of both arguments, of equal dim; warn if their extractors differ."""
-    one, two = open_pair(samples, reference, names, precision=precision, rows=False)
+    one, two = open_pair(
+        samples, reference, names, precision=precision, rows=False, negative_tolerance=negative_tolerance
+    )
     stats = one.stats, two.stats
     require_same_dim(stats[0].dim, stats[1].dim, *names)
     return stats

@@ -120,7 +120,7 @@ def too_few_samples(dim: int, *num_samples: int | None) -> str | None:
 
 def distance_text(distance: float, few: bool) -> str:
     """A Fréchet distance with 8 digits, or with 3 if there are too few samples."""
-    return f"{distance:.3g}" if few else f"{distance:.8g}"
+    return f"{float(f'{distance:.3g}'):g}" if few else f"{distance:.8g}"
 
 
 def rounding_text(rounding: float) -> str:

@@ -36,6 +36,16 @@ def trace_of_root_sqrtm(sigma1: Array, sigma2: Array) -> float:
     return float(np.trace(scipy.linalg.sqrtm(sigma1 @ sigma2)).real)
 
 
+def symmetric_distance(mu1: Array, sigma1: Array, mu2: Array, sigma2: Array) -> float:
+    """From eigenvectors and singular values in float64, for singular covariances; negative eigenvalues count as 0."""
+    factors = []
+    for sigma in (sigma1, sigma2):
+        values, vectors = np.linalg.eigh(sigma)
+        factors.append(vectors * np.sqrt(np.maximum(values, 0)))
+    root = np.linalg.svd(factors[0].T @ factors[1], compute_uv=False).sum()
+    return max(0.0, distance(mu1, sigma1, mu2, sigma2, float(root)))
+
+
 def trace_of_root_exact(sigma1: Array, sigma2: Array) -> mpmath.mpf:
     """In 60 digits, for positive definite sigma1 of small dim."""
     a, b = mpmath.matrix(sigma1.tolist()), mpmath.matrix(sigma2.tolist())

@@ -18,7 +18,8 @@ void bind_gaussian(py::module_& module) {
   using Session = typename Binding::Session;
   using G = Gaussian<Device>;
   py::class_<G, std::shared_ptr<G>>(module, "Gaussian")
-      .def(py::init([](const Array<double>& mu, const Array<double>& sigma, Index num_samples, int device) {
+      .def(py::init([](const Array<double>& mu, const Array<double>& sigma, Index num_samples, int device,
+                       double negative_tolerance) {
              if (mu.ndim() != 1) {
                throw py::value_error("mu must be 1-D (dim,), got shape " + shape_text(mu.shape(), mu.ndim()));
              }
@@ -30,10 +31,12 @@ void bind_gaussian(py::module_& module) {
              Vector<Device> mean = vector_of<Device>(mu);
              Matrix<Device> covariance = matrix_of<Device, double>(sigma);
              return without_gil(&Binding::prepare, [&] {
-               return std::make_shared<G>(G::checked(std::move(mean), std::move(covariance), num_samples));
+               return std::make_shared<G>(
+                   G::checked(std::move(mean), std::move(covariance), num_samples, negative_tolerance));
              });
            }),
-           py::arg("mu"), py::arg("sigma"), py::arg("num_samples"), py::arg("device") = 0)
+           py::arg("mu"), py::arg("sigma"), py::arg("num_samples"), py::arg("device") = 0,
+           py::arg("negative_tolerance") = G::kNegativeTolerance)
       .def_static(
           "from_columns",
           [](const Array<double>& mu, const Array<double>& columns, Index num_samples, int device) {
@@ -45,6 +48,11 @@ void bind_gaussian(py::module_& module) {
       .def_property_readonly("dim", &G::dim)
       .def_property_readonly("device", [](const G& self) { return self.device(); })
       .def_property_readonly("num_samples", &G::num_samples)
+      .def_property_readonly("clipped",
+                             [](const G& self) {
+                               const Clipped& clipped = self.clipped();
+                               return py::make_tuple(clipped.least, clipped.largest, clipped.trace);
+                             })
       .def_property_readonly("columns",
                              [](const py::object& self) -> py::object {
                                const G& gaussian = py::cast<const G&>(self);

@@ -153,21 +153,21 @@ void bind_moments(py::module_& module) {
   // Returns the shape of the features.
   module.def(
       "require_finite",
-      [](const py::object& features, int device, const py::object& stream) {
+      [](const py::object& features, int device, const py::object& stream, Index first_row) {
         const Session session(device);
         typename Binding::Features borrowed(features, device, stream);
         const std::pair<Index, Index> shape = without_gil([] {},
                                                           [&] {
                                                             return std::visit(  // synchronous
-                                                                [](const auto& view) {
-                                                                  require_finite<Device>(view);
+                                                                [&](const auto& view) {
+                                                                  require_finite<Device>(view, first_row);
                                                                   return std::make_pair(view.n, view.dim);
                                                                 },
                                                                 borrowed.view());
                                                           });
         return shape;
       },
-      py::arg("features"), py::arg("device") = 0, py::arg("stream") = py::none());
+      py::arg("features"), py::arg("device") = 0, py::arg("stream") = py::none(), py::arg("first_row") = 0);
 }
 
 }  // namespace fidfast::bindings

@@ -130,12 +130,12 @@ inline Root root_of_singular_values(const std::vector<double>& values, double tr
 
 /// Effect of the factor's rounding error on the root. To first order it is tr(T dS1) / 2, where the transport map has
 /// |T|^2 <= |S2| / (smallest eigenvalue of S1) and |dS1|_F is a few epsilons times tr S1. What was dropped from S1 adds
-/// at most the nuclear norm of its cross product with F2.
+/// at most the nuclear norm of its cross product with F2, and changes the trace of S1.
 template <class Device>
 double factor_rounding(const Factor<Device>& factor, double trace, double trace_other) {
   // This order of the factors avoids overflow and underflow.
   const double first_order = 2 * kEpsilon * (trace * std::sqrt(factor.inverse())) * std::sqrt(trace_other);
-  return first_order + std::sqrt(factor.dropped) * std::sqrt(trace_other);
+  return first_order + std::sqrt(factor.dropped) * std::sqrt(trace_other) + factor.dropped / 2;
 }
 
 /// Bound on the relative error of every eigenvalue of M = F1^T S2 F1 for graded F1, or infinity if there is none. The
@@ -175,7 +175,11 @@ Root trace_of_root(const FactoredPair<Device>& pair, Bound bound) {
   // For both: even if its factor is not used, sigma has the rounding error of whoever computed it.
   double of_factors = 0;
   if (bound == Bound::kCompute) {
-    of_factors = factor_rounding(*pair.f1, trace1, trace2) + factor_rounding(*pair.f2, trace2, trace1);
+    // With the traces of the factors of indefinite covariances, which are larger.
+    const double trace1_of_factor = trace1 + pair.f1->dropped;
+    const double trace2_of_factor = trace2 + pair.f2->dropped;
+    of_factors = factor_rounding(*pair.f1, trace1_of_factor, trace2_of_factor) +
+                 factor_rounding(*pair.f2, trace2_of_factor, trace1_of_factor);
   }
   if (pair.second_is_full()) {
     const bool large = pair.rank() > kRefined;
@@ -205,12 +209,18 @@ inline void require_same_dim(Index dim1, Index dim2) {
 
 }  // namespace detail
 
-/// The terms of the distance, with a bound on its rounding error.
+/// The terms of the distance, with a bound on its rounding error. Equal Gaussians have distance 0.
 template <class Device>
 FrechetTerms frechet_terms(const Gaussian<Device>& a, const Gaussian<Device>& b,
                            detail::Bound bound = detail::Bound::kCompute) {
   detail::require_same_dim(a.dim(), b.dim());
   FrechetTerms terms;
+  if (a.equals(b)) {
+    terms.trace1 = terms.trace2 = terms.trace_root = std::min(a.trace(), b.trace());  // they may differ by rounding
+    terms.rounding = 16 * detail::kEpsilon * terms.trace_root;                        // of the traces, as below
+    if (bound == detail::Bound::kCompute) terms.rank = a.factor(a.alive_units())->rank();
+    return terms;
+  }
   terms.mean_term = MatrixOps<Device>::squared_distance(a.mu(), b.mu());
   terms.trace1 = a.trace();
   terms.trace2 = b.trace();

@@ -16,11 +16,12 @@ namespace fidfast {
 template <class S>
 using Widened = std::conditional_t<std::is_same_v<S, double>, double, float>;
 
-/// Throws InvalidInput if features (n, dim) hold NaN or infinity.
+/// Throws InvalidInput if features (n, dim) hold NaN or infinity. The error counts their rows from first_row.
 template <class Device, class S>
-void require_finite(const FeatureView<S>& features) {
+void require_finite(const FeatureView<S>& features, Index first_row = 0) {
   const Index bad = RowOps<Device>::first_nonfinite_row(features);
-  if (bad >= 0) throw InvalidInput("features hold NaN or infinity; the first such row is " + std::to_string(bad));
+  if (bad < 0) return;
+  throw InvalidInput("features hold NaN or infinity; the first such row is " + std::to_string(first_row + bad));
 }
 
 /// features[rows] as the columns of a matrix (dim, rows).

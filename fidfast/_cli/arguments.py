@@ -14,6 +14,7 @@ from fidfast import _core
 from fidfast._cli.cache import add_cache_arguments
 from fidfast._cli.output import write_message, write_text
 from fidfast._cli.suggestions import suggest_command, suggest_option
+from fidfast._stats import NEGATIVE_TOLERANCE
 
 __all__ = ["IMAGE_OPTIONS", "parse"]
 
@@ -181,6 +182,14 @@ def _add_source_options(command: argparse.ArgumentParser) -> None:
         metavar="KEY",
         help="what to use of a file that holds several things: fd_dinov2, or mu_s,sigma_s; `info` lists the keys; "
         "given twice, for SAMPLES and REFERENCE",
+    )
+    command.add_argument(
+        "--negative-tolerance",
+        type=float,
+        default=NEGATIVE_TOLERANCE,
+        metavar="X",
+        help="accept covariances with negative eigenvalues of up to X times the largest, and drop these; for "
+        "statistics computed in float32 or half precision (default: %(default)g)",
     )
     group = command.add_argument_group("images")
     group.add_argument(

@@ -88,8 +88,9 @@ def _fid(options: argparse.Namespace, output: Output) -> None:
     facts = f"extractor {_names(*extractors)}, {rounding_text(terms.rounding)}"
     output.lines(
         [
-            f"{label} {terms.distance:.8g}",
+            f"{label} {terms.distance_text}",
             f"dim {samples.dim}, num_samples {counts_text}, {facts}",
+            *_given(terms.note, terms.caution),
             *_source_lines(sources),
         ]
     )
@@ -157,7 +158,12 @@ def _stats(options: argparse.Namespace, output: Output) -> None:
     stats = sources.stats("source")
     _save(stats, out)
     counts = f"dim {stats.dim}, num_samples {_or_unknown(stats.num_samples)}"
-    output.lines([f"{out}: {counts}, extractor {_or_unknown(stats.extractor)}", *_source_lines(sources)])
+    lines = [
+        f"{out}: {counts}, extractor {_or_unknown(stats.extractor)}",
+        *_given(stats.caution),
+        *_source_lines(sources),
+    ]
+    output.lines(lines)
 
 
 def _save(stats: GaussianStats, out: str) -> None:
@@ -255,6 +261,10 @@ def _write_json(
     like = {} if options.like is None else {"like": options.like}
     common = {**like, "files": files, **sources.facts(), "fidfast_version": _core.__version__}
     output.json({"label": label, **numbers, **common})
+
+
+def _given(*texts: str | None) -> Iterator[str]:
+    yield from (text for text in texts if text is not None)
 
 
 def _source_lines(sources: Sources) -> Iterator[str]:

@@ -92,8 +92,15 @@ class Sources:
             if name in with_images:
                 note = note_of_images(path)
             else:
-                chosen = {"extractor": options.extractor, "key": keys[name], "rows": rows}
-                self._files[name] = open_input(path, name, precision=options.precision, **chosen)
+                self._files[name] = open_input(
+                    path,
+                    name,
+                    precision=options.precision,
+                    extractor=options.extractor,
+                    key=keys[name],
+                    rows=rows,
+                    negative_tolerance=options.negative_tolerance,
+                )
                 note = self._files[name].note
             if note is not None:
                 self.used[path] = note

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fidfast._inputs import open_stats
-from fidfast._results import Result, rounding_text
-from fidfast._stats import GaussianStats, on_common_device
+from fidfast._results import Result, distance_text, rounding_text, too_few_samples
+from fidfast._stats import NEGATIVE_TOLERANCE, GaussianStats, on_common_device
 
 __all__ = [
     "FrechetTerms",
@@ -43,12 +43,28 @@ class FrechetTerms(Result):
     rounding: float
     #: ``mean_term + trace_samples + trace_reference - 2 trace_root``, never negative.
     distance: float
+    #: `GaussianStats.least_eigenvalue` of samples and reference.
+    least_eigenvalues: tuple[float, float] = (0.0, 0.0)
+    #: `GaussianStats.dropped_trace` of samples and reference.
+    dropped_traces: tuple[float, float] = (0.0, 0.0)
+    #: Why the distance means little: a side has at most `dim` samples. None if it has more, or their number is unknown.
+    note: str | None = None
+    #: What was dropped from a covariance that is not positive semidefinite by more than 1e-6, or None.
+    caution: str | None = None
+
+    @property
+    def distance_text(self) -> str:
+        """`distance` with 8 digits, or with 3 if there is a note."""
+        return distance_text(self.distance, self.note is not None)
 
     def __str__(self) -> str:
-        return f"Fréchet distance {self.distance:.8g}, {rounding_text(self.rounding)}"
+        text = f"Fréchet distance {self.distance_text}, {rounding_text(self.rounding)}"
+        return "; ".join(part for part in (text, self.note, self.caution) if part is not None)
 
 
-def frechet_terms(samples: Any, reference: Any, *, precision: str = "float32") -> FrechetTerms:
+def frechet_terms(
+    samples: Any, reference: Any, *, precision: str = "float32", negative_tolerance: float = NEGATIVE_TOLERANCE
+) -> FrechetTerms:
     """Terms of the Fréchet distance between two Gaussians, with a bound on its rounding error.
 
     Parameters
@@ -57,6 +73,8 @@ def frechet_terms(samples: Any, reference: Any, *, precision: str = "float32") -
         Features, or their moments or statistics, as in `fid`; not images.
     precision : {"float32", "float64"}, default "float32"
         As in `Moments`, for features.
+    negative_tolerance : float, default 1e-6
+        As in `GaussianStats`, for files of statistics.
 
     Returns
     -------
@@ -78,10 +96,12 @@ def frechet_terms(samples: Any, reference: Any, *, precision: str = "float32") -
     symmetric matrix ``F1^T sigma2 F1`` for a factor ``F1 F1^T = sigma1``, or of the singular values of ``F2^T F1`` if a
     covariance is singular or the rounding error of the eigenvalues would be too large.
     """
-    return terms_between(*open_stats(samples, reference, precision=precision))
+    return terms_between(*open_stats(samples, reference, precision=precision, negative_tolerance=negative_tolerance))
 
 
-def frechet_distance(samples: Any, reference: Any, *, precision: str = "float32") -> float:
+def frechet_distance(
+    samples: Any, reference: Any, *, precision: str = "float32", negative_tolerance: float = NEGATIVE_TOLERANCE
+) -> float:
     """Fréchet distance between two Gaussians: ``|mu1 - mu2|^2 + tr(sigma1 + sigma2 - 2 (sigma1 sigma2)^(1/2))``.
 
     Parameters
@@ -90,12 +110,14 @@ def frechet_distance(samples: Any, reference: Any, *, precision: str = "float32"
         As in `fid`.
     precision : {"float32", "float64"}, default "float32"
         As in `Moments`, for features.
+    negative_tolerance : float, default 1e-6
+        As in `GaussianStats`, for files of statistics.
 
     Returns
     -------
     float
-        The squared 2-Wasserstein distance, never negative; in squared units of the features. Symmetric in its
-        arguments.
+        The squared 2-Wasserstein distance, in squared units of the features; never negative, 0 for equal statistics,
+        and symmetric in its arguments.
 
     Raises
     ------
@@ -107,10 +129,12 @@ def frechet_distance(samples: Any, reference: Any, *, precision: str = "float32"
     UserWarning
         If the two inputs have different extractors.
     """
-    return distance_between(*open_stats(samples, reference, precision=precision))
+    return distance_between(*open_stats(samples, reference, precision=precision, negative_tolerance=negative_tolerance))
 
 
-def transport_map(samples: Any, reference: Any, *, precision: str = "float32") -> NDArray[np.float64]:
+def transport_map(
+    samples: Any, reference: Any, *, precision: str = "float32", negative_tolerance: float = NEGATIVE_TOLERANCE
+) -> NDArray[np.float64]:
     """Optimal transport map from the Gaussian of the samples to that of the reference.
 
     Parameters
@@ -119,6 +143,8 @@ def transport_map(samples: Any, reference: Any, *, precision: str = "float32") -
         As in `fid`.
     precision : {"float32", "float64"}, default "float32"
         As in `Moments`, for features.
+    negative_tolerance : float, default 1e-6
+        As in `GaussianStats`, for files of statistics.
 
     Returns
     -------
@@ -142,7 +168,7 @@ def transport_map(samples: Any, reference: Any, *, precision: str = "float32") -
     -----
     Olkin & Pukelsheim (1982); Knott & Smith (1984).
     """
-    source, target = open_stats(samples, reference, precision=precision)
+    source, target = open_stats(samples, reference, precision=precision, negative_tolerance=negative_tolerance)
     backend, gaussians, _ = on_common_device(target, source)
     transport: NDArray[np.float64] = backend.transport_map(*gaussians)
     return transport
@@ -158,6 +184,8 @@ def terms_between(samples: GaussianStats, reference: GaussianStats) -> FrechetTe
     """Terms of the Fréchet distance of two statistics of equal dim, without warnings."""
     backend, gaussians, _ = on_common_device(samples, reference)
     terms = backend.frechet_terms(*gaussians)
+    sides = (("samples", samples), ("reference", reference))
+    cautions = [f"{name}: {stats.caution}" for name, stats in sides if stats.caution is not None]
     return FrechetTerms(
         mean_term=terms.mean_term,
         trace_samples=terms.trace1,
@@ -166,4 +194,8 @@ def terms_between(samples: GaussianStats, reference: GaussianStats) -> FrechetTe
         rank=terms.rank,
         rounding=terms.rounding,
         distance=terms.distance,
+        least_eigenvalues=(samples.least_eigenvalue, reference.least_eigenvalue),
+        dropped_traces=(samples.dropped_trace, reference.dropped_trace),
+        note=too_few_samples(samples.dim, samples.num_samples, reference.num_samples),
+        caution="; ".join(cautions) or None,
     )

@@ -158,7 +158,7 @@ def report(
         num_samples=(samples.num_samples, reference.num_samples),
         extractors=(samples.extractor, reference.extractor),
         spectra=spectra,
-        ranks=(_rank(spectra[0], samples.num_samples), _rank(spectra[1], reference.num_samples)),
+        ranks=(_rank(spectra[0], samples.stats), _rank(spectra[1], reference.stats)),
         dead_units=(_dead_units(samples.stats), _dead_units(reference.stats)),
         extrapolation=extrapolation,
         most_harmful=worst,
@@ -336,10 +336,10 @@ def _spectrum(stats: GaussianStats) -> Array:
     return np.maximum(values, 0.0)
 
 
-def _rank(spectrum: Array, num_samples: int | None) -> int:
-    """Number of eigenvalues above rounding, less than the number of samples."""
+def _rank(spectrum: Array, stats: GaussianStats) -> int:
+    """Number of eigenvalues above rounding, and in the factor."""
     above = int(np.count_nonzero(spectrum > len(spectrum) * np.finfo(float).eps * spectrum[0]))
-    return above if num_samples is None else min(above, num_samples - 1)
+    return min(above, stats.factor.shape[1])
 
 
 def _dead_units(stats: GaussianStats) -> int:

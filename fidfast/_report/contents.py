@@ -139,7 +139,7 @@ class Contents(Result):
     extractors: tuple[str | None, str | None]
     #: (dim,) eigenvalues of the covariances, largest first.
     spectra: tuple[NDArray[np.float64], NDArray[np.float64]]
-    #: Ranks of the covariances: number of eigenvalues above rounding, and less than the number of samples.
+    #: Ranks of the covariances: number of eigenvalues above rounding, at most the columns of `GaussianStats.factor`.
     ranks: tuple[int, int]
     #: Number of columns with zero variance.
     dead_units: tuple[int, int]

@@ -2,11 +2,20 @@
 
 from fidfast._stats.class_moments import ClassMoments, Label
 from fidfast._stats.collector import Collector
-from fidfast._stats.gaussian import GaussianStats, on_common_device, stats_from_core, stats_from_record
+from fidfast._stats.gaussian import (
+    ACCEPT_ALL,
+    NEGATIVE_TOLERANCE,
+    GaussianStats,
+    on_common_device,
+    stats_from_core,
+    stats_from_record,
+)
 from fidfast._stats.moments import Moments
 from fidfast._stats.slices import ROWS_PER_SLICE, as_rows, row_slices
 
 __all__ = [
+    "ACCEPT_ALL",
+    "NEGATIVE_TOLERANCE",
     "ROWS_PER_SLICE",
     "ClassMoments",
     "Collector",

@@ -14,7 +14,20 @@ from fidfast import _core
 from fidfast._devices import backend_module, device_of_core
 from fidfast._files import Stats, naming, read, write_stats
 
-__all__ = ["GaussianStats", "on_common_device", "stats_from_core", "stats_from_record"]
+__all__ = [
+    "ACCEPT_ALL",
+    "NEGATIVE_TOLERANCE",
+    "GaussianStats",
+    "on_common_device",
+    "stats_from_core",
+    "stats_from_record",
+]
+
+#: Default of `negative_tolerance`: more than what rounding to float32 makes negative.
+NEGATIVE_TOLERANCE = 1e-6
+
+#: The largest `negative_tolerance`, for covariances that were checked before.
+ACCEPT_ALL = np.nextafter(1.0, 0.0)
 
 
 class GaussianStats:
@@ -28,19 +41,28 @@ class GaussianStats:
     mu : (dim,) array_like
         Mean of the features.
     sigma : (dim, dim) array_like
-        Their covariance, symmetric and positive semidefinite up to float32 rounding.
+        Their covariance, symmetric and positive semidefinite up to `negative_tolerance`.
     num_samples : int, optional
-        Number of samples that the statistics were computed from. If it is at most `dim`, it determines the rank of
-        `sigma`, and the distance is accurate to 1e-9 instead of 3e-8.
+        Number of samples that the statistics were computed from. If it is at most `dim`, the rank of their covariance
+        is at most ``num_samples - 1``; what `sigma` has beyond that is left out if it is not larger than rounding,
+        which makes the distance accurate to 1e-9 instead of 3e-8. A larger rest (of a shrunk or regularized
+        covariance, or of several rows per sample) is kept.
     extractor : str, optional
         Name of the network that computed the features. Comparing statistics of different extractors warns.
     ddof : int, optional
         The covariance is the scatter divided by ``num_samples - ddof``. Stored as metadata only.
+    negative_tolerance : float, default 1e-6
+        How far `sigma` may be from a covariance, from 0 to below 1: negative eigenvalues of at most this fraction of
+        the largest eigenvalue are dropped, and differences of at most this fraction of the largest entry (or 1e-6, if
+        that is more) between `sigma` and its transpose are averaged. The default accepts a covariance rounded to
+        float32. One computed in float32 or half precision, for example as ``E[x x^T] - mu mu^T``, may need more;
+        `least_eigenvalue` and `dropped_trace` say what was dropped.
 
     Raises
     ------
     ValueError
-        If the shapes do not match, a value is NaN or infinite, or `sigma` is not symmetric and positive semidefinite.
+        If the shapes do not match, a value is NaN or infinite, or `sigma` is not symmetric and positive semidefinite
+        up to `negative_tolerance`.
 
     Examples
     --------
@@ -59,10 +81,13 @@ class GaussianStats:
         num_samples: int | None = None,
         extractor: str | None = None,
         ddof: int | None = None,
+        negative_tolerance: float = NEGATIVE_TOLERANCE,
     ) -> None:
         if num_samples is not None and operator.index(num_samples) < 2:
             raise ValueError(f"num_samples must be at least 2, got {num_samples}")
-        self._set(_core.Gaussian(_real(mu, "mu"), _real(sigma, "sigma"), num_samples or 0), extractor, ddof)
+        moments = _real(mu, "mu"), _real(sigma, "sigma")
+        core = _core.Gaussian(*moments, num_samples or 0, negative_tolerance=negative_tolerance)
+        self._set(core, extractor, ddof)
 
     def _set(self, core: _core.Gaussian, extractor: str | None, ddof: int | None) -> None:
         self._core = core
@@ -76,9 +101,12 @@ class GaussianStats:
             return self._core
         if device not in self._copies:
             gaussian = backend_module(device).Gaussian
-            columns = self._core.columns
-            numbers = (self._core.mu, self._core.sigma if columns is None else columns, self._core.num_samples)
-            self._copies[device] = (gaussian if columns is None else gaussian.from_columns)(*numbers, device or 0)
+            core, columns = self._core, self._core.columns
+            if columns is None:
+                copied = gaussian(core.mu, core.sigma, core.num_samples, device or 0, ACCEPT_ALL)
+            else:
+                copied = gaussian.from_columns(core.mu, columns, core.num_samples, device or 0)
+            self._copies[device] = copied
         return self._copies[device]
 
     @property
@@ -100,6 +128,27 @@ class GaussianStats:
     def factor(self) -> NDArray[np.float64]:
         """(dim, rank) matrix ``F`` with ``F F^T = sigma``, up to rounding."""
         return self._core.factor.T
+
+    @property
+    def least_eigenvalue(self) -> float:
+        """The smallest eigenvalue of `sigma` if it is negative, and was dropped from `factor`; else 0."""
+        return self._core.clipped[0]
+
+    @property
+    def dropped_trace(self) -> float:
+        """Sum of the magnitudes of the eigenvalues that were dropped because `sigma` has negative ones."""
+        return self._core.clipped[2]
+
+    @property
+    def caution(self) -> str | None:
+        """What was dropped from a `sigma` that is more indefinite than rounding to float32 explains, or None."""
+        least, largest, trace = self._core.clipped
+        if least >= -NEGATIVE_TOLERANCE * largest:
+            return None
+        return (
+            f"its covariance is not positive semidefinite (eigenvalues from {least:.3g} to {largest:.3g}); eigenvalues "
+            f"with a total of {trace:.3g} were dropped ({trace / np.trace(self.sigma):.2g} of the trace)"
+        )
 
     @property
     def num_samples(self) -> int | None:
@@ -133,7 +182,9 @@ class GaussianStats:
         write_stats(path, Stats(self.mu, self.sigma, self.num_samples, self.extractor, self.ddof))
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], *, key: str | None = None) -> GaussianStats:
+    def load(
+        cls, path: str | os.PathLike[str], *, key: str | None = None, negative_tolerance: float = NEGATIVE_TOLERANCE
+    ) -> GaussianStats:
         """Read statistics that this or another tool wrote. Other arrays of the file are not read.
 
         Parameters
@@ -146,6 +197,8 @@ class GaussianStats:
             Chooses statistics in a file with several: the name of a nested dictionary (``"fd_dinov2"`` in a file of
             EDM2), or the names of two entries (``"mu_s,sigma_s"`` in a file of ADM). Default: ``mu`` and ``sigma``, in
             a file of EDM2 those of ``fid``. `file_info` lists the keys.
+        negative_tolerance : float, default 1e-6
+            As in `GaussianStats`.
 
         Raises
         ------
@@ -159,7 +212,7 @@ class GaussianStats:
         if not isinstance(content, Stats):
             raise ValueError(f"{os.fspath(path)} holds {content.what}, not statistics with mu and sigma")
         with naming(path):
-            return stats_from_record(content)
+            return stats_from_record(content, negative_tolerance)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, GaussianStats):
@@ -198,8 +251,11 @@ class GaussianStats:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         columns = state["columns"]
-        gaussian = _core.Gaussian if columns is None else _core.Gaussian.from_columns
-        core = gaussian(state["mu"], state["sigma"] if columns is None else columns, state["num_samples"])
+        if columns is None:
+            # It was accepted once.
+            core = _core.Gaussian(state["mu"], state["sigma"], state["num_samples"], negative_tolerance=ACCEPT_ALL)
+        else:
+            core = _core.Gaussian.from_columns(state["mu"], columns, state["num_samples"])
         self._set(core, state["extractor"], state["ddof"])
 
 
@@ -210,10 +266,15 @@ def stats_from_core(core: _core.Gaussian, extractor: str | None, ddof: int | Non
     return stats
 
 
-def stats_from_record(record: Stats) -> GaussianStats:
+def stats_from_record(record: Stats, negative_tolerance: float = NEGATIVE_TOLERANCE) -> GaussianStats:
     """Statistics from the record of a file."""
     return GaussianStats(
-        record.mu, record.sigma, num_samples=record.num_samples, extractor=record.extractor, ddof=record.ddof
+        record.mu,
+        record.sigma,
+        num_samples=record.num_samples,
+        extractor=record.extractor,
+        ddof=record.ddof,
+        negative_tolerance=negative_tolerance,
     )
 
 

@@ -22,7 +22,7 @@ from fidfast._devices import (
 )
 from fidfast._stats.collector import Collector
 from fidfast._stats.gaussian import GaussianStats, stats_from_core
-from fidfast._stats.slices import as_rows, row_slices
+from fidfast._stats.slices import as_rows, update_in_slices
 
 __all__ = ["Moments"]
 
@@ -127,8 +127,11 @@ class Moments(Collector):
         # Without a shape (n, dim) the core inspects the features, and raises if they are not such an array.
         n, dim = map(int, shape) if len(shape) == 2 else _core.require_finite(features)
         moments = cls(max(dim, 1), precision=precision, extractor=extractor)
-        for rows in row_slices(features, n):
-            moments.update(rows)
+        holder = cuda_device_of(features)
+        if holder is None or cuda.extension(holder) is None:
+            update_in_slices(moments.update, features, n)
+        else:
+            moments.update(features)
         return moments
 
     @classmethod

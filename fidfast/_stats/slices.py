@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
-__all__ = ["ROWS_PER_SLICE", "as_rows", "row_slices"]
+from fidfast import _core
+from fidfast._devices import to_host
+
+__all__ = ["ROWS_PER_SLICE", "as_rows", "row_slices", "update_in_slices"]
 
 ROWS_PER_SLICE = 8192
 
@@ -23,3 +26,16 @@ def row_slices(features: Any, n: int) -> Iterator[Any]:
         return
     for first in range(0, n, ROWS_PER_SLICE):
         yield features[first : first + ROWS_PER_SLICE]
+
+
+def update_in_slices(update: Callable[[Any], None], features: Any, n: int) -> None:
+    """Call `update` with each slice of n rows. Errors count the rows of NaN from the first slice."""
+    first = 0
+    for rows in map(to_host, row_slices(features, n)):
+        try:
+            update(rows)
+        except ValueError:
+            if first > 0:
+                _core.require_finite(rows, first_row=first)
+            raise
+        first += ROWS_PER_SLICE

@@ -169,11 +169,13 @@ TEST(distance_to_itself_is_zero) {
     const CpuGaussian a = pair.a();
     for (const Index num_samples : {Index{0}, a.num_samples()}) {
       const CpuGaussian twin = gaussian(a.mu(), a.sigma(), num_samples);
-      const FrechetTerms terms = frechet_terms(a, twin);
-      CHECK(terms.distance() >= 0 && terms.distance() <= terms.rounding);
+      for (const FrechetTerms& terms : {frechet_terms(a, twin), frechet_terms(twin, a), frechet_terms(a, a)}) {
+        CHECK(terms.distance() == 0 && terms.mean_term == 0 && terms.rounding <= 16 * kEpsilon * terms.trace1);
+        CHECK(terms.trace_root == terms.trace1 && terms.trace_root == terms.trace2);
+        CHECK(terms.rank == a.factor(a.alive_units())->rank());
+      }
+      CHECK(frechet_distance(a, twin) == 0);
     }
-    const FrechetTerms same = frechet_terms(a, a);
-    CHECK(same.distance() >= 0 && same.distance() <= same.rounding);
   });
 }
 

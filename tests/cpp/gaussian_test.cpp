@@ -85,12 +85,65 @@ TEST(low_rank_factor_reproduces_sigma) {
   }
 }
 
-TEST(factor_rank_is_limited_by_num_samples) {
+TEST(num_samples_cuts_rounding_only) {
   Random random(3);
-  const M sigma = covariance(random.spectrum(12, 10), random.rotation(12));
-  for (const Index num_samples : {1, 2, 7, 12}) {
-    CHECK(gaussian(sigma, num_samples).factor(all_units(12))->rank() <= num_samples - 1);
+  const M f = random.matrix(12, 6);
+  const M of_rows = oracle::product(f, transposed(f));
+  const auto stored = [&](const M& sigma) {
+    return map(sigma, [](double v) { return static_cast<double>(static_cast<float>(v)); });
+  };
+  const auto rank = [&](const M& sigma, Index num_samples) {
+    return gaussian(sigma, num_samples).factor(all_units(12))->rank();
+  };
+  CHECK(rank(of_rows, 7) == 6 && rank(stored(of_rows), 7) == 6);
+  // The rank is that of sigma, whatever num_samples says.
+  CHECK(rank(of_rows, 3) == 6);
+  for (const double share : {0.1, 1e-3, 1e-6, 1e-11}) {
+    M sigma = of_rows;
+    for (Index j = 0; j < 12; ++j) sigma.column(j)[j] += share;
+    for (const Index num_samples : {2, 7, 12}) CHECK(rank(sigma, num_samples) == 12);
+    if (share < 1e-6) continue;  // float32 keeps the others
+    for (const Index num_samples : {2, 7, 12}) CHECK(rank(stored(sigma), num_samples) == 12);
   }
+}
+
+TEST(dropped_bounds_what_the_factor_lacks) {
+  Random random(14);
+  for (const Index num_samples : {0, 7}) {
+    for (const double noise : {0.0, 1e-14, 1e-8}) {
+      const M f = random.matrix(12, 6);
+      const M sigma =
+          map(oracle::product(f, transposed(f)), [&](double v) { return v * (1 + noise * random.normal()); });
+      const CpuGaussian g = gaussian(sigma, num_samples);
+      const auto factor = g.factor(all_units(12));
+      M rest = g.sigma();
+      const M product = product_of(*factor, 12);
+      for (Index i = 0; i < rest.size(); ++i) rest.data()[i] -= product.data()[i];
+      double nuclear = 0;
+      for (const double value : MatrixOps<Cpu>::eigenvalues(rest)) nuclear += std::abs(value);
+      // dim times the rounding of the two products here.
+      CHECK(nuclear <= factor->dropped * (1 + 1e-12) + 12 * 64 * kEpsilon * oracle::largest(sigma));
+    }
+  }
+}
+
+TEST(equal_gaussians_are_equal_bit_by_bit) {
+  Random random(15);
+  const M columns = random.matrix(9, 3);
+  const CpuGaussian of_columns = CpuGaussian::from_factor(V::zeros(9), columns, 4);
+  const CpuGaussian of_sigma = gaussian(of_columns.sigma());
+  for (const CpuGaussian* a : {&of_columns, &of_sigma}) {
+    for (const CpuGaussian* b : {&of_columns, &of_sigma}) CHECK(a->equals(*b));
+  }
+  M other = columns;
+  other.column(2)[8] = std::nextafter(other.column(2)[8], 10);
+  CHECK(!of_columns.equals(CpuGaussian::from_factor(V::zeros(9), other, 4)));
+  M sigma = of_columns.sigma();
+  sigma.column(1)[1] *= 1 + 4 * kEpsilon;
+  CHECK(!of_sigma.equals(gaussian(sigma)) && !of_columns.equals(gaussian(sigma)));
+  V mu = V::zeros(9);
+  mu.data()[4] = 1e-300;
+  CHECK(!of_sigma.equals(CpuGaussian::checked(mu, of_columns.sigma(), 0)));
 }
 
 TEST(factor_inverse_estimates_that_of_sigma) {
@@ -201,6 +254,7 @@ TEST(asymmetric_sigma_is_rejected) {
   M sigma = covariance({1, 2, 3}, Random(10).rotation(3));
   sigma.column(0)[2] += 0.5;
   CHECK_THROWS(gaussian(sigma), InvalidInput, "sigma is not symmetric: sigma[2, 0] and sigma[0, 2] differ by 0.5");
+  CHECK_CLOSE(CpuGaussian::checked(V::zeros(3), sigma, 0, 0.9).sigma().column(2)[0], sigma.column(2)[0] + 0.25, 1e-15);
 }
 
 TEST(indefinite_sigma_is_rejected) {
@@ -211,6 +265,13 @@ TEST(indefinite_sigma_is_rejected) {
     CHECK_THROWS(gaussian(covariance(values, random.rotation(dim))), InvalidInput,
                  "sigma is not positive semidefinite: its smallest eigenvalue is -0.01");
   }
+  const M sigma = covariance({-0.0123, 0.5, 1, 2}, random.rotation(4));
+  CHECK_THROWS(gaussian(sigma), InvalidInput, "negative_tolerance=0.0062 accepts it");
+  const CpuGaussian accepted = CpuGaussian::checked(V::zeros(4), sigma, 0, 0.0062);
+  CHECK_CLOSE(accepted.clipped().least, -0.0123, 1e-15);
+  CHECK_CLOSE(accepted.clipped().largest, 2, 1e-14);
+  CHECK_CLOSE(accepted.clipped().trace, 0.0123, 1e-15);
+  CHECK(accepted.factor(all_units(4))->rank() == 3);
   M negative = M::zeros(1, 1);
   negative.data()[0] = -1;
   CHECK_THROWS(gaussian(negative), InvalidInput, "sigma is not positive semidefinite");

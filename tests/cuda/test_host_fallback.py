@@ -7,30 +7,48 @@ from device_arrays import DeviceArray
 
 import fidfast
 from fidfast import Moments, _devices
+from fidfast._stats import slices
 
 
 def test_without_the_extension_features_are_copied_to_the_host(rng, not_built, monkeypatch):
-    """In blocks of rows, to bound the memory on the host."""
-    monkeypatch.setattr(_devices, "_ROWS_PER_COPY", 7)
+    """A batch at once; in slices where the moments are discarded after an error, to bound the memory on the host."""
+    monkeypatch.setattr(slices, "ROWS_PER_SLICE", 7)
     rows, others = rng.standard_normal((30, 4)), rng.standard_normal((25, 4)) + 0.5
     on_gpu = DeviceArray(rows), DeviceArray(others)
     copied = []
     on_host = _devices.to_host
-    monkeypatch.setattr(_devices, "to_host", lambda features: (copied.append(len(features)), on_host(features))[1])
+    for module in (_devices, slices):
+        monkeypatch.setattr(module, "to_host", lambda features: (copied.append(len(features)), on_host(features))[1])
     moments, expected = Moments(4, precision="float64"), Moments(4, precision="float64")
     moments.update(on_gpu[0])
-    assert copied == [7, 7, 7, 7, 2]
+    assert copied == [30]
     expected.update(rows)
     assert moments == expected
     in_blocks, expected = Moments(4, precision="float64", blocks=3), Moments(4, precision="float64", blocks=3)
     in_blocks.update(on_gpu[0])
-    for first in range(0, 30, 7):
-        expected.update(rows[first : first + 7])
+    expected.update(rows)
     assert in_blocks == expected
+    copied.clear()
+    sliced = Moments.from_features(on_gpu[0], precision="float64")
+    assert copied == [7, 7, 7, 7, 2]
+    assert sliced == Moments.from_features(rows, precision="float64")
     assert fidfast.fid(*on_gpu) == pytest.approx(fidfast.fid(rows, others), rel=1e-12)  # sums in different blocks
     estimates = fidfast.estimate(*on_gpu), fidfast.estimate(rows, others)
     assert estimates[0].stderr == pytest.approx(estimates[1].stderr, rel=1e-10)  # of differences
     np.testing.assert_allclose(fidfast.influence(*on_gpu), fidfast.influence(rows, others), rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("blocks", [1, 3])
+def test_a_batch_that_is_copied_is_added_completely_or_not_at_all(not_built, monkeypatch, blocks):
+    """The error names the row of the batch."""
+    monkeypatch.setattr(slices, "ROWS_PER_SLICE", 7)
+    rows = np.ones((30, 4))
+    rows[23, 1] = np.nan
+    moments = Moments(4, blocks=blocks)
+    for work in (moments.update, Moments.from_features, lambda rows: fidfast.fid(rows, np.ones((9, 4)))):
+        with pytest.raises(ValueError, match=r"the first such row is 23$"):
+            work(DeviceArray(rows))
+    assert moments.num_samples == 0
 
 
 @pytest.mark.parametrize("built", [True, False])

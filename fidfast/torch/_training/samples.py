@@ -145,7 +145,7 @@ def features_of_samples(
         if rows is None:
             rows = np.zeros((num_samples, features.shape[1]), np.float32)
         values = features.float().cpu().numpy()
-        _core.require_finite(values)
+        _core.require_finite(values, first_row=first)
         rows[first : first + len(values)] = values
 
     _draw_features(
