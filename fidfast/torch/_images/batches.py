@@ -42,11 +42,14 @@ class DecodedImage(NamedTuple):
 
 
 class Decoder:
-    """Reads, decodes and resizes items. Workers receive the resize only, not the network."""
+    """Reads, decodes and resizes items. Workers receive the resize only, not the network.
 
-    def __init__(self, extractor: Extractor, image_key: str | None) -> None:
-        self._size = extractor.input_size
-        self._resize = extractor.resize
+    Without an extractor images are not resized.
+    """
+
+    def __init__(self, extractor: Extractor | None, image_key: str | None) -> None:
+        self._size = None if extractor is None else extractor.input_size
+        self._resize = "" if extractor is None else extractor.resize
         self._image_key = image_key
 
     def __call__(self, read: Callable[[], Any], index: int, name: str | None = None) -> DecodedImage:
