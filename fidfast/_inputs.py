@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from fidfast import _core
 from fidfast._devices import to_host
 from fidfast._files import Features, State, Stats, naming, read, reading_state
+from fidfast._results import Result
 from fidfast._sources import is_image_source
 from fidfast._stats import GaussianStats, Moments, as_rows, row_slices, stats_from_record
 from fidfast._warnings import warn_user
@@ -153,7 +154,7 @@ def open_input(source: Any, name: str, *, precision: str = "float32", extractor:
 
     Parameters
     ----------
-    source : array, tensor, path, Moments, GaussianStats, Features, Input or an object with features and extractor
+    source : array, tensor, path, Moments, GaussianStats, ImageMoments, ImageFeatures, Features or Input
     name : str
         Name of the argument.
     precision : {"float32", "float64"}, default "float32"
@@ -183,6 +184,8 @@ def open_input(source: Any, name: str, *, precision: str = "float32", extractor:
         return Input(name, stats=source, extractor=source.extractor or extractor)
     if isinstance(source, Moments):
         return Input(name, moments=source, extractor=source.extractor or extractor)
+    if isinstance(source, Result) and hasattr(source, "moments"):  # of moments_of_images
+        return open_input(source.moments, name, precision=precision, extractor=extractor)
     if hasattr(source, "features") and hasattr(source, "extractor"):  # Features, and the results of extraction
         return Input(name, rows=as_rows(source.features), extractor=source.extractor or extractor, precision=precision)
     return Input(name, rows=as_rows(source), extractor=extractor, precision=precision)

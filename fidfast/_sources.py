@@ -3,39 +3,48 @@
 from __future__ import annotations
 
 import os
+import sys
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from fidfast._files import Features
 from fidfast._images import Images, holds_images
+from fidfast._results import Result
 from fidfast._stats import GaussianStats, Moments
 
 __all__ = ["is_image_source"]
 
 
 def is_image_source(source: Any) -> bool:
-    """Whether an argument holds images, from which an extractor computes features.
+    """Whether an argument of a function of features holds images, from which an extractor computes features.
 
     Parameters
     ----------
     source
         Images are: a path for which `holds_images` is true, unless the file also holds statistics; `Images`; arrays and
-        tensors of 4 dimensions, except floats (n, dim, 1, 1); uint8 and bool arrays of 3 dimensions; lists of images or
-        paths; Datasets, DataLoaders and other iterables.
+        tensors of 4 dimensions, except floats (n, dim, 1, 1); uint8 and bool arrays of 3 dimensions; lists, Datasets
+        and other sequences whose first item may be an image; IterableDatasets and DataLoaders. Other iterables are not,
+        since they may return features.
     """
     if isinstance(source, Images):
         return True
     if isinstance(source, (str, os.PathLike)):
         return Path(source).exists() and holds_images(source) and not _holds_statistics(Path(source))
-    if source is None or isinstance(source, (Moments, GaussianStats, Features, Mapping, bytes)):
+    if source is None or isinstance(source, (Moments, GaussianStats, Features, Mapping, bytes, Result)):
         return False
     if hasattr(source, "__dlpack__") or hasattr(source, "__array__"):
         return _is_image_array(source)
-    if isinstance(source, (list, tuple)):
-        return not source or _may_be_image(source[0])
-    return isinstance(source, Iterable) or (hasattr(source, "__getitem__") and hasattr(source, "__len__"))
+    data = sys.modules.get("torch.utils.data")
+    if data is not None and isinstance(source, (data.IterableDataset, data.DataLoader)):
+        return True
+    if not (hasattr(source, "__getitem__") and hasattr(source, "__len__")):
+        return False
+    try:
+        return len(source) == 0 or _may_be_image(source[0])
+    except Exception:  # of a Dataset; the function that reads its images reports it
+        return True
 
 
 def _is_image_array(array: Any) -> bool:
@@ -51,8 +60,10 @@ def _may_be_image(item: Any) -> bool:
     if isinstance(item, (list, tuple)):
         return any(map(_may_be_image, item))
     is_pil = hasattr(item, "convert") and hasattr(item, "mode")
-    is_array = hasattr(item, "__array__") and len(getattr(item, "shape", ())) > 1
-    return is_pil or is_array or isinstance(item, (str, os.PathLike, bytes, Mapping))
+    if hasattr(item, "__array__") and not is_pil:
+        ndim = len(getattr(item, "shape", ()))
+        return ndim > 2 or (ndim == 2 and str(item.dtype).rpartition(".")[2] in ("uint8", "bool"))
+    return is_pil or isinstance(item, (str, os.PathLike, bytes, Mapping))
 
 
 def _holds_statistics(path: Path) -> bool:

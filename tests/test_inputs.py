@@ -65,6 +65,7 @@ REJECTED = {
     "integers, bool, complex": lambda: update(np.zeros((4, 5), dtype=np.int64)),
     "object arrays, strings": lambda: update(np.zeros((4, 5), dtype=object)),
     "lists, numbers, None": lambda: update([[1.0] * 5]),
+    "images where features are needed": lambda: fidfast.kid(np.zeros((20, 8, 8, 3), np.uint8), ROWS),
     "tensors on another device": lambda: update(OnAnotherDevice()),
     "two arguments of different dim": lambda: fidfast.fid(ROWS[:, :3], ROWS),
     "`dim` below 1": lambda: Moments(0),
@@ -162,6 +163,7 @@ ACCEPTED = {
     "memory-mapped arrays": lambda folder: mapped(folder),
     "foreign byte order, unaligned fields": lambda _: field_of_records(),
     "tensors that require a gradient": lambda _: torch.from_numpy(ROWS).requires_grad_(),
+    "pooled feature maps `(n, dim, 1, 1)`": lambda _: ROWS[:, :, None, None],
     "data frames and others with `__array__`": lambda _: Frame(),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shlex
 import sys
@@ -62,7 +63,10 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         commands[name] = subparsers.add_parser(name, help=what, description=about, usage=usage)
         add(commands[name])
     _check_spelling(root, commands, words)
-    options = root.parse_args(words)
+    options, surplus = root.parse_known_args(words)
+    if surplus:
+        hint = "; pass the folder, not its files" if os.path.isfile(surplus[0]) else ""
+        commands[options.command].error(f"unexpected argument {surplus[0]} ({len(surplus)} too many){hint}")
     options.command_line = shlex.join(["fidfast", *words])
     return options
 

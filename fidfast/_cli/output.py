@@ -6,6 +6,7 @@ Nothing here raises for the content or the stream: a result must not be lost aft
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -31,7 +32,11 @@ class Output:
         self._write("".join(f"{printable(line)}\n" for line in lines))
 
     def json(self, numbers: Mapping[str, Any]) -> None:
-        """Write one JSON object, in ASCII if standard output or a terminal could not show other characters."""
+        """Write one JSON object, in ASCII if standard output or a terminal could not show other characters.
+
+        JSON has no NaN and no infinity; they become null.
+        """
+        numbers = _finite(numbers)
         text = json.dumps(numbers, ensure_ascii=False)
         encoding = getattr(self._stdout, "encoding", None)
         if not text.isprintable() or encodable(text, encoding) != text:
@@ -51,6 +56,14 @@ class Output:
         self.failed = True
         write_message(f"fidfast: cannot write to standard output ({error}); the result follows")
         write_text(sys.stderr, text)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_message(message: str) -> None:

@@ -167,7 +167,7 @@ def report(
         cmmd=clip,
         precision_recall=shares[0],
         density_coverage=shares[1],
-        reasons=metrics.reasons,
+        reasons={metric: printable(reason) for metric, reason in metrics.reasons.items()},
         created=f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC",
         command=None if command is None else printable(command),
     )

@@ -109,6 +109,6 @@ class Report(Contents):
         UserWarning
             As `html`.
         """
-        data = self.html().encode()
+        data = self.html().encode("utf-8", "backslashreplace")
         with write_whole(path) as file:
             file.write(data)

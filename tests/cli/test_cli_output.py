@@ -83,6 +83,12 @@ def test_json_is_valid_and_names_survive(monkeypatch, command, encoding):
     assert out[:-1].isprintable()
 
 
+def test_json_has_no_nan(monkeypatch):
+    fidfast.GaussianStats(np.zeros(2), np.diag([1e308, 1e308])).save("huge.npz")  # the trace is infinite
+    _, out, _ = run(monkeypatch, "info", "huge.npz", "--json")
+    assert json.loads(out, parse_constant=lambda name: pytest.fail(name))["trace"] is None
+
+
 def test_numbers_of_a_plain_terminal(monkeypatch):
     expected = fidfast.fid("a.npy", NAME)
     _, out, _ = run(monkeypatch, "fid", "a.npy", NAME, encoding="ascii")
@@ -124,6 +130,16 @@ def test_the_page_is_written_although_standard_output_is_full(monkeypatch, files
     assert code == 1
     assert "as reported by other tools" in err
     assert (files / "p.html").exists()
+
+
+def test_a_page_of_any_name(monkeypatch, files):
+    fidfast.Moments.from_features(np.load("a.npy")).stats().save(f"s{NAME}.npz")
+    page = f"page{NAME}.html"
+    code, _, err = run(monkeypatch, "report", f"s{NAME}.npz", NAME, "--html", page)
+    assert (code, err) == (0, "")
+    text = (files / page).read_text(encoding="utf-8")
+    assert SHOWN in text
+    assert "\x1b" not in text
 
 
 def test_a_page_that_cannot_be_written_does_not_cost_the_numbers(monkeypatch, capsys):

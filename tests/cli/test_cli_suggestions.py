@@ -95,6 +95,8 @@ def test_options(capsys, option):
         ("calc --images=a", "unknown command calc; did you mean fidfast fid --images=a?"),
         ("save_stats a out", "unknown command save_stats; did you mean fidfast stats a out?"),
         ("xyz", "unknown command xyz; the commands are fid, report, stats, info, cache, demo"),
+        ("fid a.npy b.npy a.npy b.npy", "unexpected argument a.npy (2 too many); pass the folder, not its files"),
+        ("fid a b a", "unexpected argument a (1 too many)"),
         ("fid a b --batch-size 0", "argument --batch-size: must be at least 1, got 0"),
         ("fid a b --batch-size eight", "argument --batch-size: must be an integer, got 'eight'"),
         ("fid a b --num-workers -1", "argument --num-workers: must be at least 0, got -1"),

@@ -85,6 +85,11 @@ def test_the_name_of_the_side_is_in_the_message():
     assert ft.moments_of_images(IMAGES[:1], channel_means).moments.num_samples == 1  # may be merged later
 
 
+def test_images_are_checked_before_the_extractor_is_loaded():
+    with pytest.raises(ValueError, match=r"^reference: image 0: not an image"):
+        ft.fid_of_images(IMAGES, [b"no image"] * 2, "no extractor")
+
+
 def test_dim_of_statistics(tmp_path, folder):
     wide = fidfast.GaussianStats(np.zeros(5), np.eye(5))
     wide.save(tmp_path / "wide.npz")
@@ -104,6 +109,8 @@ def test_dim_of_statistics(tmp_path, folder):
         with pytest.raises(ValueError, match=message):  # one image is enough to find it
             ft.fid_of_images(folder, reference, named(counting, "net"))
     assert seen == [1] * 5
+    with pytest.raises(ValueError, match="reference has dim 5, but the extractor net has dim 3"):
+        ft.FrechetDistance(named(not_called, "net", num_features=3), wide)
     with pytest.raises(ValueError, match="samples has dim 5, but reference has dim 3"):
         ft.fid_of_images(wide, fidfast.GaussianStats(np.zeros(3), np.eye(3)))
 

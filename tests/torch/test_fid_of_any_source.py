@@ -8,6 +8,7 @@ import pytest
 import torch
 from photographs import write
 from sources import IMAGES, PICTURES, TENSOR, Columns, Stream, channel_means, encoded, not_called
+from torch.utils.data import DataLoader, TensorDataset
 
 import fidfast
 import fidfast.torch as ft
@@ -67,12 +68,23 @@ def test_fid_of_images_of_any_kind(tmp_path, folder, small):
     assert expected > 0
     for source in (
         *(folder, str(folder), tmp_path / "samples.zip", tmp_path / "samples.npy", tmp_path / "samples.npz"),
-        *(SAMPLES, TENSOR[:6], TENSOR[:6] / 255, PICTURES[:6], iter(PICTURES[:6]), Stream(PICTURES[:6])),
-        *(sorted(folder.iterdir()), Columns(image=PICTURES[:6])),
+        *(SAMPLES, TENSOR[:6], TENSOR[:6] / 255, PICTURES[:6], tuple(PICTURES[:6]), Stream(PICTURES[:6])),
+        *(sorted(folder.iterdir()), Columns(image=PICTURES[:6]), DataLoader(TensorDataset(TENSOR[:6]), batch_size=4)),
     ):
         # The network's float32 sums.
         assert fidfast.fid(source, reference) == pytest.approx(expected, rel=1e-4)
     assert fidfast.fid(REFERENCE, folder) == pytest.approx(expected, rel=1e-4)
+
+
+def test_features_are_not_taken_for_images():
+    """Batches of features may be from 0 to 1, as grey images are."""
+    rows = np.random.default_rng(0).random((2, 20, 30))
+    loader = DataLoader(TensorDataset(torch.from_numpy(rows[0])), batch_size=4)
+    for source in (list(rows), iter(rows), (part for part in rows), rows.tolist(), [*rows[0]], rows):
+        with pytest.raises((TypeError, ValueError), match=r"^features(_a:)? (features )?must be"):
+            fidfast.fid(source, rows[0])
+    with pytest.raises(TypeError, match=r"features_a: image 0: no image among entries of the types Tensor \(30,\)"):
+        fidfast.fid(loader, rows[0])
 
 
 def test_statistics_win_in_a_file_with_images_and_statistics(tmp_path):
@@ -172,7 +184,8 @@ def test_either_side_may_be_statistics(tmp_path, folder):
     moments.stats().save(tmp_path / "stats.npz")
     rows = ft.features_of_images(REFERENCE, channel_means).features
     expected = ft.fid_of_images(folder, REFERENCE, channel_means)
-    for source in (moments, moments.stats(), tmp_path / "moments.npz", tmp_path / "stats.npz", rows):
+    results = ft.moments_of_images(REFERENCE, channel_means), ft.features_of_images(REFERENCE, channel_means)
+    for source in (*results, moments, moments.stats(), tmp_path / "moments.npz", tmp_path / "stats.npz", rows):
         assert ft.fid_of_images(folder, source, channel_means) == pytest.approx(expected, rel=1e-5)
         assert ft.fid_of_images(source, folder, channel_means) == pytest.approx(expected, rel=1e-5)
 
@@ -210,13 +223,13 @@ def test_stored_names_of_the_inception_network(monkeypatch, weights, folder):
     monkeypatch.setenv("TORCH_HOME", str(weights.parents[2]))
     with pytest.warns(UserWarning, match="is not an FID"):
         extractor = ft.load_extractor("inception")
-    monkeypatch.setattr(stored, "load_extractor", lambda name: extractor)  # loaded once
+    monkeypatch.setattr(stored, "load_extractor", lambda name, **options: extractor)  # loaded once
     like, full_name = ft.LIKE["pytorch-fid"], f"{extractor.name}/torch-bilinear-299/divisor-127.5"
     found, dtype = stored.extractor_of_statistics(f"{full_name}/bfloat16", "reference")
     assert (found.full_name, dtype, found.num_features) == (full_name, "bfloat16", 2048)
     assert (found.offset, found.divisor) == ((like.offset,) * 3, (like.divisor,) * 3)
     with pytest.raises(
-        ValueError, match=r"cannot be loaded by name: pass the extractor \(the extractor loaded by name is"
+        ValueError, match=r"cannot be loaded by name: pass the extractor .*\(the extractor loaded by name is"
     ):
         stored.extractor_of_statistics("inception/tf1-bilinear-299", "reference")
 
@@ -231,8 +244,9 @@ def test_like(small, like):
     for given in ((), ("inception",)):
         assert ft.fid_of_images(SAMPLES, REFERENCE, *given, like=like) == expected
     assert ft.stats_of_images(SAMPLES, None, like=like) == ft.stats_of_images(SAMPLES, extractor, ddof=ddof)
-    found = ft.estimate_of_images(np.repeat(SAMPLES, 3, axis=0), np.repeat(REFERENCE, 3, axis=0), like=like)
-    rows = [np.repeat(ft.features_of_images(side, extractor).features, 3, axis=0) for side in (SAMPLES, REFERENCE)]
+    sides = [np.concatenate([side // divisor for divisor in (1, 2, 3)]) for side in (SAMPLES, REFERENCE)]
+    found = ft.estimate_of_images(*sides, like=like)
+    rows = [ft.features_of_images(side, extractor).features for side in sides]
     unbiased = fidfast.estimate(*rows)
     # The network's float32 sums depend on the batches.
     assert found.unbiased == pytest.approx(unbiased.unbiased, rel=1e-4)

@@ -43,11 +43,14 @@ class DecodedImage(NamedTuple):
 
 
 class Decoder:
-    """Reads, decodes and resizes items. Workers receive the resize only, not the network."""
+    """Reads, decodes and resizes items. Workers receive the resize only, not the network.
 
-    def __init__(self, extractor: Extractor, image_key: str | None, decoding: Decoding) -> None:
-        self._size = extractor.input_size
-        self._resize = extractor.resize
+    Without an extractor images are not resized.
+    """
+
+    def __init__(self, extractor: Extractor | None, image_key: str | None, decoding: Decoding) -> None:
+        self._size = None if extractor is None else extractor.input_size
+        self._resize = "" if extractor is None else extractor.resize
         self._image_key = image_key
         self._decoding = decoding
 

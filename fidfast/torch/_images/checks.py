@@ -12,7 +12,9 @@ import torch
 
 from fidfast._images import BrokenImageError, warn_of_range
 from fidfast._inputs import Input, open_input, require_same_dim, warn_of_extractors
+from fidfast._results import Result
 from fidfast._sources import is_image_source
+from fidfast._stats import GaussianStats, Moments
 from fidfast.torch._extractors.conventions import convention_of
 from fidfast.torch._extractors.extractor import Extractor
 from fidfast.torch._extractors.named import load_extractor, open_extractor
@@ -22,7 +24,7 @@ from fidfast.torch._images.extraction_pass import checkpoint_path
 from fidfast.torch._images.options import ImageOptions, check_device, resolve_device
 from fidfast.torch._images.sources import ImageSource, open_source
 
-__all__ = ["CheckedImages", "check_images", "prepared_for", "require_image_source"]
+__all__ = ["CheckedImages", "check_images", "prepared_for"]
 
 
 #: If these cannot be read, and broken images are skipped, the first batch is not checked further.
@@ -97,7 +99,7 @@ def check_images(
         raise ValueError(f"like is an option of the extractor inception, not of {name}")
     opened: dict[str, ImageSource | Input] = {}
     for name, source in sources.items():
-        if isinstance(source, ImageSource) or require_image_source(source):
+        if _is_image_source(source):
             opened[name] = _open_images(source, name, options, min_images)
         else:
             opened[name] = open_input(source, name, precision=options.precision)
@@ -105,16 +107,16 @@ def check_images(
     images = {name: source for name, source in opened.items() if isinstance(source, ImageSource)}
     dims = [file.dim for file in files]  # raises if a file cannot be used
     if len(files) == 2:
-        require_same_dim(*dims, files[0].name, files[1].name)
+        require_same_dim(dims[0], dims[1], files[0].name, files[1].name)
         warn_of_extractors(*files)
     if not images:
         return CheckedImages(opened, None, options)
-    network, options = _open_extractor(extractor, like, files, options)
     first = None
     for name, source in images.items():
         if options.checkpoint is not None and source.unordered is not None:
             raise ValueError(f"checkpoint needs a fixed order of images, but {source.unordered}")
-        first = _first_image(source, name, network, options)
+        first = _first_image(source, name, options)
+    network, options = _open_extractor(extractor, like, files, options)
     name_of_network = replace(network, dtype=options.dtype or network.dtype).full_name
     if files:
         warn_of_extractors(
@@ -125,20 +127,26 @@ def check_images(
             _require_dim(file, network, network.num_features)
     if options.use_cache and network.reproducible:
         return CheckedImages(opened, network, options)  # not prepared, since the moments may be in the cache
-    lengths = [source.length for source in images.values()]
-    network, options = prepared_for(network, None if None in lengths else sum(lengths), options)
+    lengths = [source.length for source in images.values() if source.length is not None]
+    network, options = prepared_for(network, sum(lengths) if len(lengths) == len(images) else None, options)
     if files and network.num_features is None and first is not None and first.pixels is not None:
         image = first.pixels.round().to(torch.uint8)[None]
         _require_dim(files[0], network, features_of_batch(network, image, resolve_device(options.device)).shape[1])
     return CheckedImages(opened, network, options)
 
 
-def require_image_source(source: Any) -> bool:
-    """As `is_image_source`; also true for missing paths, for floats (n, height, width), and for all lists."""
-    if isinstance(source, (str, os.PathLike)) and not Path(source).exists():
-        return True  # opening it raises the error
-    is_array = hasattr(source, "__array__") and hasattr(source, "shape")
-    return is_image_source(source) or isinstance(source, list) or (is_array and len(source.shape) in (1, 3))
+def _is_image_source(source: Any) -> bool:
+    """Whether an argument of a function of images holds images, unlike features, moments or statistics."""
+    if isinstance(source, ImageSource) or is_image_source(source):
+        return True
+    if isinstance(source, (str, os.PathLike)):
+        return not Path(source).exists()  # opening it raises the error
+    if isinstance(source, (Input, Moments, GaussianStats, Mapping, Result)) or source is None:
+        return False
+    if hasattr(source, "__array__") and hasattr(source, "shape"):
+        return len(source.shape) in (1, 3)
+    is_pair = isinstance(source, (list, tuple)) and len(source) > 0 and len(getattr(source[0], "shape", ())) == 1
+    return not is_pair  # else mu and sigma
 
 
 def prepared_for(extractor: Extractor, num_images: int | None, options: ImageOptions) -> tuple[Extractor, ImageOptions]:
@@ -201,7 +209,7 @@ def _check_checkpoint(path: Path) -> None:
         raise PermissionError(f"checkpoint: the folder {path.parent} cannot be written to")
 
 
-def _first_image(source: ImageSource, name: str, extractor: Extractor, options: ImageOptions) -> DecodedImage | None:
+def _first_image(source: ImageSource, name: str, options: ImageOptions) -> DecodedImage | None:
     """The first image of the source that can be read; None if none of the first ones can.
 
     Raises
@@ -209,7 +217,7 @@ def _first_image(source: ImageSource, name: str, extractor: Extractor, options: 
     BrokenImageError, TypeError
         If the first image cannot be read and broken images are not skipped.
     """
-    decoder = Decoder(extractor, options.image_key, options.decoding)
+    decoder = Decoder(None, options.image_key, options.decoding)
     for index in range(_FIRST_IMAGES):
         if source.indexed is None:
             try:

@@ -196,7 +196,8 @@ def _first_image(entries: Sequence[Any]) -> Any:
         for entry in entries:
             if is_image(entry):
                 return entry
-    raise TypeError(f"no image among entries of the types {', '.join(type(entry).__name__ for entry in entries)}")
+    found = [f"{type(entry).__name__} {tuple(getattr(entry, 'shape', ())) or ''}".rstrip() for entry in entries]
+    raise TypeError(f"no image among entries of the types {', '.join(found)}")
 
 
 def _is_pil(value: Any) -> bool:

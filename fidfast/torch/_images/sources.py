@@ -221,8 +221,8 @@ def _continued(iterator: Iterator[Any]) -> Iterator[Any]:
             if inspect.isgenerator(iterator) or len(errors) == _MOST_ERRORS:
                 break
             continue
-        for error in errors:
-            yield BrokenItem(error_text(error), error)
+        for raised in errors:
+            yield BrokenItem(error_text(raised), raised)
         number += len(errors) + 1
         errors.clear()
         yield value

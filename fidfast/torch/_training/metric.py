@@ -65,6 +65,11 @@ class FrechetDistance(torch.nn.Module):
             None if extractor is None else open_extractor(extractor).prepared(compile=False),
         )
         self._reference = open_input(reference, "reference", precision=precision).stats
+        if self.extractor is not None and self.extractor.num_features not in (None, self._reference.dim):
+            raise ValueError(
+                f"reference has dim {self._reference.dim}, but the extractor {self.extractor.name} has dim "
+                f"{self.extractor.num_features}"
+            )
         self._ddof = ddof
         self._group = group
         name = None if self.extractor is None else self.extractor.full_name
