@@ -11,7 +11,7 @@ import numpy as np
 
 from fidfast._images.arrays import ArrayImages
 from fidfast._images.decode import Decoding, opened
-from fidfast._images.images import EncodedImages, Images
+from fidfast._images.images import EncodedImages, Images, reason_of
 from fidfast._images.open import open_images
 from fidfast._images.selection import suffix_of
 from fidfast._warnings import warn_user
@@ -44,7 +44,10 @@ def describe_images(path: str | os.PathLike[str]) -> dict[str, Any]:
     FileNotFoundError, ValueError
         As `open_images`, except that samples with several images are described, not refused.
     """
-    images = open_images(path, suffix="*")
+    try:
+        images = open_images(path)
+    except ValueError:
+        images = open_images(path, suffix="*")  # raises again unless samples have several images
     sizes: Counter[str] = Counter()
     modes: Counter[str] = Counter()
     broken = []
@@ -56,7 +59,7 @@ def describe_images(path: str | os.PathLike[str]) -> dict[str, Any]:
                 sizes["{} x {}".format(*image.size)] += 1
                 modes[image.mode] += 1
         except Exception as error:  # as in Images.__getitem__
-            broken.append(f"{images.path_of(index)}: {error or type(error).__name__}")
+            broken.append(f"{images.path_of(index)}: {reason_of(error)}")
     suffixes = Counter(f".{suffix_of(name)}" for name in images.names)
     if len(suffixes) > _MOST_COMMON:  # names with dots
         suffixes = Counter(os.path.splitext(name)[1].lower() for name in images.names)
