@@ -208,9 +208,8 @@ def open_input(
         return Input(name, moments=source, extractor=source.extractor or extractor)
     if isinstance(source, Result) and hasattr(source, "moments"):  # of moments_of_images
         return open_input(source.moments, name, precision=precision, extractor=extractor)
-    if isinstance(source, Features) or (isinstance(source, Result) and hasattr(source, "features")):
-        extractor = getattr(source, "extractor", None) or extractor
-        return Input(name, rows=as_rows(source.features), extractor=extractor, precision=precision)
+    if hasattr(source, "features") and hasattr(source, "extractor"):  # Features, and the results of extraction
+        return Input(name, rows=as_rows(source.features), extractor=source.extractor or extractor, precision=precision)
     is_pair = isinstance(source, (tuple, list)) and len(source) in (2, 3) and _is_pair(source)
     if isinstance(source, Mapping) or is_pair:
         try:

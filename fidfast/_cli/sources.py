@@ -164,10 +164,12 @@ class Sources:
 
         given = self._options
         stored = next((name for name, file in self._files.items() if file.extractor is not None), None)
-        if stored is None or given.extractor or given.weights or given.like:
+        if stored is None or given.extractor or given.like:
             name = given.extractor or "inception"
             return load_extractor(name, weights=given.weights, like=given.like, resize=given.resize), None
-        extractor, dtype = extractor_of_statistics(self._files[stored].extractor or "", self._paths[stored])
+        extractor, dtype = extractor_of_statistics(
+            self._files[stored].extractor or "", self._paths[stored], weights=given.weights
+        )
         return (replace(extractor, resize=check_resize(given.resize)) if given.resize else extractor), dtype
 
     def _options_of(self, name: str) -> Any:

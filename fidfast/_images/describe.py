@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from fidfast._images.arrays import ArrayImages
-from fidfast._images.decode import opened
-from fidfast._images.images import EncodedImages, Images
+from fidfast._images.decode import Decoding, opened
+from fidfast._images.images import EncodedImages, Images, reason_of
 from fidfast._images.open import open_images
 from fidfast._images.selection import suffix_of
 from fidfast._warnings import warn_user
@@ -43,7 +44,10 @@ def describe_images(path: str | os.PathLike[str]) -> dict[str, Any]:
     FileNotFoundError, ValueError
         As `open_images`, except that samples with several images are described, not refused.
     """
-    images = open_images(path, suffix="*")
+    try:
+        images = open_images(path)
+    except ValueError:
+        images = open_images(path, suffix="*")  # raises again unless samples have several images
     sizes: Counter[str] = Counter()
     modes: Counter[str] = Counter()
     broken = []
@@ -55,7 +59,7 @@ def describe_images(path: str | os.PathLike[str]) -> dict[str, Any]:
                 sizes["{} x {}".format(*image.size)] += 1
                 modes[image.mode] += 1
         except Exception as error:  # as in Images.__getitem__
-            broken.append(f"{images.path_of(index)}: {error or type(error).__name__}")
+            broken.append(f"{images.path_of(index)}: {reason_of(error)}")
     suffixes = Counter(f".{suffix_of(name)}" for name in images.names)
     if len(suffixes) > _MOST_COMMON:  # names with dots
         suffixes = Counter(os.path.splitext(name)[1].lower() for name in images.names)
@@ -82,25 +86,32 @@ def _evenly(total: int, number: int) -> list[int]:
     return sorted({i * total // min(total, number) for i in range(min(total, number))})
 
 
-def warn_of_range(images: Images) -> None:
+def warn_of_range(images: Images | Sequence[Any], decoding: Decoding, origin: object) -> None:
     """Warn if wide pixels use so little of their range that the images are nearly black.
 
     Files often hold 8 to 14 bits in 16. A sample of evenly spaced images is read. Nothing is checked if `max_value` is
     given.
+
+    Parameters
+    ----------
+    images : Images or sequence
+        A sequence may hold paths and PIL images; other items are not checked.
+    decoding : Decoding
+    origin : object
+        Of the images, for the message.
     """
-    if images.decoding.max_value is not None:
+    if decoding.max_value is not None:
         return
     indices = _evenly(len(images), _RANGE_IMAGES)
     if isinstance(images, ArrayImages):
         if max((int(images[i].max(initial=0)) for i in indices), default=0) == 1:
-            warn_user(f"{images.origin}: the values of the images are 0 and 1, white is 255: multiply them by 255")
+            warn_user(f"{origin}: the values of the images are 0 and 1, white is 255: multiply them by 255")
         return
-    assert isinstance(images, EncodedImages)
     largest = {16: 0, 8: 0}
     for index in indices:
-        bits, value = _largest_value(images, index)
+        bits, value = _largest_value(images, index, decoding)
         largest[bits] = max(largest[bits], value)
-    where = f"{images.origin}: in a sample of {len(indices)} images" if len(indices) < len(images) else images.origin
+    where = f"{origin}: in a sample of {len(indices)} images" if len(indices) < len(images) else origin
     if 0 < largest[16] < 1 << 14:
         white = next(2**bits - 1 for bits in (8, 10, 12, 14) if largest[16] < 2**bits)
         warn_user(
@@ -114,14 +125,24 @@ def warn_of_range(images: Images) -> None:
         )
 
 
-def _largest_value(images: EncodedImages, index: int) -> tuple[int, int]:
+def _largest_value(images: Images | Sequence[Any], index: int, decoding: Decoding) -> tuple[int, int]:
     """Bits of the values that are decoded, 16 or 8, and the largest; 0 unless the file has more than 8 bits."""
     try:
-        with images.open_file(index) as file, opened(file, images.decoding.max_pixels) as image:
-            if image.mode.startswith("I"):
-                return 16, int(np.asarray(image).max(initial=0))
-            if any("16" in str(tile[3]) for tile in image.tile):  # the raw mode, for example RGB;16B
-                return 8, int(np.asarray(image.convert("RGB")).max(initial=0))
+        if isinstance(images, EncodedImages):
+            with images.open_file(index) as file, opened(file, decoding.max_pixels) as image:
+                return _largest_of(image)
+        item = images[index]
+        if isinstance(item, (str, os.PathLike)):
+            with open(item, "rb") as file, opened(file, decoding.max_pixels) as image:
+                return _largest_of(image)
+        return _largest_of(item) if hasattr(item, "convert") and hasattr(item, "mode") else (8, 0)
     except Exception:  # broken images are reported when they are read
-        pass
+        return 8, 0
+
+
+def _largest_of(image: Any) -> tuple[int, int]:
+    if image.mode.startswith("I"):
+        return 16, int(np.asarray(image).max(initial=0))
+    if any("16" in str(tile[3]) for tile in getattr(image, "tile", ())):  # the raw mode, for example RGB;16B
+        return 8, int(np.asarray(image.convert("RGB")).max(initial=0))
     return 8, 0

@@ -16,7 +16,7 @@ from fidfast._images.decode import Decoding, decode
 from fidfast._images.hashes import FileState, hash_files, states_of
 from fidfast._images.selection import EXTENSIONS, Ignored, is_picture
 
-__all__ = ["BrokenImageError", "EncodedImages", "Images", "require_images"]
+__all__ = ["BrokenImageError", "EncodedImages", "Images", "reason_of", "require_images"]
 
 
 class BrokenImageError(ValueError):
@@ -95,8 +95,12 @@ class Images(ABC, Sequence[NDArray[np.uint8]]):
         except BrokenImageError:
             raise
         except Exception as error:  # decoders raise many types: OSError, SyntaxError, struct.error, ...
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-            raise BrokenImageError(f"{self.path_of(index)}: {reason or type(error).__name__}") from error
+            raise BrokenImageError(f"{self.path_of(index)}: {reason_of(error)}") from error
+
+
+def reason_of(error: Exception) -> str:
+    """Why a file cannot be read, without the path that an OSError repeats."""
+    return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
 
 
 class EncodedImages(Images):

@@ -184,6 +184,23 @@ def test_statistics_name_the_extractor_of_the_other_side(capsys, named, options)
     assert (json.loads(out)["extractor"], err) == ([full_name] * 2, "")
 
 
+def test_weights_of_statistics(capsys, monkeypatch):
+    """Weights from a file, with the resize of the statistics."""
+
+    def inception(weights, convention):
+        name = "inception" if weights is None else f"inception-weights-{weights}"
+        return ft.Extractor(Four(), name=name, input_size=(8, 8), resize=convention.resize)
+
+    monkeypatch.setattr(named_extractors, "inception", inception)
+    assert run(capsys, "stats", "a", "a.npz", "--weights", "1234", "--like", "clean-fid")[0] == 0
+    _, out, err = run(capsys, "fid", "a", "a.npz", "--weights", "1234", "--json")
+    assert (json.loads(out)["extractor"], err) == (["inception-weights-1234/pil-bicubic-8"] * 2, "")
+    code, _, err = run(capsys, "fid", "a", "a.npz")
+    assert (code, "cannot be loaded by name" in err) == (1, True)
+    code, _, err = run(capsys, "fid", "a", "a.npz", "--weights", "5678")
+    assert (code, "different extractors" in err) == (0, True)
+
+
 def test_an_option_overrides_the_resize_of_statistics(capsys, named):
     assert run(capsys, "stats", "a", "a.npz", "--extractor", "efficientnet-lite0")[0] == 0
     _, out, err = run(capsys, "fid", "a", "a.npz", "--json", "--resize", "torch-bilinear")

@@ -95,7 +95,7 @@ def test_info_of_a_folder_and_an_archive(capsys):
     assert (lines["images"], lines["sizes"], lines["modes"]) == ("6", "7 x 6: 6", "RGB: 6")
     assert lines["ignored"] == ".gif (x.gif): 1"
     _, out, _ = run(capsys, "info", "a.tar", "--json")
-    assert json.loads(out)["suffixes"] == {".jpg": 5, ".mask.png": 5}
+    assert json.loads(out)["suffixes"] == {".jpg": 5}
 
 
 def test_the_cache(capsys, folder, monkeypatch):

@@ -13,7 +13,7 @@ def test_folders_and_archives(tmp_path, kind):
     files = {
         "0.png": flat(1),
         "1.png": flat(1, 8, 9),
-        "1.mask.png": png(np.zeros((4, 5), np.uint8)),
+        "1b.png": png(np.zeros((4, 5), np.uint8)),
         "2.jpg": b"no image",
         "3.gif": b"",
         ".hidden.png": b"",
@@ -21,13 +21,23 @@ def test_folders_and_archives(tmp_path, kind):
     path = write_files(kind, tmp_path / "a", files)
     assert describe_images(path) == {
         "images": 4,
-        "suffixes": {".png": 2, ".mask.png": 1, ".jpg": 1},
+        "suffixes": {".png": 3, ".jpg": 1},
         "headers_read": 4,
         "sizes": {"5 x 4": 2, "9 x 8": 1},
         "modes": {"RGB": 2, "L": 1},
         "broken": [f"{path}/2.jpg: not an image, or an unsupported format"],
         "ignored": {"hidden (.hidden.png)": 1, ".gif (3.gif)": 1},
     }
+
+
+def test_samples_with_several_images(tmp_path):
+    files = {f"{i}.{suffix}": flat(1) for i in range(3) for suffix in ("jpg", "mask.png")}
+    found = describe_images(write_files("tar", tmp_path / "a", files))
+    assert (found["images"], found["suffixes"]) == (3, {".jpg": 3})
+    assert found["ignored"] == {"further image of a sample .mask.png (0.mask.png)": 3}
+    files = {f"{i}.{suffix}": flat(1) for i in range(3) for suffix in ("left.png", "right.png")}
+    found = describe_images(write_files("tar", tmp_path / "b", files))  # fid asks for a suffix
+    assert (found["images"], found["suffixes"]) == (6, {".left.png": 3, ".right.png": 3})
 
 
 def test_a_sample_of_the_headers(tmp_path, monkeypatch):

@@ -9,13 +9,18 @@ import pytest
 from image_files import flat, png, png16
 from PIL import Image
 
-from fidfast._images import BrokenImageError, open_images, warn_of_range
+from fidfast._images import BrokenImageError, describe, open_images
+from fidfast._images.decode import Decoding
 
 
 def tiff(mode, array):
     file = io.BytesIO()
     Image.frombytes(mode, array.shape[::-1], array.tobytes()).save(file, "TIFF")
     return file.getvalue()
+
+
+def warn_of_range(images):
+    describe.warn_of_range(images, images.decoding, images.origin)
 
 
 def read(folder, content, **options):
@@ -100,6 +105,16 @@ def test_dark_wide_colour_warns(tmp_path):
     (tmp_path / "a.png").write_bytes(png16(np.full((4, 5, 3), 40000)))
     warn_of_range(open_images(tmp_path))
     assert open_images(tmp_path)[0][0, 0, 0] == 40000 >> 8  # as Pillow and the other tools read it
+
+
+def test_paths_and_pil_images_of_a_list_warn(tmp_path, rng):
+    wide = Image.fromarray(rng.integers(0, 256, (9, 8), dtype=np.uint16))
+    wide.save(tmp_path / "a.png")
+    for items in ([tmp_path / "a.png"], [str(tmp_path / "a.png"), "gone.png"], [wide]):
+        with pytest.warns(UserWarning, match=r"^samples: the largest value of 16-bit grey is .*max_value=255 "):
+            describe.warn_of_range(items, Decoding(), "samples")
+        describe.warn_of_range(items, Decoding(max_value=255), "samples")
+    describe.warn_of_range([np.ones((4, 5)), (wide, 3), {"image": wide}], Decoding(), "samples")
 
 
 def test_what_does_not_warn(tmp_path):

@@ -143,6 +143,29 @@ def test_a_checkpoint_is_compared_by_content(tmp_path):
     assert ft.moments_of_images(folder, extractor(), **options).moments.num_samples == 4
 
 
+@pytest.mark.parametrize("kind", ["paths", "floats", "bfloat16"])
+def test_a_checkpoint_of_paths_or_an_array_is_compared_by_content(tmp_path, kind):
+    def source(shift):
+        if kind == "paths":
+            return sorted(write_files("folder", tmp_path / "a", images(shift)).iterdir())
+        array = np.random.default_rng(shift).random((4, 3, 8, 8), dtype=np.float32)
+        return array if kind == "floats" else torch.from_numpy(array).bfloat16()
+
+    calls = []
+
+    def interrupt():
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+
+    options = {"checkpoint": tmp_path / "run.npz", "num_workers": 0, "batch_size": 1}
+    with pytest.raises(KeyboardInterrupt):
+        ft.moments_of_images(source(0), extractor(interrupt), **options)
+    with pytest.raises(ValueError, match=r"run\.npz belongs to another run \(other images"):
+        ft.moments_of_images(source(1), extractor(), **options)
+    assert ft.moments_of_images(source(0), extractor(), **options).moments.num_samples == 4
+
+
 def test_dark_wide_images_warn_also_from_the_cache(tmp_path, rng):
     wide = {f"{i}.png": png(rng.integers(0, 4096, (8, 8), dtype=np.uint16)) for i in range(3)}
     folder = write_files("folder", tmp_path / "a", wide)

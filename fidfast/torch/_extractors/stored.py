@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 from fidfast.torch._extractors.conventions import LIKE
@@ -15,7 +16,9 @@ __all__ = ["extractor_of_statistics"]
 _NAMED = {"inception": "inception", "inception-2015-12-05": "inception", "efficientnet-lite0": "efficientnet-lite0"}
 
 
-def extractor_of_statistics(full_name: str, argument: str) -> tuple[Extractor, str]:
+def extractor_of_statistics(
+    full_name: str, argument: str, *, weights: str | os.PathLike[str] | None = None
+) -> tuple[Extractor, str]:
     """The extractor that computed stored statistics, and its arithmetic.
 
     Parameters
@@ -24,6 +27,8 @@ def extractor_of_statistics(full_name: str, argument: str) -> tuple[Extractor, s
         As `Extractor.full_name`, or only the name of the network.
     argument : str
         Name of the argument with the statistics, for messages.
+    weights : path, optional
+        As in `load_extractor`. Then the weights may be others than those of the statistics.
 
     Returns
     -------
@@ -46,12 +51,12 @@ def extractor_of_statistics(full_name: str, argument: str) -> tuple[Extractor, s
     if known is None:
         raise ValueError(refusal)
     dtype = "bfloat16" if "bfloat16" in details else "float32"
-    extractor = load_extractor(known)
+    extractor = load_extractor(known, weights=weights)
     for detail in details:
         extractor = _with_detail(extractor, detail)
     found = replace(extractor, dtype=dtype).full_name
     stored = "/".join([_NAMED.get(name, name), *details])
-    if stored != (found if details else extractor.name):
+    if weights is None and stored != (found if details else extractor.name):
         raise ValueError(f"{refusal} (the extractor loaded by name is {found!r})")
     return extractor, dtype
 

@@ -162,7 +162,9 @@ def prepared_for(extractor: Extractor, num_images: int | None, options: ImageOpt
 def _open_images(source: Any, name: str, options: ImageOptions, min_images: int) -> ImageSource:
     opened = open_source(source, options)
     if opened.images is not None:
-        warn_of_range(opened.images)
+        warn_of_range(opened.images, opened.images.decoding, opened.images.origin)
+    elif isinstance(opened.indexed, (list, tuple)):
+        warn_of_range(opened.indexed, options.decoding, name)
     length = opened.length
     if length is None:  # at least the first images of a stream can be counted
         try:

@@ -203,9 +203,7 @@ class ExtractionPass:
 
     def _describe_job(self) -> str:
         """Description of the run, which must equal that in a checkpoint; computed before the first image is read."""
-        images = f"{self._source.length} items"
-        if self._source.images is not None:
-            images = self._source.images.fingerprint(progress=self._options.progress is not False)
+        images = self._source.fingerprint(progress=self._options.progress is not False)
         moments = self._make_collector(1)
         blocks = f" {len(moments.blocks)} blocks" if len(moments.blocks) > 1 else ""
         return f"{images} {moments.extractor} {self._extractor.weights_digest()} {moments.precision}{blocks}"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import inspect
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +17,7 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset,
 
 from fidfast._devices import to_host
 from fidfast._images import BrokenImageError, Images, open_images
+from fidfast._images.hashes import hash_files
 from fidfast.torch._images.items import AmbiguousKeyError, items_of_batch
 from fidfast.torch._images.options import ImageOptions
 
@@ -63,6 +66,21 @@ class ImageSource:
     def images(self) -> Images | None:
         """The source as images of a path or an array, or None if it is something else."""
         return self.indexed if isinstance(self.indexed, Images) else None
+
+    def fingerprint(self, *, progress: bool) -> str:
+        """Hash of the bytes of images, files or an array; the number of items of a Dataset or DataLoader."""
+        items = self.indexed
+        if isinstance(items, Images):
+            return items.fingerprint(progress=progress)
+        if isinstance(items, (list, tuple)) and all(isinstance(item, (str, os.PathLike)) for item in items):
+            digests, _ = hash_files([Path(item) for item in items], Path("list of paths"), progress=progress)
+            return hashlib.blake2b(b"".join(digests)).hexdigest()
+        if hasattr(items, "__array__") and hasattr(items, "shape"):
+            # As bytes, since NumPy has no bfloat16.
+            data = items.contiguous().view(torch.uint8) if isinstance(items, torch.Tensor) else items
+            digest = hashlib.blake2b(np.ascontiguousarray(data).data).hexdigest()
+            return f"{tuple(items.shape)} {items.dtype} {digest}"
+        return f"{self.length} items"
 
     def read(self, index: int) -> Any:
         """One of the first items, which a stream keeps for `stream`; raises an IndexError beyond the end."""
