@@ -339,7 +339,7 @@ def _spectrum(stats: GaussianStats) -> Array:
 def _rank(spectrum: Array, stats: GaussianStats) -> int:
     """Number of eigenvalues above rounding, and in the factor."""
     above = int(np.count_nonzero(spectrum > len(spectrum) * np.finfo(float).eps * spectrum[0]))
-    return min(above, stats.factor.shape[1])
+    return min(above, int(stats.factor.shape[1]))
 
 
 def _dead_units(stats: GaussianStats) -> int:
