@@ -37,7 +37,7 @@ from fidfast._metrics.neighbours import (
 )
 from fidfast._metrics.ngrams import NgramCounts, ngram_jsd
 from fidfast._metrics.uncertainty import Estimate, estimate, influence
-from fidfast._report import HarmfulSample, Report, Trimmed, report
+from fidfast._report import HarmfulSample, ReferenceSample, Report, Trimmed, report
 from fidfast._stats import ClassMoments, GaussianStats, Moments
 
 __version__: str = _core.__version__
@@ -60,6 +60,7 @@ __all__ = [
     "Moments",
     "NgramCounts",
     "PrecisionRecall",
+    "ReferenceSample",
     "Report",
     "SubsetKernelDistance",
     "Trimmed",

@@ -99,9 +99,10 @@ class Input:
         return self.rows is not None or bool(self.blocks)
 
     def require_rows(self, caller: str) -> Any:
-        """The features in host memory; raises the errors of `check_rows`."""
+        """The features, which are moved to host memory; raises the errors of `check_rows`."""
         self.check_rows(caller)
-        return to_host(self.rows)
+        self.rows = to_host(self.rows)
+        return self.rows
 
     def check_rows(self, caller: str) -> None:
         """Check that the argument holds features.
@@ -132,7 +133,7 @@ class Input:
     def slices(self) -> Iterator[Any]:
         """The features in slices of bounded size."""
         shape: Sequence[int] = getattr(self.rows, "shape", ())
-        return row_slices(self.rows, int(shape[0]) if len(shape) == 2 else self.finite_shape()[0])
+        return row_slices(self.rows, int(shape[0]) if len(shape) == 2 else self.num_samples or 0)
 
     @property
     def row_hashes(self) -> NDArray[np.int64]:

@@ -13,6 +13,7 @@ import numpy as np
 __all__ = [
     "Result",
     "decimals",
+    "digits_of_error",
     "distance_label",
     "distance_text",
     "is_inception",
@@ -88,8 +89,18 @@ def decimals(stderr: float) -> int:
 
 def value_with_error(value: float, stderr: float) -> str:
     """``12.34 ± 0.08``: both numbers with two digits of the error."""
-    digits = decimals(stderr)
-    return f"{value:.{digits}f} ± {stderr:.{digits}f}"
+    return f"{digits_of_error(value, stderr)} ± {digits_of_error(stderr, stderr)}"
+
+
+def digits_of_error(value: float, stderr: float, sign: str = "-") -> str:
+    """The value with two digits of its standard error; with an exponent if that is very small or large.
+
+    `sign` is as in format specifications: "+" for both signs.
+    """
+    if stderr > 0 and math.isfinite(value) and math.isfinite(stderr) and not 1e-9 <= stderr < 1e7:
+        orders = math.floor(math.log10(max(abs(value), stderr))) - math.floor(math.log10(stderr))
+        return f"{value:{sign}.{orders + 1}e}"
+    return f"{value:{sign}.{decimals(stderr)}f}"
 
 
 def too_few_samples(dim: int, *num_samples: int | None) -> str | None:

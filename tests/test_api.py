@@ -168,6 +168,7 @@ RESULTS = {
     "report": lambda: fidfast.report(features(60), features(80, 1.0)),
     "report without an error bar": lambda: fidfast.report(features(6), features(80, 1.0)),
     "HarmfulSample": lambda: fidfast.report(features(60), features(80, 1.0)).most_harmful[0],
+    "ReferenceSample": lambda: fidfast.report(features(60), features(80, 1.0)).most_harmful[0].nearest,
     "Trimmed": lambda: fidfast.report(features(60), features(80, 1.0)).trimmed,
     "file_info": file_info,
     "moments_of_images": lambda: fidfast.torch.ImageMoments(moments(), ["b.png: not an image"]),

@@ -73,9 +73,9 @@ def classes(folder, seed, extractor):
 #: How to make an input of a given extractor, for each function.
 MAKERS = {name: [npz, result_of_extraction] for name in FUNCTIONS}
 for name in FUNCTIONS.keys() - NEED_ROWS:
-    MAKERS[name] += [moments, checkpoint, statistics]
+    MAKERS[name].append(moments)
+MAKERS["fid"] += [checkpoint, statistics]
 MAKERS["class_distances"] = [classes]
-MAKERS["estimate"].remove(statistics)
 
 
 def call(function, one, two):

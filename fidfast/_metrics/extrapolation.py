@@ -91,7 +91,7 @@ def fid_infinity(
     nested parts: the first rows of one random order, so that every row is read once.
     """
     samples, reference = open_pair(samples, reference, precision=precision)
-    samples.rows = samples.require_rows("fid_infinity")
+    samples.require_rows("fid_infinity")
     n, dim = samples.finite_shape()
     first = min(5000, n // 2) if min_samples is None else operator.index(min_samples)
     if not 2 <= first < n:

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fidfast import _core
-from fidfast._devices import to_host
 from fidfast._inputs import Input, open_pair
 from fidfast._metrics.duplicates import EqualRows, PairResult, find_equal_rows, join_cautions
 from fidfast._results import value_with_error
@@ -328,7 +327,7 @@ def _kernel_with_itself(side: Input, degree: int, gamma: float | None, coef0: fl
     """(n,) the kernel of each row with itself, in absolute value."""
     parts = []
     for rows in side.slices():
-        values = _core.gather(to_host(rows), np.arange(_core.require_finite(rows)[0])).astype(np.float64)
+        values = _core.gather(rows, np.arange(_core.require_finite(rows)[0])).astype(np.float64)
         scale = 1 / values.shape[1] if gamma is None else gamma
         with np.errstate(over="ignore"):
             parts.append(np.abs(scale * np.einsum("ij,ij->i", values, values) + coef0) ** degree)

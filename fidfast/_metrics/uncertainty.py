@@ -17,7 +17,7 @@ from fidfast._inputs import Input, open_pair
 from fidfast._metrics.duplicates import EqualRows, find_equal_rows, join_cautions
 from fidfast._metrics.frechet import FrechetTerms, terms_between
 from fidfast._metrics.jackknife import Jackknife, degrees_of_freedom
-from fidfast._results import Result, decimals, value_with_error
+from fidfast._results import Result, digits_of_error, value_with_error
 
 __all__ = [
     "NORMAL",
@@ -34,8 +34,8 @@ Array = NDArray[np.float64]
 #: Shared rows may change the bias by this part of the standard error, and the variance by this part of itself.
 SMALL_PART = 0.1
 
-#: Level of the interval that must not be below 0.
-SURE = 1 - 1e-6
+#: Levels of the intervals of independent rows that are not below 0: a caution and a note follow.
+UNLIKELY, SURE = 1 - 1e-3, 1 - 1e-6
 
 #: With this many degrees of freedom, Student's distribution is normal.
 NORMAL = 1e9
@@ -115,14 +115,13 @@ class Estimate(Result):
     @property
     def interval_text(self) -> str:
         """``12.18 to 12.50``: `interval_95` with as many decimals."""
-        digits = decimals(self.stderr)
         low, high = self.interval()
-        return f"{low:.{digits}f} to {high:.{digits}f}"
+        return f"{digits_of_error(low, self.stderr)} to {digits_of_error(high, self.stderr)}"
 
     @property
     def bias_text(self) -> str:
         """`bias` with its sign and as many decimals."""
-        return f"{self.bias:+.{decimals(self.stderr)}f}"
+        return digits_of_error(self.bias, self.stderr, "+")
 
     def table(self) -> str:
         """All numbers, one per line."""
@@ -273,8 +272,10 @@ def _why_dependent(found: Estimate, equal: EqualRows) -> str | None:
 
 def _caution(found: Estimate, equal: EqualRows) -> str | None:
     shared = None if equal.shared is None else f"{equal.shared}, too few to matter"
+    below = "the interval is below 0, as if samples and reference were not independent"
+    negative = below if found.interval(UNLIKELY)[1] < 0 else None
     repeated = None if equal.repeated is None else f"{equal.repeated}: if they are copies, the error bar is too narrow"
-    return join_cautions(found.caution, shared, repeated)
+    return join_cautions(found.caution, negative, shared, repeated)
 
 
 def estimate_without_error(

@@ -88,8 +88,8 @@ def report(
     command : str, optional
         The command that makes the report, for the header of the page.
     most_harmful : int, default 12
-        Number of most harmful samples to list. Samples whose distance is below a quarter of the usual distance of two
-        samples (the root of twice the trace of the covariance) are listed as one.
+        Number of most harmful samples to list. Almost equal samples are listed as one: those whose distance is at most
+        half of the usual distance of two reference samples, and as small as for 1 in 10,000 pairs of normal ones.
     all_pairs : bool, default True
         Whether to compute the metrics that take O(n^2) time: kernel distances, precision and recall, density and
         coverage.

@@ -18,8 +18,9 @@ __all__ = ["ImagesOfRows", "most_harmful_samples"]
 
 Array = NDArray[np.float64]
 
-#: Two samples are almost equal if their distance is below this part of the usual distance of two samples.
-ALMOST_EQUAL = 0.25
+#: Two samples are almost equal if their distance is below this part of the usual distance of two samples, and as small
+#: as for at most this part of all pairs of normal samples.
+ALMOST_EQUAL, RARE = 0.5, 1e-4
 
 #: Number of candidates for each listed sample.
 CANDIDATES = 20
@@ -58,11 +59,10 @@ def most_harmful_samples(
     samples, reference = sides
     order = np.argsort(-influence, kind="stable")[: CANDIDATES * count]
     features = _gather(samples, order)
-    # The mean squared distance of two independent samples is twice the trace of their covariance.
-    near = ALMOST_EQUAL**2 * 2 * float(np.trace(samples.stats.sigma))
+    near = _squared_distance_of_almost_equal(reference.stats.sigma)
     groups: list[list[int]] = []
     for k in range(len(order)):
-        group = next((group for group in groups if np.sum((features[group[0]] - features[k]) ** 2) < near), None)
+        group = next((group for group in groups if np.sum((features[group[0]] - features[k]) ** 2) <= near), None)
         if group is not None:
             group.append(k)
         elif len(groups) < count:
@@ -84,6 +84,21 @@ def most_harmful_samples(
             )
         )  # fmt: skip
     return tuple(found)
+
+
+def _squared_distance_of_almost_equal(sigma: Array) -> float:
+    """Squared distance below which two samples are almost equal, given the covariance of the reference.
+
+    The squared distance of two normal samples is about chi-squared, with mean and variance from the traces of sigma and
+    of its square (Satterthwaite, 1946).
+    """
+    from scipy.special import gammaincinv
+
+    mean = 2 * float(np.trace(sigma))
+    if mean == 0:
+        return 0.0
+    degrees = float(np.trace(sigma) ** 2 / np.vdot(sigma, sigma))
+    return mean * min(ALMOST_EQUAL**2, 2 * float(gammaincinv(degrees / 2, RARE)) / degrees)
 
 
 def _gather(side: Input, rows: NDArray[np.int64]) -> Array:
