@@ -60,12 +60,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             write_message(f"fidfast: interrupted{_how_to_continue(options)}")
         return 130
     except BrokenImageError as error:
-        write_message(f"fidfast: {error}; --skip-broken skips such images")
+        write_message(f"fidfast: {error}; --skip-broken skips such images{_how_to_continue(options)}")
         return 1
-    except (OSError, ValueError, TypeError, ImportError, MemoryError, RuntimeError) as error:
-        # Messages of torch have several lines.
-        message = " ".join(str(error).split()) if isinstance(error, RuntimeError) else str(error)
-        write_message(f"fidfast: {message or type(error).__name__}")
+    except (MemoryError, RuntimeError) as error:
+        message = " ".join(str(error).split())  # messages of torch have several lines
+        write_message(f"fidfast: {message or type(error).__name__}{_how_to_continue(options)}")
+        return 1
+    except (OSError, ValueError, TypeError, ImportError) as error:
+        write_message(f"fidfast: {error or type(error).__name__}")
         return 1
     return 1 if output.failed else 0
 
@@ -308,7 +310,7 @@ def _checkpoint_of(options: argparse.Namespace) -> str:
 
 
 def _how_to_continue(options: argparse.Namespace) -> str:
-    """The end of the message after Ctrl-C."""
+    """The end of a message after an unfinished extraction."""
     done = None if options.command != "stats" else _images_done(_checkpoint_of(options))
     if done is None:
         return ""

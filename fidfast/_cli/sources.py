@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -49,7 +48,7 @@ class Sources:
     writes : sequence of paths
         Files that the command will write.
     checkpoint : path, optional
-        File from which the extraction of an only source is resumed.
+        File from which the extraction of a single source is resumed.
     ddof : int, default 1
         Of the covariances.
     rows : bool, default False
@@ -153,7 +152,7 @@ class Sources:
         images = {name: open_source(self._paths[name], options) for name in names}
         extractor, dtype = self._load_extractor()
         options = replace(options, dtype=options.dtype or dtype)
-        sources = {name: images.get(name) or self._files[name] for name in self._paths}
+        sources = {name: images[name] if name in images else self._files[name] for name in self._paths}
         return check_images(sources, extractor, options=options, min_images=1 + self._ddof)
 
     def _load_extractor(self) -> tuple[Any, str | None]:
@@ -279,5 +278,5 @@ def _check_writes(writes: Sequence[str], inputs: Sequence[str]) -> None:
 
 def _short(path: str) -> str:
     """The last part of a path, of at most 30 characters."""
-    name = Path(path).resolve().name or path
+    name = os.path.basename(os.path.abspath(path)) or path
     return name if len(name) <= 30 else f"...{name[-27:]}"

@@ -135,3 +135,19 @@ def test_a_broken_image_names_the_option_that_skips_it(capsys, folders):
     assert (code, out) == (1, "")
     assert "0003.png: not an image" in lines[0]
     assert lines[0].endswith("; --skip-broken skips such images")
+
+
+def test_a_broken_image_does_not_cost_the_images_before_it(capsys, folders, monkeypatch):
+    monkeypatch.setattr(extraction_pass, "CHECKPOINT_INTERVAL", 0.0)
+    (folders / "a" / "0008.png").write_bytes(b"not an image")
+    code, _, lines = run(capsys, "stats", "a", "out", "--quiet")
+    end = "; --skip-broken skips such images; continue with the same command: out.partial.npz holds 8 images"
+    assert (code, lines[0].endswith(end)) == (1, True)
+    code, out, _ = run(capsys, "stats", "a", "out", "--skip-broken")
+    assert (code, out.splitlines()[0].split(",")[1]) == (0, " num_samples 9")
+
+
+def test_the_label_is_the_path_as_given(capsys, folders):
+    (folders / "latest").symlink_to("a")
+    _, _, lines = run(capsys, "stats", "latest/", "out", "--no-cache")
+    assert lines[0].startswith("latest: ")

@@ -10,6 +10,7 @@ import itertools
 import multiprocessing
 import os
 import signal
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -196,7 +197,7 @@ class ExtractionPass:
             num_workers=num_workers,
             collate_fn=collate,
             pin_memory=self._device.type == "cuda",
-            worker_init_fn=_ignore_interrupts,
+            worker_init_fn=_leave_interrupts_to_the_main_process,
         )
 
     # Checkpoints -----------------------------------------------------------------------------------------------------
@@ -231,9 +232,12 @@ class ExtractionPass:
         self._done, self.skipped = progress.done, list(progress.skipped)
 
 
-def _ignore_interrupts(worker: int) -> None:
-    """Leave Ctrl-C, which a terminal sends to all processes, to the main process, which ends the workers."""
+def _leave_interrupts_to_the_main_process(worker: int) -> None:
+    """Make a worker silent after Ctrl-C, which a terminal sends to all processes; the main process ends the workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A thread of multiprocessing prints a traceback if the main process ends while it receives a batch. Errors of the
+    # worker itself are sent to the main process.
+    sys.excepthook = lambda *error: None
 
 
 def _copy_to_host(features: torch.Tensor) -> tuple[torch.Tensor, torch.cuda.Event | None]:
