@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -52,6 +53,8 @@ def image_pixels(item: Any, image_key: str | None = None) -> torch.Tensor:
     if isinstance(item, (list, tuple)):
         return image_pixels(_first_image(item), image_key)
     if isinstance(item, (str, os.PathLike)):
+        if stat.S_ISFIFO(os.stat(item).st_mode):  # opening it would wait for a writer
+            raise ValueError("not a regular file")
         with open(item, "rb") as file:
             item = decode(file)
     elif isinstance(item, (bytes, bytearray, memoryview)):
