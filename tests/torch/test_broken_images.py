@@ -1,5 +1,7 @@
 """Broken images of every source, and images with NaN features: named, counted and skipped on request."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -89,6 +91,13 @@ def test_the_cause_is_the_error_of_the_dataset():
     with pytest.raises(ft.BrokenImageError, match=r"^image 3: OSError: cannot read") as caught:
         ft.features_of_images(Items(with_errors(TENSOR, ERROR)), channel_means)
     assert caught.value.__cause__ is ERROR
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no FIFOs")
+def test_a_fifo_does_not_wait_for_a_writer(tmp_path):
+    os.mkfifo(tmp_path / "fifo.png")
+    found = ft.features_of_images([tmp_path / "fifo.png", *IMAGES], channel_means, skip_broken=True)
+    assert found.skipped == [f"{tmp_path / 'fifo.png'}: not a regular file"]
 
 
 def test_samples_are_named_by_their_key():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -55,6 +56,8 @@ def image_pixels(item: Any, image_key: str | None = None, decoding: Decoding = D
     if isinstance(item, (list, tuple)):
         return image_pixels(_first_image(item), image_key, decoding)
     if isinstance(item, (str, os.PathLike)):
+        if stat.S_ISFIFO(os.stat(item).st_mode):  # opening it would wait for a writer
+            raise ValueError("not a regular file")
         with open(item, "rb") as file:
             item = decode(file, decoding)
     elif isinstance(item, (bytes, bytearray, memoryview)):
