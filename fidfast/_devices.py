@@ -85,7 +85,8 @@ def to_host(features: Any) -> Any:
             return getattr(features, copy)()
     if hasattr(features, "__array__"):  # JAX
         return np.asarray(features)
-    return np.from_dlpack(features, device="cpu", copy=True)
+    with _torch_device_guard(features):
+        return np.from_dlpack(features, device="cpu", copy=True)
 
 
 def as_backend_input(
