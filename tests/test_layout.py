@@ -40,8 +40,9 @@ _images.images _images.decode _images.folders _images.archives _images.arrays _i
 _report.contents _report.plots _report.page _report.result _report.build _report
 _info
 __init__
-torch._extractors.resize torch._extractors.prepare torch._extractors.extractor torch._extractors.adapters
-torch._extractors.conventions torch._extractors.inception torch._extractors.efficientnet torch._extractors.named
+torch._extractors.resize torch._extractors.arithmetic torch._extractors.networks torch._extractors.prepare
+torch._extractors.extractor torch._extractors.adapters torch._extractors.conventions torch._extractors.inception
+torch._extractors.efficientnet torch._extractors.named
 torch._extractors
 torch._images.options torch._images.batches torch._images.extraction_pass torch._images.extraction torch._images
 torch._training.distributed torch._training.packing torch._training.sampling torch._training.metric

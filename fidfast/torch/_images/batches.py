@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from fidfast._images import BrokenImageError, as_rgb
+from fidfast.torch._extractors.arithmetic import full_float32
 from fidfast.torch._extractors.extractor import Extractor
 from fidfast.torch._extractors.resize import RESIZES, resize
 
@@ -96,11 +97,6 @@ def _as_pixels(images: torch.Tensor) -> torch.Tensor:
     return images.float() * 255.0
 
 
-def full_float32(*, benchmark: bool) -> Any:
-    """Context in which cuDNN computes in float32; by default it rounds to TF32."""
-    return torch.backends.cudnn.flags(enabled=True, benchmark=benchmark, allow_tf32=False)
-
-
 def check_shape(images: Any, name: str = "images") -> None:
     """Raise an error unless the images are a tensor (n, 3, height, width), or (n, 1, height, width) if grey."""
     shapes = "(n, 3, height, width) or (n, 1, height, width)"
@@ -127,7 +123,7 @@ def features_of_batch(extractor: Extractor, images: torch.Tensor, device: torch.
         If the images or the output of the extractor are invalid.
     """
     check_shape(images)
-    with torch.inference_mode(), full_float32(benchmark=torch.backends.cudnn.benchmark):
+    with torch.inference_mode(), full_float32(device=device):
         pixels = _as_pixels(images.to(device))
         if pixels.shape[1] == 1:
             pixels = pixels.repeat(1, 3, 1, 1)

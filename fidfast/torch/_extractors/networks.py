@@ -1,0 +1,229 @@
+"""Networks inside wrappers: their attributes, their names, and evaluation mode.
+
+Wrappers are those of torch (``DataParallel``, ``DistributedDataParallel``, fully sharded networks, ``AveragedModel``,
+``torch.compile``), of PEFT, timm (``ModelEma``) and DeepSpeed, and others whose only submodule is called ``module``.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import types
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
+
+__all__ = [
+    "NetworkName",
+    "attribute_of",
+    "device_of",
+    "evaluating",
+    "has_replaced_forward",
+    "is_on",
+    "layer_path",
+    "name_of",
+    "owner_of",
+    "same_attributes",
+    "unwrapped",
+    "wrapped_networks",
+]
+
+#: Names under which wrappers hold their network.
+_HOLDERS = ("_orig_mod", "module", "base_model", "ema_model", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+
+#: Attributes that `same_attributes` copies.
+_ATTRIBUTES = ("num_features", "input_size", "input_range", "pretrained_cfg")
+
+#: Numbers of each tensor that the digest of the weights contains.
+_SAMPLED = 256
+
+
+class NetworkName(NamedTuple):
+    """Name of a network, and what distinguishes it from others of this name."""
+
+    name: str
+    #: "weights-" and a digest; None if the name was given, or there are no weights.
+    variant: str | None
+
+
+def wrapped_networks(model: Any) -> Iterator[tuple[str, Any]]:
+    """The model, and the networks inside its wrappers, outermost first, each with its path: "", "module." and so on."""
+    path, name, inner = "", "", model
+    seen: set[int] = set()
+    while inner is not None and id(inner) not in seen:
+        seen.add(id(inner))
+        yield path, inner
+        name, inner = _held(inner, inside_peft=name == "base_model")
+        path += f"{name}."
+
+
+def _held(model: Any, *, inside_peft: bool) -> tuple[str, Any]:
+    """The network in a wrapper, with its name; ("", None) if the model is not a wrapper."""
+    parts = dict(model.named_children()) if isinstance(model, torch.nn.Module) else {}
+    for name in (*_HOLDERS, "model") if inside_peft else _HOLDERS:
+        if name in parts and (name != "module" or len(parts) == 1):
+            return name, parts[name]
+    return "", None
+
+
+def unwrapped(model: Any) -> Any:
+    """The network without wrappers that compute nothing.
+
+    Outside its training loop a wrapper may wait for other processes, or have no ``forward``.
+    """
+    while isinstance(model, torch.nn.Module):
+        parts = dict(model.named_children())
+        only = parts.get("_orig_mod", parts.get("module"))
+        computes_nothing = isinstance(model, (torch.nn.DataParallel, DistributedDataParallel, AveragedModel))
+        if only is None or not (computes_nothing or "_orig_mod" in parts or _has_no_forward(model)):
+            break
+        model = only
+    return model
+
+
+def _has_no_forward(model: torch.nn.Module) -> bool:
+    return getattr(type(model), "forward", None) is torch.nn.Module.forward
+
+
+def attribute_of(model: Any, name: str, default: Any = None) -> Any:
+    """An attribute of the model or, if it has none, of the network in its wrappers; None counts as none."""
+    for _, network in wrapped_networks(model):
+        if (value := getattr(network, name, None)) is not None:
+            return value
+    return default
+
+
+def layer_path(model: torch.nn.Module, layer: str) -> str:
+    """Path of a layer in `unwrapped(model)`, if it is a layer of the model or of the network in its wrappers.
+
+    Raises
+    ------
+    AttributeError
+        If there is no such layer.
+    """
+    network = unwrapped(model)
+    removed = next(path for path, inner in wrapped_networks(model) if inner is network)
+    for path, inner in wrapped_networks(model):
+        try:
+            inner.get_submodule(layer)
+        except AttributeError:
+            continue
+        return (path + layer).removeprefix(removed)
+    network.get_submodule(layer)  # raises
+    return layer
+
+
+def name_of(model: Any) -> NetworkName:
+    """Name of a network: its attribute ``name``, else its architecture, and what is known of its weights.
+
+    The architecture is that of timm's configuration with its tag, the repository of a network of transformers, or the
+    name of the class. For functions it is the name of the function.
+    """
+    if (name := attribute_of(model, "name")) is not None and str(name):
+        return NetworkName(str(name), attribute_of(model, "weights_variant"))
+    *_, (_, network) = wrapped_networks(model)
+    owner = owner_of(network)
+    if owner is not None and owner is not network:
+        name, variant = name_of(owner)
+        return NetworkName(f"{name}.{network.__name__}", variant or _weights(owner))
+    return NetworkName(_architecture(model, network), _weights(network))
+
+
+def _architecture(model: Any, network: Any) -> str:
+    config = attribute_of(model, "pretrained_cfg")
+    if isinstance(config, dict) and config.get("architecture"):
+        return ".".join(str(config[key]) for key in ("architecture", "tag") if config.get(key))
+    for attribute in ("name_or_path", "original_name"):  # of transformers, and of the class of a ScriptModule
+        if isinstance(value := getattr(network, attribute, None), str) and value:
+            return value
+    if isinstance(network, functools.partial):
+        return _architecture(network.func, network.func)
+    if inspect.isroutine(network) and network.__name__ != "<lambda>":
+        return network.__name__
+    return type(network).__name__
+
+
+def _weights(network: Any) -> str | None:
+    """A digest of names, shapes and a sample of the weights, the same for all devices and wrappers."""
+    digest = hashlib.sha256()
+    if isinstance(network, torch.nn.Module):
+        tensors = [*network.named_parameters(), *network.named_buffers()]
+        if not tensors:
+            return None
+        for name, tensor in tensors:
+            digest.update(name.encode())
+            digest.update(_sample(tensor))
+    elif hasattr(network, "get_inputs"):  # an ONNX session
+        content, path = getattr(network, "_model_bytes", None), getattr(network, "_model_path", None)
+        if content is None and path is None:
+            return None
+        digest.update(Path(path).read_bytes() if content is None else content)
+    else:
+        return None
+    return f"weights-{digest.hexdigest()[:8]}"
+
+
+def _sample(tensor: torch.Tensor) -> bytes:
+    """The shape of a tensor, and some of its numbers; no numbers of integers, which count batches, for example."""
+    try:
+        shape = str(tuple(tensor.shape)).encode()
+        if not tensor.is_floating_point():
+            return shape
+        numbers = tensor.detach().reshape(-1)
+        return shape + numbers[:: max(1, len(numbers) // _SAMPLED)].cpu().double().numpy().tobytes()
+    except (RuntimeError, NotImplementedError, ValueError):  # not initialised, sharded, quantized or on the meta device
+        return b""
+
+
+def same_attributes(copy: Any, model: Any) -> None:
+    """Give a network that replaces `model` its attributes and its name."""
+    copy.name, copy.weights_variant = name_of(model)
+    for attribute in _ATTRIBUTES:
+        if (value := attribute_of(model, attribute)) is not None:
+            setattr(copy, attribute, value)
+
+
+def owner_of(model: Any) -> torch.nn.Module | None:
+    """The module itself, or that of a bound method; None for other callables."""
+    owner = model if isinstance(model, torch.nn.Module) else getattr(model, "__self__", None)
+    return owner if isinstance(owner, torch.nn.Module) else None
+
+
+@contextmanager
+def evaluating(model: Any) -> Iterator[None]:
+    """Evaluation mode of a module, or of the module of a bound method; restores the mode of every submodule."""
+    owner = owner_of(model)
+    training = [] if owner is None else [part for part in owner.modules() if getattr(part, "training", False)]
+    try:
+        for part in training:
+            part.training = False
+        yield
+    finally:
+        for part in training:
+            part.training = True
+
+
+def device_of(model: Any) -> torch.device | None:
+    """Device of the first parameter or buffer of a module; None if it has none."""
+    if not isinstance(model, torch.nn.Module):
+        return None
+    tensor = next(model.parameters(), None)
+    tensor = next(model.buffers(), None) if tensor is None else tensor
+    return None if tensor is None else tensor.device
+
+
+def is_on(model: Any, device: torch.device | str) -> bool:
+    """Whether a module has no weights, or its first ones are on the device; "cuda" is any CUDA device."""
+    own, device = device_of(model), torch.device(device)
+    return own is None or own == device or (own.type == device.type and device.index is None)
+
+
+def has_replaced_forward(model: torch.nn.Module) -> bool:
+    """Whether a module or submodule has a function as its own ``forward``, which a copy would share."""
+    return any(isinstance(vars(part).get("forward"), types.FunctionType) for part in model.modules())
