@@ -251,7 +251,7 @@ def test_timm(images):
     expected = network.eval().forward_head(network.forward_features((images / 255 - mean) / deviation), pre_logits=True)
     torch.testing.assert_close(features(extractor, images), expected, rtol=1e-4, atol=1e-5)
     assert extractor.name == "resnet18.a1_in1k"
-    assert extractor.full_name.startswith("resnet18.a1_in1k/pil-bicubic-224/weights-")
+    assert extractor.full_name == f"resnet18.a1_in1k-weights-{extractor.weights}/pil-bicubic-224"
 
 
 def test_network_like_those_of_timm(images):

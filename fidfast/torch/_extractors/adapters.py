@@ -57,11 +57,12 @@ def as_extractor(model: Any, *, name: str | None = None, resize: str | None = No
     compiled if `prepare` compiles it.
     """
     if isinstance(model, Extractor):
-        return replace(model, resize=check_resize(resize or model.resize), name=name or model.name)
-    label, variant = (str(name), None) if name else name_of(model)
+        named = replace(model, name=name, weights=None) if name else model
+        return replace(named, resize=check_resize(resize or model.resize))
+    label, weights = (str(name), None) if name else name_of(model)
     if is_inception(label):
         raise ValueError(f"the name {label!r} is reserved for the 2015 Inception network; pass another name=")
-    common: dict[str, Any] = {"name": label, "resize": check_resize(resize or DEFAULT_RESIZE), "variant": variant}
+    common: dict[str, Any] = {"name": label, "resize": check_resize(resize or DEFAULT_RESIZE), "weights": weights}
     if hasattr(model, "get_inputs") and hasattr(model, "run"):
         return _from_onnx(model, common)
     if not callable(model):

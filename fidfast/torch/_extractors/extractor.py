@@ -26,7 +26,7 @@ from typing import Any
 import torch
 
 from fidfast.torch._extractors.arithmetic import full_float32
-from fidfast.torch._extractors.networks import device_of, evaluating, is_on
+from fidfast.torch._extractors.networks import NetworkName, device_of, evaluating, is_on
 from fidfast.torch._extractors.prepare import PreparedNetwork, is_copyable, ordinary_tensors, prepare
 
 __all__ = ["DEFAULT_RESIZE", "Extractor", "features_of_output"]
@@ -63,11 +63,13 @@ class Extractor:
     reproducible: bool = False
     #: Suffix of the name that distinguishes variants of one network.
     variant: str | None = None
+    #: Digest of the weights, if the name does not determine them.
+    weights: str | None = None
 
     @property
     def full_name(self) -> str:
-        """Name that is stored with statistics: network, resize, arithmetic."""
-        parts = [self.name]
+        """Name that is stored with statistics: network and weights, resize, arithmetic."""
+        parts = [NetworkName(self.name, self.weights).full]
         if self.input_size is not None:
             height, width = self.input_size
             parts.append(f"{self.resize}-{height}" + (f"x{width}" if width != height else ""))

@@ -48,8 +48,13 @@ class NetworkName(NamedTuple):
     """Name of a network, and what distinguishes it from others of this name."""
 
     name: str
-    #: "weights-" and a digest; None if the name was given, or there are no weights.
-    variant: str | None
+    #: Digest of the weights; None if the name was given, or there are no weights.
+    weights: str | None
+
+    @property
+    def full(self) -> str:
+        """Both parts."""
+        return f"{self.name}-weights-{self.weights}" if self.weights else self.name
 
 
 def wrapped_networks(model: Any) -> Iterator[tuple[str, Any]]:
@@ -126,12 +131,12 @@ def name_of(model: Any) -> NetworkName:
     name of the class. For functions it is the name of the function.
     """
     if (name := attribute_of(model, "name")) is not None and str(name):
-        return NetworkName(str(name), attribute_of(model, "weights_variant"))
+        return NetworkName(str(name), attribute_of(model, "digest_of_weights"))
     *_, (_, network) = wrapped_networks(model)
     owner = owner_of(network)
     if owner is not None and owner is not network:
-        name, variant = name_of(owner)
-        return NetworkName(f"{name}.{network.__name__}", variant or _weights(owner))
+        owner_name = name_of(owner)
+        return NetworkName(f"{owner_name.name}.{network.__name__}", owner_name.weights)
     return NetworkName(_architecture(model, network), _weights(network))
 
 
@@ -139,9 +144,10 @@ def _architecture(model: Any, network: Any) -> str:
     config = attribute_of(model, "pretrained_cfg")
     if isinstance(config, dict) and config.get("architecture"):
         return ".".join(str(config[key]) for key in ("architecture", "tag") if config.get(key))
-    for attribute in ("name_or_path", "original_name"):  # of transformers, and of the class of a ScriptModule
-        if isinstance(value := getattr(network, attribute, None), str) and value:
-            return value
+    if isinstance(path := getattr(network, "name_or_path", None), str) and path:  # of transformers
+        return "--".join(path.strip("/").split("/")[-2:])  # in names, a slash precedes resize and arithmetic
+    if isinstance(network, torch.jit.ScriptModule):
+        return str(network.original_name)
     if isinstance(network, functools.partial):
         return _architecture(network.func, network.func)
     if inspect.isroutine(network) and network.__name__ != "<lambda>":
@@ -161,12 +167,14 @@ def _weights(network: Any) -> str | None:
             digest.update(_sample(tensor))
     elif hasattr(network, "get_inputs"):  # an ONNX session
         content, path = getattr(network, "_model_bytes", None), getattr(network, "_model_path", None)
-        if content is None and path is None:
+        if content is None and path is not None:
+            content = Path(path).read_bytes()
+        if content is None:
             return None
-        digest.update(Path(path).read_bytes() if content is None else content)
+        digest.update(content)
     else:
         return None
-    return f"weights-{digest.hexdigest()[:8]}"
+    return digest.hexdigest()[:8]
 
 
 def _sample(tensor: torch.Tensor) -> bytes:
@@ -183,7 +191,7 @@ def _sample(tensor: torch.Tensor) -> bytes:
 
 def same_attributes(copy: Any, model: Any) -> None:
     """Give a network that replaces `model` its attributes and its name."""
-    copy.name, copy.weights_variant = name_of(model)
+    copy.name, copy.digest_of_weights = name_of(model)
     for attribute in _ATTRIBUTES:
         if (value := attribute_of(model, attribute)) is not None:
             setattr(copy, attribute, value)

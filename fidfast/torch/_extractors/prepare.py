@@ -95,8 +95,8 @@ def prepare(
     on_cpu = (device_of(ready) or torch.device("cpu")).type == "cpu"
     if dtype == "bfloat16" and on_cpu and not has_bfloat16():
         warn_user(
-            "this CPU has no bfloat16 instructions (AVX-512 BF16, AMX or Arm's BF16) and emulates them, which is slower "
-            "than float32 (8 times with AVX2 and efficientnet-lite0): use float32"
+            "this CPU has no bfloat16 instructions (AVX-512 BF16, AMX or Arm's BF16) and emulates them, which is "
+            "slower than float32 (8 times with AVX2 and efficientnet-lite0): use float32"
         )
     try_compiling = compile == "auto" and num_images is not None and num_images >= COMPILE_FROM
     compiling = "always" if compile is True else "if faster" if try_compiling else "never"

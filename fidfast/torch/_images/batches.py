@@ -13,13 +13,13 @@ from fidfast._images import BrokenImageError, as_rgb
 from fidfast.torch._extractors.arithmetic import full_float32
 from fidfast.torch._extractors.extractor import Extractor
 from fidfast.torch._extractors.resize import RESIZES, resize
+from fidfast.torch._images.pixels import image_batch, pixels_of_floats
 
 __all__ = [
     "DecodedImage",
     "DecodedImages",
     "ImageBatch",
     "batches_of_loader",
-    "check_shape",
     "collate",
     "features_of_batch",
     "full_float32",
@@ -91,19 +91,7 @@ def _as_pixels(images: torch.Tensor) -> torch.Tensor:
         return images
     if not images.is_floating_point():
         raise TypeError(f"images must be uint8, or floats from 0 to 1, got {images.dtype}")
-    low, high = float(images.min()), float(images.max())
-    if not (low >= 0.0 and high <= 1.0):
-        raise ValueError(f"images of floats must be from 0 to 1, got values from {low:g} to {high:g}: rescale them")
-    return images.float() * 255.0
-
-
-def check_shape(images: Any, name: str = "images") -> None:
-    """Raise an error unless the images are a tensor (n, 3, height, width), or (n, 1, height, width) if grey."""
-    shapes = "(n, 3, height, width) or (n, 1, height, width)"
-    if not isinstance(images, torch.Tensor):
-        raise TypeError(f"{name} must be a tensor {shapes}, got {type(images).__name__}")
-    if images.ndim != 4 or images.shape[1] not in (1, 3):
-        raise ValueError(f"{name} must be {shapes}, got shape {tuple(images.shape)}")
+    return pixels_of_floats(images)
 
 
 def features_of_batch(extractor: Extractor, images: torch.Tensor, device: torch.device) -> torch.Tensor:
@@ -113,7 +101,7 @@ def features_of_batch(extractor: Extractor, images: torch.Tensor, device: torch.
     ----------
     extractor : Extractor
         Prepared, and on `device`.
-    images : (n, 3, height, width) or (n, 1, height, width) tensor
+    images : (n, 3, height, width) or (n, 1, height, width) tensor, or an array, also channels last
         uint8, or floats from 0 to 1. Grey images are repeated to three channels.
     device : torch.device
 
@@ -122,7 +110,7 @@ def features_of_batch(extractor: Extractor, images: torch.Tensor, device: torch.
     TypeError, ValueError
         If the images or the output of the extractor are invalid.
     """
-    check_shape(images)
+    images = image_batch(images)
     with torch.inference_mode(), full_float32(device=device):
         pixels = _as_pixels(images.to(device))
         if pixels.shape[1] == 1:
@@ -132,8 +120,10 @@ def features_of_batch(extractor: Extractor, images: torch.Tensor, device: torch.
         return rows_of(extractor(pixels))
 
 
-def rows_of(features: torch.Tensor) -> torch.Tensor:
-    """Detached features on a CUDA device or the host, from which `Moments` reads."""
+def rows_of(features: Any) -> Any:
+    """Detached features on a CUDA device or the host, or an array, from which `Moments` reads."""
+    if not isinstance(features, torch.Tensor):
+        return features
     features = features.detach()
     return features if features.is_cuda else features.cpu()
 
