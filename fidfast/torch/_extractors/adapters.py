@@ -107,7 +107,8 @@ def at_layer(model: torch.nn.Module, layer: str) -> torch.nn.Module:
 
 def _from_attributes(call: Any, model: Any, common: dict[str, Any]) -> Extractor:
     """Extractor that calls `call`, with the attributes of the model or its configuration of timm."""
-    source = owner_of(model) or model  # a bound method has the attributes of its module
+    owner = owner_of(model)
+    source = model if owner is None else owner  # a bound method has the attributes of its module
     config = attribute_of(source, "pretrained_cfg") or attribute_of(source, "default_cfg")
     bounds, size = attribute_of(source, "input_range"), attribute_of(source, "input_size")
     if bounds is None and isinstance(config, Mapping) and "mean" in config and "std" in config:

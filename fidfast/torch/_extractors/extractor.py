@@ -26,7 +26,7 @@ from typing import Any
 import torch
 
 from fidfast.torch._extractors.arithmetic import full_float32
-from fidfast.torch._extractors.networks import NetworkName, device_of, evaluating, is_on
+from fidfast.torch._extractors.networks import NetworkName, device_of, dtype_of, evaluating, is_on
 from fidfast.torch._extractors.prepare import PreparedNetwork, is_copyable, ordinary_tensors, prepare
 
 __all__ = ["DEFAULT_RESIZE", "Extractor", "features_of_output"]
@@ -80,7 +80,7 @@ class Extractor:
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """Features (n, dim) of images (n, 3, height, width), uint8 or float32 from 0 to 255.
 
-        The network runs on its own device, in evaluation mode, and in its own arithmetic: not under the caller's
+        The network runs on the device and in the dtype of its weights, in evaluation mode, and not under the caller's
         autocast, default dtype and device, or TF32. Gradients are computed if they are enabled.
         """
         images = images.to(device_of(self.model) or images.device)
@@ -89,7 +89,7 @@ class Extractor:
                 images = images if images.dtype == torch.uint8 else images.round().to(torch.uint8)
             else:
                 offset, divisor = (_channel_tensor(values, images.device) for values in (self.offset, self.divisor))
-                images = (images.float() - offset) / divisor
+                images = ((images.float() - offset) / divisor).to(dtype_of(self.model))
             features = features_of_output(self.model(images))
         if self.num_features not in (None, features.shape[1]):
             raise ValueError(

@@ -23,6 +23,7 @@ __all__ = [
     "NetworkName",
     "attribute_of",
     "device_of",
+    "dtype_of",
     "evaluating",
     "has_replaced_forward",
     "is_on",
@@ -205,9 +206,18 @@ def owner_of(model: Any) -> torch.nn.Module | None:
 
 @contextmanager
 def evaluating(model: Any) -> Iterator[None]:
-    """Evaluation mode of a module, or of the module of a bound method; restores the mode of every submodule."""
+    """Evaluation mode of a module, or of the module of a bound method; restores the mode of every submodule.
+
+    The autocast that ``accelerate.Accelerator.prepare`` adds to a network's ``forward`` is suspended.
+    """
     owner = owner_of(model)
-    training = [] if owner is None else [part for part in owner.modules() if getattr(part, "training", False)]
+    parts = [] if owner is None else list(owner.modules())
+    training = [part for part in parts if getattr(part, "training", False)]
+    replaced = [
+        (part, {name: vars(part).pop(name) for name in ("forward", "_original_forward") if name in vars(part)})
+        for part in parts
+        if "_original_forward" in vars(part)
+    ]
     try:
         for part in training:
             part.training = False
@@ -215,6 +225,8 @@ def evaluating(model: Any) -> Iterator[None]:
     finally:
         for part in training:
             part.training = True
+        for part, forward in replaced:
+            vars(part).update(forward)
 
 
 def device_of(model: Any) -> torch.device | None:
@@ -226,6 +238,12 @@ def device_of(model: Any) -> torch.device | None:
     return None if tensor is None else tensor.device
 
 
+def dtype_of(model: Any) -> torch.dtype:
+    """Dtype of the first floating-point parameter of a module; float32 if it has none."""
+    parameters = model.parameters() if isinstance(model, torch.nn.Module) else ()
+    return next((weight.dtype for weight in parameters if weight.is_floating_point()), torch.float32)
+
+
 def is_on(model: Any, device: torch.device | str) -> bool:
     """Whether a module has no weights, or its first ones are on the device; "cuda" is any CUDA device."""
     own, device = device_of(model), torch.device(device)
@@ -233,5 +251,9 @@ def is_on(model: Any, device: torch.device | str) -> bool:
 
 
 def has_replaced_forward(model: torch.nn.Module) -> bool:
-    """Whether a module or submodule has a function as its own ``forward``, which a copy would share."""
-    return any(isinstance(vars(part).get("forward"), types.FunctionType) for part in model.modules())
+    """Whether a module or submodule has a function as its own ``forward``, which a copy would share.
+
+    That of accelerate does not count, since `evaluating` suspends it.
+    """
+    parts = (part for part in model.modules() if "_original_forward" not in vars(part))
+    return any(isinstance(vars(part).get("forward"), types.FunctionType) for part in parts)

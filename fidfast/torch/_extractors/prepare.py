@@ -87,8 +87,9 @@ def prepare(
             "original and not on its copy: remove them, or use at_layer(model, layer)"
         )
     with full_float32(), ordinary_tensors():
-        ready = copy.deepcopy(network).eval().requires_grad_(False)
-        _remove_accelerate(ready)
+        with evaluating(network):
+            ready = copy.deepcopy(network)
+        ready.eval().requires_grad_(False)
         if device is not None:
             ready = ready.to(device)
         ready = fold_batch_norms(ready).to(dtype=_DTYPES[dtype], memory_format=torch.channels_last)
@@ -126,14 +127,6 @@ def has_bfloat16() -> bool:
     capabilities = torch.cpu.get_capabilities()
     found = [bool(value) for name, value in capabilities.items() if name in ("avx512_bf16", "amx_bf16", "bf16")]
     return any(found) or not found
-
-
-def _remove_accelerate(model: nn.Module) -> None:
-    """Undo the autocast that `accelerate.Accelerator.prepare` adds to the forward of a network."""
-    for part in model.modules():
-        original = vars(part).pop("_original_forward", None)
-        if original is not None:
-            vars(part).pop("forward", None)
 
 
 class PreparedNetwork(nn.Module):
