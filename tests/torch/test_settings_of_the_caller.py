@@ -188,7 +188,7 @@ def with_hook(network):
 
 @in_all_entry_points
 @in_all_settings
-@pytest.mark.grid(keep=60)
+@pytest.mark.grid(keep=50)
 def test_settings_change_no_bit_and_are_restored(entry, setting, images):
     network = Network()
     expected = entry(images, network)
@@ -217,7 +217,7 @@ def test_settings_are_restored_after_an_error(entry, setting, images, monkeypatc
         assert settings() == before
 
 
-@in_all_settings
+@pytest.mark.parametrize("setting", [SETTINGS[name] for name in ("float64", "default device", "inference mode")])
 def test_named_extractors_are_loaded_in_any_settings(setting, images):
     with setting():
         extractor = ft.load_extractor("efficientnet-lite0")

@@ -35,6 +35,9 @@ class Network(nn.Module):
     def forward(self, images):
         return self.layers(images).mean(dim=(2, 3))
 
+    def features(self, images):
+        return self(images)
+
 
 class Held(nn.Module):
     """A wrapper with one submodule."""
@@ -210,7 +213,7 @@ def warned_of(one, two, images):
         (torchvision.models.squeezenet1_0, torchvision.models.squeezenet1_1),
         (lambda: Network(0), lambda: Network(1)),
         (lambda: ft.at_layer(Network(0), "layers"), lambda: ft.at_layer(Network(1), "layers")),
-        (lambda: Network(0).forward, lambda: Network(1).forward),
+        (lambda: Network(0).features, lambda: Network(1).features),
         (lambda: ft.prepare(Network(0)), lambda: ft.prepare(Network(1))),
         (lambda: torch.jit.script(nn.Linear(2, 3)), lambda: torch.jit.script(nn.Linear(3, 2))),
         (lambda: np.mean, lambda: np.sum),
@@ -247,8 +250,10 @@ def test_names_of_transformers_and_functions():
 
     assert ft.as_extractor(encode).full_name == "encode"
     assert ft.as_extractor(functools.partial(encode)).full_name == "encode"
-    method = ft.as_extractor(Network().forward)
-    assert (method.name, method.input_size) == ("Network.forward", (6, 8))
+    method = ft.as_extractor(Network().layers.forward)
+    assert method.full_name == ft.as_extractor(Network().layers).full_name
+    method = ft.as_extractor(Network().features)
+    assert (method.name, method.input_size) == ("Network.features", (6, 8))
 
 
 def test_metric_warns_of_a_reference_of_another_network(images):

@@ -136,8 +136,10 @@ def name_of(model: Any) -> NetworkName:
     *_, (_, network) = wrapped_networks(model)
     owner = owner_of(network)
     if owner is not None and owner is not network:
-        owner_name = name_of(owner)
-        return NetworkName(f"{owner_name.name}.{network.__name__}", owner_name.weights)
+        owner_name, method = name_of(owner), network.__name__
+        if method in ("forward", "_wrapped_call_impl"):  # that of a call
+            return owner_name
+        return NetworkName(f"{owner_name.name}.{method}", owner_name.weights)
     return NetworkName(_architecture(model, network), _weights(network))
 
 
