@@ -45,8 +45,8 @@ def moments_of_samples(
     Parameters
     ----------
     generator : callable
-        ``generator(n)`` returns n images, a tensor (n, 3, height, width), or (n, 1, height, width) if grey, uint8 or
-        floats from 0 to 1. Called without gradients. A module, or the module of a bound method such as
+        ``generator(n)`` returns n images, a tensor (n, 3, height, width), or (n, 1, height, width) if grey, or an array,
+        uint8 or floats from 0 to 1. Called without gradients. A module, or the module of a bound method such as
         ``model.sample``, is in evaluation mode meanwhile; then the mode of every submodule is restored.
     num_samples : int
         Number of samples, at least 2, over all processes.
