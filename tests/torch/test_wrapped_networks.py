@@ -167,15 +167,30 @@ def test_wrappers_that_compute_something_are_called(images):
     assert ft.as_extractor(Held(network, "backbone")).input_size is None
 
 
-def test_distributed_data_parallel(tmp_path, images):
+@pytest.fixture
+def process_group(tmp_path):
     torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
-    try:
-        network = nn.parallel.DistributedDataParallel(Network())
-        extractor = ft.as_extractor(network).prepared()
-        assert extractor.full_name == ft.as_extractor(Network()).full_name
-        assert network.training
-    finally:
-        torch.distributed.destroy_process_group()
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.usefixtures("process_group")
+@pytest.mark.parametrize("kind", ["DistributedDataParallel", "fully_shard"])
+@pytest.mark.filterwarnings("ignore:.*FSDP")
+def test_distributed_networks(kind, images):
+    network = Network()
+    expected = ft.stats_of_images(images.numpy(), network)
+    if kind == "fully_shard":
+        mesh = torch.distributed.device_mesh.init_device_mesh("cpu", (1,))
+        wrapped = torch.distributed.fsdp.fully_shard(network, mesh=mesh)
+        name = "Network/pil-bicubic-6x8"  # a process holds a part of the weights
+    else:
+        wrapped = nn.parallel.DistributedDataParallel(network)
+        name = expected.extractor
+    stats = ft.stats_of_images(images.numpy(), wrapped)
+    assert stats.extractor == name
+    np.testing.assert_allclose(stats.mu, expected.mu, rtol=1e-5, atol=1e-5)
+    assert wrapped.training
 
 
 # Names --------------------------------------------------------------------------------------------------------------

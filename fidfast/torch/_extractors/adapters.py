@@ -166,6 +166,8 @@ class PooledFeatures(torch.nn.Module):
         features = self.model.forward_features(images)
         if hasattr(self.model, "forward_head"):
             return self.model.forward_head(features, pre_logits=True)
+        if isinstance(features, Mapping):  # of DINOv2
+            return features["x_norm_clstoken"]
         return features.mean(dim=(2, 3)) if features.ndim == 4 else features
 
 

@@ -26,7 +26,7 @@ from typing import Any
 import torch
 
 from fidfast.torch._extractors.arithmetic import full_float32
-from fidfast.torch._extractors.networks import NetworkName, device_of, dtype_of, evaluating, is_on
+from fidfast.torch._extractors.networks import NetworkName, device_of, dtype_of, evaluating, is_on, is_sharded
 from fidfast.torch._extractors.prepare import PreparedNetwork, is_copyable, ordinary_tensors, prepare
 
 __all__ = ["DEFAULT_RESIZE", "Extractor", "features_of_output"]
@@ -83,6 +83,9 @@ class Extractor:
         The network runs on the device and in the dtype of its weights, in evaluation mode, and not under the caller's
         autocast, default dtype and device, or TF32. Gradients are computed if they are enabled.
         """
+        if torch.is_inference_mode_enabled() and is_sharded(self.model):
+            with ordinary_tensors():
+                return self(images.clone())
         images = images.to(device_of(self.model) or images.device)
         with full_float32(device=images.device), evaluating(self.model):
             if self.takes_uint8:
@@ -124,7 +127,7 @@ class Extractor:
             else "takes uint8 images" if self.takes_uint8
             else "is not a torch.nn.Module" if not is_module
             else "is a ScriptModule" if isinstance(model, torch.jit.ScriptModule)
-            else "has forward hooks, or a function as its own forward" if not is_copyable(model)
+            else "has forward hooks, a function as its own forward, or sharded weights" if not is_copyable(model)
             else None
         )  # fmt: skip
         if obstacle is None:

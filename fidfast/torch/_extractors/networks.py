@@ -27,6 +27,7 @@ __all__ = [
     "evaluating",
     "has_replaced_forward",
     "is_on",
+    "is_sharded",
     "layer_path",
     "name_of",
     "owner_of",
@@ -37,6 +38,9 @@ __all__ = [
 
 #: Names under which wrappers hold their network.
 _HOLDERS = ("_orig_mod", "module", "base_model", "ema_model", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+
+#: Modules with the classes of sharded networks.
+_SHARDED = "torch.distributed.fsdp"
 
 #: Attributes that `same_attributes` copies.
 _ATTRIBUTES = ("num_features", "input_size", "input_range", "pretrained_cfg")
@@ -140,7 +144,7 @@ def name_of(model: Any) -> NetworkName:
         if method in ("forward", "_wrapped_call_impl"):  # that of a call
             return owner_name
         return NetworkName(f"{owner_name.name}.{method}", owner_name.weights)
-    return NetworkName(_architecture(model, network), _weights(network))
+    return NetworkName(_architecture(model, network), None if is_sharded(model) else _weights(network))
 
 
 def _architecture(model: Any, network: Any) -> str:
@@ -155,7 +159,8 @@ def _architecture(model: Any, network: Any) -> str:
         return _architecture(network.func, network.func)
     if inspect.isroutine(network) and network.__name__ != "<lambda>":
         return network.__name__
-    return type(network).__name__
+    # fully_shard replaces the class of a network by a derived one.
+    return next(base.__name__ for base in type(network).__mro__ if not base.__module__.startswith(_SHARDED))
 
 
 def _weights(network: Any) -> str | None:
@@ -165,9 +170,12 @@ def _weights(network: Any) -> str | None:
         tensors = [*network.named_parameters(), *network.named_buffers()]
         if not tensors:
             return None
-        for name, tensor in tensors:
-            digest.update(name.encode())
-            digest.update(_sample(tensor))
+        try:
+            for name, tensor in tensors:
+                digest.update(name.encode())
+                digest.update(_sample(tensor))
+        except (RuntimeError, NotImplementedError, ValueError):  # not initialised, or on the meta device
+            return None
     elif hasattr(network, "get_inputs"):  # an ONNX session
         content, path = getattr(network, "_model_bytes", None), getattr(network, "_model_path", None)
         if content is None and path is not None:
@@ -182,14 +190,11 @@ def _weights(network: Any) -> str | None:
 
 def _sample(tensor: torch.Tensor) -> bytes:
     """The shape of a tensor, and some of its numbers; no numbers of integers, which count batches, for example."""
-    try:
-        shape = str(tuple(tensor.shape)).encode()
-        if not tensor.is_floating_point():
-            return shape
-        numbers = tensor.detach().reshape(-1)
-        return shape + numbers[:: max(1, len(numbers) // _SAMPLED)].cpu().double().numpy().tobytes()
-    except (RuntimeError, NotImplementedError, ValueError):  # not initialised, sharded, quantized or on the meta device
-        return b""
+    shape = str(tuple(tensor.shape)).encode()
+    if not tensor.is_floating_point():
+        return shape
+    numbers = tensor.detach().reshape(-1)
+    return shape + numbers[:: max(1, len(numbers) // _SAMPLED)].cpu().double().numpy().tobytes()
 
 
 def same_attributes(copy: Any, model: Any) -> None:
@@ -250,6 +255,12 @@ def is_on(model: Any, device: torch.device | str) -> bool:
     """Whether a module has no weights, or its first ones are on the device; "cuda" is any CUDA device."""
     own, device = device_of(model), torch.device(device)
     return own is None or own == device or (own.type == device.type and device.index is None)
+
+
+def is_sharded(model: Any) -> bool:
+    """Whether a module or submodule holds a part of its weights only, and cannot be copied or run in inference mode."""
+    parts = model.modules() if isinstance(model, torch.nn.Module) else ()
+    return any(base.__module__.startswith(_SHARDED) for part in parts for base in type(part).__mro__)
 
 
 def has_replaced_forward(model: torch.nn.Module) -> bool:

@@ -15,7 +15,14 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from fidfast._warnings import warn_user
 from fidfast.torch._extractors.arithmetic import full_float32
-from fidfast.torch._extractors.networks import device_of, evaluating, has_replaced_forward, same_attributes, unwrapped
+from fidfast.torch._extractors.networks import (
+    device_of,
+    evaluating,
+    has_replaced_forward,
+    is_sharded,
+    same_attributes,
+    unwrapped,
+)
 
 __all__ = ["PreparedNetwork", "fold_batch_norms", "is_copyable", "ordinary_tensors", "prepare"]
 
@@ -83,8 +90,8 @@ def prepare(
         raise ValueError(f"{type(network).__name__} does not return its features: use as_extractor(model).prepared()")
     if not is_copyable(network):
         raise ValueError(
-            f"{type(network).__name__} has forward hooks or a function as its own forward, which would act on the "
-            "original and not on its copy: remove them, or use at_layer(model, layer)"
+            f"{type(network).__name__} has forward hooks, a function as its own forward, or sharded weights, and "
+            "cannot be copied: remove them, or use at_layer(model, layer)"
         )
     with full_float32(), ordinary_tensors():
         with evaluating(network):
@@ -107,9 +114,9 @@ def prepare(
 
 
 def is_copyable(model: nn.Module) -> bool:
-    """Whether a copy of the model is independent of it: no forward hooks, and no function that replaces a forward."""
+    """Whether a copy of the model is independent of it: no forward hooks, replaced forward or sharded weights."""
     hooks = any(part._forward_hooks or part._forward_pre_hooks for part in model.modules())
-    return not (hooks or has_replaced_forward(model))
+    return not (hooks or has_replaced_forward(model) or is_sharded(model))
 
 
 @contextlib.contextmanager

@@ -45,7 +45,7 @@ def moments_of_samples(
     Parameters
     ----------
     generator : callable
-        ``generator(n)`` returns n images, a tensor (n, 3, height, width), or (n, 1, height, width) if grey, or an array,
+        ``generator(n)`` returns n images, a tensor or array (n, 3, height, width), or (n, 1, height, width) if grey,
         uint8 or floats from 0 to 1. Called without gradients. A module, or the module of a bound method such as
         ``model.sample``, is in evaluation mode meanwhile; then the mode of every submodule is restored.
     num_samples : int
