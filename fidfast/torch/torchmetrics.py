@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from fidfast._metrics.frechet import frechet_distance
 from fidfast._stats import Moments
-from fidfast.torch._extractors.arithmetic import full_float32
+from fidfast.torch._extractors.arithmetic import full_float32, ordinary_tensors
 from fidfast.torch._extractors.conventions import LIKE
 from fidfast.torch._extractors.inception import find_weights, require_plain_weights
 from fidfast.torch._extractors.networks import attribute_of, evaluating, name_of
@@ -354,6 +354,8 @@ def _num_features(network: torch.nn.Module, normalize: bool, shape: tuple[int, i
     return num_features
 
 
+@full_float32()
+@ordinary_tensors()
 def _inception(layer: int, weights: str | None, antialias: bool) -> tuple[torch.nn.Module, str]:
     """The network up to a layer, and its name including the resize."""
     if layer not in LAYERS:

@@ -70,15 +70,26 @@ def in_accelerate(network):
 WRAPPERS = {
     "DataParallel": nn.DataParallel,
     "AveragedModel": AveragedModel,
-    "compiled": torch.compile,
-    "compiled DataParallel of AveragedModel": lambda net: torch.compile(nn.DataParallel(AveragedModel(net))),
+    "like compiled": lambda net: Held(net, "_orig_mod"),
+    "DataParallel of AveragedModel": lambda net: nn.DataParallel(AveragedModel(net)),
     "PEFT": lambda net: Held(Held(net, "model"), "base_model"),
     "base_model": lambda net: Held(net, "base_model"),
     "module": lambda net: Held(net, "module"),
     "without forward": WithoutForward,
     "accelerate": in_accelerate,
 }
-wrappers = pytest.mark.parametrize("wrap", WRAPPERS.values(), ids=WRAPPERS)
+COMPILED = {
+    "compiled": lambda net: torch.compile(net),
+    "compiled DataParallel": lambda net: torch.compile(nn.DataParallel(net)),
+}
+wrappers = pytest.mark.parametrize(
+    "wrap",
+    [
+        *(pytest.param(wrap, id=name) for name, wrap in WRAPPERS.items()),
+        # The import of the compiler takes seconds.
+        *(pytest.param(wrap, id=name, marks=pytest.mark.slow) for name, wrap in COMPILED.items()),
+    ],
+)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["full_float32"]
+__all__ = ["full_float32", "ordinary_tensors"]
 
 
 @contextmanager
@@ -43,6 +43,13 @@ def full_float32(*, benchmark: bool | None = None, device: torch.device | None =
         if benchmark is not None:
             stack.callback(setattr, torch.backends.cudnn, "benchmark", torch.backends.cudnn.benchmark)
             torch.backends.cudnn.benchmark = benchmark
+        yield
+
+
+@contextmanager
+def ordinary_tensors() -> Iterator[None]:
+    """Context in which weights are made without a graph, but not for inference only: they may be used in training."""
+    with torch.inference_mode(False), torch.no_grad():
         yield
 
 

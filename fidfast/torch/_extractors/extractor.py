@@ -25,9 +25,9 @@ from typing import Any
 
 import torch
 
-from fidfast.torch._extractors.arithmetic import full_float32
+from fidfast.torch._extractors.arithmetic import full_float32, ordinary_tensors
 from fidfast.torch._extractors.networks import NetworkName, device_of, dtype_of, evaluating, is_on, is_sharded
-from fidfast.torch._extractors.prepare import PreparedNetwork, is_copyable, ordinary_tensors, prepare
+from fidfast.torch._extractors.prepare import PreparedNetwork, is_copyable, prepare
 
 __all__ = ["DEFAULT_RESIZE", "Extractor", "features_of_output"]
 

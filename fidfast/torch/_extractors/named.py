@@ -8,12 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 from fidfast.torch._extractors.adapters import as_extractor
-from fidfast.torch._extractors.arithmetic import full_float32
 from fidfast.torch._extractors.conventions import convention_of
 from fidfast.torch._extractors.efficientnet import efficientnet_lite0
 from fidfast.torch._extractors.extractor import Extractor
 from fidfast.torch._extractors.inception import inception
-from fidfast.torch._extractors.prepare import ordinary_tensors
 from fidfast.torch._extractors.resize import check_resize
 
 __all__ = ["load_extractor", "open_extractor"]
@@ -62,8 +60,7 @@ def load_extractor(
     if name != "inception" and (weights or like):
         raise ValueError(f"{'weights' if weights else 'like'} is an option of the extractor inception, not of {name}")
     if name in ("inception", "efficientnet-lite0"):
-        with full_float32(), ordinary_tensors():
-            extractor = inception(weights, convention) if name == "inception" else efficientnet_lite0()
+        extractor = inception(weights, convention) if name == "inception" else efficientnet_lite0()
         return replace(extractor, resize=check_resize(resize)) if resize else extractor
     module, colon, factory = name.partition(":")
     if not (module and colon and factory):

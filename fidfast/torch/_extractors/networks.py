@@ -219,19 +219,23 @@ def evaluating(model: Any) -> Iterator[None]:
     """
     owner = owner_of(model)
     parts = [] if owner is None else list(owner.modules())
-    training = [part for part in parts if getattr(part, "training", False)]
+    modes = [(part, getattr(part, "training", False)) for part in parts]
+    changes = any(training for _, training in modes)
     replaced = [
         (part, {name: vars(part).pop(name) for name in ("forward", "_original_forward") if name in vars(part)})
         for part in parts
         if "_original_forward" in vars(part)
     ]
     try:
-        for part in training:
-            part.training = False
+        if owner is not None and changes:
+            owner.eval()
         yield
     finally:
-        for part in training:
-            part.training = True
+        if owner is not None and changes:
+            owner.train(modes[0][1])  # a class may do more than set the mode of its parts
+            for part, training in modes:
+                if getattr(part, "training", training) != training:
+                    part.training = training
         for part, forward in replaced:
             vars(part).update(forward)
 

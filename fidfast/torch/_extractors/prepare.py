@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,7 +13,7 @@ from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from fidfast._warnings import warn_user
-from fidfast.torch._extractors.arithmetic import full_float32
+from fidfast.torch._extractors.arithmetic import full_float32, ordinary_tensors
 from fidfast.torch._extractors.networks import (
     device_of,
     evaluating,
@@ -24,7 +23,7 @@ from fidfast.torch._extractors.networks import (
     unwrapped,
 )
 
-__all__ = ["PreparedNetwork", "fold_batch_norms", "is_copyable", "ordinary_tensors", "prepare"]
+__all__ = ["PreparedNetwork", "fold_batch_norms", "is_copyable", "prepare"]
 
 #: Minimum number of images for which ``compile="auto"`` compiles. Compiling an Inception network takes 30 to 60 s and
 #: saves up to a fifth of 50 ms per image in float32.
@@ -117,13 +116,6 @@ def is_copyable(model: nn.Module) -> bool:
     """Whether a copy of the model is independent of it: no forward hooks, replaced forward or sharded weights."""
     hooks = any(part._forward_hooks or part._forward_pre_hooks for part in model.modules())
     return not (hooks or has_replaced_forward(model) or is_sharded(model))
-
-
-@contextlib.contextmanager
-def ordinary_tensors() -> Iterator[None]:
-    """Context in which weights are made without a graph, but not for inference only: they may be used in training."""
-    with torch.inference_mode(False), torch.no_grad():
-        yield
 
 
 def has_bfloat16() -> bool:
