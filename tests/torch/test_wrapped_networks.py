@@ -178,6 +178,27 @@ def test_wrappers_that_compute_something_are_called(images):
     assert ft.as_extractor(Held(network, "backbone")).input_size is None
 
 
+def test_preprocessing_of_a_part_is_not_ignored_silently():
+    """The network may convert the images itself, so the attributes of its part are not used."""
+    network = Held(Network(), "model")
+    with pytest.warns(UserWarning, match="Held has no input_") as caught:
+        assert ft.as_extractor(network).input_size is None
+    assert [str(warning.message).split(":")[0].split("has ")[-1] for warning in caught] == [
+        "input_size=(6, 8), which is not used",
+        "input_range=(-1, 1), which is not used",
+    ]
+    network.input_size, network.input_range = 12, (0, 1)
+    assert ft.as_extractor(network).input_size == (12, 12)
+
+
+def test_hooks_of_a_wrapper_are_called(images):
+    wrapped = nn.DataParallel(Network())
+    wrapped.register_forward_hook(lambda _module, _inputs, output: -output)
+    small = images[:, :, :6, :8]
+    expected = -features(ft.as_extractor(Network()), small)
+    torch.testing.assert_close(features(ft.as_extractor(wrapped).prepared(), small), expected)
+
+
 @pytest.fixture
 def process_group(tmp_path):
     torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)

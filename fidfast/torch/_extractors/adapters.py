@@ -21,6 +21,7 @@ from fidfast.torch._extractors.networks import (
     owner_of,
     same_attributes,
     unwrapped,
+    warn_of_unused_attributes,
     wrapped_networks,
 )
 from fidfast.torch._extractors.resize import check_resize
@@ -50,6 +51,11 @@ def as_extractor(model: Any, *, name: str | None = None, resize: str | None = No
     ------
     TypeError, ValueError
         If the model is not callable, or an attribute has an invalid value.
+
+    Warns
+    -----
+    UserWarning
+        If only a part called ``model`` of a network, not the network, has an ``input_size`` or ``input_range``.
 
     Notes
     -----
@@ -109,6 +115,7 @@ def _from_attributes(call: Any, model: Any, common: dict[str, Any]) -> Extractor
     """Extractor that calls `call`, with the attributes of the model or its configuration of timm."""
     owner = owner_of(model)
     source = model if owner is None else owner  # a bound method has the attributes of its module
+    warn_of_unused_attributes(source)
     config = attribute_of(source, "pretrained_cfg") or attribute_of(source, "default_cfg")
     bounds, size = attribute_of(source, "input_range"), attribute_of(source, "input_size")
     if bounds is None and isinstance(config, Mapping) and "mean" in config and "std" in config:

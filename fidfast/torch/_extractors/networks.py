@@ -19,6 +19,8 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
+from fidfast._warnings import warn_user
+
 __all__ = [
     "NetworkName",
     "attribute_of",
@@ -33,6 +35,7 @@ __all__ = [
     "owner_of",
     "same_attributes",
     "unwrapped",
+    "warn_of_unused_attributes",
     "wrapped_networks",
 ]
 
@@ -91,7 +94,8 @@ def unwrapped(model: Any) -> Any:
         parts = dict(model.named_children())
         only = parts.get("_orig_mod", parts.get("module"))
         computes_nothing = isinstance(model, (torch.nn.DataParallel, DistributedDataParallel, AveragedModel))
-        if only is None or not (computes_nothing or "_orig_mod" in parts or _has_no_forward(model)):
+        hooked = model._forward_hooks or model._forward_pre_hooks
+        if only is None or hooked or not (computes_nothing or "_orig_mod" in parts or _has_no_forward(model)):
             break
         model = only
     return model
@@ -107,6 +111,19 @@ def attribute_of(model: Any, name: str, default: Any = None) -> Any:
         if (value := getattr(network, name, None)) is not None:
             return value
     return default
+
+
+def warn_of_unused_attributes(model: Any) -> None:
+    """Warn if a network has one part, called ``model``, whose preprocessing it may lack: it may also do it itself."""
+    parts = dict(model.named_children()) if isinstance(model, torch.nn.Module) else {}
+    if parts.keys() != {"model"}:
+        return
+    for name in ("input_size", "input_range"):
+        if attribute_of(model, name) is None and (value := getattr(parts["model"], name, None)) is not None:
+            warn_user(
+                f"{type(model).__name__} has no {name}, but its part 'model' has {name}={value}, which is not used: "
+                f"set {name} of {type(model).__name__} to it, or to what images should be converted to"
+            )
 
 
 def layer_path(model: torch.nn.Module, layer: str) -> str:
