@@ -147,7 +147,7 @@ def layer_path(model: torch.nn.Module, layer: str) -> str:
 
 
 def name_of(model: Any) -> NetworkName:
-    """Name of a network: its attribute ``name``, else its architecture, and what is known of its weights.
+    """Name of a network: its attribute ``name``, else its architecture and a digest of its weights.
 
     The architecture is that of timm's configuration with its tag, the repository of a network of transformers, or the
     name of the class. For functions it is the name of the function.
