@@ -15,6 +15,8 @@ import torch
 
 from fidfast._metrics.frechet import frechet_distance
 from fidfast._stats import Moments
+from fidfast.torch._extractors.arithmetic import full_float32
+from fidfast.torch._extractors.networks import evaluating, name_of
 from fidfast.torch._training.distributed import all_reduce
 from fidfast.torch._training.metric import FrechetDistance as TorchFrechetDistance
 from fidfast.torch._training.packing import pack, unpack
@@ -54,6 +56,8 @@ class FID(ignite.metrics.FID):
         Device of the network. Moments are kept in host memory.
     precision : {"float32", "float64"}, default "float32"
         Arithmetic of the moments, as in `fidfast.Moments`.
+    sync : bool, default True
+        Whether `compute` combines all processes. With ``sync=False`` one process can call it alone.
 
     Raises
     ------
@@ -71,13 +75,16 @@ class FID(ignite.metrics.FID):
         device: str | torch.device = "cpu",
         *,
         precision: str = "float32",
+        sync: bool = True,
     ) -> None:
         self._precision = precision
+        self._sync = sync
         super().__init__(num_features, feature_extractor, output_transform, device)
 
     def reset(self) -> None:
         """Remove all samples of both streams."""
-        name = getattr(self._feature_extractor, "name", None)
+        network = self._feature_extractor
+        name = None if isinstance(network, torch.nn.Identity) else name_of(network).full
         self._moments = {
             key: Moments(self._num_features, precision=self._precision, extractor=name) for key in ("train", "test")
         }
@@ -112,15 +119,16 @@ class FID(ignite.metrics.FID):
         """
         moments = {key: copy.copy(mine) for key, mine in self._moments.items()}
         for key, reduced in moments.items():
-            if idist.get_world_size() > 1:
+            if self._sync and idist.get_world_size() > 1:
                 all_reduce(reduced)
             if reduced.num_samples < 2:
                 raise NotComputableError(f"FID needs at least 2 {key} images, got {reduced.num_samples}")
         return frechet_distance(moments["train"].stats(), moments["test"].stats())
 
     def _extract_features(self, inputs: torch.Tensor) -> torch.Tensor:
-        with torch.no_grad():
-            features: torch.Tensor = self._feature_extractor(inputs.detach().to(self._device))
+        device = torch.device(self._device)
+        with torch.no_grad(), full_float32(device=device), evaluating(self._feature_extractor):
+            features: torch.Tensor = self._feature_extractor(inputs.detach().to(device))
         self._check_feature_shapes(features)
         return features.cpu()
 
@@ -143,7 +151,7 @@ class FrechetDistance(ignite.metrics.Metric):
 
     Parameters
     ----------
-    extractor, reference, ddof, precision
+    extractor, reference, ddof, precision, sync
         As in `fidfast.torch.FrechetDistance`.
     output_transform : callable, optional
         From the engine's output to the batch.
@@ -167,8 +175,9 @@ class FrechetDistance(ignite.metrics.Metric):
         *,
         ddof: int = 1,
         precision: str = "float32",
+        sync: bool = True,
     ) -> None:
-        self._metric = TorchFrechetDistance(extractor, reference, ddof=ddof, precision=precision)
+        self._metric = TorchFrechetDistance(extractor, reference, ddof=ddof, precision=precision, sync=sync)
         self._metric.to(device)
         super().__init__(output_transform, device)
 
@@ -186,7 +195,7 @@ class FrechetDistance(ignite.metrics.Metric):
         """
         batch = output[0] if isinstance(output, (list, tuple)) else output
         add = self._metric.update if self._metric.extractor is not None else self._metric.update_features
-        add(batch.to(self._device))
+        add(batch.to(self._device) if isinstance(batch, torch.Tensor) else batch)
 
     def compute(self) -> float:
         """Distance of all samples since the last reset, of all processes.
@@ -204,10 +213,10 @@ class FrechetDistance(ignite.metrics.Metric):
             raise NotComputableError(f"FrechetDistance: {error}") from error
 
     def _state_dict_per_rank(self) -> OrderedDict[str, Any]:
-        return OrderedDict(self._metric.get_extra_state())
+        return OrderedDict(moments=self._metric.packed_state())
 
     def _load_state_dict_per_rank(self, state_dict: Mapping[str, Any]) -> None:
-        self._metric.set_extra_state(dict(state_dict))
+        self._metric.set_packed_state(state_dict["moments"])
 
 
 class FrechetDistanceHandler:

@@ -162,4 +162,4 @@ class FrechetDistanceCallback(_Callback):
         return {"value": self.value}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.value = state_dict["value"]
+        self.value = state_dict.get("value")

@@ -19,8 +19,11 @@ from numpy.typing import NDArray
 
 from fidfast._metrics.frechet import frechet_distance
 from fidfast._stats import Moments
+from fidfast.torch._extractors.arithmetic import full_float32, ordinary_tensors
 from fidfast.torch._extractors.conventions import LIKE
 from fidfast.torch._extractors.inception import find_weights, require_plain_weights
+from fidfast.torch._extractors.networks import attribute_of, evaluating, name_of
+from fidfast.torch._images.pixels import pixels_of_floats
 from fidfast.torch._training.distributed import all_reduce
 from fidfast.torch._training.packing import pack, unpack
 
@@ -111,7 +114,7 @@ class FrechetInceptionDistance(Metric):
         self.used_custom_model = isinstance(feature, torch.nn.Module)
         if isinstance(feature, torch.nn.Module):
             self.inception = feature
-            dim, name = _num_features(feature, normalize, input_img_size), getattr(feature, "name", None)
+            dim, name = _num_features(feature, normalize, input_img_size), name_of(feature).full
         elif isinstance(feature, int):
             dim = feature
             self.inception, name = _inception(feature, feature_extractor_weights_path, antialias)
@@ -262,8 +265,8 @@ class FrechetInceptionDistance(Metric):
     def _features(self, imgs: torch.Tensor) -> torch.Tensor:
         """Features (n, dim) in host memory."""
         if self.normalize and not self.used_custom_model:
-            imgs = (imgs * 255).byte()
-        features = self.inception(imgs)
+            imgs = pixels_of_floats(imgs).byte()
+        features = _outputs(self.inception, imgs)
         self.orig_dtype = features.dtype
         features = features.detach().cpu()
         features = features if features.is_floating_point() else features.double()
@@ -330,12 +333,20 @@ def _raw_sums(moments: Moments) -> tuple[int, NDArray[np.float64], NDArray[np.fl
     return moments.num_samples, total, products.reshape(dim, dim)
 
 
+def _outputs(network: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """Outputs in evaluation mode and in the network's own arithmetic; the mode is restored."""
+    with full_float32(device=images.device), evaluating(network):
+        outputs: torch.Tensor = network(images)
+        return outputs
+
+
 def _num_features(network: torch.nn.Module, normalize: bool, shape: tuple[int, int, int]) -> int:
     """The network's ``num_features``, else the number of columns for an image of zeros."""
-    num_features: Any = getattr(network, "num_features", None)
+    num_features: Any = attribute_of(network, "num_features")
     if num_features is None:
+        dtype = torch.float32 if normalize else torch.uint8
         with torch.no_grad():
-            return network(torch.zeros(1, *shape, dtype=torch.float32 if normalize else torch.uint8)).shape[-1]
+            return _outputs(network, torch.zeros(1, *shape, dtype=dtype, device="cpu")).shape[-1]
     if isinstance(num_features, torch.Tensor):
         num_features = int(num_features.item())
     if not isinstance(num_features, int):
@@ -343,6 +354,8 @@ def _num_features(network: torch.nn.Module, normalize: bool, shape: tuple[int, i
     return num_features
 
 
+@full_float32()
+@ordinary_tensors()
 def _inception(layer: int, weights: str | None, antialias: bool) -> tuple[torch.nn.Module, str]:
     """The network up to a layer, and its name including the resize."""
     if layer not in LAYERS:

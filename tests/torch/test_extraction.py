@@ -35,6 +35,7 @@ def folder(tmp_path, images):
 class Colours(torch.nn.Module):
     """A small network with random weights that counts its images."""
 
+    name = "Colours"
     input_size = 16
 
     def __init__(self):

@@ -100,7 +100,7 @@ def test_input_range_of_255_means_uint8(images):
     extractor = ft.as_extractor(network)
     features(extractor, images)
     assert batches[0] is images
-    assert extractor.full_name == "function"
+    assert extractor.full_name == "network"
 
 
 def test_names_and_sizes():
@@ -214,7 +214,7 @@ def test_torchvision_with_a_hook(rng):
         at_layer = ft.as_extractor(ft.at_layer(network.network, "avgpool"))
         torch.testing.assert_close(features(at_layer, images), expected)
         torch.testing.assert_close(features(at_layer.prepared(), images), expected, rtol=1e-4, atol=1e-5)
-    assert at_layer.full_name == "ResNet.avgpool"
+    assert at_layer.name == "ResNet.avgpool"
     with pytest.raises(ValueError, match="dtype='bfloat16' needs a network that can be prepared, but WithHook has"):
         extractor.prepared(dtype="bfloat16")
     with pytest.raises(AttributeError, match="no attribute"):
@@ -250,7 +250,8 @@ def test_timm(images):
     mean, deviation = (torch.tensor(network.pretrained_cfg[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
     expected = network.eval().forward_head(network.forward_features((images / 255 - mean) / deviation), pre_logits=True)
     torch.testing.assert_close(features(extractor, images), expected, rtol=1e-4, atol=1e-5)
-    assert extractor.full_name == "ResNet/pil-bicubic-224"
+    assert extractor.name == "resnet18.a1_in1k"
+    assert extractor.full_name == f"resnet18.a1_in1k-weights-{extractor.weights}/pil-bicubic-224"
 
 
 def test_network_like_those_of_timm(images):

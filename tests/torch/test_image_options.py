@@ -69,11 +69,11 @@ def test_results_unpack_and_describe_themselves(images):
     result = ft.moments_of_images(images, channel_means, blocks=2)
     moments, skipped = result
     assert (moments.num_samples, skipped) == (12, [])
-    assert str(result) == "12 images (0 skipped), 3 features of function"
+    assert str(result) == "12 images (0 skipped), 3 features of channel_means"
     assert result.to_dict() == {
         "num_samples": 12,
         "dim": 3,
-        "extractor": "function",
+        "extractor": "channel_means",
         "precision": "float32",
         "blocks": 2,
         "skipped": [],
@@ -82,8 +82,8 @@ def test_results_unpack_and_describe_themselves(images):
     }
     result = ft.features_of_images(images, channel_means)
     features, names, skipped, extractor, indices = result
-    assert (features.shape, extractor, indices) == ((12, 3), "function", list(range(12)))
-    assert str(result) == "12 images (0 skipped), 3 features of function"
+    assert (features.shape, extractor, indices) == ((12, 3), "channel_means", list(range(12)))
+    assert str(result) == "12 images (0 skipped), 3 features of channel_means"
     assert result.to_dict()["names"] == names
     assert "features" not in result.to_dict()
     assert "<table" in result._repr_html_()

@@ -169,4 +169,4 @@ def test_invalid_running_stats(rng):
     with pytest.raises(ValueError, match=r"decay must be from 0 to 1, got 1\.5"):
         ft.MovingMoments(DIM, 1.5)
     with pytest.raises(ValueError, match="the state has 6 rows, but the queue was created with size=4"):
-        ft.FeatureQueue(DIM, 4).set_extra_state({"count": 6, "next": 0, "since": 0})
+        ft.FeatureQueue(DIM, 4).set_packed_state(torch.tensor([6.0, 0.0, 0.0]))

@@ -6,6 +6,7 @@ are recognised and need no wrapper.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,16 @@ import torch
 
 from fidfast._results import is_inception
 from fidfast.torch._extractors.extractor import DEFAULT_RESIZE, Extractor
+from fidfast.torch._extractors.networks import (
+    attribute_of,
+    layer_path,
+    name_of,
+    owner_of,
+    same_attributes,
+    unwrapped,
+    warn_of_unused_attributes,
+    wrapped_networks,
+)
 from fidfast.torch._extractors.resize import check_resize
 
 __all__ = ["LayerFeatures", "PooledFeatures", "ScriptFeatures", "as_extractor", "at_layer"]
@@ -26,10 +37,13 @@ def as_extractor(model: Any, *, name: str | None = None, resize: str | None = No
     model : Extractor, callable, torch.nn.Module, torch.jit.ScriptModule or onnxruntime.InferenceSession
         From a batch (n, 3, height, width) to ``(n, dim)``, ``(n, dim, 1, 1)``, or a list, tuple or dictionary that
         holds exactly one such array. Its attributes ``name``, ``num_features``, ``input_size`` (an int for a square, or
-        (height, width)) and ``input_range`` (values of black and white, default ``(0, 1)``) are used. Modules are put
-        into evaluation mode.
+        (height, width)) and ``input_range`` (values of black and white, default ``(0, 1)``) are used. If a wrapper
+        (``DataParallel``, ``AveragedModel``, ``torch.compile`` and others) does not have one, it is that of the network
+        inside. Modules are called in evaluation mode; then the mode of every submodule is restored.
     name : str, optional
-        Overrides the attribute ``name``. If neither is given, the name of the class is used.
+        Overrides the attribute ``name``. If neither is given, the name is that of the architecture (timm's
+        configuration with its tag, the repository of a network of transformers, else the class or the function), and a
+        digest of the weights is added to `Extractor.full_name`.
     resize : str, optional
         One of `fidfast.torch.RESIZES`, for networks with an ``input_size``. Default "pil-bicubic".
 
@@ -37,27 +51,37 @@ def as_extractor(model: Any, *, name: str | None = None, resize: str | None = No
     ------
     TypeError, ValueError
         If the model is not callable, or an attribute has an invalid value.
+
+    Warns
+    -----
+    UserWarning
+        If only a part called ``model`` of a network, not the network, has an ``input_size`` or ``input_range``.
+
+    Notes
+    -----
+    Wrappers that only distribute, average or compile a network are removed: the network runs on one device, and is
+    compiled if `prepare` compiles it.
     """
     if isinstance(model, Extractor):
-        return replace(model, resize=check_resize(resize or model.resize), name=name or model.name)
-    if isinstance(model, torch.nn.Module):
-        model = model.eval()
-    label = str(name or getattr(model, "name", None) or type(model).__name__)
+        named = replace(model, name=name, weights=None) if name else model
+        return replace(named, resize=check_resize(resize or model.resize))
+    label, weights = (str(name), None) if name else name_of(model)
     if is_inception(label):
         raise ValueError(f"the name {label!r} is reserved for the 2015 Inception network; pass another name=")
-    common: dict[str, Any] = {"name": label, "resize": check_resize(resize or DEFAULT_RESIZE)}
+    common: dict[str, Any] = {"name": label, "resize": check_resize(resize or DEFAULT_RESIZE), "weights": weights}
     if hasattr(model, "get_inputs") and hasattr(model, "run"):
         return _from_onnx(model, common)
     if not callable(model):
         raise TypeError(f"an extractor must be callable, got {type(model).__name__}")
-    if isinstance(model, torch.jit.ScriptModule) and _has_argument(model, "return_features"):
-        return Extractor(ScriptFeatures(model), takes_uint8=True, **common)
-    if any(base.__module__.startswith("torch_fidelity.") for base in type(model).__mro__):
-        return Extractor(model, takes_uint8=True, **common)
-    if hasattr(model, "forward_features"):
-        return _from_timm(model, common)
-    common["num_features"] = getattr(model, "num_features", None)
-    return _from_attributes(model, model, common)
+    network = unwrapped(model)
+    if isinstance(network, torch.jit.ScriptModule) and _has_argument(network, "return_features"):
+        return Extractor(ScriptFeatures(network), takes_uint8=True, **common)
+    if any(base.__module__.startswith("torch_fidelity.") for base in type(network).__mro__):
+        return Extractor(network, takes_uint8=True, **common)
+    for _, inner in wrapped_networks(model):
+        if hasattr(inner, "forward_features"):
+            return _from_attributes(PooledFeatures(inner), model, common)
+    return _from_attributes(network, model, {**common, "num_features": attribute_of(model, "num_features")})
 
 
 def at_layer(model: torch.nn.Module, layer: str) -> torch.nn.Module:
@@ -66,7 +90,8 @@ def at_layer(model: torch.nn.Module, layer: str) -> torch.nn.Module:
     Parameters
     ----------
     model : torch.nn.Module
-        Its attributes ``input_size`` and ``input_range`` are kept.
+        Its attributes ``input_size``, ``input_range`` and ``pretrained_cfg`` (of timm) are kept, also those of a
+        network in a wrapper.
     layer : str
         Name of a submodule whose output is (n, dim) or (n, dim, 1, 1).
 
@@ -80,18 +105,29 @@ def at_layer(model: torch.nn.Module, layer: str) -> torch.nn.Module:
     AttributeError
         If there is no such layer.
     """
-    module = LayerFeatures(model, layer)
-    module.name = f"{getattr(model, 'name', None) or type(model).__name__}.{layer}"
-    for attribute in ("input_size", "input_range"):
-        if hasattr(model, attribute):
-            setattr(module, attribute, getattr(model, attribute))
+    module = LayerFeatures(unwrapped(model), layer_path(model, layer))
+    same_attributes(module, model)
+    module.name, module.num_features = f"{module.name}.{layer}", None
     return module
 
 
-def _from_attributes(call: Any, source: Any, common: dict[str, Any]) -> Extractor:
-    """Extractor with the model `call` and the attributes of `source`."""
-    size = _input_size(getattr(source, "input_size", None))
-    low, high = getattr(source, "input_range", None) or (0.0, 1.0)
+def _from_attributes(call: Any, model: Any, common: dict[str, Any]) -> Extractor:
+    """Extractor that calls `call`, with the attributes of the model or its configuration of timm."""
+    owner = owner_of(model)
+    source = model if owner is None else owner  # a bound method has the attributes of its module
+    warn_of_unused_attributes(source)
+    config = attribute_of(source, "pretrained_cfg") or attribute_of(source, "default_cfg")
+    bounds, size = attribute_of(source, "input_range"), attribute_of(source, "input_size")
+    if bounds is None and isinstance(config, Mapping) and "mean" in config and "std" in config:
+        return Extractor(
+            call,
+            input_size=_input_size(config.get("input_size") if size is None else size),
+            offset=tuple(255.0 * value for value in config["mean"]),
+            divisor=tuple(255.0 * value for value in config["std"]),
+            **common,
+        )
+    size = _input_size(size)
+    low, high = bounds or (0.0, 1.0)
     if not low < high:
         raise ValueError(f"input_range must be (low, high) with low < high, got {(low, high)}")
     if (low, high) == (0, 255):
@@ -102,21 +138,6 @@ def _from_attributes(call: Any, source: Any, common: dict[str, Any]) -> Extracto
     # (x - offset) / divisor is low at 0 and high at 255.
     divisor = 255.0 / (high - low)
     return Extractor(call, input_size=size, offset=(-low * divisor,) * 3, divisor=(divisor,) * 3, **common)
-
-
-def _from_timm(model: Any, common: dict[str, Any]) -> Extractor:
-    """Features before the classifier, with the preprocessing of the network's configuration."""
-    config = getattr(model, "pretrained_cfg", None) or getattr(model, "default_cfg", None) or {}
-    if not ("mean" in config and "std" in config):
-        return _from_attributes(PooledFeatures(model), model, common)
-    shape = config.get("input_size")
-    return Extractor(
-        PooledFeatures(model),
-        input_size=_input_size(shape[1:] if shape else None),
-        offset=tuple(255.0 * value for value in config["mean"]),
-        divisor=tuple(255.0 * value for value in config["std"]),
-        **common,
-    )
 
 
 def _from_onnx(session: Any, common: dict[str, Any]) -> Extractor:
@@ -152,6 +173,8 @@ class PooledFeatures(torch.nn.Module):
         features = self.model.forward_features(images)
         if hasattr(self.model, "forward_head"):
             return self.model.forward_head(features, pre_logits=True)
+        if isinstance(features, Mapping):  # of DINOv2
+            return features["x_norm_clstoken"]
         return features.mean(dim=(2, 3)) if features.ndim == 4 else features
 
 

@@ -7,11 +7,14 @@ import io
 
 import torch
 
+from fidfast.torch._extractors.arithmetic import full_float32, ordinary_tensors
 from fidfast.torch._extractors.extractor import Extractor
 
 __all__ = ["PooledEfficientNet", "efficientnet_lite0"]
 
 
+@full_float32()
+@ordinary_tensors()
 def efficientnet_lite0(side: int = 224) -> Extractor:
     """EfficientNet-lite0 with its 1,280 pooled features.
 

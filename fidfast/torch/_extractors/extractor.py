@@ -4,7 +4,7 @@ An extractor is a callable from a batch of images to ``(n, dim)``, ``(n, dim, 1,
 that holds exactly one such array. It may have these attributes:
 
 ``name``
-    Stored with statistics and printed with results.
+    Stored with statistics and printed with results. By default that of the architecture.
 ``num_features``
     ``dim``.
 ``input_size``
@@ -16,6 +16,7 @@ that holds exactly one such array. It may have these attributes:
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
 from collections.abc import Callable, Mapping
@@ -24,7 +25,9 @@ from typing import Any
 
 import torch
 
-from fidfast.torch._extractors.prepare import PreparedNetwork, has_hooks, prepare
+from fidfast.torch._extractors.arithmetic import full_float32, ordinary_tensors
+from fidfast.torch._extractors.networks import NetworkName, device_of, dtype_of, evaluating, is_on, is_sharded
+from fidfast.torch._extractors.prepare import PreparedNetwork, is_copyable, prepare
 
 __all__ = ["DEFAULT_RESIZE", "Extractor", "features_of_output"]
 
@@ -60,11 +63,13 @@ class Extractor:
     reproducible: bool = False
     #: Suffix of the name that distinguishes variants of one network.
     variant: str | None = None
+    #: Digest of the weights, if the name does not determine them.
+    weights: str | None = None
 
     @property
     def full_name(self) -> str:
-        """Name that is stored with statistics: network, resize, arithmetic."""
-        parts = [self.name]
+        """Name that is stored with statistics: network and weights, resize, arithmetic."""
+        parts = [NetworkName(self.name, self.weights).full]
         if self.input_size is not None:
             height, width = self.input_size
             parts.append(f"{self.resize}-{height}" + (f"x{width}" if width != height else ""))
@@ -73,13 +78,22 @@ class Extractor:
         return "/".join(parts)
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        """Features (n, dim) of images (n, 3, height, width), uint8 or float32 from 0 to 255, on the images' device."""
-        if self.takes_uint8:
-            images = images if images.dtype == torch.uint8 else images.round().to(torch.uint8)
-        else:
-            offset, divisor = (_channel_tensor(values, images.device) for values in (self.offset, self.divisor))
-            images = (images.float() - offset) / divisor
-        features = features_of_output(self.model(images))
+        """Features (n, dim) of images (n, 3, height, width), uint8 or float32 from 0 to 255.
+
+        The network runs on the device and in the dtype of its weights, in evaluation mode, and not under the caller's
+        autocast, default dtype and device, or TF32. Gradients are computed if they are enabled.
+        """
+        if torch.is_inference_mode_enabled() and is_sharded(self.model):
+            with ordinary_tensors():
+                return self(images.clone())
+        images = images.to(device_of(self.model) or images.device)
+        with full_float32(device=images.device), evaluating(self.model):
+            if self.takes_uint8:
+                images = images if images.dtype == torch.uint8 else images.round().to(torch.uint8)
+            else:
+                offset, divisor = (_channel_tensor(values, images.device) for values in (self.offset, self.divisor))
+                images = ((images.float() - offset) / divisor).to(dtype_of(self.model))
+            features = features_of_output(self.model(images))
         if self.num_features not in (None, features.shape[1]):
             raise ValueError(
                 f"{self.name} has num_features={self.num_features}, but returned {features.shape[1]} columns"
@@ -97,8 +111,9 @@ class Extractor:
     ) -> Extractor:
         """Return the extractor with its network prepared by `fidfast.torch.prepare`, which documents the arguments.
 
-        Networks that cannot be prepared (callables, TorchScript, networks that take uint8 or have hooks) and networks
-        that are already prepared are only moved to the device.
+        Networks that cannot be prepared (TorchScript, networks that take uint8) and networks that are already prepared
+        are copied to the device if they are on another. Networks with hooks stay on their device, and the images are
+        moved to it. The user's network never changes.
 
         Raises
         ------
@@ -112,7 +127,7 @@ class Extractor:
             else "takes uint8 images" if self.takes_uint8
             else "is not a torch.nn.Module" if not is_module
             else "is a ScriptModule" if isinstance(model, torch.jit.ScriptModule)
-            else "has forward hooks" if has_hooks(model)
+            else "has forward hooks, a function as its own forward, or sharded weights" if not is_copyable(model)
             else None
         )  # fmt: skip
         if obstacle is None:
@@ -123,7 +138,10 @@ class Extractor:
             return replace(self, model=model, dtype=dtype)
         if dtype not in (None, self.dtype):
             raise ValueError(f"dtype={dtype!r} needs a network that can be prepared, but {self.name} {obstacle}")
-        return replace(self, model=model.to(device)) if is_module and device is not None else self
+        if not is_module or device is None or is_on(model, device) or not is_copyable(model):
+            return self
+        with ordinary_tensors():
+            return replace(self, model=copy.deepcopy(model).to(device))
 
     def weights_digest(self) -> str:
         """SHA-256 of the network's weights, or "unknown" if the model is not a torch module."""
@@ -140,7 +158,7 @@ class Extractor:
 def _channel_tensor(values: Channels, device: torch.device) -> torch.Tensor:
     """(1, 3, 1, 1) on the device. Cached: a copy to a GPU for every batch would synchronise."""
     with torch.inference_mode(False):  # later calls may need gradients
-        return torch.tensor(values, device=device).view(1, 3, 1, 1)
+        return torch.tensor(values, device=device, dtype=torch.float32).view(1, 3, 1, 1)
 
 
 def features_of_output(output: Any) -> torch.Tensor:

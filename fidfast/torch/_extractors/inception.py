@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 from fidfast._warnings import warn_user
+from fidfast.torch._extractors.arithmetic import full_float32, ordinary_tensors
 from fidfast.torch._extractors.conventions import Convention
 from fidfast.torch._extractors.extractor import Extractor
 
@@ -39,6 +40,8 @@ WEIGHTS_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129
 CACHED_NAMES = ("weights-inception-2015-12-05-6726825d.pth", "pt_inception-2015-12-05-6726825d.pth")
 
 
+@full_float32()
+@ordinary_tensors()
 def inception(weights: str | os.PathLike[str] | None, convention: Convention) -> Extractor:
     """The network with the pooled 2,048 features and the conventions of a tool.
 

@@ -59,10 +59,9 @@ def load_extractor(
     convention = convention_of("torch-fidelity" if like is None else like)
     if name != "inception" and (weights or like):
         raise ValueError(f"{'weights' if weights else 'like'} is an option of the extractor inception, not of {name}")
-    if name == "inception":
-        return _with_resize(inception(weights, convention), resize)
-    if name == "efficientnet-lite0":
-        return _with_resize(efficientnet_lite0(), resize)
+    if name in ("inception", "efficientnet-lite0"):
+        extractor = inception(weights, convention) if name == "inception" else efficientnet_lite0()
+        return replace(extractor, resize=check_resize(resize)) if resize else extractor
     module, colon, factory = name.partition(":")
     if not (module and colon and factory):
         choices = "inception, efficientnet-lite0, package.module:factory"
@@ -80,7 +79,3 @@ def load_extractor(
 def open_extractor(extractor: Any) -> Extractor:
     """An extractor given by name, as an `Extractor`, or as anything that `as_extractor` accepts."""
     return load_extractor(extractor) if isinstance(extractor, str) else as_extractor(extractor)
-
-
-def _with_resize(extractor: Extractor, resize: str | None) -> Extractor:
-    return replace(extractor, resize=check_resize(resize)) if resize else extractor

@@ -12,7 +12,18 @@ import torch
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-__all__ = ["PreparedNetwork", "fold_batch_norms", "has_hooks", "prepare"]
+from fidfast._warnings import warn_user
+from fidfast.torch._extractors.arithmetic import full_float32, ordinary_tensors
+from fidfast.torch._extractors.networks import (
+    device_of,
+    evaluating,
+    has_replaced_forward,
+    is_sharded,
+    same_attributes,
+    unwrapped,
+)
+
+__all__ = ["PreparedNetwork", "fold_batch_norms", "is_copyable", "prepare"]
 
 #: Minimum number of images for which ``compile="auto"`` compiles. Compiling an Inception network takes 30 to 60 s and
 #: saves up to a fifth of 50 ms per image in float32.
@@ -39,7 +50,8 @@ def prepare(
     dtype : {"float32", "bfloat16"}, default "float32"
         Arithmetic of the network. With "float32" the features equal those of the model in evaluation mode to 1e-5
         relative. With "bfloat16" convolutions are several times faster on CPUs with AMX or AVX-512 BF16 and on GPUs,
-        and the features have an error of one to a few per cent; docs/images.md lists the effect on distances.
+        and the features have an error of one to a few per cent; docs/images.md lists the effect on distances. Other
+        CPUs emulate bfloat16, which is slower than "float32".
     compile : {"auto", True, False}, default "auto"
         Whether to use `torch.compile`. "auto" compiles for 10,000 images or more, and keeps the compiled network only
         if it is faster.
@@ -54,41 +66,66 @@ def prepare(
     -------
     torch.nn.Module
         From batches (n, 3, height, width) of any float type to float32 features, in the same containers as the model
-        returns. It has the model's ``name``, ``num_features``, ``input_size`` and ``input_range``.
+        returns. It has the model's ``name``, ``num_features``, ``input_size`` and ``input_range``, or those of the
+        network in its wrappers. The default dtype, autocast and TF32 settings of the caller have no effect on it.
 
     Raises
     ------
     ValueError
         If `dtype` or `compile` is not one of the above, the model has forward hooks, which would still act on the
         original, or the model returns something other than features (timm's networks).
+
+    Warns
+    -----
+    UserWarning
+        If `dtype` is "bfloat16" and the CPU has no instructions for it.
     """
     if dtype not in _DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(_DTYPES)}, got {dtype!r}")
     if compile not in ("auto", True, False):
         raise ValueError(f"compile must be 'auto', True or False, got {compile!r}")
-    if hasattr(model, "forward_features"):
-        raise ValueError(f"{type(model).__name__} does not return its features: use as_extractor(model).prepared()")
-    if has_hooks(model):
+    network = unwrapped(model)
+    if hasattr(network, "forward_features"):
+        raise ValueError(f"{type(network).__name__} does not return its features: use as_extractor(model).prepared()")
+    if not is_copyable(network):
         raise ValueError(
-            f"{type(model).__name__} has forward hooks, which would act on the original and not on its copy: "
-            "remove them, or use at_layer(model, layer)"
+            f"{type(network).__name__} has forward hooks, a function as its own forward, or sharded weights, and "
+            "cannot be copied: remove them, or use at_layer(model, layer)"
         )
-    ready = copy.deepcopy(model).eval().requires_grad_(False)
-    if device is not None:
-        ready = ready.to(device)
-    ready = fold_batch_norms(ready).to(dtype=_DTYPES[dtype], memory_format=torch.channels_last)
+    with full_float32(), ordinary_tensors():
+        with evaluating(network):
+            ready = copy.deepcopy(network)
+        ready.eval().requires_grad_(False)
+        if device is not None:
+            ready = ready.to(device)
+        ready = fold_batch_norms(ready).to(dtype=_DTYPES[dtype], memory_format=torch.channels_last)
+    on_cpu = (device_of(ready) or torch.device("cpu")).type == "cpu"
+    if dtype == "bfloat16" and on_cpu and not has_bfloat16():
+        warn_user(
+            "this CPU has no bfloat16 instructions (AVX-512 BF16, AMX or Arm's BF16) and emulates them, which is "
+            "slower than float32 (8 times with AVX2 and efficientnet-lite0): use float32"
+        )
     try_compiling = compile == "auto" and num_images is not None and num_images >= COMPILE_FROM
     compiling = "always" if compile is True else "if faster" if try_compiling else "never"
     prepared = PreparedNetwork(ready, _DTYPES[dtype], compiling, batch_size or 0)
-    for attribute in ("name", "num_features", "input_size", "input_range"):
-        if hasattr(model, attribute):
-            setattr(prepared, attribute, getattr(model, attribute))
+    same_attributes(prepared, model)
     return prepared
 
 
-def has_hooks(model: nn.Module) -> bool:
-    """Whether the model or one of its submodules has forward hooks."""
-    return any(part._forward_hooks or part._forward_pre_hooks for part in model.modules())
+def is_copyable(model: nn.Module) -> bool:
+    """Whether a copy of the model is independent of it: no forward hooks, replaced forward or sharded weights."""
+    hooks = any(part._forward_hooks or part._forward_pre_hooks for part in model.modules())
+    return not (hooks or has_replaced_forward(model) or is_sharded(model))
+
+
+def has_bfloat16() -> bool:
+    """Whether the CPU has instructions for bfloat16; True for a CPU of unknown capabilities."""
+    if not hasattr(torch.cpu, "get_capabilities"):  # before torch 2.8
+        supported = [getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile")]
+        return any(check() for check in supported if check is not None)
+    capabilities = torch.cpu.get_capabilities()
+    found = [bool(value) for name, value in capabilities.items() if name in ("avx512_bf16", "amx_bf16", "bf16")]
+    return any(found) or not found
 
 
 class PreparedNetwork(nn.Module):
@@ -103,6 +140,10 @@ class PreparedNetwork(nn.Module):
         self._batch_size = batch_size  # for which the network is compiled; 0: that of the first batch
 
     def forward(self, images: torch.Tensor) -> Any:
+        with full_float32(device=images.device), evaluating(self):
+            return self._forward(images)
+
+    def _forward(self, images: torch.Tensor) -> Any:
         images = images.to(dtype=self.dtype, memory_format=torch.channels_last)
         n = len(images)
         if self.compiling != "never" and n >= self._batch_size:
@@ -173,6 +214,8 @@ def fold_batch_norms(model: nn.Module) -> nn.Module:
     -------
     torch.nn.Module
     """
+    if "forward" in vars(model):  # the tracer would use the forward of the class
+        return model
     try:
         graph = fx.Tracer().trace(model)
     except Exception:  # forward may raise anything when called with a proxy

@@ -11,6 +11,7 @@ from torch.utils.data import Dataset, get_worker_info
 
 from fidfast._images import BrokenImageError, Images
 from fidfast._images.decode import Decoding
+from fidfast.torch._extractors.arithmetic import full_float32
 from fidfast.torch._extractors.extractor import Extractor
 from fidfast.torch._extractors.resize import RESIZES, resize
 from fidfast.torch._images.items import AmbiguousKeyError, as_pixels, image_pixels, name_of_item
@@ -25,7 +26,6 @@ __all__ = [
     "collate",
     "decoded_batches",
     "features_of_batch",
-    "full_float32",
     "rows_of",
 ]
 
@@ -107,11 +107,6 @@ def decoded_batches(items: Iterator[Any], decoder: Decoder, first: int, batch_si
         yield collate(batch)
 
 
-def full_float32(*, benchmark: bool) -> Any:
-    """Context in which cuDNN computes in float32; by default it rounds to TF32."""
-    return torch.backends.cudnn.flags(enabled=True, benchmark=benchmark, allow_tf32=False)
-
-
 def features_of_batch(extractor: Extractor, images: torch.Tensor, device: torch.device) -> torch.Tensor:
     """Features (n, dim) of at least one image, resized on the device of the extractor, for `Moments.update`.
 
@@ -129,7 +124,7 @@ def features_of_batch(extractor: Extractor, images: torch.Tensor, device: torch.
         If the images or the output of the extractor are invalid.
     """
     images = image_batch(images)
-    with torch.inference_mode(), full_float32(benchmark=torch.backends.cudnn.benchmark):
+    with torch.inference_mode(), full_float32(device=device):
         pixels = as_pixels(images.to(device))
         if pixels.shape[1] == 1:
             pixels = pixels.repeat(1, 3, 1, 1)
@@ -138,8 +133,10 @@ def features_of_batch(extractor: Extractor, images: torch.Tensor, device: torch.
         return rows_of(extractor(pixels))
 
 
-def rows_of(features: torch.Tensor) -> torch.Tensor:
-    """Detached features on a CUDA device or the host, from which `Moments` reads."""
+def rows_of(features: Any) -> Any:
+    """Detached features on a CUDA device or the host, or an array, from which `Moments` reads."""
+    if not isinstance(features, torch.Tensor):
+        return features
     features = features.detach()
     return features if features.is_cuda else features.cpu()
 

@@ -25,6 +25,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from fidfast._files import Progress, State, naming, read, reading_state, write_state
 from fidfast._images import BrokenImageError
 from fidfast._stats import Moments
+from fidfast.torch._extractors.arithmetic import full_float32
 from fidfast.torch._extractors.extractor import Extractor
 from fidfast.torch._images.batches import (
     DecodedImage,
@@ -33,7 +34,6 @@ from fidfast.torch._images.batches import (
     ImageBatch,
     collate,
     decoded_batches,
-    full_float32,
 )
 from fidfast.torch._images.options import ImageOptions, default_num_workers, resolve_device
 from fidfast.torch._images.sources import ImageSource

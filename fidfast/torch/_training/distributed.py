@@ -46,16 +46,16 @@ def all_reduce(moments: Moments, *, group: Any = None) -> None:
     moments.assign(Moments.from_blocks([_reduced(block, group) for block in moments.blocks]))
 
 
-def rank_and_size(group: Any) -> tuple[int, int]:
-    """Rank of this process and number of processes; (0, 1) without a process group, and outside `group`."""
-    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size(group) > 1):
+def rank_and_size(group: Any, sync: bool = True) -> tuple[int, int]:
+    """Rank of this process and number of processes; (0, 1) without a process group or `sync`, and outside `group`."""
+    if not (sync and dist.is_available() and dist.is_initialized() and dist.get_world_size(group) > 1):
         return 0, 1
     return dist.get_rank(group), dist.get_world_size(group)
 
 
-def moments_of_all(moments: Moments, group: Any) -> Moments:
+def moments_of_all(moments: Moments, group: Any, sync: bool = True) -> Moments:
     """The moments of all processes. This process keeps its own: with several processes the result is a copy."""
-    if rank_and_size(group)[1] > 1:
+    if rank_and_size(group, sync)[1] > 1:
         moments = copy.copy(moments)
         all_reduce(moments, group=group)
     return moments

@@ -5,28 +5,30 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 
-from fidfast._inputs import open_input
+from fidfast._inputs import open_input, warn_of_extractors
 from fidfast._metrics.frechet import frechet_distance
 from fidfast._metrics.uncertainty import Estimate, estimate
 from fidfast._stats import GaussianStats, Moments
 from fidfast.torch._extractors.extractor import Extractor
 from fidfast.torch._extractors.named import open_extractor
+from fidfast.torch._extractors.networks import device_of
 from fidfast.torch._images.batches import features_of_batch, rows_of
 from fidfast.torch._images.pixels import image_batch
 from fidfast.torch._training.distributed import moments_of_all
+from fidfast.torch._training.packing import TensorStateModule, pack_blocks, unpack_blocks
 from fidfast.torch._training.sampling import draw_samples, require_at_least
 
 __all__ = ["FrechetDistance"]
 
 
-class FrechetDistance(torch.nn.Module):
+class FrechetDistance(TensorStateModule):
     """Fréchet distance of a stream of images, or of their features, to a fixed reference.
 
-    A module that moves with ``.to()``. Its ``state_dict`` holds the moments, so that an interrupted run continues with
-    identical results, but not the network's weights.
+    A module that moves with ``.to()``. Its ``state_dict`` holds the moments as one uint8 tensor, so that an interrupted
+    run continues with identical results, but not the network's weights. A state that was saved without the metric
+    leaves the moments unchanged.
 
     Parameters
     ----------
@@ -42,12 +44,25 @@ class FrechetDistance(torch.nn.Module):
         Number of blocks of the moments, as in `fidfast.Moments`; `estimate` needs 20 or more.
     group : torch.distributed.ProcessGroup, optional
         Processes whose rows `compute` combines, if a process group is initialised. By default the default group.
+    sync : bool, default True
+        Whether `compute`, `estimate` and `update_samples` combine the processes. With ``sync=False``, or with this
+        argument of the methods, one process can call them alone.
+    persistent : bool, default True
+        Whether the moments are part of ``state_dict``. They take 8 dim (dim + 1026) bytes for each block, 50 MB for
+        2,048 features.
 
     Raises
     ------
     TypeError, ValueError, FileNotFoundError
         If the extractor or the reference is invalid.
+
+    Warns
+    -----
+    UserWarning
+        If the reference was computed with another extractor.
     """
+
+    state_key = "moments"
 
     def __init__(
         self,
@@ -58,8 +73,12 @@ class FrechetDistance(torch.nn.Module):
         precision: str = "float32",
         blocks: int = 1,
         group: Any = None,
+        sync: bool = True,
+        persistent: bool = True,
     ) -> None:
         super().__init__()
+        self.sync = sync
+        self.persistent = persistent
         # In a tuple, so that torch does not register the network, which never changes, as a submodule.
         self._extractor_holder: tuple[Extractor | None] = (
             None if extractor is None else open_extractor(extractor).prepared(compile=False),
@@ -76,7 +95,11 @@ class FrechetDistance(torch.nn.Module):
         self._moments = Moments(
             self._reference.dim, precision=precision, extractor=name or self._reference.extractor, blocks=blocks
         )
-        self.register_buffer("_device_marker", torch.empty(0), persistent=False)  # on the device of the module
+        if self.extractor is not None:
+            warn_of_extractors(self._moments, self._reference)
+        model = None if self.extractor is None else self.extractor.model
+        marker = torch.empty(0, device=device_of(model) or "cpu")  # on the device of the module
+        self.register_buffer("_device_marker", marker, persistent=False)
 
     @property
     def extractor(self) -> Extractor | None:
@@ -119,6 +142,7 @@ class FrechetDistance(torch.nn.Module):
         *,
         batch_size: int = 64,
         seed: int = 0,
+        sync: bool | None = None,
         progress: bool = False,
     ) -> None:
         """Draw samples from a generator and add them; with several processes, each adds its share.
@@ -129,6 +153,8 @@ class FrechetDistance(torch.nn.Module):
             ``generator(n)`` returns n images, as in `moments_of_samples`.
         num_samples : int
             Number of samples of all processes.
+        sync : bool, optional
+            Whether each process adds its share, else all samples. By default as in the constructor.
         batch_size, seed, progress
             As in `moments_of_samples`.
 
@@ -152,15 +178,16 @@ class FrechetDistance(torch.nn.Module):
             seed=seed,
             device=self._device_marker.device,
             group=self._group,
+            sync=self._syncs(sync),
             progress=progress,
         )
 
-    def update_features(self, features: torch.Tensor) -> None:
+    def update_features(self, features: Any) -> None:
         """Add a batch of features.
 
         Parameters
         ----------
-        features : (n, dim) tensor
+        features : (n, dim) tensor or array
             Of any floating-point type and on any device; detached.
 
         Raises
@@ -174,22 +201,32 @@ class FrechetDistance(torch.nn.Module):
         """Same as `update`."""
         self.update(images)
 
-    def compute(self) -> float:
+    def compute(self, *, sync: bool | None = None) -> float:
         """Distance of all samples since the last reset, of all processes of the group.
+
+        Parameters
+        ----------
+        sync : bool, optional
+            Whether to combine the processes, which must then all call this. By default as in the constructor.
 
         Raises
         ------
         ValueError
             If there are fewer than 2 samples.
         """
-        moments = moments_of_all(self._moments, self._group)
+        moments = moments_of_all(self._moments, self._group, self._syncs(sync))
         return frechet_distance(moments.stats(ddof=self._ddof), self._reference)
 
-    def estimate(self) -> Estimate:
+    def estimate(self, *, sync: bool | None = None) -> Estimate:
         """Distance with its error bar and bias, of all samples since the last reset, of all processes of the group.
 
         The reference is taken as exact, even if it was given as features. Its sampling error, which is the same in
         every measurement, is included in neither the error bar nor the bias.
+
+        Parameters
+        ----------
+        sync : bool, optional
+            As in `compute`.
 
         Returns
         -------
@@ -206,7 +243,7 @@ class FrechetDistance(torch.nn.Module):
                 "an error bar needs blocks of samples, but the metric has blocks=1: "
                 "create it with FrechetDistance(..., blocks=20)"
             )
-        return estimate(moments_of_all(self._moments, self._group), self._reference)
+        return estimate(moments_of_all(self._moments, self._group, self._syncs(sync)), self._reference)
 
     def reset(self) -> None:
         """Remove all samples; the reference is kept."""
@@ -222,32 +259,21 @@ class FrechetDistance(torch.nn.Module):
             raise ValueError("this metric has no extractor: call update_features with features")
         return self.extractor
 
-    # Hooks of torch for state that is not a parameter or buffer -------------------------------------------------------
+    def _syncs(self, sync: bool | None) -> bool:
+        return self.sync if sync is None else sync
 
-    def get_extra_state(self) -> dict[str, Any]:
-        """The moments as tensors and numbers, which ``torch.load(weights_only=True)`` accepts."""
-        state = self._moments.state()
-        return {key: torch.from_numpy(np.array(value)) if value.ndim else value.item() for key, value in state.items()}
+    def packed_state(self) -> torch.Tensor:
+        """As in `TensorStateModule`."""
+        return pack_blocks(self._moments)
 
-    def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Inverse of `get_extra_state`."""
-        arrays = {
-            key: np.asarray(value.cpu() if isinstance(value, torch.Tensor) else value) for key, value in state.items()
-        }
-        moments = Moments.from_state({**arrays, "extractor": np.asarray(self._moments.extractor or "")})
-        if moments.dim != self._moments.dim:
-            raise ValueError(f"the state has dim {moments.dim}, but the reference has dim {self._moments.dim}")
-        kept, created = len(moments.blocks), len(self._moments.blocks)
-        if kept != created:
-            raise ValueError(
-                f"the state has {kept} blocks, but the metric has {created}: create it with blocks={kept} to continue"
-            )
-        self._moments = moments
+    def set_packed_state(self, values: torch.Tensor) -> None:
+        """As in `TensorStateModule`."""
+        mine = self._moments
+        self._moments = unpack_blocks(values, mine.dim, len(mine.blocks), extractor=mine.extractor)
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> FrechetDistance:
         super()._apply(fn, recurse)
-        extractor = self.extractor
-        if extractor is not None and isinstance(extractor.model, torch.nn.Module):
+        if self.extractor is not None:
             # Only the device: `.half()` of an enclosing module is not meant for the extractor.
-            extractor.model.to(self._device_marker.device)
+            self._extractor_holder = (self.extractor.prepared(device=self._device_marker.device),)
         return self

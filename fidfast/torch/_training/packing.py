@@ -1,8 +1,8 @@
-"""Moments as one tensor, for frameworks whose state consists of tensors.
+"""Moments as one tensor, and modules with such a tensor in their ``state_dict``.
 
-The tensor is 1-D float64 and no longer than needed. It is empty for moments without rows. Otherwise it holds three
-counts (rows in mean and scatter, pending float32 rows, pending float64 rows); mean, low digits of the mean, and scatter
-if the first count is not zero; and the pending rows. Packing and unpacking are lossless.
+`pack` returns a 1-D float64 tensor that is no longer than needed. It is empty for moments without rows. Otherwise it
+holds three counts (rows in mean and scatter, pending float32 rows, pending float64 rows); mean, low digits of the mean,
+and scatter if the first count is not zero; and the pending rows. Packing and unpacking are lossless.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from numpy.typing import NDArray
 
 from fidfast._stats import Moments
 
-__all__ = ["pack", "unpack"]
+__all__ = ["TensorStateModule", "pack", "pack_blocks", "unpack", "unpack_blocks"]
+
+#: Number of pending rows for which `pack_blocks` reserves space.
+_RESERVED_ROWS = 1024
 
 
 def pack(moments: Moments) -> torch.Tensor:
@@ -60,3 +63,103 @@ def unpack(tensor: torch.Tensor, dim: int, *, precision: str, extractor: str | N
             "0/scatter": scatter.reshape(-1, dim),
         }
     )
+
+
+def pack_blocks(moments: Moments) -> torch.Tensor:
+    """Moments with their blocks and precision, without the extractor, as a float64 tensor in host memory.
+
+    Its length depends on dim and number of blocks, unless there are pending rows of several dtypes: code that averages
+    or loads states in place expects equal shapes. Unused memory is not touched.
+    """
+    dim, blocks = moments.dim, [pack(block) for block in moments.blocks]
+    header = [dim, moments.precision == "float64", len(blocks), *(len(block) for block in blocks)]
+    reserved = len(header) + len(blocks) * (3 + dim * (2 + dim + _RESERVED_ROWS))
+    values = np.zeros(max(reserved, len(header) + sum(map(len, blocks))))
+    values[: len(header)] = header
+    first = len(header)
+    for block in blocks:
+        values[first : first + len(block)] = block.numpy()
+        first += len(block)
+    return torch.from_numpy(values)
+
+
+def unpack_blocks(tensor: torch.Tensor, dim: int, blocks: int, *, extractor: str | None) -> Moments:
+    """Inverse of `pack_blocks`.
+
+    Raises
+    ------
+    ValueError
+        If the tensor has another dim or number of blocks, or is damaged.
+    """
+    values = tensor.detach().cpu().double().reshape(-1)
+    if len(values) < 3 or not values.isfinite().all():
+        raise ValueError(f"the state of {len(values)} numbers is damaged")
+    found_dim, is_float64, found_blocks = (int(value) for value in values[:3])
+    if found_dim != dim:
+        raise ValueError(f"the state has dim {found_dim}, but the reference has dim {dim}")
+    if found_blocks != blocks:
+        raise ValueError(
+            f"the state has {found_blocks} blocks, but the metric has {blocks}: "
+            f"create it with blocks={found_blocks} to continue"
+        )
+    lengths = [int(length) for length in values[3 : 3 + blocks]]
+    values = values[3 + blocks :]
+    if len(lengths) < blocks or min(lengths) < 0 or sum(lengths) > len(values):
+        raise ValueError(f"the state is damaged: {blocks} blocks of {lengths} numbers, but {len(values)} numbers")
+    precision = "float64" if is_float64 else "float32"
+    parts = values[: sum(lengths)].split(lengths)
+    return Moments.from_blocks([unpack(part, dim, precision=precision, extractor=extractor) for part in parts])
+
+
+class TensorStateModule(torch.nn.Module):
+    """A module whose ``state_dict`` has one tensor besides its buffers, for the state that is not in buffers.
+
+    The tensor has the dtype uint8, which conversions to half precision and averages of weights preserve or skip. A
+    state without any entry of the module, such as one saved before it was added, leaves the module unchanged.
+    """
+
+    #: Key of the tensor.
+    state_key: str
+    #: Whether the state is part of ``state_dict``.
+    persistent = True
+
+    def packed_state(self) -> torch.Tensor:
+        """The state as a float64 tensor (n,), which shares no memory with it."""
+        raise NotImplementedError
+
+    def set_packed_state(self, values: torch.Tensor) -> None:
+        """Inverse of `packed_state`; raises a ValueError if the values do not fit this module."""
+        raise NotImplementedError
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        if self.persistent:
+            destination[prefix + self.state_key] = self.packed_state().view(torch.uint8)
+
+    def _load_from_state_dict(
+        self,
+        state_dict: Any,
+        prefix: str,
+        local_metadata: Any,
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        if self.persistent and not any(key.startswith(prefix) for key in state_dict):
+            return
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
+        if not self.persistent:
+            return
+        key = prefix + self.state_key
+        if key not in state_dict:
+            missing_keys.append(key)
+            return
+        if key in unexpected_keys:
+            unexpected_keys.remove(key)
+        packed = state_dict[key].detach().cpu().reshape(-1).to(torch.uint8)
+        if len(packed) % 8 != 0:
+            raise ValueError(f"{key}: the state of {len(packed)} bytes is damaged")
+        self.set_packed_state(packed.clone().view(torch.float64))

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 
+from fidfast.torch._training.packing import TensorStateModule
+
 __all__ = [
     "CombinedStats",
     "FeatureQueue",
@@ -82,10 +84,11 @@ class FixedDtypeModule(torch.nn.Module):
         return self
 
 
-class RunningStats(FixedDtypeModule):
+class RunningStats(FixedDtypeModule, TensorStateModule):
     """Base of the running statistics that `FrechetLoss` accepts."""
 
     dim: int
+    state_key = "counts"
 
     @property
     def device(self) -> torch.device:
@@ -113,7 +116,8 @@ class RunningStats(FixedDtypeModule):
 class FeatureQueue(RunningStats):
     """Statistics of the last rows of a stream of features, including the current batch.
 
-    The state is part of ``state_dict``. The queue moves with ``.to()`` and keeps its dtypes.
+    The state is part of ``state_dict``, and stays as it is if a state is loaded that was saved without it. The queue
+    moves with ``.to()`` and keeps its dtypes.
 
     Parameters
     ----------
@@ -123,6 +127,8 @@ class FeatureQueue(RunningStats):
         Number of rows in the statistics, at least the size of the largest batch.
     dtype : torch.dtype, default torch.float32
         Type of the stored rows, ``size * dim`` numbers. The current batch is used in full precision.
+    persistent : bool, default True
+        Whether the state is part of ``state_dict``.
 
     Raises
     ------
@@ -136,8 +142,9 @@ class FeatureQueue(RunningStats):
     recomputed from the stored rows, so that rounding errors do not accumulate.
     """
 
-    def __init__(self, dim: int, size: int, *, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, dim: int, size: int, *, dtype: torch.dtype = torch.float32, persistent: bool = True) -> None:
         super().__init__()
+        self.persistent = persistent
         if size < 2:
             raise ValueError(f"size must be at least 2, got {size}")
         if dim < 1:
@@ -149,10 +156,11 @@ class FeatureQueue(RunningStats):
         self._count = 0
         self._next = 0  # index at which the next row is stored; in a full queue that of the oldest row
         self._since = 0  # rows added since mean and scatter were computed from the rows
-        self.register_buffer("rows", torch.zeros(size, dim, dtype=dtype))
+        self.register_buffer("rows", torch.zeros(size, dim, dtype=dtype), persistent=persistent)
         rows_suffice = size <= dim
-        self.register_buffer("mean", None if rows_suffice else torch.zeros(dim, dtype=torch.float64))
-        self.register_buffer("scatter", None if rows_suffice else torch.zeros(dim, dim, dtype=torch.float64))
+        for name, shape in (("mean", (dim,)), ("scatter", (dim, dim))):
+            buffer = None if rows_suffice else torch.zeros(shape, dtype=torch.float64)
+            self.register_buffer(name, buffer, persistent=persistent)
 
     @property
     def num_samples(self) -> int:
@@ -237,13 +245,13 @@ class FeatureQueue(RunningStats):
         self.scatter.copy_(scatter)
         self._since = 0
 
-    def get_extra_state(self) -> dict[str, int]:
-        """The part of the state that is not in buffers."""
-        return {"count": self._count, "next": self._next, "since": self._since}
+    def packed_state(self) -> torch.Tensor:
+        """As in `TensorStateModule`."""
+        return torch.tensor([self._count, self._next, self._since], dtype=torch.float64, device="cpu")
 
-    def set_extra_state(self, state: dict[str, int]) -> None:
-        """Inverse of `get_extra_state`."""
-        count, index, since = int(state["count"]), int(state["next"]), int(state["since"])
+    def set_packed_state(self, values: torch.Tensor) -> None:
+        """As in `TensorStateModule`."""
+        count, index, since = (int(value) for value in _three_numbers(values))
         if not (0 <= count <= self.size and 0 <= index < self.size and since >= 0):
             raise ValueError(f"the state has {count} rows, but the queue was created with size={self.size}")
         self._count, self._next, self._since = count, index, since
@@ -257,7 +265,8 @@ class MovingMoments(RunningStats):
 
     A row of the current batch has weight 1, a row of the batch before it `decay`, then ``decay**2`` and so on. With
     batches of n rows this corresponds to about ``n (1 + decay) / (1 - decay)`` rows of equal weight. The state is part
-    of ``state_dict``. The statistics move with ``.to()`` and stay in float64.
+    of ``state_dict``, and stays as it is if a state is loaded that was saved without it. The statistics move with
+    ``.to()`` and stay in float64.
 
     Parameters
     ----------
@@ -265,6 +274,8 @@ class MovingMoments(RunningStats):
         Number of columns.
     decay : float
         From 0 (current batch only) to 1 (equal weights).
+    persistent : bool, default True
+        Whether the state is part of ``state_dict``.
 
     Raises
     ------
@@ -279,8 +290,9 @@ class MovingMoments(RunningStats):
     LeVeque 1979).
     """
 
-    def __init__(self, dim: int, decay: float) -> None:
+    def __init__(self, dim: int, decay: float, *, persistent: bool = True) -> None:
         super().__init__()
+        self.persistent = persistent
         if dim < 1:
             raise ValueError(f"dim must be at least 1, got {dim}")
         if not 0 <= decay <= 1:
@@ -290,8 +302,8 @@ class MovingMoments(RunningStats):
         self._seen = 0
         self._weight = 0.0
         self._squares = 0.0
-        self.register_buffer("mean", torch.zeros(dim, dtype=torch.float64))
-        self.register_buffer("scatter", torch.zeros(dim, dim, dtype=torch.float64))
+        self.register_buffer("mean", torch.zeros(dim, dtype=torch.float64), persistent=persistent)
+        self.register_buffer("scatter", torch.zeros(dim, dim, dtype=torch.float64), persistent=persistent)
 
     @property
     def num_samples(self) -> int:
@@ -335,16 +347,23 @@ class MovingMoments(RunningStats):
         for buffer in self.buffers():
             buffer.zero_()
 
-    def get_extra_state(self) -> dict[str, float]:
-        """The part of the state that is not in buffers."""
-        return {"seen": self._seen, "weight": self._weight, "squares": self._squares}
+    def packed_state(self) -> torch.Tensor:
+        """As in `TensorStateModule`."""
+        return torch.tensor([self._seen, self._weight, self._squares], dtype=torch.float64, device="cpu")
 
-    def set_extra_state(self, state: dict[str, float]) -> None:
-        """Inverse of `get_extra_state`."""
-        self._seen, self._weight, self._squares = int(state["seen"]), float(state["weight"]), float(state["squares"])
+    def set_packed_state(self, values: torch.Tensor) -> None:
+        """As in `TensorStateModule`."""
+        seen, self._weight, self._squares = _three_numbers(values)
+        self._seen = int(seen)
 
     def extra_repr(self) -> str:
         return f"decay={self.decay}, {super().extra_repr()}"
+
+
+def _three_numbers(values: torch.Tensor) -> list[float]:
+    if len(values) != 3 or not values.isfinite().all():
+        raise ValueError(f"the state must be 3 finite numbers, got {values.tolist()[:4]}")
+    return values.tolist()
 
 
 def _centre(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -33,6 +33,7 @@ def moments_of_samples(
     blocks: int = 1,
     precision: str = "float32",
     group: Any = None,
+    sync: bool = True,
     progress: bool = False,
 ) -> Moments:
     """Moments of the features of images that a generator makes.
@@ -44,8 +45,8 @@ def moments_of_samples(
     Parameters
     ----------
     generator : callable
-        ``generator(n)`` returns n images, a tensor (n, 3, height, width), or (n, 1, height, width) if grey, uint8 or
-        floats from 0 to 1. Called without gradients. A module, or the module of a bound method such as
+        ``generator(n)`` returns n images, a tensor or array (n, 3, height, width), or (n, 1, height, width) if grey,
+        uint8 or floats from 0 to 1. Called without gradients. A module, or the module of a bound method such as
         ``model.sample``, is in evaluation mode meanwhile; then the mode of every submodule is restored.
     num_samples : int
         Number of samples, at least 2, over all processes.
@@ -65,6 +66,9 @@ def moments_of_samples(
         Arithmetic of the moments, as in `fidfast.Moments`.
     group : torch.distributed.ProcessGroup, optional
         By default the default group, if one is initialised.
+    sync : bool, default True
+        Whether the processes of the group share the work. With ``sync=False`` this process draws all samples alone, and
+        others need not call the function.
     progress : bool, default False
         Whether to show progress on standard error.
 
@@ -100,11 +104,11 @@ def moments_of_samples(
         moments.update(features)
 
     _draw_features(
-        generator, num_samples, network, add, batch_size=batch_size, seed=seed, device=device, group=group,
+        generator, num_samples, network, add, batch_size=batch_size, seed=seed, device=device, group=group, sync=sync,
         progress=progress,
     )  # fmt: skip
     assert moments is not None  # num_samples is at least 2
-    if rank_and_size(group)[1] > 1:
+    if rank_and_size(group, sync)[1] > 1:
         all_reduce(moments, group=group)
     return moments
 
@@ -118,13 +122,14 @@ def features_of_samples(
     seed: int = 0,
     device: torch.device | str | None = None,
     group: Any = None,
+    sync: bool = True,
     progress: bool = False,
 ) -> NDArray[np.float32]:
     """Features of images that a generator makes, one row per image, for `estimate`, `kid` and other metrics of rows.
 
     Parameters
     ----------
-    generator, num_samples, extractor, batch_size, seed, device, group, progress
+    generator, num_samples, extractor, batch_size, seed, device, group, sync, progress
         As in `moments_of_samples`; `num_samples` may be 1.
 
     Returns
@@ -150,11 +155,11 @@ def features_of_samples(
 
     _draw_features(
         generator, num_samples, _prepared(extractor, device), add, batch_size=batch_size, seed=seed, device=device,
-        group=group, progress=progress,
+        group=group, sync=sync, progress=progress,
     )  # fmt: skip
     assert rows is not None
     # Each row is zero in all processes but one, so the sum is exact.
-    return sum_over_processes(rows, group) if rank_and_size(group)[1] > 1 else rows
+    return sum_over_processes(rows, group) if rank_and_size(group, sync)[1] > 1 else rows
 
 
 def fid_of_samples(
@@ -169,6 +174,7 @@ def fid_of_samples(
     device: torch.device | str | None = None,
     precision: str = "float32",
     group: Any = None,
+    sync: bool = True,
     progress: bool = False,
 ) -> float:
     """Fréchet distance between images that a generator makes and a reference; the FID for the extractor "inception".
@@ -186,7 +192,7 @@ def fid_of_samples(
     ddof : int, default 1
         The covariance of the samples is the scatter divided by ``num_samples - ddof``; that of a reference given as
         features, by one less than their number.
-    batch_size, seed, device, precision, group, progress
+    batch_size, seed, device, precision, group, sync, progress
         As in `moments_of_samples`.
 
     Returns
@@ -200,9 +206,9 @@ def fid_of_samples(
         As `moments_of_samples` and `FrechetDistance`.
     """
     require_at_least(num_samples=(num_samples, 2))
-    metric = FrechetDistance(_prepared(extractor, device), reference, ddof=ddof, precision=precision, group=group).to(
-        resolve_device(device)
-    )
+    metric = FrechetDistance(
+        _prepared(extractor, device), reference, ddof=ddof, precision=precision, group=group, sync=sync
+    ).to(resolve_device(device))
     metric.update_samples(generator, num_samples, batch_size=batch_size, seed=seed, progress=progress)
     return metric.compute()
 
@@ -222,6 +228,7 @@ def _draw_features(
     batch_size: int,
     seed: int,
     group: Any,
+    sync: bool,
     progress: bool,
 ) -> None:
     """Call ``add(features, first)`` as `draw_samples` does with images; a surplus batch has no rows."""
@@ -232,6 +239,6 @@ def _draw_features(
         add(features[:0] if first is None else features, first or 0)
 
     draw_samples(
-        generator, num_samples, extract, batch_size=batch_size, seed=seed, device=resolved, group=group,
+        generator, num_samples, extract, batch_size=batch_size, seed=seed, device=resolved, group=group, sync=sync,
         progress=progress,
     )  # fmt: skip

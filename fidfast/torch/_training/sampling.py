@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from fidfast._progress import progress_bar
+from fidfast.torch._extractors.networks import evaluating
 from fidfast.torch._images.pixels import image_batch
 from fidfast.torch._training.distributed import rank_and_size
 
@@ -30,16 +31,8 @@ def evaluation_mode(model: Any) -> Iterator[None]:
 
     Applies to a module, or to the module that a bound method belongs to; other callables have no mode.
     """
-    owner = model if isinstance(model, torch.nn.Module) else getattr(model, "__self__", None)
-    modes = [(module, module.training) for module in owner.modules()] if isinstance(owner, torch.nn.Module) else []
-    try:
-        if isinstance(owner, torch.nn.Module):
-            owner.eval()
-        with torch.no_grad():
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training
+    with evaluating(model), torch.no_grad():
+        yield
 
 
 def draw_samples(
@@ -51,6 +44,7 @@ def draw_samples(
     seed: int,
     device: torch.device,
     group: Any = None,
+    sync: bool = True,
     progress: bool = False,
 ) -> None:
     """Draw this process's share of the samples.
@@ -73,6 +67,8 @@ def draw_samples(
     device : torch.device
         If it is a CUDA device, the generators of CUDA are seeded. They are seeded too if CUDA is already initialised.
     group : torch.distributed.ProcessGroup, optional
+    sync : bool, default True
+        Whether the processes share the samples. If not, this process draws all.
     progress : bool, default False
         Whether the first process shows a progress bar of its share.
 
@@ -84,7 +80,7 @@ def draw_samples(
     if not callable(generator):
         raise TypeError(f"generator must be callable: generator(n) returns n images, got {type(generator).__name__}")
     require_at_least(batch_size=(batch_size, 1))
-    rank, size = rank_and_size(group)
+    rank, size = rank_and_size(group, sync)
     starts = range(0, num_samples, batch_size)
     share = sum(min(batch_size, num_samples - start) for start in starts[rank::size])
     with evaluation_mode(generator), progress_bar(share, progress and rank == 0) as bar:
