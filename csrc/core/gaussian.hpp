@@ -35,9 +35,9 @@ struct Factor {
 template <class Device>
 class Gaussian {
  public:
-  /// mu (dim,), sigma (dim, dim) full and symmetric; num_samples is 0 if unknown.
-  Gaussian(Vector<Device> mu, Matrix<Device> sigma, Index num_samples)
-      : mu_(std::move(mu)), num_samples_(num_samples), sigma_(std::move(sigma)) {
+  /// mu (dim,), sigma (dim, dim) full and symmetric; num_samples is 0 if unknown. For product_error see below.
+  Gaussian(Vector<Device> mu, Matrix<Device> sigma, Index num_samples, double product_error = 0)
+      : mu_(std::move(mu)), num_samples_(num_samples), product_error_(product_error), sigma_(std::move(sigma)) {
     variances_ = MatrixOps<Device>::diagonal(sigma_);
     alive_ = MatrixOps<Device>::nonzero_columns(sigma_);
     trace_ = std::accumulate(variances_.begin(), variances_.end(), 0.0);
@@ -45,7 +45,7 @@ class Gaussian {
 
   /// The same for unchecked input. Throws InvalidInput if the shapes of mu and sigma do not match, they hold NaN or
   /// infinity, or sigma is not symmetric and positive semidefinite.
-  static Gaussian checked(Vector<Device> mu, Matrix<Device> sigma, Index num_samples) {
+  static Gaussian checked(Vector<Device> mu, Matrix<Device> sigma, Index num_samples, double product_error = 0) {
     require_shapes(mu, sigma);
     require_finite(mu, "mu");
     require_finite(sigma, "sigma");
@@ -56,7 +56,7 @@ class Gaussian {
       throw InvalidInput("sigma is not symmetric: sigma[" + i + ", " + j + "] and sigma[" + j + ", " + i +
                          "] differ by " + std::to_string(asymmetry.difference));
     }
-    Gaussian result(std::move(mu), std::move(sigma), num_samples);
+    Gaussian result(std::move(mu), std::move(sigma), num_samples, product_error);
     result.factor(result.alive_units());
     return result;
   }
@@ -75,6 +75,7 @@ class Gaussian {
       : device_(other.device_),
         mu_(std::move(other.mu_)),
         num_samples_(other.num_samples_),
+        product_error_(other.product_error_),
         trace_(other.trace_),
         columns_(std::move(other.columns_)),
         sigma_(std::move(other.sigma_)),
@@ -86,6 +87,9 @@ class Gaussian {
   int device() const { return device_; }
   Index dim() const { return mu_.rows(); }
   Index num_samples() const { return num_samples_; }
+  /// e such that products in float32 gave sigma_ij, i != j, an error with a standard deviation of at most
+  /// e sqrt(sigma_ii sigma_jj); 0 for products in float64. See core/moments/float_products.hpp.
+  double product_error() const { return product_error_; }
   double trace() const { return trace_; }
   const Vector<Device>& mu() const { return mu_; }
   /// Whether sigma is given by columns (dim, rank), sigma = columns columns^T.
@@ -271,6 +275,7 @@ class Gaussian {
   int device_ = Device::current_device();
   Vector<Device> mu_;
   Index num_samples_ = 0;
+  double product_error_ = 0;
   double trace_ = 0;
   Matrix<Device> columns_;         // (dim, rank) if low_rank(), else empty
   mutable Matrix<Device> sigma_;   // (dim, dim), full; computed on demand if low_rank()

@@ -26,6 +26,7 @@
 #include "core/gather.hpp"
 #include "core/gaussian.hpp"
 #include "core/matrix.hpp"
+#include "core/moments/float_products.hpp"
 #include "core/moments/state.hpp"
 #include "core/moments/workspace.hpp"
 
@@ -96,6 +97,7 @@ class Moments {
     prepare<float>(theirs.narrow.count, keep);
     prepare<double>(theirs.wide.count, keep);
     if (theirs.count > 0) make_foldable();
+    reserve_errors(state_, theirs);
     State before;
     if constexpr (Device::kAsynchronous) before = state_;
     try {
@@ -125,6 +127,8 @@ class Moments {
 
     State whole = folded(state_);
     const State part = folded(other.state_);
+    reserve_errors(whole, part);
+    add_errors(whole, part);  // independent, unless all blocks are the same
     Vector<Device> d(dim());
     MatrixOps<Device>::difference(part.mean, whole.mean, d);
     const std::vector<double> before = MatrixOps<Device>::diagonal(whole.scatter);
@@ -153,8 +157,9 @@ class Moments {
       const double divisor = static_cast<double>(n - ddof);
       if (state_.count == 0 && n <= dim()) return stats_of_rows(n, divisor);
       State all = folded(state_);
+      const double error = relative_error(all);
       MatrixOps<Device>::mirror_lower(all.scatter, 1.0 / divisor);
-      return Gaussian<Device>(std::move(all.mean.high), std::move(all.scatter), n);
+      return Gaussian<Device>(std::move(all.mean.high), std::move(all.scatter), n, error);
     });
   }
 
@@ -196,7 +201,7 @@ class Moments {
     state_.narrow.reserve(dim(), std::max(dim(), kBlock));
     state_.wide.reserve(dim(), std::max(dim(), kBlock));
     make_foldable();
-    work_.make_spare(dim());
+    work_.make_spare(dim(), narrow_is_float(state_, true));
   }
 
   /// Calls work(), and restores the state if it throws. Once memory is allocated this cannot happen on the CPU, but any
@@ -210,10 +215,12 @@ class Moments {
       const auto exchange = [&] {
         std::swap(state_.mean, work_.spare_mean);
         std::swap(state_.scatter, work_.spare_scatter);
+        if (!work_.spare_errors.empty()) std::swap(state_.errors, work_.spare_errors);
       };
       if (folds) {
         work_.spare_mean.copy_numbers(state_.mean);
         work_.spare_scatter.copy_numbers(state_.scatter);
+        if (!work_.spare_errors.empty()) work_.spare_errors.copy_numbers(state_.errors);
         exchange();
       }
       try {
@@ -272,21 +279,38 @@ class Moments {
     fold_in<double>(state, work, block);
   }
 
-  /// Folds a block with products in T. Returns false, with nothing changed, if the squares leave the range of T;
-  /// squares of float32 numbers may leave the range of float32, but never that of float64.
+  /// Folds a block with products in T. Returns false, with nothing changed, if T is float and not accurate enough: the
+  /// squares leave its range, or see float_products.hpp.
   template <class T, class S>
   static bool fold_in(State& state, Workspace& work, const FeatureView<S>& block) {
     auto& mine = work.template in<T>();
     const bool first = state.count == 0;
     const bool fits = RowOps<Device>::prepare_block(block, first ? nullptr : &state.mean, work.block_mean, mine.origin,
-                                                    work.remainder, mine.unit_info, mine.centred);
-    if (!fits && std::is_same_v<T, float>) return false;
+                                                    work.remainder, mine.unit_info, mine.centred, work.squares);
+    Index far = 0;
+    if constexpr (std::is_same_v<T, float>) {
+      if (!fits) return false;
+      far = RowOps<Device>::separate_far_rows(block, mine.origin, mine.unit_info, mine.centred, work.squares,
+                                              work.float64.centred);
+      if (far * kMostFar > block.n ||
+          RowOps<Device>::mean_squared_correlation(mine.centred, block.n, work.squares) > kCorrelated) {
+        return false;
+      }
+    }
     if (first) std::swap(state.mean, work.block_mean);
     MatrixOps<Device>::difference(first ? state.mean : work.block_mean, state.mean, work.d);
     const double n = static_cast<double>(block.n);
     const double share = n / (static_cast<double>(state.count) + n);
-    RowOps<Device>::add_scatter(mine.centred, mine.unit_info, block.n, work.remainder,
-                                static_cast<double>(state.count) * share, work.d, state.scatter, mine.product);
+    const double weight = static_cast<double>(state.count) * share;
+    if constexpr (std::is_same_v<T, float>) {
+      RowOps<Device>::add_scatter_with_squares(mine.centred, mine.unit_info, block.n, work.squares,
+                                               work.float64.centred, far, work.remainder, weight, work.d,
+                                               state.scatter, mine.product);
+      MatrixOps<Device>::add_in_quadrature(state.errors, product_error(block.n), work.squares);
+    } else {
+      RowOps<Device>::add_scatter(mine.centred, mine.unit_info, block.n, work.remainder, weight, work.d, state.scatter,
+                                  mine.product);
+    }
     MatrixOps<Device>::advance(state.mean, share, work.d);
     state.count += block.n;
     return true;
@@ -299,8 +323,29 @@ class Moments {
     const double share = n / (static_cast<double>(state_.count) + n);
     MatrixOps<Device>::add_symmetric(state_.scatter, 1.0, theirs.scatter, static_cast<double>(state_.count) * share,
                                      work_.d);
+    add_errors(state_, theirs);
     MatrixOps<Device>::advance(state_.mean, share, work_.d);
     state_.count += theirs.count;
+  }
+
+  static void reserve_errors(State& state, const State& other) {
+    if (state.errors.empty() && !other.errors.empty()) state.errors = Vector<Device>::zeros(state.dim);
+  }
+  static void add_errors(State& state, const State& other) {
+    if (!other.errors.empty()) MatrixOps<Device>::add_in_quadrature(state.errors, 1.0, other.errors);
+  }
+
+  /// Smallest e such that the error of scatter_ij has a standard deviation of at most e sqrt(scatter_ii scatter_jj).
+  static double relative_error(const State& state) {
+    if (state.errors.empty()) return 0;
+    std::vector<double> errors(static_cast<std::size_t>(state.dim));
+    Device::to_host(errors.data(), state.errors.data(), errors.size() * sizeof(double));
+    const std::vector<double> squares = MatrixOps<Device>::diagonal(state.scatter);
+    double largest = 0;
+    for (std::size_t j = 0; j < errors.size(); ++j) {
+      if (squares[j] > 0) largest = std::max(largest, errors[j] / squares[j]);
+    }
+    return largest;
   }
 
   /// A copy with all pending rows folded.
@@ -364,6 +409,7 @@ class Moments {
     watch_.forget(state_);  // first: if the rest throws, the valid rows are still there
     if (Device::kAsynchronous && !state_.scatter.empty()) {  // later updates reuse the memory
       Device::clear(state_.scatter.data(), static_cast<std::size_t>(state_.scatter.size()) * sizeof(double));
+      Device::clear(state_.errors.data(), static_cast<std::size_t>(state_.errors.size()) * sizeof(double));
       return state_.set_counts({});
     }
     State empty;

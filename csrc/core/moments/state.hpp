@@ -6,20 +6,9 @@
 
 #include "core/backend.hpp"
 #include "core/matrix.hpp"
+#include "core/moments/float_products.hpp"
 
 namespace fidfast {
-
-/// Precision of the products within a block for features of float32 and narrower types. Sums over blocks, and products
-/// of float64 features, are always float64.
-enum class Precision { kFloat32, kFloat64 };
-
-/// Whether products are float32. Their rounding is about 1e-6 of a variance and averages out over the units: the
-/// distance changes by about 3e-5 / dim relative (measured for dim 8 to 2048; independent of n). Below dim 512 float64
-/// costs little.
-inline bool products_in_float(Precision precision, Index dim) {
-  constexpr Index kFloatDim = 512;
-  return precision == Precision::kFloat32 && dim >= kFloatDim;
-}
 
 /// Rows that are not folded yet: the first `count` columns of a (dim, capacity) matrix.
 template <class Device, class T>
@@ -92,6 +81,8 @@ struct MomentsState {
   Index count = 0;         // rows folded into mean and scatter
   Mean<Device> mean;       // (dim,)
   Matrix<Device> scatter;  // (dim, dim), lower triangle; empty until the first fold
+  Vector<Device> errors;   // (dim,) or empty: scatter_ij has an error of float32 products with standard deviation at
+                           // most sqrt(errors_i errors_j)
   PendingRows<Device, float> narrow;
   PendingRows<Device, double> wide;
 
@@ -113,7 +104,8 @@ struct MomentsState {
            same(narrow.columns, other.narrow.columns, narrow.count) &&
            same(wide.columns, other.wide.columns, wide.count) &&
            (count == 0 || (same(mean.high, other.mean.high, 1) && same(mean.low, other.mean.low, 1) &&
-                           same(scatter, other.scatter, dim)));
+                           same(scatter, other.scatter, dim) && errors.rows() == other.errors.rows() &&
+                           same(errors, other.errors, errors.cols())));
   }
 };
 
