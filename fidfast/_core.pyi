@@ -14,10 +14,16 @@ class MomentsState(TypedDict):
     mean: NDArray[np.float64]
     mean_low: NDArray[np.float64]
     scatter: NDArray[np.float64]
+    product_errors: NDArray[np.float64]
 
 class Gaussian:
     def __init__(
-        self, mu: NDArray[np.float64], sigma: NDArray[np.float64], num_samples: int, device: int = 0
+        self,
+        mu: NDArray[np.float64],
+        sigma: NDArray[np.float64],
+        num_samples: int,
+        device: int = 0,
+        product_errors: NDArray[np.float64] = ...,
     ) -> None: ...
     @staticmethod
     def from_columns(
@@ -29,6 +35,8 @@ class Gaussian:
     def device(self) -> int: ...
     @property
     def num_samples(self) -> int: ...
+    @property
+    def product_errors(self) -> NDArray[np.float64]: ...
     @property
     def columns(self) -> NDArray[np.float64] | None: ...
     @property

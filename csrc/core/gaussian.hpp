@@ -35,9 +35,12 @@ struct Factor {
 template <class Device>
 class Gaussian {
  public:
-  /// mu (dim,), sigma (dim, dim) full and symmetric; num_samples is 0 if unknown. For product_error see below.
-  Gaussian(Vector<Device> mu, Matrix<Device> sigma, Index num_samples, double product_error = 0)
-      : mu_(std::move(mu)), num_samples_(num_samples), product_error_(product_error), sigma_(std::move(sigma)) {
+  /// mu (dim,), sigma (dim, dim) full and symmetric; num_samples is 0 if unknown; product_errors (dim,) or empty.
+  Gaussian(Vector<Device> mu, Matrix<Device> sigma, Index num_samples, std::vector<double> product_errors = {})
+      : mu_(std::move(mu)),
+        num_samples_(num_samples),
+        product_errors_(std::move(product_errors)),
+        sigma_(std::move(sigma)) {
     variances_ = MatrixOps<Device>::diagonal(sigma_);
     alive_ = MatrixOps<Device>::nonzero_columns(sigma_);
     trace_ = std::accumulate(variances_.begin(), variances_.end(), 0.0);
@@ -45,7 +48,8 @@ class Gaussian {
 
   /// The same for unchecked input. Throws InvalidInput if the shapes of mu and sigma do not match, they hold NaN or
   /// infinity, or sigma is not symmetric and positive semidefinite.
-  static Gaussian checked(Vector<Device> mu, Matrix<Device> sigma, Index num_samples, double product_error = 0) {
+  static Gaussian checked(Vector<Device> mu, Matrix<Device> sigma, Index num_samples,
+                          std::vector<double> product_errors = {}) {
     require_shapes(mu, sigma);
     require_finite(mu, "mu");
     require_finite(sigma, "sigma");
@@ -56,7 +60,7 @@ class Gaussian {
       throw InvalidInput("sigma is not symmetric: sigma[" + i + ", " + j + "] and sigma[" + j + ", " + i +
                          "] differ by " + std::to_string(asymmetry.difference));
     }
-    Gaussian result(std::move(mu), std::move(sigma), num_samples, product_error);
+    Gaussian result(std::move(mu), std::move(sigma), num_samples, std::move(product_errors));
     result.factor(result.alive_units());
     return result;
   }
@@ -75,7 +79,7 @@ class Gaussian {
       : device_(other.device_),
         mu_(std::move(other.mu_)),
         num_samples_(other.num_samples_),
-        product_error_(other.product_error_),
+        product_errors_(std::move(other.product_errors_)),
         trace_(other.trace_),
         columns_(std::move(other.columns_)),
         sigma_(std::move(other.sigma_)),
@@ -87,9 +91,9 @@ class Gaussian {
   int device() const { return device_; }
   Index dim() const { return mu_.rows(); }
   Index num_samples() const { return num_samples_; }
-  /// e such that products in float32 gave sigma_ij, i != j, an error with a standard deviation of at most
-  /// e sqrt(sigma_ii sigma_jj); 0 for products in float64. See core/moments/float_products.hpp.
-  double product_error() const { return product_error_; }
+  /// p (dim,) such that products in float32 gave sigma_ij, i != j, an error with a standard deviation of at most
+  /// sqrt(p_i p_j); empty for products in float64. See core/moments/float_products.hpp.
+  const std::vector<double>& product_errors() const { return product_errors_; }
   double trace() const { return trace_; }
   const Vector<Device>& mu() const { return mu_; }
   /// Whether sigma is given by columns (dim, rank), sigma = columns columns^T.
@@ -275,7 +279,7 @@ class Gaussian {
   int device_ = Device::current_device();
   Vector<Device> mu_;
   Index num_samples_ = 0;
-  double product_error_ = 0;
+  std::vector<double> product_errors_;  // (dim,) or empty
   double trace_ = 0;
   Matrix<Device> columns_;         // (dim, rank) if low_rank(), else empty
   mutable Matrix<Device> sigma_;   // (dim, dim), full; computed on demand if low_rank()

@@ -201,7 +201,12 @@ def _content_of(content: Any, path: Path) -> Content:
     if "mu" in keys and "sigma" in keys:
         num_samples = _number(content, "num_samples")
         return Stats(
-            content["mu"], content["sigma"], num_samples, _text(content, "extractor"), _number(content, "ddof")
+            content["mu"],
+            content["sigma"],
+            num_samples,
+            _text(content, "extractor"),
+            _number(content, "ddof"),
+            content.get("product_errors"),
         )
     if len(keys) == 1 or any(key in FEATURE_KEYS for key in keys):
         key = next((key for key in FEATURE_KEYS if key in keys), keys[0])

@@ -24,6 +24,8 @@ class Stats:
     num_samples: int | None = None
     extractor: str | None = None
     ddof: int | None = None
+    #: (dim,), see `GaussianStats.product_errors`
+    product_errors: NDArray[np.float64] | None = None
 
     what: ClassVar[str] = "statistics"
 

@@ -37,6 +37,9 @@ class GaussianStats:
     ddof : int, optional
         The covariance is the scatter divided by ``num_samples - ddof``. Stored as metadata only.
 
+    product_errors : (dim,) array_like, optional
+        As the property.
+
     Raises
     ------
     ValueError
@@ -59,10 +62,12 @@ class GaussianStats:
         num_samples: int | None = None,
         extractor: str | None = None,
         ddof: int | None = None,
+        product_errors: ArrayLike = (),
     ) -> None:
         if num_samples is not None and operator.index(num_samples) < 2:
             raise ValueError(f"num_samples must be at least 2, got {num_samples}")
-        self._set(_core.Gaussian(_real(mu, "mu"), _real(sigma, "sigma"), num_samples or 0), extractor, ddof)
+        errors = _real(product_errors, "product_errors")
+        self._set(_core.Gaussian(_real(mu, "mu"), _real(sigma, "sigma"), num_samples or 0, 0, errors), extractor, ddof)
 
     def _set(self, core: _core.Gaussian, extractor: str | None, ddof: int | None) -> None:
         self._core = core
@@ -76,9 +81,12 @@ class GaussianStats:
             return self._core
         if device not in self._copies:
             gaussian = backend_module(device).Gaussian
-            columns = self._core.columns
-            numbers = (self._core.mu, self._core.sigma if columns is None else columns, self._core.num_samples)
-            self._copies[device] = (gaussian if columns is None else gaussian.from_columns)(*numbers, device or 0)
+            core, columns = self._core, self._core.columns
+            if columns is None:
+                copied = gaussian(core.mu, core.sigma, core.num_samples, device or 0, core.product_errors)
+            else:
+                copied = gaussian.from_columns(core.mu, columns, core.num_samples, device or 0)
+            self._copies[device] = copied
         return self._copies[device]
 
     @property
@@ -116,6 +124,15 @@ class GaussianStats:
         """Number subtracted from ``num_samples`` in the covariance's divisor, or None if it was not given."""
         return self._ddof
 
+    @property
+    def product_errors(self) -> NDArray[np.float64]:
+        """(dim,) vector p: float32 products changed ``sigma[i, j]`` by about ``sqrt(p[i] p[j])``, as `Moments` says.
+
+        Empty for products in float64, and for statistics that do not record it. `frechet_terms` includes it in the
+        bound on the rounding error.
+        """
+        return self._core.product_errors
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write an ``.npz`` with ``mu`` and ``sigma``, which other FID tools can read, and the metadata.
 
@@ -130,7 +147,8 @@ class GaussianStats:
         OSError
             If the file cannot be written.
         """
-        write_stats(path, Stats(self.mu, self.sigma, self.num_samples, self.extractor, self.ddof))
+        errors = self.product_errors if len(self.product_errors) else None
+        write_stats(path, Stats(self.mu, self.sigma, self.num_samples, self.extractor, self.ddof, errors))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> GaussianStats:
@@ -188,12 +206,16 @@ class GaussianStats:
             "num_samples": self._core.num_samples,
             "extractor": self._extractor,
             "ddof": self._ddof,
+            "product_errors": self.product_errors,
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         columns = state["columns"]
-        gaussian = _core.Gaussian if columns is None else _core.Gaussian.from_columns
-        core = gaussian(state["mu"], state["sigma"] if columns is None else columns, state["num_samples"])
+        if columns is None:
+            errors = state.get("product_errors", np.empty(0))  # older pickles have none
+            core = _core.Gaussian(state["mu"], state["sigma"], state["num_samples"], 0, errors)
+        else:
+            core = _core.Gaussian.from_columns(state["mu"], columns, state["num_samples"])
         self._set(core, state["extractor"], state["ddof"])
 
 
@@ -207,7 +229,12 @@ def stats_from_core(core: _core.Gaussian, extractor: str | None, ddof: int | Non
 def stats_from_record(record: Stats) -> GaussianStats:
     """Statistics from the record of a file."""
     return GaussianStats(
-        record.mu, record.sigma, num_samples=record.num_samples, extractor=record.extractor, ddof=record.ddof
+        record.mu,
+        record.sigma,
+        num_samples=record.num_samples,
+        extractor=record.extractor,
+        ddof=record.ddof,
+        product_errors=() if record.product_errors is None else record.product_errors,
     )
 
 

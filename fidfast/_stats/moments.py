@@ -340,8 +340,9 @@ class Moments(Collector):
         -------
         dict of str to ndarray
             ``dim``, ``precision`` and ``extractor`` (empty if not given); and for each block ``k``, from 0, ``k/count``
-            (number of rows in mean and scatter), ``k/mean`` and ``k/mean_low`` (dim,), ``k/scatter`` (dim, dim), and
-            the rows that are not in them yet, ``k/narrow_rows`` (m, dim) float32 and ``k/wide_rows`` float64.
+            (number of rows in mean and scatter), ``k/mean`` and ``k/mean_low`` (dim,), ``k/scatter`` (dim, dim),
+            ``k/product_errors`` (dim,) of the scatter, empty for products in float64, and the rows that are not in them
+            yet, ``k/narrow_rows`` (m, dim) float32 and ``k/wide_rows`` float64.
         """
         described = {"dim": self.dim, "precision": self.precision, "extractor": self._extractor or ""}
         arrays: dict[str, Any] = {

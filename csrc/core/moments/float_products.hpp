@@ -4,8 +4,8 @@
 // of the traces, so the diagonal of X^T X is computed in float64: the float32 products have the error E with E_jj = 0.
 //
 // A sum of n float32 products makes the error sum_k delta_k p_k, where p_k are the partial sums and |delta_k| <= u =
-// 2^-24. The deltas of different k, i and j are modelled as independent with mean zero (Higham & Mary, "A new approach to
-// probabilistic rounding error analysis", 2019, model 2.1). Uniform deltas have the variance u^2 / 3, and by
+// 2^-24. The deltas of different k, i and j are modelled as independent with mean zero (Higham & Mary, "A new approach
+// to probabilistic rounding error analysis", 2019, model 2.1). Uniform deltas have the variance u^2 / 3, and by
 // Cauchy-Schwarz |p_k| <= k/n sqrt(s_i s_j) for rows of equal norm, so
 //   E_ij has mean 0 and a variance of at most e^2 s_i s_j,  e^2 = u^2 / 3 (n / 3 + 3),
 // where the 3 accounts for the rounding of the two factors and of the product. Uncorrelated columns have a random walk
@@ -38,12 +38,12 @@ constexpr float kFarRow = 16;
 /// Blocks in which more than one row in kMostFar is far are multiplied in float64.
 constexpr Index kMostFar = 8;
 /// Blocks whose columns have a larger mean squared correlation are multiplied in float64.
-constexpr double kCorrelated = 0.1;
+constexpr double kCorrelated = 0.08;
 
-/// e above for a block of n rows.
-inline double product_error(Index n) {
+/// e above for a block of n rows, given the mean squared cosine of two units.
+inline double product_error(Index n, double cosine) {
   constexpr double kUnit = 0x1p-24;
-  return kUnit * std::sqrt(static_cast<double>(n) / 9 + 1);
+  return kUnit * std::sqrt(static_cast<double>(n) * cosine / 9 + 0.5);
 }
 
 }  // namespace fidfast

@@ -157,9 +157,9 @@ class Moments {
       const double divisor = static_cast<double>(n - ddof);
       if (state_.count == 0 && n <= dim()) return stats_of_rows(n, divisor);
       State all = folded(state_);
-      const double error = relative_error(all);
+      std::vector<double> errors = errors_of(all, divisor);
       MatrixOps<Device>::mirror_lower(all.scatter, 1.0 / divisor);
-      return Gaussian<Device>(std::move(all.mean.high), std::move(all.scatter), n, error);
+      return Gaussian<Device>(std::move(all.mean.high), std::move(all.scatter), n, std::move(errors));
     });
   }
 
@@ -288,14 +288,13 @@ class Moments {
     const bool fits = RowOps<Device>::prepare_block(block, first ? nullptr : &state.mean, work.block_mean, mine.origin,
                                                     work.remainder, mine.unit_info, mine.centred, work.squares);
     Index far = 0;
+    Similarity similarity;
     if constexpr (std::is_same_v<T, float>) {
       if (!fits) return false;
       far = RowOps<Device>::separate_far_rows(block, mine.origin, mine.unit_info, mine.centred, work.squares,
                                               work.float64.centred);
-      if (far * kMostFar > block.n ||
-          RowOps<Device>::mean_squared_correlation(mine.centred, block.n, work.squares) > kCorrelated) {
-        return false;
-      }
+      similarity = RowOps<Device>::similarity(mine.centred, block.n, work.squares, work.remainder);
+      if (!Device::kAsynchronous && (far * kMostFar > block.n || similarity.correlation > kCorrelated)) return false;
     }
     if (first) std::swap(state.mean, work.block_mean);
     MatrixOps<Device>::difference(first ? state.mean : work.block_mean, state.mean, work.d);
@@ -304,9 +303,9 @@ class Moments {
     const double weight = static_cast<double>(state.count) * share;
     if constexpr (std::is_same_v<T, float>) {
       RowOps<Device>::add_scatter_with_squares(mine.centred, mine.unit_info, block.n, work.squares,
-                                               work.float64.centred, far, work.remainder, weight, work.d,
-                                               state.scatter, mine.product);
-      MatrixOps<Device>::add_in_quadrature(state.errors, product_error(block.n), work.squares);
+                                               work.float64.centred, far, work.remainder, weight, work.d, state.scatter,
+                                               mine.product);
+      MatrixOps<Device>::add_in_quadrature(state.errors, product_error(block.n, similarity.cosine), work.squares);
     } else {
       RowOps<Device>::add_scatter(mine.centred, mine.unit_info, block.n, work.remainder, weight, work.d, state.scatter,
                                   mine.product);
@@ -335,17 +334,14 @@ class Moments {
     if (!other.errors.empty()) MatrixOps<Device>::add_in_quadrature(state.errors, 1.0, other.errors);
   }
 
-  /// Smallest e such that the error of scatter_ij has a standard deviation of at most e sqrt(scatter_ii scatter_jj).
-  static double relative_error(const State& state) {
-    if (state.errors.empty()) return 0;
+  /// errors / divisor on the host, or empty if all products were float64.
+  static std::vector<double> errors_of(const State& state, double divisor) {
+    if (state.errors.empty()) return {};
     std::vector<double> errors(static_cast<std::size_t>(state.dim));
     Device::to_host(errors.data(), state.errors.data(), errors.size() * sizeof(double));
-    const std::vector<double> squares = MatrixOps<Device>::diagonal(state.scatter);
-    double largest = 0;
-    for (std::size_t j = 0; j < errors.size(); ++j) {
-      if (squares[j] > 0) largest = std::max(largest, errors[j] / squares[j]);
-    }
-    return largest;
+    if (std::all_of(errors.begin(), errors.end(), [](double error) { return error == 0; })) return {};
+    for (double& error : errors) error /= divisor;
+    return errors;
   }
 
   /// A copy with all pending rows folded.
