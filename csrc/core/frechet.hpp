@@ -243,7 +243,7 @@ double product_rounding(const Factor<Device>& factor, const Gaussian<Device>& ow
   const double norm = 2 * std::sqrt(static_cast<double>(factor.units.size()));
   if (factor.triangular) {
     const Matrix<Device> scaled = MatrixOps<Device>::scatter_rows(factor.f, factor.f.rows(), order, scale);
-    const double inverse = MatrixOps<Device>::inverse_norm(scaled, scaled.cols());  // at least 1 / l
+    const double inverse = MatrixOps<Device>::inverse_norm(scaled, scaled.cols());  // 1 / l or more, see its test
     if (norm * inverse <= 0.5) {
       const double first_order = std::sqrt(2 * inverse * std::min(weighted, largest * std::max(difference, 0.0)));
       const double inverses = MatrixOps<Device>::inverse_trace(scaled);

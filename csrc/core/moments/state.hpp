@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <utility>
+#include <vector>
 
 #include "core/backend.hpp"
 #include "core/matrix.hpp"
@@ -87,6 +88,24 @@ struct MomentsState {
   PendingRows<Device, double> wide;
 
   Index num_samples() const { return count + narrow.count + wide.count; }
+  /// Allocates the errors if other has some.
+  void reserve_errors(const MomentsState& other) {
+    if (errors.empty() && !other.errors.empty()) errors = Vector<Device>::zeros(dim);
+  }
+  /// Adds the errors of other, which are independent. After reserve_errors().
+  void add_errors(const MomentsState& other) {
+    if (!other.errors.empty()) MatrixOps<Device>::add_in_quadrature(errors, 1.0, other.errors);
+  }
+  /// errors / divisor (dim,) on the host, or empty if all products were float64.
+  std::vector<double> product_errors(double divisor) const {
+    if (errors.empty()) return {};
+    std::vector<double> result(static_cast<std::size_t>(dim));
+    Device::to_host(result.data(), errors.data(), result.size() * sizeof(double));
+    if (std::all_of(result.begin(), result.end(), [](double error) { return error == 0; })) return {};
+    for (double& error : result) error /= divisor;
+    return result;
+  }
+
   RowCounts counts() const { return {count, narrow.count, wide.count, narrow.all_16_bit}; }
   void set_counts(const RowCounts& counts) {
     count = counts.folded;
