@@ -14,6 +14,7 @@ class MomentsState(TypedDict):
     mean: NDArray[np.float64]
     mean_low: NDArray[np.float64]
     scatter: NDArray[np.float64]
+    product_errors: NDArray[np.float64]
 
 class Gaussian:
     def __init__(
@@ -23,6 +24,7 @@ class Gaussian:
         num_samples: int,
         device: int = 0,
         negative_tolerance: float = 1e-6,
+        product_errors: NDArray[np.float64] = ...,
     ) -> None: ...
     @staticmethod
     def from_columns(
@@ -36,6 +38,8 @@ class Gaussian:
     def num_samples(self) -> int: ...
     @property
     def clipped(self) -> tuple[float, float, float]: ...
+    @property
+    def product_errors(self) -> NDArray[np.float64]: ...
     @property
     def columns(self) -> NDArray[np.float64] | None: ...
     @property

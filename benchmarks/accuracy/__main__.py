@@ -104,9 +104,7 @@ def errors(case: Case) -> dict[str, str]:
     """Error of each tool relative to the sum of the traces."""
     terms = fidfast.frechet_terms(*case.stats)
     error = abs(terms.distance - case.exact)
-    # With float32 products the moments have an error, which changes the distance by up to 1e-6 of it.
-    allowed = terms.rounding + (1e-6 * case.exact if "float32" in case.name else 0)
-    assert error <= allowed, f"{case.name}: the error is {error}, at most {allowed} is allowed"
+    assert error <= terms.rounding, f"{case.name}: the error is {error}, at most {terms.rounding} is allowed"
     shown = {"fidfast": f"{error / case.scale:.1e}", "its bound": f"{terms.rounding / case.scale:.1e}"}
     arrays = [array for stats in case.stats for array in (np.array(stats.mu), np.array(stats.sigma))]
     for tool, distance in peers.DISTANCES.items():

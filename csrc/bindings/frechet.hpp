@@ -2,9 +2,14 @@
 #pragma once
 
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
+#include <algorithm>
+#include <cmath>
 #include <memory>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "bindings/arrays.hpp"
 #include "core/frechet.hpp"
@@ -19,7 +24,7 @@ void bind_gaussian(py::module_& module) {
   using G = Gaussian<Device>;
   py::class_<G, std::shared_ptr<G>>(module, "Gaussian")
       .def(py::init([](const Array<double>& mu, const Array<double>& sigma, Index num_samples, int device,
-                       double negative_tolerance) {
+                       double negative_tolerance, std::vector<double> product_errors) {
              if (mu.ndim() != 1) {
                throw py::value_error("mu must be 1-D (dim,), got shape " + shape_text(mu.shape(), mu.ndim()));
              }
@@ -27,16 +32,24 @@ void bind_gaussian(py::module_& module) {
                throw py::value_error("sigma must be 2-D (dim, dim), got shape " +
                                      shape_text(sigma.shape(), sigma.ndim()));
              }
+             if (!product_errors.empty() && static_cast<Index>(product_errors.size()) != mu.shape(0)) {
+               throw py::value_error("product_errors has length " + std::to_string(product_errors.size()) +
+                                     ", but mu has length " + std::to_string(mu.shape(0)));
+             }
+             const bool valid = std::all_of(product_errors.begin(), product_errors.end(),
+                                            [](double error) { return error >= 0 && std::isfinite(error); });
+             if (!valid) throw py::value_error("product_errors must be finite and not negative");
              const Session session(device);
              Vector<Device> mean = vector_of<Device>(mu);
              Matrix<Device> covariance = matrix_of<Device, double>(sigma);
              return without_gil(&Binding::prepare, [&] {
                return std::make_shared<G>(
-                   G::checked(std::move(mean), std::move(covariance), num_samples, negative_tolerance));
+                   G::checked(std::move(mean), std::move(covariance), num_samples, negative_tolerance,
+                              std::move(product_errors)));
              });
            }),
            py::arg("mu"), py::arg("sigma"), py::arg("num_samples"), py::arg("device") = 0,
-           py::arg("negative_tolerance") = G::kNegativeTolerance)
+           py::arg("negative_tolerance") = G::kNegativeTolerance, py::arg("product_errors") = std::vector<double>())
       .def_static(
           "from_columns",
           [](const Array<double>& mu, const Array<double>& columns, Index num_samples, int device) {
@@ -52,6 +65,11 @@ void bind_gaussian(py::module_& module) {
                              [](const G& self) {
                                const Clipped& clipped = self.clipped();
                                return py::make_tuple(clipped.least, clipped.largest, clipped.trace);
+                             })
+      .def_property_readonly("product_errors",
+                             [](const G& self) {
+                               const std::vector<double>& errors = self.product_errors();
+                               return Array<double>(static_cast<py::ssize_t>(errors.size()), errors.data());
                              })
       .def_property_readonly("columns",
                              [](const py::object& self) -> py::object {

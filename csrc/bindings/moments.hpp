@@ -28,6 +28,7 @@ py::dict dict_of(const MomentsState<Device>& state) {
   result["mean"] = array_of(state.mean.high, {folded});
   result["mean_low"] = array_of(state.mean.low, {folded});
   result["scatter"] = array_of(state.scatter, {folded, folded});
+  result["product_errors"] = array_of(state.errors, {state.count > 0 ? state.errors.rows() : 0});
   return result;
 }
 
@@ -70,6 +71,10 @@ MomentsState<Device> state_of(const py::dict& dict) {
   state.mean.high = vector_of<Device>(array_entry<double>(dict, "mean", {state.dim}));
   state.mean.low = vector_of<Device>(array_entry<double>(dict, "mean_low", {state.dim}));
   state.scatter = matrix_of<Device, double>(array_entry<double>(dict, "scatter", {state.dim, state.dim}));
+  // Older states have no such entry.
+  if (dict.contains("product_errors") && py::len(dict["product_errors"]) > 0) {
+    state.errors = vector_of<Device>(array_entry<double>(dict, "product_errors", {state.dim}));
+  }
   return state;
 }
 

@@ -37,6 +37,12 @@ struct Range {
   Index last = 0;
 };
 
+/// How similar the units are in a block of rows.
+struct Similarity {
+  double correlation = 0;  // mean squared correlation of two units
+  double cosine = 0;       // mean squared cosine of the angle between their deviations from the origin
+};
+
 /// One element of a matrix.
 struct Element {
   Index row = 0;
@@ -88,11 +94,12 @@ struct RowOps {
   static void mean(const FeatureView<S>& features, Mean<Device>& mean);
 
   /// mean() and subtract_mean() in as few passes as the backend needs. The origin may be a point near the mean: that of
-  /// `previous`, the mean of earlier rows, if it is not null.
+  /// `previous`, the mean of earlier rows, if it is not null. If T is float, squares (dim,) = sum_i (features[i] -
+  /// origin)^2 in float64.
   template <class S, class T>
   static bool prepare_block(const FeatureView<S>& features, const Mean<Device>* previous, Mean<Device>& mean,
                             Vector<Device, T>& origin, Vector<Device>& remainder, Vector<Device, T>& unit_info,
-                            Matrix<Device, T>& centred);
+                            Matrix<Device, T>& centred, Vector<Device>& squares);
 
   /// origin (dim,) = mean rounded to T; remainder (dim,) = mean - origin; centred[:, i] = features[i] - origin,
   /// computed in T. unit_info (dim,) is what the backend records about each unit for add_scatter(); on the CPU it is
@@ -108,6 +115,23 @@ struct RowOps {
   static void add_scatter(const Matrix<Device, T>& centred, const Vector<Device, T>& unit_info, Index n,
                           const Vector<Device>& r, double weight, const Vector<Device>& d, Matrix<Device>& scatter,
                           Matrix<Device, T>& product);
+
+  /// After prepare_block() for these features: separates the rows x of centred for which sum_j x_j^2 / squares_j
+  /// exceeds kFarRow times dim / n, and subtracts their squares from squares (dim,). What is in `far` (dim, >= n) is
+  /// for add_scatter_with_squares() only. Returns the number of these rows, or 0 if the device is asynchronous.
+  template <class S>
+  static Index separate_far_rows(const FeatureView<S>& features, const Vector<Device, float>& origin,
+                                 const Vector<Device, float>& unit_info, Matrix<Device, float>& centred,
+                                 Vector<Device>& squares, Matrix<Device>& far);
+  /// Estimate from pairs of some of the units, or the largest values if the device is asynchronous.
+  static Similarity similarity(const Matrix<Device, float>& centred, Index n, const Vector<Device>& squares,
+                               const Vector<Device>& r);
+  /// add_scatter() with the diagonal of X^T X from `squares`, and the far rows, of which there are num_far, multiplied
+  /// in float64.
+  static void add_scatter_with_squares(const Matrix<Device, float>& centred, const Vector<Device, float>& unit_info,
+                                       Index n, const Vector<Device>& squares, const Matrix<Device>& far, Index num_far,
+                                       const Vector<Device>& r, double weight, const Vector<Device>& d,
+                                       Matrix<Device>& scatter, Matrix<Device, float>& product);
 
   /// c[:m, :n] = a^T b for the first m columns of a (dim, >= m) and the first n of b (dim, >= n); c (>= m, >= n).
   template <class T>
@@ -194,6 +218,8 @@ struct MatrixOps {
   static void difference(const Mean<Device>& to, const Mean<Device>& from, Vector<Device>& d);
   /// mean += weight d.
   static void advance(Mean<Device>& mean, double weight, const Vector<Device>& d);
+  /// a_j <- sqrt(a_j^2 + (alpha b_j)^2), (dim,).
+  static void add_in_quadrature(Vector<Device>& a, double alpha, const Vector<Device>& b);
   /// |a - b|^2.
   static double squared_distance(const Vector<Device>& a, const Vector<Device>& b);
 
@@ -258,6 +284,8 @@ struct MatrixOps {
   static Index pivoted_cholesky(Matrix<Device>& a, double tolerance, std::vector<Index>& order);
   /// Estimate of |(L L^T)^-1|_1, where L is the leading (rank, rank) block of lower triangular l (n, >= rank).
   static double inverse_norm(const Matrix<Device>& l, Index rank);
+  /// tr (L L^T)^-1 for lower triangular l (n, n), strict upper triangle zero.
+  static double inverse_trace(const Matrix<Device>& l);
   /// Eigenvalues of a (n, n), ascending, on the host. Destroys a.
   static std::vector<double> eigenvalues(Matrix<Device>& a);
   /// The same; the columns of a become the eigenvectors.

@@ -47,9 +47,12 @@ class Gaussian {
   /// Relative to the largest eigenvalue; above what rounding to float32 makes negative.
   static constexpr double kNegativeTolerance = 1e-6;
 
-  /// mu (dim,), sigma (dim, dim) full and symmetric; num_samples is 0 if unknown.
-  Gaussian(Vector<Device> mu, Matrix<Device> sigma, Index num_samples)
-      : mu_(std::move(mu)), num_samples_(num_samples), sigma_(std::move(sigma)) {
+  /// mu (dim,), sigma (dim, dim) full and symmetric; num_samples is 0 if unknown; product_errors (dim,) or empty.
+  Gaussian(Vector<Device> mu, Matrix<Device> sigma, Index num_samples, std::vector<double> product_errors = {})
+      : mu_(std::move(mu)),
+        num_samples_(num_samples),
+        product_errors_(std::move(product_errors)),
+        sigma_(std::move(sigma)) {
     variances_ = MatrixOps<Device>::diagonal(sigma_);
     alive_ = MatrixOps<Device>::nonzero_columns(sigma_);
     trace_ = std::accumulate(variances_.begin(), variances_.end(), 0.0);
@@ -60,7 +63,7 @@ class Gaussian {
   /// times the largest eigenvalue are dropped, and asymmetries of at most negative_tolerance (or kAsymmetry, if that is
   /// larger) times the largest entry are averaged.
   static Gaussian checked(Vector<Device> mu, Matrix<Device> sigma, Index num_samples,
-                          double negative_tolerance = kNegativeTolerance) {
+                          double negative_tolerance = kNegativeTolerance, std::vector<double> product_errors = {}) {
     if (!(negative_tolerance >= 0 && negative_tolerance < 1)) {
       throw InvalidInput("negative_tolerance must be at least 0 and below 1, got " + text(negative_tolerance));
     }
@@ -75,7 +78,7 @@ class Gaussian {
       throw InvalidInput("sigma is not symmetric: sigma[" + i + ", " + j + "] and sigma[" + j + ", " + i +
                          "] differ by " + text(asymmetry.difference) + accepting(asymmetry.difference / entry));
     }
-    Gaussian result(std::move(mu), std::move(sigma), num_samples);
+    Gaussian result(std::move(mu), std::move(sigma), num_samples, std::move(product_errors));
     result.clipped_ = result.factor(result.alive_units())->clipped;
     const double least = result.clipped_.least;
     const double largest = result.clipped_.largest;
@@ -100,6 +103,7 @@ class Gaussian {
       : device_(other.device_),
         mu_(std::move(other.mu_)),
         num_samples_(other.num_samples_),
+        product_errors_(std::move(other.product_errors_)),
         trace_(other.trace_),
         clipped_(other.clipped_),
         columns_(std::move(other.columns_)),
@@ -112,6 +116,9 @@ class Gaussian {
   int device() const { return device_; }
   Index dim() const { return mu_.rows(); }
   Index num_samples() const { return num_samples_; }
+  /// p (dim,) such that products in float32 gave sigma_ij, i != j, an error with a standard deviation of at most
+  /// sqrt(p_i p_j); empty for products in float64. See core/moments/float_products.hpp.
+  const std::vector<double>& product_errors() const { return product_errors_; }
   double trace() const { return trace_; }
   /// What checked() accepted.
   const Clipped& clipped() const { return clipped_; }
@@ -340,6 +347,7 @@ class Gaussian {
   int device_ = Device::current_device();
   Vector<Device> mu_;
   Index num_samples_ = 0;
+  std::vector<double> product_errors_;  // (dim,) or empty
   double trace_ = 0;
   Clipped clipped_;
   Matrix<Device> columns_;         // (dim, rank) if low_rank(), else empty

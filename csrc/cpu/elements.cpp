@@ -51,6 +51,11 @@ void MatrixOps<Cpu>::advance(Mean<Cpu>& mean, double weight, const V& d) {
 }
 
 template <>
+void MatrixOps<Cpu>::add_in_quadrature(V& a, double alpha, const V& b) {
+  for (Index j = 0; j < a.rows(); ++j) a.data()[j] = std::hypot(a.data()[j], alpha * b.data()[j]);
+}
+
+template <>
 double MatrixOps<Cpu>::squared_distance(const V& a, const V& b) {
   double sum = 0;
   for (Index j = 0; j < a.rows(); ++j) {

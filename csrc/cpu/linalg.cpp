@@ -236,6 +236,19 @@ double MatrixOps<Cpu>::inverse_norm(const M& l, Index rank) {
 }
 
 template <>
+double MatrixOps<Cpu>::inverse_trace(const M& l) {
+  M inverse = l;
+  lapack::with([&](const auto& lib) {
+    using Int = typename std::decay_t<decltype(lib)>::Int;
+    const Int n = lib.size(l.rows());
+    Int info = 0;
+    lib.dtrtri("L", "N", &n, inverse.data(), &n, &info);
+    lapack::require_success(info, "dtrtri");
+  });
+  return squared_norm(inverse);
+}
+
+template <>
 std::vector<double> MatrixOps<Cpu>::eigenvalues(M& a) {
   std::vector<double> values(static_cast<std::size_t>(a.rows()));
   if (values.empty()) return values;

@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <limits>
 
 #include "cpu/device.hpp"
 #include "cpu/lapack.hpp"
@@ -50,15 +49,6 @@ inline void two_sum(double a, double b, double& high, double& low) {
   low = (a - (high - shadow)) + (b - shadow);
 }
 
-void symmetric_product(const Matrix<Cpu, double>& a, Index n, Matrix<Cpu>& scatter, Matrix<Cpu, double>&) {
-  lapack::with([&](const auto& lib) {
-    const auto dim = lib.size(a.rows());
-    const auto k = lib.size(n);
-    const double one = 1.0;
-    lib.dsyrk("L", "N", &dim, &k, &one, a.data(), &dim, &one, scatter.data(), &dim);
-  });
-}
-
 template <class Library>
 void transposed_product(const Library& lib, const typename Library::Int (&sizes)[4], const float* a, const float* b,
                         float* c) {
@@ -75,16 +65,6 @@ void transposed_product(const Library& lib, const typename Library::Int (&sizes)
   const double one = 1.0;
   const double zero = 0.0;
   lib.dgemm("T", "N", &m, &n, &dim, &one, a, &dim, b, &dim, &zero, c, &ldc);
-}
-
-void symmetric_product(const Matrix<Cpu, float>& a, Index n, Matrix<Cpu>&, Matrix<Cpu, float>& product) {
-  lapack::with([&](const auto& lib) {
-    const auto dim = lib.size(a.rows());
-    const auto k = lib.size(n);
-    const float one = 1.0F;
-    const float zero = 0.0F;
-    lib.ssyrk("L", "N", &dim, &k, &one, a.data(), &dim, &zero, product.data(), &dim);
-  });
 }
 
 /// c = a^T a, lower triangle.
@@ -142,61 +122,6 @@ void RowOps<Cpu>::mean(const FeatureView<S>& features, Mean<Cpu>& mean) {
 }
 
 template <>
-template <class S, class T>
-bool RowOps<Cpu>::subtract_mean(const FeatureView<S>& features, const Mean<Cpu>& mean, Vector<Cpu, T>& origin,
-                                Vector<Cpu>& remainder, Vector<Cpu, T>& unit_info, Matrix<Cpu, T>& centred) {
-  T* const rounded = origin.data();
-  T* const peak = unit_info.data();
-  for (Index j = 0; j < features.dim; ++j) {
-    peak[j] = T{0};
-    rounded[j] = static_cast<T>(mean.high.data()[j]);
-    remainder.data()[j] = (mean.high.data()[j] - static_cast<double>(rounded[j])) + mean.low.data()[j];
-  }
-  for (Index i = 0; i < features.n; ++i) {
-    T* const column = centred.column(i);
-    for_each_column(features, i, [&](Index j, const S& value) {
-      column[j] = static_cast<T>(widen(value)) - rounded[j];
-      peak[j] = std::max(peak[j], std::abs(column[j]));
-    });
-  }
-  // Above `highest` the sum of n squares may overflow; below `lowest` squares lose digits to underflow.
-  using Limits = std::numeric_limits<T>;
-  const T highest = std::sqrt(Limits::max() / static_cast<T>(features.n));
-  const T lowest = std::sqrt(Limits::min() / Limits::epsilon());
-  return std::all_of(peak, peak + features.dim, [=](T p) { return p == 0 || (p >= lowest && p <= highest); });
-}
-
-template <>
-template <class S, class T>
-bool RowOps<Cpu>::prepare_block(const FeatureView<S>& features, const Mean<Cpu>*, Mean<Cpu>& mean,
-                                Vector<Cpu, T>& origin, Vector<Cpu>& remainder, Vector<Cpu, T>& unit_info,
-                                Matrix<Cpu, T>& centred) {
-  RowOps::mean(features, mean);
-  return subtract_mean(features, mean, origin, remainder, unit_info, centred);
-}
-
-template <>
-template <class T>
-void RowOps<Cpu>::add_scatter(const Matrix<Cpu, T>& centred, const Vector<Cpu, T>&, Index n, const Vector<Cpu>& r,
-                              double weight, const Vector<Cpu>& d, Matrix<Cpu>& scatter, Matrix<Cpu, T>& product) {
-  symmetric_product(centred, n, scatter, product);
-  const Index dim = scatter.rows();
-  const double* const rs = r.data();
-  const double* const ds = d.data();
-  for (Index j = 0; j < dim; ++j) {
-    double* const column = scatter.column(j);
-    const double rj = -static_cast<double>(n) * rs[j];
-    const double dj = weight * ds[j];
-    if (product.empty()) {
-      for (Index i = j; i < dim; ++i) column[i] += rj * rs[i] + dj * ds[i];
-    } else {
-      const T* const of_block = product.column(j);
-      for (Index i = j; i < dim; ++i) column[i] += static_cast<double>(of_block[i]) + (rj * rs[i] + dj * ds[i]);
-    }
-  }
-}
-
-template <>
 template <class T>
 void RowOps<Cpu>::own_products(const Matrix<Cpu, T>& a, Index n, Matrix<Cpu, T>& c) {
   lapack::with([&](const auto& lib) {
@@ -226,34 +151,17 @@ void RowOps<Cpu>::cross_products(const Matrix<Cpu, T>& a, Index m, const Matrix<
   });
 }
 
-#define FIDFAST_SOURCE(S)                                                                                       \
-  template Index RowOps<Cpu>::first_nonfinite_row(const FeatureView<S>&);                                       \
-  template void RowOps<Cpu>::mean(const FeatureView<S>&, Mean<Cpu>&);                                           \
-  template void RowOps<Cpu>::append(const FeatureView<S>&, Matrix<Cpu, double>&, Index);                        \
-  template bool RowOps<Cpu>::subtract_mean(const FeatureView<S>&, const Mean<Cpu>&, Vector<Cpu>&, Vector<Cpu>&, \
-                                           Vector<Cpu>&, Matrix<Cpu>&);
-#define FIDFAST_PREPARE(S, T)                                                                                    \
-  template bool RowOps<Cpu>::prepare_block(const FeatureView<S>&, const Mean<Cpu>*, Mean<Cpu>&, Vector<Cpu, T>&, \
-                                           Vector<Cpu>&, Vector<Cpu, T>&, Matrix<Cpu, T>&);
-#define FIDFAST_NARROW(S)                                                                                              \
-  template void RowOps<Cpu>::append(const FeatureView<S>&, Matrix<Cpu, float>&, Index);                                \
-  template bool RowOps<Cpu>::subtract_mean(const FeatureView<S>&, const Mean<Cpu>&, Vector<Cpu, float>&, Vector<Cpu>&, \
-                                           Vector<Cpu, float>&, Matrix<Cpu, float>&);
-#define FIDFAST_TARGET(T)                                                                                         \
-  template void RowOps<Cpu>::add_scatter(const Matrix<Cpu, T>&, const Vector<Cpu, T>&, Index, const Vector<Cpu>&, \
-                                         double, const Vector<Cpu>&, Matrix<Cpu>&, Matrix<Cpu, T>&);              \
-  template bool RowOps<Cpu>::same_columns(const Matrix<Cpu, T>&, Index, const Matrix<Cpu, T>&, Index, Index);     \
-  template void RowOps<Cpu>::cross_products(const Matrix<Cpu, T>&, Index, const Matrix<Cpu, T>&, Index,           \
-                                            Matrix<Cpu, T>&);                                                     \
+#define FIDFAST_SOURCE(S)                                                 \
+  template Index RowOps<Cpu>::first_nonfinite_row(const FeatureView<S>&); \
+  template void RowOps<Cpu>::mean(const FeatureView<S>&, Mean<Cpu>&);     \
+  template void RowOps<Cpu>::append(const FeatureView<S>&, Matrix<Cpu, double>&, Index);
+#define FIDFAST_NARROW(S) template void RowOps<Cpu>::append(const FeatureView<S>&, Matrix<Cpu, float>&, Index);
+#define FIDFAST_TARGET(T)                                                                                     \
+  template bool RowOps<Cpu>::same_columns(const Matrix<Cpu, T>&, Index, const Matrix<Cpu, T>&, Index, Index); \
+  template void RowOps<Cpu>::cross_products(const Matrix<Cpu, T>&, Index, const Matrix<Cpu, T>&, Index,       \
+                                            Matrix<Cpu, T>&);                                                 \
   template void RowOps<Cpu>::own_products(const Matrix<Cpu, T>&, Index, Matrix<Cpu, T>&);
 
-FIDFAST_PREPARE(Float16, float)
-FIDFAST_PREPARE(Float16, double)
-FIDFAST_PREPARE(BFloat16, float)
-FIDFAST_PREPARE(BFloat16, double)
-FIDFAST_PREPARE(float, float)
-FIDFAST_PREPARE(float, double)
-FIDFAST_PREPARE(double, double)
 FIDFAST_SOURCE(Float16)
 FIDFAST_SOURCE(BFloat16)
 FIDFAST_SOURCE(float)

@@ -57,6 +57,16 @@ void MatrixOps<Cuda>::advance(Mean<Cuda>& mean, double weight, const V& d) {
 }
 
 template <>
+void MatrixOps<Cuda>::add_in_quadrature(V& a, double alpha, const V& b) {
+  double* const as = a.data();
+  const double* const bs = b.data();
+  const auto skip = cuda::skip_of_thread();
+  for_each_element(a.rows(), 1, [=] __device__(Index j, Index) {
+    if (!skip()) as[j] = sqrt(as[j] * as[j] + alpha * bs[j] * (alpha * bs[j]));
+  });
+}
+
+template <>
 double MatrixOps<Cuda>::squared_distance(const V& a, const V& b) {
   const double* const one = a.data();
   const double* const other = b.data();

@@ -240,10 +240,10 @@ Index MatrixOps<Cuda>::pivoted_cholesky(M& a, double tolerance, std::vector<Inde
   return rank;
 }
 
-/// Exact, not an estimate: computes L^-1 and L^-T L^-1.
-template <>
-double MatrixOps<Cuda>::inverse_norm(const M& l, Index rank) {
-  if (rank == 0) return 0;
+namespace {
+
+/// The inverse of the leading (rank, rank) block of lower triangular l (n, >= rank).
+M inverse_of(const M& l, Index rank) {
   M inverse(rank, rank);
   double* const to = inverse.data();
   for_each_element(rank, rank, [=] __device__(Index i, Index j) { to[i + j * rank] = i == j ? 1.0 : 0.0; });
@@ -252,6 +252,16 @@ double MatrixOps<Cuda>::inverse_norm(const M& l, Index rank) {
                                           size(rank), &kOne, l.data(), size(l.rows()), inverse.data(), size(rank)),
                "cublasDtrsm");
   });
+  return inverse;
+}
+
+}  // namespace
+
+/// Exact, not an estimate: computes L^-1 and L^-T L^-1.
+template <>
+double MatrixOps<Cuda>::inverse_norm(const M& l, Index rank) {
+  if (rank == 0) return 0;
+  const M inverse = inverse_of(l, rank);
   M whole(rank, rank);
   rank_update(kTranspose, 1.0, inverse, 0.0, whole);
   mirror_lower(whole, 1.0);
@@ -263,6 +273,11 @@ double MatrixOps<Cuda>::inverse_norm(const M& l, Index rank) {
       [=] __device__(Index j, double sum) { of_columns[j] = sum; });
   const std::vector<double> norms = cuda::on_host(sums, 1);
   return *std::max_element(norms.begin(), norms.end());
+}
+
+template <>
+double MatrixOps<Cuda>::inverse_trace(const M& l) {
+  return squared_norm(inverse_of(l, l.cols()));
 }
 
 template <>

@@ -4,6 +4,7 @@
 // in float64, so the error does not grow with the number of rows.
 #include <cuda_bf16.h>
 
+#include "core/moments/float_products.hpp"
 #include "cuda/kernels.cuh"
 #include "cuda/rank_update.hpp"
 
@@ -21,11 +22,13 @@ constexpr int kThreadsOfTile = 128;
 
 /// Arguments of the kernel.
 struct Update {
-  const float* rows;   // (dim, n)
-  const float* marks;  // (dim,)
-  const double* r;     // (dim,)
-  const double* d;     // (dim,)
-  double* scatter;     // (dim, dim)
+  const float* rows;      // (dim, n)
+  const float* marks;     // (dim,)
+  const double* r;        // (dim,)
+  const double* squares;  // (dim,)
+  const double* far;      // (n,)
+  const double* d;        // (dim,)
+  double* scatter;        // (dim, dim)
   Index dim;
   Index n;
   double weight;
@@ -76,8 +79,8 @@ __device__ void load_16_bit(const Update& u, Index unit, Index first, unsigned* 
     const Index row = first + 2 * word;
     const bool inside = unit + j < u.dim;
     const float* const at_row = u.rows + unit + j + row * u.dim;
-    const unsigned low = inside && row < u.n ? bits_16<bfloat16>(at_row[0]) : 0;
-    const unsigned high = inside && row + 1 < u.n ? bits_16<bfloat16>(at_row[u.dim]) : 0;
+    const unsigned low = inside && row < u.n && u.far[row] == 0 ? bits_16<bfloat16>(at_row[0]) : 0;
+    const unsigned high = inside && row + 1 < u.n && u.far[row + 1] == 0 ? bits_16<bfloat16>(at_row[u.dim]) : 0;
     panel[j * kStride + word] = low | high << 16;
   }
 }
@@ -120,6 +123,28 @@ __device__ void multiply_16_bit(const Update& u, Index left, Index right, unsign
       for (int l = 0; l < 8; ++l) sums[k][l] += static_cast<double>(c[k / 2][l / 2][k % 2 * 2 + l % 2]);
     }
     __syncthreads();  // before the panels are overwritten
+  }
+}
+
+/// Replaces the sums on the diagonal by the squares, and adds the products of the far rows in float64.
+__device__ void complete_16_bit(const Update& u, Index left, Index right, const FragmentPosition& position,
+                                double (&sums)[4][8]) {
+  for (int k = 0; k < 4; ++k) {
+    const Index i = left + position.row_of(k);
+    for (int l = 0; l < 8; ++l) {
+      if (i == right + position.column_of(l) && i < u.dim) sums[k][l] = u.squares[i];
+    }
+  }
+  for (Index row = 0; row < u.n; ++row) {
+    if (u.far[row] == 0) continue;
+    const float* const numbers = u.rows + row * u.dim;
+    for (int k = 0; k < 4; ++k) {
+      const Index i = left + position.row_of(k);
+      for (int l = 0; l < 8; ++l) {
+        const Index j = right + position.column_of(l);
+        if (i < u.dim && j < u.dim) sums[k][l] += static_cast<double>(numbers[i]) * static_cast<double>(numbers[j]);
+      }
+    }
   }
 }
 
@@ -192,6 +217,7 @@ __global__ void __launch_bounds__(kThreadsOfTile) rank_update_kernel(Update u, S
   } else {
     multiply_doubles(u, left, right, position, reinterpret_cast<float*>(shared), sums);
   }
+  if (use_16_bit) complete_16_bit(u, left, right, position, sums);
   const double about_origin = use_16_bit ? static_cast<double>(u.n) : 0.0;
 #pragma unroll
   for (int l = 0; l < 8; ++l) {
@@ -208,14 +234,121 @@ __global__ void __launch_bounds__(kThreadsOfTile) rank_update_kernel(Update u, S
   }
 }
 
+/// Statistics of the values of a unit. Sums are of the values less the origin.
+struct UnitStats {
+  double sum;
+  double squares;
+  float largest;   // magnitude
+  float smallest;  // magnitude, except 0
+  unsigned marks;  // bits of rank_update.hpp that hold for all values
+};
+
+struct CombineStats {
+  __device__ UnitStats operator()(const UnitStats& a, const UnitStats& b) const {
+    return {a.sum + b.sum, a.squares + b.squares, fmaxf(a.largest, b.largest), fminf(a.smallest, b.smallest),
+            a.marks & b.marks};
+  }
+};
+
+__device__ inline unsigned formats_of(float value) {
+  const bool bfloat16 = (__float_as_uint(value) & 0xffffU) == 0;
+  const bool float16 = __half2float(__float2half_rn(value)) == value;
+  return (bfloat16 ? kBFloat16 : 0) | (float16 ? kFloat16 : 0);
+}
+
 }  // namespace
 
+template <class S>
+bool prepare_block_16_bit(const FeatureView<S>& features, const Mean<Cuda>* previous, Mean<Cuda>& mean,
+                          Vector<Cuda>& remainder, Vector<Cuda, float>& marks, Matrix<Cuda, float>& rows,
+                          Vector<Cuda>& squares) {
+  const double* const previous_mean = previous != nullptr ? previous->high.data() : nullptr;
+  double* const high = mean.high.data();
+  double* const low = mean.low.data();
+  double* const rest = remainder.data();
+  double* const about_origin = squares.data();
+  float* const marked = marks.data();
+  float* const to = rows.data();
+  const Index dim = features.dim;
+  const double n = static_cast<double>(features.n);
+  const UnitStats nothing{0, 0, 0, INFINITY, ~0U};
+  const auto skip = skip_of_thread();
+  const auto origin = [=] __device__(Index j) {
+    return previous_mean != nullptr ? previous_mean[j] : static_cast<double>(at(features, 0, j));
+  };
+  for_each_unit(
+      dim, features.n, nothing,
+      [=] __device__(Index j, Index i) {
+        if (skip()) return nothing;
+        const float value = at(features, i, j);
+        to[j + i * dim] = value;
+        const double deviation = value - origin(j);
+        const unsigned constant = value == at(features, 0, j) ? kConstant : 0;
+        return UnitStats{deviation, deviation * deviation, fabsf(value), value == 0 ? INFINITY : fabsf(value),
+                         formats_of(value) | constant};
+      },
+      CombineStats(),
+      [=] __device__(Index j, const UnitStats& stats) {
+        if (skip()) return;  // as in prepare_block
+        const double step = stats.sum / n;
+        two_sum(origin(j), step, high[j], low[j]);
+        rest[j] = high[j];
+        const double spread = stats.squares - stats.sum * step;
+        about_origin[j] = spread + n * high[j] * high[j];
+        // Products of such numbers, and sums of 64 of them, are normal float32 numbers.
+        const bool in_range = stats.largest <= 0x1p60F && stats.smallest >= 0x1p-60F;
+        const bool near_origin = n * high[j] * high[j] <= 16 * spread;
+        const bool constant = (stats.marks & kConstant) != 0;
+        marked[j] = static_cast<float>((stats.marks & (kBFloat16 | kFloat16 | kConstant)) |
+                                       (constant || (in_range && near_origin) ? kNear : 0));
+      });
+  return true;
+}
+
+void separate_far_rows(const Matrix<Cuda, float>& rows, Index n, Vector<Cuda>& squares, Matrix<Cuda>& far) {
+  const float* const numbers = rows.data();
+  double* const sums = squares.data();
+  double* const marked = far.data();
+  const Index dim = rows.rows();
+  const double most = static_cast<double>(kFarRow) * static_cast<double>(dim) / static_cast<double>(n);
+  const auto skip = skip_of_thread();
+  for_each_item(
+      n, dim, 0.0,
+      [=] __device__(Index i, Index j) {
+        if (skip() || sums[j] == 0) return 0.0;
+        const double value = numbers[j + i * dim];
+        return value * value / sums[j];
+      },
+      Sum(), [=] __device__(Index i, double sum) { marked[i] = sum > most ? 1.0 : 0.0; });
+  for_each_unit(
+      dim, n, 0.0,
+      [=] __device__(Index j, Index i) {
+        if (skip() || marked[i] == 0) return 0.0;
+        const double value = numbers[j + i * dim];
+        return value * value;
+      },
+      Sum(),
+      [=] __device__(Index j, double sum) {
+        if (!skip()) sums[j] = sums[j] > sum ? sums[j] - sum : 0.0;
+      });
+}
+
 void rank_update(const Matrix<Cuda, float>& rows, Index n, const Vector<Cuda, float>& marks, const Vector<Cuda>& r,
-                 double weight, const Vector<Cuda>& d, Matrix<Cuda>& scatter) {
+                 const Vector<Cuda>& squares, const Matrix<Cuda>& far, double weight, const Vector<Cuda>& d,
+                 Matrix<Cuda>& scatter) {
   const Index dim = scatter.rows();
   const auto tiles = static_cast<unsigned>((dim + kTile - 1) / kTile);
-  const Update update{rows.data(), marks.data(), r.data(), d.data(), scatter.data(), dim, n, weight};
+  const Update update{rows.data(),    marks.data(), r.data(), squares.data(), far.data(), d.data(),
+                      scatter.data(), dim,          n,        weight};
   launch(rank_update_kernel, dim3(tiles, tiles), dim3(kThreadsOfTile), update, skip_of_thread());
 }
+
+#define FIDFAST_NARROW(S)                                                                                  \
+  template bool prepare_block_16_bit(const FeatureView<S>&, const Mean<Cuda>*, Mean<Cuda>&, Vector<Cuda>&, \
+                                     Vector<Cuda, float>&, Matrix<Cuda, float>&, Vector<Cuda>&);
+
+FIDFAST_NARROW(Float16)
+FIDFAST_NARROW(BFloat16)
+FIDFAST_NARROW(float)
 
 }  // namespace fidfast::cuda

@@ -88,73 +88,6 @@ bool prepare_block(const FeatureView<S>& features, const Mean<Cuda>* previous, M
   return true;
 }
 
-/// Statistics of the values of a unit. Sums are of the values less the origin.
-struct UnitStats {
-  double sum;
-  double squares;
-  float largest;   // magnitude
-  float smallest;  // magnitude, except 0
-  unsigned marks;  // bits of rank_update.hpp that hold for all values
-};
-
-struct CombineStats {
-  __device__ UnitStats operator()(const UnitStats& a, const UnitStats& b) const {
-    return {a.sum + b.sum, a.squares + b.squares, fmaxf(a.largest, b.largest), fminf(a.smallest, b.smallest),
-            a.marks & b.marks};
-  }
-};
-
-__device__ inline unsigned formats_of(float value) {
-  const bool bfloat16 = (__float_as_uint(value) & 0xffffU) == 0;
-  const bool float16 = __half2float(__float2half_rn(value)) == value;
-  return (bfloat16 ? kBFloat16 : 0) | (float16 ? kFloat16 : 0);
-}
-
-/// For products on tensor cores: copies the rows with origin 0, and sets `marks`.
-template <class S>
-bool prepare_block_16_bit(const FeatureView<S>& features, const Mean<Cuda>* previous, Mean<Cuda>& mean,
-                          Vector<Cuda>& remainder, Vector<Cuda, float>& marks, Matrix<Cuda, float>& rows) {
-  const double* const previous_mean = previous != nullptr ? previous->high.data() : nullptr;
-  double* const high = mean.high.data();
-  double* const low = mean.low.data();
-  double* const rest = remainder.data();
-  float* const marked = marks.data();
-  float* const to = rows.data();
-  const Index dim = features.dim;
-  const double n = static_cast<double>(features.n);
-  const UnitStats nothing{0, 0, 0, INFINITY, ~0U};
-  const auto skip = skip_of_thread();
-  const auto origin = [=] __device__(Index j) {
-    return previous_mean != nullptr ? previous_mean[j] : static_cast<double>(at(features, 0, j));
-  };
-  for_each_unit(
-      dim, features.n, nothing,
-      [=] __device__(Index j, Index i) {
-        if (skip()) return nothing;
-        const float value = at(features, i, j);
-        to[j + i * dim] = value;
-        const double deviation = value - origin(j);
-        const unsigned constant = value == at(features, 0, j) ? kConstant : 0;
-        return UnitStats{deviation, deviation * deviation, fabsf(value), value == 0 ? INFINITY : fabsf(value),
-                         formats_of(value) | constant};
-      },
-      CombineStats(),
-      [=] __device__(Index j, const UnitStats& stats) {
-        if (skip()) return;  // as in prepare_block
-        const double step = stats.sum / n;
-        two_sum(origin(j), step, high[j], low[j]);
-        rest[j] = high[j];
-        const double spread = stats.squares - stats.sum * step;
-        // Products of such numbers, and sums of 64 of them, are normal float32 numbers.
-        const bool in_range = stats.largest <= 0x1p60F && stats.smallest >= 0x1p-60F;
-        const bool near_origin = n * high[j] * high[j] <= 16 * spread;
-        const bool constant = (stats.marks & kConstant) != 0;
-        marked[j] = static_cast<float>((stats.marks & (kBFloat16 | kFloat16 | kConstant)) |
-                                       (constant || (in_range && near_origin) ? kNear : 0));
-      });
-  return true;
-}
-
 void add_scatter(const Matrix<Cuda>& centred, Index n, const Vector<Cuda>& r, double weight, const Vector<Cuda>& d,
                  Matrix<Cuda>& scatter) {
   const Index dim = scatter.rows();
@@ -272,24 +205,41 @@ template <>
 template <class S, class T>
 bool RowOps<Cuda>::prepare_block(const FeatureView<S>& features, const Mean<Cuda>* previous, Mean<Cuda>& mean,
                                  Vector<Cuda, T>&, Vector<Cuda>& remainder, [[maybe_unused]] Vector<Cuda, T>& unit_info,
-                                 Matrix<Cuda, T>& centred) {
+                                 Matrix<Cuda, T>& centred, [[maybe_unused]] Vector<Cuda>& squares) {
   if constexpr (std::is_same_v<T, float>) {
-    return cuda::rows::prepare_block_16_bit(features, previous, mean, remainder, unit_info, centred);
+    return cuda::prepare_block_16_bit(features, previous, mean, remainder, unit_info, centred, squares);
   } else {
     return cuda::rows::prepare_block(features, previous, mean, remainder, centred);
   }
 }
 
 template <>
+template <class S>
+Index RowOps<Cuda>::separate_far_rows(const FeatureView<S>& features, const Vector<Cuda, float>&,
+                                      const Vector<Cuda, float>&, Matrix<Cuda, float>& centred, Vector<Cuda>& squares,
+                                      Matrix<Cuda>& far) {
+  cuda::separate_far_rows(centred, features.n, squares, far);
+  return 0;
+}
+
+template <>
+Similarity RowOps<Cuda>::similarity(const Matrix<Cuda, float>&, Index, const Vector<Cuda>&, const Vector<Cuda>&) {
+  return {1, 1};
+}
+
+template <>
+void RowOps<Cuda>::add_scatter_with_squares(const Matrix<Cuda, float>& centred, const Vector<Cuda, float>& unit_info,
+                                            Index n, const Vector<Cuda>& squares, const Matrix<Cuda>& far, Index,
+                                            const Vector<Cuda>& r, double weight, const Vector<Cuda>& d,
+                                            Matrix<Cuda>& scatter, Matrix<Cuda, float>&) {
+  cuda::rank_update(centred, n, unit_info, r, squares, far, weight, d, scatter);
+}
+
+template <>
 template <class T>
-void RowOps<Cuda>::add_scatter(const Matrix<Cuda, T>& centred, [[maybe_unused]] const Vector<Cuda, T>& unit_info,
-                               Index n, const Vector<Cuda>& r, double weight, const Vector<Cuda>& d,
-                               Matrix<Cuda>& scatter, Matrix<Cuda, T>&) {
-  if constexpr (std::is_same_v<T, float>) {
-    cuda::rank_update(centred, n, unit_info, r, weight, d, scatter);
-  } else {
-    cuda::rows::add_scatter(centred, n, r, weight, d, scatter);
-  }
+void RowOps<Cuda>::add_scatter(const Matrix<Cuda, T>& centred, const Vector<Cuda, T>&, Index n, const Vector<Cuda>& r,
+                               double weight, const Vector<Cuda>& d, Matrix<Cuda>& scatter, Matrix<Cuda, T>&) {
+  cuda::rows::add_scatter(centred, n, r, weight, d, scatter);  // T is double
 }
 
 template <>
@@ -338,12 +288,15 @@ std::vector<double> RowOps<Cuda>::on_host(const Matrix<Cuda, T>& a, Index n) {
   template bool RowOps<Cuda>::subtract_mean(const FeatureView<S>&, const Mean<Cuda>&, Vector<Cuda>&, Vector<Cuda>&, \
                                             Vector<Cuda>&, Matrix<Cuda>&);                                          \
   template bool RowOps<Cuda>::prepare_block(const FeatureView<S>&, const Mean<Cuda>*, Mean<Cuda>&, Vector<Cuda>&,   \
-                                            Vector<Cuda>&, Vector<Cuda>&, Matrix<Cuda>&);
-#define FIDFAST_NARROW(S)                                                                              \
-  template void RowOps<Cuda>::append(const FeatureView<S>&, Matrix<Cuda, float>&, Index);              \
-  template bool RowOps<Cuda>::prepare_block(const FeatureView<S>&, const Mean<Cuda>*, Mean<Cuda>&,     \
-                                            Vector<Cuda, float>&, Vector<Cuda>&, Vector<Cuda, float>&, \
-                                            Matrix<Cuda, float>&);
+                                            Vector<Cuda>&, Vector<Cuda>&, Matrix<Cuda>&, Vector<Cuda>&);
+#define FIDFAST_NARROW(S)                                                                                         \
+  template void RowOps<Cuda>::append(const FeatureView<S>&, Matrix<Cuda, float>&, Index);                         \
+  template bool RowOps<Cuda>::prepare_block(const FeatureView<S>&, const Mean<Cuda>*, Mean<Cuda>&,                \
+                                            Vector<Cuda, float>&, Vector<Cuda>&, Vector<Cuda, float>&,            \
+                                            Matrix<Cuda, float>&, Vector<Cuda>&);                                 \
+  template Index RowOps<Cuda>::separate_far_rows(const FeatureView<S>&, const Vector<Cuda, float>&,               \
+                                                 const Vector<Cuda, float>&, Matrix<Cuda, float>&, Vector<Cuda>&, \
+                                                 Matrix<Cuda>&);
 #define FIDFAST_COLUMNS(T) \
   template bool RowOps<Cuda>::same_columns(const Matrix<Cuda, T>&, Index, const Matrix<Cuda, T>&, Index, Index);
 
@@ -358,9 +311,6 @@ FIDFAST_COLUMNS(float)
 FIDFAST_COLUMNS(double)
 template void RowOps<Cuda>::add_scatter(const Matrix<Cuda>&, const Vector<Cuda>&, Index, const Vector<Cuda>&, double,
                                         const Vector<Cuda>&, Matrix<Cuda>&, Matrix<Cuda>&);
-template void RowOps<Cuda>::add_scatter(const Matrix<Cuda, float>&, const Vector<Cuda, float>&, Index,
-                                        const Vector<Cuda>&, double, const Vector<Cuda>&, Matrix<Cuda>&,
-                                        Matrix<Cuda, float>&);
 template void RowOps<Cuda>::cross_products(const Matrix<Cuda>&, Index, const Matrix<Cuda>&, Index, Matrix<Cuda>&);
 template Matrix<Cuda> RowOps<Cuda>::rounded(const Matrix<Cuda>&);
 template void RowOps<Cuda>::deviations(const Matrix<Cuda>&, Index, const Vector<Cuda>&, const Vector<Cuda>&,

@@ -134,7 +134,15 @@ def pair_item(
     def read() -> Stats:
         mu, sigma = (entry.load() for entry in pair)
         extractor = text_of(levels[0], "extractor") if implied != "inception-spatial" else None
-        return Stats(mu, sigma, _count(levels), extractor or implied, _integer(levels[0], "ddof"))
+        errors = levels[0].get("product_errors") if names == ("mu", "sigma") else None
+        return Stats(
+            mu,
+            sigma,
+            _count(levels),
+            extractor or implied,
+            _integer(levels[0], "ddof"),
+            product_errors=errors.load() if isinstance(errors, Entry) else None,
+        )
 
     return Item(key, "statistics", pair[0], read, implied, is_main)
 

@@ -43,6 +43,8 @@ class Stats:
     ddof: int | None = None
     #: What was read if the file holds more, for example "statistics (the file also holds 10,000 images)".
     note: str | None = None
+    #: (dim,), see `GaussianStats.product_errors`
+    product_errors: NDArray[np.float64] | None = None
 
     what: ClassVar[str] = "statistics"
 

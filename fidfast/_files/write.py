@@ -28,6 +28,7 @@ def write_stats(path: str | os.PathLike[str], stats: Stats) -> None:
         "num_samples": stats.num_samples,
         "ddof": stats.ddof,
         "extractor": stats.extractor,
+        "product_errors": stats.product_errors,
         "fidfast_version": _core.__version__,
     }
     arrays = {"mu": stats.mu, "sigma": stats.sigma}

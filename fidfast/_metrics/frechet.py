@@ -39,7 +39,8 @@ class FrechetTerms(Result):
     trace_root: float
     #: Number of eigenvalues or singular values summed in `trace_root`.
     rank: int
-    #: Bound on the rounding error of `distance`.
+    #: Bound on the rounding error of `distance`. Roundings of float32 products of features are included as independent
+    #: random errors, with four standard deviations (Higham & Mary, 2019); all others in the worst case to first order.
     rounding: float
     #: ``mean_term + trace_samples + trace_reference - 2 trace_root``, never negative.
     distance: float
@@ -95,6 +96,10 @@ def frechet_terms(
     Dowson & Landau (1982), equation 16. The trace of the root is the sum of the square roots of the eigenvalues of the
     symmetric matrix ``F1^T sigma2 F1`` for a factor ``F1 F1^T = sigma1``, or of the singular values of ``F2^T F1`` if a
     covariance is singular or the rounding error of the eigenvalues would be too large.
+
+    The bound on the rounding error includes that of float32 products of features, which `Moments` and `GaussianStats`
+    carry as `GaussianStats.product_errors`. It is much larger than with ``precision="float64"``, above all for singular
+    or nearly singular covariances.
     """
     return terms_between(*open_stats(samples, reference, precision=precision, negative_tolerance=negative_tolerance))
 

@@ -60,7 +60,7 @@ class Estimate(Result):
     bias: float
     #: Number of samples of both sides; None for a side that is taken as exact.
     num_samples: tuple[int | None, int | None]
-    #: Bound on the rounding error of `value`.
+    #: Bound on the rounding error of `value`, as in `FrechetTerms`.
     rounding: float
     #: Degrees of freedom of `stderr`: fewer if a few rows dominate it; for blocks their number minus one.
     degrees_of_freedom: float = math.inf

@@ -57,6 +57,8 @@ class GaussianStats:
         that is more) between `sigma` and its transpose are averaged. The default accepts a covariance rounded to
         float32. One computed in float32 or half precision, for example as ``E[x x^T] - mu mu^T``, may need more;
         `least_eigenvalue` and `dropped_trace` say what was dropped.
+    product_errors : (dim,) array_like, optional
+        As the property.
 
     Raises
     ------
@@ -82,11 +84,17 @@ class GaussianStats:
         extractor: str | None = None,
         ddof: int | None = None,
         negative_tolerance: float = NEGATIVE_TOLERANCE,
+        product_errors: ArrayLike = (),
     ) -> None:
         if num_samples is not None and operator.index(num_samples) < 2:
             raise ValueError(f"num_samples must be at least 2, got {num_samples}")
-        moments = _real(mu, "mu"), _real(sigma, "sigma")
-        core = _core.Gaussian(*moments, num_samples or 0, negative_tolerance=negative_tolerance)
+        core = _core.Gaussian(
+            _real(mu, "mu"),
+            _real(sigma, "sigma"),
+            num_samples or 0,
+            negative_tolerance=negative_tolerance,
+            product_errors=_real(product_errors, "product_errors"),
+        )
         self._set(core, extractor, ddof)
 
     def _set(self, core: _core.Gaussian, extractor: str | None, ddof: int | None) -> None:
@@ -103,7 +111,7 @@ class GaussianStats:
             gaussian = backend_module(device).Gaussian
             core, columns = self._core, self._core.columns
             if columns is None:
-                copied = gaussian(core.mu, core.sigma, core.num_samples, device or 0, ACCEPT_ALL)
+                copied = gaussian(core.mu, core.sigma, core.num_samples, device or 0, ACCEPT_ALL, core.product_errors)
             else:
                 copied = gaussian.from_columns(core.mu, columns, core.num_samples, device or 0)
             self._copies[device] = copied
@@ -165,6 +173,15 @@ class GaussianStats:
         """Number subtracted from ``num_samples`` in the covariance's divisor, or None if it was not given."""
         return self._ddof
 
+    @property
+    def product_errors(self) -> NDArray[np.float64]:
+        """(dim,) vector p: float32 products changed ``sigma[i, j]`` by about ``sqrt(p[i] p[j])``, as `Moments` says.
+
+        Empty for products in float64, and for statistics that do not record it. `frechet_terms` includes it in the
+        bound on the rounding error.
+        """
+        return self._core.product_errors
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write an ``.npz`` with ``mu`` and ``sigma``, which other FID tools can read, and the metadata.
 
@@ -179,7 +196,10 @@ class GaussianStats:
         OSError
             If the file cannot be written.
         """
-        write_stats(path, Stats(self.mu, self.sigma, self.num_samples, self.extractor, self.ddof))
+        errors = self.product_errors if len(self.product_errors) else None
+        write_stats(
+            path, Stats(self.mu, self.sigma, self.num_samples, self.extractor, self.ddof, product_errors=errors)
+        )
 
     @classmethod
     def load(
@@ -247,13 +267,19 @@ class GaussianStats:
             "num_samples": self._core.num_samples,
             "extractor": self._extractor,
             "ddof": self._ddof,
+            "product_errors": self.product_errors,
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         columns = state["columns"]
         if columns is None:
-            # It was accepted once.
-            core = _core.Gaussian(state["mu"], state["sigma"], state["num_samples"], negative_tolerance=ACCEPT_ALL)
+            core = _core.Gaussian(
+                state["mu"],
+                state["sigma"],
+                state["num_samples"],
+                negative_tolerance=ACCEPT_ALL,  # it was accepted once
+                product_errors=state.get("product_errors", np.empty(0)),  # older pickles have none
+            )
         else:
             core = _core.Gaussian.from_columns(state["mu"], columns, state["num_samples"])
         self._set(core, state["extractor"], state["ddof"])
@@ -275,6 +301,7 @@ def stats_from_record(record: Stats, negative_tolerance: float = NEGATIVE_TOLERA
         extractor=record.extractor,
         ddof=record.ddof,
         negative_tolerance=negative_tolerance,
+        product_errors=() if record.product_errors is None else record.product_errors,
     )
 
 

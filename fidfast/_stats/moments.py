@@ -40,8 +40,10 @@ class Moments(Collector):
         Number of columns of the features.
     precision : {"float32", "float64"}, default "float32"
         Arithmetic of the products of float32, float16 and bfloat16 rows within a block of 1,024 rows, after centring,
-        from dim 512 on. Sums over blocks are always float64. "float32" is nearly twice as fast and changes the
-        distance by less than 3e-7 relative. Rows of float64 are always multiplied in float64.
+        from dim 512 on. Sums over blocks are always float64, as are variances, products of rows far from the others,
+        and of blocks with strongly correlated columns. "float32" is nearly twice as fast and changes the distance by
+        about 1e-8 relative, by up to 1e-6 if the eigenvalues of the covariance span many decades; `frechet_terms`
+        includes it in the bound on the rounding error. Rows of float64 are always multiplied in float64.
     extractor : str, optional
         Name of the network that computes the features; stored with the statistics.
     blocks : int, default 1
@@ -345,8 +347,9 @@ class Moments(Collector):
         -------
         dict of str to ndarray
             ``dim``, ``precision`` and ``extractor`` (empty if not given); and for each block ``k``, from 0, ``k/count``
-            (number of rows in mean and scatter), ``k/mean`` and ``k/mean_low`` (dim,), ``k/scatter`` (dim, dim), and
-            the rows that are not in them yet, ``k/narrow_rows`` (m, dim) float32 and ``k/wide_rows`` float64.
+            (number of rows in mean and scatter), ``k/mean`` and ``k/mean_low`` (dim,), ``k/scatter`` (dim, dim),
+            ``k/product_errors`` (dim,) of the scatter, empty for products in float64, and the rows that are not in them
+            yet, ``k/narrow_rows`` (m, dim) float32 and ``k/wide_rows`` float64.
         """
         described = {"dim": self.dim, "precision": self.precision, "extractor": self._extractor or ""}
         arrays: dict[str, Any] = {

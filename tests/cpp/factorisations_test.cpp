@@ -109,6 +109,21 @@ TEST(inverse_norm_is_within_a_small_factor) {
   }
 }
 
+TEST(inverse_trace_is_the_sum_of_inverse_eigenvalues) {
+  Random random(10);
+  for (const Index n : kSizes) {
+    for (const double condition : {1.0, 1e3, 1e6}) {
+      const std::vector<double> values = random.spectrum(n, condition);
+      M l = covariance(values, random.rotation(n));
+      CHECK(L::cholesky(l));
+      double expected = 0;
+      for (const double value : values) expected += 1 / value;
+      // Rounding of the matrix has the relative effect eps condition n.
+      CHECK_CLOSE(L::inverse_trace(l), expected, 4 * as_double(n) * kEpsilon * condition * expected);
+    }
+  }
+}
+
 TEST(inverse_norm_uses_the_leading_block_only) {
   Random random(5);
   const M l = random.triangle(20);

@@ -119,6 +119,37 @@ TEST(float32_products_have_float32_accuracy) {
   }
 }
 
+TEST(diagonals_of_float32_products_are_float64) {
+  Random random(14);
+  M rows = random.matrix(kFloatDim, 1100);
+  for (Index i = 0; i < 900; ++i) rows.column(i)[3] = 0.25;                      // the value of most rows
+  for (Index j = 0; j < kFloatDim; ++j) rows.column(17)[j] *= 1e4;               // a far row
+  for (Index i = 0; i < 1100; ++i) rows.column(i)[5] = 1e3 * rows.column(i)[5];  // large, but not far
+  const Narrow<float> narrow = as_float(rows);
+  const Gaussian<Cpu> found = moments_of(narrow.narrow).stats(1);
+  const Gaussian<Cpu> exact = moments_of(narrow.narrow, Precision::kFloat64).stats(1);
+  CHECK(!found.product_errors().empty() && exact.product_errors().empty());
+  for (Index j = 0; j < kFloatDim; ++j) {
+    const double variance = exact.sigma().column(j)[j];
+    CHECK_CLOSE(found.sigma().column(j)[j], variance, kScatterError * variance);
+    // Without the far row, whose products are float64.
+    CHECK(found.product_errors()[static_cast<std::size_t>(j)] < 1e-6 * (j == 5 ? 1e6 : 1.0) * 2);
+  }
+}
+
+TEST(correlated_units_are_multiplied_in_float64) {
+  Random random(15);
+  M rows = random.matrix(kFloatDim, 1100);
+  for (Index i = 0; i < 1100; ++i) {
+    const double common = 100 * rows.column(i)[0];
+    for (Index j = 0; j < kFloatDim; ++j) rows.column(i)[j] += common;
+  }
+  const Narrow<float> narrow = as_float(rows);
+  const Gaussian<Cpu> found = moments_of(narrow.narrow).stats(1);
+  CHECK(found.product_errors().empty());
+  CHECK(difference(found.sigma(), moments_of(narrow.narrow, Precision::kFloat64).stats(1).sigma()) == 0);
+}
+
 TEST(stream_may_mix_types) {
   Random random(5);
   const M rows = random.rows(16, 3000);

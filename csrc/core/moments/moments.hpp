@@ -26,6 +26,7 @@
 #include "core/gather.hpp"
 #include "core/gaussian.hpp"
 #include "core/matrix.hpp"
+#include "core/moments/fold.hpp"
 #include "core/moments/state.hpp"
 #include "core/moments/workspace.hpp"
 
@@ -96,6 +97,7 @@ class Moments {
     prepare<float>(theirs.narrow.count, keep);
     prepare<double>(theirs.wide.count, keep);
     if (theirs.count > 0) make_foldable();
+    state_.reserve_errors(theirs);
     State before;
     if constexpr (Device::kAsynchronous) before = state_;
     try {
@@ -125,6 +127,8 @@ class Moments {
 
     State whole = folded(state_);
     const State part = folded(other.state_);
+    whole.reserve_errors(part);
+    whole.add_errors(part);  // independent, unless all blocks are the same
     Vector<Device> d(dim());
     MatrixOps<Device>::difference(part.mean, whole.mean, d);
     const std::vector<double> before = MatrixOps<Device>::diagonal(whole.scatter);
@@ -153,8 +157,9 @@ class Moments {
       const double divisor = static_cast<double>(n - ddof);
       if (state_.count == 0 && n <= dim()) return stats_of_rows(n, divisor);
       State all = folded(state_);
+      std::vector<double> errors = all.product_errors(divisor);
       MatrixOps<Device>::mirror_lower(all.scatter, 1.0 / divisor);
-      return Gaussian<Device>(std::move(all.mean.high), std::move(all.scatter), n);
+      return Gaussian<Device>(std::move(all.mean.high), std::move(all.scatter), n, std::move(errors));
     });
   }
 
@@ -196,7 +201,7 @@ class Moments {
     state_.narrow.reserve(dim(), std::max(dim(), kBlock));
     state_.wide.reserve(dim(), std::max(dim(), kBlock));
     make_foldable();
-    work_.make_spare(dim());
+    work_.make_spare(dim(), narrow_is_float(state_, true));
   }
 
   /// Calls work(), and restores the state if it throws. Once memory is allocated this cannot happen on the CPU, but any
@@ -210,10 +215,12 @@ class Moments {
       const auto exchange = [&] {
         std::swap(state_.mean, work_.spare_mean);
         std::swap(state_.scatter, work_.spare_scatter);
+        if (!work_.spare_errors.empty()) std::swap(state_.errors, work_.spare_errors);
       };
       if (folds) {
         work_.spare_mean.copy_numbers(state_.mean);
         work_.spare_scatter.copy_numbers(state_.scatter);
+        if (!work_.spare_errors.empty()) work_.spare_errors.copy_numbers(state_.errors);
         exchange();
       }
       try {
@@ -228,11 +235,6 @@ class Moments {
 
   void make_foldable() { work_.make_foldable(state_, narrow_is_float(state_, true)); }
 
-  /// Whether products of a block of narrow rows may be float32.
-  static bool narrow_is_float(const State& state, bool all_16_bit) {
-    return products_in_float(state.precision, state.dim) && Device::multiplies_in_float(all_16_bit);
-  }
-
   /// Adds rows after prepare(). Whole blocks are folded from the caller's memory, other rows become pending.
   template <class S>
   void take(const FeatureView<S>& features, bool keep) {
@@ -242,7 +244,7 @@ class Moments {
     for (Index first = 0; first < features.n;) {
       const Index n = std::min(kBlock - rows.count, features.n - first);
       if (n == kBlock) {
-        fold(state_, work_, features.rows(first, n), sizeof(S) == 2);
+        fold_block(state_, work_, features.rows(first, n), sizeof(S) == 2);
       } else {
         rows.append(features.rows(first, n));
         fold_full_blocks();
@@ -259,37 +261,9 @@ class Moments {
   template <class T>
   static void fold_pending(State& state, Workspace& work, PendingRows<Device, T>& rows) {
     for (Index first = 0; first < rows.count; first += kBlock) {
-      fold(state, work, rows.features(first, std::min(kBlock, rows.count - first)), rows.all_16_bit);
+      fold_block(state, work, rows.features(first, std::min(kBlock, rows.count - first)), rows.all_16_bit);
     }
     rows.count = 0;
-  }
-
-  template <class S>
-  static void fold(State& state, Workspace& work, const FeatureView<S>& block, bool all_16_bit) {
-    if constexpr (!std::is_same_v<S, double>) {
-      if (narrow_is_float(state, all_16_bit) && fold_in<float>(state, work, block)) return;
-    }
-    fold_in<double>(state, work, block);
-  }
-
-  /// Folds a block with products in T. Returns false, with nothing changed, if the squares leave the range of T;
-  /// squares of float32 numbers may leave the range of float32, but never that of float64.
-  template <class T, class S>
-  static bool fold_in(State& state, Workspace& work, const FeatureView<S>& block) {
-    auto& mine = work.template in<T>();
-    const bool first = state.count == 0;
-    const bool fits = RowOps<Device>::prepare_block(block, first ? nullptr : &state.mean, work.block_mean, mine.origin,
-                                                    work.remainder, mine.unit_info, mine.centred);
-    if (!fits && std::is_same_v<T, float>) return false;
-    if (first) std::swap(state.mean, work.block_mean);
-    MatrixOps<Device>::difference(first ? state.mean : work.block_mean, state.mean, work.d);
-    const double n = static_cast<double>(block.n);
-    const double share = n / (static_cast<double>(state.count) + n);
-    RowOps<Device>::add_scatter(mine.centred, mine.unit_info, block.n, work.remainder,
-                                static_cast<double>(state.count) * share, work.d, state.scatter, mine.product);
-    MatrixOps<Device>::advance(state.mean, share, work.d);
-    state.count += block.n;
-    return true;
   }
 
   void merge_folded(const State& theirs) {
@@ -299,6 +273,7 @@ class Moments {
     const double share = n / (static_cast<double>(state_.count) + n);
     MatrixOps<Device>::add_symmetric(state_.scatter, 1.0, theirs.scatter, static_cast<double>(state_.count) * share,
                                      work_.d);
+    state_.add_errors(theirs);
     MatrixOps<Device>::advance(state_.mean, share, work_.d);
     state_.count += theirs.count;
   }
@@ -342,8 +317,8 @@ class Moments {
 
   /// Throws if a variance became negative by more than rounding: then the rows were never added.
   static void require_part(const std::vector<double>& before, const std::vector<double>& after) {
-    // A float32 sum over the rows of a block has this relative error at most, reached nearly if one row is unlike the
-    // others; the blocks of the sum and of the part hold different rows.
+    // Older states hold float32 sums over the rows of a block, which have this relative error at most; the blocks of the
+    // sum and of the part hold different rows.
     constexpr double kRounding = 2.0 * static_cast<double>(kMomentsBlock) * 0x1p-24;
     for (std::size_t j = 0; j < after.size(); ++j) {
       if (after[j] < -kRounding * before[j]) {
@@ -364,6 +339,7 @@ class Moments {
     watch_.forget(state_);  // first: if the rest throws, the valid rows are still there
     if (Device::kAsynchronous && !state_.scatter.empty()) {  // later updates reuse the memory
       Device::clear(state_.scatter.data(), static_cast<std::size_t>(state_.scatter.size()) * sizeof(double));
+      Device::clear(state_.errors.data(), static_cast<std::size_t>(state_.errors.size()) * sizeof(double));
       return state_.set_counts({});
     }
     State empty;

@@ -3,23 +3,13 @@
 
 #include <algorithm>
 #include <utility>
+#include <vector>
 
 #include "core/backend.hpp"
 #include "core/matrix.hpp"
+#include "core/moments/float_products.hpp"
 
 namespace fidfast {
-
-/// Precision of the products within a block for features of float32 and narrower types. Sums over blocks, and products
-/// of float64 features, are always float64.
-enum class Precision { kFloat32, kFloat64 };
-
-/// Whether products are float32. Their rounding is about 1e-6 of a variance and averages out over the units: the
-/// distance changes by about 3e-5 / dim relative (measured for dim 8 to 2048; independent of n). Below dim 512 float64
-/// costs little.
-inline bool products_in_float(Precision precision, Index dim) {
-  constexpr Index kFloatDim = 512;
-  return precision == Precision::kFloat32 && dim >= kFloatDim;
-}
 
 /// Rows that are not folded yet: the first `count` columns of a (dim, capacity) matrix.
 template <class Device, class T>
@@ -92,10 +82,30 @@ struct MomentsState {
   Index count = 0;         // rows folded into mean and scatter
   Mean<Device> mean;       // (dim,)
   Matrix<Device> scatter;  // (dim, dim), lower triangle; empty until the first fold
+  Vector<Device> errors;   // (dim,) or empty: scatter_ij has an error of float32 products with standard deviation at
+                           // most sqrt(errors_i errors_j)
   PendingRows<Device, float> narrow;
   PendingRows<Device, double> wide;
 
   Index num_samples() const { return count + narrow.count + wide.count; }
+  /// Allocates the errors if other has some.
+  void reserve_errors(const MomentsState& other) {
+    if (errors.empty() && !other.errors.empty()) errors = Vector<Device>::zeros(dim);
+  }
+  /// Adds the errors of other, which are independent. After reserve_errors().
+  void add_errors(const MomentsState& other) {
+    if (!other.errors.empty()) MatrixOps<Device>::add_in_quadrature(errors, 1.0, other.errors);
+  }
+  /// errors / divisor (dim,) on the host, or empty if all products were float64.
+  std::vector<double> product_errors(double divisor) const {
+    if (errors.empty()) return {};
+    std::vector<double> result(static_cast<std::size_t>(dim));
+    Device::to_host(result.data(), errors.data(), result.size() * sizeof(double));
+    if (std::all_of(result.begin(), result.end(), [](double error) { return error == 0; })) return {};
+    for (double& error : result) error /= divisor;
+    return result;
+  }
+
   RowCounts counts() const { return {count, narrow.count, wide.count, narrow.all_16_bit}; }
   void set_counts(const RowCounts& counts) {
     count = counts.folded;
@@ -113,7 +123,8 @@ struct MomentsState {
            same(narrow.columns, other.narrow.columns, narrow.count) &&
            same(wide.columns, other.wide.columns, wide.count) &&
            (count == 0 || (same(mean.high, other.mean.high, 1) && same(mean.low, other.mean.low, 1) &&
-                           same(scatter, other.scatter, dim)));
+                           same(scatter, other.scatter, dim) && errors.rows() == other.errors.rows() &&
+                           same(errors, other.errors, errors.cols())));
   }
 };
 

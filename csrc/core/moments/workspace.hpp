@@ -28,8 +28,10 @@ struct MomentsWorkspace {
   Mean<Device> block_mean;       // (dim,)
   Vector<Device> remainder;      // (dim,)
   Vector<Device> d;              // (dim,)
+  Vector<Device> squares;        // (dim,), for products in float
   Mean<Device> spare_mean;       // (dim,), for asynchronous devices
   Matrix<Device> spare_scatter;  // (dim, dim), likewise
+  Vector<Device> spare_errors;   // (dim,) if products may be float, likewise
 
   template <class T>
   OfBlock<T>& in() {
@@ -50,7 +52,9 @@ struct MomentsWorkspace {
       remainder = Vector<Device>(dim);
       d = Vector<Device>(dim);
     }
+    if (floats && state.errors.empty()) state.errors = Vector<Device>::zeros(dim);
     if (floats && float32.centred.empty()) {
+      squares = Vector<Device>(dim);
       float32.origin = Vector<Device, float>(dim);
       float32.unit_info = Vector<Device, float>(dim);
       if (Device::kFloatProducts) float32.product = Matrix<Device, float>(dim, dim);
@@ -63,9 +67,10 @@ struct MomentsWorkspace {
     }
   }
 
-  void make_spare(Index dim) {
+  void make_spare(Index dim, bool floats) {
     spare_mean = Mean<Device>::zeros(dim);
     spare_scatter = Matrix<Device>(dim, dim);
+    if (floats) spare_errors = Vector<Device>(dim);
   }
 };
 

@@ -84,6 +84,8 @@ def _reduced(block: Moments, group: Any) -> Moments:
     about_origin = sum_over_processes(np.concatenate([first_moment[np.newaxis], scatter]), group)
     correction, scatter = about_origin[0] / total, about_origin[1:]
     mean = origin + correction
+    errors = state.get("0/product_errors", np.empty(0))  # their squares add up
+    errors = np.sqrt(sum_over_processes(errors**2 if len(errors) else np.zeros(dim), group))
 
     return Moments.from_state(
         {
@@ -94,6 +96,7 @@ def _reduced(block: Moments, group: Any) -> Moments:
             "0/mean": mean,
             "0/mean_low": correction - (mean - origin),
             "0/scatter": scatter - total * np.outer(correction, correction),
+            "0/product_errors": errors if errors.any() else np.empty(0),
         }
     )
 

@@ -1,0 +1,49 @@
+// When the products of a block may be float32, and how large their error is.
+//
+// Let X (n, dim) be the centred rows of a block and s_j = sum_r x_rj^2. The error of the distance is dominated by that
+// of the traces, so the diagonal of X^T X is computed in float64: the float32 products have the error E with E_jj = 0.
+//
+// A sum of n float32 products makes the error sum_k delta_k p_k, where p_k are the partial sums and |delta_k| <= u =
+// 2^-24. The deltas of different k, i and j are modelled as independent with mean zero (Higham & Mary, "A new approach
+// to probabilistic rounding error analysis", 2019, model 2.1). Uniform deltas have the variance u^2 / 3, and by
+// Cauchy-Schwarz |p_k| <= k/n sqrt(s_i s_j) for rows of equal norm, so
+//   E_ij has mean 0 and a variance of at most e^2 s_i s_j,  e^2 = u^2 / 3 (n / 3 + 3),
+// where the 3 accounts for the rounding of the two factors and of the product. Uncorrelated columns have a random walk
+// of partial sums, and e about 0.4 u. Errors of different blocks are independent, so their variances add.
+//
+// The model fails, and the error matters most, where few rows or few directions make up nearly all of the scatter:
+// numbers of the size of the other rows are then lost in the partial sums. Hence
+//   - rows with sum_j x_rj^2 / s_j above kFarRow times the average, dim / n, are multiplied in float64;
+//   - blocks with many such rows, or whose columns are strongly correlated, are multiplied in float64.
+#pragma once
+
+#include <cmath>
+
+#include "core/matrix.hpp"
+
+namespace fidfast {
+
+/// Precision of the products within a block for features of float32 and narrower types. Sums over blocks, and products
+/// of float64 features, are always float64.
+enum class Precision { kFloat32, kFloat64 };
+
+/// Whether products are float32. Below dim 512 float64 costs little.
+inline bool products_in_float(Precision precision, Index dim) {
+  constexpr Index kFloatDim = 512;
+  return precision == Precision::kFloat32 && dim >= kFloatDim;
+}
+
+/// Rows whose scaled squared norm exceeds this multiple of the average are multiplied in float64.
+constexpr float kFarRow = 16;
+/// Blocks in which more than one row in kMostFar is far are multiplied in float64.
+constexpr Index kMostFar = 8;
+/// Blocks whose columns have a larger mean squared correlation are multiplied in float64.
+constexpr double kCorrelated = 0.08;
+
+/// e above for a block of n rows, given the mean squared cosine of two units.
+inline double product_error(Index n, double cosine) {
+  constexpr double kUnit = 0x1p-24;
+  return kUnit * std::sqrt(static_cast<double>(n) * cosine / 9 + 0.5);
+}
+
+}  // namespace fidfast

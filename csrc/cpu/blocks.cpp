@@ -1,0 +1,280 @@
+// RowOps for blocks of rows that are added to moments.
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+#include <numeric>
+#include <type_traits>
+#include <vector>
+
+#include "core/moments/float_products.hpp"
+#include "cpu/device.hpp"
+#include "cpu/lapack.hpp"
+#include "cpu/widen.hpp"
+
+namespace fidfast {
+
+namespace {
+
+void symmetric_product(const Matrix<Cpu, double>& a, Index n, Matrix<Cpu>& scatter, Matrix<Cpu, double>&) {
+  lapack::with([&](const auto& lib) {
+    const auto dim = lib.size(a.rows());
+    const auto k = lib.size(n);
+    const double one = 1.0;
+    lib.dsyrk("L", "N", &dim, &k, &one, a.data(), &dim, &one, scatter.data(), &dim);
+  });
+}
+
+void symmetric_product(const Matrix<Cpu, float>& a, Index n, Matrix<Cpu>&, Matrix<Cpu, float>& product) {
+  lapack::with([&](const auto& lib) {
+    const auto dim = lib.size(a.rows());
+    const auto k = lib.size(n);
+    const float one = 1.0F;
+    const float zero = 0.0F;
+    lib.ssyrk("L", "N", &dim, &k, &one, a.data(), &dim, &zero, product.data(), &dim);
+  });
+}
+
+/// Above `highest` the sum of n squares may overflow; below `lowest` squares lose digits to underflow.
+template <class T>
+bool in_range(const Vector<Cpu, T>& peaks, Index n) {
+  using Limits = std::numeric_limits<T>;
+  const T highest = std::sqrt(Limits::max() / static_cast<T>(n));
+  const T lowest = std::sqrt(Limits::min() / Limits::epsilon());
+  return std::all_of(peaks.data(), peaks.data() + peaks.rows(),
+                     [=](T p) { return p == 0 || (p >= lowest && p <= highest); });
+}
+
+/// remainder = mean - origin.
+template <class T>
+void subtract_origin(const Mean<Cpu>& mean, const Vector<Cpu, T>& origin, Vector<Cpu>& remainder) {
+  for (Index j = 0; j < origin.rows(); ++j) {
+    const double rounded = static_cast<double>(origin.data()[j]);
+    remainder.data()[j] = (mean.high.data()[j] - rounded) + mean.low.data()[j];
+  }
+}
+
+/// Replaces the origin of each unit by the value of most rows if there is one: products of equal numbers would all be
+/// rounded in the same direction. It is at most a standard deviation away from the mean.
+template <class S>
+void prefer_majority(const FeatureView<S>& features, Vector<Cpu, float>& origin) {
+  constexpr Index kSampled = 64;
+  const Index step = std::max<Index>(features.n / kSampled, 1);
+  std::vector<float> candidate(static_cast<std::size_t>(features.dim));
+  std::vector<float> votes(candidate.size());  // Boyer & Moore, "MJRTY: A fast majority vote algorithm" (1991)
+  for (Index i = 0; i < features.n; i += step) {
+    for_each_column(features, i, [&](Index j, const S& value) {
+      const auto k = static_cast<std::size_t>(j);
+      const float found = widen(value);
+      candidate[k] = votes[k] > 0 ? candidate[k] : found;
+      votes[k] += candidate[k] == found ? 1.0F : -1.0F;
+    });
+  }
+  for (Index j = 0; j < features.dim; ++j) {
+    const auto k = static_cast<std::size_t>(j);
+    if (votes[k] > kSampled / 8) origin.data()[j] = candidate[k];
+  }
+}
+
+/// sum_j a_j^2 w_j.
+float weighted_square(const float* a, const float* w, Index dim) {
+  constexpr Index kSums = 16;  // independent, so that the loop can be vectorized
+  float sums[kSums] = {};
+  Index j = 0;
+  for (; j + kSums <= dim; j += kSums) {
+    for (Index k = 0; k < kSums; ++k) sums[k] += a[j + k] * a[j + k] * w[j + k];
+  }
+  float sum = 0;
+  for (; j < dim; ++j) sum += a[j] * a[j] * w[j];
+  return std::accumulate(sums, sums + kSums, sum);
+}
+
+/// scatter += X X^T - n r r^T + weight d d^T for the products X X^T, or those already in scatter if product is empty.
+/// If squares is not null, it replaces the diagonal of X X^T.
+template <class T>
+void add_products(const Matrix<Cpu, T>& product, const double* squares, double n, const Vector<Cpu>& r, double weight,
+                  const Vector<Cpu>& d, Matrix<Cpu>& scatter) {
+  const Index dim = scatter.rows();
+  const double* const rs = r.data();
+  const double* const ds = d.data();
+  for (Index j = 0; j < dim; ++j) {
+    double* const column = scatter.column(j);
+    const double rj = -n * rs[j];
+    const double dj = weight * ds[j];
+    const double diagonal = column[j];
+    if (product.empty()) {
+      for (Index i = j; i < dim; ++i) column[i] += rj * rs[i] + dj * ds[i];
+    } else {
+      const T* const of_block = product.column(j);
+      for (Index i = j; i < dim; ++i) column[i] += static_cast<double>(of_block[i]) + (rj * rs[i] + dj * ds[i]);
+    }
+    if (squares != nullptr) column[j] = diagonal + std::max(squares[j] + rj * rs[j], 0.0) + dj * ds[j];
+  }
+}
+
+}  // namespace
+
+template <>
+template <class S, class T>
+bool RowOps<Cpu>::subtract_mean(const FeatureView<S>& features, const Mean<Cpu>& mean, Vector<Cpu, T>& origin,
+                                Vector<Cpu>& remainder, Vector<Cpu, T>& unit_info, Matrix<Cpu, T>& centred) {
+  std::transform(mean.high.data(), mean.high.data() + features.dim, origin.data(),
+                 [](double value) { return static_cast<T>(value); });
+  subtract_origin(mean, origin, remainder);
+  const T* const rounded = origin.data();
+  T* const peak = unit_info.data();
+  std::fill_n(peak, features.dim, T{0});
+  for (Index i = 0; i < features.n; ++i) {
+    T* const column = centred.column(i);
+    for_each_column(features, i, [&](Index j, const S& value) {
+      column[j] = static_cast<T>(widen(value)) - rounded[j];
+      peak[j] = std::max(peak[j], std::abs(column[j]));
+    });
+  }
+  return in_range(unit_info, features.n);
+}
+
+template <>
+template <class S, class T>
+bool RowOps<Cpu>::prepare_block(const FeatureView<S>& features, const Mean<Cpu>*, Mean<Cpu>& mean,
+                                Vector<Cpu, T>& origin, Vector<Cpu>& remainder, Vector<Cpu, T>& unit_info,
+                                Matrix<Cpu, T>& centred, [[maybe_unused]] Vector<Cpu>& squares) {
+  RowOps::mean(features, mean);
+  if constexpr (std::is_same_v<T, double>) {
+    return subtract_mean(features, mean, origin, remainder, unit_info, centred);
+  } else {
+    std::transform(mean.high.data(), mean.high.data() + features.dim, origin.data(),
+                   [](double value) { return static_cast<float>(value); });
+    prefer_majority(features, origin);
+    subtract_origin(mean, origin, remainder);
+    const float* const rounded = origin.data();
+    float* const peak = unit_info.data();
+    double* const sums = squares.data();
+    std::fill_n(peak, features.dim, 0.0F);
+    std::fill_n(sums, features.dim, 0.0);
+    for (Index i = 0; i < features.n; ++i) {
+      float* const column = centred.column(i);
+      for_each_column(features, i, [&](Index j, const S& value) {
+        const double deviation = static_cast<double>(widen(value)) - static_cast<double>(rounded[j]);
+        column[j] = static_cast<float>(deviation);
+        peak[j] = std::max(peak[j], std::abs(column[j]));
+        sums[j] += deviation * deviation;
+      });
+    }
+    return in_range(unit_info, features.n);
+  }
+}
+
+template <>
+template <class S>
+Index RowOps<Cpu>::separate_far_rows(const FeatureView<S>& features, const Vector<Cpu, float>& origin,
+                                     const Vector<Cpu, float>& unit_info, Matrix<Cpu, float>& centred,
+                                     Vector<Cpu>& squares, Matrix<Cpu>& far) {
+  const Index dim = features.dim;
+  const Index n = features.n;
+  std::vector<float> weights(static_cast<std::size_t>(dim));  // n / (dim squares), which makes the average 1
+  bool possible = false;  // if all terms of a row are below kFarRow / dim, so is their average
+  for (Index j = 0; j < dim; ++j) {
+    const double mean_square = squares.data()[j] / static_cast<double>(n);
+    const float peak = unit_info.data()[j];
+    if (mean_square == 0) continue;
+    weights[static_cast<std::size_t>(j)] = static_cast<float>(1 / (mean_square * static_cast<double>(dim)));
+    possible |= static_cast<double>(peak) * peak > kFarRow * mean_square;
+  }
+  if (!possible) return 0;
+  Index count = 0;
+  for (Index i = 0; i < n; ++i) {
+    float* const row = centred.column(i);
+    if (weighted_square(row, weights.data(), dim) <= kFarRow) continue;
+    std::fill_n(row, dim, 0.0F);
+    double* const exact = far.column(count++);
+    for_each_column(features, i, [&](Index j, const S& value) {
+      exact[j] = static_cast<double>(widen(value)) - static_cast<double>(origin.data()[j]);
+      squares.data()[j] = std::max(squares.data()[j] - exact[j] * exact[j], 0.0);
+    });
+  }
+  return count;
+}
+
+template <>
+Similarity RowOps<Cpu>::similarity(const Matrix<Cpu, float>& centred, Index n, const Vector<Cpu>& squares,
+                                   const Vector<Cpu>& r) {
+  constexpr Index kSampled = 16;
+  const Index dim = centred.rows();
+  std::array<Index, kSampled> units;
+  for (Index k = 0; k < kSampled; ++k) units[static_cast<std::size_t>(k)] = (2 * k + 1) * dim / (2 * kSampled);
+  double products[kSampled][kSampled] = {};
+  for (Index i = 0; i < n; ++i) {
+    const float* const row = centred.column(i);
+    double sampled[kSampled];
+    for (Index k = 0; k < kSampled; ++k) sampled[k] = row[units[static_cast<std::size_t>(k)]];
+    for (Index k = 0; k < kSampled; ++k) {
+      for (Index l = 0; l < k; ++l) products[k][l] += sampled[k] * sampled[l];
+    }
+  }
+  Similarity result;
+  double pairs = 0;
+  for (Index k = 0; k < kSampled; ++k) {
+    for (Index l = 0; l < k; ++l) {
+      const Index i = units[static_cast<std::size_t>(k)];
+      const Index j = units[static_cast<std::size_t>(l)];
+      const auto centred_square = [&](Index unit) {
+        return squares.data()[unit] - static_cast<double>(n) * r.data()[unit] * r.data()[unit];
+      };
+      const double variances = centred_square(i) * centred_square(j);
+      if (!(variances > 0)) continue;
+      const double covariance = products[k][l] - static_cast<double>(n) * r.data()[i] * r.data()[j];
+      result.correlation += covariance * covariance / variances;
+      result.cosine += products[k][l] * products[k][l] / (squares.data()[i] * squares.data()[j]);
+      ++pairs;
+    }
+  }
+  if (pairs > 0) {
+    result.correlation /= pairs;
+    result.cosine /= pairs;
+  }
+  return result;
+}
+
+template <>
+void RowOps<Cpu>::add_scatter_with_squares(const Matrix<Cpu, float>& centred, const Vector<Cpu, float>&, Index n,
+                                           const Vector<Cpu>& squares, const Matrix<Cpu>& far, Index num_far,
+                                           const Vector<Cpu>& r, double weight, const Vector<Cpu>& d,
+                                           Matrix<Cpu>& scatter, Matrix<Cpu, float>& product) {
+  Matrix<Cpu> none;
+  if (num_far > 0) symmetric_product(far, num_far, scatter, none);
+  symmetric_product(centred, n, scatter, product);
+  add_products(product, squares.data(), static_cast<double>(n), r, weight, d, scatter);
+}
+
+template <>
+template <class T>
+void RowOps<Cpu>::add_scatter(const Matrix<Cpu, T>& centred, const Vector<Cpu, T>&, Index n, const Vector<Cpu>& r,
+                              double weight, const Vector<Cpu>& d, Matrix<Cpu>& scatter, Matrix<Cpu, T>& product) {
+  symmetric_product(centred, n, scatter, product);
+  add_products(product, nullptr, static_cast<double>(n), r, weight, d, scatter);
+}
+
+#define FIDFAST_BLOCK(S, T)                                                                                        \
+  template bool RowOps<Cpu>::prepare_block(const FeatureView<S>&, const Mean<Cpu>*, Mean<Cpu>&, Vector<Cpu, T>&,   \
+                                           Vector<Cpu>&, Vector<Cpu, T>&, Matrix<Cpu, T>&, Vector<Cpu>&);          \
+  template bool RowOps<Cpu>::subtract_mean(const FeatureView<S>&, const Mean<Cpu>&, Vector<Cpu, T>&, Vector<Cpu>&, \
+                                           Vector<Cpu, T>&, Matrix<Cpu, T>&);
+#define FIDFAST_NARROW(S)                                                                                     \
+  FIDFAST_BLOCK(S, float)                                                                                     \
+  FIDFAST_BLOCK(S, double)                                                                                    \
+  template Index RowOps<Cpu>::separate_far_rows(const FeatureView<S>&, const Vector<Cpu, float>&,             \
+                                                const Vector<Cpu, float>&, Matrix<Cpu, float>&, Vector<Cpu>&, \
+                                                Matrix<Cpu>&);
+#define FIDFAST_TARGET(T)                                                                                         \
+  template void RowOps<Cpu>::add_scatter(const Matrix<Cpu, T>&, const Vector<Cpu, T>&, Index, const Vector<Cpu>&, \
+                                         double, const Vector<Cpu>&, Matrix<Cpu>&, Matrix<Cpu, T>&);
+
+FIDFAST_NARROW(Float16)
+FIDFAST_NARROW(BFloat16)
+FIDFAST_NARROW(float)
+FIDFAST_BLOCK(double, double)
+FIDFAST_TARGET(float)
+FIDFAST_TARGET(double)
+
+}  // namespace fidfast
