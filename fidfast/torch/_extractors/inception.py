@@ -40,8 +40,6 @@ WEIGHTS_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129
 CACHED_NAMES = ("weights-inception-2015-12-05-6726825d.pth", "pt_inception-2015-12-05-6726825d.pth")
 
 
-@full_float32()
-@ordinary_tensors()
 def inception(weights: str | os.PathLike[str] | None, convention: Convention) -> Extractor:
     """The network with the pooled 2,048 features and the conventions of a tool.
 
@@ -65,8 +63,10 @@ def inception(weights: str | os.PathLike[str] | None, convention: Convention) ->
         If the weights are not those of 2015-12-05.
     """
     path, name = find_weights(weights)
+    with full_float32(), ordinary_tensors():
+        network = inception_trunk(path)
     return Extractor(
-        inception_trunk(path),
+        network,
         name=name,
         input_size=(299, 299),
         resize=convention.resize,
