@@ -43,9 +43,8 @@ void bind_gaussian(py::module_& module) {
              Vector<Device> mean = vector_of<Device>(mu);
              Matrix<Device> covariance = matrix_of<Device, double>(sigma);
              return without_gil(&Binding::prepare, [&] {
-               return std::make_shared<G>(
-                   G::checked(std::move(mean), std::move(covariance), num_samples, negative_tolerance,
-                              std::move(product_errors)));
+               return std::make_shared<G>(G::checked(std::move(mean), std::move(covariance), num_samples,
+                                                     negative_tolerance, std::move(product_errors)));
              });
            }),
            py::arg("mu"), py::arg("sigma"), py::arg("num_samples"), py::arg("device") = 0,

@@ -40,10 +40,9 @@ class Moments(Collector):
         Number of columns of the features.
     precision : {"float32", "float64"}, default "float32"
         Arithmetic of the products of float32, float16 and bfloat16 rows within a block of 1,024 rows, after centring,
-        from dim 512 on. Sums over blocks are always float64, as are variances, products of rows far from the others,
-        and of blocks with strongly correlated columns. "float32" is nearly twice as fast and changes the distance by
-        about 1e-8 relative, by up to 1e-6 if the eigenvalues of the covariance span many decades; `frechet_terms`
-        includes it in the bound on the rounding error. Rows of float64 are always multiplied in float64.
+        from dim 512 on; sums over blocks and rows of float64 are always float64. "float32" is nearly twice as fast and
+        changes the distance by about 1e-8 relative, by up to 1e-6 if the eigenvalues of the covariance span many
+        decades; the rounding bound of `frechet_terms` includes it.
     extractor : str, optional
         Name of the network that computes the features; stored with the statistics.
     blocks : int, default 1
@@ -63,9 +62,8 @@ class Moments(Collector):
 
     Notes
     -----
-    The method of Chan, Golub & LeVeque (1979), with the mean in twice the digits of float64. The memory is the scatter
-    (8 dim^2 bytes), as much again or half as much for the products, and a block of rows. Up to `dim` rows are stored as
-    rows, whose statistics have full accuracy at low rank.
+    The method of Chan, Golub & LeVeque (1979), with the mean in twice the digits of float64. The memory is 12 to
+    16 dim^2 bytes and a block of rows. Up to `dim` rows are stored as rows, for full accuracy at low rank.
 
     On a GPU all products are float64, all memory (about 34 dim^2 bytes) is allocated at once, and no update waits: the
     device discards a batch with NaN or infinity and all later ones, and the next call that detects it raises the error.
@@ -130,10 +128,8 @@ class Moments(Collector):
         n, dim = map(int, shape) if len(shape) == 2 else _core.require_finite(features)
         moments = cls(max(dim, 1), precision=precision, extractor=extractor)
         holder = cuda_device_of(features)
-        if holder is None or cuda.extension(holder) is None:
-            update_in_slices(moments.update, features, n)
-        else:
-            moments.update(features)
+        in_slices = holder is None or cuda.extension(holder) is None
+        update_in_slices(moments.update, features, n) if in_slices else moments.update(features)
         return moments
 
     @classmethod
@@ -347,9 +343,8 @@ class Moments(Collector):
         -------
         dict of str to ndarray
             ``dim``, ``precision`` and ``extractor`` (empty if not given); and for each block ``k``, from 0, ``k/count``
-            (number of rows in mean and scatter), ``k/mean`` and ``k/mean_low`` (dim,), ``k/scatter`` (dim, dim),
-            ``k/product_errors`` (dim,) of the scatter, empty for products in float64, and the rows that are not in them
-            yet, ``k/narrow_rows`` (m, dim) float32 and ``k/wide_rows`` float64.
+            (number of rows in mean and scatter), ``k/mean``, ``k/mean_low`` (dim,), ``k/scatter`` (dim, dim) and its
+            ``k/product_errors``, and the rows not in them yet, ``k/narrow_rows`` (m, dim) float32, ``k/wide_rows``.
         """
         described = {"dim": self.dim, "precision": self.precision, "extractor": self._extractor or ""}
         arrays: dict[str, Any] = {
