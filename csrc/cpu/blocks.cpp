@@ -73,6 +73,31 @@ void prefer_majority(const FeatureView<S>& features, Vector<Cpu, float>& origin,
   }
 }
 
+#if defined(__x86_64__) && defined(__GNUC__)
+#define FIDFAST_AVX2 __attribute__((target("avx2")))
+#define FIDFAST_INLINE inline __attribute__((always_inline))
+bool has_avx2() { return __builtin_cpu_supports("avx2"); }
+#else
+#define FIDFAST_AVX2
+#define FIDFAST_INLINE inline
+bool has_avx2() { return false; }
+#endif
+
+/// The row of centred, its peaks and squares in prepare_block().
+FIDFAST_INLINE void centre_value(float value, float origin, float& centred, float& peak, double& square) {
+  const double deviation = static_cast<double>(value) - static_cast<double>(origin);
+  centred = static_cast<float>(deviation);
+  peak = std::max(peak, std::abs(centred));
+  square += deviation * deviation;
+}
+
+/// The same for all values of a row, in vectors of 32 bytes: otherwise this takes 5 % of the time of a block of dim
+/// 768.
+FIDFAST_AVX2 void centre_row_avx2(const float* row, const float* origin, Index dim, float* centred, float* peaks,
+                                  double* squares) {
+  for (Index j = 0; j < dim; ++j) centre_value(row[j], origin[j], centred[j], peaks[j], squares[j]);
+}
+
 /// sum_j a_j^2 w_j.
 float weighted_square(const float* a, const float* w, Index dim) {
   constexpr Index kSums = 16;  // independent, so that the loop can be vectorized
@@ -147,15 +172,19 @@ bool RowOps<Cpu>::prepare_block(const FeatureView<S>& features, const Mean<Cpu>*
     const float* const rounded = origin.data();
     float* const peak = unit_info.data();
     double* const sums = squares.data();
+    [[maybe_unused]] const bool fast = has_avx2();
     std::fill_n(peak, features.dim, 0.0F);
     std::fill_n(sums, features.dim, 0.0);
     for (Index i = 0; i < features.n; ++i) {
       float* const column = centred.column(i);
+      if constexpr (std::is_same_v<S, float>) {
+        if (features.column_stride == 1 && fast) {
+          centre_row_avx2(features.row(i), rounded, features.dim, column, peak, sums);
+          continue;
+        }
+      }
       for_each_column(features, i, [&](Index j, const S& value) {
-        const double deviation = static_cast<double>(widen(value)) - static_cast<double>(rounded[j]);
-        column[j] = static_cast<float>(deviation);
-        peak[j] = std::max(peak[j], std::abs(column[j]));
-        sums[j] += deviation * deviation;
+        centre_value(widen(value), rounded[j], column[j], peak[j], sums[j]);
       });
     }
     return in_range(unit_info, features.n);
