@@ -121,7 +121,7 @@ struct RowOps {
   /// for add_scatter_with_squares() only. Returns the number of these rows, or 0 if the device is asynchronous.
   template <class S>
   static Index separate_far_rows(const FeatureView<S>& features, const Vector<Device, float>& origin,
-                                 const Vector<Device, float>& unit_info, Matrix<Device, float>& centred,
+                                 Vector<Device, float>& unit_info, Matrix<Device, float>& centred,
                                  Vector<Device>& squares, Matrix<Device>& far);
   /// Estimate from pairs of some of the units, or the largest values if the device is asynchronous.
   static Similarity similarity(const Matrix<Device, float>& centred, Index n, const Vector<Device>& squares,

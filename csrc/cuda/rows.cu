@@ -215,9 +215,8 @@ bool RowOps<Cuda>::prepare_block(const FeatureView<S>& features, const Mean<Cuda
 
 template <>
 template <class S>
-Index RowOps<Cuda>::separate_far_rows(const FeatureView<S>& features, const Vector<Cuda, float>&,
-                                      const Vector<Cuda, float>&, Matrix<Cuda, float>& centred, Vector<Cuda>& squares,
-                                      Matrix<Cuda>& far) {
+Index RowOps<Cuda>::separate_far_rows(const FeatureView<S>& features, const Vector<Cuda, float>&, Vector<Cuda, float>&,
+                                      Matrix<Cuda, float>& centred, Vector<Cuda>& squares, Matrix<Cuda>& far) {
   cuda::separate_far_rows(centred, features.n, squares, far);
   return 0;
 }
@@ -289,13 +288,13 @@ std::vector<double> RowOps<Cuda>::on_host(const Matrix<Cuda, T>& a, Index n) {
                                             Vector<Cuda>&, Matrix<Cuda>&);                                          \
   template bool RowOps<Cuda>::prepare_block(const FeatureView<S>&, const Mean<Cuda>*, Mean<Cuda>&, Vector<Cuda>&,   \
                                             Vector<Cuda>&, Vector<Cuda>&, Matrix<Cuda>&, Vector<Cuda>&);
-#define FIDFAST_NARROW(S)                                                                                         \
-  template void RowOps<Cuda>::append(const FeatureView<S>&, Matrix<Cuda, float>&, Index);                         \
-  template bool RowOps<Cuda>::prepare_block(const FeatureView<S>&, const Mean<Cuda>*, Mean<Cuda>&,                \
-                                            Vector<Cuda, float>&, Vector<Cuda>&, Vector<Cuda, float>&,            \
-                                            Matrix<Cuda, float>&, Vector<Cuda>&);                                 \
-  template Index RowOps<Cuda>::separate_far_rows(const FeatureView<S>&, const Vector<Cuda, float>&,               \
-                                                 const Vector<Cuda, float>&, Matrix<Cuda, float>&, Vector<Cuda>&, \
+#define FIDFAST_NARROW(S)                                                                                   \
+  template void RowOps<Cuda>::append(const FeatureView<S>&, Matrix<Cuda, float>&, Index);                   \
+  template bool RowOps<Cuda>::prepare_block(const FeatureView<S>&, const Mean<Cuda>*, Mean<Cuda>&,          \
+                                            Vector<Cuda, float>&, Vector<Cuda>&, Vector<Cuda, float>&,      \
+                                            Matrix<Cuda, float>&, Vector<Cuda>&);                           \
+  template Index RowOps<Cuda>::separate_far_rows(const FeatureView<S>&, const Vector<Cuda, float>&,         \
+                                                 Vector<Cuda, float>&, Matrix<Cuda, float>&, Vector<Cuda>&, \
                                                  Matrix<Cuda>&);
 #define FIDFAST_COLUMNS(T) \
   template bool RowOps<Cuda>::same_columns(const Matrix<Cuda, T>&, Index, const Matrix<Cuda, T>&, Index, Index);

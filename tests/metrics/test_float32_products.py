@@ -79,7 +79,8 @@ def test_diagonals_are_float64(rng):
 
 @pytest.fixture
 def moments(rng):
-    return Moments.from_features(rng.standard_normal((N, DIM), dtype=np.float32))
+    """All rows are folded: one block."""
+    return Moments.from_features(rng.standard_normal((1024, DIM), dtype=np.float32))
 
 
 def errors_of(collected):
@@ -99,7 +100,7 @@ def test_errors_are_kept_with_the_moments(moments, tmp_path):
 
 
 def test_squares_of_errors_add_up(moments, rng):
-    other = Moments.from_features(rng.standard_normal((2 * N, DIM), dtype=np.float32))
+    other = Moments.from_features(rng.standard_normal((2048, DIM), dtype=np.float32))
     errors = np.hypot(errors_of(moments), errors_of(other))
     merged = copy.copy(moments)
     merged.merge(other)

@@ -5,15 +5,18 @@
 //
 // A sum of n float32 products makes the error sum_k delta_k p_k, where p_k are the partial sums and |delta_k| <= u =
 // 2^-24. The deltas of different k, i and j are modelled as independent with mean zero (Higham & Mary, "A new approach
-// to probabilistic rounding error analysis", 2019, model 2.1). Uniform deltas have the variance u^2 / 3, and by
-// Cauchy-Schwarz |p_k| <= k/n sqrt(s_i s_j) for rows of equal norm, so
-//   E_ij has mean 0 and a variance of at most e^2 s_i s_j,  e^2 = u^2 / 3 (n / 3 + 3),
-// where the 3 accounts for the rounding of the two factors and of the product. Uncorrelated columns have a random walk
-// of partial sums, and e about 0.4 u. Errors of different blocks are independent, so their variances add.
+// to probabilistic rounding error analysis", 2019, model 2.1), uniform deltas have the variance u^2 / 3. Let t_j be the
+// sum of squares about the origin (near the mean) and c_ij the cosine of two columns. The partial sums grow like k/n
+// c_ij sqrt(t_i t_j) and have a random walk, so with the mean square c^2 of the cosines
+//   E_ij has mean 0 and a variance of about e^2 t_i t_j,  e^2 = u^2 (n c^2 / 9 + 1/2).
+// The 1/2 is 1/6 for the random walk, and 1/3 for the rounding of factors and products, at most. Measured: 0.2 u for
+// uncorrelated columns and 0.5 u for real features, since BLAS adds up parts of the sum. Errors of different blocks are
+// independent, so their variances add.
 //
-// The model fails, and the error matters most, where few rows or few directions make up nearly all of the scatter:
-// numbers of the size of the other rows are then lost in the partial sums. Hence
-//   - rows with sum_j x_rj^2 / s_j above kFarRow times the average, dim / n, are multiplied in float64;
+// The model fails where numbers are lost in much larger partial sums, or equal products are rounded in the same
+// direction. Hence
+//   - the origin of a unit that mostly has one value is this value;
+//   - rows with sum_j x_rj^2 / t_j above kFarRow times the average, dim / n, are multiplied in float64;
 //   - blocks with many such rows, or whose columns are strongly correlated, are multiplied in float64.
 #pragma once
 
