@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import threading
 import warnings
 from collections.abc import Iterator
@@ -12,7 +14,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["DEFAULT", "Decoding", "as_rgb", "decode", "opened", "scaled"]
+__all__ = ["DEFAULT", "Decoding", "as_rgb", "decode", "open_regular", "opened", "scaled"]
 
 #: Pillow's limit is a global variable.
 _LIMIT_LOCK = threading.RLock()
@@ -41,6 +43,13 @@ class Decoding:
 
 
 DEFAULT = Decoding()
+
+
+def open_regular(path: str | os.PathLike[str]) -> IO[bytes]:
+    """Open a regular file; ValueError for a FIFO, socket or device, which could wait for a writer for ever."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise ValueError("not a regular file")
+    return open(path, "rb")
 
 
 def decode(file: IO[bytes], decoding: Decoding = DEFAULT) -> NDArray[np.uint8]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fidfast._images.arrays import ArrayImages
-from fidfast._images.decode import Decoding, opened
+from fidfast._images.decode import Decoding, open_regular, opened
 from fidfast._images.images import EncodedImages, Images, reason_of
 from fidfast._images.open import open_images
 from fidfast._images.selection import suffix_of
@@ -133,7 +133,7 @@ def _largest_value(images: Images | Sequence[Any], index: int, decoding: Decodin
                 return _largest_of(image)
         item = images[index]
         if isinstance(item, (str, os.PathLike)):
-            with open(item, "rb") as file, opened(file, decoding.max_pixels) as image:
+            with open_regular(item) as file, opened(file, decoding.max_pixels) as image:
                 return _largest_of(image)
         return _largest_of(item) if hasattr(item, "convert") and hasattr(item, "mode") else (8, 0)
     except Exception:  # broken images are reported when they are read

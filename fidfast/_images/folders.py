@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from fidfast._images.decode import Decoding
+from fidfast._images.decode import open_regular
 from fidfast._images.images import EncodedImages, require_images
 from fidfast._images.selection import Ignored, is_hidden, is_picture, select
 
@@ -43,7 +44,7 @@ class FolderImages(EncodedImages):
         return self._names
 
     def open_file(self, index: int) -> IO[bytes]:
-        return open(Path(self.origin, self._names[index]), "rb")
+        return open_regular(Path(self.origin, self._names[index]))
 
 
 def _file_names(folder: Path, ignored: Ignored) -> list[str]:

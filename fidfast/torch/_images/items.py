@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import re
-import stat
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ import numpy as np
 import torch
 
 from fidfast._images import as_rgb
-from fidfast._images.decode import DEFAULT, Decoding, decode, scaled
+from fidfast._images.decode import DEFAULT, Decoding, decode, open_regular, scaled
 from fidfast._images.selection import EXTENSIONS
 from fidfast.torch._images.pixels import pixels_of_floats
 
@@ -56,9 +55,7 @@ def image_pixels(item: Any, image_key: str | None = None, decoding: Decoding = D
     if isinstance(item, (list, tuple)):
         return image_pixels(_first_image(item), image_key, decoding)
     if isinstance(item, (str, os.PathLike)):
-        if stat.S_ISFIFO(os.stat(item).st_mode):  # opening it would wait for a writer
-            raise ValueError("not a regular file")
-        with open(item, "rb") as file:
+        with open_regular(item) as file:
             item = decode(file, decoding)
     elif isinstance(item, (bytes, bytearray, memoryview)):
         item = decode(io.BytesIO(item), decoding)
