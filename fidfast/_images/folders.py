@@ -9,8 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import IO
 
-from fidfast._images.decode import Decoding
-from fidfast._images.decode import open_regular
+from fidfast._images.decode import Decoding, open_regular
 from fidfast._images.images import EncodedImages, require_images
 from fidfast._images.selection import Ignored, is_hidden, is_picture, select
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from fidfast._files import write_whole
+from fidfast._images.decode import open_regular
 from fidfast._progress import progress_bar
 
 __all__ = ["HASH_FOLDER", "FileState", "folder", "hash_files", "states_of"]
@@ -132,11 +133,11 @@ class _Reader:
     def hash(self, path: Path) -> tuple[bytes, FileState]:
         digest = hashlib.blake2b(digest_size=_DIGEST_SIZE)
         try:
-            with open(path, "rb", buffering=0) as file:
+            with open_regular(path) as file:
                 before = _as_state(os.fstat(file.fileno()))
                 while (block := file.read(_BYTES_PER_READ)) and not self.stop.is_set():
                     digest.update(block)
-        except OSError:
+        except (OSError, ValueError):
             return b"", FileState()
         return digest.digest(), before
 

@@ -117,7 +117,7 @@ def test_dim_of_statistics(tmp_path, folder):
 
 def test_different_extractors_are_reported_before_the_network_runs(folder, stats):
     with (
-        pytest.warns(UserWarning, match="different extractors, 'other' and 'function'"),
+        pytest.warns(UserWarning, match="different extractors, 'other' and 'channel_means'"),
         pytest.raises(AssertionError, match="the network ran"),
     ):
         ft.fid_of_images(folder, stats, named(not_called, "other", num_features=3))
