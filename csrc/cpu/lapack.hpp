@@ -45,8 +45,7 @@ namespace fidfast::lapack {
   X(cython_lapack, dpocon,                                                                                             \
     (const char* uplo, const Int* n, const double* a, const Int* lda, const double* norm, double* rcond, double* work, \
      Int* iwork, Int* info))                                                                                           \
-  X(cython_lapack, dtrtri,                                                                                             \
-    (const char* uplo, const char* diag, const Int* n, double* a, const Int* lda, Int* info))                          \
+  X(cython_lapack, dtrtri, (const char* uplo, const char* diag, const Int* n, double* a, const Int* lda, Int* info))   \
   X(cython_lapack, dsygst,                                                                                             \
     (const Int* itype, const char* uplo, const Int* n, double* a, const Int* lda, const double* b, const Int* ldb,     \
      Int* info))                                                                                                       \

@@ -317,8 +317,8 @@ class Moments {
 
   /// Throws if a variance became negative by more than rounding: then the rows were never added.
   static void require_part(const std::vector<double>& before, const std::vector<double>& after) {
-    // Older states hold float32 sums over the rows of a block, which have this relative error at most; the blocks of the
-    // sum and of the part hold different rows.
+    // Older states hold float32 sums over the rows of a block, which have this relative error at most; the blocks of
+    // the sum and of the part hold different rows.
     constexpr double kRounding = 2.0 * static_cast<double>(kMomentsBlock) * 0x1p-24;
     for (std::size_t j = 0; j < after.size(); ++j) {
       if (after[j] < -kRounding * before[j]) {
