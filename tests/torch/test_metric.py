@@ -193,10 +193,10 @@ for rows in np.load(f"{folder}/rows.npy"):
             assert moments.num_samples == 0
         assert metric.moments.num_samples == mine  # each process keeps its own rows
 narrow = fidfast.Moments(512)  # whose products are float32; the same in both processes
-narrow.update(np.random.default_rng(0).standard_normal((600, 512), dtype=np.float32))
-errors = narrow.stats().product_errors * 599
+narrow.update(np.random.default_rng(0).standard_normal((1024, 512), dtype=np.float32))
+errors = narrow.stats().product_errors * 1023
 ft.all_reduce(narrow)
-np.testing.assert_allclose(narrow.stats().product_errors * 1199, np.sqrt(2) * errors)
+np.testing.assert_allclose(narrow.stats().product_errors * 2047, np.sqrt(2) * errors)
 dist.destroy_process_group()
 """
 
