@@ -167,6 +167,7 @@ class Four(torch.nn.Module):
 def named(monkeypatch):
     extractor = ft.Extractor(Four(), name="efficientnet-lite0", input_size=(8, 8), reproducible=True)
     monkeypatch.setattr(named_extractors, "efficientnet_lite0", lambda: extractor)
+    monkeypatch.setattr("fidfast.torch._extractors.prepare.has_bfloat16", lambda: True)  # else a warning
 
 
 @pytest.mark.parametrize("options", [(), ("--resize", "torch-bilinear"), ("--resize", "pil-bicubic", "--bfloat16")])

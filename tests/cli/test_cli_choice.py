@@ -56,7 +56,9 @@ def test_statistics_have_precedence_over_images(files, capsys):
 @pytest.mark.parametrize("command", [("fid", "--estimate"), ("report", "--no-pairs"), ("fid", "--key", "arr_0")])
 def test_images_have_precedence_where_rows_are_needed(files, capsys, monkeypatch, command):
     opened = []
-    monkeypatch.setattr("fidfast.torch._images.sources.open_images", lambda path: opened.append(path) or exit_now())
+    monkeypatch.setattr(
+        "fidfast.torch._images.sources.open_images", lambda path, **_: opened.append(path) or exit_now()
+    )
 
     def exit_now():
         raise ValueError("opened")
