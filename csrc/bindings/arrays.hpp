@@ -4,6 +4,8 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <algorithm>
+#include <cmath>
 #include <string>
 #include <utility>
 #include <vector>
@@ -82,6 +84,11 @@ inline const char* name_of(Precision precision) { return precision == Precision:
 
 inline py::array_t<double> array_of_numbers(const std::vector<double>& numbers) {
   return py::array_t<double>(static_cast<py::ssize_t>(numbers.size()), numbers.data());
+}
+
+/// Whether the numbers may be `product_errors`: finite and not negative.
+inline bool all_errors(const double* errors, Index n) {
+  return std::all_of(errors, errors + n, [](double error) { return error >= 0 && std::isfinite(error); });
 }
 
 }  // namespace fidfast::bindings

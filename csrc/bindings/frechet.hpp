@@ -36,9 +36,9 @@ void bind_gaussian(py::module_& module) {
                throw py::value_error("product_errors has length " + std::to_string(product_errors.size()) +
                                      ", but mu has length " + std::to_string(mu.shape(0)));
              }
-             const bool valid = std::all_of(product_errors.begin(), product_errors.end(),
-                                            [](double error) { return error >= 0 && std::isfinite(error); });
-             if (!valid) throw py::value_error("product_errors must be finite and not negative");
+             if (!all_errors(product_errors.data(), static_cast<Index>(product_errors.size()))) {
+               throw py::value_error("product_errors must be finite and not negative");
+             }
              const Session session(device);
              Vector<Device> mean = vector_of<Device>(mu);
              Matrix<Device> covariance = matrix_of<Device, double>(sigma);

@@ -73,7 +73,9 @@ MomentsState<Device> state_of(const py::dict& dict) {
   state.scatter = matrix_of<Device, double>(array_entry<double>(dict, "scatter", {state.dim, state.dim}));
   // Older states have no such entry.
   if (dict.contains("product_errors") && py::len(dict["product_errors"]) > 0) {
-    state.errors = vector_of<Device>(array_entry<double>(dict, "product_errors", {state.dim}));
+    const Array<double> errors = array_entry<double>(dict, "product_errors", {state.dim});
+    if (!all_errors(errors.data(), state.dim)) throw py::value_error("product_errors must be finite and not negative");
+    state.errors = vector_of<Device>(errors);
   }
   return state;
 }

@@ -41,6 +41,7 @@ struct Range {
 struct Similarity {
   double correlation = 0;  // mean squared correlation of two units
   double cosine = 0;       // mean squared cosine of the angle between their deviations from the origin
+  double few_valued = 0;   // share of the units that have a few values only
 };
 
 /// One element of a matrix.
@@ -123,9 +124,10 @@ struct RowOps {
   static Index separate_far_rows(const FeatureView<S>& features, const Vector<Device, float>& origin,
                                  Vector<Device, float>& unit_info, Matrix<Device, float>& centred,
                                  Vector<Device>& squares, Matrix<Device>& far);
-  /// Estimate from pairs of some of the units, or the largest values if the device is asynchronous.
+  /// Estimate from some of the units without the far rows, or the largest values if the device is asynchronous.
+  /// r (dim,) is the mean of all n rows minus the origin.
   static Similarity similarity(const Matrix<Device, float>& centred, Index n, const Vector<Device>& squares,
-                               const Vector<Device>& r);
+                               const Vector<Device>& r, const Matrix<Device>& far, Index num_far);
   /// add_scatter() with the diagonal of X^T X from `squares`, and the far rows, of which there are num_far, multiplied
   /// in float64.
   static void add_scatter_with_squares(const Matrix<Device, float>& centred, const Vector<Device, float>& unit_info,

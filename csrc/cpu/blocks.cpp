@@ -111,11 +111,18 @@ float weighted_square(const float* a, const float* w, Index dim) {
   return std::accumulate(sums, sums + kSums, sum);
 }
 
+/// sum_k a_jk^2 over the first n columns.
+double square_of_row(const Matrix<Cpu>& a, Index j, Index n) {
+  double sum = 0;
+  for (Index k = 0; k < n; ++k) sum += a.column(k)[j] * a.column(k)[j];
+  return sum;
+}
+
 /// scatter += X X^T - n r r^T + weight d d^T for the products X X^T, or those already in scatter if product is empty.
-/// If squares is not null, it replaces the diagonal of X X^T.
+/// If squares is not null, it replaces the diagonal of X X^T; the first num_far columns of far are in scatter already.
 template <class T>
-void add_products(const Matrix<Cpu, T>& product, const double* squares, double n, const Vector<Cpu>& r, double weight,
-                  const Vector<Cpu>& d, Matrix<Cpu>& scatter) {
+void add_products(const Matrix<Cpu, T>& product, const double* squares, const Matrix<Cpu>& far, Index num_far, double n,
+                  const Vector<Cpu>& r, double weight, const Vector<Cpu>& d, Matrix<Cpu>& scatter) {
   const Index dim = scatter.rows();
   const double* const rs = r.data();
   const double* const ds = d.data();
@@ -130,8 +137,37 @@ void add_products(const Matrix<Cpu, T>& product, const double* squares, double n
       const T* const of_block = product.column(j);
       for (Index i = j; i < dim; ++i) column[i] += static_cast<double>(of_block[i]) + (rj * rs[i] + dj * ds[i]);
     }
-    if (squares != nullptr) column[j] = diagonal + std::max(squares[j] + rj * rs[j], 0.0) + dj * ds[j];
+    if (squares != nullptr) {  // the sum over all rows of the block is not negative
+      column[j] = diagonal + std::max(squares[j] + rj * rs[j], -square_of_row(far, j, num_far)) + dj * ds[j];
+    }
   }
+}
+
+/// Share of the units with a few values only, estimated from samples of units and rows.
+double few_valued(const Matrix<Cpu, float>& centred, Index n) {
+  constexpr Index kUnits = 64;
+  constexpr Index kRows = 64;
+  const Index step = std::max<Index>(n / kRows, 1);
+  Index found = 0;
+  for (Index k = 0; k < kUnits; ++k) {
+    const Index unit = (2 * k + 1) * centred.rows() / (2 * kUnits);
+    std::array<float, kRows> values;
+    std::size_t count = 0;
+    for (Index i = 0; i < n && count < values.size(); i += step) values[count++] = centred.column(i)[unit];
+    std::sort(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(count));
+    std::size_t distinct = 0;
+    std::size_t most = 0;  // rows with the most frequent value
+    for (std::size_t i = 0, equal = 0; i < count; ++i) {
+      const bool same = i > 0 && values[i] == values[i - 1];
+      equal = same ? equal + 1 : 1;
+      distinct += same ? 0 : 1;
+      most = std::max(most, equal);
+    }
+    // The values other than the most frequent one: at least 4, each of which occurs twice or more on average.
+    const std::size_t others = count - most;
+    if (others >= 4 && 2 * (distinct - 1) <= others) ++found;
+  }
+  return static_cast<double>(found) / static_cast<double>(kUnits);
 }
 
 }  // namespace
@@ -223,11 +259,19 @@ Index RowOps<Cpu>::separate_far_rows(const FeatureView<S>& features, const Vecto
 
 template <>
 Similarity RowOps<Cpu>::similarity(const Matrix<Cpu, float>& centred, Index n, const Vector<Cpu>& squares,
-                                   const Vector<Cpu>& r) {
+                                   const Vector<Cpu>& r, const Matrix<Cpu>& far, Index num_far) {
   constexpr Index kSampled = 16;
   const Index dim = centred.rows();
+  const double near = static_cast<double>(n - num_far);
   std::array<Index, kSampled> units;
-  for (Index k = 0; k < kSampled; ++k) units[static_cast<std::size_t>(k)] = (2 * k + 1) * dim / (2 * kSampled);
+  std::array<double, kSampled> sums;  // over the near rows
+  for (Index k = 0; k < kSampled; ++k) {
+    const Index unit = (2 * k + 1) * dim / (2 * kSampled);
+    double sum = static_cast<double>(n) * r.data()[unit];
+    for (Index i = 0; i < num_far; ++i) sum -= far.column(i)[unit];
+    units[static_cast<std::size_t>(k)] = unit;
+    sums[static_cast<std::size_t>(k)] = sum;
+  }
   double products[kSampled][kSampled] = {};
   for (Index i = 0; i < n; ++i) {
     const float* const row = centred.column(i);
@@ -241,16 +285,15 @@ Similarity RowOps<Cpu>::similarity(const Matrix<Cpu, float>& centred, Index n, c
   double pairs = 0;
   for (Index k = 0; k < kSampled; ++k) {
     for (Index l = 0; l < k; ++l) {
-      const Index i = units[static_cast<std::size_t>(k)];
-      const Index j = units[static_cast<std::size_t>(l)];
-      const auto centred_square = [&](Index unit) {
-        return squares.data()[unit] - static_cast<double>(n) * r.data()[unit] * r.data()[unit];
-      };
-      const double variances = centred_square(i) * centred_square(j);
-      if (!(variances > 0)) continue;
-      const double covariance = products[k][l] - static_cast<double>(n) * r.data()[i] * r.data()[j];
-      result.correlation += covariance * covariance / variances;
-      result.cosine += products[k][l] * products[k][l] / (squares.data()[i] * squares.data()[j]);
+      const auto a = static_cast<std::size_t>(k);
+      const auto b = static_cast<std::size_t>(l);
+      const auto square = [&](std::size_t index) { return squares.data()[units[index]]; };
+      const double variance1 = square(a) - sums[a] * sums[a] / near;
+      const double variance2 = square(b) - sums[b] * sums[b] / near;
+      if (!(variance1 > 0 && variance2 > 0)) continue;
+      const double covariance = products[k][l] - sums[a] * sums[b] / near;
+      result.correlation += covariance * covariance / (variance1 * variance2);
+      result.cosine += products[k][l] * products[k][l] / (square(a) * square(b));
       ++pairs;
     }
   }
@@ -258,6 +301,7 @@ Similarity RowOps<Cpu>::similarity(const Matrix<Cpu, float>& centred, Index n, c
     result.correlation /= pairs;
     result.cosine /= pairs;
   }
+  result.few_valued = few_valued(centred, n);
   return result;
 }
 
@@ -269,7 +313,7 @@ void RowOps<Cpu>::add_scatter_with_squares(const Matrix<Cpu, float>& centred, co
   Matrix<Cpu> none;
   if (num_far > 0) symmetric_product(far, num_far, scatter, none);
   symmetric_product(centred, n, scatter, product);
-  add_products(product, squares.data(), static_cast<double>(n), r, weight, d, scatter);
+  add_products(product, squares.data(), far, num_far, static_cast<double>(n), r, weight, d, scatter);
 }
 
 template <>
@@ -277,7 +321,7 @@ template <class T>
 void RowOps<Cpu>::add_scatter(const Matrix<Cpu, T>& centred, const Vector<Cpu, T>&, Index n, const Vector<Cpu>& r,
                               double weight, const Vector<Cpu>& d, Matrix<Cpu>& scatter, Matrix<Cpu, T>& product) {
   symmetric_product(centred, n, scatter, product);
-  add_products(product, nullptr, static_cast<double>(n), r, weight, d, scatter);
+  add_products(product, nullptr, Matrix<Cpu>(), 0, static_cast<double>(n), r, weight, d, scatter);
 }
 
 #define FIDFAST_BLOCK(S, T)                                                                                        \

@@ -222,8 +222,9 @@ Index RowOps<Cuda>::separate_far_rows(const FeatureView<S>& features, const Vect
 }
 
 template <>
-Similarity RowOps<Cuda>::similarity(const Matrix<Cuda, float>&, Index, const Vector<Cuda>&, const Vector<Cuda>&) {
-  return {1, 1};
+Similarity RowOps<Cuda>::similarity(const Matrix<Cuda, float>&, Index, const Vector<Cuda>&, const Vector<Cuda>&,
+                                    const Matrix<Cuda>&, Index) {
+  return {1, 1, 0};
 }
 
 template <>

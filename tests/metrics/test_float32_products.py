@@ -41,6 +41,8 @@ KINDS = {
     "mostly 0.3": lambda rng: np.maximum(rng.standard_normal((N, DIM)) - 1.5, 0.3),
     "one direction": lambda rng: rng.standard_normal((N, DIM)) + 1000 * rng.standard_normal((N, 1)) * _DIRECTION,
     "clusters": lambda rng: rng.standard_normal((N, DIM)) + _CENTRES[rng.integers(0, 10, N)],
+    "mostly zero, one row": lambda rng: _one_row(np.maximum(rng.standard_normal((N, DIM)) - 2, 0), 1000),
+    "two values": lambda rng: np.where(rng.random((N, DIM)) < 0.35, 0.7, 0),
     "repeated rows": lambda rng: rng.standard_normal((N, DIM))[rng.integers(0, 300, N)],
 }
 
@@ -69,9 +71,18 @@ def test_diagonals_are_float64(rng):
     """Also with a row that exceeds all others, and a column that is mostly equal: 1,024 sums of float64."""
     rows = KINDS["one row x 10,000"](rng).astype(np.float32)
     rows[: N // 2 + 100, 3] = 0.1
+    rows[:, 100:400] = np.maximum(rows[:, 100:400] - 2, 0)
+    rows[8, 200:230] = 1000
     narrow, wide = (Moments.from_features(rows, precision=precision) for precision in ("float32", "float64"))
     found, exact = (np.diag(moments.stats().sigma) for moments in (narrow, wide))
     np.testing.assert_allclose(found, exact, rtol=1e-12)
+
+
+def test_errors_of_equal_products_do_not_add_up(rng):
+    """Products of a few values are all rounded in the same direction: they are computed in float64."""
+    rows = np.where(rng.random((30 * 1024, DIM), dtype=np.float32) < 0.4, np.float32(0.7), np.float32(0.1))
+    narrow, wide = (Moments.from_features(rows, precision=precision) for precision in ("float32", "float64"))
+    np.testing.assert_array_equal(narrow.stats().sigma, wide.stats().sigma)
 
 
 # The errors of the products ------------------------------------------------------------------------------------------

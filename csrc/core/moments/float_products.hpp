@@ -18,6 +18,8 @@
 //   - the origin of a unit that mostly has one value is this value;
 //   - rows with sum_j x_rj^2 / t_j above kFarRow times the average, dim / n, are multiplied in float64;
 //   - blocks with many such rows, or whose columns are strongly correlated, are multiplied in float64.
+// It also fails for units with a few values only, for example 0 and 0.7: equal products are rounded in the same
+// direction, in every block. Blocks with many such units are multiplied in float64.
 #pragma once
 
 #include <cmath>
@@ -42,6 +44,8 @@ constexpr float kFarRow = 16;
 constexpr Index kMostFar = 8;
 /// Blocks whose columns have a larger mean squared correlation are multiplied in float64.
 constexpr double kCorrelated = 0.08;
+/// Blocks with a larger share of units that have a few values only are multiplied in float64.
+constexpr double kFewValued = 0.05;
 
 /// e above for a block of n rows, given the mean squared cosine of two units.
 inline double product_error(Index n, double cosine) {

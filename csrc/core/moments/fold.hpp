@@ -32,8 +32,12 @@ bool fold_block_in(MomentsState<Device>& state, MomentsWorkspace<Device>& work, 
     if (!fits) return false;
     far = RowOps<Device>::separate_far_rows(block, mine.origin, mine.unit_info, mine.centred, work.squares,
                                             work.float64.centred);
-    similarity = RowOps<Device>::similarity(mine.centred, block.n, work.squares, work.remainder);
-    if (!Device::kAsynchronous && (far * kMostFar > block.n || similarity.correlation > kCorrelated)) return false;
+    similarity =
+        RowOps<Device>::similarity(mine.centred, block.n, work.squares, work.remainder, work.float64.centred, far);
+    if (!Device::kAsynchronous &&
+        (far * kMostFar > block.n || similarity.correlation > kCorrelated || similarity.few_valued > kFewValued)) {
+      return false;
+    }
   }
   if (first) std::swap(state.mean, work.block_mean);
   MatrixOps<Device>::difference(first ? state.mean : work.block_mean, state.mean, work.d);
