@@ -264,11 +264,15 @@ class Contents(Result):
     def _neighbour_rows(self) -> Iterator[Row]:
         k = f"k = {K_PRECISION_RECALL}, radius included"
         found = self.precision_recall
-        yield self._share("precision", f"fraction of the samples inside a reference ball; {k}", found)
+        note = _sentence(
+            f"fraction of the samples inside a reference ball; {k}", None if found is None else found.caution
+        )
+        yield self._share("precision", note, found)
         yield self._share("recall", f"fraction of the reference inside a ball of the samples; {k}", found)
         k = f"k = {K_DENSITY_COVERAGE}, radius excluded"
         filled = self.density_coverage
-        yield self._share("density", f"mean number of reference balls around a sample, divided by k; {k}", filled)
+        note = f"mean number of reference balls around a sample, divided by k; {k}"
+        yield self._share("density", _sentence(note, None if filled is None else filled.caution), filled)
         yield self._share("coverage", f"fraction of the reference balls with a sample inside; {k}", filled)
 
     def _share(self, name: str, note: str, result: PrecisionRecall | DensityCoverage | None) -> Row:

@@ -169,6 +169,31 @@ def test_rows_that_repeat_are_a_caution():
     assert all("50 of the 650 rows of samples repeat earlier ones" in text for text in texts)
 
 
+@pytest.mark.parametrize("metric", ["precision_recall", "density_coverage", "manifold_metrics", "fid_infinity"])
+def test_other_metrics_say_that_rows_repeat(metric):
+    compute = getattr(fidfast, metric)
+    assert compute(X, Y).caution is None
+    found = compute(np.vstack([X, X[:50]]), Y)
+    assert "50 of the 650 rows of samples repeat earlier ones" in found.caution
+    assert found.caution in str(found)
+    assert "70 of the 470 rows of reference repeat earlier ones" in compute(X, np.vstack([Y, Y[:70]])).caution
+    assert "samples contains each of its rows 3 times: pass each once" in compute(np.tile(X, (3, 1)), Y).caution
+
+
+def test_the_report_shows_the_cautions_of_all_metrics():
+    repeated = np.vstack([X, X[:50]])
+    found = fidfast.report(repeated, Y)
+    text = "50 of the 650 rows of samples repeat earlier ones: "
+    notes = {row.name.strip(): row.note for row in found.rows()}
+    assert all(text in notes[name] for name in ("Fréchet distance, unbiased", "extrapolated", "precision", "density"))
+    numbers = found.to_dict()
+    assert numbers["caution"] == fidfast.estimate(repeated, Y).caution
+    assert numbers["cautions"] == {
+        "precision_recall": fidfast.precision_recall(repeated, Y).caution,
+        "density_coverage": fidfast.density_coverage(repeated, Y).caution,
+    }
+
+
 # How rows are compared -----------------------------------------------------------------------------------------------
 
 
