@@ -157,7 +157,8 @@ class Contents(Result):
     precision_recall: PrecisionRecall | None
     #: With ``k = 5``, radius excluded.
     density_coverage: DensityCoverage | None
-    #: Name of a field that is None -> why; "estimate" -> why there is no error bar.
+    #: Name of a field that is None -> why; "estimate" -> why there is no error bar,
+    #: "images" -> which images could not be shown.
     reasons: dict[str, str]
     #: When the report was made: ``2026-01-31 14:05 UTC``.
     created: str = ""

@@ -62,6 +62,8 @@ class Report(Contents):
         for rank, sample in enumerate((self.most_harmful or ())[:HARMFUL_IN_TABLE]):
             note = f"{sample.name} {sample.alike_text}".rstrip()
             rows.append(Row("most harmful" if rank == 0 else "", f"{sample.influence:+.4g}", note))
+        if "images" in self.reasons:
+            rows.append(Row("images", "", self.reasons["images"]))
         widths = max(len(row.name) for row in rows), max(len(row.value) for row in rows)
         indent = " " * (sum(widths) + 4)
         lines = []
