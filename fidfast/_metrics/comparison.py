@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fidfast._inputs import Input, open_input, warn_of_extractors
-from fidfast._metrics.duplicates import find_equal_rows
+from fidfast._metrics.duplicates import find_equal_rows, join_cautions
 from fidfast._metrics.jackknife import Jackknife, degrees_of_freedom
 from fidfast._metrics.uncertainty import NORMAL, Estimate, estimate_from_jackknife
 from fidfast._results import Result, value_with_error
@@ -35,7 +35,7 @@ class Comparison(Result):
     b: Estimate
     #: Degrees of freedom of `stderr`, as in `Estimate`.
     degrees_of_freedom: float = math.inf
-    #: Why the standard error may not be right, or None.
+    #: Why the standard error may not be right, including the cautions of `a` and `b`, or None.
     caution: str | None = field(default=None, kw_only=True)
 
     def __str__(self) -> str:
@@ -109,7 +109,8 @@ def compare(
     difference = a.unbiased - b.unbiased
     degrees = degrees_of_freedom(parts)
     p_value = _p_value(difference, stderr, degrees)
-    return Comparison(difference, stderr, p_value, a, b, degrees, caution=_caution_of_pair(one, two, paired))
+    caution = join_cautions(_caution_of_pair(one, two, paired), _cautions_of_sides(a, b))
+    return Comparison(difference, stderr, p_value, a, b, degrees, caution=caution)
 
 
 def _caution_of_pair(one: Input, two: Input, paired: bool) -> str | None:
@@ -118,6 +119,13 @@ def _caution_of_pair(one: Input, two: Input, paired: bool) -> str | None:
     if paired or equal.shared is None:
         return None
     return f"{equal.shared}: the standard error is too large, unless paired=True pairs them"
+
+
+def _cautions_of_sides(a: Estimate, b: Estimate) -> str | None:
+    """The cautions of both estimates, with the name of the side; once without a name if they are equal."""
+    if a.caution == b.caution:
+        return a.caution
+    return join_cautions(*(f"{name}: {side.caution}" for name, side in (("a", a), ("b", b)) if side.caution))
 
 
 def _p_value(difference: float, stderr: float, degrees_of_freedom: float) -> float:

@@ -87,6 +87,12 @@ class EqualRows(NamedTuple):
                 return f"{side.name} contains each of its {side.unit} {side.times:,} times: pass each once"
         return None
 
+    def caution(self, of_shared: str, of_repeated: str) -> str | None:
+        """Which rows are shared or repeat and what each means for a result, or None."""
+        shared = None if self.shared is None else f"{self.shared}{of_shared}"
+        repeated = None if self.repeated is None else f"{self.repeated}: {of_repeated}"
+        return join_cautions(shared, self.why_no_error(), repeated)
+
 
 def find_equal_rows(samples: Input, reference: Input) -> EqualRows:
     """Equal rows of two inputs; rows are equal if all their numbers are, whatever their types."""

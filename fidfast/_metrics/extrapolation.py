@@ -110,7 +110,7 @@ def fid_infinity(
         distances.append(distance_between(moments.stats(), reference.stats))
     slope, value = np.polyfit(1 / sizes, distances, 1)
     equal = find_equal_rows(samples, reference)
-    caution = None if equal.shared is None else f"{equal.shared}, so the line is too low at 1/n = 0"
+    caution = equal.caution(", so the line is too low at 1/n = 0", "the line is biased if they are copies")
     return Extrapolation(
         float(value), float(slope), sizes, np.array(distances), seed, shared_rows=equal.shared_rows, caution=caution
     )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fidfast._inputs import open_stats
 from fidfast._results import Result, distance_text, rounding_text, too_few_samples
-from fidfast._stats import NEGATIVE_TOLERANCE, GaussianStats, on_common_device
+from fidfast._stats import NEGATIVE_TOLERANCE, GaussianStats, explain_overflow, on_common_device
 
 __all__ = [
     "FrechetTerms",
@@ -175,20 +175,23 @@ def transport_map(
     """
     source, target = open_stats(samples, reference, precision=precision, negative_tolerance=negative_tolerance)
     backend, gaussians, _ = on_common_device(target, source)
-    transport: NDArray[np.float64] = backend.transport_map(*gaussians)
+    with explain_overflow(source, target):
+        transport: NDArray[np.float64] = backend.transport_map(*gaussians)
     return transport
 
 
 def distance_between(stats1: GaussianStats, stats2: GaussianStats) -> float:
     """Fréchet distance of two statistics of equal dim, without warnings."""
     backend, gaussians, _ = on_common_device(stats1, stats2)
-    return float(backend.frechet_distance(*gaussians))
+    with explain_overflow(stats1, stats2):
+        return float(backend.frechet_distance(*gaussians))
 
 
 def terms_between(samples: GaussianStats, reference: GaussianStats) -> FrechetTerms:
     """Terms of the Fréchet distance of two statistics of equal dim, without warnings."""
     backend, gaussians, _ = on_common_device(samples, reference)
-    terms = backend.frechet_terms(*gaussians)
+    with explain_overflow(samples, reference):
+        terms = backend.frechet_terms(*gaussians)
     sides = (("samples", samples), ("reference", reference))
     cautions = [f"{name}: {stats.caution}" for name, stats in sides if stats.caution is not None]
     return FrechetTerms(

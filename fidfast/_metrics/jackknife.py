@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from fidfast import _core
 from fidfast._devices import as_backend_input, cuda_device_of
 from fidfast._inputs import Input, require_same_dim
-from fidfast._stats import GaussianStats, on_common_device
+from fidfast._stats import GaussianStats, explain_overflow, on_common_device
 
 __all__ = ["Jackknife", "Replicates", "degrees_of_freedom", "why_no_jackknife"]
 
@@ -125,7 +125,8 @@ class Jackknife:
 
     def _core_jackknife(self, stats: tuple[GaussianStats, GaussianStats], with_rows: bool) -> _core.Jackknife:
         backend, gaussians, self._device = on_common_device(*stats)
-        jackknife: _core.Jackknife = backend.Jackknife(*gaussians, *self.sampled, self._precision, with_rows)
+        with explain_overflow(*stats):
+            jackknife: _core.Jackknife = backend.Jackknife(*gaussians, *self.sampled, self._precision, with_rows)
         return jackknife
 
     def _replicates(self, k: int) -> Replicates:

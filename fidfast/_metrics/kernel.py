@@ -154,7 +154,8 @@ def kid(
     equal = find_equal_rows(one, two)
     own = [_kernel_with_itself(side, degree, gamma, coef0) for side in (one, two)]
     note = _why_dependent(error, equal, own) or equal.why_no_error() or _why_no_error(value, error, (one, two), (n, m))
-    caution = join_cautions(_caution(equal, "the value is biased if they are copies"), _heaviest_row((one, two), own))
+    biased = "the value is biased if they are copies"
+    caution = join_cautions(equal.caution(f": {biased}", biased), _heaviest_row((one, two), own))
     return KernelDistance(
         value,
         error if note is None else math.nan,
@@ -236,10 +237,11 @@ def kid_subsets(
     drawn = _DRAWS[like](n, m, subsets, size, seed)
     values = np.array(_core.kid_of_subsets(*rows, *drawn, degree, gamma, coef0, precision))
     equal = find_equal_rows(one, two)
+    biased = "the mean is biased if they are copies"
     std = math.nan if subsets == 1 or size == n == m else float(values.std())
     return SubsetKernelDistance(
         float(values.mean()), std, values, size, seed, like,
-        caution=_caution(equal, "the mean is biased if they are copies"), shared_rows=equal.shared_rows,
+        caution=equal.caution(f": {biased}", biased), shared_rows=equal.shared_rows,
     )  # fmt: skip
 
 
@@ -368,12 +370,6 @@ def _heaviest_row(sides: tuple[Input, Input], own: list[NDArray[np.float64]]) ->
         if sizes.max() > sizes.sum() / 2:
             return f"row {int(sizes.argmax())} of {side.name} outweighs all other rows together"
     return None
-
-
-def _caution(equal: EqualRows, effect: str) -> str | None:
-    """What equal rows mean for the result, or None."""
-    texts = [f"{text}: {effect}" for text in (equal.shared, equal.repeated) if text is not None]
-    return join_cautions(*texts)
 
 
 def _num_rows(features: Any, name: str) -> int:

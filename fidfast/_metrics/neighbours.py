@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fidfast import _core
-from fidfast._inputs import Input, open_pair
+from fidfast._inputs import open_pair
 from fidfast._metrics.duplicates import PairResult, find_equal_rows
 from fidfast._metrics.frechet import terms_between
 
@@ -291,11 +291,6 @@ def _shares(caller: str, samples: Any, reference: Any, rules: list[tuple[int, bo
     rows = one.require_rows(caller), two.require_rows(caller)
     checked = [(operator.index(k), bool(inclusive), recall) for k, inclusive, recall in rules]
     shares = _core.manifold_metrics(*rows, checked)
-    shared_rows, caution = _copies(one, two)
-    return [ManifoldMetrics(*share, shared_rows=shared_rows, caution=caution) for share in shares]
-
-
-def _copies(samples: Input, reference: Input) -> tuple[int | None, str | None]:
-    """Number of samples that are copies of the reference, and what that means."""
-    equal = find_equal_rows(samples, reference)
-    return equal.shared_rows, None if equal.shared is None else f"{equal.shared}, and count as within its manifold"
+    equal = find_equal_rows(one, two)
+    caution = equal.caution(", and count as within its manifold", "the balls are too small if they are copies")
+    return [ManifoldMetrics(*share, shared_rows=equal.shared_rows, caution=caution) for share in shares]

@@ -78,8 +78,9 @@ def report(
     names : sequence of str, optional
         Name of each row of `samples`. Defaults to the names of `images`, else to row numbers.
     images : path, (n, height, width, 3) uint8 array or sequence of (height, width, 3) uint8 arrays, optional
-        The image of each row of `samples`, in the same order. A folder or archive is read in the order of its sorted
-        names. Only the images of the most harmful samples are read.
+        The image of each row of `samples`, in the same order; may be grey, (height, width[, 1]). A folder or archive is
+        read in the order of its sorted names. Only the images of the most harmful samples are read, and the first one
+        of a sequence. Images that cannot be read are not shown; ``reasons["images"]`` says why.
     reference_names, reference_images : optional
         The same for the rows of `reference`: the page shows each of the most harmful samples beside its nearest
         reference image.
@@ -149,6 +150,10 @@ def report(
         worst = None
         if influence is not None:
             worst = most_harmful_samples(influence, most_harmful, (samples, reference), pictures)
+    failures = [text for side in pictures for text in side.failures]
+    if failures:
+        more = "" if len(failures) == 1 else f" (and {len(failures) - 1:,} more)"
+        metrics.reasons["images"] = f"not shown: {failures[0]}{more}"
     difference = samples.stats.mu - reference.stats.mu
     return Report(
         titles=(printable(titles[0]), printable(titles[1])),
@@ -321,7 +326,7 @@ def _images_of_rows(side: Input, **given: Any) -> ImagesOfRows:
             raise ValueError(f"{name} need the features of {side.name}, but {side.name} holds none")
         if len(sequence) != side.num_samples:
             raise ValueError(f"{side.name} has {side.num_samples} rows, but there are {len(sequence)} {name}")
-    return ImagesOfRows(names, images)
+    return ImagesOfRows(of_images, names, images)
 
 
 def _have_unit_norm(rows: Any) -> bool:

@@ -157,7 +157,8 @@ class Contents(Result):
     precision_recall: PrecisionRecall | None
     #: With ``k = 5``, radius excluded.
     density_coverage: DensityCoverage | None
-    #: Name of a field that is None -> why; "estimate" -> why there is no error bar.
+    #: Name of a field that is None -> why; "estimate" -> why there is no error bar,
+    #: "images" -> which images could not be shown.
     reasons: dict[str, str]
     #: When the report was made: ``2026-01-31 14:05 UTC``.
     created: str = ""
@@ -264,11 +265,15 @@ class Contents(Result):
     def _neighbour_rows(self) -> Iterator[Row]:
         k = f"k = {K_PRECISION_RECALL}, radius included"
         found = self.precision_recall
-        yield self._share("precision", f"fraction of the samples inside a reference ball; {k}", found)
+        note = _sentence(
+            f"fraction of the samples inside a reference ball; {k}", None if found is None else found.caution
+        )
+        yield self._share("precision", note, found)
         yield self._share("recall", f"fraction of the reference inside a ball of the samples; {k}", found)
         k = f"k = {K_DENSITY_COVERAGE}, radius excluded"
         filled = self.density_coverage
-        yield self._share("density", f"mean number of reference balls around a sample, divided by k; {k}", filled)
+        note = f"mean number of reference balls around a sample, divided by k; {k}"
+        yield self._share("density", _sentence(note, None if filled is None else filled.caution), filled)
         yield self._share("coverage", f"fraction of the reference balls with a sample inside; {k}", filled)
 
     def _share(self, name: str, note: str, result: PrecisionRecall | DensityCoverage | None) -> Row:

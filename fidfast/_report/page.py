@@ -140,7 +140,8 @@ def _samples(contents: Contents) -> str:
     if contents.most_harmful is None:
         return f"<p>Not available: {escape(contents.reasons['most_harmful'])}.</p>"
     figures = "\n".join(_figures(contents.most_harmful))
-    return f'<p>{_intro(contents.most_harmful)}</p>\n<div class="samples">\n{figures}\n</div>'
+    missing = f"\n<p>Images {escape(contents.reasons['images'])}</p>" if "images" in contents.reasons else ""
+    return f'<p>{_intro(contents.most_harmful)}</p>{missing}\n<div class="samples">\n{figures}\n</div>'
 
 
 def _intro(samples: tuple[HarmfulSample, ...]) -> str:

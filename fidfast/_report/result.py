@@ -27,8 +27,12 @@ class Report(Contents):
     def to_dict(self) -> dict[str, Any]:
         """All numbers by name, without spectra and images; can be written as JSON."""
         shares: dict[str, float | None] = dict.fromkeys(("precision", "recall", "density", "coverage"))
-        for result in (self.precision_recall, self.density_coverage):
-            shares |= {} if result is None else result.to_dict()
+        cautions = {}
+        for metric in ("precision_recall", "density_coverage"):
+            numbers = {} if getattr(self, metric) is None else getattr(self, metric).to_dict()
+            shares |= {name: numbers[name] for name in shares if name in numbers}
+            if "caution" in numbers:
+                cautions[metric] = numbers["caution"]
         return {
             "label": self.label,
             "titles": list(self.titles),
@@ -49,6 +53,7 @@ class Report(Contents):
             **shares,
             "k": {"precision_recall": K_PRECISION_RECALL, "density_coverage": K_DENSITY_COVERAGE},
             "reasons": dict(self.reasons),
+            "cautions": cautions,
         }
 
     def table(self) -> str:
@@ -57,6 +62,8 @@ class Report(Contents):
         for rank, sample in enumerate((self.most_harmful or ())[:HARMFUL_IN_TABLE]):
             note = f"{sample.name} {sample.alike_text}".rstrip()
             rows.append(Row("most harmful" if rank == 0 else "", f"{sample.influence:+.4g}", note))
+        if "images" in self.reasons:
+            rows.append(Row("images", "", self.reasons["images"]))
         widths = max(len(row.name) for row in rows), max(len(row.value) for row in rows)
         indent = " " * (sum(widths) + 4)
         lines = []

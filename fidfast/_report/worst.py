@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fidfast import _core
-from fidfast._images import BrokenImageError
+from fidfast._images import Images
 from fidfast._inputs import Input
 from fidfast._report.contents import HarmfulSample, ReferenceSample
 from fidfast._text import printable
@@ -27,29 +27,53 @@ CANDIDATES = 20
 
 
 class ImagesOfRows:
-    """Names and images of the rows of one side, if there are any."""
+    """Names and images of the rows of one side, if there are any.
 
-    def __init__(self, names: Sequence[Any] | None, images: Sequence[Any] | None) -> None:
+    Raises
+    ------
+    TypeError
+        If the image of row 0 can be read, but is not of a type that can be shown.
+    """
+
+    def __init__(self, argument: str, names: Sequence[Any] | None, images: Sequence[Any] | None) -> None:
         self._names = names
         self._images = images
+        #: "images: row 3: OSError: ..." for each image that cannot be shown.
+        self.failures: list[str] = []
+        self._argument = argument
+        if images is None or isinstance(images, Images) or len(images) == 0:
+            return
+        try:
+            first = np.asarray(images[0])
+        except Exception:  # reported if this image is to be shown
+            return
+        _as_rgb(first, argument)
 
     def name(self, row: int) -> str:
         """The name of the row, or "row 3"."""
         return f"row {row}" if self._names is None else printable(str(self._names[row]))
 
     def image(self, row: int) -> NDArray[np.uint8] | None:
-        """The image; None if there is none, or if it cannot be read."""
+        """The image; None if there is none, or if it cannot be read, which `failures` then lists."""
         if self._images is None:
             return None
         try:
-            image = np.asarray(self._images[row])
-        except BrokenImageError:
+            return _as_rgb(np.asarray(self._images[row]), self._argument)
+        except Exception as error:  # of the user's sequence: the metrics are computed already
+            self.failures.append(f"{self._argument}: row {row}: {type(error).__name__}: {error}")
             return None
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise TypeError(
-                f"images must be (height, width, 3) uint8 arrays, got shape {image.shape} and dtype {image.dtype}"
-            )
-        return image
+
+
+def _as_rgb(image: NDArray[Any], argument: str) -> NDArray[np.uint8]:
+    """(height, width, 3) of an image that may be grey or have transparency."""
+    channels = 1 if image.ndim == 2 else image.shape[2] if image.ndim == 3 else 0
+    if image.dtype != np.uint8 or channels not in (1, 3, 4) or image.size == 0:
+        raise TypeError(
+            f"{argument} must be (height, width, 3), (height, width, 1) or (height, width) uint8 arrays, "
+            f"got shape {image.shape} and dtype {image.dtype}"
+        )
+    rgb = image.reshape(*image.shape[:2], channels)[:, :, :3]
+    return np.repeat(rgb, 3, axis=2) if channels == 1 else np.ascontiguousarray(rgb)
 
 
 def most_harmful_samples(

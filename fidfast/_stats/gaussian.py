@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import operator
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -18,6 +20,7 @@ __all__ = [
     "ACCEPT_ALL",
     "NEGATIVE_TOLERANCE",
     "GaussianStats",
+    "explain_overflow",
     "on_common_device",
     "stats_from_core",
     "stats_from_record",
@@ -314,6 +317,18 @@ def on_common_device(
         return _core, (stats1._core, stats2._core), None
     device = device2 if device1 is None else device1
     return backend_module(device), (stats1._on_device(device), stats2._on_device(device)), device
+
+
+@contextmanager
+def explain_overflow(samples: GaussianStats, reference: GaussianStats) -> Iterator[None]:
+    """Raise a ValueError that names the argument if a decomposition failed because a covariance is infinite."""
+    try:
+        yield
+    except RuntimeError as error:
+        for name, stats in (("samples", samples), ("reference", reference)):
+            if not np.isfinite(stats.sigma).all():
+                raise ValueError(f"{name}: the squares of the features leave the range of float64") from error
+        raise
 
 
 def _real(values: ArrayLike, name: str) -> NDArray[np.float64]:

@@ -39,8 +39,23 @@ def test_the_better_model_has_the_smaller_distance(rng):
     assert (back.stderr, back.p_value) == pytest.approx((found.stderr, found.p_value), rel=1e-12)
     digits = max(0, 1 - math.floor(math.log10(found.stderr)))
     assert str(found) == (
-        f"difference {found.difference:.{digits}f} ± {found.stderr:.{digits}f}, p = {found.p_value:.2g}"
+        f"difference {found.difference:.{digits}f} ± {found.stderr:.{digits}f}, p = {found.p_value:.2g}; "
+        f"b: {found.b.caution}"
     )
+
+
+def test_the_cautions_of_both_sides_are_shown(rng):
+    once, b, common = rng.standard_normal((60, 4)), rng.standard_normal((900, 4)), rng.standard_normal((1000, 4))
+    a = np.vstack([once, np.tile(once[:50], (10, 1))])
+    found = fidfast.compare(a, b, common)
+    assert "a: 500 of the 560 rows of samples_a repeat earlier ones" in found.caution
+    assert found.caution in str(found)
+    assert found.caution == found.to_dict()["caution"]
+    assert found.caution in found._repr_html_()
+    # Repeated rows of the reference concern both sides.
+    found = fidfast.compare(b, b[:800] + 1, np.vstack([common, common[:70]]))
+    assert found.caution.count("70 of the 1,070 rows of reference repeat earlier ones") == 1
+    assert fidfast.compare(b, b[:800] + 1, common).caution is None
 
 
 def test_p_value_of_students_distribution(rng):

@@ -84,7 +84,7 @@ def test_compare_says_that_the_models_share_rows():
     found = fidfast.compare(X, np.vstack([X[:300], rows(300, 2)]), Y)
     assert found.stderr > 0
     assert "300 of the 600 rows of samples_a are also in samples_b" in str(found)
-    assert fidfast.compare(X, X, Y, paired=True).caution is None
+    assert "are also in" not in str(fidfast.compare(X, X, Y, paired=True))
 
 
 def test_a_report_counts_shared_rows():
@@ -167,6 +167,31 @@ def test_rows_that_repeat_are_a_caution():
     texts = [fidfast.estimate(repeated, Y).caution, fidfast.kid(repeated, Y + 0.3).caution]
     texts.append(str(fidfast.kid_subsets(repeated, Y, subsets=3, subset_size=20)))
     assert all("50 of the 650 rows of samples repeat earlier ones" in text for text in texts)
+
+
+@pytest.mark.parametrize("metric", ["precision_recall", "density_coverage", "manifold_metrics", "fid_infinity"])
+def test_other_metrics_say_that_rows_repeat(metric):
+    compute = getattr(fidfast, metric)
+    assert compute(X, Y).caution is None
+    found = compute(np.vstack([X, X[:50]]), Y)
+    assert "50 of the 650 rows of samples repeat earlier ones" in found.caution
+    assert found.caution in str(found)
+    assert "70 of the 470 rows of reference repeat earlier ones" in compute(X, np.vstack([Y, Y[:70]])).caution
+    assert "samples contains each of its rows 3 times: pass each once" in compute(np.tile(X, (3, 1)), Y).caution
+
+
+def test_the_report_shows_the_cautions_of_all_metrics():
+    repeated = np.vstack([X, X[:50]])
+    found = fidfast.report(repeated, Y)
+    text = "50 of the 650 rows of samples repeat earlier ones: "
+    notes = {row.name.strip(): row.note for row in found.rows()}
+    assert all(text in notes[name] for name in ("Fréchet distance, unbiased", "extrapolated", "precision", "density"))
+    numbers = found.to_dict()
+    assert numbers["caution"] == fidfast.estimate(repeated, Y).caution
+    assert numbers["cautions"] == {
+        "precision_recall": fidfast.precision_recall(repeated, Y).caution,
+        "density_coverage": fidfast.density_coverage(repeated, Y).caution,
+    }
 
 
 # How rows are compared -----------------------------------------------------------------------------------------------
