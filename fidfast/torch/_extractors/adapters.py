@@ -16,13 +16,13 @@ from fidfast._results import is_inception
 from fidfast.torch._extractors.extractor import DEFAULT_RESIZE, Extractor
 from fidfast.torch._extractors.networks import (
     attribute_of,
+    called_networks,
     layer_path,
     name_of,
     owner_of,
     same_attributes,
     unwrapped,
     warn_of_unused_attributes,
-    wrapped_networks,
 )
 from fidfast.torch._extractors.resize import check_resize
 
@@ -78,7 +78,7 @@ def as_extractor(model: Any, *, name: str | None = None, resize: str | None = No
         return Extractor(ScriptFeatures(network), takes_uint8=True, **common)
     if any(base.__module__.startswith("torch_fidelity.") for base in type(network).__mro__):
         return Extractor(network, takes_uint8=True, **common)
-    for _, inner in wrapped_networks(model):
+    for inner in called_networks(model):
         if hasattr(inner, "forward_features"):
             return _from_attributes(PooledFeatures(inner), model, common)
     return _from_attributes(network, model, {**common, "num_features": attribute_of(model, "num_features")})

@@ -10,20 +10,19 @@ import functools
 import hashlib
 import inspect
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel
 
 from fidfast._warnings import warn_user
 
 __all__ = [
     "NetworkName",
     "attribute_of",
+    "called_networks",
     "device_of",
     "dtype_of",
     "evaluating",
@@ -41,6 +40,24 @@ __all__ = [
 
 #: Names under which wrappers hold their network.
 _HOLDERS = ("_orig_mod", "module", "base_model", "ema_model", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+
+#: Those that only wrappers which compute nothing use.
+_PRIVATE_HOLDERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+
+#: Modules and packages whose wrappers compute nothing; in the last one, `torch.nn.Module` has no ``forward``.
+_WRAPPERS = (
+    "torch.nn.parallel.",
+    "torch.optim.swa_utils.",
+    "peft.",
+    "timm.utils.",
+    "accelerate.",
+    "deepspeed.",
+    "ema_pytorch.",
+    "torch.nn.modules.module.",
+)
+
+#: Attributes that describe the features, not the images.
+_OF_FEATURES = ("name", "num_features", "digest_of_weights")
 
 #: Modules with the classes of sharded networks.
 _SHARDED = "torch.distributed.fsdp"
@@ -65,14 +82,20 @@ class NetworkName(NamedTuple):
         return f"{self.name}-weights-{self.weights}" if self.weights else self.name
 
 
-def wrapped_networks(model: Any) -> Iterator[tuple[str, Any]]:
-    """The model, and the networks inside its wrappers, outermost first, each with its path: "", "module." and so on."""
+def wrapped_networks(model: Any, through: Callable[[Any, str, Any], bool] | None = None) -> Iterator[tuple[str, Any]]:
+    """The model, and the networks inside its wrappers, outermost first, each with its path: "", "module." and so on.
+
+    Ends at the first wrapper for which ``through(wrapper, name, inner)`` is False.
+    """
     path, name, inner = "", "", model
     seen: set[int] = set()
     while inner is not None and id(inner) not in seen:
         seen.add(id(inner))
         yield path, inner
-        name, inner = _held(inner, inside_peft=name == "base_model")
+        wrapper = inner
+        name, inner = _held(wrapper, inside_peft=name == "base_model")
+        if inner is not None and through is not None and not through(wrapper, name, inner):
+            return
         path += f"{name}."
 
 
@@ -85,30 +108,56 @@ def _held(model: Any, *, inside_peft: bool) -> tuple[str, Any]:
     return "", None
 
 
+def called_networks(model: Any) -> list[Any]:
+    """The model, and the networks inside wrappers that return the same output, outermost first."""
+    return [network for _, network in wrapped_networks(model, _computes_nothing)]
+
+
+def _computes_nothing(wrapper: torch.nn.Module, name: str, inner: Any = None) -> bool:
+    """Whether a wrapper only distributes, averages, adapts or compiles the network that it holds under this name."""
+    if wrapper._forward_hooks or wrapper._forward_pre_hooks or not _holds_only(wrapper, name):
+        return False
+    if name in _PRIVATE_HOLDERS:
+        return True
+    if "forward" in vars(wrapper) and "_original_forward" not in vars(wrapper):
+        return False
+    package = next(base.__module__ for base in type(wrapper).__mro__ if "forward" in vars(base))
+    return f"{package}.".startswith(_WRAPPERS)
+
+
+def _holds_only(wrapper: torch.nn.Module, name: str) -> bool:
+    parts = {part for part, _ in wrapper.named_children()}
+    return parts == {name} or (name == "ema_model" and parts == {name, "online_model"})
+
+
+def _has_the_same_name(wrapper: torch.nn.Module, name: str, inner: Any) -> bool:
+    """Whether a wrapper has the name and the number of features of the network that it holds under this name."""
+    if _computes_nothing(wrapper, name):
+        return True
+    counters = all(buffer.ndim == 0 and not buffer.is_floating_point() for buffer in wrapper.buffers(recurse=False))
+    has_weights = not counters or next(wrapper.parameters(recurse=False), None) is not None
+    # The features of `inner`, without the wrapper, would be those before its classifier.
+    return _holds_only(wrapper, name) and not has_weights and not hasattr(inner, "forward_features")
+
+
 def unwrapped(model: Any) -> Any:
     """The network without wrappers that compute nothing.
 
     Outside its training loop a wrapper may wait for other processes, or have no ``forward``.
     """
     while isinstance(model, torch.nn.Module):
-        parts = dict(model.named_children())
-        only = parts.get("_orig_mod", parts.get("module"))
-        computes_nothing = isinstance(model, (torch.nn.DataParallel, DistributedDataParallel, AveragedModel))
-        hooked = model._forward_hooks or model._forward_pre_hooks
-        if only is None or hooked or not (computes_nothing or "_orig_mod" in parts or _has_no_forward(model)):
+        name, inner = _held(model, inside_peft=False)
+        if name not in ("_orig_mod", "module") or not _computes_nothing(model, name):
             break
-        model = only
+        model = inner
     return model
 
 
-def _has_no_forward(model: torch.nn.Module) -> bool:
-    return getattr(type(model), "forward", None) is torch.nn.Module.forward
-
-
 def attribute_of(model: Any, name: str, default: Any = None) -> Any:
-    """An attribute of the model or, if it has none, of the network in its wrappers; None counts as none."""
-    for _, network in wrapped_networks(model):
-        if (value := getattr(network, name, None)) is not None:
+    """An attribute of the model or, if it has none, of the network in its wrappers; None and methods count as none."""
+    through = _has_the_same_name if name in _OF_FEATURES else None
+    for _, network in wrapped_networks(model, through):
+        if (value := getattr(network, name, None)) is not None and not callable(value):
             return value
     return default
 
@@ -154,7 +203,7 @@ def name_of(model: Any) -> NetworkName:
     """
     if (name := attribute_of(model, "name")) is not None and str(name):
         return NetworkName(str(name), attribute_of(model, "digest_of_weights"))
-    *_, (_, network) = wrapped_networks(model)
+    *_, (_, network) = wrapped_networks(model, _has_the_same_name)
     owner = owner_of(network)
     if owner is not None and owner is not network:
         owner_name, method = name_of(owner), network.__name__
@@ -165,9 +214,10 @@ def name_of(model: Any) -> NetworkName:
 
 
 def _architecture(model: Any, network: Any) -> str:
-    config = attribute_of(model, "pretrained_cfg")
-    if isinstance(config, dict) and config.get("architecture"):
-        return ".".join(str(config[key]) for key in ("architecture", "tag") if config.get(key))
+    for _, part in wrapped_networks(model, _has_the_same_name):
+        config = getattr(part, "pretrained_cfg", None)
+        if isinstance(config, dict) and config.get("architecture"):
+            return ".".join(str(config[key]) for key in ("architecture", "tag") if config.get(key))
     if isinstance(path := getattr(network, "name_or_path", None), str) and path:  # of transformers
         return "--".join(path.strip("/").split("/")[-2:])  # in names, a slash precedes resize and arithmetic
     if isinstance(network, torch.jit.ScriptModule):

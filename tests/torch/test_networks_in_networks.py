@@ -1,0 +1,92 @@
+"""Networks that hold another network and compute something with it, callables of networks, and their attributes."""
+
+import pytest
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
+
+import fidfast.torch as ft
+
+
+class Backbone(nn.Module):
+    """Like a network of timm: its features are not what it returns."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+        self.classifier = nn.Linear(4, 2)
+        self.num_features = 4
+
+    def forward_features(self, images):
+        return self.layers(images)
+
+    def forward(self, images):
+        return self.classifier(self.forward_features(images).mean(dim=(2, 3)))
+
+
+class Normalized(nn.Module):
+    def __init__(self, held, name):
+        super().__init__()
+        setattr(self, name, held)
+        self.held_as = name
+
+    def forward(self, images):
+        return nn.functional.normalize(getattr(self, self.held_as)(images))
+
+
+class Projected(nn.Module):
+    def __init__(self, held, seed=0):
+        super().__init__()
+        self.base_model = held
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self.proj = nn.Linear(2, 7)
+
+    def forward(self, images):
+        return self.proj(self.base_model(images))
+
+
+class AveragedAndNormalized(AveragedModel):
+    def forward(self, images):
+        return nn.functional.normalize(super().forward(images))
+
+
+@pytest.fixture
+def images(rng):
+    return torch.from_numpy(rng.integers(0, 256, (9, 3, 8, 8), dtype="uint8"))
+
+
+HOLDERS = {
+    "module": lambda net: Normalized(net, "module"),
+    "base_model": lambda net: Normalized(net, "base_model"),
+    "projected": Projected,
+    "subclass of a wrapper": AveragedAndNormalized,
+}
+
+
+@pytest.mark.parametrize("hold", HOLDERS.values(), ids=HOLDERS)
+@pytest.mark.parametrize("wrap", [nn.Identity, nn.DataParallel, AveragedModel])
+def test_forward_of_a_holder_is_called(hold, wrap, images):
+    holder = hold(Backbone()).eval()
+    network = holder if wrap is nn.Identity else wrap(holder)
+    extractor = ft.as_extractor(network)
+    with torch.inference_mode():
+        torch.testing.assert_close(extractor(images), holder(images / 255))
+    assert extractor.full_name != ft.as_extractor(Backbone()).full_name
+    assert extractor.full_name == ft.as_extractor(holder).full_name
+
+
+def test_backbones_in_wrappers_return_their_features(images):
+    network = Backbone()
+    expected = ft.as_extractor(network)
+    for wrapper in (nn.DataParallel(network), AveragedModel(network)):
+        got = ft.as_extractor(wrapper)
+        torch.testing.assert_close(got(images), expected(images))
+        assert got.full_name == expected.full_name
+
+
+def test_names_depend_on_the_weights_of_the_holder():
+    network = nn.Sequential(Backbone())
+    names = {ft.as_extractor(Projected(network, seed)).full_name for seed in (0, 1)}
+    assert len(names | {ft.as_extractor(network).full_name}) == 3
+    assert all(name.startswith("Projected-weights-") for name in names)
