@@ -1,5 +1,8 @@
 """Networks that hold another network and compute something with it, callables of networks, and their attributes."""
 
+import functools
+import warnings
+
 import pytest
 import torch
 from torch import nn
@@ -90,3 +93,57 @@ def test_names_depend_on_the_weights_of_the_holder():
     names = {ft.as_extractor(Projected(network, seed)).full_name for seed in (0, 1)}
     assert len(names | {ft.as_extractor(network).full_name}) == 3
     assert all(name.startswith("Projected-weights-") for name in names)
+
+
+# Callables ----------------------------------------------------------------------------------------------------------
+
+
+def ordinary():
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    network.input_size = 6
+    return network
+
+
+CALLABLES = {
+    "partial": functools.partial,
+    "partial of partial": lambda net: functools.partial(functools.partial(net.forward)),
+    "compiled method": lambda net: torch.compile(net.forward, backend="eager"),
+    "decorated method": lambda net: torch.no_grad()(net.forward),
+    "method": lambda net: net.forward,
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("call", CALLABLES.values(), ids=CALLABLES)
+def test_callables_of_a_network_are_the_network(call, dtype, images):
+    network = ordinary().to(dtype)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    expected = ft.as_extractor(network)
+    extractor = ft.as_extractor(call(network))
+    assert (extractor.full_name, extractor.input_size) == (expected.full_name, (6, 6))
+    torch.testing.assert_close(extractor(images), expected(images))
+    assert all(part.training for part in network.modules())
+    torch.testing.assert_close(network.state_dict(), before, rtol=0, atol=0)
+
+
+def test_partial_methods_of_a_generator_are_evaluated():
+    class Generator(nn.Module):
+        def sample(self, scale, n):
+            assert not self.training
+            return scale * torch.rand(n, 3, 8, 8)
+
+    generator, network = Generator(), ordinary()
+    ft.moments_of_samples(functools.partial(generator.sample, 0.5), 9, network)
+    assert generator.training
+
+
+def test_functions_that_call_networks_in_training_mode_warn():
+    network = ordinary()
+    for function in (lambda images: network(images), functools.partial(lambda net, images: net(images), network)):
+        network.train()
+        with pytest.warns(UserWarning, match=r"calls the network '.*' \(Sequential\), which is in training mode"):
+            ft.as_extractor(function)
+        network.eval()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            ft.as_extractor(function)

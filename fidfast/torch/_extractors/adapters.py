@@ -22,6 +22,7 @@ from fidfast.torch._extractors.networks import (
     owner_of,
     same_attributes,
     unwrapped,
+    warn_of_training,
     warn_of_unused_attributes,
 )
 from fidfast.torch._extractors.resize import check_resize
@@ -55,7 +56,8 @@ def as_extractor(model: Any, *, name: str | None = None, resize: str | None = No
     Warns
     -----
     UserWarning
-        If only a part called ``model`` of a network, not the network, has an ``input_size`` or ``input_range``.
+        If only a part called ``model`` of a network, not the network, has an ``input_size`` or ``input_range``, or a
+        function calls a network that is in training mode.
 
     Notes
     -----
@@ -73,6 +75,7 @@ def as_extractor(model: Any, *, name: str | None = None, resize: str | None = No
         return _from_onnx(model, common)
     if not callable(model):
         raise TypeError(f"an extractor must be callable, got {type(model).__name__}")
+    warn_of_training(model, "the extractor")
     network = unwrapped(model)
     if isinstance(network, torch.jit.ScriptModule) and _has_argument(network, "return_features"):
         return Extractor(ScriptFeatures(network), takes_uint8=True, **common)

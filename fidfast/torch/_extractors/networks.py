@@ -11,7 +11,7 @@ import hashlib
 import inspect
 import types
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,6 +34,7 @@ __all__ = [
     "owner_of",
     "same_attributes",
     "unwrapped",
+    "warn_of_training",
     "warn_of_unused_attributes",
     "wrapped_networks",
 ]
@@ -155,11 +156,24 @@ def unwrapped(model: Any) -> Any:
 
 def attribute_of(model: Any, name: str, default: Any = None) -> Any:
     """An attribute of the model or, if it has none, of the network in its wrappers; None and methods count as none."""
-    through = _has_the_same_name if name in _OF_FEATURES else None
+    of_features = name in _OF_FEATURES
+    through = _has_the_same_name if of_features else None
+    owner = owner_of(model)
+    if owner is not None and owner is not model and (not of_features or _is_call(model)):
+        if (value := getattr(model, name, None)) is not None and not callable(value):
+            return value
+        model = owner
     for _, network in wrapped_networks(model, through):
         if (value := getattr(network, name, None)) is not None and not callable(value):
             return value
     return default
+
+
+def _is_call(model: Any) -> bool:
+    """Whether a callable calls a network, not another of its methods."""
+    model = _undecorated(model)
+    names = ("forward", "_wrapped_call_impl")  # those of network.forward and network.__call__
+    return isinstance(model, torch.nn.Module) or getattr(model, "__name__", None) in names
 
 
 def warn_of_unused_attributes(model: Any) -> None:
@@ -206,10 +220,11 @@ def name_of(model: Any) -> NetworkName:
     *_, (_, network) = wrapped_networks(model, _has_the_same_name)
     owner = owner_of(network)
     if owner is not None and owner is not network:
-        owner_name, method = name_of(owner), network.__name__
-        if method in ("forward", "_wrapped_call_impl"):  # that of a call
+        owner_name = name_of(owner)
+        if _is_call(network):
             return owner_name
-        return NetworkName(f"{owner_name.name}.{method}", owner_name.weights)
+        return NetworkName(f"{owner_name.name}.{_undecorated(network).__name__}", owner_name.weights)
+    network = _undecorated(network)
     return NetworkName(_architecture(model, network), None if is_sharded(model) else _weights(network))
 
 
@@ -222,8 +237,6 @@ def _architecture(model: Any, network: Any) -> str:
         return "--".join(path.strip("/").split("/")[-2:])  # in names, a slash precedes resize and arithmetic
     if isinstance(network, torch.jit.ScriptModule):
         return str(network.original_name)
-    if isinstance(network, functools.partial):
-        return _architecture(network.func, network.func)
     if inspect.isroutine(network) and network.__name__ != "<lambda>":
         return network.__name__
     # fully_shard replaces the class of a network by a derived one.
@@ -273,9 +286,45 @@ def same_attributes(copy: Any, model: Any) -> None:
 
 
 def owner_of(model: Any) -> torch.nn.Module | None:
-    """The module itself, or that of a bound method; None for other callables."""
+    """The module itself, or that of a method, also if partial, compiled or decorated; None for other callables."""
+    model = _undecorated(model)
     owner = model if isinstance(model, torch.nn.Module) else getattr(model, "__self__", None)
     return owner if isinstance(owner, torch.nn.Module) else None
+
+
+def _undecorated(model: Any) -> Any:
+    """The callable in `functools.partial`, `torch.compile` and decorators with `functools.wraps`."""
+    while not isinstance(model, (torch.nn.Module, types.MethodType)):
+        names = vars(model) if hasattr(model, "__dict__") else {}
+        inner = model.func if isinstance(model, functools.partial) else None
+        inner = inner or names.get("_torchdynamo_orig_callable") or names.get("__wrapped__")
+        if inner is None or inner is model:
+            break
+        model = inner
+    return model
+
+
+def warn_of_training(function: Any, action: str) -> None:
+    """Warn if a function calls modules in training mode, which cannot be set to evaluation mode for it."""
+    if owner_of(function) is not None:
+        return
+    found: dict[str, Any] = {}
+    if isinstance(function, functools.partial):
+        found.update({str(number): value for number, value in enumerate(function.args)}, **function.keywords)
+    function = _undecorated(function)
+    if isinstance(function, types.FunctionType):
+        with suppress(ValueError):  # a variable without a value
+            found.update(inspect.getclosurevars(function).nonlocals)
+            found.update(inspect.getclosurevars(function).globals)
+    else:
+        found.update(getattr(getattr(function, "__self__", function), "__dict__", {}))
+    for name, value in found.items():
+        owner = owner_of(value) if callable(value) and not isinstance(value, type) else None
+        if owner is not None and any(getattr(part, "training", False) for part in owner.modules()):
+            warn_user(
+                f"{action} calls the network {name!r} ({type(owner).__name__}), which is in training mode and stays "
+                f"in it: call {name}.eval() before, or pass the network or its method"
+            )
 
 
 @contextmanager
@@ -308,8 +357,8 @@ def evaluating(model: Any) -> Iterator[None]:
 
 
 def device_of(model: Any) -> torch.device | None:
-    """Device of the first parameter or buffer of a module; None if it has none."""
-    if not isinstance(model, torch.nn.Module):
+    """Device of the first parameter or buffer of a module, or of that of a method; None if it has none."""
+    if (model := owner_of(model)) is None:
         return None
     tensor = next(model.parameters(), None)
     tensor = next(model.buffers(), None) if tensor is None else tensor
@@ -317,8 +366,9 @@ def device_of(model: Any) -> torch.device | None:
 
 
 def dtype_of(model: Any) -> torch.dtype:
-    """Dtype of the first floating-point parameter of a module; float32 if it has none."""
-    parameters = model.parameters() if isinstance(model, torch.nn.Module) else ()
+    """Dtype of the first floating-point parameter of a module, or of that of a method; float32 if it has none."""
+    owner = owner_of(model)
+    parameters = () if owner is None else owner.parameters()
     return next((weight.dtype for weight in parameters if weight.is_floating_point()), torch.float32)
 
 
@@ -330,7 +380,8 @@ def is_on(model: Any, device: torch.device | str) -> bool:
 
 def is_sharded(model: Any) -> bool:
     """Whether a module or submodule holds a part of its weights only, and cannot be copied or run in inference mode."""
-    parts = model.modules() if isinstance(model, torch.nn.Module) else ()
+    owner = owner_of(model)
+    parts = () if owner is None else owner.modules()
     return any(base.__module__.startswith(_SHARDED) for part in parts for base in type(part).__mro__)
 
 
