@@ -3,6 +3,7 @@
 import functools
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -147,3 +148,50 @@ def test_functions_that_call_networks_in_training_mode_warn():
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             ft.as_extractor(function)
+
+
+# Attributes ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [(6, 8), [6, 8], (3, 6, 8), (1, 6, 8), np.array([6, 8]), torch.Size([3, 6, 8])])
+def test_input_sizes(size):
+    network = ordinary()
+    network.input_size = size
+    assert ft.as_extractor(network).input_size == (6, 8)
+    network.input_size = np.int64(16)
+    assert ft.as_extractor(network).input_size == (16, 16)
+
+
+@pytest.mark.parametrize("size", [(16, 16, 3), (16,), (1, 3, 16, 16), True, (True, 16), 16.0, "16", 0, {"height": 16}])
+def test_invalid_input_sizes(size):
+    network = ordinary()
+    network.input_size = size
+    with pytest.raises(ValueError, match=r"input_size must be an int, \(height, width\) or \(3, height, width\)"):
+        ft.as_extractor(network)
+
+
+@pytest.mark.parametrize(
+    "bounds", [(0,), (0, 1, 2), "01", "imagenet", 1, (), (1, 0), (0, float("inf")), np.zeros((2, 2))]
+)
+def test_invalid_input_ranges(bounds):
+    network = ordinary()
+    network.input_range = bounds
+    with pytest.raises(ValueError, match=r"input_range must be \(low, high\)"):
+        ft.as_extractor(network)
+
+
+def test_input_range_as_an_array():
+    one, two = ordinary(), ordinary()
+    one.input_range, two.input_range = np.array([-1, 1]), (-1, 1)
+    assert ft.as_extractor(one).offset == ft.as_extractor(two).offset
+
+
+def test_methods_are_not_attributes():
+    class Network(nn.Sequential):
+        def name(self):
+            return "mine"
+
+        num_features = input_size = input_range = pretrained_cfg = name
+
+    extractor = ft.as_extractor(Network(*ordinary()))
+    assert (extractor.name, extractor.num_features) == ("Network", None)

@@ -6,10 +6,13 @@ are recognised and need no wrapper.
 
 from __future__ import annotations
 
+import math
+import operator
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from fidfast._results import is_inception
@@ -130,9 +133,7 @@ def _from_attributes(call: Any, model: Any, common: dict[str, Any]) -> Extractor
             **common,
         )
     size = _input_size(size)
-    low, high = bounds or (0.0, 1.0)
-    if not low < high:
-        raise ValueError(f"input_range must be (low, high) with low < high, got {(low, high)}")
+    low, high = _input_range(bounds)
     if (low, high) == (0, 255):
         identity = (1.0, 1.0, 1.0)
         return Extractor(
@@ -206,9 +207,32 @@ def _has_argument(model: torch.jit.ScriptModule, name: str) -> bool:
 
 
 def _input_size(size: Any) -> tuple[int, int] | None:
+    """(height, width) of an int, (height, width), or (channels, height, width) as in timm's configurations."""
     if size is None:
         return None
-    sides = (size, size) if isinstance(size, int) else tuple(size)[-2:]
-    if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
-        raise ValueError(f"input_size must be an int or (height, width), got {size!r}")
-    return sides[0], sides[1]
+    try:
+        values = tuple(size) if hasattr(size, "__len__") and not isinstance(size, Mapping) else (size, size)
+        sides = tuple(operator.index(side) for side in values)
+        valid = not any(isinstance(side, (bool, np.bool_)) for side in values) and min(sides) > 0
+        valid = valid and (len(sides) == 2 or (len(sides) == 3 and sides[0] in (1, 3)))
+    except (TypeError, ValueError):
+        valid = False
+    if not valid:
+        raise ValueError(f"input_size must be an int, (height, width) or (3, height, width), got {size!r}")
+    return sides[-2], sides[-1]
+
+
+def _input_range(bounds: Any) -> tuple[float, float]:
+    """The values of black and white."""
+    if bounds is None:
+        return 0.0, 1.0
+    try:
+        low, high = (float(value) for value in (() if isinstance(bounds, str) else bounds))
+        valid = -math.inf < low < high < math.inf
+    except (TypeError, ValueError):
+        valid = False
+    if not valid:
+        raise ValueError(
+            f"input_range must be (low, high) with low < high, the values of black and white, got {bounds!r}"
+        )
+    return low, high

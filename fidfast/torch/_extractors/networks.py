@@ -182,7 +182,7 @@ def warn_of_unused_attributes(model: Any) -> None:
     if parts.keys() != {"model"}:
         return
     for name in ("input_size", "input_range"):
-        if attribute_of(model, name) is None and (value := getattr(parts["model"], name, None)) is not None:
+        if attribute_of(model, name) is None and (value := attribute_of(parts["model"], name)) is not None:
             warn_user(
                 f"{type(model).__name__} has no {name}, but its part 'model' has {name}={value}, which is not used: "
                 f"set {name} of {type(model).__name__} to it, or to what images should be converted to"
