@@ -195,3 +195,15 @@ def test_methods_are_not_attributes():
 
     extractor = ft.as_extractor(Network(*ordinary()))
     assert (extractor.name, extractor.num_features) == ("Network", None)
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_exported_networks_run_as_they_are(inside, images):
+    network = ordinary().eval()
+    batch = torch.export.Dim("batch", min=1, max=99)
+    program = torch.export.export(network, (torch.zeros(2, 3, 8, 8),), dynamic_shapes=({0: batch},))
+    exported = nn.Sequential(program.module(), nn.Dropout(0.5)) if inside else program.module()
+    expected = network(images / 255)
+    torch.testing.assert_close(ft.as_extractor(exported)(images), expected)
+    torch.testing.assert_close(ft.as_extractor(exported).prepared()(images), expected)
+    assert exported.training or not inside

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+import torch.fx
 
 from fidfast._warnings import warn_user
 
@@ -27,6 +28,7 @@ __all__ = [
     "dtype_of",
     "evaluating",
     "has_replaced_forward",
+    "is_exported",
     "is_on",
     "is_sharded",
     "layer_path",
@@ -344,16 +346,36 @@ def evaluating(model: Any) -> Iterator[None]:
     ]
     try:
         if owner is not None and changes:
-            owner.eval()
+            _set_mode(owner, False)
         yield
     finally:
         if owner is not None and changes:
-            owner.train(modes[0][1])  # a class may do more than set the mode of its parts
+            _set_mode(owner, modes[0][1])  # a class may do more than set the mode of its parts
             for part, training in modes:
                 if getattr(part, "training", training) != training:
                     part.training = training
         for part, forward in replaced:
             vars(part).update(forward)
+
+
+def _set_mode(module: torch.nn.Module, training: bool) -> None:
+    """Set the mode of a module and its submodules, except those of `torch.export`, whose mode is fixed."""
+    if not is_exported(module):
+        module.train(training)
+        return
+    if not _has_fixed_mode(module):
+        module.training = training
+        for part in module.children():
+            _set_mode(part, training)
+
+
+def is_exported(module: torch.nn.Module) -> bool:
+    """Whether a module or submodule is of `torch.export`."""
+    return any(map(_has_fixed_mode, module.modules()))
+
+
+def _has_fixed_mode(module: torch.nn.Module) -> bool:
+    return isinstance(module, torch.fx.GraphModule) and "train" in vars(module)
 
 
 def device_of(model: Any) -> torch.device | None:
