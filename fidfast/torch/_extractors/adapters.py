@@ -16,16 +16,15 @@ import numpy as np
 import torch
 
 from fidfast._results import is_inception
+from fidfast.torch._extractors.callables import owner_of, warn_of_training
 from fidfast.torch._extractors.extractor import DEFAULT_RESIZE, Extractor
 from fidfast.torch._extractors.networks import (
     attribute_of,
     called_networks,
     layer_path,
     name_of,
-    owner_of,
     same_attributes,
     unwrapped,
-    warn_of_training,
     warn_of_unused_attributes,
 )
 from fidfast.torch._extractors.resize import check_resize

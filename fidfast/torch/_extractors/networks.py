@@ -6,12 +6,11 @@ Wrappers are those of torch (``DataParallel``, ``DistributedDataParallel``, full
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import inspect
 import types
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +18,7 @@ import torch
 import torch.fx
 
 from fidfast._warnings import warn_user
+from fidfast.torch._extractors.callables import owner_of, undecorated
 
 __all__ = [
     "NetworkName",
@@ -33,10 +33,8 @@ __all__ = [
     "is_sharded",
     "layer_path",
     "name_of",
-    "owner_of",
     "same_attributes",
     "unwrapped",
-    "warn_of_training",
     "warn_of_unused_attributes",
     "wrapped_networks",
 ]
@@ -173,7 +171,7 @@ def attribute_of(model: Any, name: str, default: Any = None) -> Any:
 
 def _is_call(model: Any) -> bool:
     """Whether a callable calls a network, not another of its methods."""
-    model = _undecorated(model)
+    model = undecorated(model)
     names = ("forward", "_wrapped_call_impl")  # those of network.forward and network.__call__
     return isinstance(model, torch.nn.Module) or getattr(model, "__name__", None) in names
 
@@ -225,8 +223,8 @@ def name_of(model: Any) -> NetworkName:
         owner_name = name_of(owner)
         if _is_call(network):
             return owner_name
-        return NetworkName(f"{owner_name.name}.{_undecorated(network).__name__}", owner_name.weights)
-    network = _undecorated(network)
+        return NetworkName(f"{owner_name.name}.{undecorated(network).__name__}", owner_name.weights)
+    network = undecorated(network)
     return NetworkName(_architecture(model, network), None if is_sharded(model) else _weights(network))
 
 
@@ -285,48 +283,6 @@ def same_attributes(copy: Any, model: Any) -> None:
     for attribute in _ATTRIBUTES:
         if (value := attribute_of(model, attribute)) is not None:
             setattr(copy, attribute, value)
-
-
-def owner_of(model: Any) -> torch.nn.Module | None:
-    """The module itself, or that of a method, also if partial, compiled or decorated; None for other callables."""
-    model = _undecorated(model)
-    owner = model if isinstance(model, torch.nn.Module) else getattr(model, "__self__", None)
-    return owner if isinstance(owner, torch.nn.Module) else None
-
-
-def _undecorated(model: Any) -> Any:
-    """The callable in `functools.partial`, `torch.compile` and decorators with `functools.wraps`."""
-    while not isinstance(model, (torch.nn.Module, types.MethodType)):
-        names = vars(model) if hasattr(model, "__dict__") else {}
-        inner = model.func if isinstance(model, functools.partial) else None
-        inner = inner or names.get("_torchdynamo_orig_callable") or names.get("__wrapped__")
-        if inner is None or inner is model:
-            break
-        model = inner
-    return model
-
-
-def warn_of_training(function: Any, action: str) -> None:
-    """Warn if a function calls modules in training mode, which cannot be set to evaluation mode for it."""
-    if owner_of(function) is not None:
-        return
-    found: dict[str, Any] = {}
-    if isinstance(function, functools.partial):
-        found.update({str(number): value for number, value in enumerate(function.args)}, **function.keywords)
-    function = _undecorated(function)
-    if isinstance(function, types.FunctionType):
-        with suppress(ValueError):  # a variable without a value
-            found.update(inspect.getclosurevars(function).nonlocals)
-            found.update(inspect.getclosurevars(function).globals)
-    else:
-        found.update(getattr(getattr(function, "__self__", function), "__dict__", {}))
-    for name, value in found.items():
-        owner = owner_of(value) if callable(value) and not isinstance(value, type) else None
-        if owner is not None and any(getattr(part, "training", False) for part in owner.modules()):
-            warn_user(
-                f"{action} calls the network {name!r} ({type(owner).__name__}), which is in training mode and stays "
-                f"in it: call {name}.eval() before, or pass the network or its method"
-            )
 
 
 @contextmanager
