@@ -41,7 +41,8 @@ _metrics.kernel _metrics.neighbours _metrics.predictions _metrics.splits _metric
 _metrics
 _report.contents _report.worst _report.plots _report.page _report.result _report.build _report
 _info
-torch._extractors.resize torch._extractors.arithmetic torch._extractors.networks torch._extractors.prepare
+torch._extractors.resize torch._extractors.arithmetic torch._extractors.callables
+torch._extractors.networks torch._extractors.prepare
 torch._extractors.extractor torch._extractors.adapters torch._extractors.conventions torch._extractors.inception
 torch._extractors.efficientnet torch._extractors.named torch._extractors.stored torch._extractors
 torch._images.options torch._images.pixels torch._images.items torch._images.sources torch._images.batches

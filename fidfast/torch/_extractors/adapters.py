@@ -6,23 +6,26 @@ are recognised and need no wrapper.
 
 from __future__ import annotations
 
+import math
+import operator
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from fidfast._results import is_inception
+from fidfast.torch._extractors.callables import owner_of, warn_of_training
 from fidfast.torch._extractors.extractor import DEFAULT_RESIZE, Extractor
 from fidfast.torch._extractors.networks import (
     attribute_of,
+    called_networks,
     layer_path,
     name_of,
-    owner_of,
     same_attributes,
     unwrapped,
     warn_of_unused_attributes,
-    wrapped_networks,
 )
 from fidfast.torch._extractors.resize import check_resize
 
@@ -55,7 +58,8 @@ def as_extractor(model: Any, *, name: str | None = None, resize: str | None = No
     Warns
     -----
     UserWarning
-        If only a part called ``model`` of a network, not the network, has an ``input_size`` or ``input_range``.
+        If only a part called ``model`` of a network, not the network, has an ``input_size`` or ``input_range``, or a
+        function calls a network that is in training mode.
 
     Notes
     -----
@@ -73,12 +77,13 @@ def as_extractor(model: Any, *, name: str | None = None, resize: str | None = No
         return _from_onnx(model, common)
     if not callable(model):
         raise TypeError(f"an extractor must be callable, got {type(model).__name__}")
+    warn_of_training(model, "the extractor")
     network = unwrapped(model)
     if isinstance(network, torch.jit.ScriptModule) and _has_argument(network, "return_features"):
         return Extractor(ScriptFeatures(network), takes_uint8=True, **common)
     if any(base.__module__.startswith("torch_fidelity.") for base in type(network).__mro__):
         return Extractor(network, takes_uint8=True, **common)
-    for _, inner in wrapped_networks(model):
+    for inner in called_networks(model):
         if hasattr(inner, "forward_features"):
             return _from_attributes(PooledFeatures(inner), model, common)
     return _from_attributes(network, model, {**common, "num_features": attribute_of(model, "num_features")})
@@ -127,9 +132,7 @@ def _from_attributes(call: Any, model: Any, common: dict[str, Any]) -> Extractor
             **common,
         )
     size = _input_size(size)
-    low, high = bounds or (0.0, 1.0)
-    if not low < high:
-        raise ValueError(f"input_range must be (low, high) with low < high, got {(low, high)}")
+    low, high = _input_range(bounds)
     if (low, high) == (0, 255):
         identity = (1.0, 1.0, 1.0)
         return Extractor(
@@ -203,9 +206,32 @@ def _has_argument(model: torch.jit.ScriptModule, name: str) -> bool:
 
 
 def _input_size(size: Any) -> tuple[int, int] | None:
+    """(height, width) of an int, (height, width), or (channels, height, width) as in timm's configurations."""
     if size is None:
         return None
-    sides = (size, size) if isinstance(size, int) else tuple(size)[-2:]
-    if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
-        raise ValueError(f"input_size must be an int or (height, width), got {size!r}")
-    return sides[0], sides[1]
+    try:
+        values = tuple(size) if hasattr(size, "__len__") and not isinstance(size, Mapping) else (size, size)
+        sides = tuple(operator.index(side) for side in values)
+        valid = not any(isinstance(side, (bool, np.bool_)) for side in values) and min(sides) > 0
+        valid = valid and (len(sides) == 2 or (len(sides) == 3 and sides[0] in (1, 3)))
+    except (TypeError, ValueError):
+        valid = False
+    if not valid:
+        raise ValueError(f"input_size must be an int, (height, width) or (3, height, width), got {size!r}")
+    return sides[-2], sides[-1]
+
+
+def _input_range(bounds: Any) -> tuple[float, float]:
+    """The values of black and white."""
+    if bounds is None:
+        return 0.0, 1.0
+    try:
+        low, high = (float(value) for value in (() if isinstance(bounds, str) else bounds))
+        valid = -math.inf < low < high < math.inf
+    except (TypeError, ValueError):
+        valid = False
+    if not valid:
+        raise ValueError(
+            f"input_range must be (low, high) with low < high, the values of black and white, got {bounds!r}"
+        )
+    return low, high

@@ -127,7 +127,7 @@ class Extractor:
             else "takes uint8 images" if self.takes_uint8
             else "is not a torch.nn.Module" if not is_module
             else "is a ScriptModule" if isinstance(model, torch.jit.ScriptModule)
-            else "has forward hooks, a function as its own forward, or sharded weights" if not is_copyable(model)
+            else "has hooks, a function as its own forward or sharded weights, or is exported" if not is_copyable(model)
             else None
         )  # fmt: skip
         if obstacle is None:

@@ -6,33 +6,33 @@ Wrappers are those of torch (``DataParallel``, ``DistributedDataParallel``, full
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import inspect
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel
+import torch.fx
 
 from fidfast._warnings import warn_user
+from fidfast.torch._extractors.callables import owner_of, undecorated
 
 __all__ = [
     "NetworkName",
     "attribute_of",
+    "called_networks",
     "device_of",
     "dtype_of",
     "evaluating",
     "has_replaced_forward",
+    "is_exported",
     "is_on",
     "is_sharded",
     "layer_path",
     "name_of",
-    "owner_of",
     "same_attributes",
     "unwrapped",
     "warn_of_unused_attributes",
@@ -41,6 +41,24 @@ __all__ = [
 
 #: Names under which wrappers hold their network.
 _HOLDERS = ("_orig_mod", "module", "base_model", "ema_model", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+
+#: Those that only wrappers which compute nothing use.
+_PRIVATE_HOLDERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+
+#: Modules and packages whose wrappers compute nothing; in the last one, `torch.nn.Module` has no ``forward``.
+_WRAPPERS = (
+    "torch.nn.parallel.",
+    "torch.optim.swa_utils.",
+    "peft.",
+    "timm.utils.",
+    "accelerate.",
+    "deepspeed.",
+    "ema_pytorch.",
+    "torch.nn.modules.module.",
+)
+
+#: Attributes that describe the features, not the images.
+_OF_FEATURES = ("name", "num_features", "digest_of_weights")
 
 #: Modules with the classes of sharded networks.
 _SHARDED = "torch.distributed.fsdp"
@@ -65,14 +83,20 @@ class NetworkName(NamedTuple):
         return f"{self.name}-weights-{self.weights}" if self.weights else self.name
 
 
-def wrapped_networks(model: Any) -> Iterator[tuple[str, Any]]:
-    """The model, and the networks inside its wrappers, outermost first, each with its path: "", "module." and so on."""
+def wrapped_networks(model: Any, through: Callable[[Any, str, Any], bool] | None = None) -> Iterator[tuple[str, Any]]:
+    """The model, and the networks inside its wrappers, outermost first, each with its path: "", "module." and so on.
+
+    Ends at the first wrapper for which ``through(wrapper, name, inner)`` is False.
+    """
     path, name, inner = "", "", model
     seen: set[int] = set()
     while inner is not None and id(inner) not in seen:
         seen.add(id(inner))
         yield path, inner
-        name, inner = _held(inner, inside_peft=name == "base_model")
+        wrapper = inner
+        name, inner = _held(wrapper, inside_peft=name == "base_model")
+        if inner is not None and through is not None and not through(wrapper, name, inner):
+            return
         path += f"{name}."
 
 
@@ -85,32 +109,71 @@ def _held(model: Any, *, inside_peft: bool) -> tuple[str, Any]:
     return "", None
 
 
+def called_networks(model: Any) -> list[Any]:
+    """The model, and the networks inside wrappers that return the same output, outermost first."""
+    return [network for _, network in wrapped_networks(model, _computes_nothing)]
+
+
+def _computes_nothing(wrapper: torch.nn.Module, name: str, inner: Any = None) -> bool:
+    """Whether a wrapper only distributes, averages, adapts or compiles the network that it holds under this name."""
+    if wrapper._forward_hooks or wrapper._forward_pre_hooks or not _holds_only(wrapper, name):
+        return False
+    if name in _PRIVATE_HOLDERS:
+        return True
+    if "forward" in vars(wrapper) and "_original_forward" not in vars(wrapper):
+        return False
+    package = next(base.__module__ for base in type(wrapper).__mro__ if "forward" in vars(base))
+    return f"{package}.".startswith(_WRAPPERS)
+
+
+def _holds_only(wrapper: torch.nn.Module, name: str) -> bool:
+    parts = {part for part, _ in wrapper.named_children()}
+    return parts == {name} or (name == "ema_model" and parts == {name, "online_model"})
+
+
+def _has_the_same_name(wrapper: torch.nn.Module, name: str, inner: Any) -> bool:
+    """Whether a wrapper has the name and the number of features of the network that it holds under this name."""
+    if _computes_nothing(wrapper, name):
+        return True
+    counters = all(buffer.ndim == 0 and not buffer.is_floating_point() for buffer in wrapper.buffers(recurse=False))
+    has_weights = not counters or next(wrapper.parameters(recurse=False), None) is not None
+    # The features of `inner`, without the wrapper, would be those before its classifier.
+    return _holds_only(wrapper, name) and not has_weights and not hasattr(inner, "forward_features")
+
+
 def unwrapped(model: Any) -> Any:
     """The network without wrappers that compute nothing.
 
     Outside its training loop a wrapper may wait for other processes, or have no ``forward``.
     """
     while isinstance(model, torch.nn.Module):
-        parts = dict(model.named_children())
-        only = parts.get("_orig_mod", parts.get("module"))
-        computes_nothing = isinstance(model, (torch.nn.DataParallel, DistributedDataParallel, AveragedModel))
-        hooked = model._forward_hooks or model._forward_pre_hooks
-        if only is None or hooked or not (computes_nothing or "_orig_mod" in parts or _has_no_forward(model)):
+        name, inner = _held(model, inside_peft=False)
+        if name not in ("_orig_mod", "module") or not _computes_nothing(model, name):
             break
-        model = only
+        model = inner
     return model
 
 
-def _has_no_forward(model: torch.nn.Module) -> bool:
-    return getattr(type(model), "forward", None) is torch.nn.Module.forward
-
-
 def attribute_of(model: Any, name: str, default: Any = None) -> Any:
-    """An attribute of the model or, if it has none, of the network in its wrappers; None counts as none."""
-    for _, network in wrapped_networks(model):
-        if (value := getattr(network, name, None)) is not None:
+    """An attribute of the model or, if it has none, of the network in its wrappers; None and methods count as none."""
+    of_features = name in _OF_FEATURES
+    through = _has_the_same_name if of_features else None
+    owner = owner_of(model)
+    if owner is not None and owner is not model and (not of_features or _is_call(model)):
+        if (value := getattr(model, name, None)) is not None and not callable(value):
+            return value
+        model = owner
+    for _, network in wrapped_networks(model, through):
+        if (value := getattr(network, name, None)) is not None and not callable(value):
             return value
     return default
+
+
+def _is_call(model: Any) -> bool:
+    """Whether a callable calls a network, not another of its methods."""
+    model = undecorated(model)
+    names = ("forward", "_wrapped_call_impl")  # those of network.forward and network.__call__
+    return isinstance(model, torch.nn.Module) or getattr(model, "__name__", None) in names
 
 
 def warn_of_unused_attributes(model: Any) -> None:
@@ -119,7 +182,7 @@ def warn_of_unused_attributes(model: Any) -> None:
     if parts.keys() != {"model"}:
         return
     for name in ("input_size", "input_range"):
-        if attribute_of(model, name) is None and (value := getattr(parts["model"], name, None)) is not None:
+        if attribute_of(model, name) is None and (value := attribute_of(parts["model"], name)) is not None:
             warn_user(
                 f"{type(model).__name__} has no {name}, but its part 'model' has {name}={value}, which is not used: "
                 f"set {name} of {type(model).__name__} to it, or to what images should be converted to"
@@ -154,26 +217,26 @@ def name_of(model: Any) -> NetworkName:
     """
     if (name := attribute_of(model, "name")) is not None and str(name):
         return NetworkName(str(name), attribute_of(model, "digest_of_weights"))
-    *_, (_, network) = wrapped_networks(model)
+    *_, (_, network) = wrapped_networks(model, _has_the_same_name)
     owner = owner_of(network)
     if owner is not None and owner is not network:
-        owner_name, method = name_of(owner), network.__name__
-        if method in ("forward", "_wrapped_call_impl"):  # that of a call
+        owner_name = name_of(owner)
+        if _is_call(network):
             return owner_name
-        return NetworkName(f"{owner_name.name}.{method}", owner_name.weights)
+        return NetworkName(f"{owner_name.name}.{undecorated(network).__name__}", owner_name.weights)
+    network = undecorated(network)
     return NetworkName(_architecture(model, network), None if is_sharded(model) else _weights(network))
 
 
 def _architecture(model: Any, network: Any) -> str:
-    config = attribute_of(model, "pretrained_cfg")
-    if isinstance(config, dict) and config.get("architecture"):
-        return ".".join(str(config[key]) for key in ("architecture", "tag") if config.get(key))
+    for _, part in wrapped_networks(model, _has_the_same_name):
+        config = getattr(part, "pretrained_cfg", None)
+        if isinstance(config, dict) and config.get("architecture"):
+            return ".".join(str(config[key]) for key in ("architecture", "tag") if config.get(key))
     if isinstance(path := getattr(network, "name_or_path", None), str) and path:  # of transformers
         return "--".join(path.strip("/").split("/")[-2:])  # in names, a slash precedes resize and arithmetic
     if isinstance(network, torch.jit.ScriptModule):
         return str(network.original_name)
-    if isinstance(network, functools.partial):
-        return _architecture(network.func, network.func)
     if inspect.isroutine(network) and network.__name__ != "<lambda>":
         return network.__name__
     # fully_shard replaces the class of a network by a derived one.
@@ -222,12 +285,6 @@ def same_attributes(copy: Any, model: Any) -> None:
             setattr(copy, attribute, value)
 
 
-def owner_of(model: Any) -> torch.nn.Module | None:
-    """The module itself, or that of a bound method; None for other callables."""
-    owner = model if isinstance(model, torch.nn.Module) else getattr(model, "__self__", None)
-    return owner if isinstance(owner, torch.nn.Module) else None
-
-
 @contextmanager
 def evaluating(model: Any) -> Iterator[None]:
     """Evaluation mode of a module, or of the module of a bound method; restores the mode of every submodule.
@@ -245,11 +302,11 @@ def evaluating(model: Any) -> Iterator[None]:
     ]
     try:
         if owner is not None and changes:
-            owner.eval()
+            _set_mode(owner, False)
         yield
     finally:
         if owner is not None and changes:
-            owner.train(modes[0][1])  # a class may do more than set the mode of its parts
+            _set_mode(owner, modes[0][1])  # a class may do more than set the mode of its parts
             for part, training in modes:
                 if getattr(part, "training", training) != training:
                     part.training = training
@@ -257,9 +314,29 @@ def evaluating(model: Any) -> Iterator[None]:
             vars(part).update(forward)
 
 
+def _set_mode(module: torch.nn.Module, training: bool) -> None:
+    """Set the mode of a module and its submodules, except those of `torch.export`, whose mode is fixed."""
+    if not is_exported(module):
+        module.train(training)
+        return
+    if not _has_fixed_mode(module):
+        module.training = training
+        for part in module.children():
+            _set_mode(part, training)
+
+
+def is_exported(module: torch.nn.Module) -> bool:
+    """Whether a module or submodule is of `torch.export`."""
+    return any(map(_has_fixed_mode, module.modules()))
+
+
+def _has_fixed_mode(module: torch.nn.Module) -> bool:
+    return isinstance(module, torch.fx.GraphModule) and "train" in vars(module)
+
+
 def device_of(model: Any) -> torch.device | None:
-    """Device of the first parameter or buffer of a module; None if it has none."""
-    if not isinstance(model, torch.nn.Module):
+    """Device of the first parameter or buffer of a module, or of that of a method; None if it has none."""
+    if (model := owner_of(model)) is None:
         return None
     tensor = next(model.parameters(), None)
     tensor = next(model.buffers(), None) if tensor is None else tensor
@@ -267,8 +344,9 @@ def device_of(model: Any) -> torch.device | None:
 
 
 def dtype_of(model: Any) -> torch.dtype:
-    """Dtype of the first floating-point parameter of a module; float32 if it has none."""
-    parameters = model.parameters() if isinstance(model, torch.nn.Module) else ()
+    """Dtype of the first floating-point parameter of a module, or of that of a method; float32 if it has none."""
+    owner = owner_of(model)
+    parameters = () if owner is None else owner.parameters()
     return next((weight.dtype for weight in parameters if weight.is_floating_point()), torch.float32)
 
 
@@ -280,7 +358,8 @@ def is_on(model: Any, device: torch.device | str) -> bool:
 
 def is_sharded(model: Any) -> bool:
     """Whether a module or submodule holds a part of its weights only, and cannot be copied or run in inference mode."""
-    parts = model.modules() if isinstance(model, torch.nn.Module) else ()
+    owner = owner_of(model)
+    parts = () if owner is None else owner.modules()
     return any(base.__module__.startswith(_SHARDED) for part in parts for base in type(part).__mro__)
 
 

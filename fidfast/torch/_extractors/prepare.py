@@ -18,6 +18,7 @@ from fidfast.torch._extractors.networks import (
     device_of,
     evaluating,
     has_replaced_forward,
+    is_exported,
     is_sharded,
     same_attributes,
     unwrapped,
@@ -89,8 +90,8 @@ def prepare(
         raise ValueError(f"{type(network).__name__} does not return its features: use as_extractor(model).prepared()")
     if not is_copyable(network):
         raise ValueError(
-            f"{type(network).__name__} has forward hooks, a function as its own forward, or sharded weights, and "
-            "cannot be copied: remove them, or use at_layer(model, layer)"
+            f"{type(network).__name__} has forward hooks, a function as its own forward, or sharded weights, or "
+            "is exported, and cannot be copied: remove them, or use at_layer(model, layer)"
         )
     with full_float32(), ordinary_tensors():
         with evaluating(network):
@@ -113,9 +114,9 @@ def prepare(
 
 
 def is_copyable(model: nn.Module) -> bool:
-    """Whether a copy of the model is independent of it: no forward hooks, replaced forward or sharded weights."""
+    """Whether a copy of the model is independent of it: no hooks, replaced forward, sharded weights, or export."""
     hooks = any(part._forward_hooks or part._forward_pre_hooks for part in model.modules())
-    return not (hooks or has_replaced_forward(model) or is_sharded(model))
+    return not (hooks or has_replaced_forward(model) or is_sharded(model) or is_exported(model))
 
 
 def has_bfloat16() -> bool:

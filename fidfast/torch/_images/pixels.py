@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -48,9 +49,13 @@ def pixels_of_floats(images: torch.Tensor) -> torch.Tensor:
     Raises
     ------
     ValueError
-        If other values are outside, or NaN.
+        If other values are outside, NaN or infinite.
     """
     low, high = (float(value) for value in images.detach().aminmax())
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise ValueError(
+            "images of floats must be from 0 to 1, but they hold NaN or infinity: check what computes them"
+        )
     tolerance = 4 * max(torch.finfo(images.dtype).eps, torch.finfo(torch.float32).eps)
     if low >= -tolerance and high <= 1 + tolerance:
         return images.float().clamp(0, 1) * 255.0
