@@ -7,6 +7,7 @@ and scatter if the first count is not zero; and the pending rows. Packing and un
 
 from __future__ import annotations
 
+import zlib
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from fidfast._stats import Moments
+from fidfast._warnings import warn_user
 
 __all__ = ["TensorStateModule", "pack", "pack_blocks", "unpack", "unpack_blocks"]
 
@@ -114,8 +116,10 @@ def unpack_blocks(tensor: torch.Tensor, dim: int, blocks: int, *, extractor: str
 class TensorStateModule(torch.nn.Module):
     """A module whose ``state_dict`` has one tensor besides its buffers, for the state that is not in buffers.
 
-    The tensor has the dtype uint8, which conversions to half precision and averages of weights preserve or skip. A
-    state without any entry of the module, such as one saved before it was added, leaves the module unchanged.
+    The tensor has the dtype uint8 and ends with a checksum. Conversions to half precision preserve it. If it was
+    averaged with another state, loading it warns and leaves the module unchanged. So does, without a warning, a state
+    without any entry of the module, such as one saved before the module was added. Buffers and tensor are loaded
+    together or not at all.
     """
 
     #: Key of the tensor.
@@ -134,7 +138,9 @@ class TensorStateModule(torch.nn.Module):
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
         if self.persistent:
-            destination[prefix + self.state_key] = self.packed_state().view(torch.uint8)
+            values = self.packed_state()
+            checksum = torch.tensor([_checksum(values)], dtype=torch.float64, device="cpu")
+            destination[prefix + self.state_key] = torch.cat([values, checksum]).view(torch.uint8)
 
     def _load_from_state_dict(
         self,
@@ -148,18 +154,48 @@ class TensorStateModule(torch.nn.Module):
     ) -> None:
         if self.persistent and not any(key.startswith(prefix) for key in state_dict):
             return
+        key = prefix + self.state_key
+        before = {name: (buffer, buffer.clone()) for name, buffer in self._buffers.items() if buffer is not None}
+        num_errors = len(error_msgs)
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
-        if not self.persistent:
-            return
-        key = prefix + self.state_key
-        if key not in state_dict:
-            missing_keys.append(key)
-            return
         if key in unexpected_keys:
             unexpected_keys.remove(key)
-        packed = state_dict[key].detach().cpu().reshape(-1).to(torch.uint8)
-        if len(packed) % 8 != 0:
-            raise ValueError(f"{key}: the state of {len(packed)} bytes is damaged")
-        self.set_packed_state(packed.clone().view(torch.float64))
+        if not self.persistent:
+            return
+        needed = [key, *(prefix + name for name in before if name not in self._non_persistent_buffers_set)]
+        missing = [name for name in needed if name not in state_dict]
+        missing_keys.extend(name for name in missing if name not in missing_keys)
+        if not missing and len(error_msgs) == num_errors:
+            values = _unsealed(state_dict[key])
+            if values is None:
+                warn_user(
+                    f"{key} is damaged, or was averaged with other states: its checksum does not match. "
+                    f"{type(self).__name__} keeps its present state"
+                )
+            else:
+                try:
+                    self.set_packed_state(values)
+                    return
+                except ValueError as error:
+                    error_msgs.append(f"{key}: {error}")
+        for name, (buffer, copied) in before.items():
+            buffer.copy_(copied)
+            self._buffers[name] = buffer  # another tensor with ``assign=True``
+
+
+def _checksum(values: torch.Tensor) -> float:
+    return float(zlib.crc32(values.numpy()))
+
+
+def _unsealed(packed: torch.Tensor) -> torch.Tensor | None:
+    """The float64 values of a tensor of a ``state_dict``; None if the checksum does not match."""
+    packed = packed.detach().cpu().reshape(-1)
+    if packed.is_floating_point():
+        packed = packed.round().nan_to_num().clamp(0, 255)
+    packed = packed.to(torch.uint8).clone()
+    if len(packed) < 8 or len(packed) % 8 != 0:
+        return None
+    values = packed.view(torch.float64)
+    return values[:-1] if values[-1].item() == _checksum(values[:-1]) else None
