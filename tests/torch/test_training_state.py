@@ -84,6 +84,16 @@ def test_state_of_a_part_that_is_gone(make):
 
 
 @in_all_parts
+def test_persistent_state_is_ignored_without_persistence(make):
+    part = make(persistent=False)
+    part.load_state_dict(filled(make).state_dict())
+    stats = getattr(part, "running_stats", getattr(part, "moments", part))
+    assert stats.num_samples == 0
+    with pytest.raises(RuntimeError, match=r'Unexpected key.*"mystery"'):
+        part.load_state_dict({"mystery": torch.zeros(1)})
+
+
+@in_all_parts
 @pytest.mark.parametrize("sizes", [(), (2,), (3, 2), (4, 4, 3, 2), (4,) * 260])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("way", ["torch.save", "safetensors"])

@@ -119,7 +119,7 @@ class TensorStateModule(torch.nn.Module):
     The tensor has the dtype uint8 and ends with a checksum. Conversions to half precision preserve it. If it was
     averaged with another state, loading it warns and leaves the module unchanged. So does, without a warning, a state
     without any entry of the module, such as one saved before the module was added. Buffers and tensor are loaded
-    together or not at all.
+    together or not at all. With ``persistent=False``, entries of the module are ignored.
     """
 
     #: Key of the tensor.
@@ -160,8 +160,8 @@ class TensorStateModule(torch.nn.Module):
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
-        if key in unexpected_keys:
-            unexpected_keys.remove(key)
+        own = {key} if self.persistent else {key, *(prefix + name for name in self._buffers)}
+        unexpected_keys[:] = [name for name in unexpected_keys if name not in own]
         if not self.persistent:
             return
         needed = [key, *(prefix + name for name in before if name not in self._non_persistent_buffers_set)]
