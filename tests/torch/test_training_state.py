@@ -9,6 +9,7 @@ import safetensors.torch
 import torch
 from pooled import Pooled
 
+import fidfast
 import fidfast.torch as ft
 
 DIM = 5
@@ -217,3 +218,15 @@ def test_metric_continues_in_its_precision():
     two.load_state_dict(one.state_dict())
     assert two.moments == one.moments
     assert two.moments.precision == "float64"
+
+
+def test_rounding_bound_is_restored():
+    """From 512 features, products of float32 rows are rounded, and `frechet_terms` reports a bound."""
+    # Rows are added to the scatter by 1,024.
+    rows = torch.randn(1030, 512, generator=torch.Generator().manual_seed(0))
+    one, two = (ft.FrechetDistance(None, np.eye(512)) for _ in range(2))
+    one.update_features(rows)
+    two.load_state_dict(one.state_dict())
+    terms = [fidfast.frechet_terms(metric.moments, metric.reference) for metric in (one, two)]
+    assert one.moments.stats().product_errors.any()
+    assert terms[0] == terms[1]

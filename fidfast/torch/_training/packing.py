@@ -1,8 +1,9 @@
 """Moments as one tensor, and modules with such a tensor in their ``state_dict``.
 
 `pack` returns a 1-D float64 tensor that is no longer than needed. It is empty for moments without rows. Otherwise it
-holds three counts (rows in mean and scatter, pending float32 rows, pending float64 rows); mean, low digits of the mean,
-and scatter if the first count is not zero; and the pending rows. Packing and unpacking are lossless.
+holds four counts (rows in mean and scatter, pending float32 rows, pending float64 rows, product errors); mean, low
+digits of the mean, and scatter if the first count is not zero; the pending rows; and the product errors. Packing and
+unpacking are lossless.
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ def pack(moments: Moments) -> torch.Tensor:
     state = moments.merged_blocks().state()
     rows: list[NDArray[Any]] = [state["0/narrow_rows"], state["0/wide_rows"]]
     folded = [state["0/mean"], state["0/mean_low"], state["0/scatter"]] if state["0/count"] > 0 else []
-    counts = np.array([state["0/count"], *(len(part) for part in rows)])
-    return torch.from_numpy(np.concatenate([part.reshape(-1) for part in (counts, *folded, *rows)], dtype=np.float64))
+    rest = [*rows, state["0/product_errors"]]
+    counts = np.array([state["0/count"], *(len(part) for part in rest)])
+    return torch.from_numpy(np.concatenate([part.reshape(-1) for part in (counts, *folded, *rest)], dtype=np.float64))
 
 
 def unpack(tensor: torch.Tensor, dim: int, *, precision: str, extractor: str | None) -> Moments:
@@ -45,24 +47,25 @@ def unpack(tensor: torch.Tensor, dim: int, *, precision: str, extractor: str | N
     if tensor.numel() == 0:
         return Moments(dim, precision=precision, extractor=extractor)
     values = tensor.detach().cpu().double().reshape(-1).numpy()
-    count, narrow, wide = (int(value) for value in (*values[:3], 0, 0)[:3])
-    columns = (1, 1, dim, narrow) if count > 0 else (0, 0, 0, narrow)
-    needed = 3 + dim * (sum(columns) + wide)
+    count, narrow, wide, num_errors = (int(value) for value in (*values[:4], 0, 0, 0)[:4])
+    columns = (1, 1, dim, narrow, wide) if count > 0 else (0, 0, 0, narrow, wide)
+    needed = 4 + dim * sum(columns) + num_errors
     if len(values) != needed:
         n = count + narrow + wide
         raise ValueError(f"the state has {len(values)} numbers, but {n} rows with dim={dim} need {needed}")
-    mean, mean_low, scatter, *rows = np.split(values[3:], np.cumsum(columns) * dim)
+    mean, mean_low, scatter, narrow_rows, wide_rows, errors = np.split(values[4:], np.cumsum(columns) * dim)
     return Moments.from_state(
         {
             "dim": np.asarray(dim),
             "precision": np.asarray(precision),
             "extractor": np.asarray(extractor or ""),
             "0/count": np.asarray(count),
-            "0/narrow_rows": rows[0].reshape(-1, dim).astype(np.float32),
-            "0/wide_rows": rows[1].reshape(-1, dim),
+            "0/narrow_rows": narrow_rows.reshape(-1, dim).astype(np.float32),
+            "0/wide_rows": wide_rows.reshape(-1, dim),
             "0/mean": mean,
             "0/mean_low": mean_low,
             "0/scatter": scatter.reshape(-1, dim),
+            "0/product_errors": errors,
         }
     )
 
@@ -75,7 +78,7 @@ def pack_blocks(moments: Moments) -> torch.Tensor:
     """
     dim, blocks = moments.dim, [pack(block) for block in moments.blocks]
     header = [dim, moments.precision == "float64", len(blocks), *(len(block) for block in blocks)]
-    reserved = len(header) + len(blocks) * (3 + dim * (2 + dim + _RESERVED_ROWS))
+    reserved = len(header) + len(blocks) * (4 + dim * (3 + dim + _RESERVED_ROWS))
     values = np.zeros(max(reserved, len(header) + sum(map(len, blocks))))
     values[: len(header)] = header
     first = len(header)
