@@ -230,3 +230,14 @@ def test_rounding_bound_is_restored():
     terms = [fidfast.frechet_terms(metric.moments, metric.reference) for metric in (one, two)]
     assert one.moments.stats().product_errors.any()
     assert terms[0] == terms[1]
+
+
+@pytest.mark.parametrize("name", ["queue of few rows", "queue of many rows", "moving average"])
+def test_state_assigned_to_a_module_without_memory(name):
+    state = filled(PARTS[name]).state_dict()
+    with torch.device("meta"):
+        part = PARTS[name]()
+    assert "num_samples=0" in repr(part)
+    part.load_state_dict(state, assign=True)
+    assert all(torch.equal(value, state[key]) for key, value in part.state_dict().items())
+    add(part, batch(3, 7))
