@@ -241,3 +241,11 @@ def test_state_assigned_to_a_module_without_memory(name):
     part.load_state_dict(state, assign=True)
     assert all(torch.equal(value, state[key]) for key, value in part.state_dict().items())
     add(part, batch(3, 7))
+
+
+def test_state_of_another_extractor():
+    made = [ft.FrechetDistance(None, fidfast.GaussianStats(np.zeros(DIM), np.eye(DIM), extractor=n)) for n in "ab"]
+    with pytest.warns(UserWarning, match="the state is of the extractor 'a', but the metric has 'b'"):
+        made[1].load_state_dict(made[0].state_dict())
+    made[0].load_state_dict(made[0].state_dict())
+    metric().load_state_dict(filled(lambda: ft.FrechetDistance(None, np.eye(DIM))).state_dict())  # without a name

@@ -22,6 +22,8 @@ __all__ = ["TensorStateModule", "pack", "pack_blocks", "unpack", "unpack_blocks"
 
 #: Number of pending rows for which `pack_blocks` reserves space.
 _RESERVED_ROWS = 1024
+#: Number of bytes of the extractor's name that `pack_blocks` keeps.
+_NAME_BYTES = 256
 
 
 def pack(moments: Moments) -> torch.Tensor:
@@ -71,13 +73,14 @@ def unpack(tensor: torch.Tensor, dim: int, *, precision: str, extractor: str | N
 
 
 def pack_blocks(moments: Moments) -> torch.Tensor:
-    """Moments with their blocks and precision, without the extractor, as a float64 tensor in host memory.
+    """Moments with their blocks, precision and extractor, as a float64 tensor in host memory.
 
     Its length depends on dim and number of blocks, unless there are pending rows of several dtypes: code that averages
     or loads states in place expects equal shapes. Unused memory is not touched.
     """
     dim, blocks = moments.dim, [pack(block) for block in moments.blocks]
-    header = [dim, moments.precision == "float64", len(blocks), *(len(block) for block in blocks)]
+    name = (moments.extractor or "").encode()[:_NAME_BYTES].ljust(_NAME_BYTES, b"\0")
+    header = [dim, moments.precision == "float64", len(blocks), *name, *(len(block) for block in blocks)]
     reserved = len(header) + len(blocks) * (4 + dim * (3 + dim + _RESERVED_ROWS))
     values = np.zeros(max(reserved, len(header) + sum(map(len, blocks))))
     values[: len(header)] = header
@@ -89,15 +92,20 @@ def pack_blocks(moments: Moments) -> torch.Tensor:
 
 
 def unpack_blocks(tensor: torch.Tensor, dim: int, blocks: int, *, extractor: str | None) -> Moments:
-    """Inverse of `pack_blocks`.
+    """Inverse of `pack_blocks`; the result has the name `extractor`.
 
     Raises
     ------
     ValueError
         If the tensor has another dim or number of blocks, or is damaged.
+
+    Warns
+    -----
+    UserWarning
+        If the packed moments are of another extractor.
     """
     values = tensor.detach().cpu().double().reshape(-1)
-    if len(values) < 3 or not values.isfinite().all():
+    if len(values) < 3 + _NAME_BYTES or not values.isfinite().all():
         raise ValueError(f"the state of {len(values)} numbers is damaged")
     found_dim, is_float64, found_blocks = (int(value) for value in values[:3])
     if found_dim != dim:
@@ -107,13 +115,18 @@ def unpack_blocks(tensor: torch.Tensor, dim: int, blocks: int, *, extractor: str
             f"the state has {found_blocks} blocks, but the metric has {blocks}: "
             f"create it with blocks={found_blocks} to continue"
         )
-    lengths = [int(length) for length in values[3 : 3 + blocks]]
-    values = values[3 + blocks :]
+    name = bytes(int(value) & 255 for value in values[3 : 3 + _NAME_BYTES]).rstrip(b"\0").decode(errors="ignore")
+    values = values[3 + _NAME_BYTES :]
+    lengths = [int(length) for length in values[:blocks]]
+    values = values[blocks:]
     if len(lengths) < blocks or min(lengths) < 0 or sum(lengths) > len(values):
         raise ValueError(f"the state is damaged: {blocks} blocks of {lengths} numbers, but {len(values)} numbers")
     precision = "float64" if is_float64 else "float32"
     parts = values[: sum(lengths)].split(lengths)
-    return Moments.from_blocks([unpack(part, dim, precision=precision, extractor=extractor) for part in parts])
+    moments = Moments.from_blocks([unpack(part, dim, precision=precision, extractor=extractor) for part in parts])
+    if name and extractor and name != extractor.encode()[:_NAME_BYTES].decode(errors="ignore"):
+        warn_user(f"the state is of the extractor {name!r}, but the metric has {extractor!r}")
+    return moments
 
 
 class TensorStateModule(torch.nn.Module):
