@@ -181,7 +181,7 @@ def test_queue_of_another_size(sizes):
     """With ``strict=False``, loaders remove the entries whose shape differs."""
     one, two = (filled(lambda size=size: ft.FeatureQueue(DIM, size), (3,)) for size in sizes)
     state, before = one.state_dict(), copy.deepcopy(two.state_dict())
-    with pytest.raises(RuntimeError, match=r"size mismatch for rows"):
+    with pytest.raises(RuntimeError, match="size mismatch for rows"):
         two.load_state_dict(state)
     shared = {key: value for key, value in state.items() if key in before and value.shape == before[key].shape}
     assert "rows" in two.load_state_dict(shared, strict=False).missing_keys
@@ -193,7 +193,7 @@ def test_queue_of_another_size(sizes):
 def test_mismatch_does_not_stop_loading_of_other_modules(strict):
     one, two = module(filled(PARTS["metric with blocks"])), torch.nn.ModuleDict({"part": filled(metric)})
     two["network"] = torch.nn.Linear(2, 3)
-    with pytest.raises(RuntimeError, match="part.moments: the state has 3 blocks, but the metric has 1"):
+    with pytest.raises(RuntimeError, match=r"part\.moments: the state has 3 blocks, but the metric has 1"):
         two.load_state_dict(one.state_dict(), strict=strict)
     assert torch.equal(one["network"].weight, two["network"].weight)
     assert two["part"].moments == filled(metric).moments

@@ -93,6 +93,7 @@ class RunningStats(FixedDtypeModule, TensorStateModule):
     """
 
     dim: int
+    _counts: torch.Tensor
     state_key = "counts"
 
     def __init__(self) -> None:
@@ -147,7 +148,7 @@ class _QueueState(NamedTuple):
     """The counts of a queue."""
 
     #: Number of rows.
-    count: int
+    num_rows: int
     #: Index at which the next row is stored; in a full queue that of the oldest row.
     next: int
     #: Rows added since mean and scatter were computed from the rows.
@@ -207,11 +208,11 @@ class FeatureQueue(RunningStats):
         """As in `RunningStats`; the batch replaces the oldest rows."""
         state = self._state()
         evicted = self._num_evicted(state, len(batch))
-        kept = state.count - evicted
+        kept = state.num_rows - evicted
         if kept == 0:
             return stats_of_rows(batch)
         if kept + len(batch) <= self.dim:
-            return stats_of_rows(torch.cat([self._oldest(state, state.count)[evicted:], batch]))
+            return stats_of_rows(torch.cat([self._oldest(state, state.num_rows)[evicted:], batch]))
         weight, mean, scatter = self._exchanged(state, evicted, batch)
         return CombinedStats(weight, weight - 1, mean, None, scatter)
 
@@ -238,7 +239,7 @@ class FeatureQueue(RunningStats):
             self.scatter.copy_(scatter)
         indices = (state.next + torch.arange(n, device=self.rows.device)) % self.size
         self.rows[indices] = rows
-        count = state.count - evicted + n
+        count = state.num_rows - evicted + n
         if self.scatter is not None and since >= self.size:
             self._recompute(count)
             since = 0
@@ -248,19 +249,19 @@ class FeatureQueue(RunningStats):
         """Number of rows that n new rows replace."""
         if n > self.size:
             raise ValueError(f"features have {n} rows, but the queue was created with size={self.size}")
-        return max(0, state.count + n - self.size)
+        return max(0, state.num_rows + n - self.size)
 
     def _oldest(self, state: _QueueState, n: int) -> torch.Tensor:
         """The n oldest rows as float64, oldest first."""
-        first = state.next - state.count
+        first = state.next - state.num_rows
         return self.rows[(first + torch.arange(n, device=self.rows.device)) % self.size].double()
 
     def _exchanged(
         self, state: _QueueState, evicted: int, rows: torch.Tensor
     ) -> tuple[float, torch.Tensor, torch.Tensor]:
         """Count, mean and scatter without the oldest rows and with new ones. Changes nothing."""
-        weight, mean, scatter = float(state.count), self.mean, self.scatter
-        if 0 < evicted < state.count:
+        weight, mean, scatter = float(state.num_rows), self.mean, self.scatter
+        if 0 < evicted < state.num_rows:
             evicted_mean, centred = _centre(self._oldest(state, evicted))
             d = evicted_mean - mean
             kept = weight - evicted
@@ -281,8 +282,8 @@ class FeatureQueue(RunningStats):
     def _check_counts(self, counts: list[float]) -> None:
         super()._check_counts(counts)
         state = _QueueState(*map(int, counts))
-        if not (0 <= state.count <= self.size and 0 <= state.next < self.size and state.since >= 0):
-            raise ValueError(f"the state has {state.count} rows, but the queue was created with size={self.size}")
+        if not (0 <= state.num_rows <= self.size and 0 <= state.next < self.size and state.since >= 0):
+            raise ValueError(f"the state has {state.num_rows} rows, but the queue was created with size={self.size}")
 
     def extra_repr(self) -> str:
         return f"size={self.size}, {super().extra_repr()}"
