@@ -81,6 +81,16 @@ def test_checkpoints(cls, train, test):
         two.load_state_dict({"fid": 3})
 
 
+def test_checkpoint_keeps_the_rounding_bound(rng):
+    """Of the products of 1,024 float32 rows with at least 512 columns."""
+    one, two = (ours.FID(num_features=512) for _ in range(2))
+    one.update((torch.from_numpy(rng.normal(size=(1030, 512)).astype(np.float32)),) * 2)
+    two.load_state_dict(one.state_dict())
+    errors = [metric._moments["train"].stats().product_errors for metric in (one, two)]
+    assert errors[0].any()
+    np.testing.assert_array_equal(*errors)
+
+
 @both
 def test_arguments(cls, train, test):
     with pytest.raises(ValueError, match="num_features must be provided, if feature_extractor is specified"):

@@ -134,6 +134,21 @@ def test_checkpoint_continues_with_the_same_digits(rng, running):
 
 
 @pytest.mark.parametrize("running", RUNNING_STATS)
+def test_copied_buffers_are_complete_statistics(rng, running):
+    """As in ``DistributedDataParallel``, which copies the buffers of the first process before every forward."""
+    first, second = (running_stats_of(running)[0] for _ in range(2))
+    for n in (3, 5, 4):
+        first.push(torch.from_numpy(batch_of(n, rng)))
+        second.push(torch.from_numpy(batch_of(n + 1, rng)))
+        for mine, theirs in zip(second.buffers(), first.buffers(), strict=True):
+            mine.copy_(theirs)
+    assert second.num_samples == first.num_samples
+    batch, fixed = torch.from_numpy(batch_of(4, rng)), reference_rows("full", rng)
+    losses = [ft.frechet_loss(batch, fixed, running_stats=running_stats) for running_stats in (first, second)]
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize("running", RUNNING_STATS)
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_rejected_batch_leaves_the_state_unchanged(rng, running, value):
     loss = ft.FrechetLoss(reference_rows("full", rng), running_stats=running_stats_of(running)[0])

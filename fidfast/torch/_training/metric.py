@@ -48,7 +48,7 @@ class FrechetDistance(TensorStateModule):
         Whether `compute`, `estimate` and `update_samples` combine the processes. With ``sync=False``, or with this
         argument of the methods, one process can call them alone.
     persistent : bool, default True
-        Whether the moments are part of ``state_dict``. They take 8 dim (dim + 1026) bytes for each block, 50 MB for
+        Whether the moments are part of ``state_dict``. They take 8 dim (dim + 1027) bytes for each block, 50 MB for
         2,048 features.
 
     Raises

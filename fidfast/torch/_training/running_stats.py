@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
@@ -85,10 +86,19 @@ class FixedDtypeModule(torch.nn.Module):
 
 
 class RunningStats(FixedDtypeModule, TensorStateModule):
-    """Base of the running statistics that `FrechetLoss` accepts."""
+    """Base of the running statistics that `FrechetLoss` accepts.
+
+    Three numbers that belong to the rows or moments, first the number of rows, are a buffer too: code that copies the
+    buffers, such as ``DistributedDataParallel``, copies consistent statistics.
+    """
 
     dim: int
+    _counts: torch.Tensor
     state_key = "counts"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("_counts", torch.zeros(3, dtype=torch.float64), persistent=False)
 
     @property
     def device(self) -> torch.device:
@@ -99,7 +109,7 @@ class RunningStats(FixedDtypeModule, TensorStateModule):
     @property
     def num_samples(self) -> int:
         """Number of rows in the statistics."""
-        raise NotImplementedError
+        return 0 if self._counts.is_meta else int(self._counts[0])
 
     def combined_with(self, batch: torch.Tensor) -> CombinedStats:
         """The statistics after adding a float64 batch (n, dim). Changes nothing."""
@@ -109,8 +119,40 @@ class RunningStats(FixedDtypeModule, TensorStateModule):
         """Add features (n, dim), detached."""
         raise NotImplementedError
 
+    def reset(self) -> None:
+        """Remove all rows."""
+        for buffer in self.buffers():
+            buffer.zero_()
+
+    def packed_state(self) -> torch.Tensor:
+        """As in `TensorStateModule`."""
+        return self._counts.to("cpu", copy=True)
+
+    def set_packed_state(self, values: torch.Tensor) -> None:
+        """As in `TensorStateModule`."""
+        self._check_counts(values.tolist())
+        device = next(buffer for name, buffer in self.named_buffers() if name != "_counts").device
+        if self._counts.device != device:  # loaded with ``assign=True`` into a module on another device
+            self._counts = torch.empty(3, dtype=torch.float64, device=device)
+        self._counts.copy_(values)
+
+    def _check_counts(self, counts: list[float]) -> None:
+        if len(counts) != 3 or not all(map(math.isfinite, counts)):
+            raise ValueError(f"the state must be 3 finite numbers, got {counts[:4]}")
+
     def extra_repr(self) -> str:
         return f"dim={self.dim}, num_samples={self.num_samples}"
+
+
+class _QueueState(NamedTuple):
+    """The counts of a queue."""
+
+    #: Number of rows.
+    num_rows: int
+    #: Index at which the next row is stored; in a full queue that of the oldest row.
+    next: int
+    #: Rows added since mean and scatter were computed from the rows.
+    since: int
 
 
 class FeatureQueue(RunningStats):
@@ -153,29 +195,25 @@ class FeatureQueue(RunningStats):
             raise ValueError(f"dtype must be float16, bfloat16, float32 or float64, got {dtype}")
         self.size = size
         self.dim = dim
-        self._count = 0
-        self._next = 0  # index at which the next row is stored; in a full queue that of the oldest row
-        self._since = 0  # rows added since mean and scatter were computed from the rows
         self.register_buffer("rows", torch.zeros(size, dim, dtype=dtype), persistent=persistent)
         rows_suffice = size <= dim
         for name, shape in (("mean", (dim,)), ("scatter", (dim, dim))):
             buffer = None if rows_suffice else torch.zeros(shape, dtype=torch.float64)
             self.register_buffer(name, buffer, persistent=persistent)
 
-    @property
-    def num_samples(self) -> int:
-        """Number of rows in the queue."""
-        return self._count
+    def _state(self) -> _QueueState:
+        return _QueueState(*map(int, self._counts.tolist()))
 
     def combined_with(self, batch: torch.Tensor) -> CombinedStats:
         """As in `RunningStats`; the batch replaces the oldest rows."""
-        evicted = self._num_evicted(len(batch))
-        kept = self._count - evicted
+        state = self._state()
+        evicted = self._num_evicted(state, len(batch))
+        kept = state.num_rows - evicted
         if kept == 0:
             return stats_of_rows(batch)
         if kept + len(batch) <= self.dim:
-            return stats_of_rows(torch.cat([self._oldest(self._count)[evicted:], batch]))
-        weight, mean, scatter = self._exchanged(evicted, batch)
+            return stats_of_rows(torch.cat([self._oldest(state, state.num_rows)[evicted:], batch]))
+        weight, mean, scatter = self._exchanged(state, evicted, batch)
         return CombinedStats(weight, weight - 1, mean, None, scatter)
 
     def push(self, features: torch.Tensor) -> None:
@@ -192,42 +230,39 @@ class FeatureQueue(RunningStats):
             If the features are invalid, or have more than `size` rows. The queue stays unchanged.
         """
         rows = check_features(features, self.rows[0], "the queue").to(self.rows.dtype)
-        n = len(rows)
-        evicted = self._num_evicted(n)
-        self._since += n
-        if self.scatter is not None and self._since < self.size:
-            _, mean, scatter = self._exchanged(evicted, rows.double())
+        n, state = len(rows), self._state()
+        evicted = self._num_evicted(state, n)
+        since = state.since + n
+        if self.scatter is not None and since < self.size:
+            _, mean, scatter = self._exchanged(state, evicted, rows.double())
             self.mean.copy_(mean)
             self.scatter.copy_(scatter)
-        indices = (self._next + torch.arange(n, device=self.rows.device)) % self.size
+        indices = (state.next + torch.arange(n, device=self.rows.device)) % self.size
         self.rows[indices] = rows
-        self._count = self._count - evicted + n
-        self._next = (self._next + n) % self.size
-        if self.scatter is not None and self._since >= self.size:
-            self._recompute()
+        count = state.num_rows - evicted + n
+        if self.scatter is not None and since >= self.size:
+            self._recompute(count)
+            since = 0
+        self._counts.copy_(self._counts.new_tensor([count, (state.next + n) % self.size, since]))
 
-    def reset(self) -> None:
-        """Remove all rows."""
-        self._count = self._next = self._since = 0
-        for buffer in self.buffers():
-            buffer.zero_()
-
-    def _num_evicted(self, n: int) -> int:
+    def _num_evicted(self, state: _QueueState, n: int) -> int:
         """Number of rows that n new rows replace."""
         if n > self.size:
             raise ValueError(f"features have {n} rows, but the queue was created with size={self.size}")
-        return max(0, self._count + n - self.size)
+        return max(0, state.num_rows + n - self.size)
 
-    def _oldest(self, n: int) -> torch.Tensor:
+    def _oldest(self, state: _QueueState, n: int) -> torch.Tensor:
         """The n oldest rows as float64, oldest first."""
-        first = self._next - self._count
+        first = state.next - state.num_rows
         return self.rows[(first + torch.arange(n, device=self.rows.device)) % self.size].double()
 
-    def _exchanged(self, evicted: int, rows: torch.Tensor) -> tuple[float, torch.Tensor, torch.Tensor]:
+    def _exchanged(
+        self, state: _QueueState, evicted: int, rows: torch.Tensor
+    ) -> tuple[float, torch.Tensor, torch.Tensor]:
         """Count, mean and scatter without the oldest rows and with new ones. Changes nothing."""
-        weight, mean, scatter = float(self._count), self.mean, self.scatter
-        if 0 < evicted < self._count:
-            evicted_mean, centred = _centre(self._oldest(evicted))
+        weight, mean, scatter = float(state.num_rows), self.mean, self.scatter
+        if 0 < evicted < state.num_rows:
+            evicted_mean, centred = _centre(self._oldest(state, evicted))
             d = evicted_mean - mean
             kept = weight - evicted
             scatter = scatter - centred.T @ centred - (weight * evicted / kept) * torch.outer(d, d)
@@ -236,25 +271,19 @@ class FeatureQueue(RunningStats):
             weight, mean, scatter = 0.0, torch.zeros_like(mean), torch.zeros_like(scatter)
         return _merge_rows(weight, mean, scatter, rows)
 
-    def _recompute(self) -> None:
+    def _recompute(self, count: int) -> None:
         """Compute mean and scatter from the rows."""
         weight, mean, scatter = 0.0, torch.zeros_like(self.mean), torch.zeros_like(self.scatter)
-        for rows in self.rows[: self._count].split(_ROWS_AT_A_TIME):
+        for rows in self.rows[:count].split(_ROWS_AT_A_TIME):
             weight, mean, scatter = _merge_rows(weight, mean, scatter, rows.double())
         self.mean.copy_(mean)
         self.scatter.copy_(scatter)
-        self._since = 0
 
-    def packed_state(self) -> torch.Tensor:
-        """As in `TensorStateModule`."""
-        return torch.tensor([self._count, self._next, self._since], dtype=torch.float64, device="cpu")
-
-    def set_packed_state(self, values: torch.Tensor) -> None:
-        """As in `TensorStateModule`."""
-        count, index, since = (int(value) for value in _three_numbers(values))
-        if not (0 <= count <= self.size and 0 <= index < self.size and since >= 0):
-            raise ValueError(f"the state has {count} rows, but the queue was created with size={self.size}")
-        self._count, self._next, self._since = count, index, since
+    def _check_counts(self, counts: list[float]) -> None:
+        super()._check_counts(counts)
+        state = _QueueState(*map(int, counts))
+        if not (0 <= state.num_rows <= self.size and 0 <= state.next < self.size and state.since >= 0):
+            raise ValueError(f"the state has {state.num_rows} rows, but the queue was created with size={self.size}")
 
     def extra_repr(self) -> str:
         return f"size={self.size}, {super().extra_repr()}"
@@ -299,24 +328,17 @@ class MovingMoments(RunningStats):
             raise ValueError(f"decay must be from 0 to 1, got {decay}")
         self.dim = dim
         self.decay = decay
-        self._seen = 0
-        self._weight = 0.0
-        self._squares = 0.0
         self.register_buffer("mean", torch.zeros(dim, dtype=torch.float64), persistent=persistent)
         self.register_buffer("scatter", torch.zeros(dim, dim, dtype=torch.float64), persistent=persistent)
 
-    @property
-    def num_samples(self) -> int:
-        """Number of rows seen."""
-        return self._seen
-
     def combined_with(self, batch: torch.Tensor) -> CombinedStats:
         """As in `RunningStats`; the weights of earlier rows are multiplied by `decay`."""
-        weight = self.decay * self._weight
+        _, weight, squares = self._counts.tolist()  # rows seen, and the sums of the weights and of their squares
+        weight *= self.decay
         if weight == 0:
             return stats_of_rows(batch)
         total, mean, scatter = _merge_rows(weight, self.mean, self.decay * self.scatter, batch)
-        squares = self.decay**2 * self._squares + len(batch)
+        squares = self.decay**2 * squares + len(batch)
         return CombinedStats(total, total - squares / total, mean, None, scatter)
 
     def push(self, features: torch.Tensor) -> None:
@@ -333,37 +355,16 @@ class MovingMoments(RunningStats):
             If the features are invalid. The statistics stay unchanged.
         """
         batch = check_features(features, self.mean, "the moving average")
-        weight = self.decay * self._weight
+        seen, weight, squares = self._counts.tolist()
+        weight *= self.decay
         total, mean, scatter = _merge_rows(weight, self.mean, self.decay * self.scatter, batch)
         self.mean.copy_(mean)
         self.scatter.copy_(scatter)
-        self._seen += len(batch)
-        self._weight = total
-        self._squares = self.decay**2 * self._squares + len(batch)
-
-    def reset(self) -> None:
-        """Remove all rows."""
-        self._seen, self._weight, self._squares = 0, 0.0, 0.0
-        for buffer in self.buffers():
-            buffer.zero_()
-
-    def packed_state(self) -> torch.Tensor:
-        """As in `TensorStateModule`."""
-        return torch.tensor([self._seen, self._weight, self._squares], dtype=torch.float64, device="cpu")
-
-    def set_packed_state(self, values: torch.Tensor) -> None:
-        """As in `TensorStateModule`."""
-        seen, self._weight, self._squares = _three_numbers(values)
-        self._seen = int(seen)
+        squares = self.decay**2 * squares + len(batch)
+        self._counts.copy_(self._counts.new_tensor([seen + len(batch), total, squares]))
 
     def extra_repr(self) -> str:
         return f"decay={self.decay}, {super().extra_repr()}"
-
-
-def _three_numbers(values: torch.Tensor) -> list[float]:
-    if len(values) != 3 or not values.isfinite().all():
-        raise ValueError(f"the state must be 3 finite numbers, got {values.tolist()[:4]}")
-    return values.tolist()
 
 
 def _centre(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
