@@ -98,7 +98,7 @@ class ImageSource:
         return self._stream
 
 
-def open_source(source: Any, options: ImageOptions) -> ImageSource:
+def open_source(source: Any, options: ImageOptions, key: str | None = None) -> ImageSource:
     """Open any source of images.
 
     Parameters
@@ -106,6 +106,8 @@ def open_source(source: Any, options: ImageOptions) -> ImageSource:
     source : path, array, tensor, Images, Dataset, DataLoader, sequence or iterable
         As in `moments_of_images`.
     options : ImageOptions
+    key : str, optional
+        Key of the images in an ``.npz``.
 
     Raises
     ------
@@ -119,7 +121,7 @@ def open_source(source: Any, options: ImageOptions) -> ImageSource:
     if isinstance(source, Images):
         return ImageSource(source)
     if isinstance(source, (str, os.PathLike)):
-        return ImageSource(_open_images(source, options))
+        return ImageSource(_open_images(source, options, key))
     if isinstance(source, DataLoader):
         return _open_loader(source, options.image_key)
     if hasattr(source, "__array__") and hasattr(source, "shape"):
@@ -150,8 +152,10 @@ def error_text(error: Exception) -> str:
 # Arrays and sequences -----------------------------------------------------------------------------------------------
 
 
-def _open_images(source: Any, options: ImageOptions) -> Images:
-    return open_images(source, suffix=options.suffix, max_value=options.max_value, max_pixels=options.max_pixels)
+def _open_images(source: Any, options: ImageOptions, key: str | None = None) -> Images:
+    return open_images(
+        source, suffix=options.suffix, max_value=options.max_value, max_pixels=options.max_pixels, key=key
+    )
 
 
 def _open_array(source: Any, options: ImageOptions) -> ImageSource:
