@@ -7,6 +7,7 @@ import hashlib
 import inspect
 import itertools
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -164,8 +165,9 @@ def _open_array(source: Any, options: ImageOptions) -> ImageSource:
     if getattr(dtype, "kind", "") in ("O", "U", "T") and len(array.shape) == 1:  # images of mixed sizes, or paths
         return ImageSource(list(array))
     kind = str(dtype).rpartition(".")[2]
-    if kind in ("uint8", "bool") or ("int" in kind and options.max_value is not None):
-        return ImageSource(_open_images(np.asarray(array), options))
+    if kind in ("uint8", "bool") or (options.max_value is not None and re.fullmatch(r"b?u?(int|float)\d+", kind)):
+        host = array.float() if isinstance(array, torch.Tensor) and kind == "bfloat16" else array  # not in NumPy
+        return ImageSource(_open_images(np.asarray(host), options))
     shape = tuple(array.shape)
     channels = (1, 3, 4)
     if len(shape) == 3 and (shape[0] in channels[1:] or shape[2] in channels[1:]):
