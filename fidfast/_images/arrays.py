@@ -94,9 +94,14 @@ class ArrayImages(Images):
             return open_array, (self.origin, self.decoding, self._key)
         return super().__reduce__()
 
-    def _read(self, index: int) -> NDArray[np.uint8]:
+    def stored(self, index: int) -> NDArray[Any]:
+        """The pixels (height, width, channels) in the dtype of the array, without an alpha channel."""
         k = bisect_right(self._ends, index)
-        image = self._arrays[k][index - self._ends[k]][:, :, :3]
+        image: NDArray[Any] = self._arrays[k][index - self._ends[k]][:, :, :3]
+        return image
+
+    def _read(self, index: int) -> NDArray[np.uint8]:
+        image = self.stored(index)
         if image.dtype == np.bool_:
             image = image.astype(np.uint8) * 255
         elif image.dtype != np.uint8:
