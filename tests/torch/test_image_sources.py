@@ -278,3 +278,14 @@ def test_the_value_of_white_applies_to_half_precision():
     expected = ft.features_of_images(TENSOR, channel_means).features
     for source in (TENSOR.bfloat16(), list(TENSOR.bfloat16()), TENSOR.half()):
         np.testing.assert_array_equal(ft.features_of_images(source, channel_means, max_value=255).features, expected)
+
+
+@pytest.mark.parametrize("convert", [np.asarray, torch.from_numpy])
+def test_grey_batches_of_a_stream_need_an_axis_of_channels(rng, convert):
+    grey = rng.integers(0, 256, (12, 8, 8), dtype=np.uint8)
+    expected = ft.features_of_images(grey, channel_means).features
+    with pytest.raises(fidfast.torch.BrokenImageError, match=r"got shape \(6, 8, 8\); pass a batch of grey images as"):
+        ft.features_of_images((convert(grey[i : i + 6]) for i in (0, 6)), channel_means)
+    for batches in (grey[:, None], grey[..., None]):
+        stream = (convert(batches[i : i + 6]) for i in (0, 6))
+        np.testing.assert_array_equal(ft.features_of_images(stream, channel_means).features, expected)

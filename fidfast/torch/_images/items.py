@@ -89,7 +89,11 @@ def _channels_first(image: Any) -> torch.Tensor:
         if last:
             tensor = tensor.movedim(2, 0)
     if tensor.ndim != 3 or tensor.shape[0] not in _CHANNELS or 0 in shape:
-        raise ValueError(f"an image must have a height, a width and 1, 3 or 4 channels, got shape {shape}")
+        advice = "; pass a batch of grey images as (n, 1, height, width) or (n, height, width, 1)"
+        raise ValueError(
+            f"an image must have a height, a width and 1, 3 or 4 channels, got shape {shape}"
+            + (advice if tensor.ndim == 3 and 0 not in shape else "")
+        )
     return tensor
 
 
