@@ -180,7 +180,7 @@ def _add_source_options(command: argparse.ArgumentParser) -> None:
         "--key",
         action="append",
         metavar="KEY",
-        help="what to use of a file that holds several things: fd_dinov2, or mu_s,sigma_s; `info` lists the keys; "
+        help="what to use of a file of several things: fd_dinov2, mu_s,sigma_s, images; `info` lists the keys; "
         "given twice, for SAMPLES and REFERENCE",
     )
     command.add_argument(

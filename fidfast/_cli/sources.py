@@ -89,7 +89,7 @@ class Sources:
         self._files: dict[str, Input] = {}
         for name, path in paths.items():
             if name in with_images:
-                note = note_of_images(path)
+                note = note_of_images(path, keys[name])
             else:
                 self._files[name] = open_input(
                     path,
@@ -107,7 +107,7 @@ class Sources:
         dims = [(name, file.stats_with(ddof=ddof).dim) for name, file in self._files.items()]
         if len(dims) == 2:
             require_same_dim(dims[0][1], dims[1][1], dims[0][0], dims[1][0])
-        self._checked: Any = self._check_images(with_images, checkpoint) if with_images else None
+        self._checked: Any = self._check_images(with_images, keys, checkpoint) if with_images else None
 
     def _open_images_of_samples(self, path: str | None) -> Images | None:
         if path is None:
@@ -124,7 +124,7 @@ class Sources:
             raise ValueError(f"samples has {file.num_samples} rows, but there are {len(images)} images")
         return images
 
-    def _check_images(self, names: Sequence[str], checkpoint: str | None) -> Any:
+    def _check_images(self, names: Sequence[str], keys: Mapping[str, str | None], checkpoint: str | None) -> Any:
         """Open the images, load the extractor, and check them against the files on the other side."""
         from fidfast.torch import ImageOptions
         from fidfast.torch._images.checks import check_images
@@ -149,7 +149,7 @@ class Sources:
             use_cache=not given.no_cache,
         )
         check_device(options.device)
-        images = {name: open_source(self._paths[name], options) for name in names}
+        images = {name: open_source(self._paths[name], options, keys[name]) for name in names}
         extractor, dtype = self._load_extractor()
         options = replace(options, dtype=options.dtype or dtype)
         sources = {name: images[name] if name in images else self._files[name] for name in self._paths}
@@ -257,7 +257,12 @@ def _keys_of(options: argparse.Namespace, paths: Mapping[str, str]) -> dict[str,
         if catalog is None or not catalog.entries.keys() - {""}:
             continue  # images or a single array
         # Both sides of a distance are the same pair of entries, but only one of them may be of EDM2.
-        if key in catalog.keys or catalog.has(key) or ("," in key and catalog.of_kind("statistics")):
+        if (
+            key in catalog.keys
+            or catalog.has(key)
+            or catalog.has_images(key)
+            or ("," in key and catalog.of_kind("statistics"))
+        ):
             keys[name] = key
         else:
             without.append(catalog)

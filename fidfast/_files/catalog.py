@@ -11,6 +11,7 @@ from fidfast._files.items import (
     Item,
     features_item,
     is_features,
+    is_images,
     items_of,
     names_mean,
     pair_item,
@@ -95,6 +96,10 @@ class Catalog:
             return False
         return True
 
+    def has_images(self, key: str) -> bool:
+        """Whether the key is that of an array with the number of dimensions of images."""
+        return key in self.entries and is_images(self.entries[key])
+
     def note(self, what: str, used: Item | None = None) -> str | None:
         """What was used, if the file holds more: for example "statistics (the file also holds 10,000 images)"."""
         others: list[str] = []
@@ -173,6 +178,8 @@ class Catalog:
         if images:
             shown = ", ".join(map(str, images[:3])) + (", ..." if len(images) > 3 else "")
             advice = "compare images with fidfast.torch.fid_of_images or `fidfast fid`"
+            if not self._origin.lower().endswith((".npy", ".npz")):
+                advice += " after saving the array with numpy.save as .npy"
             return f"{self._origin} holds images ({shown}), not statistics or features; {advice}"
         if list(self.entries) == [""]:
             entry = self.entries[""]

@@ -17,6 +17,7 @@ __all__ = [
     "Item",
     "features_item",
     "is_features",
+    "is_images",
     "items_of",
     "names_mean",
     "pair_item",
@@ -80,10 +81,12 @@ def items_of(levels: tuple[Tree, ...], prefix: str = "") -> Iterator[Item]:
         positional = _POSITIONAL.fullmatch(key) is not None
         if is_features(entry) and (positional or not key):
             yield features_item(prefix + key, entry, levels)
-        elif _is_images(entry) and not prefix and (positional or not key or key in IMAGE_KEYS):
+        elif is_images(entry) and not prefix and (positional or not key or key in IMAGE_KEYS):
             yield Item(key, "images", entry, entry.load)
         elif key in FEATURE_KEYS and entry.shape not in ((), (0,)):
             yield features_item(prefix + key, entry, levels)
+        elif is_images(entry) and not prefix and entry.dtype in ("uint8", "bool"):
+            yield Item(key, "images", entry, entry.load)
     for key, inner in tree.items():
         if isinstance(inner, Mapping):
             yield from items_of((inner, *levels), f"{prefix}{key}/")
@@ -191,7 +194,8 @@ def is_features(entry: Entry) -> bool:
     return two_axes and entry.dtype.startswith(("float", "bfloat"))
 
 
-def _is_images(entry: Entry) -> bool:
+def is_images(entry: Entry) -> bool:
+    """Whether the shape has the number of dimensions of images, and is not that of features."""
     return len(entry.shape) > 2 and entry.dtype != "object" and not is_features(entry)
 
 

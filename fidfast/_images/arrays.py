@@ -24,6 +24,7 @@ __all__ = ["ArrayImages", "array_ndim", "open_array"]
 _IMAGE_KEYS = ("arr_0", "images", "samples")
 
 _CHANNELS = (1, 3, 4)
+_Header = tuple[tuple[int, ...], bool, np.dtype[Any], int]
 _LAYOUTS = "(n, height, width), (n, height, width, channels) or (n, channels, height, width) with 1, 3 or 4 channels"
 
 
@@ -40,16 +41,26 @@ class ArrayImages(Images):
     decoding : Decoding
         `max_value` applies to arrays of wider integers and of floats, which need it.
     ignored : Ignored, optional
+    key : str, optional
+        With which `open_array` reads the arrays from the file.
     """
 
     def __init__(
-        self, arrays: dict[str, NDArray[Any]], origin: Path | str, decoding: Decoding, ignored: Ignored | None = None
+        self,
+        arrays: dict[str, NDArray[Any]],
+        origin: Path | str,
+        decoding: Decoding,
+        ignored: Ignored | None = None,
+        key: str | None = None,
     ) -> None:
+        self._keys = list(arrays)
+        self._key = key
         self._arrays = []
         self._names = []
+        # Of np.savez(file, *images).
+        single = len(arrays) > 1 and all(_is_one_image(array.shape) for array in arrays.values())
         for name, array in arrays.items():
             label = f"{origin}[{name!r}]" if len(arrays) > 1 else str(origin)
-            single = len(arrays) > 1 and _is_one_image(array.shape)  # of np.savez(file, *images)
             array = array[np.newaxis] if single else array
             _check_dtype(array, decoding.max_value, label)
             self._arrays.append(_channels_last(array, label))
@@ -73,19 +84,24 @@ class ArrayImages(Images):
         return self._names[index]
 
     def _identity(self) -> Iterable[str]:
-        for array in self._arrays:
-            yield f"{array.shape} {array.dtype.str}"
+        for key, array in zip(self._keys, self._arrays, strict=True):
+            yield f"{key!r} {array.shape} {array.dtype.str}"
             if not isinstance(self.origin, Path):
                 yield hashlib.blake2b(np.ascontiguousarray(array).data).hexdigest()
 
     def __reduce__(self) -> Any:
         if isinstance(self.origin, Path):  # the pickle of a memory map would hold all of its data
-            return open_array, (self.origin, self.decoding)
+            return open_array, (self.origin, self.decoding, self._key)
         return super().__reduce__()
 
-    def _read(self, index: int) -> NDArray[np.uint8]:
+    def stored(self, index: int) -> NDArray[Any]:
+        """The pixels (height, width, channels) in the dtype of the array, without an alpha channel."""
         k = bisect_right(self._ends, index)
-        image = self._arrays[k][index - self._ends[k]][:, :, :3]
+        image: NDArray[Any] = self._arrays[k][index - self._ends[k]][:, :, :3]
+        return image
+
+    def _read(self, index: int) -> NDArray[np.uint8]:
+        image = self.stored(index)
         if image.dtype == np.bool_:
             image = image.astype(np.uint8) * 255
         elif image.dtype != np.uint8:
@@ -135,22 +151,29 @@ def _channels_last(array: NDArray[Any], label: str) -> NDArray[Any]:
     return array if channels_last else np.moveaxis(array, 1, 3)
 
 
-def open_array(path: Path, decoding: Decoding) -> ArrayImages:
-    """The images of a ``.npy`` or ``.npz`` file; not read into memory unless the file is compressed."""
+def open_array(path: Path, decoding: Decoding, key: str | None = None) -> ArrayImages:
+    """The images of a ``.npy`` or ``.npz`` file; not read into memory unless the file is compressed.
+
+    Raises ValueError if an ``.npz`` holds no images, or several and no `key`.
+    """
     if path.suffix.lower() == ".npy":
-        return ArrayImages({"": np.load(path, mmap_mode="r")}, path, decoding)
+        return ArrayImages({"": np.load(path, mmap_mode="r")}, path, decoding, key=key)
     ignored = Ignored()
     with zipfile.ZipFile(path) as archive:
-        members = _image_members(archive)
-        if not members:
+        found = _image_members(archive, key)
+        if not found:
             keys = ", ".join(repr(name.removesuffix(".npy")) for name in archive.namelist()) or "none"
-            expected = " or ".join(map(repr, _IMAGE_KEYS))
+            expected = " or ".join(map(repr, _IMAGE_KEYS)) if key is None else repr(key)
             raise ValueError(f"{path} holds no images under {expected}; its keys are {keys}")
-        for member in archive.infolist():
-            if member not in members.values():
-                ignored.add("other array", member.filename.removesuffix(".npy"))
+        if len(found) > 1:
+            keys = ", ".join(repr(next(iter(members))) for members in found)
+            raise ValueError(f"{path} holds several images: {keys}; choose one with --key")
+        (members,) = found
+        for name in archive.namelist():
+            if name.removesuffix(".npy") not in members:
+                ignored.add("other array", name.removesuffix(".npy"))
         arrays = _arrays_of(path, archive, members)
-    return ArrayImages(arrays, path, decoding, ignored)
+    return ArrayImages(arrays, path, decoding, ignored, key)
 
 
 def array_ndim(path: Path) -> int | None:
@@ -163,27 +186,71 @@ def array_ndim(path: Path) -> int | None:
         shape, dtype = array.shape, array.dtype
     else:
         with zipfile.ZipFile(path) as archive:
-            members = _image_members(archive)
-            if not members:
+            found = _image_members(archive, None)
+            if not found:
                 return None
-            shape, _, dtype, _ = _header(archive, next(iter(members.values())))
-    return 2 if len(shape) == 4 and shape[2:] == (1, 1) and dtype.kind == "f" else len(shape)
+            shape, _, dtype, _ = _header(archive, next(iter(found[0].values())))
+    return 2 if _is_pooled(shape, dtype) else len(shape)
 
 
-def _image_members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
-    """The arrays of images by key: one of `_IMAGE_KEYS`, or all ``arr_k`` of ``np.savez(file, *arrays)``."""
+def _image_members(archive: zipfile.ZipFile, key: str | None) -> list[dict[str, zipfile.ZipInfo]]:
+    """The sets of images by key: that of `key`; else those of the usual names; else uint8 images of any name.
+
+    The arrays ``arr_k`` of ``np.savez(file, *arrays)`` are one set: those of the kind of the first that has the shape
+    of images.
+    """
     members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
-    key = next((key for key in _IMAGE_KEYS if key in members), None)
-    if key is None:
-        return {}
-    found = {key: members[key]}
-    if key == "arr_0":
-        numbered = sorted((int(key[4:]), key) for key in members if re.fullmatch(r"arr_[1-9]\d*", key))
-        for _, other in numbered:
-            shape, _, dtype, _ = _header(archive, members[other])
-            if dtype == np.uint8 and len(shape) in (3, 4):  # not labels
-                found[other] = members[other]
-    return found
+    if key is not None:
+        return [{key: members[key]}] if key in members else []
+    numbered = sorted((name for name in members if re.fullmatch(r"arr_\d+", name)), key=lambda name: int(name[4:]))
+    headers = {name: _header(archive, members[name]) for name in (*numbered, *_IMAGE_KEYS) if name in members}
+    usual = [name for name, (shape, _, dtype, _) in headers.items() if _has_shape_of_images(shape, dtype)]
+    positional = [name for name in numbered if name in usual]
+    found = [[name] for name in _IMAGE_KEYS if name in usual and name not in numbered]
+    if positional:
+        first = headers[positional[0]]
+        found.insert(0, [name for name in positional if _are_of_one_kind(first, headers[name])])
+    if not found:
+        found = [[name] for name in _IMAGE_KEYS if name in members and len(headers[name][0]) > 2]
+    if not found:
+        found = [
+            [name]
+            for name, member in members.items()
+            if member.filename.endswith(".npy") and _holds_bytes(*_header(archive, member)[::2])
+        ]
+    if not found:
+        found = [[name] for name in _IMAGE_KEYS if name in members][:1]
+    return [{name: members[name] for name in names} for names in found]
+
+
+def _has_shape_of_images(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
+    has_channels = len(shape) == 4 and (shape[1] in _CHANNELS or shape[3] in _CHANNELS)
+    return (len(shape) == 3 or has_channels) and dtype.kind in "buif" and not _is_pooled(shape, dtype)
+
+
+def _holds_bytes(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
+    return dtype in (np.uint8, np.bool_) and _has_shape_of_images(shape, dtype)
+
+
+def _is_pooled(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
+    return len(shape) == 4 and shape[2:] == (1, 1) and dtype.kind == "f"
+
+
+def _are_of_one_kind(a: _Header, b: _Header) -> bool:
+    """Whether two arrays are images of one dtype and layout: batches, or single images; not images and masks."""
+    if a[2] != b[2] or len(a[0]) != len(b[0]):
+        return False
+    if len(a[0]) == 3 and a[0][1:] == b[0][1:]:  # also grey batches of 1, 3 or 4 images
+        return True
+    return _channels_of(a[0]) == _channels_of(b[0])
+
+
+def _channels_of(shape: tuple[int, ...]) -> tuple[bool, ...]:
+    """Whether the last and the first axis of an image are its channels, and more than one."""
+    axes = shape[-1], shape[-3]
+    last = axes[0] in _CHANNELS
+    first = not last and axes[1] in _CHANNELS
+    return (last, first, last and axes[0] > 1, first and axes[1] > 1)
 
 
 def _is_one_image(shape: tuple[int, ...]) -> bool:
@@ -205,7 +272,7 @@ def _arrays_of(path: Path, archive: zipfile.ZipFile, members: dict[str, zipfile.
     return arrays
 
 
-def _header(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
+def _header(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> _Header:
     """Shape, Fortran order, dtype, and offset of the data in the archive's file if the member is not compressed."""
     with archive.open(member) as file:
         version = np.lib.format.read_magic(file)

@@ -26,21 +26,24 @@ def uses_images(path: str | os.PathLike[str], *, rows: bool = False, key: str | 
     key : str, optional
         What the key names, statistics, features or images, has precedence.
     """
-    if not holds_images(path):
-        return False
-    if not _is_array_file(path):
-        return True
+    holds = holds_images(path)
+    if not _is_array_file(path) or (not holds and key is None):
+        return holds
     catalog = catalog_of(path)
     if catalog.is_state or (key is not None and catalog.has(key)):
         return False
-    if key is not None and key in (item.key for item in catalog.of_kind("images")):
+    if key is not None and catalog.has_images(key):
         return True
-    return "features" not in catalog.kinds and (rows or "statistics" not in catalog.kinds)
+    return holds and "features" not in catalog.kinds and (rows or "statistics" not in catalog.kinds)
 
 
-def note_of_images(path: str | os.PathLike[str]) -> str | None:
+def note_of_images(path: str | os.PathLike[str], key: str | None = None) -> str | None:
     """Says that images are read if the file holds more: "images (the file also holds statistics)"; else None."""
-    return catalog_of(path).note("images") if _is_array_file(path) else None
+    if not _is_array_file(path):
+        return None
+    catalog = catalog_of(path)
+    used = (item for item in catalog.of_kind("images") if key is not None and item.key == key)
+    return catalog.note("images", next(used, None))
 
 
 def _is_array_file(path: str | os.PathLike[str]) -> bool:

@@ -87,25 +87,35 @@ def _evenly(total: int, number: int) -> list[int]:
 
 
 def warn_of_range(images: Images | Sequence[Any], decoding: Decoding, origin: object) -> None:
-    """Warn if wide pixels use so little of their range that the images are nearly black.
+    """Warn if pixels use so little of their range that the images are nearly black.
 
-    Files often hold 8 to 14 bits in 16. A sample of evenly spaced images is read. Nothing is checked if `max_value` is
-    given.
+    Files often hold 8 to 14 bits in 16; masks hold 0 and 1; floats from 0 to 1 may have been divided by 255. A sample
+    of evenly spaced images is read. If `max_value` is given, only arrays of floats are checked.
 
     Parameters
     ----------
     images : Images or sequence
-        A sequence may hold paths and PIL images; other items are not checked.
+        A sequence may hold paths, PIL images, arrays and tensors; other items are not checked.
     decoding : Decoding
     origin : object
         Of the images, for the message.
     """
-    if decoding.max_value is not None:
-        return
     indices = _evenly(len(images), _RANGE_IMAGES)
-    if isinstance(images, ArrayImages):
-        if max((int(images[i].max(initial=0)) for i in indices), default=0) == 1:
-            warn_user(f"{origin}: the values of the images are 0 and 1, white is 255: multiply them by 255")
+    found = []
+    for index in indices:
+        found.append(_brightness(images, index, decoding))
+        if found[-1][0] > found[-1][1] / 255 * (1 + 1e-6):  # 1 / 255 is rounded in floats
+            break
+    else:
+        value, white = max(found, default=(0, 0))
+        if value > 0:
+            warn_user(
+                f"{origin}: the values of the images are 0 and 1, white is 255: multiply them by 255"
+                if (value, white) == (1, 255)
+                else f"{origin}: the largest value of the images is {value:.3g}, white is {white:g}, so the images "
+                "are black: rescale them, or pass max_value (--max-value), the value of white"
+            )
+    if decoding.max_value is not None or isinstance(images, ArrayImages):
         return
     largest = {16: 0, 8: 0}
     for index in indices:
@@ -123,6 +133,34 @@ def warn_of_range(images: Images | Sequence[Any], decoding: Decoding, origin: ob
             f"{where}: the largest value of 16-bit colour is about {largest[8] << 8:,}, white is 65,535, so that the "
             "images are dark; Pillow reads the upper 8 bits only: convert the files to 8 bits per channel"
         )
+
+
+def _brightness(images: Images | Sequence[Any], index: int, decoding: Decoding) -> tuple[float, float]:
+    """The largest value and white of an image of 8 bits or floats; those of a white image if it is not checked."""
+    try:
+        if isinstance(images, EncodedImages):
+            if decoding.max_value is not None:
+                return 255, 255
+            with images.open_file(index) as file, opened(file, decoding.max_pixels) as image:
+                return _brightness_of(image, None)
+        item = images.stored(index) if isinstance(images, ArrayImages) else images[index]
+        if isinstance(item, (str, os.PathLike)):
+            with open_regular(item) as file, opened(file, decoding.max_pixels) as image:
+                return _brightness_of(image, decoding.max_value)
+        return _brightness_of(item, decoding.max_value)
+    except Exception:  # broken images are reported when they are read
+        return 0, 255
+
+
+def _brightness_of(item: Any, max_value: float | None) -> tuple[float, float]:
+    if hasattr(item, "convert") and hasattr(item, "mode"):
+        if item.mode == "F" or item.mode.startswith("I"):  # checked by `_largest_value`
+            return 255, 255
+        item = np.asarray(item.convert("RGB"))
+    dtype = str(getattr(item, "dtype", "")).rpartition(".")[2]
+    if "float" in dtype:
+        return float(item.max()), max_value or 1
+    return (float(item.max()), 255) if dtype == "uint8" and max_value is None else (255, 255)
 
 
 def _largest_value(images: Images | Sequence[Any], index: int, decoding: Decoding) -> tuple[int, int]:

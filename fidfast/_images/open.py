@@ -44,6 +44,7 @@ def open_images(
     suffix: str | Iterable[str] | None = None,
     max_value: float | None = None,
     max_pixels: int | None = None,
+    key: str | None = None,
 ) -> Images:
     """The images of a folder, ``.zip``, ``.tar`` (WebDataset), ``.npz`` or ``.npy``, or of an array.
 
@@ -51,14 +52,16 @@ def open_images(
     ----------
     source : path or (n, height, width[, channels]) or (n, channels, height, width) array
         uint8 or bool; other numbers need `max_value`. Folders and ``.zip`` files are read recursively, sorted by name;
-        a ``.tar`` in stored order. An ``.npz`` must have a key ``arr_0`` (as ADM writes it), ``images`` or
-        ``samples``, or the keys ``arr_0``, ``arr_1``, ... of ``np.savez(file, *images)``.
+        a ``.tar`` in stored order. Of an ``.npz``, the key ``arr_0`` (as ADM writes it), ``images`` or ``samples``,
+        the keys ``arr_0``, ``arr_1``, ... of ``np.savez(file, *images)``, or the only uint8 images of another key.
     suffix : str or strings, optional
         Of folders and archives, only the files with these suffixes, as in `ImageOptions`.
     max_value : float, optional
         Value of white in pixels wider than 8 bits, as in `ImageOptions`.
     max_pixels : int, optional
         Largest number of pixels of an image, as in `ImageOptions`.
+    key : str, optional
+        Of an ``.npz``, the key of the images.
 
     Raises
     ------
@@ -86,7 +89,7 @@ def open_images(
         if kind == ".tar":
             return TarImages(path, suffixes, decoding)
         if kind in (".npy", ".npz"):
-            return open_array(path, decoding)
+            return open_array(path, decoding, key)
     except (zipfile.BadZipFile, tarfile.TarError) as error:
         if kind == ".tar" and _is_compressed(path):
             raise ValueError(f"{path} is compressed: decompress it, for example with gunzip or xz -d") from error

@@ -143,3 +143,19 @@ def test_info_lists_all_that_a_file_holds(files, capsys):
     np.savez("other.npz", weight=np.zeros((3, 2)))
     found = numbers(capsys, "info", "other.npz")
     assert (found["holds"], found["keys"], found["entries"]) == ("other arrays", [], {"weight": "float64 (3, 2)"})
+
+
+def test_the_key_chooses_the_images(files, capsys, rng):
+    images, samples = (rng.integers(0, 256, (12, 8, 8, 3), dtype=np.uint8) for _ in range(2))
+    np.savez("two.npz", images=images, samples=samples)
+    np.save("samples.npy", samples)
+    (files / "pooled.py").write_text("def make():\n    return lambda x: x.float().mean((2, 3))\n")
+    options = ("--extractor", "pooled:make", "--quiet", "--num-workers", "0")
+    code, _, err = run(capsys, "fid", "two.npz", "samples.npy", *options)
+    assert (code, err) == (1, "fidfast: two.npz holds several images: 'images', 'samples'; choose one with --key\n")
+    found = {
+        key: numbers(capsys, "fid", "two.npz", "samples.npy", "--key", key, *options) for key in ("images", "samples")
+    }
+    assert found["samples"]["distance"] == pytest.approx(0, abs=1e-9)
+    assert found["images"]["distance"] > 1e-3
+    assert found["samples"]["used"] == {"two.npz": "images 'samples' (the file also holds 'images')"}

@@ -150,3 +150,25 @@ def test_images_near_the_limit_do_not_warn(tmp_path, small_limit):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert read(tmp_path, flat(1, 10, 15)).shape == (10, 15, 3)
+
+
+def test_masks_and_floats_divided_twice_warn(tmp_path, rng):
+    masks = rng.integers(0, 2, (3, 9, 8), dtype=np.uint8)
+    for i, mask in enumerate(masks):
+        (tmp_path / f"{i}.png").write_bytes(png(mask))
+    files = sorted(tmp_path.iterdir())
+    for images in (files, list(map(Image.open, files)), list(masks), open_images(tmp_path)):
+        with pytest.warns(UserWarning, match="^samples: the values of the images are 0 and 1, white is 255"):
+            describe.warn_of_range(images, Decoding(), "samples")
+    floats = (masks / np.float32(255)).astype(np.float32)
+    for images in (floats, list(floats), floats / 2, floats.astype(np.float64)):
+        with pytest.warns(UserWarning, match=r"^samples: the largest value of the images is 0.00\d+, white is 1, so"):
+            describe.warn_of_range(images, Decoding(), "samples")
+    dark = open_images(floats[..., None], max_value=255)
+    with pytest.warns(UserWarning, match=r"the largest value of the images is 0.00392, white is 255, so"):
+        warn_of_range(dark)
+    warn_of_range(open_images(floats[..., None], max_value=1 / 255))
+    (tmp_path / "1.png").write_bytes(flat(2, 9, 8))
+    warn_of_range(open_images(tmp_path))
+    describe.warn_of_range([*masks, np.full((9, 8), 2, np.uint8)], Decoding(), "samples")
+    describe.warn_of_range([*floats, np.float32([[0.01]])], Decoding(), "samples")

@@ -259,3 +259,33 @@ def test_arrays_of_a_metric(expected):
         metric.update(images)
         distances.append(metric.compute())
     np.testing.assert_allclose(distances, 0, atol=1e-6 * np.trace(expected.sigma))
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32, np.float64])
+def test_the_value_of_white_applies_to_arrays_in_memory(tmp_path, rng, dtype):
+    """As to a file: an array, a tensor, and lists, also of a single image."""
+    array = rng.integers(0, 1024, (6, 8, 8, 3)).astype(dtype)
+    np.save(tmp_path / "a.npy", array)
+    tensor = torch.from_numpy(array).movedim(3, 1)
+    expected = ft.features_of_images(tmp_path / "a.npy", channel_means, max_value=1023).features
+    for source in (array, tensor, list(array), list(tensor), iter(array), DataLoader(tensor, 4)):
+        found = ft.features_of_images(source, channel_means, max_value=1023).features
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_the_value_of_white_applies_to_half_precision():
+    """The integers up to 255 are exact in bfloat16."""
+    expected = ft.features_of_images(TENSOR, channel_means).features
+    for source in (TENSOR.bfloat16(), list(TENSOR.bfloat16()), TENSOR.half()):
+        np.testing.assert_array_equal(ft.features_of_images(source, channel_means, max_value=255).features, expected)
+
+
+@pytest.mark.parametrize("convert", [np.asarray, torch.from_numpy])
+def test_grey_batches_of_a_stream_need_an_axis_of_channels(rng, convert):
+    grey = rng.integers(0, 256, (12, 8, 8), dtype=np.uint8)
+    expected = ft.features_of_images(grey, channel_means).features
+    with pytest.raises(fidfast.torch.BrokenImageError, match=r"got shape \(6, 8, 8\); pass a batch of grey images as"):
+        ft.features_of_images((convert(grey[i : i + 6]) for i in (0, 6)), channel_means)
+    for batches in (grey[:, None], grey[..., None]):
+        stream = (convert(batches[i : i + 6]) for i in (0, 6))
+        np.testing.assert_array_equal(ft.features_of_images(stream, channel_means).features, expected)

@@ -163,7 +163,7 @@ def _open_images(source: Any, name: str, options: ImageOptions, min_images: int)
     opened = open_source(source, options)
     if opened.images is not None:
         warn_of_range(opened.images, opened.images.decoding, opened.images.origin)
-    elif isinstance(opened.indexed, (list, tuple)):
+    elif isinstance(opened.indexed, (list, tuple)) or hasattr(opened.indexed, "__array__"):
         warn_of_range(opened.indexed, options.decoding, name)
     length = opened.length
     if length is None:  # at least the first images of a stream can be counted

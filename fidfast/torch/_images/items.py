@@ -41,7 +41,7 @@ def image_pixels(item: Any, image_key: str | None = None, decoding: Decoding = D
     image_key : str, optional
         Key of the image in a dictionary.
     decoding : Decoding, optional
-        Of files and PIL images; its `max_value` also applies to arrays of integers wider than 8 bits.
+        Of files and PIL images; its `max_value` also applies to arrays of floats and of integers wider than 8 bits.
 
     Raises
     ------
@@ -64,14 +64,15 @@ def image_pixels(item: Any, image_key: str | None = None, decoding: Decoding = D
     if not isinstance(item, torch.Tensor) and np.asarray(item).dtype.kind not in "biufc":
         raise TypeError(f"not an image, but {type(item).__name__}")
     if decoding.max_value is not None and _is_wide(item):
-        item = scaled(np.asarray(item), decoding.max_value)
+        item = item.detach().cpu() if isinstance(item, torch.Tensor) else item
+        item = scaled(np.asarray(item.float() if "bfloat16" in str(item.dtype) else item), decoding.max_value)
     pixels = _channels_first(item[0] if getattr(item, "ndim", 0) == 4 and len(item) == 1 else item)
     return as_pixels(pixels.expand(3, -1, -1) if pixels.shape[0] == 1 else pixels[:3])
 
 
 def _is_wide(array: Any) -> bool:
-    """Whether an array or tensor has integers of more than 8 bits."""
-    return re.fullmatch(r"u?int(16|32|64)", str(array.dtype).rpartition(".")[2]) is not None
+    """Whether an array or tensor has floats, or integers of more than 8 bits."""
+    return re.fullmatch(r"u?int(16|32|64)|b?float\d+", str(array.dtype).rpartition(".")[2]) is not None
 
 
 def _channels_first(image: Any) -> torch.Tensor:
@@ -88,7 +89,11 @@ def _channels_first(image: Any) -> torch.Tensor:
         if last:
             tensor = tensor.movedim(2, 0)
     if tensor.ndim != 3 or tensor.shape[0] not in _CHANNELS or 0 in shape:
-        raise ValueError(f"an image must have a height, a width and 1, 3 or 4 channels, got shape {shape}")
+        advice = "; pass a batch of grey images as (n, 1, height, width) or (n, height, width, 1)"
+        raise ValueError(
+            f"an image must have a height, a width and 1, 3 or 4 channels, got shape {shape}"
+            + (advice if tensor.ndim == 3 and 0 not in shape else "")
+        )
     return tensor
 
 

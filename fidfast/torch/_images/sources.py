@@ -7,6 +7,7 @@ import hashlib
 import inspect
 import itertools
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -98,7 +99,7 @@ class ImageSource:
         return self._stream
 
 
-def open_source(source: Any, options: ImageOptions) -> ImageSource:
+def open_source(source: Any, options: ImageOptions, key: str | None = None) -> ImageSource:
     """Open any source of images.
 
     Parameters
@@ -106,6 +107,8 @@ def open_source(source: Any, options: ImageOptions) -> ImageSource:
     source : path, array, tensor, Images, Dataset, DataLoader, sequence or iterable
         As in `moments_of_images`.
     options : ImageOptions
+    key : str, optional
+        Key of the images in an ``.npz``.
 
     Raises
     ------
@@ -119,7 +122,7 @@ def open_source(source: Any, options: ImageOptions) -> ImageSource:
     if isinstance(source, Images):
         return ImageSource(source)
     if isinstance(source, (str, os.PathLike)):
-        return ImageSource(_open_images(source, options))
+        return ImageSource(_open_images(source, options, key))
     if isinstance(source, DataLoader):
         return _open_loader(source, options.image_key)
     if hasattr(source, "__array__") and hasattr(source, "shape"):
@@ -150,8 +153,10 @@ def error_text(error: Exception) -> str:
 # Arrays and sequences -----------------------------------------------------------------------------------------------
 
 
-def _open_images(source: Any, options: ImageOptions) -> Images:
-    return open_images(source, suffix=options.suffix, max_value=options.max_value, max_pixels=options.max_pixels)
+def _open_images(source: Any, options: ImageOptions, key: str | None = None) -> Images:
+    return open_images(
+        source, suffix=options.suffix, max_value=options.max_value, max_pixels=options.max_pixels, key=key
+    )
 
 
 def _open_array(source: Any, options: ImageOptions) -> ImageSource:
@@ -160,8 +165,9 @@ def _open_array(source: Any, options: ImageOptions) -> ImageSource:
     if getattr(dtype, "kind", "") in ("O", "U", "T") and len(array.shape) == 1:  # images of mixed sizes, or paths
         return ImageSource(list(array))
     kind = str(dtype).rpartition(".")[2]
-    if kind in ("uint8", "bool") or ("int" in kind and options.max_value is not None):
-        return ImageSource(_open_images(np.asarray(array), options))
+    if kind in ("uint8", "bool") or (options.max_value is not None and re.fullmatch(r"b?u?(int|float)\d+", kind)):
+        host = array.float() if isinstance(array, torch.Tensor) and kind == "bfloat16" else array  # not in NumPy
+        return ImageSource(_open_images(np.asarray(host), options))
     shape = tuple(array.shape)
     channels = (1, 3, 4)
     if len(shape) == 3 and (shape[0] in channels[1:] or shape[2] in channels[1:]):
