@@ -69,7 +69,7 @@ def test_values_further_out_are_printed_with_enough_digits(dtype, sign):
         (-0.9, 0.7, r"pass \(x \+ 1\) / 2"),
         (0, 255, "if they are from 0 to 255, pass x / 255, or uint8"),
         (-2, 3, "rescale them"),
-        (np.nan, 1, "from nan to nan: rescale them"),
+        (np.nan, 1, "but they hold NaN or infinity"),
     ],
 )
 def test_advice_for_other_ranges(low, high, advice):
