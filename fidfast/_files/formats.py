@@ -177,8 +177,11 @@ def _tree_of_batches(values: Any, name: str) -> Entry | Tree:
 
 
 def _to_numpy(tensor: Any) -> Any:
-    """The array of a tensor; float32 for the narrow types that NumPy lacks."""
+    """The array of a tensor, also of a sparse one; float32 for the narrow types that NumPy lacks."""
     tensor = tensor.detach().cpu()
+    if str(tensor.layout) != "torch.strided":
+        tensor = tensor.to_dense()
+    tensor = tensor.resolve_conj().resolve_neg()
     if tensor.is_floating_point() and not hasattr(np, str(tensor.dtype).removeprefix("torch.")):
         tensor = tensor.float()
     return tensor.numpy()

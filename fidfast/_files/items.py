@@ -41,6 +41,9 @@ _ROLE = re.compile(
     re.IGNORECASE,
 )
 
+#: Labels of a pair that are names of networks, unlike ``train`` or ``real``.
+_NETWORK = re.compile("inception|dino|clip|swav|vgg|resnet|convnext|efficientnet|mae|data2vec|vit|siglip")
+
 
 @dataclass(frozen=True)
 class Item:
@@ -76,6 +79,9 @@ def items_of(levels: tuple[Tree, ...], prefix: str = "") -> Iterator[Item]:
     tree = levels[0]
     entries = {key: entry for key, entry in tree.items() if isinstance(entry, Entry)}
     yield from _items_of_sums(levels, prefix)
+    if _is_positional_pair(entries):
+        yield _positional_pair(entries, levels, prefix)
+        return
     yield from _pairs(entries, levels, prefix)
     for key, entry in entries.items():
         positional = _POSITIONAL.fullmatch(key) is not None
@@ -114,6 +120,31 @@ def _pairs(entries: Mapping[str, Entry], levels: tuple[Tree, ...], prefix: str) 
         yield pair_item(key, keys, [entries[name] for name in names], levels, is_main=is_main)
 
 
+def _is_positional_pair(entries: Mapping[str, Entry]) -> bool:
+    """Whether these are the arrays of ``np.savez(file, mu, sigma)``, perhaps with the number of samples."""
+    if set(entries) not in ({"arr_0", "arr_1"}, {"arr_0", "arr_1", "arr_2"}):
+        return False
+    mean, covariance = entries["arr_0"], entries["arr_1"]
+    is_number = "arr_2" not in entries or entries["arr_2"].shape == ()
+    return is_number and is_features(covariance) and covariance.shape == 2 * mean.shape and "float" in mean.dtype
+
+
+def _positional_pair(entries: Mapping[str, Entry], levels: tuple[Tree, ...], prefix: str) -> Item:
+    keys = [prefix + "arr_0", prefix + "arr_1"]
+    if "arr_2" in entries:
+        levels = ({**levels[0], "num_samples": entries["arr_2"]}, *levels[1:])
+    pair = [entries["arr_0"], entries["arr_1"]]
+    return pair_item(prefix.rstrip("/") or ",".join(keys), keys, pair, levels, is_main=not prefix)
+
+
+def _label_of(name: str) -> str:
+    """The part of a name that does not mean mean or covariance: "dinov2" of ``mu_dinov2``; often empty."""
+    role = _ROLE.fullmatch(name)
+    return (
+        "" if role is None else f"{role['before'] or ''}{role['after'] or role['number'] or ''}".strip("_./-").lower()
+    )
+
+
 def _rank(key: str) -> int:
     """Order of the names ``mu``, ``mean``, ... of one thing."""
     words = (*_MEANS, *_COVARIANCES)
@@ -131,12 +162,18 @@ def pair_item(
     """The item of the entries of a mean and a covariance."""
     parents, names = zip(*(key.rpartition("/")[::2] for key in keys), strict=True)
     implied = _extractor_of(parents[0])
+    label = _label_of(names[0])
+    named = _NETWORK.match(label) is not None and _label_of(names[1]) == label
     if names == ("mu_s", "sigma_s"):  # ADM's features with positions
-        implied = "inception-spatial"
+        implied, named = "inception-spatial", True
+    elif named:
+        implied = label
+    # The stored name is that of mu and sigma, not of mu_dinov2 and sigma_dinov2 beside them.
+    is_stored = not named and (not label or not any(not _label_of(key) for key in levels[0] if names_mean(key)))
 
     def read() -> Stats:
         mu, sigma = (entry.load() for entry in pair)
-        extractor = text_of(levels[0], "extractor") if implied != "inception-spatial" else None
+        extractor = text_of(levels[0], "extractor") if is_stored else None
         errors = levels[0].get("product_errors") if names == ("mu", "sigma") else None
         return Stats(
             mu,

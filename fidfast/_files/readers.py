@@ -78,6 +78,8 @@ def catalog_of(path: str | os.PathLike[str]) -> Catalog:
     open_format = FORMATS.get(path.suffix.lower())
     if open_format is None:
         raise ValueError(f"{path}: unknown suffix {path.suffix!r}; supported are {', '.join(FORMATS)}")
+    if not path.is_file():  # opening a FIFO would wait for a writer for ever
+        raise ValueError(f"{path} is not a regular file")
     try:
         with _reading(path):
             return Catalog(open_format(path), str(path))

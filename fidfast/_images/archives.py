@@ -7,7 +7,7 @@ import os
 import stat
 import tarfile
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -75,7 +75,7 @@ class TarImages(_ArchiveImages):
         last: dict[str, tuple[int, int]] = {}  # offset and size
         contents: dict[str, tuple[int, int]] = {}  # also of files that are replaced, for hard links to them
         with tarfile.open(path, "r:") as archive:
-            for member in archive:
+            for member in _members_of(archive):
                 content = _content_of(member, contents)
                 if content is not None:
                     _count_replaced(last, member.name, ignored)
@@ -97,6 +97,35 @@ class TarImages(_ArchiveImages):
         with open(self.origin, "rb") as file:
             file.seek(offset)
             return io.BytesIO(file.read(size))
+
+
+def _members_of(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """The members, also of archives that follow the end mark (``cat a.tar b.tar``).
+
+    Raises
+    ------
+    tarfile.ReadError
+        If other data than zeros and archives follow the end mark.
+    """
+    yield from archive
+    file = archive.fileobj
+    assert file is not None
+    while (offset := _first_block(file, archive.offset)) is not None:
+        file.seek(offset)
+        with tarfile.open(fileobj=file, mode="r:") as archive:
+            if archive.next() is None:
+                raise tarfile.ReadError(f"invalid data at byte {offset:,}")
+            yield from archive
+
+
+def _first_block(file: IO[bytes], offset: int) -> int | None:
+    """Offset of the first block from `offset` that is not zero; None at the end of the file."""
+    file.seek(offset)
+    while block := file.read(tarfile.BLOCKSIZE):
+        if any(block):
+            return offset
+        offset += len(block)
+    return None
 
 
 def _content_of(member: tarfile.TarInfo, contents: Mapping[str, tuple[int, int]]) -> tuple[int, int] | None:

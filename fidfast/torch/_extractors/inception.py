@@ -87,6 +87,8 @@ def find_weights(weights: str | os.PathLike[str] | None) -> tuple[Path, str]:
     path = Path(weights) if weights is not None else _cached_or_downloaded()
     if not path.exists():
         raise FileNotFoundError(f"no such weights file: {path}")
+    if not path.is_file():  # opening a FIFO would wait for a writer for ever
+        raise ValueError(f"weights: {path} is not a regular file")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if digest == WEIGHTS_SHA256:
         return path, "inception"

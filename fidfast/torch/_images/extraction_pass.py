@@ -207,7 +207,8 @@ class ExtractionPass:
         images = self._source.fingerprint(progress=self._options.progress is not False)
         moments = self._make_collector(1)
         blocks = f" {len(moments.blocks)} blocks" if len(moments.blocks) > 1 else ""
-        return f"{images} {moments.extractor} {self._extractor.weights_digest()} {moments.precision}{blocks}"
+        reading = f"{self._options.image_key!r} {self._options.decoding}"
+        return f"{images} {reading} {moments.extractor} {self._extractor.weights_digest()} {moments.precision}{blocks}"
 
     def _save(self) -> None:
         if self._checkpoint is not None and self._collector is not None:
