@@ -118,7 +118,7 @@ def _members_of(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
             yield from archive
 
 
-def _first_block(file: IO[bytes], offset: int) -> int | None:
+def _first_block(file: Any, offset: int) -> int | None:
     """Offset of the first block from `offset` that is not zero; None at the end of the file."""
     file.seek(offset)
     while block := file.read(tarfile.BLOCKSIZE):

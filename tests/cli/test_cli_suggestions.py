@@ -90,7 +90,7 @@ def test_options(capsys, option):
         ("gone.zip b.npz", "unknown command gone.zip; did you mean fidfast fid gone.zip b.npz?"),
         ("fdi a b", "unknown command fdi; did you mean fidfast fid a b?"),
         ("stat a out", "unknown command stat; did you mean fidfast stats a out?"),
-        ("reprot a b", "unknown command reprot; did you mean fidfast report a b?"),
+        ("repotr a b", "unknown command repotr; did you mean fidfast report a b?"),
         ("compute a b", "unknown command compute; did you mean fidfast fid a b?"),
         ("calc --images=a", "unknown command calc; did you mean fidfast fid --images=a?"),
         ("save_stats a out", "unknown command save_stats; did you mean fidfast stats a out?"),
