@@ -290,9 +290,10 @@ def test_cache_folder(monkeypatch, tmp_path):
 
 def interrupted(network, after):
     """An extractor that raises KeyboardInterrupt after a number of images."""
+    limits = [after]  # lists are not compared when a run is continued
 
     def call(batch):
-        if network.seen >= after:
+        if network.seen >= limits[0]:
             raise KeyboardInterrupt
         return network(batch)
 

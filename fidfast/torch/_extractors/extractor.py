@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any
@@ -142,16 +141,6 @@ class Extractor:
             return self
         with ordinary_tensors():
             return replace(self, model=copy.deepcopy(model).to(device))
-
-    def weights_digest(self) -> str:
-        """SHA-256 of the network's weights, or "unknown" if the model is not a torch module."""
-        if not isinstance(self.model, torch.nn.Module):
-            return "unknown"
-        digest = hashlib.sha256()
-        for name, value in self.model.state_dict().items():
-            digest.update(name.encode())
-            digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-        return digest.hexdigest()
 
 
 @functools.lru_cache(maxsize=64)

@@ -26,6 +26,7 @@ from fidfast._files import Progress, State, naming, read, reading_state, write_s
 from fidfast._images import BrokenImageError
 from fidfast._stats import Moments
 from fidfast.torch._extractors.arithmetic import full_float32
+from fidfast.torch._extractors.callables import digest_of
 from fidfast.torch._extractors.extractor import Extractor
 from fidfast.torch._images.batches import (
     DecodedImage,
@@ -208,7 +209,7 @@ class ExtractionPass:
         moments = self._make_collector(1)
         blocks = f" {len(moments.blocks)} blocks" if len(moments.blocks) > 1 else ""
         reading = f"{self._options.image_key!r} {self._options.decoding}"
-        return f"{images} {reading} {moments.extractor} {self._extractor.weights_digest()} {moments.precision}{blocks}"
+        return f"{images} {reading} {moments.extractor} {digest_of(self._extractor.model)} {moments.precision}{blocks}"
 
     def _save(self) -> None:
         if self._checkpoint is not None and self._collector is not None:

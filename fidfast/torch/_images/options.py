@@ -98,10 +98,10 @@ class ImageOptions:
         decompression bombs, 178,956,970.
     checkpoint : path, optional
         File to which the moments are written once a minute, and from which an interrupted run continues; removed at the
-        end. A checkpoint of other images, or of an extractor with another name or other weights, is rejected. Of paths
-        and arrays the bytes are compared; of a torch Dataset, a DataLoader or a list that does not hold paths only the
-        length; of a callable that is not a module only the name. Sources without a fixed order (iterables, a DataLoader
-        that shuffles) are rejected. Not used by `features_of_images`.
+        end. A checkpoint of other images, of other options that change pixels, or of an extractor with another name,
+        structure, weights or code is rejected. Of paths, arrays and lists of images the bytes are compared; of a torch
+        Dataset or DataLoader only the length. Sources without a fixed order (iterables, a DataLoader that shuffles) are
+        rejected. Not used by `features_of_images`.
     use_cache : bool, default False
         Whether to cache the moments, keyed by the bytes of the images and the extractor. Only for paths, and for
         extractors that `load_extractor` loads by name. Not used by `features_of_images`.

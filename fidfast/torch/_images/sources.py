@@ -76,12 +76,12 @@ class ImageSource:
         if isinstance(items, (list, tuple)) and all(isinstance(item, (str, os.PathLike)) for item in items):
             digests, _ = hash_files([Path(item) for item in items], Path("list of paths"), progress=progress)
             return hashlib.blake2b(b"".join(digests)).hexdigest()
-        if hasattr(items, "__array__") and hasattr(items, "shape"):
-            # As bytes, since NumPy has no bfloat16.
-            data = items.contiguous().view(torch.uint8) if isinstance(items, torch.Tensor) else items
-            digest = hashlib.blake2b(np.ascontiguousarray(data).data).hexdigest()
-            return f"{tuple(items.shape)} {items.dtype} {digest}"
-        return f"{self.length} items"
+        if isinstance(items, (list, tuple)):
+            digest = hashlib.blake2b()
+            for item in items:
+                digest.update(_described(item).encode())
+            return digest.hexdigest()
+        return f"{self.length} items" if items is None else _described(items, f"{self.length} items")
 
     def read(self, index: int) -> Any:
         """One of the first items, which a stream keeps for `stream`; raises an IndexError beyond the end."""
@@ -337,3 +337,20 @@ class _Collate:
             return items + [item for item in batch if isinstance(item, BrokenItem)]
         remaining = iter(items)
         return [item if isinstance(item, BrokenItem) else next(remaining) for item in batch]
+
+
+def _described(item: Any, otherwise: str = "") -> str:
+    """The shape, dtype and a hash of an array, or the hash of an encoded or PIL image; `otherwise` of other items."""
+    if isinstance(item, (bytes, bytearray)):
+        return hashlib.blake2b(item).hexdigest()
+    if hasattr(item, "tobytes") and hasattr(item, "mode"):
+        return f"{item.mode} {item.size} {hashlib.blake2b(item.tobytes()).hexdigest()}"
+    if hasattr(item, "__array__") and hasattr(item, "shape"):
+        # As bytes, since NumPy has no bfloat16.
+        data = item.contiguous().view(torch.uint8) if isinstance(item, torch.Tensor) else item
+        return f"{tuple(item.shape)} {item.dtype} {hashlib.blake2b(np.ascontiguousarray(data).data).hexdigest()}"
+    if isinstance(item, (str, os.PathLike)):
+        return os.fspath(item)
+    if isinstance(item, (list, tuple)):
+        return " ".join(map(_described, item))
+    return otherwise
