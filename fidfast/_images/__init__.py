@@ -2,7 +2,7 @@
 
 from fidfast._images.choice import note_of_images, uses_images
 from fidfast._images.decode import as_rgb
-from fidfast._images.describe import describe_images, warn_of_range
+from fidfast._images.describe import describe_images, warn_of_frames, warn_of_range
 from fidfast._images.images import BrokenImageError, Images
 from fidfast._images.open import holds_images, open_images
 
@@ -15,5 +15,6 @@ __all__ = [
     "note_of_images",
     "open_images",
     "uses_images",
+    "warn_of_frames",
     "warn_of_range",
 ]

@@ -16,7 +16,7 @@ from fidfast._images.open import open_images
 from fidfast._images.selection import suffix_of
 from fidfast._warnings import warn_user
 
-__all__ = ["describe_images", "warn_of_range"]
+__all__ = ["describe_images", "warn_of_frames", "warn_of_range"]
 
 #: Largest number of files whose headers `describe_images` reads.
 _HEADERS = 1000
@@ -133,6 +133,32 @@ def warn_of_range(images: Images | Sequence[Any], decoding: Decoding, origin: ob
             f"{where}: the largest value of 16-bit colour is about {largest[8] << 8:,}, white is 65,535, so that the "
             "images are dark; Pillow reads the upper 8 bits only: convert the files to 8 bits per channel"
         )
+
+
+def warn_of_frames(images: Images | Sequence[Any], decoding: Decoding, origin: object) -> None:
+    """Warn if files hold several frames or pages, of which the first is read. A sample of the files is opened."""
+    found = [(_frames(images, index, decoding), -index) for index in _evenly(len(images), _RANGE_IMAGES)]
+    frames, index = max(found, default=(1, 0))
+    if frames > 1:
+        name = images.names[-index] if isinstance(images, Images) else images[-index]
+        warn_user(
+            f"{origin}: files with several frames or pages count as one image, the first of them: {name} has {frames}"
+        )
+
+
+def _frames(images: Images | Sequence[Any], index: int, decoding: Decoding) -> int:
+    """Number of frames of a file; 1 for other items, and for the further pictures of a photograph (MPO)."""
+    try:
+        item = None if isinstance(images, Images) else images[index]
+        if isinstance(images, EncodedImages):
+            with images.open_file(index) as file, opened(file, decoding.max_pixels) as image:
+                return 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+        if isinstance(item, (str, os.PathLike)):
+            with open_regular(item) as file, opened(file, decoding.max_pixels) as image:
+                return 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+    except Exception:  # broken images are reported when they are read
+        pass
+    return 1
 
 
 def _brightness(images: Images | Sequence[Any], index: int, decoding: Decoding) -> tuple[float, float]:

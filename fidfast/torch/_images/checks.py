@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from fidfast._images import BrokenImageError, warn_of_range
+from fidfast._images import BrokenImageError, warn_of_frames, warn_of_range
 from fidfast._inputs import Input, open_input, require_same_dim, warn_of_extractors
 from fidfast._results import Result
 from fidfast._sources import is_image_source
@@ -162,9 +162,13 @@ def prepared_for(extractor: Extractor, num_images: int | None, options: ImageOpt
 def _open_images(source: Any, name: str, options: ImageOptions, min_images: int) -> ImageSource:
     opened = open_source(source, options)
     if opened.images is not None:
-        warn_of_range(opened.images, opened.images.decoding, opened.images.origin)
+        checked: Any = (opened.images, opened.images.decoding, opened.images.origin)
     elif isinstance(opened.indexed, (list, tuple)) or hasattr(opened.indexed, "__array__"):
-        warn_of_range(opened.indexed, options.decoding, name)
+        checked = (opened.indexed, options.decoding, name)
+    else:
+        checked = ((), options.decoding, name)
+    warn_of_range(*checked)
+    warn_of_frames(*checked)
     length = opened.length
     if length is None:  # at least the first images of a stream can be counted
         try:
