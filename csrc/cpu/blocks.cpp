@@ -59,6 +59,7 @@ void subtract_origin(const Mean<Cpu>& mean, const Vector<Cpu, T>& origin, Vector
 template <class S>
 void prefer_majority(const FeatureView<S>& features, Vector<Cpu, float>& origin, float* candidate, float* votes) {
   constexpr Index kSampled = 64;
+  constexpr float kLead = 8;  // votes
   const Index step = std::max<Index>(features.n / kSampled, 1);
   std::fill_n(votes, features.dim, 0.0F);  // Boyer & Moore, "MJRTY: A fast majority vote algorithm" (1991)
   for (Index i = 0; i < features.n; i += step) {
@@ -69,7 +70,7 @@ void prefer_majority(const FeatureView<S>& features, Vector<Cpu, float>& origin,
     });
   }
   for (Index j = 0; j < features.dim; ++j) {
-    if (votes[j] > kSampled / 8) origin.data()[j] = candidate[j];
+    if (votes[j] > kLead) origin.data()[j] = candidate[j];
   }
 }
 
