@@ -149,8 +149,8 @@ def test_the_key_chooses_the_images(files, capsys, rng):
     images, samples = (rng.integers(0, 256, (12, 8, 8, 3), dtype=np.uint8) for _ in range(2))
     np.savez("two.npz", images=images, samples=samples)
     np.save("samples.npy", samples)
-    (files / "pooled.py").write_text("def make():\n    return lambda x: x.float().mean((2, 3))\n")
-    options = ("--extractor", "pooled:make", "--quiet", "--num-workers", "0")
+    (files / "means_for_the_key.py").write_text("def make():\n    return lambda x: x.float().mean((2, 3))\n")
+    options = ("--extractor", "means_for_the_key:make", "--quiet", "--num-workers", "0")
     code, _, err = run(capsys, "fid", "two.npz", "samples.npy", *options)
     assert (code, err) == (1, "fidfast: two.npz holds several images: 'images', 'samples'; choose one with --key\n")
     found = {

@@ -9,7 +9,7 @@ from binaries import ROOT, atomics_in, dynamic_entries, extension, local_memory_
 CUBINS, PTX = ("sm_80", "sm_90", "sm_100"), "sm_100"
 SHIPPED = "80-real 90-real 100"
 #: Part of the names of kernels that use tensor cores.
-ON_TENSOR_CORES = "rank_update"
+ON_TENSOR_CORES = "rank_update_kernel"
 
 
 def cuobjdump(*options):
