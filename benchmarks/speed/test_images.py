@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-FIDFAST = [sys.executable, "-m", "fidfast", "fid", "--no-cache", "--quiet", "--device", "cpu"]
+FIDFAST = [sys.executable, "-m", "fidfast", "fid", "--no-cache", "--quiet", "--json", "--device", "cpu"]
 TORCH_FIDELITY = (
     "import sys, torch_fidelity; a, b = sys.argv[1:]; "
     "print(torch_fidelity.calculate_metrics(input1=a, input2=b, fid=True, cuda=False, cache=False, verbose=False)"
@@ -31,8 +31,8 @@ COMMANDS = {
     "fidfast like torch-fidelity": ([*FIDFAST, "--like", "torch-fidelity"], "torch-fidelity", 1e-3),
 }
 
-#: The line of a tool's output that contains its number.
-NUMBER = r"^(?:FID: +|Fréchet distance |)(\d[\d.]*(?:e[-+]?\d+)?)$"
+#: What precedes the number in a tool's output. With few images the text of fidfast has three digits, its JSON has all.
+NUMBER = r"(?:^FID: +|\"distance\": |^)(\d[\d.]*(?:e[-+]?\d+)?)"
 
 numbers: dict[str, float] = {}
 
