@@ -117,7 +117,8 @@ def real(dim: int, equal: bool = False) -> Pair:
         sets = [rows[:, units] for rows in sets]
 
     def sampler(rows: Array) -> Sampler:
-        return lambda rng, n: rows[rng.integers(0, len(rows), n)]
+        # Draws are independent, but equal rows would be taken for images that are in both samples.
+        return lambda rng, n: rows[rng.integers(0, len(rows), n)] * (1 + 1e-9 * rng.standard_normal((n, 1)))
 
     stats = [GaussianStats(rows.mean(0), np.cov(rows, rowvar=False, ddof=0)) for rows in sets]
     return Pair.from_stats("real", [sampler(rows) for rows in sets], stats)
