@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from fidfast._files import Catalog, State, Stats, catalog_of, naming, read
+from fidfast._files import Catalog, State, Stats, catalog_of, is_supported, naming, read
 from fidfast._images import describe_images, holds_images
 from fidfast._results import Result
 from fidfast._stats import ACCEPT_ALL, Moments, stats_from_record
@@ -68,8 +67,7 @@ def file_info(path: str | os.PathLike[str]) -> FileInfo:
     ValueError
         If the file is damaged or of an unknown kind.
     """
-    is_array_file = Path(path).is_file() and Path(path).suffix.lower() in (".npy", ".npz")
-    if not is_array_file and holds_images(path):
+    if not is_supported(path) and holds_images(path):
         return FileInfo(os.fspath(path), "images", describe_images(path))
     catalog = catalog_of(path)
     entries = {key: str(entry) for key, entry in catalog.entries.items()}

@@ -25,7 +25,7 @@ from fidfast._images import BrokenImageError
 from fidfast._info import file_info
 from fidfast._inputs import Input
 from fidfast._metrics.frechet import FrechetTerms, frechet_terms
-from fidfast._metrics.uncertainty import Estimate, estimate
+from fidfast._metrics.uncertainty import Estimate, estimate, estimate_with_terms
 from fidfast._report import report
 from fidfast._results import distance_label, rounding_text
 from fidfast._stats import GaussianStats
@@ -251,9 +251,7 @@ def _with_ddof(estimate: Estimate, samples: Input, reference: Input, ddof: int) 
     """The estimate with the value and bias of covariances with this `ddof`, of which `unbiased` is independent."""
     if ddof == 1:
         return estimate
-    terms = _terms(samples.stats_with(ddof=ddof), reference.stats_with(ddof=ddof))
-    bias = estimate.bias + terms.distance - estimate.value
-    return replace(estimate, value=terms.distance, bias=bias, rounding=terms.rounding)
+    return estimate_with_terms(estimate, _terms(samples.stats_with(ddof=ddof), reference.stats_with(ddof=ddof)))
 
 
 def _write_json(

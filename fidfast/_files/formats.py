@@ -17,7 +17,7 @@ import numpy as np
 from fidfast._files.pickles import ArrayUnpickler, torch_safe_globals
 from fidfast._files.records import Entry, Tree
 
-__all__ = ["FORMATS", "tree_of"]
+__all__ = ["FORMATS", "read_npy_header", "tree_of"]
 
 
 def _open_npy(path: Path) -> Tree:
@@ -44,12 +44,17 @@ def _open_npz(path: Path) -> Tree:
     return tree
 
 
+def read_npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, Fortran order and dtype of an array in NumPy's format; the data follow at the position of the file."""
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    header: tuple[tuple[int, ...], bool, np.dtype[Any]] = read(file)
+    return header
+
+
 def _array(file: IO[bytes], load: Callable[[], Any], if_pickled: str) -> Entry | Tree:
     """The entry of an array in NumPy's format; a pickled dictionary, which ``numpy.save`` accepts, becomes a tree."""
-    if np.lib.format.read_magic(file) == (1, 0):
-        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-    else:
-        shape, _, dtype = np.lib.format.read_array_header_2_0(file)
+    shape, _, dtype = read_npy_header(file)
     if not dtype.hasobject:
         return Entry(shape, dtype.name, load)
     reason = f"{if_pickled}, which are not loaded"

@@ -14,14 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fidfast._files.formats import read_npy_header
+from fidfast._files.items import IMAGE_KEYS
 from fidfast._images.decode import Decoding, scaled
 from fidfast._images.images import Images, require_images
 from fidfast._images.selection import Ignored
 
 __all__ = ["ArrayImages", "array_ndim", "open_array"]
-
-#: Keys of images in an ``.npz``; ADM writes ``arr_0``.
-_IMAGE_KEYS = ("arr_0", "images", "samples")
 
 _CHANNELS = (1, 3, 4)
 _Header = tuple[tuple[int, ...], bool, np.dtype[Any], int]
@@ -163,7 +162,7 @@ def open_array(path: Path, decoding: Decoding, key: str | None = None) -> ArrayI
         found = _image_members(archive, key)
         if not found:
             keys = ", ".join(repr(name.removesuffix(".npy")) for name in archive.namelist()) or "none"
-            expected = " or ".join(map(repr, _IMAGE_KEYS)) if key is None else repr(key)
+            expected = " or ".join(map(repr, IMAGE_KEYS)) if key is None else repr(key)
             raise ValueError(f"{path} holds no images under {expected}; its keys are {keys}")
         if len(found) > 1:
             keys = ", ".join(repr(next(iter(members))) for members in found)
@@ -203,15 +202,15 @@ def _image_members(archive: zipfile.ZipFile, key: str | None) -> list[dict[str, 
     if key is not None:
         return [{key: members[key]}] if key in members else []
     numbered = sorted((name for name in members if re.fullmatch(r"arr_\d+", name)), key=lambda name: int(name[4:]))
-    headers = {name: _header(archive, members[name]) for name in (*numbered, *_IMAGE_KEYS) if name in members}
+    headers = {name: _header(archive, members[name]) for name in (*numbered, *IMAGE_KEYS) if name in members}
     usual = [name for name, (shape, _, dtype, _) in headers.items() if _has_shape_of_images(shape, dtype)]
     positional = [name for name in numbered if name in usual]
-    found = [[name] for name in _IMAGE_KEYS if name in usual and name not in numbered]
+    found = [[name] for name in IMAGE_KEYS if name in usual and name not in numbered]
     if positional:
         first = headers[positional[0]]
         found.insert(0, [name for name in positional if _are_of_one_kind(first, headers[name])])
     if not found:
-        found = [[name] for name in _IMAGE_KEYS if name in members and len(headers[name][0]) > 2]
+        found = [[name] for name in IMAGE_KEYS if name in members and len(headers[name][0]) > 2]
     if not found:
         found = [
             [name]
@@ -219,7 +218,7 @@ def _image_members(archive: zipfile.ZipFile, key: str | None) -> list[dict[str, 
             if member.filename.endswith(".npy") and _holds_bytes(*_header(archive, member)[::2])
         ]
     if not found:
-        found = [[name] for name in _IMAGE_KEYS if name in members][:1]
+        found = [[name] for name in IMAGE_KEYS if name in members][:1]
     return [{name: members[name] for name in names} for names in found]
 
 
@@ -275,9 +274,7 @@ def _arrays_of(path: Path, archive: zipfile.ZipFile, members: dict[str, zipfile.
 def _header(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> _Header:
     """Shape, Fortran order, dtype, and offset of the data in the archive's file if the member is not compressed."""
     with archive.open(member) as file:
-        version = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = read(file)
+        shape, fortran, dtype = read_npy_header(file)
         header = file.tell()
     assert archive.fp is not None
     archive.fp.seek(member.header_offset + 26)  # lengths of the name and of the extra field in the local header

@@ -1,11 +1,13 @@
-"""What a set of images holds, from the headers of a sample; a warning if its pixels use little of their range."""
+"""What a set of images holds, from the headers of a sample; warnings of dark pixels and of further frames."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -21,8 +23,8 @@ __all__ = ["describe_images", "warn_of_frames", "warn_of_range"]
 #: Largest number of files whose headers `describe_images` reads.
 _HEADERS = 1000
 
-#: Largest number of images that `warn_of_range` reads.
-_RANGE_IMAGES = 64
+#: Largest number of images that `warn_of_range` and `warn_of_frames` open.
+_SAMPLED = 64
 
 #: Number of different sizes and modes that are listed.
 _MOST_COMMON = 10
@@ -100,10 +102,11 @@ def warn_of_range(images: Images | Sequence[Any], decoding: Decoding, origin: ob
     origin : object
         Of the images, for the message.
     """
-    indices = _evenly(len(images), _RANGE_IMAGES)
-    found = []
+    indices = _evenly(len(images), _SAMPLED)
+    brightness = partial(_brightness_of, max_value=decoding.max_value)
+    found: list[tuple[float, float]] = []
     for index in indices:
-        found.append(_brightness(images, index, decoding))
+        found.append(_measured(brightness, images, index, decoding, (0.0, 255.0)))
         if found[-1][0] > found[-1][1] / 255 * (1 + 1e-6):  # 1 / 255 is rounded in floats
             break
     else:
@@ -119,8 +122,8 @@ def warn_of_range(images: Images | Sequence[Any], decoding: Decoding, origin: ob
         return
     largest = {16: 0, 8: 0}
     for index in indices:
-        bits, value = _largest_value(images, index, decoding)
-        largest[bits] = max(largest[bits], value)
+        bits, number = _measured(_largest_of, images, index, decoding, (8, 0))
+        largest[bits] = max(largest[bits], number)
     where = f"{origin}: in a sample of {len(indices)} images" if len(indices) < len(images) else origin
     if 0 < largest[16] < 1 << 14:
         white = next(2**bits - 1 for bits in (8, 10, 12, 14) if largest[16] < 2**bits)
@@ -137,7 +140,7 @@ def warn_of_range(images: Images | Sequence[Any], decoding: Decoding, origin: ob
 
 def warn_of_frames(images: Images | Sequence[Any], decoding: Decoding, origin: object) -> None:
     """Warn if files hold several frames or pages, of which the first is read. A sample of the files is opened."""
-    found = [(_frames(images, index, decoding), -index) for index in _evenly(len(images), _RANGE_IMAGES)]
+    found = [(_measured(_frames_of, images, index, decoding, 1), -index) for index in _evenly(len(images), _SAMPLED)]
     frames, index = max(found, default=(1, 0))
     if frames > 1:
         name = images.names[-index] if isinstance(images, Images) else images[-index]
@@ -146,41 +149,48 @@ def warn_of_frames(images: Images | Sequence[Any], decoding: Decoding, origin: o
         )
 
 
-def _frames(images: Images | Sequence[Any], index: int, decoding: Decoding) -> int:
-    """Number of frames of a file; 1 for other items, and for the further pictures of a photograph (MPO)."""
-    try:
-        item = None if isinstance(images, Images) else images[index]
-        if isinstance(images, EncodedImages):
-            with images.open_file(index) as file, opened(file, decoding.max_pixels) as image:
-                return 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
-        if isinstance(item, (str, os.PathLike)):
-            with open_regular(item) as file, opened(file, decoding.max_pixels) as image:
-                return 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
-    except Exception:  # broken images are reported when they are read
-        pass
-    return 1
+_T = TypeVar("_T")
 
 
-def _brightness(images: Images | Sequence[Any], index: int, decoding: Decoding) -> tuple[float, float]:
-    """The largest value and white of an image of 8 bits or floats; those of a white image if it is not checked."""
+def _measured(
+    measure: Callable[[Any], _T], images: Images | Sequence[Any], index: int, decoding: Decoding, otherwise: _T
+) -> _T:
+    """The measure of an image that is not decoded yet, or of an item in memory; `otherwise` of a broken image."""
     try:
-        if isinstance(images, EncodedImages):
-            if decoding.max_value is not None:
-                return 255, 255
-            with images.open_file(index) as file, opened(file, decoding.max_pixels) as image:
-                return _brightness_of(image, None)
-        item = images.stored(index) if isinstance(images, ArrayImages) else images[index]
-        if isinstance(item, (str, os.PathLike)):
-            with open_regular(item) as file, opened(file, decoding.max_pixels) as image:
-                return _brightness_of(image, decoding.max_value)
-        return _brightness_of(item, decoding.max_value)
+        with _opened_item(images, index, decoding) as item:
+            return measure(item)
     except Exception:  # broken images are reported when they are read
-        return 0, 255
+        return otherwise
+
+
+@contextmanager
+def _opened_item(images: Images | Sequence[Any], index: int, decoding: Decoding) -> Iterator[Any]:
+    """The PIL image of a file, or an item in memory."""
+    if isinstance(images, EncodedImages):
+        file = images.open_file(index)
+    else:
+        item: Any = images.stored(index) if isinstance(images, ArrayImages) else images[index]
+        if not isinstance(item, (str, os.PathLike)):
+            yield item
+            return
+        file = open_regular(item)
+    with file, opened(file, decoding.max_pixels) as image:
+        yield image
+
+
+def _is_pil(item: Any) -> bool:
+    return hasattr(item, "convert") and hasattr(item, "mode")
+
+
+def _frames_of(item: Any) -> int:
+    """Number of frames; 1 for the further pictures of a photograph (MPO)."""
+    return 1 if getattr(item, "format", None) == "MPO" else int(getattr(item, "n_frames", 1))
 
 
 def _brightness_of(item: Any, max_value: float | None) -> tuple[float, float]:
-    if hasattr(item, "convert") and hasattr(item, "mode"):
-        if item.mode == "F" or item.mode.startswith("I"):  # checked by `_largest_value`
+    """The largest value and white of an image of 8 bits or floats; those of a white image if it is not checked."""
+    if _is_pil(item):
+        if max_value is not None or item.mode == "F" or item.mode.startswith("I"):  # checked by `_largest_of`
             return 255, 255
         item = np.asarray(item.convert("RGB"))
     dtype = str(getattr(item, "dtype", "")).rpartition(".")[2]
@@ -189,22 +199,10 @@ def _brightness_of(item: Any, max_value: float | None) -> tuple[float, float]:
     return (float(item.max()), 255) if dtype == "uint8" and max_value is None else (255, 255)
 
 
-def _largest_value(images: Images | Sequence[Any], index: int, decoding: Decoding) -> tuple[int, int]:
-    """Bits of the values that are decoded, 16 or 8, and the largest; 0 unless the file has more than 8 bits."""
-    try:
-        if isinstance(images, EncodedImages):
-            with images.open_file(index) as file, opened(file, decoding.max_pixels) as image:
-                return _largest_of(image)
-        item = images[index]
-        if isinstance(item, (str, os.PathLike)):
-            with open_regular(item) as file, opened(file, decoding.max_pixels) as image:
-                return _largest_of(image)
-        return _largest_of(item) if hasattr(item, "convert") and hasattr(item, "mode") else (8, 0)
-    except Exception:  # broken images are reported when they are read
-        return 8, 0
-
-
 def _largest_of(image: Any) -> tuple[int, int]:
+    """Bits of the values that are decoded, 16 or 8, and the largest; 0 unless a file has more than 8 bits."""
+    if not _is_pil(image):
+        return 8, 0
     if image.mode.startswith("I"):
         return 16, int(np.asarray(image).max(initial=0))
     if any("16" in str(tile[3]) for tile in getattr(image, "tile", ())):  # the raw mode, for example RGB;16B

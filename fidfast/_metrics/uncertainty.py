@@ -24,6 +24,7 @@ __all__ = [
     "Estimate",
     "estimate",
     "estimate_from_jackknife",
+    "estimate_with_terms",
     "estimate_without_error",
     "influence",
     "influence_from_jackknife",
@@ -276,6 +277,12 @@ def _caution(found: Estimate, equal: EqualRows) -> str | None:
     negative = below if found.interval(UNLIKELY)[1] < 0 else None
     repeated = None if equal.repeated is None else f"{equal.repeated}: if they are copies, the error bar is too narrow"
     return join_cautions(found.caution, negative, shared, repeated)
+
+
+def estimate_with_terms(estimate: Estimate, terms: FrechetTerms) -> Estimate:
+    """The estimate with the value of covariances with another divisor; `unbiased` and the error bar stay."""
+    bias = estimate.bias + terms.distance - estimate.value
+    return replace(estimate, value=terms.distance, bias=bias, rounding=terms.rounding)
 
 
 def estimate_without_error(

@@ -48,6 +48,20 @@ def damage(path, key):
         archive[key]
 
 
+def write(path, content):
+    """Write a dictionary of arrays in the format of the suffix."""
+    if path.suffix == ".npz":
+        np.savez(path, **content)
+    elif path.suffix == ".pt":
+        torch.save({key: torch.from_numpy(value) for key, value in content.items()}, path)
+    elif path.suffix == ".pkl":
+        path.write_bytes(pickle.dumps(content))
+    elif path.suffix == ".safetensors":
+        safetensors.numpy.save_file(content, path)
+    else:
+        np.save(path, content)
+
+
 # Statistics, features and images in one file -------------------------------------------------------------------------
 
 
@@ -112,16 +126,7 @@ def test_statistics_for_distances_and_features_for_rows(tmp_path, rng, rows, suf
     """The statistics are those of other samples, so that the results show which were used."""
     path = tmp_path / f"x{suffix}"
     content = {"features": rows, "mu": np.full(6, 3.0), "sigma": np.eye(6)}
-    if suffix == ".npz":
-        np.savez(path, **content)
-    elif suffix == ".pt":
-        torch.save({key: torch.from_numpy(value) for key, value in content.items()}, path)
-    elif suffix == ".pkl":
-        path.write_bytes(pickle.dumps(content))
-    elif suffix == ".safetensors":
-        safetensors.numpy.save_file(content, path)
-    else:
-        np.save(path, content)
+    write(path, content)
     assert fidfast.fid(path, rows) == fidfast.fid((content["mu"], content["sigma"]), rows)
     others = rng.standard_normal((20, 6))
     assert fidfast.kid(path, others).value == fidfast.kid(rows, others).value
@@ -203,16 +208,7 @@ def test_keys_that_fit_nothing(reference_batch, key, message):
 def test_any_two_entries_are_statistics_by_key(tmp_path, pair, suffix):
     path = tmp_path / f"x{suffix}"
     content = {"centre": pair["mu"], "spread": pair["sigma"]}
-    if suffix == ".npz":
-        np.savez(path, **content)
-    elif suffix == ".pt":
-        torch.save({key: torch.from_numpy(value) for key, value in content.items()}, path)
-    elif suffix == ".pkl":
-        path.write_bytes(pickle.dumps(content))
-    elif suffix == ".safetensors":
-        safetensors.numpy.save_file(content, path)
-    else:
-        np.save(path, content)
+    write(path, content)
     np.testing.assert_array_equal(GaussianStats.load(path, key="centre,spread").sigma, pair["sigma"])
     with pytest.raises(ValueError, match="its keys are 'centre' "):
         GaussianStats.load(path)

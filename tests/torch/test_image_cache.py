@@ -30,6 +30,18 @@ def extractor(during=lambda: None):
     return replace(ft.as_extractor(means, name="means"), reproducible=True)
 
 
+def interrupt_at(number):
+    """A function that raises KeyboardInterrupt at this call."""
+    calls = []
+
+    def interrupt():
+        calls.append(1)
+        if len(calls) == number:
+            raise KeyboardInterrupt
+
+    return interrupt
+
+
 def moments_of(source, **options):
     return ft.moments_of_images(source, extractor(), use_cache=True, num_workers=0, **options)
 
@@ -122,16 +134,9 @@ def test_moments_of_another_number_of_images_are_not_returned(tmp_path):
 
 def test_a_checkpoint_is_compared_by_content(tmp_path):
     folder = write_files("folder", tmp_path / "a", images(0))
-    calls = []
-
-    def interrupt():
-        calls.append(1)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-
     options = {"checkpoint": tmp_path / "run.npz", "num_workers": 0, "batch_size": 1}
     with pytest.raises(KeyboardInterrupt):
-        ft.moments_of_images(folder, extractor(interrupt), **options)
+        ft.moments_of_images(folder, extractor(interrupt_at(3)), **options)
     times = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     original = (folder / "3.png").read_bytes()
     (folder / "3.png").write_bytes(flat(200))
@@ -151,16 +156,9 @@ def test_a_checkpoint_of_paths_or_an_array_is_compared_by_content(tmp_path, kind
         array = np.random.default_rng(shift).random((4, 3, 8, 8), dtype=np.float32)
         return array if kind == "floats" else torch.from_numpy(array).bfloat16()
 
-    calls = []
-
-    def interrupt():
-        calls.append(1)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-
     options = {"checkpoint": tmp_path / "run.npz", "num_workers": 0, "batch_size": 1}
     with pytest.raises(KeyboardInterrupt):
-        ft.moments_of_images(source(0), extractor(interrupt), **options)
+        ft.moments_of_images(source(0), extractor(interrupt_at(3)), **options)
     with pytest.raises(ValueError, match=r"run\.npz belongs to another run \(other images"):
         ft.moments_of_images(source(1), extractor(), **options)
     assert ft.moments_of_images(source(0), extractor(), **options).moments.num_samples == 4

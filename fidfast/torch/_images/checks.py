@@ -161,14 +161,11 @@ def prepared_for(extractor: Extractor, num_images: int | None, options: ImageOpt
 
 def _open_images(source: Any, name: str, options: ImageOptions, min_images: int) -> ImageSource:
     opened = open_source(source, options)
-    if opened.images is not None:
-        checked: Any = (opened.images, opened.images.decoding, opened.images.origin)
-    elif isinstance(opened.indexed, (list, tuple)) or hasattr(opened.indexed, "__array__"):
-        checked = (opened.indexed, options.decoding, name)
-    else:
-        checked = ((), options.decoding, name)
-    warn_of_range(*checked)
-    warn_of_frames(*checked)
+    for warn in (warn_of_range, warn_of_frames):
+        if opened.images is not None:
+            warn(opened.images, opened.images.decoding, opened.images.origin)
+        elif isinstance(opened.indexed, (list, tuple)) or hasattr(opened.indexed, "__array__"):
+            warn(opened.indexed, options.decoding, name)
     length = opened.length
     if length is None:  # at least the first images of a stream can be counted
         try:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fidfast._inputs import Input
 from fidfast._metrics.frechet import distance_between, terms_between
 from fidfast._metrics.jackknife import Jackknife
-from fidfast._metrics.uncertainty import Estimate, estimate_from_jackknife
+from fidfast._metrics.uncertainty import Estimate, estimate_from_jackknife, estimate_with_terms
 from fidfast._stats import GaussianStats
 from fidfast._warnings import warn_user
 from fidfast.torch._images.checks import check_images
@@ -143,9 +142,7 @@ def estimate_of_images(
     estimate = estimate_from_jackknife(Jackknife(inputs[0], inputs[1], options.precision))
     if (ddof := ddof_of(None, like)) == 1:
         return estimate
-    terms = terms_between(*(source.stats_with(ddof=ddof) for source in inputs))
-    bias = estimate.bias + terms.distance - estimate.value
-    return replace(estimate, value=terms.distance, bias=bias, rounding=terms.rounding)
+    return estimate_with_terms(estimate, terms_between(*(source.stats_with(ddof=ddof) for source in inputs)))
 
 
 def _refuse_checkpoint(options: ImageOptions) -> None:
