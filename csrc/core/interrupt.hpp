@@ -13,6 +13,14 @@
 #include <thread>
 #include <utility>
 
+/// For thread-local variables: otherwise each thread allocates them at their first use, and glibc ends the process if
+/// that fails.
+#ifdef __GLIBC__
+#define FIDFAST_STATIC_TLS __attribute__((tls_model("initial-exec")))
+#else
+#define FIDFAST_STATIC_TLS
+#endif
+
 namespace fidfast {
 
 /// The call was cancelled. It changes no object that the caller can see.
@@ -65,7 +73,7 @@ struct CurrentCall {
   Call* call = nullptr;
   bool may_poll = false;
 };
-inline thread_local CurrentCall current_call;
+FIDFAST_STATIC_TLS inline thread_local CurrentCall current_call;
 
 /// Tasks of run_interruptibly() that have not ended.
 inline std::atomic<std::int64_t> background_tasks{0};

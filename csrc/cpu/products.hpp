@@ -11,8 +11,8 @@
 
 namespace fidfast::blas {
 
-/// Multiplications in a panel: all products of dim 2048 are one panel, and a slow core needs half a second.
-constexpr double kPanel = 1e10;
+/// Multiplications in a panel: a slow core needs half a second, and half of a product of dim 2048 is one panel.
+constexpr double kPanel = 4e9;
 
 /// Calls work(first, count) for panels of [0, n), where each index needs `each` multiplications.
 template <class Work>

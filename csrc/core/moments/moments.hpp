@@ -226,6 +226,7 @@ class Moments {
       try {
         work();
       } catch (...) {
+        const NoInterrupts complete;
         state_.mean.copy_numbers(mean);
         state_.scatter.copy_numbers(scatter);
         state_.errors.copy_numbers(errors);
