@@ -152,6 +152,7 @@ MAY_INCLUDE = {
     "cpu": r"(core|cpu)/|sys/mman\.h",
     "cuda": r"(core|cuda)/|cuda_\w+\.h|library_types\.h|dlfcn\.h",
     "bindings": r"(core|cpu|bindings)/|pybind11/",
+    "bindings/gil.hpp": r"core/|pybind11/|(cxxabi|pthread|unistd)\.h",
     "bindings/cuda.cpp": r"(core|cuda|bindings)/|pybind11/|cuda_runtime_api\.h",
 }
 SOURCES = sorted(path for path in SOURCE.rglob("*.*") if path.suffix in {".hpp", ".cpp", ".cu", ".cuh"})

@@ -1,4 +1,4 @@
-// Conversions between arrays and matrices, and calls without the GIL.
+// Conversions between arrays and matrices.
 #pragma once
 
 #include <pybind11/numpy.h>
@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "bindings/dlpack.hpp"
+#include "bindings/gil.hpp"
 #include "core/matrix.hpp"
 #include "core/moments/state.hpp"
 
@@ -28,14 +29,6 @@ using Array = py::array_t<T, py::array::c_style | py::array::forcecast>;
 //                                     without the GIL, when all work that reads them is enqueued. If it throws, that
 //                                     work is lost
 //   read_only_array(matrix, shape, owner)   a matrix that `owner` keeps alive, as a read-only array
-
-/// Runs work() without the GIL.
-template <class Work>
-auto without_gil(void (*prepare)(), Work work) {
-  prepare();
-  const py::gil_scoped_release release;
-  return work();
-}
 
 template <class Binding, class Work>
 auto run_on(int device, Work work) {
@@ -55,7 +48,9 @@ void require_same_device(const T& a, const T& b) {
 template <class Device, class T>
 Matrix<Device, T> matrix_of(const Array<T>& array) {
   Matrix<Device, T> result(array.ndim() > 1 ? array.shape(1) : array.shape(0), array.ndim() > 1 ? array.shape(0) : 1);
-  Device::from_host(result.data(), array.data(), static_cast<std::size_t>(result.size()) * sizeof(T));
+  const T* const from = array.data();
+  without_gil([] {},
+              [&] { Device::from_host(result.data(), from, static_cast<std::size_t>(result.size()) * sizeof(T)); });
   return result;
 }
 
@@ -70,7 +65,9 @@ Vector<Device> vector_of(const Array<double>& array) {
 template <class Device, class T>
 py::array array_of(const Matrix<Device, T>& matrix, std::vector<Index> shape) {
   Array<T> result(std::move(shape));
-  Device::to_host(result.mutable_data(), matrix.data(), static_cast<std::size_t>(result.nbytes()));
+  const auto bytes = static_cast<std::size_t>(result.nbytes());
+  T* const to = result.mutable_data();
+  without_gil([] {}, [&] { Device::to_host(to, matrix.data(), bytes); });
   return std::move(result);
 }
 

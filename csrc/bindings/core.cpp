@@ -10,6 +10,7 @@ PYBIND11_MODULE(_core, module) {
   using namespace fidfast::bindings;
   module.doc() = "Compiled core of fidfast: moments and metrics on the CPU.";
   module.attr("__version__") = FIDFAST_VERSION;
+  prepare_for_exit();
   bind<CpuBinding>(module);
   bind_gather(module);
   bind_kernel<fidfast::Cpu>(module, &CpuBinding::prepare);

@@ -25,7 +25,7 @@ struct CudaBinding {
   class Session {
    public:
     explicit Session(int device) {
-      const py::gil_scoped_release release;  // the first session loads libraries
+      const WithoutGil released;  // the first session loads libraries
       session_.emplace(device);
     }
 
@@ -74,7 +74,7 @@ struct CudaBinding {
    private:
     static std::optional<int> cuda_device_of(const py::object& array) {
       if (!py::hasattr(array, "__dlpack_device__")) return std::nullopt;
-      const auto device = py::cast<std::pair<int, int>>(array.attr("__dlpack_device__")());
+      const auto device = py::cast<std::pair<int, int>>(call_python(array.attr("__dlpack_device__")));
       if (device.first != dlpack::kCuda && device.first != dlpack::kCudaManaged) return std::nullopt;
       return device.second;
     }
@@ -164,6 +164,7 @@ PYBIND11_MODULE(_cuda, module) {
   module.doc() = "Compiled core of fidfast: moments and Frechet distances on CUDA GPUs.";
   module.attr("__version__") = FIDFAST_VERSION;
   module.attr("architectures") = FIDFAST_CUDA_ARCHITECTURES;
+  prepare_for_exit();
   bind<CudaBinding>(module);
   module.def("device_count", &device_count);
   module.def("describe", &describe, py::arg("device"));

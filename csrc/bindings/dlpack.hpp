@@ -9,6 +9,7 @@
 #include <utility>
 #include <variant>
 
+#include "bindings/gil.hpp"
 #include "core/matrix.hpp"
 
 namespace fidfast::bindings {
@@ -109,7 +110,9 @@ inline AnyFeatures checked_view(const void* data, char kind, int bits, const std
 }
 
 inline Features features_of_numpy(py::array array) {
-  const std::string dtype = py::str(array.dtype());
+  PyObject* const name = run_python([&] { return PyObject_Str(array.dtype().ptr()); });
+  if (name == nullptr) throw py::error_already_set();
+  const std::string dtype = py::reinterpret_steal<py::str>(name);
   const bool bfloat16 = dtype == "bfloat16";
   if (!bfloat16 && (array.dtype().kind() != 'f' || array.itemsize() > 8)) reject_dtype(dtype);
   const bool swapped = !py::cast<bool>(array.dtype().attr("isnative"));
@@ -138,19 +141,22 @@ inline std::string dtype_text(const dlpack::DataType& dtype) {
 /// The array, detached if it requires a gradient: autograd libraries do not export such tensors.
 inline py::object exportable(const py::object& array) {
   const bool differentiable = py::cast<bool>(py::bool_(py::getattr(array, "requires_grad", py::bool_(false))));
-  return differentiable ? py::object(array.attr("detach")()) : array;
+  return differentiable ? call_python(array.attr("detach")) : array;
 }
 
 /// Borrows a tensor through DLPack; stream is a stream number as DLPack defines it, or None for host memory.
 inline Features borrow_by_dlpack(const py::object& array, const py::object& stream) {
   py::dict options;
   if (!stream.is_none()) options["stream"] = stream;
+  py::dict latest = options.attr("copy")();
+  latest["max_version"] = py::make_tuple(1, 0);
+  const py::object exporter = array.attr("__dlpack__");
   py::object capsule;
   try {
-    capsule = array.attr("__dlpack__")(py::arg("max_version") = py::make_tuple(1, 0), **options);
+    capsule = call_python(exporter, latest);
   } catch (py::error_already_set& error) {  // exporters before DLPack 1.0 have no max_version
     if (!error.matches(PyExc_TypeError)) throw;
-    capsule = array.attr("__dlpack__")(**options);
+    capsule = call_python(exporter, options);
   }
   const auto [tensor, owner] =
       PyCapsule_IsValid(capsule.ptr(), "dltensor_versioned") != 0
@@ -164,7 +170,7 @@ inline Features borrow_by_dlpack(const py::object& array, const py::object& stre
 }
 
 inline Features features_of_dlpack(const py::object& array) {
-  const auto device = py::cast<std::pair<int, int>>(array.attr("__dlpack_device__")());
+  const auto device = py::cast<std::pair<int, int>>(call_python(array.attr("__dlpack_device__")));
   if (device.first != dlpack::kCpu && device.first != dlpack::kCudaHost) {
     throw py::value_error("features must be on the CPU or a CUDA GPU, got DLPack device type " +
                           std::to_string(device.first) + "; move them with .cpu()");

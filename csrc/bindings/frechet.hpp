@@ -53,8 +53,11 @@ void bind_gaussian(py::module_& module) {
           "from_columns",
           [](const Array<double>& mu, const Array<double>& columns, Index num_samples, int device) {
             const Session session(device);
-            return std::make_shared<G>(
-                G::from_factor(vector_of<Device>(mu), matrix_of<Device, double>(columns), num_samples));
+            Vector<Device> mean = vector_of<Device>(mu);
+            Matrix<Device> factor = matrix_of<Device, double>(columns);
+            return without_gil([] {}, [&] {
+              return std::make_shared<G>(G::from_factor(std::move(mean), std::move(factor), num_samples));
+            });
           },
           py::arg("mu"), py::arg("columns"), py::arg("num_samples"), py::arg("device") = 0)
       .def_property_readonly("dim", &G::dim)
@@ -94,8 +97,8 @@ void bind_gaussian(py::module_& module) {
       .def_property_readonly("sigma", [](const py::object& self) {
         const G& gaussian = py::cast<const G&>(self);
         const Session session(gaussian.device());
-        without_gil(&Binding::prepare, [&] { gaussian.sigma(); });  // computes sigma if necessary
-        return Binding::read_only_array(gaussian.sigma(), {gaussian.dim(), gaussian.dim()}, self);
+        const Matrix<Device>* const sigma = without_gil(&Binding::prepare, [&] { return &gaussian.sigma(); });
+        return Binding::read_only_array(*sigma, {gaussian.dim(), gaussian.dim()}, self);
       });
 }
 

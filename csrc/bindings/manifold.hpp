@@ -24,13 +24,13 @@ void bind_manifold(py::module_& module, void (*prepare)()) {
         const Features of_reference = import_named(reference, "reference");
         std::vector<BallRule> balls;
         for (const auto& [k, inclusive, recall] : rules) balls.push_back({k, inclusive, recall});
-        prepare();
-        std::vector<Shares> result;
-        const py::gil_scoped_release release;
-        for (const ManifoldMetrics& of_rule : manifold_metrics<Device>(of_samples.view, of_reference.view, balls)) {
-          result.emplace_back(of_rule.precision, of_rule.recall, of_rule.density, of_rule.coverage);
-        }
-        return result;
+        return without_gil(prepare, [&] {
+          std::vector<Shares> result;
+          for (const ManifoldMetrics& of_rule : manifold_metrics<Device>(of_samples.view, of_reference.view, balls)) {
+            result.emplace_back(of_rule.precision, of_rule.recall, of_rule.density, of_rule.coverage);
+          }
+          return result;
+        });
       },
       py::arg("samples"), py::arg("reference"), py::arg("rules"));
   module.def(
@@ -38,9 +38,9 @@ void bind_manifold(py::module_& module, void (*prepare)()) {
       [prepare](const py::object& samples, const py::object& reference, bool over_samples) {
         const Features of_samples = import_named(samples, "samples");
         const Features of_reference = import_named(reference, "reference");
-        prepare();
-        const py::gil_scoped_release release;
-        return mean_nearest_cosine_distance<Device>(of_samples.view, of_reference.view, over_samples);
+        return without_gil(prepare, [&] {
+          return mean_nearest_cosine_distance<Device>(of_samples.view, of_reference.view, over_samples);
+        });
       },
       py::arg("samples"), py::arg("reference"), py::arg("over_samples"));
 }

@@ -89,7 +89,7 @@ void bind_moments(py::module_& module) {
       .def(py::init([](Index dim, const std::string& precision, int device) {
              const Precision arithmetic = precision_of(precision);
              const Session session(device);
-             return std::make_shared<M>(dim, arithmetic);
+             return without_gil([] {}, [&] { return std::make_shared<M>(dim, arithmetic); });
            }),
            py::arg("dim"), py::arg("precision"), py::arg("device") = 0)
       .def_property_readonly("dim", &M::dim)

@@ -17,6 +17,9 @@ namespace fidfast::bindings {
 
 namespace ngrams {
 
+/// Items between two calls of yield_gil().
+constexpr Index kYield = 1 << 14;
+
 inline NgramLevel level_of(const std::string& name) {
   if (name == "char") return NgramLevel::kChar;
   if (name == "word") return NgramLevel::kWord;
@@ -48,7 +51,13 @@ class TextBatch {
       const std::string wanted = "texts must be an iterable of " + wanted_items() + ", got " + type_name(texts);
       if (is_bytes(texts)) throw py::type_error(wanted);
       Index index = 0;
-      for (const py::handle item : iterator_of(texts, wanted)) take(item, index++);
+      const py::object iterator = iterator_of(texts, wanted);
+      for (;;) {
+        if (index % kYield == kYield - 1) yield_gil();
+        const py::object item = next_of(iterator);
+        if (!item) break;
+        take(item, index++);
+      }
     }
     count();
   }
@@ -61,12 +70,19 @@ class TextBatch {
     return PyBytes_Check(object.ptr()) != 0 || PyByteArray_Check(object.ptr()) != 0;
   }
 
-  static py::iterator iterator_of(const py::handle& object, const std::string& message) {
-    PyObject* const iterator = PyObject_GetIter(object.ptr());
-    if (iterator != nullptr) return py::reinterpret_steal<py::iterator>(iterator);
+  static py::object iterator_of(const py::handle& object, const std::string& message) {
+    PyObject* const iterator = run_python([&] { return PyObject_GetIter(object.ptr()); });
+    if (iterator != nullptr) return py::reinterpret_steal<py::object>(iterator);
     py::error_already_set error;
     if (error.matches(PyExc_TypeError)) throw py::type_error(message);
     throw error;
+  }
+
+  /// The next item, or null at the end.
+  static py::object next_of(const py::object& iterator) {
+    PyObject* const item = run_python([&] { return PyIter_Next(iterator.ptr()); });
+    if (item == nullptr && PyErr_Occurred() != nullptr) throw py::error_already_set();
+    return py::reinterpret_steal<py::object>(item);
   }
 
   std::string wanted_items() const { return tally_.level() == NgramLevel::kChar ? "str" : "str or sequences of str"; }
@@ -76,7 +92,8 @@ class TextBatch {
     if (PyUnicode_Check(item.ptr()) != 0) {
       texts_.push_back(held(item));
     } else if (tally_.level() == NgramLevel::kWord && PySequence_Check(item.ptr()) != 0 && !is_bytes(item)) {
-      for (const py::handle word : iterator_of(item, name + " must be a sequence of str")) {
+      const py::object words = iterator_of(item, name + " must be a sequence of str");
+      while (const py::object word = next_of(words)) {
         if (PyUnicode_Check(word.ptr()) == 0) {
           throw py::type_error("the words of " + name + " must be str, got " + type_name(word));
         }
@@ -124,6 +141,7 @@ class TextBatch {
 inline py::list strings_of(const Words& words) {
   py::list result;
   for (Symbol word = 0; word < words.size(); ++word) {
+    if (word % kYield == kYield - 1) yield_gil();
     const std::string_view letters = words[word];
     PyObject* const text =
         PyUnicode_DecodeUTF8(letters.data(), static_cast<py::ssize_t>(letters.size()), "surrogatepass");
@@ -158,6 +176,7 @@ inline py::list most_common(const NgramCounts& self, Index k) {
   const py::list words = strings_of(numbered);
   py::list result;
   for (std::size_t i = 0; i < list.counts.size(); ++i) {
+    if (i % kYield == kYield - 1) yield_gil();
     const Symbol* const symbols = list.symbols.data() + i * static_cast<std::size_t>(self.n());
     result.append(py::make_tuple(ngram_of(symbols, self.n(), self.level(), words), list.counts[i]));
   }
@@ -182,6 +201,7 @@ inline std::shared_ptr<NgramCounts> counts_of_state(Index n, const std::string& 
   }
   Words numbered;
   for (const py::handle word : words) {
+    if (numbered.size() % kYield == kYield - 1) yield_gil();
     const py::bytes letters = word.attr("encode")("utf-8", "surrogatepass");
     const Index next = numbered.size();
     if (numbered.number(std::string_view(letters)) != next) {
@@ -191,7 +211,9 @@ inline std::shared_ptr<NgramCounts> counts_of_state(Index n, const std::string& 
   NgramList list;
   list.symbols.assign(ngrams.data(), ngrams.data() + ngrams.size());
   list.counts.assign(counts.data(), counts.data() + counts.size());
-  return std::make_shared<NgramCounts>(NgramTally(n, level_of(level), std::move(numbered), list));
+  const NgramLevel its_level = level_of(level);
+  return without_gil(
+      [] {}, [&] { return std::make_shared<NgramCounts>(NgramTally(n, its_level, std::move(numbered), list)); });
 }
 
 }  // namespace ngrams
@@ -199,7 +221,6 @@ inline std::shared_ptr<NgramCounts> counts_of_state(Index n, const std::string& 
 inline void bind_ngrams(py::module_& module) {
   using namespace ngrams;
   using C = NgramCounts;
-  using ReleaseGil = py::call_guard<py::gil_scoped_release>;
   py::class_<C, std::shared_ptr<C>>(module, "NgramCounts")
       .def(py::init([](Index n, const std::string& level) { return std::make_shared<C>(n, level_of(level)); }),
            py::arg("n"), py::arg("level"))
@@ -216,16 +237,22 @@ inline void bind_ngrams(py::module_& module) {
             without_gil([] {}, [&] { self.add(std::move(fresh), threads); });
           },
           py::arg("texts"), py::arg("threads"))
-      .def("merge", &C::merge, py::arg("other"), ReleaseGil())
-      .def("reset", &C::reset, ReleaseGil())
-      .def("most_common", &ngrams::most_common, py::arg("k"))
       .def(
-          "copy", [](const C& self) { return std::make_shared<C>(self); }, ReleaseGil())
+          "merge", [](C& self, const C& other) { without_gil([] {}, [&] { self.merge(other); }); }, py::arg("other"))
+      .def("reset", [](C& self) { without_gil([] {}, [&] { self.reset(); }); })
+      .def("most_common", &ngrams::most_common, py::arg("k"))
+      .def("copy",
+           [](const C& self) { return without_gil([] {}, [&] { return std::make_shared<C>(self); }); })
       .def("state", &ngrams::state_of)
       .def_static("from_state", &ngrams::counts_of_state, py::arg("n"), py::arg("level"), py::arg("words"),
                   py::arg("ngrams"), py::arg("counts"))
-      .def("equals", &C::equals, py::arg("other"), ReleaseGil());
-  module.def("ngram_jsd", py::overload_cast<const C&, const C&>(&ngram_jsd), py::arg("a"), py::arg("b"), ReleaseGil());
+      .def(
+          "equals",
+          [](const C& self, const C& other) { return without_gil([] {}, [&] { return self.equals(other); }); },
+          py::arg("other"));
+  module.def(
+      "ngram_jsd", [](const C& a, const C& b) { return without_gil([] {}, [&] { return ngram_jsd(a, b); }); },
+      py::arg("a"), py::arg("b"));
 }
 
 }  // namespace fidfast::bindings

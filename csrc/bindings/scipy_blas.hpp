@@ -6,6 +6,7 @@
 
 #include <string>
 
+#include "bindings/gil.hpp"
 #include "cpu/lapack.hpp"
 
 namespace fidfast::bindings {
@@ -15,7 +16,7 @@ namespace py = pybind11;
 /// Capsule of a routine; the name of the capsule is the C signature.
 inline py::object routine_capsule(const char* module, const char* name) {
   const std::string path = std::string("scipy.linalg.") + module;
-  return py::module_::import(path.c_str()).attr("__pyx_capi__")[name];
+  return import_python(path.c_str()).attr("__pyx_capi__")[name];
 }
 
 inline lapack::IntegerWidth integer_width() {

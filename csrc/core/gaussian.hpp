@@ -14,6 +14,7 @@
 
 #include "core/backend.hpp"
 #include "core/errors.hpp"
+#include "core/interrupt.hpp"
 #include "core/matrix.hpp"
 
 namespace fidfast {
@@ -129,7 +130,7 @@ class Gaussian {
 
   /// sigma (dim, dim), full.
   const Matrix<Device>& sigma() const {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const std::lock_guard<ObjectMutex> lock(mutex_);
     if (sigma_.empty()) {
       Matrix<Device> product = MatrixOps<Device>::outer_product(columns_);
       Device::synchronize();
@@ -157,7 +158,7 @@ class Gaussian {
 
   /// Factor of sigma on `units` (ascending), kept until other units are requested.
   std::shared_ptr<const Factor<Device>> factor(const std::vector<Index>& units) const {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const std::lock_guard<ObjectMutex> lock(mutex_);
     if (!factor_ || factor_units_ != units) {
       auto made =
           std::make_shared<const Factor<Device>>(low_rank() ? factor_of_columns(units) : factor_of_sigma(units));
@@ -356,7 +357,7 @@ class Gaussian {
   std::vector<bool> alive_;        // (dim,), likewise
   mutable std::shared_ptr<const Factor<Device>> factor_;
   mutable std::vector<Index> factor_units_;  // of factor_
-  mutable std::mutex mutex_;
+  mutable ObjectMutex mutex_;
 };
 
 }  // namespace fidfast

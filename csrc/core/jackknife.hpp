@@ -32,6 +32,7 @@
 #include "core/errors.hpp"
 #include "core/frechet.hpp"
 #include "core/gaussian.hpp"
+#include "core/interrupt.hpp"
 #include "core/matrix.hpp"
 #include "core/moments/state.hpp"
 
@@ -137,6 +138,7 @@ class Jackknife {
     for (const double value : values_) roots.push_back(std::sqrt(value));
     double sum = 0;
     for (const double a : roots) {
+      check_interrupt();
       for (const double b : roots) {
         const double h = a * b / (a + b);
         sum += h * h;
@@ -154,7 +156,7 @@ class Jackknife {
     }
     const std::size_t k = index(operand);
     if (samples_[k] == 0 || !with_rows_) throw InvalidInput("Jackknife was created without rows for this Gaussian");
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const std::lock_guard<ObjectMutex> lock(mutex_);
     if constexpr (!std::is_same_v<S, double> && Device::kFloatProducts) {
       // With few rows 1 - s may be near 0 and would be lost in float32.
       if (samples_[k] > dim_ && products_in_float(precision_, dim_)) return without_in<float>(k, features);
@@ -205,6 +207,7 @@ class Jackknife {
     nodes_ = detail::Quadrature(values_);
     for (const double value : values_) root_ += std::sqrt(value);
     for (const double t : nodes_.t) {
+      check_interrupt();
       double x = 0;
       double decay = 0;
       for (const double value : values_) {
@@ -296,6 +299,7 @@ class Jackknife {
         sums = RowOps<Device>::on_host(mine.sums, block.n);
       }
       for (Index i = 0; i < block.n; ++i) {
+        check_interrupt_at(i);
         const double* const of_row = sums.data() + i * (rank() > 0 ? mine.sums.rows() : 0);
         add_without(k, squares[static_cast<std::size_t>(i)], along[static_cast<std::size_t>(i)], of_row, result);
       }
@@ -347,7 +351,7 @@ class Jackknife {
   std::vector<double> decay_;                // t tr M (M + t)^-2 likewise
   std::array<Matrix<Device>, 2> whitening_;  // (dim, r), z = whitening^T (x - mu)
   std::tuple<Projections<float>, Projections<double>> projections_;
-  std::mutex mutex_;
+  ObjectMutex mutex_;
 };
 
 }  // namespace fidfast

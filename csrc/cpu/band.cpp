@@ -169,7 +169,7 @@ Band BandReduction::run() {
     const Index rows = panels - k;
     counts.insert(counts.end(), {rows, 1, rows, rows});
   }
-  parallel_phases(counts, threads_, [&](Index phase, Index i) noexcept {
+  parallel_phases(counts, threads_, [&](Index phase, Index i) {
     if (phase == 0) return copy_row(i);
     if (phase == 1) {
       scale();

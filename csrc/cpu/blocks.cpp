@@ -9,6 +9,7 @@
 #include "core/moments/float_products.hpp"
 #include "cpu/device.hpp"
 #include "cpu/lapack.hpp"
+#include "cpu/products.hpp"
 #include "cpu/widen.hpp"
 
 namespace fidfast {
@@ -17,20 +18,13 @@ namespace {
 
 void symmetric_product(const Matrix<Cpu, double>& a, Index n, Matrix<Cpu>& scatter, Matrix<Cpu, double>&) {
   lapack::with([&](const auto& lib) {
-    const auto dim = lib.size(a.rows());
-    const auto k = lib.size(n);
-    const double one = 1.0;
-    lib.dsyrk("L", "N", &dim, &k, &one, a.data(), &dim, &one, scatter.data(), &dim);
+    blas::syrk(lib, 'N', a.rows(), n, 1.0, a.data(), a.rows(), 1.0, scatter.data(), scatter.rows());
   });
 }
 
 void symmetric_product(const Matrix<Cpu, float>& a, Index n, Matrix<Cpu>&, Matrix<Cpu, float>& product) {
   lapack::with([&](const auto& lib) {
-    const auto dim = lib.size(a.rows());
-    const auto k = lib.size(n);
-    const float one = 1.0F;
-    const float zero = 0.0F;
-    lib.ssyrk("L", "N", &dim, &k, &one, a.data(), &dim, &zero, product.data(), &dim);
+    blas::syrk(lib, 'N', a.rows(), n, 1.0F, a.data(), a.rows(), 0.0F, product.data(), product.rows());
   });
 }
 
@@ -128,6 +122,7 @@ void add_products(const Matrix<Cpu, T>& product, const double* squares, const Ma
   const double* const rs = r.data();
   const double* const ds = d.data();
   for (Index j = 0; j < dim; ++j) {
+    check_interrupt_at(j);
     double* const column = scatter.column(j);
     const double rj = -n * rs[j];
     const double dj = weight * ds[j];

@@ -149,29 +149,32 @@ void chase_bulges(Matrix<Cpu>& band, Index threads) {
   const Index groups = (sweeps + kGroup - 1) / kGroup;
   // Number of steps that the last sweep of each group, and so all sweeps before it, have done.
   std::vector<std::atomic<Index>> done(static_cast<std::size_t>(groups));
-  parallel_for(groups, threads, [&](Index group) noexcept {
-    const Index first = group * kGroup;
-    const Index size = std::min(kGroup, sweeps - first);
-    const auto wait_for_step = [&](Index step) {
-      if (group == 0) return;
-      const std::atomic<Index>& before = done[static_cast<std::size_t>(group - 1)];
-      wait_until([&] { return before.load(std::memory_order_acquire) > step; });
-    };
-    std::atomic<Index>& mine = done[static_cast<std::size_t>(group)];
-    Sweep running[kGroup];
-    bool any = true;
-    for (Index time = 0; any; ++time) {  // sweep k of the group does step time - k
-      wait_for_step(time + 1);
-      any = time + 1 < size;
-      for (Index k = 0; k < std::min(size, time + 1); ++k) {
-        if (k == time) running[k] = Sweep(band.data(), n, first + k);
-        if (!running[k].goes_on()) continue;
-        running[k].step();
-        any = true;
+  StopOnFailure stop;
+  parallel_for(groups, threads, [&](Index group) {
+    stop.guard([&] {
+      const Index first = group * kGroup;
+      const Index size = std::min(kGroup, sweeps - first);
+      const auto wait_for_step = [&](Index step) {
+        if (group == 0) return;
+        const std::atomic<Index>& before = done[static_cast<std::size_t>(group - 1)];
+        stop.wait_until([&] { return before.load(std::memory_order_acquire) > step; });
+      };
+      std::atomic<Index>& mine = done[static_cast<std::size_t>(group)];
+      Sweep running[kGroup];
+      bool any = true;
+      for (Index time = 0; any; ++time) {  // sweep k of the group does step time - k
+        wait_for_step(time + 1);
+        any = time + 1 < size;
+        for (Index k = 0; k < std::min(size, time + 1); ++k) {
+          if (k == time) running[k] = Sweep(band.data(), n, first + k);
+          if (!running[k].goes_on()) continue;
+          running[k].step();
+          any = true;
+        }
+        if (time + 1 >= size) mine.store(time - size + 2, std::memory_order_release);
       }
-      if (time + 1 >= size) mine.store(time - size + 2, std::memory_order_release);
-    }
-    mine.store(kAllSteps, std::memory_order_release);
+      mine.store(kAllSteps, std::memory_order_release);
+    });
   });
 }
 

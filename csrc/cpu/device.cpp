@@ -1,5 +1,6 @@
 #include "cpu/device.hpp"
 
+#include <algorithm>
 #include <cstring>
 #include <new>
 
@@ -7,12 +8,15 @@
 #include <sys/mman.h>
 #endif
 
+#include "core/interrupt.hpp"
+
 namespace fidfast {
 
 namespace {
 
 constexpr std::size_t kHugePage = std::size_t{1} << 21;
 constexpr std::align_val_t kAlignment{64};
+constexpr std::size_t kChunk = std::size_t{1} << 25;  // bytes between two calls of check_interrupt()
 
 }  // namespace
 
@@ -35,11 +39,17 @@ void Cpu::release(void* memory) noexcept {
 }
 
 void Cpu::copy(void* to, const void* from, std::size_t bytes) {
-  if (bytes > 0) std::memcpy(to, from, bytes);
+  for (std::size_t done = 0; done < bytes; done += kChunk) {
+    if (done > 0) check_interrupt();
+    std::memcpy(static_cast<char*>(to) + done, static_cast<const char*>(from) + done, std::min(kChunk, bytes - done));
+  }
 }
 
 void Cpu::clear(void* to, std::size_t bytes) {
-  if (bytes > 0) std::memset(to, 0, bytes);
+  for (std::size_t done = 0; done < bytes; done += kChunk) {
+    if (done > 0) check_interrupt();
+    std::memset(static_cast<char*>(to) + done, 0, std::min(kChunk, bytes - done));
+  }
 }
 
 }  // namespace fidfast

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <vector>
 
+#include "core/interrupt.hpp"
 #include "cpu/device.hpp"
 
 namespace fidfast {
@@ -17,6 +18,7 @@ template <class Work>
 void for_each_below_diagonal(Index n, Work work) {
   constexpr Index kTile = 32;
   for (Index jj = 0; jj < n; jj += kTile) {
+    check_interrupt();
     for (Index ii = jj; ii < n; ii += kTile) {
       for (Index j = jj; j < std::min(jj + kTile, n); ++j) {
         for (Index i = std::max(ii, j + 1); i < std::min(ii + kTile, n); ++i) work(i, j);
@@ -112,6 +114,7 @@ template <>
 std::vector<bool> MatrixOps<Cpu>::nonzero_columns(const M& a) {
   std::vector<bool> result(static_cast<std::size_t>(a.cols()));
   for (Index j = 0; j < a.cols(); ++j) {
+    check_interrupt_at(j);
     const double* const column = a.column(j);
     result[static_cast<std::size_t>(j)] = std::any_of(column, column + a.rows(), [](double v) { return v != 0; });
   }
@@ -122,6 +125,7 @@ template <>
 double MatrixOps<Cpu>::squared_norm(const M& a) {
   double sum = 0;
   for (Index j = 0; j < a.cols(); ++j) {
+    check_interrupt_at(j);
     double of_column = 0;
     for (Index i = 0; i < a.rows(); ++i) of_column += a.column(j)[i] * a.column(j)[i];
     sum += of_column;
@@ -133,6 +137,7 @@ template <>
 double MatrixOps<Cpu>::trace_of_product(const M& a, const M& b) {
   double sum = 0;
   for (Index j = 0; j < a.cols(); ++j) {
+    check_interrupt_at(j);
     const double* const of_a = a.column(j);
     const double* const of_b = b.column(j);
     double below = 0;
@@ -146,6 +151,7 @@ template <>
 double MatrixOps<Cpu>::max_magnitude(const M& a) {
   double result = 0;
   for (Index j = 0; j < a.cols(); ++j) {
+    check_interrupt_at(j);
     for (Index i = j; i < a.rows(); ++i) {
       const double magnitude = std::abs(a.column(j)[i]);
       if (std::isnan(magnitude)) return magnitude;  // NaN is the maximum
@@ -160,6 +166,7 @@ M MatrixOps<Cpu>::submatrix(double alpha, const M& a, const std::vector<Index>& 
   const Index n = static_cast<Index>(units.size());
   M result(n, n);
   for (Index j = 0; j < n; ++j) {
+    check_interrupt_at(j);
     const double* const from = a.column(units[static_cast<std::size_t>(j)]);
     double* const to = result.column(j);
     for (Index i = 0; i < n; ++i) to[i] = alpha * from[units[static_cast<std::size_t>(i)]];
@@ -172,6 +179,7 @@ M MatrixOps<Cpu>::scatter_rows(const M& a, Index num_rows, const std::vector<Ind
                                const std::vector<double>& scale) {
   M result = M::zeros(num_rows, a.cols());
   for (Index j = 0; j < a.cols(); ++j) {
+    check_interrupt_at(j);
     for (std::size_t i = 0; i < rows.size(); ++i) {
       result.column(j)[rows[i]] = scale[i] * a.column(j)[static_cast<Index>(i)];
     }
@@ -183,6 +191,7 @@ template <>
 M MatrixOps<Cpu>::gather_rows(const M& a, const std::vector<Index>& rows) {
   M result(static_cast<Index>(rows.size()), a.cols());
   for (Index j = 0; j < a.cols(); ++j) {
+    check_interrupt_at(j);
     for (std::size_t i = 0; i < rows.size(); ++i) result.column(j)[i] = a.column(j)[rows[i]];
   }
   return result;
@@ -192,6 +201,7 @@ template <>
 M MatrixOps<Cpu>::scaled_columns(const M& a, Index first, const std::vector<double>& scale) {
   M result(a.rows(), static_cast<Index>(scale.size()));
   for (std::size_t j = 0; j < scale.size(); ++j) {
+    check_interrupt_at(static_cast<Index>(j));
     const double* const from = a.column(first + static_cast<Index>(j));
     double* const to = result.column(static_cast<Index>(j));
     for (Index i = 0; i < a.rows(); ++i) to[i] = scale[j] * from[i];
@@ -202,6 +212,7 @@ M MatrixOps<Cpu>::scaled_columns(const M& a, Index first, const std::vector<doub
 template <>
 void MatrixOps<Cpu>::scale_both_sides(M& a, const std::vector<double>& scale) {
   for (Index j = 0; j < a.cols(); ++j) {
+    check_interrupt_at(j);
     const double of_column = scale[static_cast<std::size_t>(j)];
     for (Index i = j; i < a.rows(); ++i) a.column(j)[i] *= of_column * scale[static_cast<std::size_t>(i)];
   }
@@ -213,6 +224,7 @@ M MatrixOps<Cpu>::drop_mean_direction(M rows, const Mean<Cpu>& mean) {
   const Index n = rows.cols();
   V sum = V::zeros(dim);
   for (Index i = 0; i < n; ++i) {
+    check_interrupt_at(i);
     double* const row = rows.column(i);
     for (Index j = 0; j < dim; ++j) {
       row[j] = (row[j] - mean.high.data()[j]) - mean.low.data()[j];

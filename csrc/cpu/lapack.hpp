@@ -5,9 +5,11 @@
 #include <cstdint>
 #include <functional>
 #include <limits>
+#include <memory>
 #include <string>
 
 #include "core/errors.hpp"
+#include "core/interrupt.hpp"
 #include "core/matrix.hpp"
 
 namespace fidfast::lapack {
@@ -96,6 +98,15 @@ template <class Work>
 auto with(Work work) {
   if (detail::width == IntegerWidth::k64) return work(detail::wide);
   return work(detail::narrow);
+}
+
+/// run_interruptibly() for a matrix of this dim: small ones need no thread.
+template <class Arrays, class Work>
+void run(Index dim, const std::shared_ptr<Arrays>& arrays, Work work) {
+  constexpr Index kSmall = 768;
+  check_interrupt();
+  if (dim < kSmall) return work(*arrays);
+  run_interruptibly(arrays, work);
 }
 
 /// Throws NumericalFailure if a LAPACK routine has failed.

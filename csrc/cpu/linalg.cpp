@@ -1,10 +1,13 @@
 // MatrixOps with BLAS and LAPACK.
 #include <algorithm>
 #include <cmath>
+#include <memory>
+#include <utility>
 #include <vector>
 
 #include "cpu/device.hpp"
 #include "cpu/lapack.hpp"
+#include "cpu/products.hpp"
 #include "cpu/tridiagonal.hpp"
 
 namespace fidfast {
@@ -13,27 +16,32 @@ namespace {
 
 using M = Matrix<Cpu>;
 using V = Vector<Cpu>;
-constexpr double kOne = 1.0;
-constexpr double kZero = 0.0;
+
+/// Calls work(a), a routine of LAPACK, so that it can be interrupted; `a` is lost then. Other arguments must be in
+/// `arrays`, which the routine may still use after that.
+template <class Arrays, class Work>
+void call_lapack(M& a, const std::shared_ptr<Arrays>& arrays, Work work) {
+  const auto call = [work](std::pair<M, std::shared_ptr<Arrays>>& both) {
+    lapack::with([&](const auto& lib) { work(lib, both.first, *both.second); });
+  };
+  const auto both = std::make_shared<std::pair<M, std::shared_ptr<Arrays>>>(std::move(a), arrays);
+  lapack::run(std::max(both->first.rows(), both->first.cols()), both, call);
+  a = std::move(both->first);
+}
 
 void clear_upper(M& a) {
   for (Index j = 1; j < a.cols(); ++j) std::fill_n(a.column(j), std::min(j, a.rows()), 0.0);
 }
 
 /// c = op(a) op(b).
-M multiply(const char* op_a, const M& a, const char* op_b, const M& b) {
-  const Index rows = *op_a == 'N' ? a.rows() : a.cols();
-  const Index inner = *op_a == 'N' ? a.cols() : a.rows();
-  const Index cols = *op_b == 'N' ? b.cols() : b.rows();
+M multiply(char op_a, const M& a, char op_b, const M& b) {
+  const Index rows = op_a == 'N' ? a.rows() : a.cols();
+  const Index inner = op_a == 'N' ? a.cols() : a.rows();
+  const Index cols = op_b == 'N' ? b.cols() : b.rows();
   M c(rows, cols);
   if (c.empty()) return c;
   lapack::with([&](const auto& lib) {
-    const auto m = lib.size(rows);
-    const auto n = lib.size(cols);
-    const auto k = lib.size(inner);
-    const auto lda = lib.size(a.rows());
-    const auto ldb = lib.size(b.rows());
-    lib.dgemm(op_a, op_b, &m, &n, &k, &kOne, a.data(), &lda, b.data(), &ldb, &kZero, c.data(), &m);
+    blas::gemm(lib, op_a, op_b, rows, cols, inner, 1.0, a.data(), a.rows(), b.data(), b.rows(), 0.0, c.data(), rows);
   });
   return c;
 }
@@ -41,9 +49,7 @@ M multiply(const char* op_a, const M& a, const char* op_b, const M& b) {
 /// c = alpha a a^T + beta c, lower triangle.
 void rank_update(double alpha, const M& a, double beta, M& c) {
   lapack::with([&](const auto& lib) {
-    const auto n = lib.size(a.rows());
-    const auto k = lib.size(a.cols());
-    lib.dsyrk("L", "N", &n, &k, &alpha, a.data(), &n, &beta, c.data(), &n);
+    blas::syrk(lib, 'N', a.rows(), a.cols(), alpha, a.data(), a.rows(), beta, c.data(), c.rows());
   });
 }
 
@@ -56,8 +62,8 @@ template <class Library>
 void congruence_of(const Library& lib, Index n, double* s, const double* l, Index stride, double* memory) {
   using Int = typename Library::Int;
   constexpr Index kSmall = 128;
-  const Int ld = lib.size(stride);
   if (n <= kSmall) {
+    const Int ld = lib.size(stride);
     const Int size = lib.size(n);
     const Int lower_times_upper = 2;
     Int info = 0;
@@ -66,8 +72,6 @@ void congruence_of(const Library& lib, Index n, double* s, const double* l, Inde
   }
   const Index upper = n / 2;
   const Index lower = n - upper;
-  const Int columns = lib.size(upper);
-  const Int rows = lib.size(lower);
   double* const b = s + upper;
   double* const c = b + upper * stride;
   const double* const q = l + upper;
@@ -78,44 +82,50 @@ void congruence_of(const Library& lib, Index n, double* s, const double* l, Inde
       for (Index i = 0; i < lower; ++i) b[i + j * stride] += 0.5 * cq[i + j * lower];
     }
   };
-  lib.dsymm("L", "L", &rows, &columns, &kOne, c, &ld, q, &ld, &kZero, cq, &rows);
-  lib.dtrmm("R", "L", "N", "N", &rows, &columns, &kOne, l, &ld, b, &ld);
+  blas::symm(lib, lower, upper, c, stride, q, stride, cq, lower);
+  blas::trmm_right(lib, lower, upper, l, stride, b, stride);
   add_half_of_cq();
   congruence_of(lib, upper, s, l, stride, cq + lower * upper);
-  lib.dsyr2k("L", "T", &columns, &rows, &kOne, q, &ld, b, &ld, &kOne, s, &ld);
+  blas::syr2k(lib, upper, lower, q, stride, b, stride, s, stride);
   add_half_of_cq();
-  lib.dtrmm("L", "L", "T", "N", &rows, &columns, &kOne, r, &ld, b, &ld);
+  blas::trmm_left(lib, lower, upper, r, stride, b, stride);
   congruence_of(lib, lower, c, r, stride, memory);
 }
 
 /// Singular values of a (m, n). If `right`, vt becomes V^T (min(m, n), n).
 std::vector<double> svd(M& a, bool right, M& vt) {
+  struct Arrays {
+    std::vector<double> values;
+    M u;
+    M vt;
+  };
   const Index least = std::min(a.rows(), a.cols());
-  std::vector<double> values(static_cast<std::size_t>(least));
-  if (least == 0) return values;
-  M u(right ? a.rows() : 1, right ? least : 1);
-  vt = M(right ? least : 1, right ? a.cols() : 1);
-  lapack::with([&](const auto& lib) {
+  if (least == 0) return {};
+  const auto arrays = std::make_shared<Arrays>();
+  arrays->values.resize(static_cast<std::size_t>(least));
+  arrays->u = M(right ? a.rows() : 1, right ? least : 1);
+  arrays->vt = M(right ? least : 1, right ? a.cols() : 1);
+  call_lapack(a, arrays, [right, least](const auto& lib, M& matrix, Arrays& mine) {
     using Int = typename std::decay_t<decltype(lib)>::Int;
-    const Int m = lib.size(a.rows());
-    const Int n = lib.size(a.cols());
-    const Int ldu = lib.size(u.rows());
-    const Int ldvt = lib.size(vt.rows());
+    const Int m = lib.size(matrix.rows());
+    const Int n = lib.size(matrix.cols());
+    const Int ldu = lib.size(mine.u.rows());
+    const Int ldvt = lib.size(mine.vt.rows());
     std::vector<Int> iwork(static_cast<std::size_t>(8 * least));
     const char* const job = right ? "S" : "N";
     Int info = 0;
+    const auto call = [&](double* work, Int lwork) {
+      lib.dgesdd(job, &m, &n, matrix.data(), &m, mine.values.data(), mine.u.data(), &ldu, mine.vt.data(), &ldvt, work,
+                 &lwork, iwork.data(), &info);
+      lapack::require_success(info, "dgesdd");
+    };
     double answer = 0;
-    Int lwork = -1;
-    lib.dgesdd(job, &m, &n, a.data(), &m, values.data(), u.data(), &ldu, vt.data(), &ldvt, &answer, &lwork,
-               iwork.data(), &info);
-    lapack::require_success(info, "dgesdd");
-    lwork = lib.size(static_cast<Index>(answer));
-    V work(lwork);
-    lib.dgesdd(job, &m, &n, a.data(), &m, values.data(), u.data(), &ldu, vt.data(), &ldvt, work.data(), &lwork,
-               iwork.data(), &info);
-    lapack::require_success(info, "dgesdd");
+    call(&answer, -1);
+    V work(static_cast<Index>(answer));
+    call(work.data(), lib.size(work.rows()));
   });
-  return values;
+  vt = std::move(arrays->vt);
+  return std::move(arrays->values);
 }
 
 }  // namespace
@@ -124,21 +134,19 @@ std::vector<double> svd(M& a, bool right, M& vt) {
 
 template <>
 M MatrixOps<Cpu>::transposed_product(const M& a, const M& b) {
-  return multiply("T", a, "N", b);
+  return multiply('T', a, 'N', b);
 }
 
 template <>
 M MatrixOps<Cpu>::product(const M& a, const M& b) {
-  return multiply("N", a, "N", b);
+  return multiply('N', a, 'N', b);
 }
 
 template <>
 M MatrixOps<Cpu>::triangular_product(const M& l, M b) {
   if (b.empty()) return b;
   lapack::with([&](const auto& lib) {
-    const auto m = lib.size(b.rows());
-    const auto n = lib.size(b.cols());
-    lib.dtrmm("L", "L", "T", "N", &m, &n, &kOne, l.data(), &m, b.data(), &m);
+    blas::trmm_left(lib, b.rows(), b.cols(), l.data(), b.rows(), b.data(), b.rows());
   });
   return b;
 }
@@ -178,9 +186,7 @@ M MatrixOps<Cpu>::quadratic_form(const M& s, const M& f) {
   M sf(f.rows(), f.cols());
   if (sf.empty()) return M(f.cols(), f.cols());
   lapack::with([&](const auto& lib) {
-    const auto m = lib.size(f.rows());
-    const auto n = lib.size(f.cols());
-    lib.dsymm("L", "L", &m, &n, &kOne, s.data(), &m, f.data(), &m, &kZero, sf.data(), &m);
+    blas::symm(lib, f.rows(), f.cols(), s.data(), f.rows(), f.data(), f.rows(), sf.data(), f.rows());
   });
   return transposed_product(f, sf);
 }
@@ -189,33 +195,35 @@ M MatrixOps<Cpu>::quadratic_form(const M& s, const M& f) {
 
 template <>
 bool MatrixOps<Cpu>::cholesky(M& a) {
-  const bool definite = lapack::with([&](const auto& lib) {
+  const auto definite = std::make_shared<bool>(false);
+  call_lapack(a, definite, [](const auto& lib, M& matrix, bool& result) {
     using Int = typename std::decay_t<decltype(lib)>::Int;
-    const Int n = lib.size(a.rows());
+    const Int n = lib.size(matrix.rows());
     Int info = 0;
-    lib.dpotrf("L", &n, a.data(), &n, &info);
-    return info == 0;
+    lib.dpotrf("L", &n, matrix.data(), &n, &info);
+    result = info == 0;
   });
   clear_upper(a);
-  return definite;
+  return *definite;
 }
 
 template <>
 Index MatrixOps<Cpu>::pivoted_cholesky(M& a, double tolerance, std::vector<Index>& order) {
-  const Index result = lapack::with([&](const auto& lib) {
+  const auto pivots = std::make_shared<std::pair<Index, std::vector<Index>>>();
+  call_lapack(a, pivots, [tolerance](const auto& lib, M& matrix, auto& result) {
     using Int = typename std::decay_t<decltype(lib)>::Int;
-    const Int n = lib.size(a.rows());
-    std::vector<Int> pivots(static_cast<std::size_t>(n));
-    V work(2 * a.rows());
+    const Int n = lib.size(matrix.rows());
+    std::vector<Int> rows(static_cast<std::size_t>(n));
+    V work(2 * matrix.rows());
     Int rank = 0;
     Int info = 0;
-    lib.dpstrf("L", &n, a.data(), &n, pivots.data(), &rank, &tolerance, work.data(), &info);
-    order.assign(pivots.begin(), pivots.end());
-    return static_cast<Index>(rank);
+    lib.dpstrf("L", &n, matrix.data(), &n, rows.data(), &rank, &tolerance, work.data(), &info);
+    result = {static_cast<Index>(rank), {rows.begin(), rows.end()}};
   });
+  order = std::move(pivots->second);
   for (Index& row : order) --row;
   clear_upper(a);
-  return result;
+  return pivots->first;
 }
 
 template <>
@@ -238,11 +246,11 @@ double MatrixOps<Cpu>::inverse_norm(const M& l, Index rank) {
 template <>
 double MatrixOps<Cpu>::inverse_trace(const M& l) {
   M inverse = l;
-  lapack::with([&](const auto& lib) {
+  call_lapack(inverse, std::make_shared<int>(), [](const auto& lib, M& matrix, int&) {
     using Int = typename std::decay_t<decltype(lib)>::Int;
-    const Int n = lib.size(l.rows());
+    const Int n = lib.size(matrix.rows());
     Int info = 0;
-    lib.dtrtri("L", "N", &n, inverse.data(), &n, &info);
+    lib.dtrtri("L", "N", &n, matrix.data(), &n, &info);
     lapack::require_success(info, "dtrtri");
   });
   return squared_norm(inverse);
@@ -250,42 +258,40 @@ double MatrixOps<Cpu>::inverse_trace(const M& l) {
 
 template <>
 std::vector<double> MatrixOps<Cpu>::eigenvalues(M& a) {
-  std::vector<double> values(static_cast<std::size_t>(a.rows()));
-  if (values.empty()) return values;
-  V off_diagonal(a.rows());
-  tridiagonalize(a, values.data(), off_diagonal.data());
-  lapack::with([&](const auto& lib) {
+  if (a.empty()) return {};
+  const auto values = std::make_shared<std::vector<double>>(static_cast<std::size_t>(a.rows()));
+  M off_diagonal(a.rows(), 1);
+  tridiagonalize(a, values->data(), off_diagonal.data());
+  call_lapack(off_diagonal, values, [](const auto& lib, M& below, std::vector<double>& diagonal) {
     using Int = typename std::decay_t<decltype(lib)>::Int;
-    const Int n = lib.size(a.rows());
+    const Int n = lib.size(below.rows());
     Int info = 0;
-    lib.dsterf(&n, values.data(), off_diagonal.data(), &info);
+    lib.dsterf(&n, diagonal.data(), below.data(), &info);
     lapack::require_success(info, "dsterf");
   });
-  return values;
+  return std::move(*values);
 }
 
 template <>
 std::vector<double> MatrixOps<Cpu>::eigenvectors(M& a) {
-  std::vector<double> values(static_cast<std::size_t>(a.rows()));
-  if (values.empty()) return values;
-  lapack::with([&](const auto& lib) {
+  if (a.empty()) return {};
+  const auto values = std::make_shared<std::vector<double>>(static_cast<std::size_t>(a.rows()));
+  call_lapack(a, values, [](const auto& lib, M& matrix, std::vector<double>& result) {
     using Int = typename std::decay_t<decltype(lib)>::Int;
-    const Int n = lib.size(a.rows());
+    const Int n = lib.size(matrix.rows());
     Int info = 0;
+    const auto call = [&](double* work, Int lwork, Int* iwork, Int liwork) {
+      lib.dsyevd("V", "L", &n, matrix.data(), &n, result.data(), work, &lwork, iwork, &liwork, &info);
+      lapack::require_success(info, "dsyevd");
+    };
     double answer = 0;
-    Int lwork = -1;
     Int int_answer = 0;
-    Int liwork = -1;
-    lib.dsyevd("V", "L", &n, a.data(), &n, values.data(), &answer, &lwork, &int_answer, &liwork, &info);
-    lapack::require_success(info, "dsyevd");
-    lwork = lib.size(static_cast<Index>(answer));
-    liwork = int_answer;
-    V work(lwork);
-    std::vector<Int> iwork(static_cast<std::size_t>(liwork));
-    lib.dsyevd("V", "L", &n, a.data(), &n, values.data(), work.data(), &lwork, iwork.data(), &liwork, &info);
-    lapack::require_success(info, "dsyevd");
+    call(&answer, -1, &int_answer, -1);
+    V work(static_cast<Index>(answer));
+    std::vector<Int> iwork(static_cast<std::size_t>(int_answer));
+    call(work.data(), lib.size(work.rows()), iwork.data(), int_answer);
   });
-  return values;
+  return std::move(*values);
 }
 
 template <>

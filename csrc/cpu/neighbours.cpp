@@ -174,6 +174,7 @@ void RowOps<Cpu>::squared_distances(const Vector<Cpu>& x, const FeatureView<S>& 
   in_widest_vectors([&] {
     const double* const from = x.data();
     for (std::size_t p = 0; p < rows.size(); ++p) {
+      check_interrupt_at(static_cast<Index>(p));
       const auto* const row = contiguous(features, rows[p], memory);
       const double factor = scale[p];
       double squares[kLanes] = {};

@@ -3,8 +3,10 @@
 #include <cmath>
 #include <cstring>
 
+#include "core/interrupt.hpp"
 #include "cpu/device.hpp"
 #include "cpu/lapack.hpp"
+#include "cpu/products.hpp"
 #include "cpu/widen.hpp"
 
 namespace fidfast {
@@ -49,44 +51,13 @@ inline void two_sum(double a, double b, double& high, double& low) {
   low = (a - (high - shadow)) + (b - shadow);
 }
 
-template <class Library>
-void transposed_product(const Library& lib, const typename Library::Int (&sizes)[4], const float* a, const float* b,
-                        float* c) {
-  const auto& [m, n, dim, ldc] = sizes;
-  const float one = 1.0F;
-  const float zero = 0.0F;
-  lib.sgemm("T", "N", &m, &n, &dim, &one, a, &dim, b, &dim, &zero, c, &ldc);
-}
-
-template <class Library>
-void transposed_product(const Library& lib, const typename Library::Int (&sizes)[4], const double* a, const double* b,
-                        double* c) {
-  const auto& [m, n, dim, ldc] = sizes;
-  const double one = 1.0;
-  const double zero = 0.0;
-  lib.dgemm("T", "N", &m, &n, &dim, &one, a, &dim, b, &dim, &zero, c, &ldc);
-}
-
-/// c = a^T a, lower triangle.
-template <class Library, class Int>
-void multiply_own(const Library& lib, const Int* n, const Int* k, const float* a, float* c, const Int* ldc) {
-  const float one = 1.0F;
-  const float zero = 0.0F;
-  lib.ssyrk("L", "T", n, k, &one, a, k, &zero, c, ldc);
-}
-template <class Library, class Int>
-void multiply_own(const Library& lib, const Int* n, const Int* k, const double* a, double* c, const Int* ldc) {
-  const double one = 1.0;
-  const double zero = 0.0;
-  lib.dsyrk("L", "T", n, k, &one, a, k, &zero, c, ldc);
-}
-
 }  // namespace
 
 template <>
 template <class S>
 Index RowOps<Cpu>::first_nonfinite_row(const FeatureView<S>& features) {
   for (Index i = 0; i < features.n; ++i) {
+    check_interrupt_at(i);
     bool all = true;
     for_each_column(features, i, [&](Index, const S& value) { all &= finite(value); });
     if (!all) return i;
@@ -98,6 +69,7 @@ template <>
 template <class S, class T>
 void RowOps<Cpu>::append(const FeatureView<S>& features, Matrix<Cpu, T>& columns, Index first) {
   for (Index i = 0; i < features.n; ++i) {
+    check_interrupt_at(i);
     T* const column = columns.column(first + i);
     for_each_column(features, i, [&](Index j, const S& value) { column[j] = static_cast<T>(widen(value)); });
   }
@@ -114,6 +86,7 @@ void RowOps<Cpu>::mean(const FeatureView<S>& features, Mean<Cpu>& mean) {
     sum[j] = 0.0;
   });
   for (Index i = 1; i < features.n; ++i) {
+    check_interrupt_at(i);
     for_each_column(features, i,
                     [&](Index j, const S& value) { sum[j] += static_cast<double>(widen(value)) - base[j]; });
   }
@@ -125,10 +98,7 @@ template <>
 template <class T>
 void RowOps<Cpu>::own_products(const Matrix<Cpu, T>& a, Index n, Matrix<Cpu, T>& c) {
   lapack::with([&](const auto& lib) {
-    const auto columns = lib.size(n);
-    const auto dim = lib.size(a.rows());
-    const auto stride = lib.size(c.rows());
-    multiply_own(lib, &columns, &dim, a.data(), c.data(), &stride);
+    blas::syrk(lib, 'T', n, a.rows(), T{1}, a.data(), a.rows(), T{0}, c.data(), c.rows());
   });
 }
 
@@ -146,8 +116,8 @@ void RowOps<Cpu>::cross_products(const Matrix<Cpu, T>& a, Index m, const Matrix<
                                  Matrix<Cpu, T>& c) {
   if (m == 0 || n == 0) return;
   lapack::with([&](const auto& lib) {
-    transposed_product(lib, {lib.size(m), lib.size(n), lib.size(a.rows()), lib.size(c.rows())}, a.data(), b.data(),
-                       c.data());
+    const Index dim = a.rows();
+    blas::gemm(lib, 'T', 'N', m, n, dim, T{1}, a.data(), dim, b.data(), dim, T{0}, c.data(), c.rows());
   });
 }
 

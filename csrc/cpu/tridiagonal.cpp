@@ -5,6 +5,11 @@
 // narrower vectors dsytrd is as fast and is used instead.
 #include "cpu/tridiagonal.hpp"
 
+#include <algorithm>
+#include <memory>
+#include <utility>
+#include <vector>
+
 #include "cpu/band.hpp"
 #include "cpu/lapack.hpp"
 
@@ -14,20 +19,28 @@ namespace {
 
 using M = Matrix<Cpu>;
 
+struct Tridiagonal {
+  M matrix;
+  std::vector<double> diagonal;
+  std::vector<double> below;
+};
+
 template <class Library>
-void tridiagonalize_by_lapack(const Library& lib, M& a, double* diagonal, double* below) {
+void tridiagonalize_by_lapack(const Library& lib, Tridiagonal& all) {
   using Int = typename Library::Int;
-  const Int n = lib.size(a.rows());
-  Matrix<Cpu> reflectors(a.rows(), 1);
+  const Int n = lib.size(all.matrix.rows());
+  M reflectors(all.matrix.rows(), 1);
   Int info = 0;
+  const auto call = [&](double* work, Int lwork) {
+    lib.dsytrd("L", &n, all.matrix.data(), &n, all.diagonal.data(), all.below.data(), reflectors.data(), work, &lwork,
+               &info);
+    lapack::require_success(info, "dsytrd");
+  };
   double answer = 0;
-  Int lwork = -1;
-  lib.dsytrd("L", &n, a.data(), &n, diagonal, below, reflectors.data(), &answer, &lwork, &info);
+  call(&answer, -1);
   // The optimal size, which is larger than what dsyevd would pass: it allows blocking.
-  lwork = lib.size(static_cast<Index>(answer));
-  Matrix<Cpu> work(lwork, 1);
-  lib.dsytrd("L", &n, a.data(), &n, diagonal, below, reflectors.data(), work.data(), &lwork, &info);
-  lapack::require_success(info, "dsytrd");
+  M work(static_cast<Index>(answer), 1);
+  call(work.data(), lib.size(work.rows()));
 }
 
 #ifdef FIDFAST_WIDE
@@ -59,7 +72,16 @@ void tridiagonalize(M& a, double* diagonal, double* below, Index threads) {
   const Index useful = a.rows() >= kThreads ? threads : 1;
   if (wide && a.rows() >= kTwoStages) return tridiagonalize_in_two_stages(a, diagonal, below, useful);
 #endif
-  lapack::with([&](const auto& lib) { tridiagonalize_by_lapack(lib, a, diagonal, below); });
+  const auto all = std::make_shared<Tridiagonal>();
+  all->diagonal.resize(static_cast<std::size_t>(a.rows()));
+  all->below.resize(static_cast<std::size_t>(a.rows()));
+  all->matrix = std::move(a);
+  lapack::run(all->matrix.rows(), all, [](Tridiagonal& mine) {
+    lapack::with([&](const auto& lib) { tridiagonalize_by_lapack(lib, mine); });
+  });
+  a = std::move(all->matrix);
+  std::copy(all->diagonal.begin(), all->diagonal.end(), diagonal);
+  std::copy(all->below.begin(), all->below.end() - 1, below);
 }
 
 }  // namespace fidfast

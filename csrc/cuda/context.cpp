@@ -5,11 +5,11 @@
 
 namespace fidfast::cuda {
 
-thread_local const int* skip_flag = nullptr;
+FIDFAST_STATIC_TLS thread_local const int* skip_flag = nullptr;
 
 namespace {
 
-thread_local Context* context_of_thread = nullptr;
+FIDFAST_STATIC_TLS thread_local Context* context_of_thread = nullptr;
 
 std::string version_text(int version) {
   return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "core/interrupt.hpp"
 #include "cuda/libraries.hpp"
 
 namespace fidfast::cuda {
@@ -112,6 +113,6 @@ class Session {
 Context& current();
 
 /// If not null and *skip_flag != 0 on the device, this thread's kernels do nothing; see Watch.
-extern thread_local const int* skip_flag;
+extern FIDFAST_STATIC_TLS thread_local const int* skip_flag;
 
 }  // namespace fidfast::cuda

@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "core/interrupt.hpp"
 #include "cuda/context.hpp"
 
 namespace fidfast {
@@ -48,15 +49,18 @@ void Cuda::clear(void* to, std::size_t bytes) {
 void Cuda::from_host(void* to, const void* from, std::size_t bytes) {
   if (bytes == 0) return;
   check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, current().stream()), "copy to the device");
-  current().synchronize();  // the copy from pinned memory is asynchronous
+  synchronize();  // the copy from pinned memory is asynchronous
 }
 
 void Cuda::to_host(void* to, const void* from, std::size_t bytes) {
   if (bytes == 0) return;
   check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, current().stream()), "copy to the host");
-  current().synchronize();
+  synchronize();
 }
 
-void Cuda::synchronize() { current().synchronize(); }
+void Cuda::synchronize() {
+  current().synchronize();
+  check_interrupt();  // not earlier: the device may still use memory that would be released
+}
 
 }  // namespace fidfast

@@ -25,6 +25,7 @@
 #include "core/errors.hpp"
 #include "core/gather.hpp"
 #include "core/gaussian.hpp"
+#include "core/interrupt.hpp"
 #include "core/matrix.hpp"
 #include "core/moments/fold.hpp"
 #include "core/moments/state.hpp"
@@ -77,7 +78,7 @@ class Moments {
       [[maybe_unused]] const auto watched = watch_.inspect(features, state_);
       const bool keep = rows_suffice(features.n);
       prepare<S>(features.n, keep);
-      all_or_nothing(folds<S>(features.n, keep), [&] {
+      all_or_nothing(features.n, folds<S>(features.n, keep), [&] {
         take(features, keep);
         enqueued();
       });
@@ -100,6 +101,7 @@ class Moments {
     state_.reserve_errors(theirs);
     State before;
     if constexpr (Device::kAsynchronous) before = state_;
+    const NoInterrupts complete;
     try {
       if (theirs.count > 0) merge_folded(theirs);
       take(theirs.narrow.features(0, theirs.narrow.count), keep);
@@ -165,11 +167,14 @@ class Moments {
 
  private:
   static constexpr Index kBlock = kMomentsBlock;
+  /// Multiplications of an update that is not interrupted: about half a second. A longer one copies the state first,
+  /// which then takes less than 2 % of the time.
+  static constexpr double kShort = 3e10;
   using Workspace = MomentsWorkspace<Device>;
 
   template <class Work>
   auto locked(Work work) const {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const std::lock_guard<ObjectMutex> lock(mutex_);
     return work();
   }
 
@@ -204,12 +209,30 @@ class Moments {
     work_.make_spare(dim(), narrow_is_float(state_, true));
   }
 
-  /// Calls work(), and restores the state if it throws. Once memory is allocated this cannot happen on the CPU, but any
-  /// call to a GPU may fail: so folds go to a copy, and pending rows are overwritten by the last call only.
+  /// Calls work(), and restores the state if it throws. Once memory is allocated only an interrupt can do so on the CPU,
+  /// but any call to a GPU may fail: so folds go to a copy, and pending rows are overwritten by the last call only.
   template <class Work>
-  void all_or_nothing(bool folds, Work work) {
+  void all_or_nothing(Index n, bool folds, Work work) {
     if constexpr (!Device::kAsynchronous) {
-      work();
+      const double dim = static_cast<double>(dim_);
+      if (!folds || static_cast<double>(n) * dim * dim < kShort) {
+        const NoInterrupts complete;
+        return work();
+      }
+      const RowCounts before = state_.counts();
+      const Mean<Device> mean = state_.mean;
+      const Matrix<Device> scatter = state_.scatter;
+      const Vector<Device> errors = state_.errors;
+      try {
+        work();
+      } catch (...) {
+        const NoInterrupts complete;
+        state_.mean.copy_numbers(mean);
+        state_.scatter.copy_numbers(scatter);
+        state_.errors.copy_numbers(errors);
+        state_.set_counts(before);
+        throw;
+      }
     } else {
       const RowCounts before = state_.counts();
       const auto exchange = [&] {
@@ -242,6 +265,7 @@ class Moments {
     if (keep) return rows.append(features);
     fold_full_blocks();
     for (Index first = 0; first < features.n;) {
+      check_interrupt();
       const Index n = std::min(kBlock - rows.count, features.n - first);
       if (n == kBlock) {
         fold_block(state_, work_, features.rows(first, n), sizeof(S) == 2);
@@ -355,7 +379,7 @@ class Moments {
   mutable typename Device::Watch watch_;
   mutable State state_;  // the watch may correct it in const calls
   mutable Workspace work_;
-  mutable std::mutex mutex_;
+  mutable ObjectMutex mutex_;
 };
 
 }  // namespace fidfast

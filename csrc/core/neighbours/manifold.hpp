@@ -18,6 +18,7 @@
 
 #include "core/backend.hpp"
 #include "core/errors.hpp"
+#include "core/interrupt.hpp"
 #include "core/matrix.hpp"
 #include "core/neighbours/search.hpp"
 
@@ -76,6 +77,7 @@ inline Range block_range(Index first, Index count, Index n) { return {first, std
 /// Nearest::decide for row i of `mine`, whose candidates are rows of `others`.
 template <class Device>
 void decide(Nearest& nearest, Index i, const RowSet<Device>& mine, const RowSet<Device>& others, Effort& effort) {
+  check_interrupt_at(i);
   const auto exact = [&](const std::vector<Index>& rows, double sign, std::vector<double>& distances) {
     Vector<Device> x = mine.row(i);
     if (sign < 0) MatrixOps<Device>::scale(x, sign);
@@ -98,6 +100,7 @@ void offer(Screen<Device, T>& screen, Nearest& nearest, typename Screen<Device, 
     const Index count = std::max({seen, 2 * nearest.k(), Index{32}});
     const Range part = {first, std::min(first + count, others.last)};
     const auto limit = [&](Index i) { return nearest.limit(i); };
+    check_interrupt();
     const auto& pairs = screen.select(about, about_rows ? rows : part, about_rows ? part : columns,
                                       static_cast<typename Screen<Device, T>::Product>(sign), limit);
     for (const Element& pair : pairs) {
@@ -231,6 +234,7 @@ bool count_held(const RowSet<Device>& reference, const Balls& of_reference, cons
                              [&](Index row) { return balls.limit(row); });
       };
       const auto measure = [&](Index row, Index column) {
+        check_interrupt_at(effort.exact);
         std::vector<double> distance;
         samples.squared_distances(reference.row(row), {column}, distance);
         ++effort.exact;

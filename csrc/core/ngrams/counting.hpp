@@ -83,6 +83,7 @@ void count_keys(Width width, NgramTable& table, Index part, const std::vector<st
   const Index stride = width.words();
   const Index size = static_cast<Index>(keys.size());
   for (Index i = 0; i < size; i += stride) {
+    if (i % NgramTable::kCheck < stride) check_interrupt();
     if (i + kAhead * stride < size) table.prefetch(width, part, keys[i + kAhead * stride]);
     table.add(width, part, keys.data() + i, 1);
   }
@@ -132,7 +133,7 @@ inline NgramTable translated(const NgramTable& table, const NgramLayout& layout,
   return result;
 }
 
-/// Adds the counts of `other`, which has the same layout. If an allocation fails, no count has changed.
+/// Adds the counts of `other`, which has the same layout. If it throws, no count has changed.
 inline void add_counts(NgramTable& table, const NgramTable& other, Index threads) {
   with_width(table.layout().words, [&](auto width) {
     // Allocate everything first; after that nothing can fail.
@@ -143,6 +144,7 @@ inline void add_counts(NgramTable& table, const NgramTable& other, Index threads
       });
       if (fresh > 0) table.reserve(width, part, table.size_of_part(part) + fresh);
     });
+    const NoInterrupts complete;
     parallel_for(NgramTable::kParts, threads, [&](Index part) {
       other.for_each(width, part, [&](const std::uint64_t* key, std::uint64_t count) {
         table.add_without_growing(width, part, key, count);

@@ -103,6 +103,7 @@ NgramTally::NgramTally(Index n, NgramLevel level, Words words, const NgramList& 
   with_width(layout.words, [&](auto width) {
     auto key = width.key();
     for (std::size_t i = 0; i < list.counts.size(); ++i) {
+      if (i % NgramTable::kCheck == 0) check_interrupt();
       if (list.counts[i] < 1) {
         throw InvalidInput("the state of NgramCounts holds the count " + std::to_string(list.counts[i]));
       }
@@ -124,6 +125,7 @@ void NgramTally::count(const std::vector<TextView>& texts, Index threads) {
   std::vector<Symbol> numbers;
   std::vector<Index> ends;
   for (const TextView& text : texts) {
+    check_interrupt();
     for_each_word(text, [&](const TextView& word) { numbers.push_back(words_.number(utf8_of(word, holder))); });
     ends.push_back(static_cast<Index>(numbers.size()));
   }
@@ -134,7 +136,10 @@ void NgramTally::count_words(const std::vector<TextView>& words, const std::vect
   std::string holder;
   std::vector<Symbol> numbers;
   numbers.reserve(words.size());
-  for (const TextView& word : words) numbers.push_back(words_.number(utf8_of(word, holder)));
+  for (const TextView& word : words) {
+    check_interrupt_at(static_cast<Index>(numbers.size()));
+    numbers.push_back(words_.number(utf8_of(word, holder)));
+  }
   count_numbers(numbers, ends, threads);
 }
 
@@ -161,7 +166,10 @@ void NgramTally::merge(const NgramTally& other, Index threads) {
   int bits = other.table_.layout().bits;
   if (level_ == NgramLevel::kWord) {
     renamed.reserve(static_cast<std::size_t>(other.words_.size()));
-    for (Symbol word = 0; word < other.words_.size(); ++word) renamed.push_back(words_.number(other.words_[word]));
+    for (Symbol word = 0; word < other.words_.size(); ++word) {
+      check_interrupt_at(word);
+      renamed.push_back(words_.number(other.words_[word]));
+    }
     bits = bits_of(words_);
   }
   NgramLayout layout = table_.layout();
@@ -186,7 +194,10 @@ const NgramTable& NgramTally::in_my_symbols(const NgramTally& other, NgramTable&
   }
   std::vector<Symbol> renamed;
   renamed.reserve(static_cast<std::size_t>(other.words_.size()));
-  for (Symbol word = 0; word < other.words_.size(); ++word) renamed.push_back(words_.find(other.words_[word]));
+  for (Symbol word = 0; word < other.words_.size(); ++word) {
+    check_interrupt_at(word);
+    renamed.push_back(words_.find(other.words_[word]));
+  }
   holder = translated(other.table_, layout, &renamed);
   return holder;
 }
@@ -235,12 +246,18 @@ NgramList NgramTally::most_common(Index k) const {
   std::vector<Symbol> ranks(static_cast<std::size_t>(words_.size()));
   std::vector<Symbol> sorted(ranks.size());
   std::iota(sorted.begin(), sorted.end(), Symbol{0});
-  std::sort(sorted.begin(), sorted.end(), [&](Symbol a, Symbol b) { return words_[a] < words_[b]; });
+  Index sorting = 0;
+  std::sort(sorted.begin(), sorted.end(), [&](Symbol a, Symbol b) {
+    check_interrupt_at(++sorting);
+    return words_[a] < words_[b];
+  });
   for (Symbol rank = 0; rank < sorted.size(); ++rank) ranks[sorted[rank]] = rank;
   const auto rank_of = [&](Symbol symbol) { return ranks.empty() ? symbol : ranks[symbol]; };
 
   const auto symbols_of = [&](Index ngram) { return candidates.symbols.data() + ngram * n_; };
+  Index compared = 0;
   const auto comes_first = [&](Index a, Index b) {
+    check_interrupt_at(++compared);
     if (candidates.counts[a] != candidates.counts[b]) return candidates.counts[a] > candidates.counts[b];
     return std::lexicographical_compare(symbols_of(a), symbols_of(a) + n_, symbols_of(b), symbols_of(b) + n_,
                                         [&](Symbol x, Symbol y) { return rank_of(x) < rank_of(y); });
@@ -321,7 +338,7 @@ double ngram_jsd(const NgramTally& a, const NgramTally& b) {
 }
 
 void NgramCounts::add(NgramTally fresh, Index threads) {
-  const std::lock_guard<std::mutex> lock(mutex_);
+  const std::lock_guard<ObjectMutex> lock(mutex_);
   if (tally_.num_ngrams() == 0) {
     std::swap(tally_, fresh);
   } else {
@@ -342,7 +359,7 @@ void NgramCounts::merge(const NgramCounts& other) {
 
 void NgramCounts::reset() {
   NgramTally empty(n_, level_);
-  const std::lock_guard<std::mutex> lock(mutex_);
+  const std::lock_guard<ObjectMutex> lock(mutex_);
   std::swap(tally_, empty);
 }
 

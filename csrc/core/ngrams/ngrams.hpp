@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/interrupt.hpp"
 #include "core/matrix.hpp"
 #include "core/ngrams/table.hpp"
 #include "core/ngrams/words.hpp"
@@ -91,7 +92,7 @@ class NgramCounts {
   /// Calls look(tally) with the lock held.
   template <class Look>
   auto read(Look look) const {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const std::lock_guard<ObjectMutex> lock(mutex_);
     return look(tally_);
   }
 
@@ -111,7 +112,7 @@ class NgramCounts {
   const Index n_;  // not read from the tally, which another thread may replace
   const NgramLevel level_;
   NgramTally tally_;
-  mutable std::mutex mutex_;
+  mutable ObjectMutex mutex_;
 };
 
 /// Jensen-Shannon divergence between the distributions of the n-grams, in bits: from 0 to 1. Exactly symmetric.

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/interrupt.hpp"
 #include "core/matrix.hpp"
 
 namespace fidfast {
@@ -117,6 +118,8 @@ class NgramTable {
   /// The table is partitioned by hash, so that threads can fill it and a part of a million n-grams fits into a cache.
   static constexpr Index kParts = 64;
   static constexpr int kPartBits = 6;
+  /// Slots between two calls of check_interrupt().
+  static constexpr Index kCheck = 4096;
 
   static Index part_of(std::uint64_t hash) { return static_cast<Index>(hash >> (64 - kPartBits)); }
 
@@ -183,6 +186,7 @@ class NgramTable {
     const Index stride = width.words() + 1;
     const std::uint64_t* slot = parts_[part].slots.data();
     for (Index i = 0; i < parts_[part].capacity; ++i, slot += stride) {
+      if (i % kCheck == 0) check_interrupt();
       if (slot[width.words()] != 0) visit(slot, slot[width.words()]);
     }
   }
