@@ -53,8 +53,11 @@ def cuda_device_of(features: Any) -> int | None:
     """Number of the CUDA device that holds the features, or None."""
     if not hasattr(features, "__dlpack_device__"):
         return None
-    kind, number = features.__dlpack_device__()
-    return int(number) if int(kind) in _CUDA_TYPES else None
+    try:
+        kind, number = map(int, features.__dlpack_device__())
+    except Exception:  # of any library; the core reports it
+        return None
+    return number if kind in _CUDA_TYPES else None
 
 
 def _current_stream(features: Any) -> int | None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from fidfast._arguments import require_path
 from fidfast._files import Catalog, State, Stats, catalog_of, is_supported, naming, read
 from fidfast._images import describe_images, holds_images
 from fidfast._results import Result
@@ -67,6 +68,7 @@ def file_info(path: str | os.PathLike[str]) -> FileInfo:
     ValueError
         If the file is damaged or of an unknown kind.
     """
+    path = require_path("path", path)
     if not is_supported(path) and holds_images(path):
         return FileInfo(os.fspath(path), "images", describe_images(path))
     catalog = catalog_of(path)

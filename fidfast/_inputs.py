@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -11,11 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fidfast import _core
+from fidfast._arguments import require_path, require_precision, shape_of_array
 from fidfast._devices import to_host
 from fidfast._files import Content, Features, State, Stats, naming, read, read_object, reading_state
 from fidfast._results import Result
 from fidfast._sources import is_image_source
-from fidfast._stats import NEGATIVE_TOLERANCE, GaussianStats, Moments, as_rows, row_slices, stats_from_record
+from fidfast._stats import (
+    NEGATIVE_TOLERANCE,
+    GaussianStats,
+    Moments,
+    as_rows,
+    require_tolerance,
+    row_slices,
+    stats_from_record,
+)
 from fidfast._warnings import warn_user
 
 __all__ = ["Input", "open_input", "open_pair", "open_stats", "require_same_dim", "warn_of_extractors"]
@@ -135,8 +144,8 @@ class Input:
 
     def slices(self) -> Iterator[Any]:
         """The features in slices of bounded size."""
-        shape: Sequence[int] = getattr(self.rows, "shape", ())
-        return row_slices(self.rows, int(shape[0]) if len(shape) == 2 else self.num_samples or 0)
+        shape = shape_of_array(self.rows)
+        return row_slices(self.rows, shape[0] if len(shape) == 2 else self.num_samples or 0)
 
     @property
     def row_hashes(self) -> NDArray[np.int64]:
@@ -192,14 +201,18 @@ def open_input(
     """
     if isinstance(source, Input):
         return source
+    require_precision(precision)
+    require_tolerance(negative_tolerance)
     if source is None:
         raise TypeError(f"{name}: features must be an array or tensor (n, dim), got NoneType")
-    if isinstance(source, (str, os.PathLike)) or hasattr(source, "__array__"):
-        _refuse_images(source, name, key, rows)
     if isinstance(source, (str, os.PathLike)):
+        source = require_path(name, source)
+    if isinstance(source, str) or hasattr(source, "__array__"):
+        _refuse_images(source, name, key, rows)
+    if isinstance(source, str):
         try:
             content = read(source, key=key, rows=rows, extractor=extractor)
-            return _input_of_content(content, os.fspath(source), name, precision, extractor, negative_tolerance)
+            return _input_of_content(content, source, name, precision, extractor, negative_tolerance)
         except (TypeError, ValueError) as error:
             raise _naming_argument(error, name) from error
     if isinstance(source, GaussianStats):
@@ -209,30 +222,40 @@ def open_input(
     if isinstance(source, Result) and hasattr(source, "moments"):  # of moments_of_images
         return open_input(source.moments, name, precision=precision, extractor=extractor)
     if hasattr(source, "features") and hasattr(source, "extractor"):  # Features, and the results of extraction
-        return Input(name, rows=as_rows(source.features), extractor=source.extractor or extractor, precision=precision)
+        return Input(
+            name, rows=_rows(source.features, name), extractor=source.extractor or extractor, precision=precision
+        )
     is_pair = isinstance(source, (tuple, list)) and len(source) in (2, 3) and _is_pair(source)
     if isinstance(source, Mapping) or is_pair:
         try:
             return _input_of_record(read_object(source), name, precision, extractor, negative_tolerance)
         except (TypeError, ValueError) as error:
             raise _naming_argument(error, name) from error
-    return Input(name, rows=as_rows(source), extractor=extractor, precision=precision)
+    return Input(name, rows=_rows(source, name), extractor=extractor, precision=precision)
+
+
+def _rows(features: Any, name: str) -> Any:
+    """The features as `as_rows`; errors name the argument."""
+    try:
+        return as_rows(features)
+    except (TypeError, ValueError) as error:
+        raise _naming_argument(error, name) from None
 
 
 def _refuse_images(source: Any, name: str, key: str | None, rows: bool) -> None:
     if not is_image_source(source, key=key, rows=rows):
         return
     is_path = isinstance(source, (str, os.PathLike))
-    what = f"{os.fspath(source)} holds images" if is_path else f"an array of shape {tuple(source.shape)} holds images"
+    what = os.fspath(source) if is_path else f"an array of shape {shape_of_array(source)}"
     raise (ValueError if is_path else TypeError)(
-        f"{name}: {what}, not features: compute them with fidfast.torch.features_of_images, "
+        f"{name}: {what} holds images, not features: compute them with fidfast.torch.features_of_images, "
         "or their statistics with stats_of_images"
     )
 
 
 def _is_pair(source: Any) -> bool:
     """Whether the items are arrays or tensors of the shapes of mu and sigma."""
-    mean, covariance = (getattr(item, "shape", ()) for item in source[:2])
+    mean, covariance = map(shape_of_array, source[:2])
     return len(mean) == 1 and len(covariance) == 2
 
 

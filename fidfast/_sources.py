@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fidfast._arguments import shape_of_array, why_not_dense
 from fidfast._files import Features
 from fidfast._images import Images, uses_images
 from fidfast._results import Result
@@ -32,8 +33,12 @@ def is_image_source(source: Any, *, rows: bool = False, key: str | None = None) 
     if isinstance(source, Images):
         return True
     if isinstance(source, (str, os.PathLike)):
-        return Path(source).exists() and uses_images(source, rows=rows, key=key)
-    if source is None or isinstance(source, (Moments, GaussianStats, Features, Mapping, bytes, Result)):
+        path = os.fspath(source)
+        valid = isinstance(path, str) and "\0" not in path  # else the function that reads the file reports it
+        return valid and Path(path).exists() and uses_images(path, rows=rows, key=key)
+    if source is None or isinstance(source, (type, Moments, GaussianStats, Features, Mapping, bytes, Result)):
+        return False
+    if why_not_dense(source) is not None:  # an error of either kind; that of features says what to do
         return False
     if hasattr(source, "__dlpack__") or hasattr(source, "__array__"):
         return _is_image_array(source)
@@ -49,7 +54,7 @@ def is_image_source(source: Any, *, rows: bool = False, key: str | None = None) 
 
 
 def _is_image_array(array: Any) -> bool:
-    shape = tuple(getattr(array, "shape", ()))
+    shape = shape_of_array(array)
     dtype = str(getattr(array, "dtype", "")).rpartition(".")[2]
     if len(shape) == 4:
         return "float" not in dtype or shape[2:] != (1, 1)
@@ -62,6 +67,6 @@ def _may_be_image(item: Any) -> bool:
         return any(map(_may_be_image, item))
     is_pil = hasattr(item, "convert") and hasattr(item, "mode")
     if hasattr(item, "__array__") and not is_pil:
-        ndim = len(getattr(item, "shape", ()))
+        ndim = len(shape_of_array(item))
         return ndim > 2 or (ndim == 2 and str(item.dtype).rpartition(".")[2] in ("uint8", "bool"))
     return is_pil or isinstance(item, (str, os.PathLike, bytes, Mapping))

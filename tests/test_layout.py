@@ -27,7 +27,7 @@ def includes(path):
 #: The modules of the package. Each imports only those before it, also inside functions.
 ORDER = """
 _core _cuda
-_warnings _text _progress
+_warnings _text _arguments _progress
 cuda._problems cuda cuda.__main__
 _devices _results
 _files.records _files.pickles _files.formats _files.write _files.items _files.catalog _files.readers _files
@@ -41,7 +41,7 @@ _metrics.kernel _metrics.neighbours _metrics.predictions _metrics.splits _metric
 _metrics
 _report.contents _report.worst _report.plots _report.page _report.result _report.build _report
 _info
-torch._extractors.resize torch._extractors.arithmetic torch._extractors.callables
+torch._extractors.devices torch._extractors.resize torch._extractors.arithmetic torch._extractors.callables
 torch._extractors.networks torch._extractors.prepare
 torch._extractors.extractor torch._extractors.adapters torch._extractors.conventions torch._extractors.inception
 torch._extractors.efficientnet torch._extractors.named torch._extractors.stored torch._extractors

@@ -134,14 +134,34 @@ inline Features features_of_numpy(py::array array) {
 
 inline std::string dtype_text(const dlpack::DataType& dtype) {
   static const char* const kinds[] = {"int", "uint", "float", "opaque", "bfloat", "complex", "bool"};
-  const std::string kind = dtype.code < 7 ? kinds[dtype.code] : "type " + std::to_string(dtype.code) + " of bits ";
-  return dtype.code == 6 ? kind : kind + std::to_string(dtype.bits);
+  const std::string bits = std::to_string(dtype.bits);
+  if (dtype.code > 6) return bits + " bits of DLPack's type " + std::to_string(dtype.code);  // float8, for example
+  return dtype.code == 6 ? kinds[6] : kinds[dtype.code] + bits;
 }
 
 /// The array, detached if it requires a gradient: autograd libraries do not export such tensors.
 inline py::object exportable(const py::object& array) {
   const bool differentiable = py::cast<bool>(py::bool_(py::getattr(array, "requires_grad", py::bool_(false))));
   return differentiable ? call_python(array.attr("detach")) : array;
+}
+
+/// Calls read(), which calls methods of the array. Their errors, which may have any type, become a TypeError, except
+/// ValueError, MemoryError and KeyboardInterrupt.
+template <class Read>
+auto reading(const py::object& array, Read read) {
+  try {
+    return read();
+  } catch (py::error_already_set& error) {
+    for (PyObject* const kept : {PyExc_ValueError, PyExc_MemoryError}) {
+      if (error.matches(kept)) throw;
+    }
+    if (!error.matches(PyExc_Exception)) throw;
+    throw py::type_error("features of type " + py::cast<std::string>(py::type::of(array).attr("__name__")) +
+                         " cannot be read: " + py::cast<std::string>(py::str(error.value())));
+  } catch (const py::cast_error&) {
+    throw py::type_error("features must be an array or tensor (n, dim), got " +
+                         py::cast<std::string>(py::type::of(array).attr("__name__")));
+  }
 }
 
 /// Borrows a tensor through DLPack; stream is a stream number as DLPack defines it, or None for host memory.
@@ -162,6 +182,11 @@ inline Features borrow_by_dlpack(const py::object& array, const py::object& stre
       PyCapsule_IsValid(capsule.ptr(), "dltensor_versioned") != 0
           ? dlpack::consume<dlpack::ManagedTensorVersioned>(capsule, "dltensor_versioned", "used_dltensor_versioned")
           : dlpack::consume<dlpack::ManagedTensor>(capsule, "dltensor", "used_dltensor");
+  std::int64_t size = 1;
+  for (std::int32_t i = 0; i < tensor->ndim; ++i) size *= tensor->shape[i];
+  if (tensor->data == nullptr && size != 0) {
+    throw py::type_error("features have the shape " + shape_text(tensor->shape, tensor->ndim) + ", but no data");
+  }
   const char kind = tensor->dtype.code == dlpack::kBFloat ? 'b' : tensor->dtype.code == dlpack::kFloat ? 'f' : '?';
   const void* const data = static_cast<const char*>(tensor->data) + tensor->byte_offset;
   return {checked_view(data, kind, tensor->dtype.bits, dtype_text(tensor->dtype), tensor->shape, tensor->strides,
@@ -181,9 +206,12 @@ inline Features features_of_dlpack(const py::object& array) {
 /// Borrows an array of features (n, dim). Throws TypeError or ValueError if it is not one.
 inline Features import_features(const py::object& array) {
   if (py::isinstance<py::array>(array)) return features_of_numpy(py::cast<py::array>(array));
-  if (py::hasattr(array, "__dlpack__")) return features_of_dlpack(array);
+  if (py::hasattr(array, "__dlpack__")) {
+    return reading(array, [&] { return features_of_dlpack(array); });
+  }
   if (py::hasattr(array, "__array__")) {
-    return features_of_numpy(py::cast<py::array>(py::module_::import("numpy").attr("asarray")(array)));
+    return features_of_numpy(
+        reading(array, [&] { return py::cast<py::array>(py::module_::import("numpy").attr("asarray")(array)); }));
   }
   throw py::type_error("features must be an array or tensor (n, dim), got " +
                        py::cast<std::string>(py::type::of(array).attr("__name__")));

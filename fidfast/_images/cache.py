@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fidfast import _core
+from fidfast._arguments import optional, require_bool, require_real
 from fidfast._files import State, read_state, write_state
 from fidfast._images.hashes import HASH_FOLDER, folder
 from fidfast._images.images import Images
@@ -149,8 +150,8 @@ def image_cache(*, older_than: float | None = None, max_size: float | None = Non
     ``~/Library/Caches/fidfast``. Only files that fidfast wrote are removed.
     """
     for name, value in (("older_than", older_than), ("max_size", max_size)):
-        if value is not None and not value >= 0:
-            raise ValueError(f"{name} must be at least 0, got {value}")
+        optional(require_real, name, value, lambda number: number >= 0, "at least 0")
+    clear = require_bool("clear", clear)
     now = time.time()
     files = {path: status for path in _files() if (status := _status(path)) is not None}
     # Files that are being written by another process stay.

@@ -14,6 +14,8 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fidfast._arguments import optional, require_real
+
 __all__ = ["DEFAULT", "Decoding", "as_rgb", "decode", "open_regular", "opened", "scaled"]
 
 #: Pillow's limit is a global variable.
@@ -37,9 +39,7 @@ class Decoding:
 
     def __post_init__(self) -> None:
         for name in ("max_value", "max_pixels"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < float("inf"):
-                raise ValueError(f"{name} must be positive and finite, got {value}")
+            optional(require_real, name, getattr(self, name), lambda x: 0 < x < float("inf"), "positive and finite")
 
 
 DEFAULT = Decoding()

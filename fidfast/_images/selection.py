@@ -6,6 +6,7 @@ import posixpath
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
+from fidfast._arguments import require_sequence
 from fidfast._warnings import warn_user
 
 __all__ = [
@@ -70,9 +71,7 @@ def as_suffixes(suffix: str | Iterable[str] | None) -> tuple[str, ...] | None:
     """
     if suffix is None:
         return None
-    parts = suffix.split(",") if isinstance(suffix, str) else list(suffix)
-    if not all(isinstance(part, str) for part in parts):
-        raise TypeError(f"suffix must be a string or strings, got {suffix!r}")
+    parts = suffix.split(",") if isinstance(suffix, str) else require_sequence("suffix", suffix, str)
     suffixes = tuple(part.strip().lower().removeprefix(".") for part in parts)
     if not suffixes or not all(suffixes):
         raise ValueError(f"suffix must not be empty, got {suffix!r}")

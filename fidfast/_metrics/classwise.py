@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+from fidfast._arguments import require_bool, require_path
 from fidfast._inputs import require_same_dim, warn_of_extractors
 from fidfast._metrics.frechet import distance_between
 from fidfast._results import Result
@@ -73,6 +74,7 @@ def class_distances(
     Miyato & Koyama (2018), section 4.1. The value of a finite sample is biased upwards, and more for a class than for
     the complete data: compare equal numbers of samples in each class.
     """
+    skip_incomplete = require_bool("skip_incomplete", skip_incomplete)
     a, b = _moments(samples, "samples"), _moments(reference, "reference")
     require_same_dim(a.dim, b.dim, "samples", "reference")
     warn_of_extractors(a, b)
@@ -102,7 +104,7 @@ def _moments(source: ClassMoments | str | os.PathLike[str], name: str) -> ClassM
     if not isinstance(source, (str, os.PathLike)):
         raise TypeError(f"{name} must be ClassMoments or a path, got {type(source).__name__}")
     try:
-        return ClassMoments.load(source)
+        return ClassMoments.load(require_path(name, source))
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
 

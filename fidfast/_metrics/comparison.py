@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from fidfast._arguments import require_bool
 from fidfast._inputs import Input, open_input, warn_of_extractors
 from fidfast._metrics.duplicates import find_equal_rows, join_cautions
 from fidfast._metrics.jackknife import Jackknife, degrees_of_freedom
@@ -80,6 +81,7 @@ def compare(
     -----
     As in `estimate`; the second order is not subtracted for shared rows, so the standard error is conservative.
     """
+    paired = require_bool("paired", paired)
     names = ("samples_a", "samples_b", "reference")
     one, two, common = (
         open_input(source, name, precision=precision, rows=True)

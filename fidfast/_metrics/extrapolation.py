@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fidfast import _core
+from fidfast._arguments import optional, require_integer
 from fidfast._inputs import open_pair, require_same_dim
 from fidfast._metrics.duplicates import PairResult, find_equal_rows
 from fidfast._metrics.frechet import distance_between
@@ -90,13 +90,15 @@ def fid_infinity(
     Chong & Forsyth, "Effectively Unbiased FID and Inception Score and where to find them" (2020), section 4, with
     nested parts: the first rows of one random order, so that every row is read once.
     """
+    num_points, seed = require_integer("num_points", num_points), require_integer("seed", seed, 0)
+    min_samples = optional(require_integer, "min_samples", min_samples)
     samples, reference = open_pair(samples, reference, precision=precision)
     samples.require_rows("fid_infinity")
     n, dim = samples.finite_shape()
-    first = min(5000, n // 2) if min_samples is None else operator.index(min_samples)
+    first = min(5000, n // 2) if min_samples is None else min_samples
     if not 2 <= first < n:
         raise ValueError(f"min_samples must be from 2 to n - 1 = {n - 1}, got {first}")
-    if not 2 <= operator.index(num_points) <= n - first + 1:
+    if not 2 <= num_points <= n - first + 1:
         raise ValueError(f"num_points must be from 2 to n - min_samples + 1 = {n - first + 1}, got {num_points}")
     sizes = np.linspace(first, n, num_points).astype(np.int64)
     order = np.random.default_rng(seed).permutation(n)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -12,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fidfast import _core
-from fidfast._devices import to_host
-from fidfast._metrics.predictions import of_logits, of_probabilities, shape_of, sum_p_log_p
+from fidfast._arguments import require_bool, require_instance, require_integer, require_mapping
+from fidfast._metrics.predictions import host_predictions, of_logits, of_probabilities, shape_of, sum_p_log_p
 from fidfast._metrics.splits import seed_of, split_edges, split_of_rows
 from fidfast._results import Result
 from fidfast._stats import Collector
@@ -22,6 +21,9 @@ __all__ = ["InceptionScore", "InceptionScoreResult", "inception_score"]
 
 #: Rows that are processed at a time, so that intermediate results stay in the cache.
 _BLOCK = 64
+
+#: Largest number of classes times splits: 1 GB of sums.
+MAX_SIZE = 2**27
 
 
 @dataclass(frozen=True)
@@ -111,18 +113,19 @@ class InceptionScore(Collector):
         first: int = 0,
         from_logits: bool = True,
     ) -> None:
-        for name, number, least in (("num_classes", num_classes, 1), ("splits", splits, 1), ("first", first, 0)):
-            if operator.index(number) < least:
-                raise ValueError(f"{name} must be at least {least}, got {number}")
-        if length is not None and operator.index(length) < splits:
+        num_classes = require_integer("num_classes", num_classes, 1, MAX_SIZE)
+        splits = require_integer("splits", splits, 1, MAX_SIZE // num_classes)
+        first = require_integer("first", first, 0)
+        if length is not None and (length := require_integer("length", length)) < splits:
             raise ValueError(f"length must be at least splits = {splits}, got {length}")
+        from_logits = require_bool("from_logits", from_logits)
         self._counts = np.zeros(splits, dtype=np.int64)
         self._probabilities = np.zeros((splits, num_classes))  # sums over rows of p
         self._information = np.zeros(splits)  # sums over rows of sum_y p log p
         self._length = length
         self._first = first
         self._next = first
-        self._from_logits = bool(from_logits)
+        self._from_logits = from_logits
         self._lock = threading.Lock()
 
     @property
@@ -161,7 +164,7 @@ class InceptionScore(Collector):
             If the shape does not match, a value is NaN or infinite, probabilities are invalid, or there are more rows
             than `length`. The score stays unchanged.
         """
-        predictions = to_host(predictions)
+        predictions = host_predictions(predictions)
         n, num_classes = shape_of(predictions)
         if num_classes != self.num_classes:
             raise ValueError(
@@ -215,6 +218,7 @@ class InceptionScore(Collector):
         ValueError
             If one of these differs, or a split would have more rows than `length` allows.
         """
+        require_instance("other", other, InceptionScore)
         for name, mine, theirs in (
             ("num_classes", self.num_classes, other.num_classes),
             ("splits", self.splits, other.splits),
@@ -269,6 +273,7 @@ class InceptionScore(Collector):
             marginal = self._probabilities / counts
             divergence = self._information / self._counts - sum_p_log_p(marginal)
         scores = np.exp(np.maximum(divergence, 0))  # negative by rounding only
+        ddof = require_integer("ddof", ddof, 0)
         std = float(np.std(scores, ddof=ddof)) if len(scores) > ddof else float("nan")
         return InceptionScoreResult(float(np.mean(scores)), std, tuple(scores.tolist()), seen)
 
@@ -300,6 +305,7 @@ class InceptionScore(Collector):
         KeyError, TypeError, ValueError
             If the state is invalid.
         """
+        require_mapping("state", state)
         counts, probabilities, information = (state[key] for key in ("counts", "probabilities", "information"))
         stream = state["stream"]
         if probabilities.ndim != 2 or counts.shape != probabilities.shape[:1] or information.shape != counts.shape:
@@ -369,9 +375,10 @@ def inception_score(
     Salimans et al. (2016). Everything is computed in float64, as in torch-fidelity; torchmetrics computes in the type
     of the predictions, which changes the sixth digit in float32.
     """
-    predictions = to_host(predictions)
+    predictions = host_predictions(predictions)
     n, num_classes = shape_of(predictions)
-    if not 1 <= operator.index(splits) <= n:
+    splits = require_integer("splits", splits)
+    if not 1 <= splits <= n:
         raise ValueError(f"splits must be from 1 to the number of rows = {n}, got {splits}")
     seed = seed_of(like, seed)
     split_of = split_of_rows(n, splits, like, seed)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fidfast import _core
+from fidfast._arguments import MAX_SEED, optional, require_choice, require_integer, require_precision, require_real
 from fidfast._inputs import Input, open_pair
 from fidfast._metrics.duplicates import EqualRows, PairResult, find_equal_rows, join_cautions
 from fidfast._results import value_with_error
@@ -149,6 +149,7 @@ def kid(
     >>> round(distance.value, 2), round(distance.stderr, 2), distance.num_samples
     (1.29, 0.12, (500, 400))
     """
+    degree, gamma, coef0 = _checked_kernel(degree, gamma, coef0, precision)
     one, two = open_pair(samples, reference)
     value, error, n, m = _core.kid(one.require_rows("kid"), two.require_rows("kid"), degree, gamma, coef0, precision)
     equal = find_equal_rows(one, two)
@@ -222,11 +223,10 @@ def kid_subsets(
     -----
     `kid` is the better estimate: it uses every pair of rows once, is not random, and has a standard error.
     """
-    if like not in _DRAWS:
-        raise ValueError(f"like must be one of {', '.join(map(repr, _DRAWS))}, got {like!r}")
-    for name, number, least in (("subsets", subsets, 1), ("subset_size", subset_size, 2)):
-        if operator.index(number) < least:
-            raise ValueError(f"{name} must be at least {least}, got {number}")
+    require_choice("like", like, tuple(_DRAWS))
+    subsets, subset_size = require_integer("subsets", subsets, 1), require_integer("subset_size", subset_size, 2)
+    seed = optional(require_integer, "seed", seed, 0, MAX_SEED)
+    degree, gamma, coef0 = _checked_kernel(degree, gamma, coef0, precision)
     one, two = open_pair(samples, reference)
     rows = one.require_rows("kid_subsets"), two.require_rows("kid_subsets")
     n, m = _num_rows(rows[0], "samples"), _num_rows(rows[1], "reference")
@@ -281,8 +281,17 @@ def cmmd(samples: Any, reference: Any, *, sigma: float = 10.0, precision: str = 
     Jayasumana et al. (2024), "Rethinking FID", with the scale of their code. The bias is about
     ``1000 (1 - mean k) (1 / n + 1 / m)``: compare equal numbers of samples.
     """
+    sigma = require_real("sigma", sigma)
+    require_precision(precision)
     one, two = open_pair(samples, reference)
     return _CMMD_SCALE * _core.gaussian_mmd(one.require_rows("cmmd"), two.require_rows("cmmd"), sigma, precision)
+
+
+def _checked_kernel(degree: Any, gamma: Any, coef0: Any, precision: Any) -> tuple[int, float | None, float]:
+    """The arguments of the polynomial kernel in their plain types."""
+    require_precision(precision)
+    number = require_integer("degree", degree, 1)
+    return number, optional(require_real, "gamma", gamma), require_real("coef0", coef0)
 
 
 #: The factor in the code of CMMD's authors.

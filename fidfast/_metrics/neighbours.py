@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import operator
 from dataclasses import dataclass, replace
 from typing import Any
 
 from fidfast import _core
+from fidfast._arguments import require_bool, require_choice, require_integer, require_real
 from fidfast._inputs import open_pair
 from fidfast._metrics.duplicates import PairResult, find_equal_rows
 from fidfast._metrics.frechet import terms_between
@@ -262,10 +262,8 @@ def mifid(
     features that are not centred. Samples whose features are all zero have no direction and are excluded from ``d``;
     Kaggle's code and torchmetrics exclude those whose features sum to zero.
     """
-    if mean_over not in ("samples", "reference"):
-        raise ValueError(f"mean_over must be 'samples' or 'reference', got {mean_over!r}")
-    if not 0 < threshold <= 1:
-        raise ValueError(f"threshold must be above 0 and at most 1, got {threshold}")
+    require_choice("mean_over", mean_over, ("samples", "reference"))
+    threshold = require_real("threshold", threshold, lambda number: 0 < number <= 1, "above 0 and at most 1")
     one, two = open_pair(samples, reference, precision=precision)
     rows = one.require_rows("mifid"), two.require_rows("mifid")
     distance = _core.mean_nearest_cosine_distance(*rows, mean_over == "samples")
@@ -287,9 +285,11 @@ def density_coverage_of(found: ManifoldMetrics) -> DensityCoverage:
 
 def _shares(caller: str, samples: Any, reference: Any, rules: list[tuple[int, bool, bool]]) -> list[ManifoldMetrics]:
     """Metrics for each rule (k, inclusive, whether to compute recall)."""
+    checked = [
+        (require_integer("k", k, 1), require_bool("inclusive", inclusive), recall) for k, inclusive, recall in rules
+    ]
     one, two = open_pair(samples, reference)
     rows = one.require_rows(caller), two.require_rows(caller)
-    checked = [(operator.index(k), bool(inclusive), recall) for k, inclusive, recall in rules]
     shares = _core.manifold_metrics(*rows, checked)
     equal = find_equal_rows(one, two)
     caution = equal.caution(", and count as within its manifold", "the balls are too small if they are copies")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from operator import index
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fidfast import _core
+from fidfast._arguments import optional, require_choice, require_instance, require_integer, require_mapping
 from fidfast._stats import Collector
 
 __all__ = ["NgramCounts", "ngram_jsd"]
@@ -60,7 +60,7 @@ class NgramCounts(Collector):
     __slots__ = ("_core",)
 
     def __init__(self, n: int, *, level: str = "char") -> None:
-        self._core = _core.NgramCounts(index(n), level)
+        self._core = _core.NgramCounts(require_integer("n", n), require_choice("level", level, ("char", "word")))
 
     @classmethod
     def _from_core(cls, core: _core.NgramCounts) -> NgramCounts:
@@ -112,7 +112,7 @@ class NgramCounts(Collector):
         ValueError
             If `threads` is below 1.
         """
-        self._core.update(texts, _num_cores() if threads is None else index(threads))
+        self._core.update(texts, _num_cores() if threads is None else require_integer("threads", threads, 1))
 
     def merge(self, other: NgramCounts) -> None:
         """Add the counts of `other`.
@@ -127,7 +127,7 @@ class NgramCounts(Collector):
         ValueError
             If ``n`` or ``level`` differ.
         """
-        self._core.merge(other._core)
+        self._core.merge(require_instance("other", other, NgramCounts)._core)
 
     def reset(self) -> None:
         """Remove all n-grams."""
@@ -152,7 +152,7 @@ class NgramCounts(Collector):
         ValueError
             If `k` is below 0.
         """
-        return self._core.most_common(sys.maxsize if k is None else index(k))
+        return self._core.most_common(sys.maxsize if k is None else require_integer("k", k, 0))
 
     def state(self) -> dict[str, NDArray[Any]]:
         """The counts as named arrays.
@@ -186,6 +186,7 @@ class NgramCounts(Collector):
         KeyError, TypeError, ValueError
             If the state is invalid.
         """
+        require_mapping("state", state)
         encoded, ends = state["words"], state["word_ends"]
         ngrams, counts = state["ngrams"], state["counts"]
         if {encoded.dtype.kind, ends.dtype.kind, ngrams.dtype.kind, counts.dtype.kind} != {"u"}:
@@ -255,12 +256,15 @@ def ngram_jsd(
     >>> ngram_jsd(["aaa"], ["bbb"], n=2)
     1.0
     """
+    n = optional(require_integer, "n", n)
+    if level is not None:
+        require_choice("level", level, ("char", "word"))
     counted = [side for side in (samples, reference) if isinstance(side, NgramCounts)]
     if len(counted) == 2 and n is None and level is None:
         return _core.ngram_jsd(counted[0]._core, counted[1]._core)
     if n is None and not counted:
         raise ValueError("n is required, because neither samples nor reference is an NgramCounts")
-    n = counted[0].n if n is None else index(n)
+    n = counted[0].n if n is None else n
     if level is None:
         level = counted[0].level if counted else "char"
     return _core.ngram_jsd(

@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fidfast import _core
+from fidfast._arguments import as_dense
+from fidfast._devices import to_host
 
-__all__ = ["of_logits", "of_probabilities", "shape_of", "sum_p_log_p"]
+__all__ = ["host_predictions", "of_logits", "of_probabilities", "shape_of", "sum_p_log_p"]
 
 #: exp of anything lower is 0 in float64; finite, so that 0 times it is 0.
 _LEAST_LOGIT = -1000.0
@@ -18,12 +20,18 @@ _LEAST_LOGIT = -1000.0
 Rows = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
 
 
+def host_predictions(predictions: Any) -> Any:
+    """The predictions in host memory; raises an error that names them if they have no numbers."""
+    return to_host(as_dense(predictions, "predictions"))
+
+
 def shape_of(predictions: Any) -> tuple[int, int]:
     """Shape (n, num_classes) of an array of finite numbers; raises an error that names `predictions` otherwise."""
     try:
         return _core.require_finite(predictions)
     except (TypeError, ValueError) as error:  # the core calls its argument features
-        raise type(error)(str(error).replace("features", "predictions", 1)) from None
+        kind = TypeError if isinstance(error, TypeError) else ValueError  # subclasses have other constructors
+        raise kind(str(error).replace("features", "predictions", 1)) from None
 
 
 def of_logits(block: NDArray[Any]) -> Rows:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from fidfast._arguments import MAX_SEED, optional, require_choice, require_integer
+
 __all__ = ["TOOLS", "seed_of", "split_edges", "split_of_rows"]
 
 TOOLS = ("torch-fidelity", "torchmetrics", "improved-gan", "stylegan3")
@@ -30,8 +32,8 @@ def split_of_rows(n: int, splits: int, like: str, seed: int | None) -> NDArray[n
     ValueError
         If the tool is unknown, or a seed is given for one that does not shuffle.
     """
-    if like not in TOOLS:
-        raise ValueError(f"like must be one of {', '.join(map(repr, TOOLS))}, got {like!r}")
+    require_choice("like", like, TOOLS)
+    seed = optional(require_integer, "seed", seed, 0, MAX_SEED)
     cuts = _edges_of_chunks(n, splits) if like == "torchmetrics" else split_edges(n, splits)
     split_of = np.empty(n, dtype=np.int64)
     split_of[_order(n, like, seed)] = np.repeat(np.arange(len(cuts) - 1), np.diff(cuts))

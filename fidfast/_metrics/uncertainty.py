@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from fidfast._arguments import require_real
 from fidfast._inputs import Input, open_pair
 from fidfast._metrics.duplicates import EqualRows, find_equal_rows, join_cautions
 from fidfast._metrics.frechet import FrechetTerms, terms_between
@@ -96,8 +97,7 @@ class Estimate(Result):
         ValueError
             If `level` is not between 0 and 1.
         """
-        if not 0 < level < 1:
-            raise ValueError(f"level must be between 0 and 1, got {level}")
+        level = require_real("level", level, lambda number: 0 < number < 1, "between 0 and 1")
         from scipy.special import stdtrit
 
         half = float(stdtrit(min(self.degrees_of_freedom, NORMAL), (1 + level) / 2)) * self.stderr

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fidfast import _core
-from fidfast._devices import to_host
+from fidfast._arguments import optional, require_bool, require_integer, require_sequence, require_text
 from fidfast._images import open_images
 from fidfast._inputs import Input, open_pair, require_same_dim
 from fidfast._metrics.extrapolation import Extrapolation, fid_infinity
@@ -123,10 +123,14 @@ def report(
     The numbers are those of `estimate`, `influence`, `fid_infinity`, `kid`, `cmmd`, `precision_recall` and
     `density_coverage`. CMMD is defined for CLIP features, so it is computed only if all rows have unit norm.
     """
-    if most_harmful < 0:
-        raise ValueError(f"most_harmful must be at least 0, got {most_harmful}")
-    titles = titles or (_title(samples, "samples"), _title(reference, "reference"))
-    samples, reference = open_pair(to_host(samples), to_host(reference), precision=precision)
+    most_harmful, seed = require_integer("most_harmful", most_harmful, 0), require_integer("seed", seed, 0)
+    all_pairs, progress = require_bool("all_pairs", all_pairs), require_bool("progress", progress)
+    optional(require_text, "command", command)
+    titles = _checked_titles(titles) or (_title(samples, "samples"), _title(reference, "reference"))
+    samples, reference = open_pair(samples, reference, precision=precision)
+    for side in (samples, reference):
+        if side.rows is not None:
+            side.require_rows("report")  # copies rows on a GPU once
     require_same_dim(samples.dim, reference.dim, samples.name, reference.name)
     pictures = (
         _images_of_rows(samples, images=images, names=names),
@@ -176,6 +180,15 @@ def report(
         created=f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC",
         command=None if command is None else printable(command),
     )
+
+
+def _checked_titles(titles: Any) -> tuple[str, str] | None:
+    if titles is None:
+        return None
+    items = [require_text(f"titles[{i}]", title) for i, title in enumerate(require_sequence("titles", titles))]
+    if len(items) != 2:
+        raise ValueError(f"titles must be two strings, got {len(items)}")
+    return items[0], items[1]
 
 
 class _Phases:
@@ -322,6 +335,8 @@ def _images_of_rows(side: Input, **given: Any) -> ImagesOfRows:
     for name, sequence in ((of_images, images), (of_names, names)):
         if sequence is None:
             continue
+        if not hasattr(sequence, "__len__"):
+            raise TypeError(f"{name} must be a sequence, got {type(sequence).__name__}")
         if side.rows is None:
             raise ValueError(f"{name} need the features of {side.name}, but {side.name} holds none")
         if len(sequence) != side.num_samples:

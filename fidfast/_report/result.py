@@ -7,6 +7,7 @@ import textwrap
 from dataclasses import dataclass
 from typing import Any
 
+from fidfast._arguments import require_path
 from fidfast._files import write_whole
 from fidfast._report.contents import K_DENSITY_COVERAGE, K_PRECISION_RECALL, Contents, Row
 from fidfast._report.page import html_page, html_table
@@ -116,6 +117,7 @@ class Report(Contents):
         UserWarning
             As `html`.
         """
+        path = require_path("path", path)
         data = self.html().encode("utf-8", "backslashreplace")
         with write_whole(path) as file:
             file.write(data)

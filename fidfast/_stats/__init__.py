@@ -8,6 +8,7 @@ from fidfast._stats.gaussian import (
     GaussianStats,
     explain_overflow,
     on_common_device,
+    require_tolerance,
     stats_from_core,
     stats_from_record,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "as_rows",
     "explain_overflow",
     "on_common_device",
+    "require_tolerance",
     "row_slices",
     "stats_from_core",
     "stats_from_record",

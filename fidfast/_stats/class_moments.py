@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import operator
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fidfast import _core
+from fidfast._arguments import as_array, optional, require_instance, require_integer, require_mapping
 from fidfast._devices import to_host
 from fidfast._stats.collector import Collector
 from fidfast._stats.gaussian import GaussianStats
@@ -74,8 +74,7 @@ class ClassMoments(Collector, Mapping[Label, Moments]):
         precision: str = "float32",
         extractor: str | None = None,
     ) -> None:
-        if num_classes is not None and operator.index(num_classes) < 1:
-            raise ValueError(f"num_classes must be at least 1, got {num_classes}")
+        num_classes = optional(require_integer, "num_classes", num_classes, 1)
         self._empty = Moments(dim, precision=precision, extractor=extractor)  # copied for each new class
         self._num_classes = num_classes
         self._classes: dict[Label, Moments] = {}
@@ -124,9 +123,9 @@ class ClassMoments(Collector, Mapping[Label, Moments]):
             If a shape does not match, a value is NaN or infinite, or a label is not below `num_classes`. All moments
             stay unchanged.
         """
-        features = as_rows(to_host(features))
+        features = to_host(as_rows(features))
         if not hasattr(features, "__dlpack__") and hasattr(features, "__array__"):
-            features = np.asarray(features)  # once, not for each slice below
+            features = as_array("features", features)  # once, not for each slice below
         n, dim = _core.require_finite(features)
         if dim != self.dim:
             raise ValueError(f"features have {dim} columns, but ClassMoments was created with dim={self.dim}")
@@ -180,6 +179,7 @@ class ClassMoments(Collector, Mapping[Label, Moments]):
         TypeError
             If the labels of one are integers and those of the other strings.
         """
+        require_instance("other", other, ClassMoments)
         if self._num_classes != other._num_classes:
             raise ValueError(
                 f"cannot merge moments of num_classes={self._num_classes} and num_classes={other._num_classes}"
@@ -256,6 +256,7 @@ class ClassMoments(Collector, Mapping[Label, Moments]):
         KeyError, TypeError, ValueError
             If the state is invalid.
         """
+        require_mapping("state", state)
         num_classes = int(state["num_classes"])
         moments = cls(
             int(state["dim"]),
@@ -282,6 +283,8 @@ class ClassMoments(Collector, Mapping[Label, Moments]):
             return self._classes[label]
         except KeyError:
             raise KeyError(f"class {label!r} has no rows") from None
+        except TypeError:  # not hashable
+            raise TypeError(f"label must be an int or a str, got {type(label).__name__}") from None
 
     def __iter__(self) -> Iterator[Label]:
         return iter(sorted(self._classes))  # integers and strings are never mixed
@@ -298,10 +301,7 @@ class ClassMoments(Collector, Mapping[Label, Moments]):
 
 def _labels(labels: Any, n: int) -> NDArray[Any]:
     """The label of each of n rows, (n,), as integers or strings; a single label is repeated."""
-    try:
-        array = np.asarray(labels)
-    except (TypeError, ValueError, RuntimeError) as error:  # ragged lists, tensors on another device
-        raise TypeError(f"labels must be an array, tensor or list (n,): {error}") from error
+    array = as_array("labels", labels, "an array, tensor or list (n,)")
     if array.ndim > 1:
         raise ValueError(f"labels must be 1-D (n,), got shape {array.shape}")
     if array.ndim == 1 and len(array) != n:

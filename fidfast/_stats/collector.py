@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from fidfast._arguments import require_path
 from fidfast._files import State, read_state, write_state
 
 __all__ = ["Collector"]
@@ -56,7 +57,7 @@ class Collector(ABC):
         OSError
             If the file cannot be written.
         """
-        write_state(path, State(type(self).__name__, self.state()))
+        write_state(require_path("path", path), State(type(self).__name__, self.state()))
 
     @classmethod
     def load(cls: type[_C], path: str | os.PathLike[str]) -> _C:
@@ -69,7 +70,7 @@ class Collector(ABC):
         ValueError
             If the file is damaged or not a checkpoint of this class.
         """
-        return read_state(path, cls.__name__, cls.from_state)
+        return read_state(require_path("path", path), cls.__name__, cls.from_state)
 
     def __add__(self: _C, other: object) -> _C:
         if not isinstance(other, type(self)):

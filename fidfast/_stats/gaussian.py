@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +12,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fidfast import _core
-from fidfast._devices import backend_module, device_of_core
+from fidfast._arguments import (
+    as_array,
+    as_dense,
+    optional,
+    require_integer,
+    require_path,
+    require_real,
+    require_text,
+)
+from fidfast._devices import backend_module, device_of_core, to_host
 from fidfast._files import Stats, naming, read, write_stats
 
 __all__ = [
@@ -22,6 +30,7 @@ __all__ = [
     "GaussianStats",
     "explain_overflow",
     "on_common_device",
+    "require_tolerance",
     "stats_from_core",
     "stats_from_record",
 ]
@@ -89,13 +98,14 @@ class GaussianStats:
         negative_tolerance: float = NEGATIVE_TOLERANCE,
         product_errors: ArrayLike = (),
     ) -> None:
-        if num_samples is not None and operator.index(num_samples) < 2:
-            raise ValueError(f"num_samples must be at least 2, got {num_samples}")
+        num_samples = optional(require_integer, "num_samples", num_samples, 2)
+        ddof = optional(require_integer, "ddof", ddof, 0)
+        optional(require_text, "extractor", extractor)
         core = _core.Gaussian(
             _real(mu, "mu"),
             _real(sigma, "sigma"),
             num_samples or 0,
-            negative_tolerance=negative_tolerance,
+            negative_tolerance=require_tolerance(negative_tolerance),
             product_errors=_real(product_errors, "product_errors"),
         )
         self._set(core, extractor, ddof)
@@ -201,7 +211,8 @@ class GaussianStats:
         """
         errors = self.product_errors if len(self.product_errors) else None
         write_stats(
-            path, Stats(self.mu, self.sigma, self.num_samples, self.extractor, self.ddof, product_errors=errors)
+            require_path("path", path),
+            Stats(self.mu, self.sigma, self.num_samples, self.extractor, self.ddof, product_errors=errors),
         )
 
     @classmethod
@@ -231,6 +242,9 @@ class GaussianStats:
             If the file is damaged, holds no statistics, has no such key, or holds several statistics and `key` is
             needed; the message lists what it holds.
         """
+        path = require_path("path", path)
+        require_tolerance(negative_tolerance)
+        optional(require_text, "key", key)
         content = read(path, key=key)
         if not isinstance(content, Stats):
             raise ValueError(f"{os.fspath(path)} holds {content.what}, not statistics with mu and sigma")
@@ -331,9 +345,14 @@ def explain_overflow(samples: GaussianStats, reference: GaussianStats) -> Iterat
         raise
 
 
+def require_tolerance(value: Any) -> float:
+    """The argument `negative_tolerance` of many functions."""
+    return require_real("negative_tolerance", value, lambda number: 0 <= number < 1, "at least 0 and below 1")
+
+
 def _real(values: ArrayLike, name: str) -> NDArray[np.float64]:
-    """Convert to a float64 array; accepts everything that NumPy converts."""
-    array = np.asarray(values)
+    """Convert to a float64 array; accepts everything that NumPy converts, and tensors, which are detached."""
+    array = as_array(name, to_host(as_dense(values, name)), "an array of real numbers")
     if array.dtype.kind not in "fiu":
         raise TypeError(f"{name} must hold real numbers, got dtype {array.dtype}")
     return np.asarray(array, dtype=np.float64)

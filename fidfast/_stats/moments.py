@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fidfast import _core, cuda
+from fidfast import _arguments, _core, cuda
 from fidfast._devices import (
     as_backend_input,
     backend_module,
@@ -88,12 +87,13 @@ class Moments(Collector):
         blocks: int = 1,
         device: Any = None,
     ) -> None:
-        if operator.index(blocks) < 1:
-            raise ValueError(f"blocks must be at least 1, got {blocks}")
+        dim = _arguments.require_integer("dim", dim, 1, _arguments.MAX_DIM)
+        blocks = _arguments.require_integer("blocks", blocks, 1, _arguments.MAX_BLOCKS)
+        precision = _arguments.require_precision(precision)
         number = None if device is None else parse_device(device)
         module = backend_module(number)
         self._blocks: list[_core.Moments] = [module.Moments(dim, precision, number or 0) for _ in range(blocks)]
-        self._extractor = extractor
+        self._extractor = _arguments.optional(_arguments.require_text, "extractor", extractor)
         self._device_fixed = device is not None
 
     @classmethod
@@ -121,11 +121,11 @@ class Moments(Collector):
             As `update`.
         """
         features = as_rows(features)
-        shape = getattr(features, "shape", ())
+        shape = _arguments.shape_of_array(features)
         if len(shape) != 2:
             features = to_host(features)
         # Without a shape (n, dim) the core inspects the features, and raises if they are not such an array.
-        n, dim = map(int, shape) if len(shape) == 2 else _core.require_finite(features)
+        n, dim = shape if len(shape) == 2 else _core.require_finite(features)
         moments = cls(max(dim, 1), precision=precision, extractor=extractor)
         holder = cuda_device_of(features)
         in_slices = holder is None or cuda.extension(holder) is None
@@ -146,17 +146,14 @@ class Moments(Collector):
         ValueError
             If there are none, one has several blocks, or the dims or the extractors differ.
         """
-        if not blocks:
-            raise ValueError("blocks must contain at least 1 Moments, got 0")
+        blocks = _arguments.require_sequence("blocks", blocks, Moments, least=1)
         for i, block in enumerate(blocks):
             if (n := len(block._blocks)) != 1:
                 raise ValueError(f"blocks[{i}] has {n} blocks, but each must have 1; pass its merged_blocks()")
             if block.dim != blocks[0].dim:
                 raise ValueError(f"blocks must have the same dim, got {blocks[0].dim} and {block.dim}")
-        names = {block.extractor for block in blocks}
-        if len(names) > 1:
-            given = ", ".join(map(repr, sorted(map(str, names))))
-            raise ValueError(f"blocks must have the same extractor, got {given}")
+            if (other := block.extractor) != blocks[0].extractor:
+                raise ValueError(f"blocks must have the same extractor, got {blocks[0].extractor!r}, {other!r}")
         return cls._from_cores([block._blocks[0].copy() for block in blocks], blocks[0].extractor)
 
     def _merged_core(self) -> _core.Moments:
@@ -226,6 +223,7 @@ class Moments(Collector):
             If a GPU fails, or is out of memory. The moments stay unchanged.
         """
         features = as_rows(features)
+        stream = _arguments.optional(_arguments.require_integer, "stream", stream, 0)
         holder = cuda_device_of(features)
         if holder is None:
             self._update_blocks(features, None)
@@ -264,15 +262,17 @@ class Moments(Collector):
         ValueError
             If the dims, the numbers of blocks or the extractors differ.
         """
+        pairs = self._matched_blocks(other, "merge")
         if self._extractor and other._extractor and self._extractor != other._extractor:
             raise ValueError(f"cannot merge moments of the extractors {self._extractor!r} and {other._extractor!r}")
-        for mine, theirs in self._matched_blocks(other, "merge"):
+        for mine, theirs in pairs:
             mine.merge(theirs)
         self._extractor = self._extractor or other._extractor
 
     def _matched_blocks(self, other: Moments, operation: str) -> list[tuple[_core.Moments, _core.Moments]]:
         """Pairs of blocks on one device; a single block is matched with all blocks of `other` merged."""
         device = device_of_core(self._blocks[0])
+        _arguments.require_instance("other", other, Moments)
         if len(self._blocks) == 1:
             return [(self._blocks[0], moments_on_device(other._merged_core(), device))]
         mine, theirs = len(self._blocks), len(other._blocks)
@@ -314,7 +314,7 @@ class Moments(Collector):
         ValueError, MemoryError, RuntimeError
             If the dims differ, or the copies cannot be allocated. The moments stay unchanged.
         """
-        if other.dim != self.dim:
+        if _arguments.require_instance("other", other, Moments).dim != self.dim:
             raise ValueError(f"cannot assign moments of dim={other.dim} to moments of dim={self.dim}")
         device = device_of_core(self._blocks[0])
         moved = [(block, moments_on_device(block, device)) for block in other._blocks]
@@ -334,6 +334,7 @@ class Moments(Collector):
         ValueError
             If fewer than 2 rows were seen, or `ddof` is not below that number.
         """
+        ddof = _arguments.require_integer("ddof", ddof)
         return stats_from_core(self._merged_core().stats(ddof), self._extractor, ddof)
 
     def state(self) -> dict[str, NDArray[Any]]:
@@ -364,7 +365,7 @@ class Moments(Collector):
         KeyError, TypeError, ValueError
             If the state is invalid.
         """
-        shared = {"dim": int(state["dim"]), "precision": str(state["precision"])}
+        shared = {"dim": int(_arguments.require_mapping("state", state)["dim"]), "precision": str(state["precision"])}
         blocks: dict[str, dict[str, Any]] = {}
         for key, value in state.items():
             block, slash, name = key.partition("/")
@@ -373,7 +374,6 @@ class Moments(Collector):
                 blocks.setdefault(block, dict(shared))[name] = int(array) if name == "count" else array
         if not blocks:
             raise ValueError("the state of Moments has no blocks")
-        # The core checks each block.
         cores = [_core.Moments.from_state(blocks[str(k)]) for k in range(len(blocks))]  # type: ignore[arg-type]
         return cls._from_cores(cores, str(state["extractor"]) or None)
 

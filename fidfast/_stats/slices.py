@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from fidfast import _core
+from fidfast._arguments import as_dense, shape_of_array
 from fidfast._devices import to_host
 
 __all__ = ["ROWS_PER_SLICE", "as_rows", "row_slices", "update_in_slices"]
@@ -14,9 +15,10 @@ ROWS_PER_SLICE = 8192
 
 
 def as_rows(features: Any) -> Any:
-    """The features, without the last two axes if they have the shape (n, dim, 1, 1) of a pooled feature map."""
-    shape = getattr(features, "shape", ())
-    return features[:, :, 0, 0] if len(shape) == 4 and tuple(shape[2:]) == (1, 1) else features
+    """The features as `as_dense`, without the last two axes if they are a pooled feature map (n, dim, 1, 1)."""
+    features = as_dense(features)
+    shape = shape_of_array(features)
+    return features[:, :, 0, 0] if len(shape) == 4 and shape[2:] == (1, 1) else features
 
 
 def row_slices(features: Any, n: int) -> Iterator[Any]:

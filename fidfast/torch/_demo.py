@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fidfast._arguments import require_integer, require_path
 from fidfast._metrics.frechet import frechet_distance
 from fidfast._metrics.uncertainty import Estimate, estimate
 from fidfast._progress import progress_bar
@@ -106,7 +107,7 @@ class DemoResult(Result):
         (Path, Path)
             The two files.
         """
-        path = Path(path)
+        path = Path(require_path("path", path))
         growth = path.with_name(f"{path.stem}-growth{path.suffix}")
         _plot_distances(self, path)
         _plot_growth(self, growth)
@@ -134,6 +135,7 @@ def demo(*, num_samples: int = 1000, progress: bool = False) -> DemoResult:
     ImportError
         If a package of the extra ``demo`` is not installed.
     """
+    require_integer("num_samples", num_samples, 8, 1797)
     try:
         import matplotlib as mpl  # noqa: F401  # checked before the work begins, as is the next
         import sklearn  # noqa: F401

@@ -13,6 +13,16 @@ from typing import Any
 
 import torch
 
+from fidfast._arguments import (
+    optional,
+    require_bool,
+    require_callable,
+    require_instance,
+    require_integer,
+    require_precision,
+    require_sequence,
+    require_text,
+)
 from fidfast._metrics.frechet import frechet_distance
 from fidfast._stats import Moments
 from fidfast.torch._extractors.arithmetic import full_float32
@@ -77,8 +87,9 @@ class FID(ignite.metrics.FID):
         precision: str = "float32",
         sync: bool = True,
     ) -> None:
-        self._precision = precision
-        self._sync = sync
+        self._precision = require_precision(precision)
+        self._sync = require_bool("sync", sync)
+        optional(require_integer, "num_features", num_features)
         super().__init__(num_features, feature_extractor, output_transform, device)
 
     def reset(self) -> None:
@@ -99,10 +110,12 @@ class FID(ignite.metrics.FID):
             unchanged.
         """
         batches = []
-        for images in output:
+        for images in require_sequence("output", output, torch.Tensor):
             features = self._extract_features(images)
             batches.append(Moments(self._num_features, precision=self._precision))
             batches[-1].update(features)
+        if len(batches) != 2:
+            raise ValueError(f"output must be a pair of batches, got {len(batches)}")
         train, test = batches
         self._moments["train"].merge(train)
         self._moments["test"].merge(test)
@@ -266,8 +279,10 @@ class FrechetDistanceHandler:
     ) -> None:
         if not isinstance(metric, TorchFrechetDistance):
             raise TypeError(f"metric must be a fidfast.torch.FrechetDistance, got {type(metric).__name__}")
-        if not callable(sample):
-            raise TypeError(f"sample must be callable, got {type(sample).__name__}")
+        require_callable("sample", sample, "sample(model, n) returns n images")
+        require_instance("model", model, torch.nn.Module)
+        require_integer("seed", seed)
+        require_text("name", name)
         require_at_least(num_samples=(num_samples, 2), every=(every, 1), batch_size=(batch_size, 1))
         self.metric = metric
         self.model = model

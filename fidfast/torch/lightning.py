@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from fidfast._arguments import optional, require_integer, require_text
 from fidfast.torch._training.metric import FrechetDistance
 from fidfast.torch._training.sampling import evaluation_mode, require_at_least
 
@@ -91,12 +92,11 @@ class FrechetDistanceCallback(_Callback):
             raise TypeError(f"sample must be a callable or the name of a method, got {type(sample).__name__}")
         if (every_n_steps is None) == (every_n_epochs is None):
             raise ValueError(f"pass one of every_n_steps and every_n_epochs, got {every_n_steps} and {every_n_epochs}")
-        require_at_least(
-            num_samples=(num_samples, 2),
-            every_n_steps=(every_n_steps, 1),
-            every_n_epochs=(every_n_epochs, 1),
-            batch_size=(batch_size, 1),
-        )
+        require_integer("seed", seed)
+        require_text("name", name)
+        require_at_least(num_samples=(num_samples, 2), batch_size=(batch_size, 1))
+        optional(require_integer, "every_n_steps", every_n_steps, 1)
+        optional(require_integer, "every_n_epochs", every_n_epochs, 1)
         self.metric = metric
         self.sample = sample
         self.num_samples = num_samples

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fidfast._arguments import as_dense, require_bool, require_instance
 from fidfast._metrics.frechet import frechet_distance
 from fidfast._stats import Moments
 from fidfast.torch._extractors.arithmetic import full_float32, ordinary_tensors
@@ -134,7 +135,7 @@ class FrechetInceptionDistance(Metric):
 
     @real_moments.setter
     def real_moments(self, moments: Moments) -> None:
-        self._real = self._checked_copy(moments)
+        self._real = self._checked_copy("real_moments", moments)
 
     @property
     def fake_moments(self) -> Moments:
@@ -143,11 +144,11 @@ class FrechetInceptionDistance(Metric):
 
     @fake_moments.setter
     def fake_moments(self, moments: Moments) -> None:
-        self._fake = self._checked_copy(moments)
+        self._fake = self._checked_copy("fake_moments", moments)
 
-    def _checked_copy(self, moments: Moments) -> Moments:
-        if moments.dim != self.num_features:
-            raise ValueError(f"moments has dim {moments.dim}, but this metric has {self.num_features} features")
+    def _checked_copy(self, name: str, moments: Moments) -> Moments:
+        if require_instance(name, moments, Moments).dim != self.num_features:
+            raise ValueError(f"{name} has dim {moments.dim}, but this metric has {self.num_features} features")
         self._computed = None
         return copy.copy(moments)
 
@@ -191,7 +192,7 @@ class FrechetInceptionDistance(Metric):
         TypeError, ValueError
             If the images or their features are invalid. The state stays unchanged.
         """
-        (self._real if real else self._fake).update(self._features(imgs))
+        (self._real if require_bool("real", real) else self._fake).update(self._features(imgs))
 
     def compute(self) -> torch.Tensor:
         """Distance of all images since the last reset, of all processes.
@@ -219,6 +220,7 @@ class FrechetInceptionDistance(Metric):
 
         It needs ``reset_real_features=False``, and is then the distance of the batch to all real images.
         """
+        real = require_bool("real", real)
         if self._is_synced:
             raise TorchMetricsUserError(
                 "The Metric shouldn't be synced when performing ``forward``. HINT: Did you forget to call ``unsync`` ?."
@@ -264,6 +266,7 @@ class FrechetInceptionDistance(Metric):
 
     def _features(self, imgs: torch.Tensor) -> torch.Tensor:
         """Features (n, dim) in host memory."""
+        imgs = as_dense(require_instance("imgs", imgs, torch.Tensor), "imgs")
         if self.normalize and not self.used_custom_model:
             imgs = pixels_of_floats(imgs).byte()
         features = _outputs(self.inception, imgs)

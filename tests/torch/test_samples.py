@@ -196,7 +196,7 @@ def test_invalid_arguments(rng, reference):
         ({"generator": lambda n: torch.zeros(n, 3, 8, 8).long()}, "images must be uint8, or floats from 0 to 1"),
         ({"extractor": lambda images: images.flatten(1) * np.nan}, "NaN or infinity"),
         ({"extractor": "inceptoin"}, "unknown extractor 'inceptoin'"),
-        ({"seed": 0.5}, "'float' object cannot be interpreted as an integer"),
+        ({"seed": 0.5}, "seed must be an integer, got 0.5"),
     ):
         with pytest.raises((TypeError, ValueError), match=message):
             moments(**arguments)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from fidfast._arguments import optional, require_instance, require_text
 from fidfast._results import is_inception
 from fidfast.torch._extractors.callables import owner_of, warn_of_training
 from fidfast.torch._extractors.extractor import DEFAULT_RESIZE, Extractor
@@ -66,17 +67,20 @@ def as_extractor(model: Any, *, name: str | None = None, resize: str | None = No
     Wrappers that only distribute, average or compile a network are removed: the network runs on one device, and is
     compiled if `prepare` compiles it.
     """
+    optional(require_text, "name", name)
+    if resize is not None:
+        check_resize(resize)
+    if not (callable(model) or hasattr(model, "run")):
+        raise TypeError(f"model: an extractor must be callable, got {type(model).__name__}")
     if isinstance(model, Extractor):
         named = replace(model, name=name, weights=None) if name else model
         return replace(named, resize=check_resize(resize or model.resize))
-    label, weights = (str(name), None) if name else name_of(model)
+    label, weights = (name, None) if name else name_of(model)
     if is_inception(label):
         raise ValueError(f"the name {label!r} is reserved for the 2015 Inception network; pass another name=")
     common: dict[str, Any] = {"name": label, "resize": check_resize(resize or DEFAULT_RESIZE), "weights": weights}
     if hasattr(model, "get_inputs") and hasattr(model, "run"):
         return _from_onnx(model, common)
-    if not callable(model):
-        raise TypeError(f"an extractor must be callable, got {type(model).__name__}")
     warn_of_training(model, "the extractor")
     network = unwrapped(model)
     if isinstance(network, torch.jit.ScriptModule) and _has_argument(network, "return_features"):
@@ -107,10 +111,15 @@ def at_layer(model: torch.nn.Module, layer: str) -> torch.nn.Module:
 
     Raises
     ------
-    AttributeError
-        If there is no such layer.
+    TypeError, ValueError
+        If the model is not a module, or there is no such layer.
     """
-    module = LayerFeatures(unwrapped(model), layer_path(model, layer))
+    require_instance("model", model, torch.nn.Module)
+    require_text("layer", layer)
+    try:
+        module = LayerFeatures(unwrapped(model), layer_path(model, layer))
+    except AttributeError as error:
+        raise ValueError(f"there is no layer {layer!r}: {error}") from error
     same_attributes(module, model)
     module.name, module.num_features = f"{module.name}.{layer}", None
     return module

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from fidfast._arguments import require_choice
+
 __all__ = ["LIKE", "Convention", "convention_of"]
 
 
@@ -31,6 +33,4 @@ LIKE = {
 
 def convention_of(like: str) -> Convention:
     """The convention of a tool; raises a ValueError for other names."""
-    if like not in LIKE:
-        raise ValueError(f"like must be one of {', '.join(map(repr, LIKE))}, got {like!r}")
-    return LIKE[like]
+    return LIKE[require_choice("like", like, tuple(LIKE))]

@@ -24,9 +24,20 @@ from typing import Any
 
 import torch
 
+from fidfast._arguments import (
+    optional,
+    require_bool,
+    require_callable,
+    require_choice,
+    require_integer,
+    require_real,
+    require_sequence,
+    require_text,
+)
 from fidfast.torch._extractors.arithmetic import full_float32, ordinary_tensors
 from fidfast.torch._extractors.networks import NetworkName, device_of, dtype_of, evaluating, is_on, is_sharded
 from fidfast.torch._extractors.prepare import PreparedNetwork, is_copyable, prepare
+from fidfast.torch._extractors.resize import check_resize
 
 __all__ = ["DEFAULT_RESIZE", "Extractor", "features_of_output"]
 
@@ -64,6 +75,25 @@ class Extractor:
     variant: str | None = None
     #: Digest of the weights, if the name does not determine them.
     weights: str | None = None
+
+    def __post_init__(self) -> None:
+        require_callable("model", self.model, "from a batch of images to features")
+        require_text("name", self.name)
+        check_resize(self.resize)
+        require_choice("dtype", self.dtype, ("float32", "bfloat16"))
+        optional(require_integer, "num_features", self.num_features, 1)
+        for name in ("takes_uint8", "reproducible"):
+            require_bool(name, getattr(self, name))
+        for name in ("variant", "weights"):
+            optional(require_text, name, getattr(self, name))
+        if self.input_size is not None and len(require_sequence("input_size", self.input_size)) != 2:
+            raise ValueError(f"input_size must be (height, width), got {self.input_size!r}")
+        for name in ("offset", "divisor"):
+            numbers = [
+                require_real(f"{name}[{i}]", x) for i, x in enumerate(require_sequence(name, getattr(self, name)))
+            ]
+            if len(numbers) != 3 or (name == "divisor" and 0 in numbers):
+                raise ValueError(f"{name} must be three numbers{' other than 0' * (name == 'divisor')}, got {numbers}")
 
     @property
     def full_name(self) -> str:

@@ -7,6 +7,7 @@ import os
 from dataclasses import replace
 from typing import Any
 
+from fidfast._arguments import optional, require_path, require_text
 from fidfast.torch._extractors.adapters import as_extractor
 from fidfast.torch._extractors.conventions import convention_of
 from fidfast.torch._extractors.efficientnet import efficientnet_lite0
@@ -56,6 +57,10 @@ def load_extractor(
         If `weights` are not those of 2015-12-05. The extractor's name then contains their digest, and its distance is
         not called FID.
     """
+    require_text("name", name)
+    optional(require_path, "weights", weights)
+    if resize is not None:
+        check_resize(resize)
     convention = convention_of("torch-fidelity" if like is None else like)
     if name != "inception" and (weights or like):
         raise ValueError(f"{'weights' if weights else 'like'} is an option of the extractor inception, not of {name}")
@@ -78,4 +83,9 @@ def load_extractor(
 
 def open_extractor(extractor: Any) -> Extractor:
     """An extractor given by name, as an `Extractor`, or as anything that `as_extractor` accepts."""
-    return load_extractor(extractor) if isinstance(extractor, str) else as_extractor(extractor)
+    if isinstance(extractor, str):
+        return load_extractor(extractor)
+    if not (callable(extractor) or hasattr(extractor, "run")):
+        found = type(extractor).__name__
+        raise TypeError(f"extractor must be a name, an Extractor, a network or another callable, got {found}")
+    return as_extractor(extractor)

@@ -12,8 +12,10 @@ import torch
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from fidfast._arguments import optional, require_choice, require_instance, require_integer
 from fidfast._warnings import warn_user
 from fidfast.torch._extractors.arithmetic import full_float32, ordinary_tensors
+from fidfast.torch._extractors.devices import check_device
 from fidfast.torch._extractors.networks import (
     device_of,
     evaluating,
@@ -81,10 +83,12 @@ def prepare(
     UserWarning
         If `dtype` is "bfloat16" and the CPU has no instructions for it.
     """
-    if dtype not in _DTYPES:
-        raise ValueError(f"dtype must be one of {', '.join(_DTYPES)}, got {dtype!r}")
-    if compile not in ("auto", True, False):
-        raise ValueError(f"compile must be 'auto', True or False, got {compile!r}")
+    require_instance("model", model, nn.Module)
+    require_choice("dtype", dtype, tuple(_DTYPES))
+    require_choice("compile", compile, ("auto", True, False))
+    device = None if device is None else check_device(device)
+    optional(require_integer, "num_images", num_images, 0)
+    optional(require_integer, "batch_size", batch_size, 1)
     network = unwrapped(model)
     if hasattr(network, "forward_features"):
         raise ValueError(f"{type(network).__name__} does not return its features: use as_extractor(model).prepared()")

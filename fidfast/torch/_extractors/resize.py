@@ -6,9 +6,12 @@ Parmar, Zhang & Zhu, "On Aliased Resizing and Surprising Subtleties in GAN Evalu
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
+
+from fidfast._arguments import as_dense, require_choice, require_instance, require_integer, require_sequence, shown
 
 __all__ = ["RESIZES", "check_resize", "resize"]
 
@@ -36,13 +39,25 @@ def resize(image: torch.Tensor, method: str, size: Size) -> torch.Tensor:
     ValueError
         If `method` is not one of `RESIZES`.
     """
-    return RESIZES[check_resize(method)](image[None].float(), size)[0]
+    require_choice("method", method, tuple(RESIZES))
+    height, width = (require_integer(f"size[{i}]", side, 1, 2**24) for i, side in enumerate(_pair(size)))
+    image = require_instance("image", as_dense(image, "image"), torch.Tensor)
+    if image.ndim != 3 or 0 in image.shape:
+        raise ValueError(f"image must be (3, height, width), got shape {tuple(image.shape)}")
+    return RESIZES[method](image[None].float(), (height, width))[0]
+
+
+def _pair(size: Any) -> list[Any]:
+    sides = require_sequence("size", size)
+    if len(sides) != 2:
+        raise ValueError(f"size must be (height, width), got {len(sides)} numbers")
+    return sides
 
 
 def check_resize(method: str) -> str:
     """Return `method` if it is one of `RESIZES`, else raise a ValueError."""
-    if method not in RESIZES:
-        raise ValueError(f"unknown resize {method!r}; choose one of {', '.join(RESIZES)}")
+    if not isinstance(method, str) or method not in RESIZES:
+        raise ValueError(f"unknown resize {shown(method)}; choose one of {', '.join(RESIZES)}")
     return method
 
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils.data import Dataset, get_worker_info
 
+from fidfast._arguments import as_dense
 from fidfast._images import BrokenImageError, Images
 from fidfast._images.decode import Decoding
 from fidfast.torch._extractors.arithmetic import full_float32
@@ -135,9 +136,9 @@ def features_of_batch(extractor: Extractor, images: torch.Tensor, device: torch.
 
 def rows_of(features: Any) -> Any:
     """Detached features on a CUDA device or the host, or an array, from which `Moments` reads."""
+    features = as_dense(features)
     if not isinstance(features, torch.Tensor):
         return features
-    features = features.detach()
     return features if features.is_cuda else features.cpu()
 
 

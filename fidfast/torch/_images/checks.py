@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from fidfast._arguments import require_instance, require_integer, require_mapping
 from fidfast._images import BrokenImageError, warn_of_frames, warn_of_range
 from fidfast._inputs import Input, open_input, require_same_dim, warn_of_extractors
 from fidfast._results import Result
@@ -88,7 +89,9 @@ def check_images(
     UserWarning
         If the sources have different extractors.
     """
-    options = options or ImageOptions()
+    options = ImageOptions() if options is None else require_instance("options", options, ImageOptions)
+    require_mapping("sources", sources)
+    min_images = require_integer("min_images", min_images, 1)
     check_device(options.device)
     if options.checkpoint is not None:
         _check_checkpoint(checkpoint_path(options.checkpoint))
@@ -160,7 +163,7 @@ def prepared_for(extractor: Extractor, num_images: int | None, options: ImageOpt
 
 
 def _open_images(source: Any, name: str, options: ImageOptions, min_images: int) -> ImageSource:
-    opened = open_source(source, options)
+    opened = open_source(source, options, name=name)
     for warn in (warn_of_range, warn_of_frames):
         if opened.images is not None:
             warn(opened.images, opened.images.decoding, opened.images.origin)

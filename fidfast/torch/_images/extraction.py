@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from fidfast import _core
+from fidfast._arguments import require_integer
 from fidfast._images import cache
 from fidfast._images.selection import unread_pictures
 from fidfast._progress import progress_bar
@@ -280,7 +281,7 @@ def stats_of_images(
 def ddof_of(ddof: int | None, like: str | None) -> int:
     """The given ddof, or that of a tool, or 1."""
     if ddof is not None:
-        return ddof
+        return require_integer("ddof", ddof, 0)
     return 1 if like is None else convention_of(like).ddof
 
 

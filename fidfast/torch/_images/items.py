@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from fidfast._arguments import as_dense, shape_of_array
 from fidfast._images import as_rgb
 from fidfast._images.decode import DEFAULT, Decoding, decode, open_regular, scaled
 from fidfast._images.selection import EXTENSIONS
@@ -61,6 +62,7 @@ def image_pixels(item: Any, image_key: str | None = None, decoding: Decoding = D
         item = decode(io.BytesIO(item), decoding)
     elif _is_pil(item):
         item = as_rgb(item, decoding.max_value)
+    item = as_dense(item, "an image")
     if not isinstance(item, torch.Tensor) and np.asarray(item).dtype.kind not in "biufc":
         raise TypeError(f"not an image, but {type(item).__name__}")
     if decoding.max_value is not None and _is_wide(item):
@@ -216,7 +218,7 @@ def _is_encoded(value: Any) -> bool:
 
 def _ndim(value: Any) -> int:
     """Number of dimensions of an array or tensor, else 0."""
-    return len(value.shape) if hasattr(value, "__array__") and hasattr(value, "shape") else 0
+    return len(shape_of_array(value)) if hasattr(value, "__array__") else 0
 
 
 def _may_be_image(value: Any) -> bool:

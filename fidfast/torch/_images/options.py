@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypedDict
 
 import torch
 
+from fidfast._arguments import (
+    MAX_BLOCKS,
+    optional,
+    require_bool,
+    require_choice,
+    require_integer,
+    require_path,
+    require_text,
+)
 from fidfast._images.decode import Decoding
 from fidfast._images.selection import as_suffixes
+from fidfast.torch._extractors.devices import check_device, resolve_device
 
 __all__ = [
     "FeatureKeywords",
@@ -139,18 +148,21 @@ class ImageOptions:
     def __post_init__(self) -> None:
         as_suffixes(self.suffix)
         Decoding(self.max_value, self.max_pixels)
-        for name, least in (("batch_size", 1), ("num_workers", 0), ("blocks", 1)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise ValueError(f"{name} must be at least {least}, got {value}")
+        for name, least, most in (("batch_size", 1, 2**31), ("num_workers", 0, 1024), ("blocks", 1, MAX_BLOCKS)):
+            optional(require_integer, name, getattr(self, name), least, most)
+        require_integer("blocks", self.blocks)
+        optional(require_text, "image_key", self.image_key)
+        optional(require_path, "checkpoint", self.checkpoint)
+        for name in ("skip_broken", "use_cache"):
+            require_bool(name, getattr(self, name))
+        if not isinstance(self.progress, str):
+            require_bool("progress", self.progress)
         for name, choices in (
             ("dtype", (None, "float32", "bfloat16")),
             ("precision", ("float32", "float64")),
             ("compile", ("auto", True, False)),
         ):
-            value = getattr(self, name)
-            if value not in choices:
-                raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+            require_choice(name, getattr(self, name), choices)
 
 
 def with_label(options: ImageOptions, name: str) -> ImageOptions:
@@ -178,32 +190,6 @@ def merge_options(
             hint = f"; did you mean {similar[0]!r}?" if similar else f"; its options are {', '.join(names)}"
             raise TypeError(f"{function} got an unexpected keyword argument {keyword!r}{hint}")
     return replace(options or ImageOptions(), **keywords)
-
-
-def check_device(device: torch.device | str | int | None) -> torch.device:
-    """The device of `resolve_device`, after a check that it can be used.
-
-    Raises
-    ------
-    ValueError
-        If there is no such device, or it is not available on this machine.
-    """
-    try:
-        found = resolve_device(device)
-        if found.type == "cuda" and torch.cuda.is_available() and (found.index or 0) >= torch.cuda.device_count():
-            raise RuntimeError(f"the devices are 'cuda:0' to 'cuda:{torch.cuda.device_count() - 1}'")
-        torch.empty(1, device=found).cpu()
-    except Exception as error:  # each backend has its own
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        index = re.fullmatch(r"(?:gpu:?)?(\d*)", str(device).lower())
-        hint = "" if index is None else f"; did you mean 'cuda:{index[1] or 0}'?"
-        raise ValueError(f"device {str(device)!r} cannot be used: {reason}{hint}") from error
-    return found
-
-
-def resolve_device(device: torch.device | str | int | None) -> torch.device:
-    """The given device, or by default CUDA if available."""
-    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device is None else device)
 
 
 def default_num_workers(device: torch.device | str | None = None) -> int:

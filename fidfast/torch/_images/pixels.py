@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
 import torch
+
+from fidfast._arguments import as_array, as_dense, shape_of_array
 
 __all__ = ["image_batch", "pixels_of_floats"]
 
@@ -26,13 +27,17 @@ def image_batch(images: Any, name: str = "images") -> torch.Tensor:
     TypeError, ValueError
         If the images are not a tensor or array of such a shape.
     """
-    shape = tuple(getattr(images, "shape", ()))
+    images = as_dense(images, name)
+    shape = shape_of_array(images)
     shapes = "(n, 3, height, width) or (n, 1, height, width)"
     if not isinstance(images, torch.Tensor):
         if not hasattr(images, "__array__"):
             raise TypeError(f"{name} must be a tensor {shapes}, or an array, got {type(images).__name__}")
         shapes += ", or channels last"
-        images = torch.tensor(np.asarray(images), device="cpu")  # a copy: arrays may be read-only or reversed
+        try:
+            images = torch.tensor(as_array(name, images), device="cpu")  # a copy: arrays may be read-only or reversed
+        except TypeError as error:  # of objects, for example
+            raise TypeError(f"{name} must be {shapes} of numbers: {error}") from error
         if images.ndim == 4 and images.shape[1] not in (1, 3):
             images = images.movedim(3, 1)
     if images.ndim != 4 or images.shape[1] not in (1, 3):

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, SequentialSampler, default_collate
 
+from fidfast._arguments import as_dense, require_path
 from fidfast._devices import to_host
 from fidfast._images import BrokenImageError, Images, open_images
 from fidfast._images.hashes import hash_files
@@ -99,7 +100,7 @@ class ImageSource:
         return self._stream
 
 
-def open_source(source: Any, options: ImageOptions, key: str | None = None) -> ImageSource:
+def open_source(source: Any, options: ImageOptions, key: str | None = None, *, name: str = "source") -> ImageSource:
     """Open any source of images.
 
     Parameters
@@ -109,6 +110,8 @@ def open_source(source: Any, options: ImageOptions, key: str | None = None) -> I
     options : ImageOptions
     key : str, optional
         Key of the images in an ``.npz``.
+    name : str, default "source"
+        Name of the argument, for messages about objects; those about files contain the path.
 
     Raises
     ------
@@ -122,7 +125,18 @@ def open_source(source: Any, options: ImageOptions, key: str | None = None) -> I
     if isinstance(source, Images):
         return ImageSource(source)
     if isinstance(source, (str, os.PathLike)):
-        return ImageSource(_open_images(source, options, key))
+        return ImageSource(_open_images(require_path(name, source), options, key))
+    try:
+        return _open_object(as_dense(source, "images"), options)
+    except (TypeError, ValueError) as error:
+        if isinstance(error, BrokenImageError):
+            raise
+        kind = TypeError if isinstance(error, TypeError) else ValueError  # subclasses have other constructors
+        raise kind(f"{name}: {error}") from error
+
+
+def _open_object(source: Any, options: ImageOptions) -> ImageSource:
+    """Open a source that is not a path."""
     if isinstance(source, DataLoader):
         return _open_loader(source, options.image_key)
     if hasattr(source, "__array__") and hasattr(source, "shape"):

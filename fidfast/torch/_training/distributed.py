@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 
+from fidfast._arguments import require_instance
 from fidfast._stats import Moments
 
 __all__ = ["all_reduce", "moments_of_all", "rank_and_size", "sum_over_processes"]
@@ -41,6 +42,7 @@ def all_reduce(moments: Moments, *, group: Any = None) -> None:
     -----
     Chan, Golub & LeVeque (1979), equation 2.1, for any number of parts.
     """
+    require_instance("moments", moments, Moments)
     if not (dist.is_available() and dist.is_initialized()):
         raise RuntimeError("all_reduce needs a process group: call torch.distributed.init_process_group first")
     moments.assign(Moments.from_blocks([_reduced(block, group) for block in moments.blocks]))

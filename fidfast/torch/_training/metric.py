@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from fidfast._arguments import require_bool, require_integer
 from fidfast._inputs import open_input, warn_of_extractors
 from fidfast._metrics.frechet import frechet_distance
 from fidfast._metrics.uncertainty import Estimate, estimate
@@ -77,8 +78,8 @@ class FrechetDistance(TensorStateModule):
         persistent: bool = True,
     ) -> None:
         super().__init__()
-        self.sync = sync
-        self.persistent = persistent
+        self.sync = require_bool("sync", sync)
+        self.persistent = require_bool("persistent", persistent)
         # In a tuple, so that torch does not register the network, which never changes, as a submodule.
         self._extractor_holder: tuple[Extractor | None] = (
             None if extractor is None else open_extractor(extractor).prepared(compile=False),
@@ -89,7 +90,7 @@ class FrechetDistance(TensorStateModule):
                 f"reference has dim {self._reference.dim}, but the extractor {self.extractor.name} has dim "
                 f"{self.extractor.num_features}"
             )
-        self._ddof = ddof
+        self._ddof = require_integer("ddof", ddof, 0)
         self._group = group
         name = None if self.extractor is None else self.extractor.full_name
         self._moments = Moments(
@@ -260,7 +261,7 @@ class FrechetDistance(TensorStateModule):
         return self.extractor
 
     def _syncs(self, sync: bool | None) -> bool:
-        return self.sync if sync is None else sync
+        return self.sync if sync is None else require_bool("sync", sync)
 
     def packed_state(self) -> torch.Tensor:
         """As in `TensorStateModule`."""

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 
+from fidfast._arguments import MAX_DIM, as_dense, require_bool, require_integer, require_real, shown
 from fidfast.torch._training.packing import TensorStateModule
 
 __all__ = [
@@ -55,6 +56,7 @@ def check_features(features: Any, mean: torch.Tensor, owner: str) -> torch.Tenso
     """
     if not isinstance(features, torch.Tensor):
         raise TypeError(f"features must be a tensor (n, dim), got {type(features).__name__}")
+    features = as_dense(features)
     if features.ndim != 2:
         raise ValueError(f"features must be 2-D (n, dim), got shape {tuple(features.shape)}")
     if features.dtype not in _FLOATS:
@@ -186,13 +188,10 @@ class FeatureQueue(RunningStats):
 
     def __init__(self, dim: int, size: int, *, dtype: torch.dtype = torch.float32, persistent: bool = True) -> None:
         super().__init__()
-        self.persistent = persistent
-        if size < 2:
-            raise ValueError(f"size must be at least 2, got {size}")
-        if dim < 1:
-            raise ValueError(f"dim must be at least 1, got {dim}")
-        if dtype not in _FLOATS:
-            raise ValueError(f"dtype must be float16, bfloat16, float32 or float64, got {dtype}")
+        self.persistent = require_bool("persistent", persistent)
+        size, dim = require_integer("size", size, 2), require_integer("dim", dim, 1, MAX_DIM)
+        if not isinstance(dtype, torch.dtype) or dtype not in _FLOATS:
+            raise ValueError(f"dtype must be float16, bfloat16, float32 or float64, got {shown(dtype)}")
         self.size = size
         self.dim = dim
         self.register_buffer("rows", torch.zeros(size, dim, dtype=dtype), persistent=persistent)
@@ -321,11 +320,9 @@ class MovingMoments(RunningStats):
 
     def __init__(self, dim: int, decay: float, *, persistent: bool = True) -> None:
         super().__init__()
-        self.persistent = persistent
-        if dim < 1:
-            raise ValueError(f"dim must be at least 1, got {dim}")
-        if not 0 <= decay <= 1:
-            raise ValueError(f"decay must be from 0 to 1, got {decay}")
+        self.persistent = require_bool("persistent", persistent)
+        dim = require_integer("dim", dim, 1, MAX_DIM)
+        decay = require_real("decay", decay, lambda number: 0 <= number <= 1, "from 0 to 1")
         self.dim = dim
         self.decay = decay
         self.register_buffer("mean", torch.zeros(dim, dtype=torch.float64), persistent=persistent)

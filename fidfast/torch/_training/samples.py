@@ -14,7 +14,7 @@ from fidfast._stats import Moments
 from fidfast.torch._extractors.extractor import Extractor
 from fidfast.torch._extractors.named import open_extractor
 from fidfast.torch._images.batches import features_of_batch
-from fidfast.torch._images.options import resolve_device
+from fidfast.torch._images.options import check_device
 from fidfast.torch._training.distributed import all_reduce, rank_and_size, sum_over_processes
 from fidfast.torch._training.metric import FrechetDistance
 from fidfast.torch._training.sampling import draw_samples, require_at_least
@@ -208,14 +208,14 @@ def fid_of_samples(
     require_at_least(num_samples=(num_samples, 2))
     metric = FrechetDistance(
         _prepared(extractor, device), reference, ddof=ddof, precision=precision, group=group, sync=sync
-    ).to(resolve_device(device))
+    ).to(check_device(device))
     metric.update_samples(generator, num_samples, batch_size=batch_size, seed=seed, progress=progress)
     return metric.compute()
 
 
 def _prepared(extractor: Any, device: torch.device | str | None) -> Extractor:
     """The extractor on the device."""
-    return open_extractor(extractor).prepared(compile=False, device=resolve_device(device))
+    return open_extractor(extractor).prepared(compile=False, device=check_device(device))
 
 
 def _draw_features(
@@ -232,7 +232,7 @@ def _draw_features(
     progress: bool,
 ) -> None:
     """Call ``add(features, first)`` as `draw_samples` does with images; a surplus batch has no rows."""
-    resolved = resolve_device(device)
+    resolved = check_device(device)
 
     def extract(images: torch.Tensor, first: int | None) -> None:
         features = features_of_batch(extractor, images, resolved)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from fidfast._arguments import require_bool, require_callable, require_integer
 from fidfast._progress import progress_bar
 from fidfast.torch._extractors.networks import evaluating
 from fidfast.torch._images.pixels import image_batch
@@ -18,11 +19,10 @@ from fidfast.torch._training.distributed import rank_and_size
 __all__ = ["draw_samples", "evaluation_mode", "require_at_least", "seed_of_batch"]
 
 
-def require_at_least(**arguments: tuple[int | None, int]) -> None:
-    """Raise a ValueError if a value is below its minimum; arguments are ``name=(value, minimum)``, None is ignored."""
+def require_at_least(**arguments: tuple[Any, int]) -> None:
+    """Raise an error unless each value is an integer of at least its minimum: ``name=(value, minimum)``."""
     for name, (value, minimum) in arguments.items():
-        if value is not None and value < minimum:
-            raise ValueError(f"{name} must be at least {minimum}, got {value}")
+        require_integer(name, value, minimum)
 
 
 @contextmanager
@@ -77,9 +77,10 @@ def draw_samples(
     TypeError, ValueError
         If an argument is invalid, or the generator returns anything but n images.
     """
-    if not callable(generator):
-        raise TypeError(f"generator must be callable: generator(n) returns n images, got {type(generator).__name__}")
-    require_at_least(batch_size=(batch_size, 1))
+    require_callable("generator", generator, "generator(n) returns n images")
+    require_at_least(batch_size=(batch_size, 1), num_samples=(num_samples, 1))
+    require_integer("seed", seed)
+    sync, progress = require_bool("sync", sync), require_bool("progress", progress)
     rank, size = rank_and_size(group, sync)
     starts = range(0, num_samples, batch_size)
     share = sum(min(batch_size, num_samples - start) for start in starts[rank::size])
