@@ -1,7 +1,16 @@
 """Reading and writing of files of statistics, features and checkpoints."""
 
 from fidfast._files.catalog import Catalog
-from fidfast._files.readers import catalog_of, is_supported, naming, read, read_object, read_state, reading_state
+from fidfast._files.readers import (
+    catalog_of,
+    is_supported,
+    naming,
+    read,
+    read_object,
+    read_state,
+    reading_state,
+    require_tensors,
+)
 from fidfast._files.records import Content, Entries, Features, Progress, State, Stats
 from fidfast._files.write import require_writable, write_state, write_stats, write_whole
 
@@ -20,6 +29,7 @@ __all__ = [
     "read_object",
     "read_state",
     "reading_state",
+    "require_tensors",
     "require_writable",
     "write_state",
     "write_stats",

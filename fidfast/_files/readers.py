@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -17,19 +17,27 @@ from fidfast._files.formats import FORMATS, tree_of
 from fidfast._files.records import Content, Entries, Entry, Features, Progress, State, Stats
 from fidfast._files.write import STATE_MARK
 
-__all__ = ["catalog_of", "is_supported", "naming", "read", "read_object", "read_state", "reading_state"]
+__all__ = [
+    "catalog_of",
+    "is_supported",
+    "naming",
+    "read",
+    "read_object",
+    "read_state",
+    "reading_state",
+    "require_tensors",
+]
 
 #: What libraries raise for damaged files, beside ValueError.
 _DAMAGED = (
     zipfile.BadZipFile,
     zlib.error,
-    pickle.UnpicklingError,
     AttributeError,
     EOFError,
     LookupError,
     OverflowError,
     RuntimeError,
-    SystemError,
+    struct.error,
     TypeError,
 )
 
@@ -94,6 +102,15 @@ def is_supported(path: str | os.PathLike[str]) -> bool:
     return Path(path).is_file() and Path(path).suffix.lower() in FORMATS
 
 
+def require_tensors(path: str | os.PathLike[str]) -> None:
+    """Raise a ValueError unless a file of ``torch.save`` is a dictionary of tensors and nothing else."""
+    with naming(path), _reading(path):
+        tree = FORMATS[".pt"](Path(path))
+        for key, entry in tree.items():
+            if not isinstance(entry, Entry) or entry.dtype == "object" or not key:
+                raise ValueError(f"{os.fspath(path)} is not a dictionary of tensors: {key!r} is not a tensor")
+
+
 def read_object(value: Any) -> Stats | Features:
     """Statistics or features in a dictionary of arrays, or a tuple of mu and sigma.
 
@@ -102,7 +119,10 @@ def read_object(value: Any) -> Stats | Features:
     ValueError
         If it holds neither, or several of them.
     """
-    tree = tree_of(value)
+    try:
+        tree = tree_of(value)
+    except RecursionError:
+        raise ValueError(f"the {type(value).__name__} contains itself, or is nested too deep") from None
     return Catalog({"": tree} if isinstance(tree, Entry) else tree, f"the {type(value).__name__}").read()
 
 
