@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fidfast._files.records import Entry
 
-__all__ = ["Bytes", "array_entry", "checked_shape", "dtype_of", "nbytes_of", "require_plausible", "strided_entry"]
+__all__ = [
+    "ByteOrder",
+    "Bytes",
+    "array_entry",
+    "checked_shape",
+    "dtype_of",
+    "nbytes_of",
+    "require_plausible",
+    "strided_entry",
+]
 
 #: Bytes of a file, for example a memory map; (n,) uint8.
 Bytes = NDArray[np.uint8]
+
+ByteOrder = Literal["<", ">", "="]
 
 #: The names of dtypes that are read: no objects, dates, fields or arrays of arrays.
 _NAMES = re.compile(r"[?bhilqBHILQefdgFDGUS]|[biufcUS]\d{1,9}|bool|(?:u?int|float|complex)\d{1,3}")
@@ -37,7 +48,7 @@ _MAX_UNPACKED = 2**30
 _MAX_RATIO = 100
 
 
-def dtype_of(name: str, byte_order: str = "=") -> np.dtype[Any] | None:
+def dtype_of(name: str, byte_order: ByteOrder = "=") -> np.dtype[Any] | None:
     """The dtype of a name such as "f8", "U5" or "float32"; None for anything but numbers and text."""
     if name in _NARROW:
         return np.dtype("u2" if name == "bfloat16" else "u1").newbyteorder(byte_order)
@@ -81,7 +92,7 @@ def require_plausible(nbytes: int, stored: int, what: str) -> None:
 
 
 def array_entry(
-    load: Callable[[], Bytes], nbytes: int, name: str, shape: Any, *, order: str = "C", byte_order: str = "="
+    load: Callable[[], Bytes], nbytes: int, name: str, shape: Any, *, order: str = "C", byte_order: ByteOrder = "="
 ) -> Entry:
     """The entry of a contiguous array.
 
@@ -130,7 +141,7 @@ def strided_entry(
     strides: Any,
     offset: Any,
     *,
-    byte_order: str = "=",
+    byte_order: ByteOrder = "=",
     finish: Callable[[Any], Any] = lambda array: array,
 ) -> Entry:
     """The entry of an array with `strides` in items, from item `offset` of the bytes.
@@ -160,7 +171,7 @@ def strided_entry(
     return Entry(shape, name if name in _NARROW else dtype.name, read)
 
 
-def _converted(name: str, array: NDArray[Any]) -> NDArray[Any]:
+def _converted(name: str, array: NDArray[Any]) -> Any:
     """An aligned array; float32 for the types that NumPy lacks."""
     if array.dtype.kind == "b":  # the bytes may be others than 0 and 1
         return array.view(np.uint8) != 0
@@ -178,7 +189,7 @@ def _float8_values(name: str) -> NDArray[np.float32]:
     if name == "float8_e8m0fnu":  # no sign
         values = np.ldexp(1.0, codes - bias)
         values[255] = np.nan
-        return values.astype(np.float32)
+        return np.asarray(values, np.float32)
     exponent, mantissa = (codes & 127) >> mantissa_bits, codes & (2**mantissa_bits - 1)
     fraction = mantissa / 2**mantissa_bits + (exponent > 0)
     values = np.ldexp(fraction, np.maximum(exponent, 1) - bias) * np.where(codes < 128, 1.0, -1.0)
@@ -189,4 +200,4 @@ def _float8_values(name: str) -> NDArray[np.float32]:
     else:  # as in IEEE 754
         largest = exponent == 31
         values[largest] = np.where(mantissa == 0, np.copysign(np.inf, values), np.nan)[largest]
-    return values.astype(np.float32)
+    return np.asarray(values, np.float32)

@@ -67,7 +67,9 @@ def _stored_array(
     """The entry of an array in NumPy's format; one that is refused when it is read if it has no numbers or text."""
     order = "F" if fortran else "C"
     try:
-        return array_entry(load, nbytes, dtype.str[1:], shape, order=order, byte_order=dtype.str[0].replace("|", "="))
+        return array_entry(
+            load, nbytes, dtype.str[1:], shape, order=order, byte_order=">" if dtype.str[0] == ">" else "<"
+        )
     except ValueError as error:
         return Entry(shape, "object", _refusal(str(error)))
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fidfast._files.buffers import array_entry, checked_shape, dtype_of
+from fidfast._files.buffers import ByteOrder, array_entry, checked_shape, dtype_of
 from fidfast._files.records import Entry
 
 __all__ = [
@@ -74,7 +74,7 @@ class _Dtype(BuiltObject):
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.byte_order = "="
+        self.byte_order: ByteOrder = "="
 
     def build(self, state: Any) -> None:
         require(isinstance(state, tuple) and len(state) > 4 and state[1] in ("<", ">", "=", "|"), "a dtype")

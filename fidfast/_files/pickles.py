@@ -32,6 +32,8 @@ __all__ = ["read_pickle"]
 #: Number of opcodes (a list of 2048 x 2048 numbers has 4 million), and bytes of an integer.
 _MAX_OPERATIONS = 10_000_000
 _MAX_INTEGER = 16
+#: Depth of open containers.
+_MAX_MARKS = 1000
 
 
 def read_pickle(
@@ -90,21 +92,26 @@ class _Interpreter:
         self.operations = 0
 
     def run(self) -> Any:
-        opcodes = _OPCODES
-        while True:
-            code = self._take(1)[0]
-            self.operations += 1
-            if self.operations > _MAX_OPERATIONS:
-                raise PickleError(f"it has more than {_MAX_OPERATIONS:,} opcodes")
+        data, opcodes = self._data, _OPCODES
+        for count in range(1, _MAX_OPERATIONS + 1):
+            position = self.position
+            if position >= len(data):
+                raise PickleError("it is damaged or incomplete")
+            code = data[position]
+            self.position = position + 1
             operation = opcodes.get(code)
             if operation is None:
-                if code == _STOP:
-                    return self._pop()
-                raise PickleError(f"it is damaged, or needs opcode {bytes([code])!r}, which is not supported")
+                if code != _STOP:
+                    raise PickleError(f"it is damaged, or needs opcode {bytes([code])!r}, which is not supported")
+                self.operations = count
+                return self._pop()
             try:
                 operation(self)
-            except (TypeError, LookupError, struct.error, OverflowError, UnicodeDecodeError) as error:
-                raise PickleError(f"it is damaged at byte {self.position:,} ({error})") from error
+            except PickleError:
+                raise
+            except (ValueError, TypeError, LookupError, struct.error, OverflowError) as error:
+                raise PickleError(f"it is damaged at byte {position:,} ({error})") from error
+        raise PickleError(f"it has more than {_MAX_OPERATIONS:,} opcodes")
 
     # The file
 
@@ -117,7 +124,7 @@ class _Interpreter:
         return taken
 
     def _number(self, layout: str) -> Any:
-        layout = "<" + layout if layout[0] != ">" else layout
+        layout = "<" + layout
         return struct.unpack(layout, self._take(struct.calcsize(layout)))[0]
 
     def _line(self) -> str:
@@ -143,6 +150,8 @@ class _Interpreter:
         self._stack.append(value)
 
     def _mark(self) -> None:
+        if len(self._outer) > _MAX_MARKS:
+            raise PickleError(f"its containers are nested deeper than {_MAX_MARKS} levels")
         self._outer.append(self._stack)
         self._stack = []
 
@@ -206,6 +215,10 @@ class _Interpreter:
         if size > _MAX_INTEGER:
             raise PickleError(f"it has an integer of {size:,} bytes")
         self._push(int.from_bytes(self._take(size), "little", signed=True))
+
+    def _binary_float(self) -> None:
+        self._stack.append(_FLOAT.unpack_from(self._data, self.position)[0])
+        self.position += 8
 
     def _float(self) -> None:
         text = self._line()
@@ -299,6 +312,7 @@ def _decimal(text: str) -> int:
 
 
 _STOP = ord(".")
+_FLOAT = struct.Struct(">d")
 
 _Self = _Interpreter
 _OPCODES: dict[int, Callable[[_Interpreter], Any]] = {
@@ -308,7 +322,7 @@ _OPCODES: dict[int, Callable[[_Interpreter], Any]] = {
         "N": lambda self: self._push(None),
         "\x88": lambda self: self._push(True),
         "\x89": lambda self: self._push(False),
-        "G": lambda self: self._push(self._number(">d")),
+        "G": _Self._binary_float,
         "J": lambda self: self._push(self._number("i")),
         "K": lambda self: self._push(self._take(1)[0]),
         "M": lambda self: self._push(self._number("H")),

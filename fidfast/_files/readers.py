@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 
 from fidfast._files.catalog import Catalog
 from fidfast._files.formats import FORMATS, tree_of
-from fidfast._files.records import Content, Entries, Entry, Features, Progress, State, Stats
+from fidfast._files.records import Content, Entries, Entry, Features, Progress, State, Stats, Tree
+from fidfast._files.torch_files import read_torch
 from fidfast._files.write import STATE_MARK
 
 __all__ = [
@@ -40,6 +41,9 @@ _DAMAGED = (
     struct.error,
     TypeError,
 )
+
+#: How the names of the dtypes of tensors start.
+_NUMBERS = ("float", "bfloat", "int", "uint", "bool", "complex")
 
 _T = TypeVar("_T")
 
@@ -104,11 +108,14 @@ def is_supported(path: str | os.PathLike[str]) -> bool:
 
 def require_tensors(path: str | os.PathLike[str]) -> None:
     """Raise a ValueError unless a file of ``torch.save`` is a dictionary of tensors and nothing else."""
-    with naming(path), _reading(path):
-        tree = FORMATS[".pt"](Path(path))
-        for key, entry in tree.items():
-            if not isinstance(entry, Entry) or entry.dtype == "object" or not key:
-                raise ValueError(f"{os.fspath(path)} is not a dictionary of tensors: {key!r} is not a tensor")
+    try:
+        tree = tree_of(read_torch(Path(path)))
+        entries: Tree = {} if isinstance(tree, Entry) else tree
+        for key, entry in entries.items() or [("the object", tree)]:
+            if not isinstance(entry, Entry) or not entry.dtype.startswith(_NUMBERS):
+                raise ValueError(f"{key!r} is not a tensor")
+    except (ValueError, *_DAMAGED) as error:
+        raise ValueError(f"{os.fspath(path)} is damaged or holds objects other than weights: {error}") from error
 
 
 def read_object(value: Any) -> Stats | Features:

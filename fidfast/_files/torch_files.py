@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fidfast._files.buffers import (
+    ByteOrder,
     Bytes,
     checked_shape,
     dtype_of,
@@ -65,7 +66,7 @@ class _Storage:
 
     dtype: str | None
     nbytes: int
-    byte_order: str
+    byte_order: ByteOrder
     load: Callable[[], Bytes] | None = None
 
     def bytes(self) -> Bytes:
@@ -93,7 +94,7 @@ def _read_zip(path: Path) -> Any:
         raise ValueError(f"{path} is not a file of torch.save: it holds {len(found)} members data.pkl")
     folder = found[0].removesuffix("data.pkl")
     order = members.get(folder + "byteorder")
-    byte_order = ">" if order is not None and order.head(10) == b"big" else "<"
+    byte_order: ByteOrder = ">" if order is not None and order.head(10) == b"big" else "<"
     storages: dict[str, _Storage] = {}
 
     def persistent(value: Any) -> _Storage:
@@ -140,7 +141,7 @@ def _read_legacy(path: Path) -> Any:
     magic, version, system = header
     if type(magic) is not int or (magic, version) != (_LEGACY_MAGIC, _LEGACY_VERSION) or not isinstance(system, dict):
         raise ValueError(f"{path} is not a file of torch.save that can be read: save it again with torch 1.6 or later")
-    byte_order = ">" if system.get("little_endian") is False else "<"
+    byte_order: ByteOrder = ">" if system.get("little_endian") is False else "<"
     storages: dict[str, _Storage] = {}
 
     def persistent(value: Any) -> _Storage:
@@ -161,11 +162,11 @@ def _read_legacy(path: Path) -> Any:
         position = first + storage.nbytes
         if numel * dtype.itemsize != storage.nbytes or position > len(data):
             raise PickleError(f"the storage {key[:50]!r} is damaged or incomplete")
-        storage.load = lambda first=first, size=storage.nbytes: np.frombuffer(data, np.uint8, size, first)  # type: ignore[misc]
+        storage.load = lambda first=first, size=storage.nbytes: np.frombuffer(data, np.uint8, size, first)
     return result
 
 
-def _described_storage(value: Any, length: int, byte_order: str) -> tuple[str, _Storage]:
+def _described_storage(value: Any, length: int, byte_order: ByteOrder) -> tuple[str, _Storage]:
     """Key and storage of a persistent id ("storage", class, key, location, number of items)."""
     require(isinstance(value, tuple) and len(value) == length and isinstance(value[0], str), "a storage")
     word, kind, key, _, numel = value
@@ -248,7 +249,7 @@ def _sparse_tensor(layout: Any, parts: Any) -> Entry:
             places = arrays[0].load()
         else:
             starts, inner = (part.load() for part in arrays)
-            require(starts.ndim == 1 and inner.ndim == 1 and np.all(np.diff(starts) >= 0), "a sparse tensor")
+            require(starts.ndim == 1 and inner.ndim == 1 and bool(np.all(np.diff(starts) >= 0)), "a sparse tensor")
             outer = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
             require(len(outer) == len(inner), "a sparse tensor")
             places = np.stack([outer, inner] if layout == "torch.sparse_csr" else [inner, outer])

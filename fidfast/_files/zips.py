@@ -68,7 +68,7 @@ class Member:
         data = np.memmap(self.path, np.uint8, "r", self.start, (self.size,))
         crc = 0
         for first in range(0, 0 if self.crc is None else self.size, _CHUNK):
-            crc = zlib.crc32(data[first : first + _CHUNK], crc)
+            crc = zlib.crc32(data[first : first + _CHUNK].data, crc)
         self._require(self.crc in (crc, None), "its checksum does not match")
         return data
 
@@ -157,7 +157,7 @@ def _start_of_data(file: IO[bytes], info: zipfile.ZipInfo, label: str) -> int:
         same_sizes = flags & 8 or (crc == info.CRC and all(a in (b, 2**32 - 1) for a, b in sizes))
         same_name = name.decode("utf-8" if flags & 0x800 else "cp437", "replace") == info.orig_filename
         if signature == b"PK\3\4" and method == info.compress_type and same_sizes and same_name:
-            return info.header_offset + len(raw) + name_length + extra_length
+            return int(info.header_offset + len(raw) + name_length + extra_length)
     raise ValueError(f"{label}: the header of the member differs from the archive's directory: the file is damaged")
 
 
