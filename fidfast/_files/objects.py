@@ -157,6 +157,10 @@ def _encode(text: Any, encoding: Any) -> bytes:
         raise PickleError("bytes are damaged") from None
 
 
+def _no_bytes() -> bytes:
+    return b""
+
+
 def _mapping(*arguments: Any) -> PlainMapping:
     result = PlainMapping()
     if arguments:
@@ -198,6 +202,8 @@ FUNCTIONS: dict[str, Function] = {
     },
     "numpy.dtype": _dtype,
     "_codecs.encode": _encode,
+    "builtins.bytes": _no_bytes,  # at protocols 0 to 2
+    "__builtin__.bytes": _no_bytes,
     "copyreg._reconstructor": _reconstructor,
     "copy_reg._reconstructor": _reconstructor,
     **dict.fromkeys(MAPPINGS, _mapping),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import tokenize
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ _LOCAL_HEADER = struct.Struct("<4s5H3L2H")
 _CHUNK = 2**24
 #: NumPy limits the header of an array to 10,000 bytes.
 _NPY_HEADER = 2**14
+#: Largest size of checksum and sizes after the data of a member.
+_DESCRIPTOR = 24
 
 
 @dataclass(frozen=True)
@@ -108,18 +111,19 @@ def members_of(path: Path) -> dict[str, Member]:
     Raises
     ------
     ValueError, zipfile.BadZipFile
-        If the archive is damaged: the directory differs from the headers of the members, members overlap, have equal
-        names or exceed the file; or if a member is encrypted, or compressed in another way than deflate.
+        If the archive is damaged: the directory differs from the headers of the members, members overlap, are missing,
+        have equal names or exceed the file; or if a member is encrypted, or compressed in another way than deflate.
     """
     members: dict[str, Member] = {}
     with zipfile.ZipFile(path) as archive, open(path, "rb") as file:
-        end = 0
+        end, slack = 0, 0
         for info in sorted(archive.infolist(), key=lambda info: info.header_offset):
             label = f"{path}: {info.filename!r}"
-            if info.header_offset < end:
-                raise ValueError(f"{label} overlaps the member before it: the archive is damaged")
+            if not end <= info.header_offset <= end + slack:
+                raise ValueError(f"{label} does not follow the member before it: the archive is damaged")
             start = _start_of_data(file, info, label)
             end = start + info.compress_size
+            slack = _DESCRIPTOR if info.flag_bits & 8 else 0
             if end > archive.start_dir:
                 raise ValueError(f"{label} exceeds the archive: the file is damaged or incomplete")
             if info.is_dir():
@@ -127,6 +131,8 @@ def members_of(path: Path) -> dict[str, Member]:
             if info.filename in members:
                 raise ValueError(f"{label} occurs twice in the archive")
             members[info.filename] = _member(path, info, start, label)
+        if archive.start_dir > end + slack:
+            raise ValueError(f"{path} holds a member that its directory does not list: the file is damaged")
         order = [info.filename for info in archive.infolist() if info.filename in members]
     return {name: members[name] for name in order}
 
@@ -174,7 +180,15 @@ def read_npy_header(file: IO[bytes], *, size: int | None = None) -> tuple[tuple[
         version = np.lib.format.read_magic(file)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         header, fortran, dtype = read(file)
-    except (MemoryError, LookupError, SyntaxError, TypeError, RecursionError, OverflowError) as error:
+    except (
+        MemoryError,
+        LookupError,
+        SyntaxError,
+        TypeError,
+        RecursionError,
+        OverflowError,
+        tokenize.TokenError,
+    ) as error:
         raise ValueError(f"the header of the array is damaged: {error}") from error
     shape = checked_shape(header)
     if size is not None and not dtype.hasobject:

@@ -9,6 +9,7 @@ import zipfile
 import numpy as np
 import pytest
 import torch
+from mutations import mutations
 
 import fidfast
 from fidfast import GaussianStats
@@ -130,7 +131,7 @@ HOSTILE = {
     "lists of lists": b"\x80\x04]q\0" + b"]h\0ah\0aq\0" * 60 + b".",
     "list of itself": b"\x80\x04]q\0h\0a.",
     "dictionary of itself": b"\x80\x04}q\0U\1ah\0s.",
-    "deep": b"]" * 10**5 + b"a" * (10**5 - 1) + b".",
+    "deep": b"]" * 10**4 + b"a" * (10**4 - 1) + b".",
     "deep tuples": b")" + b"\x85" * 10**4 + b".",
     "marks": b"(" * 10**6 + b".",
     "LONG1": b"\x8a\xff" + b"\xff" * 255 + b".",
@@ -187,30 +188,6 @@ def test_numbers_of_opcodes_are_limited(monkeypatch):
         read_pickle(b"N0" * 500 + b"N.")
 
 
-def mutations(data, rng):
-    """Flips, cuts, repetitions and exchanges of parts."""
-    while True:
-        changed = bytearray(data)
-        for _ in range(rng.choice((1, 1, 2, 5))):
-            i, j = sorted(rng.randrange(len(changed)) for _ in range(2))
-            kind = rng.randrange(6)
-            if kind == 0:
-                changed[i] = rng.randrange(256)
-            elif kind == 1:
-                changed[i] ^= 1 << rng.randrange(8)
-            elif kind == 2:
-                del changed[i : min(j, i + 20)]
-            elif kind == 3:
-                changed[i:i] = changed[i : min(j, i + 20)]
-            elif kind == 4:
-                changed[i:i] = bytes([rng.choice(b"2q\x94h0(tls\x86\x85R\x81b\x93aeu}])NK")])
-            else:
-                changed[i : i + 4] = rng.choice((b"\xff\xff\xff\xff", b"\0\0\0\0", b"\xff\xff\xff\x7f"))
-            if not changed:
-                break
-        yield bytes(changed)
-
-
 @pytest.mark.parametrize("protocol", range(6))
 def test_mutated_pickles(protocol):
     """Every outcome is a value or a PickleError, and what is read is what `pickle` would read."""
@@ -220,7 +197,7 @@ def test_mutated_pickles(protocol):
         {"mu": MATRIX, "sigma": np.asfortranarray(MATRIX), "more": mapping, "s": np.float32(1)}, protocol
     )
     outcomes = collections.Counter()
-    for changed in itertools.islice(mutations(data, rng), 1500):
+    for changed in itertools.islice(mutations(data, rng), 600):
         try:
             value = loaded(read_pickle(changed)[0])
         except ValueError:
@@ -228,7 +205,7 @@ def test_mutated_pickles(protocol):
         else:
             outcomes["read"] += 1
             assert len(repr(value)) < 10**6
-    assert min(outcomes["refused"], outcomes["read"]) > 30
+    assert min(outcomes["refused"], outcomes["read"]) > 10
 
 
 # Files of torch -----------------------------------------------------------------------------------------------------
@@ -329,7 +306,7 @@ def test_views_stay_in_their_storage():
     """A view is accepted exactly if all of its items are in the storage."""
     rng = random.Random(0)
     storage = np.arange(10.0)
-    for _ in range(2000):
+    for _ in range(500):
         ndim = rng.randrange(4)
         shape, strides = ([rng.randrange(5) for _ in range(ndim)] for _ in range(2))
         offset = rng.randrange(12)
@@ -350,7 +327,7 @@ def test_mutated_files_of_torch(tmp_path, zipped):
     path = tmp_path / "x.pt"
     torch.save({"mu": torch.zeros(2), "sigma": torch.eye(2)}, path, _use_new_zipfile_serialization=zipped)
     data = path.read_bytes()
-    for changed in itertools.islice(mutations(data, rng), 300):
+    for changed in itertools.islice(mutations(data, rng), 100):
         path.write_bytes(changed)
         message = "x.pt"
         try:
