@@ -12,6 +12,7 @@ from fidfast._files.readers import (
     require_tensors,
 )
 from fidfast._files.records import Content, Entries, Features, Progress, State, Stats
+from fidfast._files.states import check_class_moments, check_inception_score, check_moments, check_ngrams
 from fidfast._files.write import require_writable, write_state, write_stats, write_whole
 
 __all__ = [
@@ -23,6 +24,10 @@ __all__ = [
     "State",
     "Stats",
     "catalog_of",
+    "check_class_moments",
+    "check_inception_score",
+    "check_moments",
+    "check_ngrams",
     "is_supported",
     "naming",
     "read",

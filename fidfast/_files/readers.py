@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import struct
 import zipfile
 import zlib
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from fidfast import _core
 from fidfast._files.catalog import Catalog
 from fidfast._files.formats import FORMATS, tree_of
 from fidfast._files.records import Content, Entries, Entry, Features, Progress, State, Stats, Tree
@@ -157,10 +159,20 @@ def read_state(path: str | os.PathLike[str], kind: str, from_state: Callable[[En
 
 def _state_of(catalog: Catalog) -> State:
     entries = {key: entry.load() for key, entry in catalog.entries.items()}
+    _require_version(entries.pop("fidfast_version", None))
     progress = entries.pop("progress", None)
     return State(
         str(entries.pop(STATE_MARK)), entries, None if progress is None else Progress(**json.loads(str(progress)))
     )
+
+
+def _require_version(version: Any) -> None:
+    """Raise a ValueError if a later version wrote the state: its entries may have another meaning."""
+    numbers = [re.match(r"(\d{1,9})\.(\d{1,9})", str(text)) for text in (version, _core.__version__)]
+    if version is None or numbers[0] is None or numbers[1] is None:
+        raise ValueError(f"fidfast_version must be a version, got {str(version)[:50]!r}")
+    if tuple(map(int, numbers[0].groups())) > tuple(map(int, numbers[1].groups())):
+        raise ValueError(f"it was written by fidfast {version}, and this is {_core.__version__}: upgrade fidfast")
 
 
 # Errors -------------------------------------------------------------------------------------------------------------

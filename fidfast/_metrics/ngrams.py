@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fidfast import _core
+from fidfast._files import check_ngrams
 from fidfast._stats import Collector
 
 __all__ = ["NgramCounts", "ngram_jsd"]
@@ -186,15 +187,17 @@ class NgramCounts(Collector):
         KeyError, TypeError, ValueError
             If the state is invalid.
         """
+        check_ngrams(state)
         encoded, ends = state["words"], state["word_ends"]
         ngrams, counts = state["ngrams"], state["counts"]
-        if {encoded.dtype.kind, ends.dtype.kind, ngrams.dtype.kind, counts.dtype.kind} != {"u"}:
-            raise ValueError("words, word_ends, ngrams and counts must be unsigned integers")
         text, ends = encoded.tobytes(), ends.astype(np.int64)
         if np.any(np.diff(ends, prepend=0) < 0) or np.max(ends, initial=0) != len(text):
             raise ValueError(f"word_ends must ascend to the number of bytes of words, {len(text)}")
         words = [text[first:end].decode("utf-8", "surrogatepass") for first, end in zip([0, *ends], ends, strict=False)]
-        return cls._from_core(_core.NgramCounts.from_state(int(state["n"]), str(state["level"]), words, ngrams, counts))
+        core = _core.NgramCounts.from_state(int(state["n"]), str(state["level"]), words, ngrams, counts)
+        if core.num_distinct != len(counts):
+            raise ValueError(f"the {len(counts)} 'ngrams' must be distinct, got {core.num_distinct}")
+        return cls._from_core(core)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, NgramCounts):

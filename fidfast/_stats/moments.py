@@ -20,6 +20,7 @@ from fidfast._devices import (
     parse_device,
     to_host,
 )
+from fidfast._files import check_moments
 from fidfast._stats.collector import Collector
 from fidfast._stats.gaussian import GaussianStats, stats_from_core
 from fidfast._stats.slices import as_rows, update_in_slices
@@ -364,6 +365,7 @@ class Moments(Collector):
         KeyError, TypeError, ValueError
             If the state is invalid.
         """
+        check_moments(state)
         shared = {"dim": int(state["dim"]), "precision": str(state["precision"])}
         blocks: dict[str, dict[str, Any]] = {}
         for key, value in state.items():
@@ -371,9 +373,6 @@ class Moments(Collector):
             if slash:
                 array = np.asarray(value)
                 blocks.setdefault(block, dict(shared))[name] = int(array) if name == "count" else array
-        if not blocks:
-            raise ValueError("the state of Moments has no blocks")
-        # The core checks each block.
         cores = [_core.Moments.from_state(blocks[str(k)]) for k in range(len(blocks))]  # type: ignore[arg-type]
         return cls._from_cores(cores, str(state["extractor"]) or None)
 
