@@ -100,14 +100,16 @@ def check_ngrams(state: _State) -> None:
     level = _text(state, "level")
     total = _integer(state, "num_ngrams", most=2**63 - 1)
     distinct = _integer(state, "num_distinct")
-    counts = _numbers(state, "counts", "u", (distinct,))
+    counts = _numbers(state, "counts", "u", (None,))
+    _require(len(counts) == distinct, "num_distinct", f"must be the number of counts, {len(counts)}", distinct)
     ngrams = _numbers(state, "ngrams", "u", (distinct, n))
     words, ends = _numbers(state, "words", "u", (None,)), _numbers(state, "word_ends", "u", (None,))
     _require(words.dtype.itemsize == 1, "words", "must be bytes", words)
     _require(bool(counts.all()), "counts", "must be at least 1", counts)
     # The sum in integers may wrap around; that in floating point is right to 1e-9.
-    _require(abs(counts.sum(dtype=np.float64) - total) <= 1e-9 * total, "counts", f"must have the sum {total}", counts)
-    _require(int(counts.sum(dtype=np.uint64)) == total, "counts", f"must have the sum {total}", counts)
+    close = abs(counts.sum(dtype=np.float64) - total) <= 1e-9 * total
+    fits = close and int(counts.sum(dtype=np.uint64)) == total
+    _require(fits, "counts", f"must have the sum 'num_ngrams', which is {total}", counts)
     limit = len(ends) if level == "word" else 0x110000
     _require(int(ngrams.max(initial=0)) < max(limit, 1), "ngrams", f"must be below {limit}", ngrams)
     _require(level == "word" or len(ends) == 0, "word_ends", f"must be empty at level {level!r}", ends)
@@ -126,13 +128,15 @@ def _check_block(block: _State, dim: int, prefix: str) -> None:
         rows = _numbers(block, key, "f", (None, dim), prefix)
         if len(rows) > max(dim, _BLOCK):
             raise ValueError(f"{prefix + key!r} has {len(rows)} rows, but at most {max(dim, _BLOCK)} can be pending")
-    errors = np.asarray(block.get("product_errors", np.empty(0)))
-    if errors.size > 0 or errors.ndim != 1:
-        _numbers(block, "product_errors", "f", (dim if count else 0,), prefix)
-        _require(bool(np.all(errors >= 0)), prefix + "product_errors", "must not be negative", errors)
+    if "product_errors" in block:
+        errors = _numbers(block, "product_errors", "f", (None,), prefix)
+        fits = len(errors) in (0, dim if count else 0) and bool(np.all(errors >= 0))
+        _require(fits, prefix + "product_errors", f"must be {dim} numbers of at least 0, or empty", errors)
     if count == 0:
-        for key in ("mean", "mean_low", "scatter"):
-            _require(np.asarray(block[key]).size == 0, prefix + key, "must be empty, since count is 0", block[key])
+        for key, ndim in (("mean", 1), ("mean_low", 1), ("scatter", 2)):
+            array = np.asarray(block[key])
+            fits = array.size == 0 and array.ndim == ndim and array.dtype.kind == "f"
+            _require(fits, prefix + key, "must be empty if count is 0", array)
         return
     _numbers(block, "mean", "f", (dim,), prefix)
     _numbers(block, "mean_low", "f", (dim,), prefix)

@@ -194,10 +194,7 @@ class NgramCounts(Collector):
         if np.any(np.diff(ends, prepend=0) < 0) or np.max(ends, initial=0) != len(text):
             raise ValueError(f"word_ends must ascend to the number of bytes of words, {len(text)}")
         words = [text[first:end].decode("utf-8", "surrogatepass") for first, end in zip([0, *ends], ends, strict=False)]
-        core = _core.NgramCounts.from_state(int(state["n"]), str(state["level"]), words, ngrams, counts)
-        if core.num_distinct != len(counts):
-            raise ValueError(f"the {len(counts)} 'ngrams' must be distinct, got {core.num_distinct}")
-        return cls._from_core(core)
+        return cls._from_core(_core.NgramCounts.from_state(int(state["n"]), str(state["level"]), words, ngrams, counts))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, NgramCounts):
