@@ -30,7 +30,8 @@ _core _cuda
 _warnings _text _arguments _progress
 cuda._problems cuda cuda.__main__
 _devices _results
-_files.records _files.pickles _files.formats _files.write _files.items _files.catalog _files.readers _files
+_files.records _files.buffers _files.zips _files.objects _files.pickles _files.torch_files _files.safetensors
+_files.states _files.formats _files.write _files.items _files.catalog _files.readers _files
 _stats.slices _stats.collector _stats.gaussian _stats.moments _stats.class_moments _stats
 _images.decode _images.hashes _images.selection _images.images _images.folders _images.archives _images.arrays
 _images.open _images.choice _images.describe _images.cache _images

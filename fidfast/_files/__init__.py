@@ -1,8 +1,18 @@
 """Reading and writing of files of statistics, features and checkpoints."""
 
 from fidfast._files.catalog import Catalog
-from fidfast._files.readers import catalog_of, is_supported, naming, read, read_object, read_state, reading_state
+from fidfast._files.readers import (
+    catalog_of,
+    is_supported,
+    naming,
+    read,
+    read_object,
+    read_state,
+    reading_state,
+    require_tensors,
+)
 from fidfast._files.records import Content, Entries, Features, Progress, State, Stats
+from fidfast._files.states import check_class_moments, check_inception_score, check_moments, check_ngrams
 from fidfast._files.write import require_writable, write_state, write_stats, write_whole
 
 __all__ = [
@@ -14,12 +24,17 @@ __all__ = [
     "State",
     "Stats",
     "catalog_of",
+    "check_class_moments",
+    "check_inception_score",
+    "check_moments",
+    "check_ngrams",
     "is_supported",
     "naming",
     "read",
     "read_object",
     "read_state",
     "reading_state",
+    "require_tensors",
     "require_writable",
     "write_state",
     "write_stats",

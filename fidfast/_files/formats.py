@@ -1,113 +1,102 @@
 """The entries of a file of each format, without reading the arrays where the format allows it.
 
-No file is executed: pickles are read by an unpickler that builds arrays and plain containers only.
+No file is executed: pickles are read by an interpreter that builds arrays and plain containers only.
 """
 
 from __future__ import annotations
 
-import functools
-import pickle
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
-from fidfast._files.pickles import ArrayUnpickler, torch_safe_globals
+from fidfast._files.buffers import Bytes, array_entry
+from fidfast._files.objects import Objects, PickleError
+from fidfast._files.pickles import read_pickle
 from fidfast._files.records import Entry, Tree
+from fidfast._files.safetensors import open_safetensors
+from fidfast._files.torch_files import read_torch
+from fidfast._files.zips import members_of, read_npy_header
 
 __all__ = ["FORMATS", "read_npy_header", "tree_of"]
 
+_ADVICE = "save it as .npz where it was made: numpy.savez('stats.npz', mu=mu, sigma=sigma)"
+
 
 def _open_npy(path: Path) -> Tree:
+    size = path.stat().st_size
     with open(path, "rb") as file:
-        array = _array(file, lambda: np.load(path, mmap_mode="r", allow_pickle=False), f"{path} holds pickled objects")
+        shape, fortran, dtype = read_npy_header(file, size=size)
+        start = file.tell()
+
+    def load() -> Bytes:
+        return np.memmap(path, np.uint8, "r", start, (size - start,))
+
+    if dtype.hasobject:
+        pickled = path.read_bytes()
+        array = _pickled(lambda: read_pickle(pickled, start)[0], shape, f"{path} holds pickled objects")
+    else:
+        array = _stored_array(load, size - start, shape, fortran, dtype)
     return {"": array} if isinstance(array, Entry) else array
 
 
 def _open_npz(path: Path) -> Tree:
-    def load(key: str) -> Any:
-        with np.load(path, allow_pickle=False) as archive:
-            return archive[key]
-
     tree: dict[str, Entry | Tree] = {}
-    with zipfile.ZipFile(path) as archive:
-        for name in archive.namelist():
-            key = name.removesuffix(".npy")
-            with archive.open(name) as file:
-                if key == name:
-                    tree[key] = Entry((), "object", _refusal(f"{name!r} is not an array"))
-                else:
-                    reason = f"{path} holds pickled objects under {key!r}"
-                    tree[key] = _array(file, functools.partial(load, key), reason)
+    for name, member in members_of(path).items():
+        key = name.removesuffix(".npy")
+        if key == name:
+            tree[key] = Entry((), "object", _refusal(f"{path}: {name!r} is not an array"))
+            continue
+        shape, fortran, dtype, start = member.npy_header()
+        if dtype.hasobject:
+            pickled = f"{path} holds pickled objects under {key!r}"
+            tree[key] = _pickled(lambda: read_pickle(member.read().tobytes(), start)[0], shape, pickled)  # noqa: B023
+        else:
+
+            def load(member=member, start=start):  # type: ignore[no-untyped-def]
+                return member.read()[start:]
+
+            tree[key] = _stored_array(load, member.size - start, shape, fortran, dtype)
     return tree
 
 
-def read_npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Shape, Fortran order and dtype of an array in NumPy's format; the data follow at the position of the file."""
-    version = np.lib.format.read_magic(file)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    header: tuple[tuple[int, ...], bool, np.dtype[Any]] = read(file)
-    return header
+def _stored_array(
+    load: Callable[[], Bytes], nbytes: int, shape: tuple[int, ...], fortran: bool, dtype: np.dtype[Any]
+) -> Entry:
+    """The entry of an array in NumPy's format; one that is refused when it is read if it has no numbers or text."""
+    order = "F" if fortran else "C"
+    try:
+        return array_entry(
+            load, nbytes, dtype.str[1:], shape, order=order, byte_order=">" if dtype.str[0] == ">" else "<"
+        )
+    except ValueError as error:
+        return Entry(shape, "object", _refusal(str(error)))
 
 
-def _array(file: IO[bytes], load: Callable[[], Any], if_pickled: str) -> Entry | Tree:
-    """The entry of an array in NumPy's format; a pickled dictionary, which ``numpy.save`` accepts, becomes a tree."""
-    shape, _, dtype = read_npy_header(file)
-    if not dtype.hasobject:
-        return Entry(shape, dtype.name, load)
-    reason = f"{if_pickled}, which are not loaded"
+def _pickled(read: Callable[[], Any], shape: tuple[int, ...], what: str) -> Entry | Tree:
+    """A pickled dictionary, which ``numpy.save`` accepts, becomes a tree; else an entry that is refused when read."""
+    reason = f"{what}, which are not loaded"
     if shape == ():
         try:
-            return tree_of(ArrayUnpickler(file).load().item())
-        except (pickle.UnpicklingError, AttributeError, TypeError) as error:
-            reason = f"{reason}: {error}"
+            return tree_of(read())
+        except PickleError as error:
+            reason = f"{reason}: {error}; {_ADVICE}"
     return Entry(shape, "object", _refusal(reason))
 
 
 def _open_pickle(path: Path) -> Tree:
-    with open(path, "rb") as file:
-        return _mapping_of(ArrayUnpickler(file).load())
+    try:
+        return _mapping_of(read_pickle(path.read_bytes())[0])
+    except PickleError as error:
+        raise ValueError(f"{path} cannot be read: {error}; {_ADVICE}") from error
 
 
 def _open_torch(path: Path) -> Tree:
-    import torch
-
-    with torch.serialization.safe_globals(torch_safe_globals):
-        try:
-            # Tensors of a memory map are read when they are used. Files of torch before 1.6 cannot be mapped.
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-        except (RuntimeError, pickle.UnpicklingError) as error:
-            raise ValueError(f"{path} is damaged or holds more than tensors and arrays: {error}") from error
-    return _mapping_of(content)
-
-
-#: NumPy's names of the dtypes of safetensors.
-_SAFETENSORS = {"F": "float", "BF": "bfloat", "I": "int", "U": "uint"}
-
-
-def _open_safetensors(path: Path) -> Tree:
-    from safetensors import SafetensorError, safe_open
-
-    def load(key: str, framework: str) -> Any:
-        with safe_open(path, framework=framework) as file:
-            tensor = file.get_tensor(key)
-        return tensor if framework == "np" else _to_numpy(tensor)
-
     try:
-        with safe_open(path, framework="np") as file:
-            tree: dict[str, Entry | Tree] = dict(tree_of(file.metadata() or {}))  # type: ignore[arg-type]
-            for key in file.keys():  # noqa: SIM118  # not a mapping
-                header = file.get_slice(key)
-                name = header.get_dtype()
-                letters = name.rstrip("0123456789")
-                dtype = _SAFETENSORS.get(letters, letters.lower()) + name[len(letters) :]
-                framework = "np" if hasattr(np, dtype.replace("bool", "bool_")) else "pt"  # NumPy has no bfloat16
-                tree[key] = Entry(tuple(header.get_shape()), dtype, functools.partial(load, key, framework))
-    except SafetensorError as error:
-        raise ValueError(f"{path} is damaged or not a .safetensors file: {error}") from error
-    return tree
+        return _mapping_of(read_torch(path))
+    except PickleError as error:
+        raise ValueError(f"{path} is damaged or holds more than tensors and arrays: {error}; {_ADVICE}") from error
 
 
 #: The function that lists the entries of a file, by suffix. A new format needs one function and one entry here.
@@ -118,7 +107,7 @@ FORMATS: dict[str, Callable[[Path], Tree]] = {
     ".pickle": _open_pickle,
     ".pt": _open_torch,
     ".pth": _open_torch,
-    ".safetensors": _open_safetensors,
+    ".safetensors": open_safetensors,
 }
 
 
@@ -140,6 +129,12 @@ def tree_of(value: Any, name: str = "the object") -> Entry | Tree:
         }
     if isinstance(value, (list, tuple)):
         return _tree_of_sequence(value, name)
+    if isinstance(value, Entry):
+        return value
+    if isinstance(value, Objects):
+        if value.shape == () and len(value.items) == 1:
+            return tree_of(value.items[0], name)
+        return Entry(value.shape, "object", _refusal(f"{name} holds objects, not numbers"))
     if hasattr(value, "detach") and hasattr(value, "shape"):
         dtype = str(value.dtype).removeprefix("torch.")
         return Entry(tuple(value.shape), dtype, lambda: _to_numpy(value))

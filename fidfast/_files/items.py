@@ -31,6 +31,8 @@ FEATURE_KEYS = ("features", "feats", "activations", "all_features", "embeddings"
 IMAGE_KEYS = ("arr_0", "images", "samples")
 
 _COUNT_KEYS = ("num_samples", "num_images", "num_items", "n_samples", "n")
+#: Largest number of samples: integers up to here are exact in float64.
+_MAX_COUNT = 2**53
 _MEANS = ("mu", "mean", "mus", "means")
 _COVARIANCES = ("sigma", "cov", "covariance", "sigmas", "covs")
 _POSITIONAL = re.compile(r"arr_\d+")
@@ -172,17 +174,16 @@ def pair_item(
     is_stored = not named and (not label or not any(not _label_of(key) for key in levels[0] if names_mean(key)))
 
     def read() -> Stats:
-        mu, sigma = (entry.load() for entry in pair)
+        mu, sigma = (_numbers(name, entry) for name, entry in zip(keys, pair, strict=True))
         extractor = text_of(levels[0], "extractor") if is_stored else None
         errors = levels[0].get("product_errors") if names == ("mu", "sigma") else None
-        return Stats(
-            mu,
-            sigma,
-            _count(levels),
-            extractor or implied,
-            _integer(levels[0], "ddof"),
-            product_errors=errors.load() if isinstance(errors, Entry) else None,
-        )
+        count, ddof = _count(levels), _integer(levels[0], "ddof")
+        if ddof is not None and count is not None and ddof >= max(count, 1):
+            raise ValueError(f"ddof must be below num_samples = {count}, got {ddof}")
+        product_errors = _numbers("product_errors", errors) if isinstance(errors, Entry) else None
+        if product_errors is not None and product_errors.shape != mu.shape:
+            raise ValueError(f"product_errors must have the shape of {keys[0]!r}, got {product_errors.shape}")
+        return Stats(mu, sigma, count, extractor or implied, ddof, product_errors=product_errors)
 
     return Item(key, "statistics", pair[0], read, implied, is_main)
 
@@ -194,7 +195,7 @@ def _items_of_sums(levels: tuple[Tree, ...], prefix: str) -> Iterator[Item]:
     mean, products, captured = tree.get("raw_mean"), tree.get("raw_cov"), tree.get("capture_mean_cov")
     if not isinstance(mean, Entry) or not isinstance(products, Entry) or "num_items" not in tree:
         return
-    has_sums = np.any(products.load()) and not (isinstance(captured, Entry) and not captured.load())
+    has_sums = np.any(products.load()) and not (isinstance(captured, Entry) and not np.any(captured.load()))
     if not has_sums and isinstance(rows, Entry) and len(rows.shape) == 2:
         return
 
@@ -204,8 +205,11 @@ def _items_of_sums(levels: tuple[Tree, ...], prefix: str) -> Iterator[Item]:
             raise ValueError(f"there are no samples: num_items is {n}")
         if not has_sums:
             raise ValueError(f"num_items is {n}, but raw_mean and raw_cov are not sums: use capture_mean_cov=True")
-        mu = np.asarray(mean.load(), np.float64) / n
-        sigma = np.asarray(products.load(), np.float64) / n - np.outer(mu, mu)
+        if len(mean.shape) != 1 or products.shape != 2 * mean.shape:
+            raise ValueError(f"raw_mean has shape {mean.shape}, but raw_cov {products.shape}")
+        with np.errstate(all="ignore"):  # GaussianStats checks the result
+            mu = np.asarray(_numbers("raw_mean", mean), np.float64) / n
+            sigma = np.asarray(_numbers("raw_cov", products), np.float64) / n - np.outer(mu, mu)
         return Stats(mu, sigma, n, text_of(tree, "extractor") or implied, 0)
 
     implied = _extractor_of(prefix.rstrip("/"))
@@ -282,23 +286,32 @@ def _count(levels: Sequence[Tree]) -> int | None:
     return None
 
 
+def _numbers(key: str, entry: Entry) -> Any:
+    array = entry.load()
+    if array.dtype.kind not in "fiu":
+        raise ValueError(f"{key!r} must hold real numbers, got {entry}")
+    return array
+
+
 def _integer(level: Tree, key: str) -> int | None:
     value = _scalar(level, key)
     if value is None:
         return None
     try:
         number = float(value)
-    except ValueError:
+    except (TypeError, ValueError):
         number = float("nan")
-    if not number.is_integer():
-        raise ValueError(f"{key} must be an integer, got {value!r}")
+    if not (number.is_integer() and 0 <= number <= _MAX_COUNT):
+        raise ValueError(f"{key} must be an integer from 0 to {_MAX_COUNT}, got {repr(value)[:50]}")
     return int(number)
 
 
 def text_of(level: Tree, key: str) -> str | None:
     """The string under a key; None if it is missing or empty."""
     value = _scalar(level, key)
-    return None if value is None else (value.decode() if isinstance(value, bytes) else str(value)) or None
+    if value is not None and not isinstance(value, (str, bytes)):
+        raise ValueError(f"{key} must be text, got {value!r}")
+    return (value.decode() if isinstance(value, bytes) else value) or None
 
 
 def _scalar(level: Tree, key: str) -> Any:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
+import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -12,26 +13,39 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from fidfast import _core
 from fidfast._files.catalog import Catalog
 from fidfast._files.formats import FORMATS, tree_of
-from fidfast._files.records import Content, Entries, Entry, Features, Progress, State, Stats
+from fidfast._files.records import Content, Entries, Entry, Features, Progress, State, Stats, Tree
+from fidfast._files.torch_files import read_torch
 from fidfast._files.write import STATE_MARK
 
-__all__ = ["catalog_of", "is_supported", "naming", "read", "read_object", "read_state", "reading_state"]
+__all__ = [
+    "catalog_of",
+    "is_supported",
+    "naming",
+    "read",
+    "read_object",
+    "read_state",
+    "reading_state",
+    "require_tensors",
+]
 
 #: What libraries raise for damaged files, beside ValueError.
 _DAMAGED = (
     zipfile.BadZipFile,
     zlib.error,
-    pickle.UnpicklingError,
     AttributeError,
     EOFError,
     LookupError,
     OverflowError,
     RuntimeError,
-    SystemError,
+    struct.error,
     TypeError,
 )
+
+#: How the names of the dtypes of tensors start.
+_NUMBERS = ("float", "bfloat", "int", "uint", "bool", "complex")
 
 _T = TypeVar("_T")
 
@@ -94,6 +108,18 @@ def is_supported(path: str | os.PathLike[str]) -> bool:
     return Path(path).is_file() and Path(path).suffix.lower() in FORMATS
 
 
+def require_tensors(path: str | os.PathLike[str]) -> None:
+    """Raise a ValueError unless a file of ``torch.save`` is a dictionary of tensors and nothing else."""
+    try:
+        tree = tree_of(read_torch(Path(path)))
+        entries: Tree = {} if isinstance(tree, Entry) else tree
+        for key, entry in entries.items() or [("the object", tree)]:
+            if not isinstance(entry, Entry) or not entry.dtype.startswith(_NUMBERS):
+                raise ValueError(f"{key!r} is not a tensor")
+    except (ValueError, *_DAMAGED) as error:
+        raise ValueError(f"{os.fspath(path)} is damaged or holds objects other than weights: {error}") from error
+
+
 def read_object(value: Any) -> Stats | Features:
     """Statistics or features in a dictionary of arrays, or a tuple of mu and sigma.
 
@@ -102,7 +128,10 @@ def read_object(value: Any) -> Stats | Features:
     ValueError
         If it holds neither, or several of them.
     """
-    tree = tree_of(value)
+    try:
+        tree = tree_of(value)
+    except RecursionError:
+        raise ValueError(f"the {type(value).__name__} contains itself, or is nested too deep") from None
     return Catalog({"": tree} if isinstance(tree, Entry) else tree, f"the {type(value).__name__}").read()
 
 
@@ -130,10 +159,20 @@ def read_state(path: str | os.PathLike[str], kind: str, from_state: Callable[[En
 
 def _state_of(catalog: Catalog) -> State:
     entries = {key: entry.load() for key, entry in catalog.entries.items()}
+    _require_version(entries.pop("fidfast_version", None))
     progress = entries.pop("progress", None)
     return State(
         str(entries.pop(STATE_MARK)), entries, None if progress is None else Progress(**json.loads(str(progress)))
     )
+
+
+def _require_version(version: Any) -> None:
+    """Raise a ValueError if a later version wrote the state: its entries may have another meaning."""
+    numbers = [re.match(r"(\d{1,9})\.(\d{1,9})", str(text)) for text in (version, _core.__version__)]
+    if version is None or numbers[0] is None or numbers[1] is None:
+        raise ValueError(f"fidfast_version must be a version, got {str(version)[:50]!r}")
+    if tuple(map(int, numbers[0].groups())) > tuple(map(int, numbers[1].groups())):
+        raise ValueError(f"it was written by fidfast {version}, and this is {_core.__version__}: upgrade fidfast")
 
 
 # Errors -------------------------------------------------------------------------------------------------------------

@@ -72,6 +72,11 @@ class Progress:
     #: Messages about images that were skipped.
     skipped: Sequence[str] = ()
 
+    def __post_init__(self) -> None:
+        is_text = isinstance(self.job, str) and all(isinstance(message, str) for message in self.skipped)
+        if not is_text or type(self.done) is not int or self.done < 0:
+            raise ValueError(f"progress must have a job, a number of images and messages, got done={self.done!r}")
+
 
 @dataclass(frozen=True)
 class State:

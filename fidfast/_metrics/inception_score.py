@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fidfast import _core
 from fidfast._arguments import require_bool, require_instance, require_integer, require_mapping
+from fidfast._files import check_inception_score
 from fidfast._metrics.predictions import host_predictions, of_logits, of_probabilities, shape_of, sum_p_log_p
 from fidfast._metrics.splits import seed_of, split_edges, split_of_rows
 from fidfast._results import Result
@@ -305,17 +306,9 @@ class InceptionScore(Collector):
         KeyError, TypeError, ValueError
             If the state is invalid.
         """
-        require_mapping("state", state)
+        check_inception_score(require_mapping("state", state))
         counts, probabilities, information = (state[key] for key in ("counts", "probabilities", "information"))
-        stream = state["stream"]
-        if probabilities.ndim != 2 or counts.shape != probabilities.shape[:1] or information.shape != counts.shape:
-            raise ValueError(
-                f"the state of InceptionScore has counts of shape {counts.shape}, probabilities of "
-                f"{probabilities.shape} and information of {information.shape}"
-            )
-        if stream.shape != (3,):
-            raise ValueError(f"the state of InceptionScore has a stream of shape {stream.shape}, not (3,)")
-        length, first, next_row = stream.tolist()
+        length, first, next_row = state["stream"].tolist()
         score = cls(
             probabilities.shape[1],
             splits=len(counts),

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fidfast import _core
 from fidfast._arguments import optional, require_choice, require_instance, require_integer, require_mapping
+from fidfast._files import check_ngrams
 from fidfast._stats import Collector
 
 __all__ = ["NgramCounts", "ngram_jsd"]
@@ -186,11 +187,9 @@ class NgramCounts(Collector):
         KeyError, TypeError, ValueError
             If the state is invalid.
         """
-        require_mapping("state", state)
+        check_ngrams(require_mapping("state", state))
         encoded, ends = state["words"], state["word_ends"]
         ngrams, counts = state["ngrams"], state["counts"]
-        if {encoded.dtype.kind, ends.dtype.kind, ngrams.dtype.kind, counts.dtype.kind} != {"u"}:
-            raise ValueError("words, word_ends, ngrams and counts must be unsigned integers")
         text, ends = encoded.tobytes(), ends.astype(np.int64)
         if np.any(np.diff(ends, prepend=0) < 0) or np.max(ends, initial=0) != len(text):
             raise ValueError(f"word_ends must ascend to the number of bytes of words, {len(text)}")

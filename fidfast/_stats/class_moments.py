@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fidfast import _core
 from fidfast._arguments import as_array, optional, require_instance, require_integer, require_mapping
 from fidfast._devices import to_host
+from fidfast._files import check_class_moments
 from fidfast._stats.collector import Collector
 from fidfast._stats.gaussian import GaussianStats
 from fidfast._stats.moments import Moments
@@ -256,7 +257,7 @@ class ClassMoments(Collector, Mapping[Label, Moments]):
         KeyError, TypeError, ValueError
             If the state is invalid.
         """
-        require_mapping("state", state)
+        check_class_moments(require_mapping("state", state))
         num_classes = int(state["num_classes"])
         moments = cls(
             int(state["dim"]),
@@ -270,7 +271,10 @@ class ClassMoments(Collector, Mapping[Label, Moments]):
             if slash:
                 classes.setdefault(position, {})[name] = value
         for i, label in enumerate(state["labels"].tolist()):
-            of_class = Moments.from_state(classes[str(i)])
+            try:
+                of_class = Moments.from_state(classes[str(i)])
+            except ValueError as error:
+                raise ValueError(f"class {label!r}: {error}") from error
             if of_class.dim != moments.dim:
                 raise ValueError(
                     f"the state of ClassMoments has dim {moments.dim}, but class {label!r} has dim {of_class.dim}"

@@ -19,6 +19,7 @@ from fidfast._devices import (
     parse_device,
     to_host,
 )
+from fidfast._files import check_moments
 from fidfast._stats.collector import Collector
 from fidfast._stats.gaussian import GaussianStats, stats_from_core
 from fidfast._stats.slices import as_rows, update_in_slices
@@ -365,15 +366,14 @@ class Moments(Collector):
         KeyError, TypeError, ValueError
             If the state is invalid.
         """
-        shared = {"dim": int(_arguments.require_mapping("state", state)["dim"]), "precision": str(state["precision"])}
+        check_moments(_arguments.require_mapping("state", state))
+        shared = {"dim": int(state["dim"]), "precision": str(state["precision"])}
         blocks: dict[str, dict[str, Any]] = {}
         for key, value in state.items():
             block, slash, name = key.partition("/")
             if slash:
                 array = np.asarray(value)
                 blocks.setdefault(block, dict(shared))[name] = int(array) if name == "count" else array
-        if not blocks:
-            raise ValueError("the state of Moments has no blocks")
         cores = [_core.Moments.from_state(blocks[str(k)]) for k in range(len(blocks))]  # type: ignore[arg-type]
         return cls._from_cores(cores, str(state["extractor"]) or None)
 

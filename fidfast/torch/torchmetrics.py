@@ -18,11 +18,12 @@ import torch
 from numpy.typing import NDArray
 
 from fidfast._arguments import as_dense, require_bool, require_instance
+from fidfast._files import require_tensors
 from fidfast._metrics.frechet import frechet_distance
 from fidfast._stats import Moments
 from fidfast.torch._extractors.arithmetic import full_float32, ordinary_tensors
 from fidfast.torch._extractors.conventions import LIKE
-from fidfast.torch._extractors.inception import find_weights, require_plain_weights
+from fidfast.torch._extractors.inception import find_weights
 from fidfast.torch._extractors.networks import attribute_of, evaluating, name_of
 from fidfast.torch._images.pixels import pixels_of_floats
 from fidfast.torch._training.distributed import all_reduce
@@ -364,7 +365,7 @@ def _inception(layer: int, weights: str | None, antialias: bool) -> tuple[torch.
     if importlib.util.find_spec("torch_fidelity") is None:  # checked before the weights are downloaded
         raise ModuleNotFoundError(f"feature={layer} needs torch-fidelity: pip install torch-fidelity")
     path, name = find_weights(weights)
-    require_plain_weights(path)
+    require_tensors(path)
     with full_float32(), ordinary_tensors():
         network = NoTrainInceptionV3("inception-v3-compat", [str(layer)], str(path), antialias)
     resize = LIKE["torchmetrics"].resize if antialias else LIKE["torch-fidelity"].resize

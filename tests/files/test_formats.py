@@ -261,7 +261,7 @@ def test_damaged_checkpoints_are_rejected(tmp_path, rng, n):
     for key in {*damaged, "0/mean_low", "extractor"} - ({"0/mean_low"} if n < 20 else set()):
         np.savez(path, **{name: value for name, value in entries.items() if name != key})
         for load in (Moments.load, lambda path: fidfast.fid(path, rows)):
-            with pytest.raises(ValueError, match=rf"bad\.npz: the state of Moments has no '{key.removeprefix('0/')}'$"):
+            with pytest.raises(ValueError, match=rf"bad\.npz: the state of Moments has no '{key}'$"):
                 load(path)
     np.savez(path, **{key: value for key, value in entries.items() if not key.startswith("0/")})
     with pytest.raises(ValueError, match=r"bad\.npz: the state of Moments has no blocks$"):

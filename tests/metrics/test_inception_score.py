@@ -338,9 +338,9 @@ def test_files_with_other_content(rng, tmp_path):
         entries = dict(archive)
     for damage, message in (
         ({"counts": None}, "score.npz: the state of InceptionScore has no 'counts'"),
-        ({"counts": np.ones(2, int)}, r"score.npz: the state of InceptionScore has counts of shape \(2,\)"),
-        ({"counts": np.ones(3) / 2}, "score.npz: the state of InceptionScore is damaged"),
-        ({"stream": np.zeros(2, int)}, r"score.npz: the state of InceptionScore has a stream of shape \(2,\)"),
+        ({"counts": np.ones(2, int)}, r"score.npz: 'counts' must be integers of shape \(3,\), got \[1, 1\]"),
+        ({"counts": np.ones(3) / 2}, "score.npz: 'counts' must be integers of shape"),
+        ({"stream": np.zeros(2, int)}, r"score.npz: 'stream' must be integers of shape \(3,\)"),
     ):
         kept = {key: value for key, value in {**entries, **damage}.items() if value is not None}
         np.savez(tmp_path / "score.npz", **kept)

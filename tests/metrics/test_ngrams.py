@@ -353,18 +353,24 @@ def test_files_with_other_content(tmp_path, rng, capsys):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"ngrams": np.array([[0, 9]], np.uint8)}, "shape (1, 2) and counts of shape (3,) at n=2"),
-        ({"ngrams": np.full((3, 2), 0x110000, np.uint32)}, "holds the symbol 1114112 of 1114112"),
+        ({"ngrams": np.array([[0, 9]], np.uint8)}, "'ngrams' must be unsigned integers of shape (3, 2)"),
+        ({"ngrams": np.full((3, 2), 0x110000, np.uint32)}, "'ngrams' must be below 1114112"),
         ({"ngrams": np.full((3, 2), 65, np.uint8)}, "holds 3 n-grams, of which 1 are distinct"),
-        ({"ngrams": np.full((3, 2), 65.0)}, "words, word_ends, ngrams and counts must be unsigned integers"),
-        ({"counts": np.zeros(3, np.uint8)}, "holds the count 0"),
-        ({"counts": np.full(3, 2**62, np.uint64)}, "the total number of n-grams exceeds 9223372036854775807"),
-        ({"n": 3}, "at n=3"),
+        ({"ngrams": np.full((3, 2), 65.0)}, "'ngrams' must be unsigned integers"),
+        ({"counts": np.zeros(3, np.uint8)}, "'counts' must be at least 1, got [0, 0, 0]"),
+        ({"counts": np.full(3, 2**62, np.uint64)}, "'counts' must have the sum 5"),
+        ({"n": 3}, "'ngrams' must be unsigned integers of shape (3, 3)"),
         ({"level": "byte"}, "level must be 'char' or 'word', got 'byte'"),
-        ({"level": "word"}, "of 0"),
+        ({"level": "word"}, "'ngrams' must be below 0"),
         ({"words": np.zeros(3, np.uint8)}, "word_ends must ascend to the number of bytes of words, 3"),
-        ({"words": np.full(2, 255, np.uint8), "word_ends": np.array([2], np.uint64)}, "can't decode"),
-        ({"words": np.full(2, 65, np.uint8), "word_ends": np.array([1, 2], np.uint64)}, "holds a word twice"),
+        (
+            {"words": np.full(2, 255, np.uint8), "word_ends": np.array([2], np.uint64)},
+            "'word_ends' must be empty at level 'char'",
+        ),
+        (
+            {"words": np.full(2, 65, np.uint8), "word_ends": np.array([1, 2], np.uint64)},
+            "'word_ends' must be empty at level 'char'",
+        ),
         ({"counts": None}, "the state of NgramCounts has no 'counts'"),
     ],
 )

@@ -329,8 +329,8 @@ def test_damaged_checkpoints_are_rejected(rng, tmp_path):
         entries = {key: archive[key] for key in archive}
     for damage, message in (
         ({"labels": None}, "a.npz: the state of ClassMoments has no 'labels'"),
-        ({"1/0/wide_rows": None}, "a.npz: the state of Moments has no 'wide_rows'"),
-        ({"labels": np.arange(3)}, "a.npz: the state of ClassMoments has no '2'"),
+        ({"1/0/wide_rows": None}, "a.npz: the state of ClassMoments has no '0/wide_rows'"),
+        ({"labels": np.arange(3)}, "a.npz: 'labels' must be as many as the classes, 2"),
         ({"dim": np.array(4)}, "a.npz: the state of ClassMoments has dim 4, but class 0 has dim 3"),
     ):
         kept = {key: value for key, value in {**entries, **damage}.items() if value is not None}

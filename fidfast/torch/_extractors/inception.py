@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-import pickle
 import urllib.error
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
+from fidfast._files import require_tensors
 from fidfast._warnings import warn_user
 from fidfast.torch._extractors.arithmetic import full_float32, ordinary_tensors
 from fidfast.torch._extractors.conventions import Convention
@@ -28,7 +28,6 @@ __all__ = [
     "find_weights",
     "inception",
     "inception_trunk",
-    "require_plain_weights",
 ]
 
 WEIGHTS_URL = (
@@ -99,19 +98,11 @@ def find_weights(weights: str | os.PathLike[str] | None) -> tuple[Path, str]:
     return path, f"inception-weights-{digest[:8]}"
 
 
-def require_plain_weights(weights: Path) -> None:
-    """Raise a ValueError if the file is damaged or a pickle of other objects, which torch-fidelity would execute."""
-    try:
-        torch.load(weights, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ValueError(f"{weights} is damaged or holds objects other than weights: {error}") from error
-
-
 def inception_trunk(weights: Path) -> torch.nn.Module:
     """Network from images (n, 3, 299, 299), with values from about -1 to 1, to features (n, 2048)."""
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-    require_plain_weights(weights)
+    require_tensors(weights)  # torch-fidelity would execute a pickle of other objects
     network = FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=str(weights))
     return torch.nn.Sequential(*_layers(network), torch.nn.Flatten(1)).eval()
 

@@ -49,7 +49,10 @@ def unpack(tensor: torch.Tensor, dim: int, *, precision: str, extractor: str | N
     if tensor.numel() == 0:
         return Moments(dim, precision=precision, extractor=extractor)
     values = tensor.detach().cpu().double().reshape(-1).numpy()
-    count, narrow, wide, num_errors = (int(value) for value in (*values[:4], 0, 0, 0)[:4])
+    counts = (*values[:4].tolist(), 0.0, 0.0, 0.0)[:4]
+    if not all(value.is_integer() and 0 <= value <= 2**53 for value in counts):
+        raise ValueError(f"the state is damaged: its numbers of rows are {counts}")
+    count, narrow, wide, num_errors = map(int, counts)
     columns = (1, 1, dim, narrow, wide) if count > 0 else (0, 0, 0, narrow, wide)
     needed = 4 + dim * sum(columns) + num_errors
     if len(values) != needed:
@@ -107,6 +110,8 @@ def unpack_blocks(tensor: torch.Tensor, dim: int, blocks: int, *, extractor: str
     values = tensor.detach().cpu().double().reshape(-1)
     if len(values) < 3 + _NAME_BYTES or not values.isfinite().all():
         raise ValueError(f"the state of {len(values)} numbers is damaged")
+    if not torch.equal(values[:3], values[:3].round()):
+        raise ValueError(f"the state is damaged: dim, precision and blocks are {values[:3].tolist()}")
     found_dim, is_float64, found_blocks = (int(value) for value in values[:3])
     if found_dim != dim:
         raise ValueError(f"the state has dim {found_dim}, but the reference has dim {dim}")
