@@ -6,7 +6,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 __all__ = ["Terminated", "ending_commands", "ignoring_signals"]
 
@@ -29,35 +29,47 @@ def ending_commands() -> Iterator[list[int]]:
     Outside the main thread nothing changes.
     """
     received: list[int] = []
+    replaced: dict[int, Any] = {}
 
     def end(number: int, frame: FrameType | None) -> NoReturn:
         received.append(number)
+        _ignore_workers(replaced)
         raise Terminated(number)
 
-    replaced = []
     try:
         with suppress(ValueError):  # not in the main thread
             for name in _NAMES:
                 number = getattr(signal, name, None)
                 if number is not None and signal.getsignal(number) == signal.SIG_DFL:  # nohup ignores SIGHUP
-                    signal.signal(number, end)
-                    replaced.append(number)
+                    replaced[number] = signal.signal(number, end)
         yield received
     finally:
-        for number in replaced:
-            signal.signal(number, signal.SIG_DFL)
+        _restore(replaced)
 
 
 @contextmanager
 def ignoring_signals() -> Iterator[None]:
-    """Ignore a second signal, which would end the process with a traceback."""
-    numbers = [getattr(signal, name) for name in ("SIGINT", *_NAMES) if hasattr(signal, name)]
-    handlers = {}
+    """Ignore further signals, which would end the process with a traceback."""
+    replaced: dict[int, Any] = {}
     try:
         with suppress(ValueError):  # not in the main thread
-            for number in numbers:
-                handlers[number] = signal.signal(number, signal.SIG_IGN)
+            _ignore_workers(replaced)
+            for name in ("SIGINT", *_NAMES):
+                if hasattr(signal, name):
+                    replaced[getattr(signal, name)] = signal.signal(getattr(signal, name), signal.SIG_IGN)
         yield
     finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+        _restore(replaced)
+
+
+def _ignore_workers(replaced: dict[int, Any]) -> None:
+    """Remove the handler of torch that raises an error for each worker that dies, since the command ends already."""
+    while hasattr(signal, "SIGCHLD") and callable(handler := signal.getsignal(signal.SIGCHLD)):
+        with suppress(RuntimeError):  # of that handler, for a signal that waits
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            replaced[signal.SIGCHLD] = handler
+
+
+def _restore(replaced: dict[int, Any]) -> None:
+    for number, handler in replaced.items():
+        signal.signal(number, handler)
