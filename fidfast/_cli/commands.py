@@ -167,7 +167,7 @@ def _stats(options: argparse.Namespace, output: Output) -> None:
     sources = Sources(
         options,
         {"source": options.source},
-        writes=[*([options.out] if os.path.isdir(options.out) else []), out, checkpoint],
+        writes=[*([options.out] if options.out == "-" or os.path.isdir(options.out) else []), out, checkpoint],
         checkpoint=checkpoint,
         ddof=ddof_of(options),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 import sysconfig
@@ -28,12 +29,14 @@ def write_failure_of_extractor(error: BaseException, extractor: str | None) -> b
     """
     if extractor is None or ":" not in extractor:
         return False
-    own = _folders_of(extractor.partition(":")[0])
+    own = _own_path(extractor.partition(":")[0])
     for cause in _chain(error):
         shown = traceback.TracebackException.from_exception(cause, compact=True)
-        frames = [frame for frame in shown.stack if _is_own(frame.filename, own)]
-        in_source = isinstance(cause, SyntaxError) and _is_own(cause.filename or "", own)
-        if frames or in_source:
+        files = [frame.filename for frame in shown.stack]
+        if isinstance(cause, SyntaxError):
+            files.append(cause.filename or "")
+        if own is not None and any(_is_own(file, own) and Path(file).absolute().is_relative_to(own) for file in files):
+            frames = [frame for frame in shown.stack if _is_own(frame.filename, own)]
             shown.stack = traceback.StackSummary.from_list(frames)
             write_message(f"fidfast: the extractor {extractor} failed:")
             _write_traceback(shown)
@@ -65,25 +68,32 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _folders_of(module: str) -> list[Path]:
-    """The user's files: the current folder, and the package of the extractor, which may be installed."""
-    found = sys.modules.get(module.partition(".")[0])
-    folders = [Path(folder) for folder in getattr(found, "__path__", ())]
-    file = getattr(found, "__file__", None)
-    return [*folders, *([] if file is None or folders else [Path(file)])]
+def _own_path(module: str) -> Path | None:
+    """The folder of a module and of those beside it; of an installed one its package, or its file."""
+    try:
+        found = importlib.util.find_spec(module.partition(".")[0])
+    except (ImportError, ValueError):
+        return None
+    if found is None or not found.has_location or found.origin is None:
+        return None
+    file = Path(os.path.abspath(found.origin))
+    package = file.parent if found.submodule_search_locations else file
+    return package if any(package.is_relative_to(folder) for folder in _libraries()) else package.parent
 
 
-def _is_own(file: str, own: list[Path]) -> bool:
-    """Whether a file is the user's: of the extractor's package, or neither of Python, nor of an installed package."""
-    path = Path(os.path.abspath(file))
-    if file.startswith("<") or path.is_relative_to(_PACKAGE):
+def _is_own(file: str, own: Path) -> bool:
+    """Whether a file is the user's: neither of this package, nor of Python, nor of another installed package."""
+    path = Path(file).absolute()
+    if not file or file.startswith("<") or path.is_relative_to(_PACKAGE):
         return False
-    if any(path.is_relative_to(folder) for folder in own):
-        return True
+    libraries = [folder for folder in _libraries() if path.is_relative_to(folder)]
+    # The user's folder may contain the installed packages, and they the extractor.
+    return not libraries or (path.is_relative_to(own) and any(own.is_relative_to(folder) for folder in libraries))
+
+
+def _libraries() -> list[Path]:
     paths = sysconfig.get_paths()
-    libraries = [Path(paths[name]) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
-    return not any(path.is_relative_to(folder) for folder in (*libraries, *_installed()))
-
-
-def _installed() -> list[Path]:
-    return [Path(entry) for entry in sys.path if os.path.basename(entry) in ("site-packages", "dist-packages")]
+    installed = [entry for entry in sys.path if os.path.basename(entry) in ("site-packages", "dist-packages")]
+    return [
+        Path(entry) for entry in (*map(paths.get, ("stdlib", "platstdlib", "purelib", "platlib")), *installed) if entry
+    ]
