@@ -59,12 +59,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
             with warnings.catch_warnings(), redirect_stdout(sys.stderr or StringIO()):
                 warnings.simplefilter("always")
                 warnings.showwarning = lambda message, *_, **__: output.warning(str(message))
-                _COMMANDS[options.command](options, output)
+                _run(options, output)
         except (Exception, KeyboardInterrupt) as error:
             with ignoring_signals():
                 # A signal that also ends the workers becomes an error of torch.
                 return _write_error(Terminated(signals[0]) if signals else error, options)
     return 1 if output.failed else 0
+
+
+def _run(options: argparse.Namespace, output: Output) -> None:
+    try:
+        _COMMANDS[options.command](options, output)
+    except SystemExit as error:  # of an extractor; it would end the command without a message
+        raise RuntimeError(f"sys.exit({error.code!r}) was called") from error
 
 
 def _write_error(error: Exception | KeyboardInterrupt, options: argparse.Namespace) -> int:
@@ -167,7 +174,7 @@ def _stats(options: argparse.Namespace, output: Output) -> None:
     sources = Sources(
         options,
         {"source": options.source},
-        writes=[*([options.out] if options.out == "-" or os.path.isdir(options.out) else []), out, checkpoint],
+        writes=[*([options.out] if os.path.isdir(options.out) else []), out, checkpoint],
         checkpoint=checkpoint,
         ddof=ddof_of(options),
     )

@@ -74,10 +74,10 @@ def _own_path(module: str) -> Path | None:
         found = importlib.util.find_spec(module.partition(".")[0])
     except (ImportError, ValueError):
         return None
-    if found is None or not found.has_location or found.origin is None:
+    places = None if found is None else [*(found.submodule_search_locations or ()), found.origin]  # folders, or a file
+    if not places or places[0] is None:
         return None
-    file = Path(os.path.abspath(found.origin))
-    package = file.parent if found.submodule_search_locations else file
+    package = Path(places[0]).absolute()
     return package if any(package.is_relative_to(folder) for folder in _libraries()) else package.parent
 
 

@@ -29,6 +29,7 @@ __all__ = [
     "STATE_MARK",
     "TEMPORARY_NAME",
     "npz_path",
+    "require_name",
     "require_writable",
     "write_state",
     "write_stats",
@@ -74,17 +75,15 @@ def npz_path(path: str | os.PathLike[str]) -> str:
     Raises
     ------
     OSError
-        If the path is empty or ends in a slash.
+        If it cannot be the name of a file.
     """
     text = os.fspath(path)
-    _require_name(text)
+    require_name(text)
     return text if text.endswith(".npz") else f"{text}.npz"
 
 
 def require_writable(path: str | os.PathLike[str]) -> None:
     """Raise an OSError before any work if `write_whole` could not write this file; needs no space on the disk."""
-    if os.fspath(path) == "-":
-        raise FileNotFoundError("the output is a file, not standard output: pass its name instead of -")
     with _naming(path):
         descriptor, temporary = _create(_target_of(path))
         os.close(descriptor)
@@ -136,7 +135,11 @@ def _naming(path: str | os.PathLike[str]) -> Iterator[None]:
         raise with_message(error, f"cannot write {os.fspath(path)}: {error.strerror}") from error
 
 
-def _require_name(text: str) -> None:
+def require_name(path: str | os.PathLike[str]) -> None:
+    """Raise an OSError if this cannot be the name of a file to write."""
+    text = os.fspath(path)
+    if text == "-":
+        raise FileNotFoundError("the output is a file, not standard output: pass its name instead of -")
     if not text:
         raise FileNotFoundError("the name of the file to write is empty")
     if not os.path.basename(text):
@@ -146,7 +149,7 @@ def _require_name(text: str) -> None:
 def _target_of(path: str | os.PathLike[str]) -> Path:
     """The file that is replaced, which is not a symbolic link; raises an OSError if it cannot be."""
     text = os.fspath(path)
-    _require_name(text)
+    require_name(text)
     target = Path(os.path.realpath(text))
     for folder in (Path(text).parent, target.parent):
         if not folder.is_dir():

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fidfast._files import write_whole
+from fidfast._files import require_name, write_whole
 from fidfast._metrics.frechet import frechet_distance
 from fidfast._metrics.uncertainty import Estimate, estimate
 from fidfast._progress import progress_bar
@@ -117,6 +117,7 @@ class DemoResult(Result):
 
 def plot_paths(path: str | os.PathLike[str]) -> tuple[Path, Path]:
     """The files that `DemoResult.save_plots` writes."""
+    require_name(path)
     path = Path(path)
     suffix = path.suffix or ".png"
     return path.with_name(f"{path.stem}{suffix}"), path.with_name(f"{path.stem}-growth{suffix}")

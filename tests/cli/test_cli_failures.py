@@ -42,6 +42,10 @@ BROKEN = {
     "module": ("value = {}['key']\n", 1, "value = {}['key']", "KeyError: 'key'"),
     "factory": ("def make():\n    return 1 / 0\n", 2, "return 1 / 0", "ZeroDivisionError: division by zero"),
     "exits": ("import sys\ndef make():\n    sys.exit(0)\n", 3, "sys.exit(0)", "SystemExit: 0"),
+    "quits": (
+        "def make():\n    def network(images):\n        raise SystemExit\n    return network\n",
+        3, "raise SystemExit", "SystemExit",
+    ),
     "network": (
         "def make():\n    return lambda images: images @ images.unknown\n", 2, "images.unknown", "AttributeError: "
     ),

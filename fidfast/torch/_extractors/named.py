@@ -74,8 +74,6 @@ def load_extractor(
         model = getattr(loaded, factory)()
     except ImportError as error:
         raise ImportError(f"extractor {name!r}: {error}") from error
-    except SystemExit as error:
-        raise RuntimeError(f"extractor {name!r}: its code called sys.exit({error.code!r})") from error
     return as_extractor(model, name=getattr(model, "name", None) or name, resize=resize)
 
 

@@ -71,10 +71,10 @@ class Checkpoint:
             if not self._is_own():
                 raise FileExistsError(f"cannot write {self._path}: it is not the checkpoint of this run any more")
             write_state(self._path, State("Moments", moments.state(), Progress(self._job, done, skipped)))
-        except OSError as error:
+        except (OSError, MemoryError) as error:
             if not self._warned:
                 self._warned = True
-                warn_user(f"checkpoint: {error}; the run goes on without it")
+                warn_user(f"checkpoint: {error or type(error).__name__}; the run goes on without it")
 
     def save_finished(self) -> None:
         """Write the finished run, without a warning."""
