@@ -17,7 +17,7 @@ if _util.find_spec("fidfast._core") is None:
         "and import fidfast from another folder"
     )
 
-from fidfast import _core
+from fidfast import _command_path, _core  # noqa: F401  # the first of them before any other import
 from fidfast._fid import fid
 from fidfast._images.cache import CachedMoments, ImageCache, image_cache
 from fidfast._info import FileInfo, file_info

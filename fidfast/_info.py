@@ -10,7 +10,7 @@ from typing import Any
 from fidfast._arguments import require_path
 from fidfast._files import Catalog, State, Stats, catalog_of, is_supported, naming, read
 from fidfast._images import describe_images, holds_images
-from fidfast._results import Result
+from fidfast._results import Result, json_object
 from fidfast._stats import ACCEPT_ALL, Moments, stats_from_record
 
 __all__ = ["FileInfo", "file_info"]
@@ -38,7 +38,7 @@ class FileInfo(Result):
     def to_dict(self) -> dict[str, Any]:
         """File, holds, all properties by name, keys and entries."""
         common = {"file": self.file, "holds": self.holds}
-        return {**common, **self.properties, "keys": list(self.keys), "entries": dict(self.entries)}
+        return json_object({**common, **self.properties, "keys": self.keys, "entries": self.entries})
 
     def __str__(self) -> str:
         shown = [f"{name} {'unknown' if value is None else value}" for name, value in self.properties.items()]

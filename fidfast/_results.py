@@ -17,6 +17,7 @@ __all__ = [
     "distance_label",
     "distance_text",
     "is_inception",
+    "json_object",
     "kernel_label",
     "rounding_text",
     "too_few_samples",
@@ -46,7 +47,7 @@ class Result:
         every = fields(self)  # type: ignore[arg-type]
         remarks = [field.name for field in every if field.kw_only and getattr(self, field.name)]
         names = [field.name for field in every if not field.kw_only]
-        return {name: _plain(getattr(self, name)) for name in (*names, *self._properties, *remarks)}
+        return json_object({name: getattr(self, name) for name in (*names, *self._properties, *remarks)})
 
     def _repr_html_(self) -> str:
         rows = "".join(
@@ -57,11 +58,16 @@ class Result:
         return f'<style>{style}</style><table class="fidfast"><caption>{escape(str(self))}</caption>{rows}</table>'
 
 
+def json_object(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by name in JSON types; None for NaN and infinity, which JSON lacks."""
+    return {str(key): _plain(value) for key, value in values.items()}
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, Result):
         return value.to_dict()
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
+        return json_object(value)
     if isinstance(value, (np.ndarray, np.generic)):
         return _plain(value.tolist())
     if isinstance(value, (tuple, list)):

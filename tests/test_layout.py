@@ -26,8 +26,8 @@ def includes(path):
 
 #: The modules of the package. Each imports only those before it, also inside functions.
 ORDER = """
-_core _cuda
-_warnings _text _arguments _progress
+_command_path _core _cuda
+_warnings _text _arguments _errors _progress
 cuda._problems cuda cuda.__main__
 _devices _results
 _files.records _files.buffers _files.zips _files.objects _files.pickles _files.torch_files _files.safetensors
@@ -47,14 +47,16 @@ torch._extractors.networks torch._extractors.prepare
 torch._extractors.extractor torch._extractors.adapters torch._extractors.conventions torch._extractors.inception
 torch._extractors.efficientnet torch._extractors.named torch._extractors.stored torch._extractors
 torch._images.options torch._images.pixels torch._images.items torch._images.sources torch._images.batches
-torch._images.extraction_pass torch._images.checks torch._images.extraction torch._images.distances torch._images
+torch._images.checkpoint torch._images.extraction_pass torch._images.checks torch._images.extraction
+torch._images.distances torch._images
 torch._training.distributed torch._training.packing torch._training.sampling torch._training.metric
 torch._training.samples
 torch._training.running_stats torch._training.loss torch._training
 torch._demo torch
 _fid __init__
 torch.torchmetrics torch.lightning torch.ignite
-_cli.cache _cli.output _cli.suggestions _cli.arguments _cli.sources _cli.commands _cli __main__
+_cli.cache _cli.output _cli.failures _cli.signals _cli.suggestions _cli.arguments _cli.sources _cli.commands _cli
+__main__
 """.split()  # noqa: SIM905  # a line for each layer
 
 #: Underscore names of other packages that are used for want of public ones.

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import redirect_stdout, suppress
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
@@ -18,9 +18,11 @@ from typing import Any
 from fidfast import _core
 from fidfast._cli.arguments import parse
 from fidfast._cli.cache import update_cache
+from fidfast._cli.failures import write_bug, write_failure_of_extractor
 from fidfast._cli.output import Output, write_message
+from fidfast._cli.signals import Terminated, ending_commands, ignoring_signals
 from fidfast._cli.sources import Sources, ddof_of
-from fidfast._files import State, read, require_writable
+from fidfast._files import npz_path, read_progress, require_writable
 from fidfast._images import BrokenImageError
 from fidfast._info import file_info
 from fidfast._inputs import Input
@@ -40,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     -------
     int
         The exit code: 0; 1 after an error, whose message is one line on standard error, and if the result could not be
-        written to standard output; 130 after Ctrl-C.
+        written to standard output; 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP.
 
     Raises
     ------
@@ -48,28 +50,50 @@ def main(arguments: Sequence[str] | None = None) -> int:
         With exit code 2 if the arguments cannot be parsed, and 0 after ``--help`` and ``--version``.
     """
     output, options = Output(), argparse.Namespace(command=None)
-    try:
-        options = parse(arguments)
-        # What a network prints must not mix with the result.
-        with warnings.catch_warnings(), redirect_stdout(sys.stderr or StringIO()):
-            warnings.simplefilter("always")
-            warnings.showwarning = lambda message, *_, **__: output.warning(str(message))
-            _COMMANDS[options.command](options, output)
-    except KeyboardInterrupt:
-        with _ignoring_interrupts():
-            write_message(f"fidfast: interrupted{_how_to_continue(options)}")
-        return 130
-    except BrokenImageError as error:
-        write_message(f"fidfast: {error}; --skip-broken skips such images{_how_to_continue(options)}")
-        return 1
-    except (MemoryError, RuntimeError) as error:
-        message = " ".join(str(error).split())  # messages of torch have several lines
-        write_message(f"fidfast: {message or type(error).__name__}{_how_to_continue(options)}")
-        return 1
-    except (OSError, ValueError, TypeError, ImportError) as error:
-        write_message(f"fidfast: {error or type(error).__name__}")
-        return 1
+    if arguments is None:  # this process is the command: what Python itself adds to the path of child processes
+        os.environ.setdefault("PYTHONSAFEPATH", "1")
+    with ending_commands() as signals:
+        try:
+            options = parse(arguments)
+            # What a network prints must not mix with the result.
+            with warnings.catch_warnings(), redirect_stdout(sys.stderr or StringIO()):
+                warnings.simplefilter("always")
+                warnings.showwarning = lambda message, *_, **__: output.warning(str(message))
+                _run(options, output)
+        except (Exception, KeyboardInterrupt) as error:
+            with ignoring_signals():
+                # A signal that also ends the workers becomes an error of torch.
+                return _write_error(Terminated(signals[0]) if signals else error, options)
     return 1 if output.failed else 0
+
+
+def _run(options: argparse.Namespace, output: Output) -> None:
+    try:
+        _COMMANDS[options.command](options, output)
+    except SystemExit as error:  # of an extractor; it would end the command without a message
+        raise RuntimeError(f"sys.exit({error.code!r}) was called") from error
+
+
+def _write_error(error: Exception | KeyboardInterrupt, options: argparse.Namespace) -> int:
+    """Write a message about an error, and return the exit code."""
+    how_to_continue = _how_to_continue(options)
+    if isinstance(error, KeyboardInterrupt):
+        how = f"ended by {error}" if isinstance(error, Terminated) else "interrupted"
+        write_message(f"fidfast: {how}{how_to_continue}")
+        return 128 + (error.number if isinstance(error, Terminated) else signal.SIGINT)
+    if write_failure_of_extractor(error, getattr(options, "extractor", None)):
+        if how_to_continue:
+            write_message(f"fidfast: {how_to_continue.removeprefix('; ')}")
+    elif isinstance(error, BrokenImageError):
+        write_message(f"fidfast: {error}; --skip-broken skips such images{how_to_continue}")
+    elif isinstance(error, (MemoryError, RuntimeError)):
+        message = " ".join(str(error).split())  # messages of torch have several lines
+        write_message(f"fidfast: {message or type(error).__name__}{how_to_continue}")
+    elif isinstance(error, (OSError, ValueError, TypeError, ImportError)):
+        write_message(f"fidfast: {error or type(error).__name__}")
+    else:
+        write_bug(error, getattr(options, "command_line", "fidfast"))
+    return 1
 
 
 def _fid(options: argparse.Namespace, output: Output) -> None:
@@ -145,12 +169,12 @@ def _report(options: argparse.Namespace, output: Output) -> None:
 
 
 def _stats(options: argparse.Namespace, output: Output) -> None:
-    out = f"{options.out.removesuffix('.npz')}.npz" if options.out else ""
+    out = npz_path(options.out)
     checkpoint = _checkpoint_of(options)
     sources = Sources(
         options,
         {"source": options.source},
-        writes=[options.out, out, checkpoint],
+        writes=[*([options.out] if os.path.isdir(options.out) else []), out, checkpoint],
         checkpoint=checkpoint,
         ddof=ddof_of(options),
     )
@@ -158,7 +182,8 @@ def _stats(options: argparse.Namespace, output: Output) -> None:
     if done is not None and not options.quiet:
         write_message(f"fidfast: continuing: {checkpoint} holds {done:,} images")
     stats = sources.stats("source")
-    _save(stats, out)
+    with sources.removing_checkpoint():
+        _save(stats, out)
     counts = f"dim {stats.dim}, num_samples {_or_unknown(stats.num_samples)}"
     lines = [
         f"{out}: {counts}, extractor {_or_unknown(stats.extractor)}",
@@ -173,9 +198,15 @@ def _save(stats: GaussianStats, out: str) -> None:
     try:
         stats.save(out)
     except OSError as error:
-        rescued = os.path.join(tempfile.mkdtemp(prefix="fidfast-"), os.path.basename(out))
-        stats.save(rescued)
-        raise OSError(f"cannot write {out} ({error}); the statistics are in {rescued}") from error
+        reason = str(error).removeprefix(f"cannot write {out}: ")
+        try:
+            rescued = os.path.join(tempfile.mkdtemp(prefix="fidfast-"), os.path.basename(out))
+            stats.save(rescued)
+        except OSError as second:
+            raise RuntimeError(
+                f"cannot write {out} ({reason}), nor to the folder for temporary files ({second})"
+            ) from error
+        raise OSError(f"cannot write {out} ({reason}); the statistics are in {rescued}") from error
 
 
 def _info(options: argparse.Namespace, output: Output) -> None:
@@ -200,14 +231,15 @@ def _cache(options: argparse.Namespace, output: Output) -> None:
 
 def _demo(options: argparse.Namespace, output: Output) -> None:
     from fidfast.torch import demo
+    from fidfast.torch._demo import plot_paths
 
-    out = Path(options.out)
-    out = out if out.suffix else out.with_name(f"{out.name}.png")
-    require_writable(out)
-    _check_plot_format(out)
+    plots = plot_paths(options.out)
+    for path in plots:
+        require_writable(path)
+    _check_plot_format(plots[0])
     result = demo(progress=not options.quiet)
     output.lines([str(result), "", *result.table().split("\n")])
-    plots = result.save_plots(out)
+    result.save_plots(options.out)
     output.lines(["", f"plots: {' and '.join(map(str, plots))}"])
 
 
@@ -221,20 +253,6 @@ def _check_plot_format(path: Path) -> None:
 
 
 _COMMANDS = {"fid": _fid, "report": _report, "stats": _stats, "info": _info, "cache": _cache, "demo": _demo}
-
-
-@contextmanager
-def _ignoring_interrupts() -> Iterator[None]:
-    """Ignore a second Ctrl-C, which would end the process with a traceback."""
-    try:
-        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    except ValueError:  # not in the main thread
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
 
 
 # Results -------------------------------------------------------------------------------------------------------------
@@ -303,8 +321,9 @@ def _two_paths(options: argparse.Namespace) -> dict[str, str]:
 
 
 def _checkpoint_of(options: argparse.Namespace) -> str:
-    """File of an unfinished run of `stats`."""
-    return f"{options.out.removesuffix('.npz')}.partial.npz"
+    """File of an unfinished run of `stats`; its name is shortened to the 255 bytes that file systems allow."""
+    folder, name = os.path.split(options.out.removesuffix(".npz"))
+    return os.path.join(folder, f"{os.fsdecode(os.fsencode(name)[:243])}.partial.npz")
 
 
 def _how_to_continue(options: argparse.Namespace) -> str:
@@ -318,7 +337,7 @@ def _how_to_continue(options: argparse.Namespace) -> str:
 def _images_done(checkpoint: str) -> int | None:
     """Number of images in a checkpoint; None if there is none."""
     try:
-        content = read(checkpoint)
-    except (OSError, ValueError):
+        progress = read_progress(checkpoint)
+    except OSError:
         return None
-    return content.progress.done if isinstance(content, State) and content.progress is not None else None
+    return None if progress is None else progress.done

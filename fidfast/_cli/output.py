@@ -6,13 +6,13 @@ Nothing here raises for the content or the stream: a result must not be lost aft
 from __future__ import annotations
 
 import json
-import math
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from fidfast._results import json_object
 from fidfast._text import encodable, printable
 
 __all__ = ["Output", "write_message", "write_text"]
@@ -36,11 +36,11 @@ class Output:
 
         JSON has no NaN and no infinity; they become null.
         """
-        numbers = _finite(numbers)
-        text = json.dumps(numbers, ensure_ascii=False)
+        numbers = json_object(numbers)
+        text = json.dumps(numbers, ensure_ascii=False, allow_nan=False)
         encoding = getattr(self._stdout, "encoding", None)
         if not text.isprintable() or encodable(text, encoding) != text:
-            text = json.dumps(numbers)
+            text = json.dumps(numbers, allow_nan=False)
         self._write(f"{text}\n")
 
     def warning(self, message: str) -> None:
@@ -56,14 +56,6 @@ class Output:
         self.failed = True
         write_message(f"fidfast: cannot write to standard output ({error}); the result follows")
         write_text(sys.stderr, text)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_message(message: str) -> None:

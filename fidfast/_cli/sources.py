@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -82,6 +83,7 @@ class Sources:
         self.cached: list[str] = []
         #: By path: what was used of a file that holds more.
         self.used: dict[str, str] = {}
+        self._checkpoint: Any = None
         keys = _keys_of(options, paths)
         with_images = [name for name, path in paths.items() if is_image_source(path, rows=rows, key=keys[name])]
         _require_applicable(options, paths, with_images)
@@ -132,8 +134,8 @@ class Sources:
         from fidfast.torch._images.sources import open_source
 
         given = self._options
-        if "" not in sys.path:
-            sys.path.insert(0, "")  # as with `python -m`, for modules in the current folder
+        if ":" in (given.extractor or "") and os.getcwd() not in sys.path:
+            sys.path.append(os.getcwd())  # last, so that files there do not replace installed modules
         options = ImageOptions(
             batch_size=given.batch_size,
             num_workers=given.num_workers,
@@ -185,9 +187,18 @@ class Sources:
             return self._files[name].stats_with(ddof=self._ddof)
         from fidfast.torch._images.extraction import moments_of_source
 
-        found = moments_of_source(self._checked.sources[name], self._checked.extractor, self._options_of(name))
+        source = self._checked.sources[name]
+        found, self._checkpoint = moments_of_source(source, self._checked.extractor, self._options_of(name))
         self._note(name, found)
         return found.moments.stats(ddof=self._ddof)
+
+    def removing_checkpoint(self) -> AbstractContextManager[None]:
+        """Removes the checkpoint after the block, which writes the result."""
+        if self._checkpoint is None:
+            return nullcontext()
+        from fidfast.torch._images.checkpoint import removed_after
+
+        return removed_after(self._checkpoint)
 
     def samples(self, name: str) -> OpenedSource:
         """Features, moments or statistics of the argument `name`."""
@@ -279,6 +290,9 @@ def _check_writes(writes: Sequence[str], inputs: Sequence[str]) -> None:
         for path in inputs:
             if os.path.exists(write) and os.path.exists(path) and os.path.samefile(write, path):
                 raise ValueError(f"{write} would replace the input {path}: pass another name")
+    files = [os.path.realpath(write) for write in dict.fromkeys(writes)]
+    if len(set(files)) < len(files):
+        raise ValueError(f"the outputs {' and '.join(dict.fromkeys(writes))} are the same file: pass another name")
 
 
 def _short(path: str) -> str:

@@ -7,15 +7,25 @@ from fidfast._files.readers import (
     naming,
     read,
     read_object,
+    read_progress,
     read_state,
     reading_state,
     require_tensors,
 )
 from fidfast._files.records import Content, Entries, Features, Progress, State, Stats
 from fidfast._files.states import check_class_moments, check_inception_score, check_moments, check_ngrams
-from fidfast._files.write import require_writable, write_state, write_stats, write_whole
+from fidfast._files.write import (
+    TEMPORARY_NAME,
+    npz_path,
+    require_name,
+    require_writable,
+    write_state,
+    write_stats,
+    write_whole,
+)
 
 __all__ = [
+    "TEMPORARY_NAME",
     "Catalog",
     "Content",
     "Entries",
@@ -30,10 +40,13 @@ __all__ = [
     "check_ngrams",
     "is_supported",
     "naming",
+    "npz_path",
     "read",
     "read_object",
+    "read_progress",
     "read_state",
     "reading_state",
+    "require_name",
     "require_tensors",
     "require_writable",
     "write_state",

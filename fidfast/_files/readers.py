@@ -26,6 +26,7 @@ __all__ = [
     "naming",
     "read",
     "read_object",
+    "read_progress",
     "read_state",
     "reading_state",
     "require_tensors",
@@ -157,13 +158,31 @@ def read_state(path: str | os.PathLike[str], kind: str, from_state: Callable[[En
         return from_state(content.entries)
 
 
+def read_progress(path: str | os.PathLike[str]) -> Progress | None:
+    """How much of a run is done in its checkpoint, without reading the state; None for any other file.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the file does not exist.
+    """
+    try:
+        catalog = catalog_of(path)
+        with _reading(path):
+            return _progress_of(catalog.entries["progress"].load()) if catalog.is_state else None
+    except ValueError:
+        return None
+
+
 def _state_of(catalog: Catalog) -> State:
     entries = {key: entry.load() for key, entry in catalog.entries.items()}
     _require_version(entries.pop("fidfast_version", None))
     progress = entries.pop("progress", None)
-    return State(
-        str(entries.pop(STATE_MARK)), entries, None if progress is None else Progress(**json.loads(str(progress)))
-    )
+    return State(str(entries.pop(STATE_MARK)), entries, None if progress is None else _progress_of(progress))
+
+
+def _progress_of(value: Any) -> Progress:
+    return Progress(**json.loads(str(value)))
 
 
 def _require_version(version: Any) -> None:

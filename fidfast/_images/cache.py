@@ -16,7 +16,7 @@ import numpy as np
 
 from fidfast import _core
 from fidfast._arguments import optional, require_bool, require_real
-from fidfast._files import State, read_state, write_state
+from fidfast._files import TEMPORARY_NAME, State, read_state, write_state
 from fidfast._images.hashes import HASH_FOLDER, folder
 from fidfast._images.images import Images
 from fidfast._results import Result
@@ -26,7 +26,9 @@ __all__ = ["CachedMoments", "ImageCache", "cache_file", "folder", "image_cache",
 
 _FILE_NAME = re.compile(r"[0-9a-f]{64}\.npz")
 _HASH_NAME = re.compile(r"[0-9a-f]{32}")
-_TEMPORARY_NAME = re.compile(r"\.([0-9a-f]{64}\.npz|[0-9a-f]{32})\..*\.tmp")
+_TEMPORARY_NAME = re.compile(
+    rf"{TEMPORARY_NAME}|\.([0-9a-f]{{64}}\.npz|[0-9a-f]{{32}})\..*\.tmp"
+)  # also of earlier versions
 
 #: Temporary files of other processes are removed after this number of seconds.
 _SECONDS_OF_WRITING = 3600.0

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from fidfast import _core
 from fidfast._arguments import as_dense
 from fidfast._devices import to_host
+from fidfast._errors import with_message
 
 __all__ = ["host_predictions", "of_logits", "of_probabilities", "shape_of", "sum_p_log_p"]
 
@@ -30,8 +31,7 @@ def shape_of(predictions: Any) -> tuple[int, int]:
     try:
         return _core.require_finite(predictions)
     except (TypeError, ValueError) as error:  # the core calls its argument features
-        kind = TypeError if isinstance(error, TypeError) else ValueError  # subclasses have other constructors
-        raise kind(str(error).replace("features", "predictions", 1)) from None
+        raise with_message(error, str(error).replace("features", "predictions", 1)) from None
 
 
 def of_logits(block: NDArray[Any]) -> Rows:

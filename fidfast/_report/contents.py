@@ -18,6 +18,7 @@ from fidfast._results import (
     Result,
     distance_label,
     distance_text,
+    json_object,
     kernel_label,
     rounding_text,
     too_few_samples,
@@ -53,7 +54,7 @@ class ReferenceSample(Result):
 
     def to_dict(self) -> dict[str, Any]:
         """All fields but the image."""
-        return {"row": self.row, "name": self.name, "distance": self.distance}
+        return json_object({"row": self.row, "name": self.name, "distance": self.distance})
 
     def __str__(self) -> str:
         return f"{self.name}: at distance {self.distance:.4g}"
@@ -84,8 +85,8 @@ class HarmfulSample(Result):
         if self.alike:
             numbers |= {"alike": list(self.alike), "influence_alike": self.influence_alike}
         if self.nearest is not None:
-            numbers["nearest"] = self.nearest.to_dict()
-        return numbers
+            numbers["nearest"] = self.nearest
+        return json_object(numbers)
 
     @property
     def alike_text(self) -> str:

@@ -11,6 +11,7 @@ from fidfast._arguments import require_path
 from fidfast._files import write_whole
 from fidfast._report.contents import K_DENSITY_COVERAGE, K_PRECISION_RECALL, Contents, Row
 from fidfast._report.page import html_page, html_table
+from fidfast._results import json_object
 
 __all__ = ["Report"]
 
@@ -30,32 +31,33 @@ class Report(Contents):
         shares: dict[str, float | None] = dict.fromkeys(("precision", "recall", "density", "coverage"))
         cautions = {}
         for metric in ("precision_recall", "density_coverage"):
-            numbers = {} if getattr(self, metric) is None else getattr(self, metric).to_dict()
-            shares |= {name: numbers[name] for name in shares if name in numbers}
-            if "caution" in numbers:
-                cautions[metric] = numbers["caution"]
-        return {
+            found = {} if getattr(self, metric) is None else getattr(self, metric).to_dict()
+            shares |= {name: found[name] for name in shares if name in found}
+            if "caution" in found:
+                cautions[metric] = found["caution"]
+        numbers = {
             "label": self.label,
-            "titles": list(self.titles),
+            "titles": self.titles,
             "created": self.created,
             "command": self.command,
             **self.estimate.to_dict(),
-            "num_samples": list(self.num_samples),
-            "extractor": list(self.extractors),
+            "num_samples": self.num_samples,
+            "extractor": self.extractors,
             "mean_term": self.mean_term,
             "dim": self.dim,
-            "rank": list(self.ranks),
-            "dead_units": list(self.dead_units),
-            "extrapolation": self.extrapolation and self.extrapolation.to_dict(),
-            "trimmed": self.trimmed and self.trimmed.to_dict(),
-            "most_harmful": self.most_harmful and [sample.to_dict() for sample in self.most_harmful],
-            "kid": self.kid and self.kid.to_dict(),
+            "rank": self.ranks,
+            "dead_units": self.dead_units,
+            "extrapolation": self.extrapolation,
+            "trimmed": self.trimmed,
+            "most_harmful": self.most_harmful,
+            "kid": self.kid,
             "cmmd": self.cmmd,
             **shares,
             "k": {"precision_recall": K_PRECISION_RECALL, "density_coverage": K_DENSITY_COVERAGE},
-            "reasons": dict(self.reasons),
+            "reasons": self.reasons,
             "cautions": cautions,
         }
+        return json_object(numbers)
 
     def table(self) -> str:
         """The table as text, at most 80 columns wide, followed by the most harmful samples."""

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fidfast._arguments import require_integer, require_path
+from fidfast._files import require_name, write_whole
 from fidfast._metrics.frechet import frechet_distance
 from fidfast._metrics.uncertainty import Estimate, estimate
 from fidfast._progress import progress_bar
@@ -34,6 +35,7 @@ __all__ = [
     "demo",
     "digits",
     "growing_sample",
+    "plot_paths",
 ]
 
 ImageArray = NDArray[np.float64]  # (n, SIDE, SIDE), from 0 (black) to 1
@@ -99,19 +101,27 @@ class DemoResult(Result):
         Parameters
         ----------
         path : path
-            File of the first plot: distance against strength for each corruption. The second plot, the distance of a
-            growing sample, is written to the same folder with ``-growth`` appended to the name.
+            File of the first plot: distance against strength for each corruption; ``.png`` is appended if the name has
+            no suffix. The second plot, the distance of a growing sample, is written to the same folder with ``-growth``
+            appended to the name. The files are written atomically.
 
         Returns
         -------
         (Path, Path)
             The two files.
         """
-        path = Path(require_path("path", path))
-        growth = path.with_name(f"{path.stem}-growth{path.suffix}")
-        _plot_distances(self, path)
+        distances, growth = plot_paths(path)
+        _plot_distances(self, distances)
         _plot_growth(self, growth)
-        return path, growth
+        return distances, growth
+
+
+def plot_paths(path: str | os.PathLike[str]) -> tuple[Path, Path]:
+    """The files that `DemoResult.save_plots` writes."""
+    require_name(path)
+    path = Path(path)
+    suffix = path.suffix or ".png"
+    return path.with_name(f"{path.stem}{suffix}"), path.with_name(f"{path.stem}-growth{suffix}")
 
 
 def demo(*, num_samples: int = 1000, progress: bool = False) -> DemoResult:
@@ -261,6 +271,12 @@ def _pyplot() -> Any:
     return pyplot
 
 
+def _save_figure(figure: Any, path: Path) -> None:
+    with write_whole(path) as file:
+        figure.savefig(file, format=path.suffix[1:].lower(), dpi=150)
+    _pyplot().close(figure)
+
+
 def _plot_distances(result: DemoResult, path: Path) -> None:
     """One column for each corruption: examples, and the distance against the strength."""
     plt = _pyplot()
@@ -292,8 +308,7 @@ def _plot_distances(result: DemoResult, path: Path) -> None:
         color="0.4",
     )
     figure.suptitle(f"{result.num_samples} handwritten digits, features of {result.extractor}", fontsize=10)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    _save_figure(figure, path)
 
 
 def _plot_growth(result: DemoResult, path: Path) -> None:
@@ -317,5 +332,4 @@ def _plot_growth(result: DemoResult, path: Path) -> None:
         f"(first {growth.num_directions} principal directions of the reference, of {growth.dim:,})",
         fontsize=10,
     )
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    _save_figure(figure, path)

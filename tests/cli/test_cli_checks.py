@@ -131,6 +131,9 @@ def test_a_mistake_in_an_option(capsys, passes, command, option):
         ("report six.npy a --images a", "samples has 20 rows, but there are 4 images"),
         ("report six.npy a --images gone", "no such file or folder: gone"),
         ("demo --out nowhere/plot.png", "no such folder to write to: nowhere"),
+        ("demo --out new/", "new/ is the name of a folder"),
+        ("demo --out -", "the output is a file, not standard output"),
+        ("report a a --html -", "the output is a file, not standard output"),
         ("demo --out plot.docx", "plot.docx: unknown format of plots '.docx'"),
     ],
 )

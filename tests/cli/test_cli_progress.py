@@ -108,21 +108,6 @@ def test_an_interrupt_without_a_file(capsys, interrupt):
     assert (code, out, lines) == (130, "", ["fidfast: interrupted"])
 
 
-def test_a_second_interrupt_during_an_update_saves_nothing(capsys, folders, interrupt, monkeypatch):
-    """The moments may then hold a batch that is not counted."""
-    original = extraction_pass.ThreadPoolExecutor.__exit__
-
-    def leave(self, *error):
-        original(self, *error)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(extraction_pass.ThreadPoolExecutor, "__exit__", leave)
-    monkeypatch.setattr(extraction_pass.Future, "done", lambda self: False)
-    interrupt(4)
-    assert run(capsys, "stats", "a", "out")[0] == 130
-    assert not (folders / "out.partial.npz").exists()
-
-
 def test_messages_of_several_lines_are_shown_in_one(capsys, interrupt):
     interrupt(2, RuntimeError("CUDA out of memory.\n  Tried to allocate 2 GiB.\n"))
     code, _, lines = run(capsys, "fid", "a", "b\x1b[31m")

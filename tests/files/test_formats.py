@@ -286,17 +286,6 @@ def test_full_disk_keeps_the_old_file(tmp_path, stats, monkeypatch):
     assert (tmp_path / "x.npz").read_bytes() == before
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="needs /dev/full")
-def test_full_disk_on_dev_full(stats, monkeypatch, tmp_path):
-    """The same with the error of the operating system."""
-    full = os.open("/dev/full", os.O_WRONLY)
-    (tmp_path / "temporary").touch()
-    monkeypatch.setattr("tempfile.mkstemp", lambda **_: (full, str(tmp_path / "temporary")))
-    with pytest.raises(OSError, match="No space left on device"):
-        stats.save(tmp_path / "x.npz")
-    assert list(tmp_path.iterdir()) == []
-
-
 @pytest.mark.skipif(os.geteuid() == 0, reason="root has all permissions")
 def test_missing_permission_keeps_the_old_file(tmp_path, stats):
     stats.save(tmp_path / "x.npz")

@@ -80,7 +80,7 @@ def test_table_contains_every_distance(result):
 
 def test_command(monkeypatch, tmp_path, capsys, result):
     monkeypatch.setattr(ft, "demo", lambda **_options: result)
-    assert cli.main(["demo", "--quiet", "--out", str(tmp_path / "plot.png")]) == 0
+    assert cli.main(["demo", "--quiet", "--out", str(tmp_path / "plot")]) == 0  # without a suffix
     out = capsys.readouterr().out
     assert out.startswith("Fréchet distance of 40 handwritten digits to their corrupted copies")
     assert result.table() in out

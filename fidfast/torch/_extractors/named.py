@@ -72,12 +72,13 @@ def load_extractor(
         choices = "inception, efficientnet-lite0, package.module:factory"
         raise ValueError(f"unknown extractor {name!r}; choose one of {choices}")
     try:
-        make = getattr(importlib.import_module(module), factory)
+        loaded = importlib.import_module(module)
+        if not hasattr(loaded, factory):
+            file = getattr(loaded, "__file__", None) or "built in"
+            raise ValueError(f"extractor {name!r}: module {module!r} has no attribute {factory!r} (it is {file})")
+        model = getattr(loaded, factory)()
     except ImportError as error:
         raise ImportError(f"extractor {name!r}: {error}") from error
-    except AttributeError as error:
-        raise ValueError(f"extractor {name!r}: {error}") from error
-    model = make()
     return as_extractor(model, name=getattr(model, "name", None) or name, resize=resize)
 
 

@@ -21,7 +21,7 @@ from fidfast.torch._extractors.extractor import Extractor
 from fidfast.torch._extractors.named import load_extractor, open_extractor
 from fidfast.torch._extractors.stored import extractor_of_statistics
 from fidfast.torch._images.batches import DecodedImage, Decoder, features_of_batch
-from fidfast.torch._images.extraction_pass import checkpoint_path
+from fidfast.torch._images.checkpoint import check_checkpoint
 from fidfast.torch._images.options import ImageOptions, check_device, resolve_device
 from fidfast.torch._images.sources import ImageSource, open_source
 
@@ -76,7 +76,7 @@ def check_images(
     ------
     FileNotFoundError
         If a path, or the folder of the checkpoint, does not exist.
-    PermissionError
+    PermissionError, IsADirectoryError, OSError
         If the checkpoint cannot be written.
     BrokenImageError
         If the first image of a source cannot be read and ``skip_broken`` is False.
@@ -94,7 +94,7 @@ def check_images(
     min_images = require_integer("min_images", min_images, 1)
     check_device(options.device)
     if options.checkpoint is not None:
-        _check_checkpoint(checkpoint_path(options.checkpoint))
+        check_checkpoint(options.checkpoint)
     if like is not None:
         convention_of(like)
     if like is not None and extractor not in (None, "inception"):
@@ -202,15 +202,6 @@ def _open_extractor(
         raise ImportError(
             f"the extractor inception needs torch-fidelity: pip install 'fidfast[images]' ({error})"
         ) from error
-
-
-def _check_checkpoint(path: Path) -> None:
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"checkpoint: no such folder to write to: {path.parent}")
-    if path.is_dir():
-        raise IsADirectoryError(f"checkpoint: {path} is a folder")
-    if not os.access(path.parent, os.W_OK):
-        raise PermissionError(f"checkpoint: the folder {path.parent} cannot be written to")
 
 
 def _first_image(source: ImageSource, name: str, options: ImageOptions) -> DecodedImage | None:

@@ -83,7 +83,7 @@ def distance_of_images(
             stats.append(source.stats_with(ddof=ddof))
             continue
         assert checked.extractor is not None
-        found = moments_of_source(source, checked.extractor, with_label(checked.options, name))
+        found, _ = moments_of_source(source, checked.extractor, with_label(checked.options, name))
         warn_of_skipped(found, name)
         stats.append(found.moments.stats(ddof=ddof))
     divisors = [one.ddof for one in stats]

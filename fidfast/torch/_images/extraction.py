@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from fidfast import _core
 from fidfast._arguments import require_integer
+from fidfast._files import npz_path
 from fidfast._images import cache
 from fidfast._images.selection import unread_pictures
 from fidfast._progress import progress_bar
@@ -23,8 +25,9 @@ from fidfast._stats import GaussianStats, Moments
 from fidfast._warnings import warn_user
 from fidfast.torch._extractors.conventions import convention_of
 from fidfast.torch._extractors.extractor import Extractor
+from fidfast.torch._images.checkpoint import Checkpoint, kept_after_error, removed_after
 from fidfast.torch._images.checks import check_images, prepared_for
-from fidfast.torch._images.extraction_pass import ExtractionPass, checkpoint_path
+from fidfast.torch._images.extraction_pass import ExtractionPass
 from fidfast.torch._images.options import FeatureKeywords, ImageKeywords, ImageOptions, merge_options
 from fidfast.torch._images.sources import ImageSource, open_source
 
@@ -164,11 +167,16 @@ def moments_of_images(
     options = merge_options(options, keywords, "moments_of_images")
     checked = check_images({"source": open_source(source, options)}, extractor, options=options, min_images=1)
     assert checked.extractor is not None
-    return moments_of_source(checked.sources["source"], checked.extractor, checked.options)
+    found, checkpoint = moments_of_source(checked.sources["source"], checked.extractor, checked.options)
+    if checkpoint is not None:
+        checkpoint.remove()
+    return found
 
 
-def moments_of_source(source: Any, extractor: Extractor, options: ImageOptions) -> ImageMoments:
-    """Moments of a source that `check_images` has opened, with its extractor and options."""
+def moments_of_source(
+    source: Any, extractor: Extractor, options: ImageOptions
+) -> tuple[ImageMoments, Checkpoint | None]:
+    """Moments of a source that `check_images` has opened, and the checkpoint, for `removed_after`."""
     cached = None
     if options.use_cache and source.images is not None and extractor.reproducible:
         name = replace(extractor, dtype=options.dtype or extractor.dtype).full_name
@@ -176,23 +184,30 @@ def moments_of_source(source: Any, extractor: Extractor, options: ImageOptions) 
         key = f"{name} {options.precision}{blocks}"
         cached = cache.cache_file(source.images, key, progress=options.progress is not False)
         if (moments := cache.load(cached, source.images)) is not None:
-            if options.checkpoint is not None:
-                checkpoint_path(options.checkpoint).unlink(missing_ok=True)
+            checkpoint = None
+            if options.checkpoint is not None and os.path.exists(npz_path(options.checkpoint)):
+                checkpoint = _extraction_of(source, extractor, options).checkpoint
             with _progress(source, options, "from the cache", initial=source.length):
                 result = ImageMoments(moments, [])
                 result._describe_source(source, from_cache=True)
-                return result
+                return result, checkpoint
+    extraction = _extraction_of(source, extractor, options)
+    moments = extraction.run(functools.partial(_progress, source, options))
+    with kept_after_error(extraction.checkpoint):
+        if cached is not None and not extraction.skipped:
+            cache.save(cached, moments, source.images)
+        result = ImageMoments(moments, extraction.skipped)
+        result._describe_source(source)
+    return result, extraction.checkpoint
+
+
+def _extraction_of(source: Any, extractor: Extractor, options: ImageOptions) -> ExtractionPass:
+    """A pass that collects moments."""
     extractor, options = prepared_for(extractor, source.length, options)
     make_moments = functools.partial(
         Moments, precision=options.precision, extractor=extractor.full_name, blocks=options.blocks
     )
-    extraction = ExtractionPass(source, extractor, options, make_moments)
-    moments = extraction.run(functools.partial(_progress, source, options))
-    if cached is not None and not extraction.skipped:
-        cache.save(cached, moments, source.images)
-    result = ImageMoments(moments, extraction.skipped)
-    result._describe_source(source)
-    return result
+    return ExtractionPass(source, extractor, options, make_moments)
 
 
 def features_of_images(
@@ -273,9 +288,10 @@ def stats_of_images(
         {"source": open_source(source, options)}, extractor, like=like, options=options, min_images=max(2, ddof + 1)
     )
     assert checked.extractor is not None
-    found = moments_of_source(checked.sources["source"], checked.extractor, checked.options)
-    warn_of_skipped(found, "source")
-    return found.moments.stats(ddof=ddof)
+    found, checkpoint = moments_of_source(checked.sources["source"], checked.extractor, checked.options)
+    with removed_after(checkpoint):
+        warn_of_skipped(found, "source")
+        return found.moments.stats(ddof=ddof)
 
 
 def ddof_of(ddof: int | None, like: str | None) -> int:

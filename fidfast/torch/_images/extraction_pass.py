@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import multiprocessing
-import os
 import signal
 import sys
 import time
@@ -16,15 +15,13 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from fidfast._files import Progress, State, naming, read, reading_state, write_state
+from fidfast._errors import with_message
 from fidfast._images import BrokenImageError
-from fidfast._stats import Moments
 from fidfast.torch._extractors.arithmetic import full_float32
 from fidfast.torch._extractors.callables import digest_of
 from fidfast.torch._extractors.extractor import Extractor
@@ -36,19 +33,14 @@ from fidfast.torch._images.batches import (
     collate,
     decoded_batches,
 )
+from fidfast.torch._images.checkpoint import Checkpoint
 from fidfast.torch._images.options import ImageOptions, default_num_workers, resolve_device
 from fidfast.torch._images.sources import ImageSource
 
-__all__ = ["ExtractionPass", "checkpoint_path"]
+__all__ = ["ExtractionPass"]
 
 #: Seconds between checkpoints.
 CHECKPOINT_INTERVAL = 60.0
-
-
-def checkpoint_path(path: str | os.PathLike[str]) -> Path:
-    """The file of a checkpoint: ``.npz`` is appended if the name does not end in it."""
-    path = Path(path)
-    return path if path.suffix == ".npz" else path.with_name(f"{path.name}.npz")
 
 
 class ExtractionPass:
@@ -78,11 +70,14 @@ class ExtractionPass:
         self._device = resolve_device(options.device)
         self._options = options
         self._make_collector = make_collector
-        self._checkpoint = None if options.checkpoint is None else checkpoint_path(options.checkpoint)
-        self._job = "" if self._checkpoint is None else self._describe_job()
+        #: Exists while the run is unfinished; the caller removes it when the result is safe.
+        self.checkpoint: Checkpoint | None = None
+        if options.checkpoint is not None:
+            self.checkpoint = Checkpoint(options.checkpoint, self._describe_job(), extractor.full_name)
         self._saved = time.monotonic()
         self._collector: Any = None
-        self._done = 0
+        self._done = self._done_in_checkpoint = 0
+        self._failed = False
         #: Messages about images that were skipped.
         self.skipped: list[str] = []
         #: Index and name of the image of each collected row, without rows from a checkpoint. Without a name, the index.
@@ -108,8 +103,8 @@ class ExtractionPass:
         updates: deque[Future[None]] = deque()
         precise = full_float32(benchmark=True)
         progress = open_progress(initial=self._done)
-        try:
-            with torch.inference_mode(), precise, ThreadPoolExecutor(1) as updater, progress as bar:
+        with torch.inference_mode(), precise, ThreadPoolExecutor(1) as updater, progress as bar:
+            try:
                 for batch in self._batches():
                     if batch.broken and not self._options.skip_broken:
                         raise BrokenImageError(batch.broken[0].broken) from batch.broken[0].cause
@@ -117,20 +112,16 @@ class ExtractionPass:
                     updates.append(updater.submit(self._update, features, batch))
                     _wait_for(updates, but=2)
                     bar.update(batch.size)
-                    if self._checkpoint is not None and time.monotonic() - self._saved > CHECKPOINT_INTERVAL:
-                        _wait_for(updates)
-                        self._save()
                 _wait_for(updates)
-        except KeyboardInterrupt:
-            if all(update.done() for update in updates):  # unless a second interrupt ended the wait for the updater
-                self._save()
-            raise
-        if self._checkpoint is not None:
-            self._checkpoint.unlink(missing_ok=True)
+            except BaseException:
+                updater.submit(self._save)  # after the updates that wait; the end of the block waits for it
+                raise
         if self._collector is None and self.skipped:
             raise ValueError(f"none of the {len(self.skipped)} images could be used; the first: {self.skipped[0]}")
         if self._collector is None:
             raise ValueError("there are no images")
+        if self.checkpoint is not None:
+            self.checkpoint.finished = (self._collector, self._done, self.skipped)
         return self._collector
 
     def _extract(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.cuda.Event | None]:
@@ -140,41 +131,54 @@ class ExtractionPass:
         return _copy_to_host(features)
 
     def _update(self, features: list[tuple[torch.Tensor, torch.cuda.Event | None]], batch: ImageBatch) -> None:
-        """Collect the features of one batch; runs in the updater's thread, which an interrupt does not stop."""
-        self.skipped += [str(item.broken) for item in batch.broken]
-        first = 0
-        for rows, ready in features:
+        """Collect the features of one batch, completely or not at all; nothing after a batch that failed.
+
+        Runs in the updater's thread, which signals do not interrupt.
+        """
+        if self._failed:
+            return
+        self._failed = True  # until the batch is complete
+        for _, ready in features:
             if ready is not None:
                 ready.synchronize()
-            end = first + len(rows)
-            self._collect(rows, batch.positions[first:end], batch.names[first:end])
-            first = end
+        skipped = [str(item.broken) for item in batch.broken]
+        if features:
+            skipped += self._collect([rows for rows, _ in features], batch)
+        self.skipped += skipped
         self._done += batch.size
+        self._failed = False
+        if time.monotonic() - self._saved > CHECKPOINT_INTERVAL:
+            self._save()
 
-    def _collect(self, rows: torch.Tensor, positions: list[int], names: list[str | None]) -> None:
-        """Collect the rows that are finite."""
-        indices = [self._done + position for position in positions]
+    def _collect(self, groups: list[torch.Tensor], batch: ImageBatch) -> list[str]:
+        """Collect the rows that are finite, and return messages about the others."""
+        widths = sorted({group.shape[1] for group in groups})
+        if len(widths) > 1:
+            sizes = " and ".join(map(str, widths))
+            raise ValueError(f"extractor {self._extractor.name}: returned {sizes} features for images of other sizes")
+        rows = torch.cat(groups) if len(groups) > 1 else groups[0]
+        indices = [self._done + position for position in batch.positions]
         finite = rows.isfinite().all(dim=1)
         kept = finite.nonzero()[:, 0].tolist()
+        skipped = []
         for row in (~finite).nonzero()[:, 0].tolist():
             number = f"image {indices[row]}"
-            name = number if names[row] is None else f"{names[row]} ({number})"
+            name = number if batch.names[row] is None else f"{batch.names[row]} ({number})"
             if self._source.images is not None:
                 name = f"{self._source.images.path_of(indices[row])} ({number})"
-            message = f"{name}: extractor {self._extractor.name}: features hold NaN or infinity"
-            if not self._options.skip_broken:
-                raise BrokenImageError(message)
-            self.skipped.append(message)
-        if not kept:
-            return
-        if self._collector is None:
-            self._collector = self._make_collector(rows.shape[1])
-        try:
-            self._collector.update(rows if len(kept) == len(rows) else rows[kept])
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"extractor {self._extractor.name}: {error}") from error
+            skipped.append(f"{name}: extractor {self._extractor.name}: features hold NaN or infinity")
+        if skipped and not self._options.skip_broken:
+            raise BrokenImageError(skipped[0])
+        if kept:
+            if self._collector is None:
+                self._collector = self._make_collector(rows.shape[1])
+            try:
+                self._collector.update(rows if len(kept) == len(rows) else rows[kept])
+            except (TypeError, ValueError) as error:
+                raise with_message(error, f"extractor {self._extractor.name}: {error}") from error
         self.indices += [indices[row] for row in kept]
-        self.names += [str(indices[row]) if (name := names[row]) is None else name for row in kept]
+        self.names += [str(indices[row]) if (name := batch.names[row]) is None else name for row in kept]
+        return skipped
 
     def _batches(self) -> Iterator[ImageBatch]:
         """The batches that are not in the checkpoint."""
@@ -198,7 +202,7 @@ class ExtractionPass:
             num_workers=num_workers,
             collate_fn=collate,
             pin_memory=self._device.type == "cuda",
-            worker_init_fn=_leave_interrupts_to_the_main_process,
+            worker_init_fn=_leave_signals_to_the_main_process,
         )
 
     # Checkpoints -----------------------------------------------------------------------------------------------------
@@ -212,31 +216,27 @@ class ExtractionPass:
         return f"{images} {reading} {moments.extractor} {digest_of(self._extractor.model)} {moments.precision}{blocks}"
 
     def _save(self) -> None:
-        if self._checkpoint is not None and self._collector is not None:
-            progress = Progress(self._job, self._done, self.skipped)
-            write_state(self._checkpoint, State("Moments", self._collector.state(), progress))
-            self._saved = time.monotonic()
+        """Write what is done; runs in the updater's thread, so that a second signal does not interrupt it."""
+        if self.checkpoint is not None and self._collector is not None and self._done > self._done_in_checkpoint:
+            self.checkpoint.save(self._collector, self._done, self.skipped)
+            self._saved, self._done_in_checkpoint = time.monotonic(), self._done
 
     def _restore(self) -> None:
-        if self._checkpoint is None or not self._checkpoint.exists():
+        found = None if self.checkpoint is None else self.checkpoint.load()
+        if found is None:
             return
-        content = read(self._checkpoint)
-        progress = content.progress if isinstance(content, State) else None
-        if not isinstance(content, State) or progress is None or progress.job != self._job:
-            raise ValueError(
-                f"{self._checkpoint} belongs to another run (other images, or another extractor than "
-                f"{self._extractor.full_name}); delete it to start over"
-            )
+        moments, progress = found
         if progress.skipped and not self._options.skip_broken:
             raise BrokenImageError(progress.skipped[0])
-        with naming(self._checkpoint), reading_state("Moments"):
-            self._collector = Moments.from_state(content.entries)
-        self._done, self.skipped = progress.done, list(progress.skipped)
+        self._collector, self.skipped = moments, list(progress.skipped)
+        self._done = self._done_in_checkpoint = progress.done
 
 
-def _leave_interrupts_to_the_main_process(worker: int) -> None:
-    """Make a worker silent after Ctrl-C, which a terminal sends to all processes; the main process ends the workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _leave_signals_to_the_main_process(worker: int) -> None:
+    """Make a worker silent after Ctrl-C or a closed terminal, which signal all processes; the main process ends it."""
+    for name, handler in (("SIGINT", signal.SIG_IGN), ("SIGHUP", signal.SIG_IGN), ("SIGTERM", signal.SIG_DFL)):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), handler)
     # A thread of multiprocessing prints a traceback if the main process ends while it receives a batch. Errors of the
     # worker itself are sent to the main process.
     sys.excepthook = lambda *error: None

@@ -1,0 +1,99 @@
+"""Messages about exceptions: of the user's own code, and of errors in this package."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+import sysconfig
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+from fidfast import _core
+from fidfast._cli.output import write_message
+from fidfast._text import printable
+
+__all__ = ["write_bug", "write_failure_of_extractor"]
+
+_PACKAGE = Path(__file__).parents[1]
+
+
+def write_failure_of_extractor(error: BaseException, extractor: str | None) -> bool:
+    """If an error comes from the code of ``--extractor package.module:factory``, write its traceback.
+
+    Returns
+    -------
+    bool
+        Whether it does. The traceback contains the frames of the user's files alone.
+    """
+    if extractor is None or ":" not in extractor:
+        return False
+    own = _own_path(extractor.partition(":")[0])
+    for cause in _chain(error):
+        shown = traceback.TracebackException.from_exception(cause, compact=True)
+        files = [frame.filename for frame in shown.stack]
+        if isinstance(cause, SyntaxError):
+            files.append(cause.filename or "")
+        if own is not None and any(_is_own(file, own) and Path(file).absolute().is_relative_to(own) for file in files):
+            frames = [frame for frame in shown.stack if _is_own(frame.filename, own)]
+            shown.stack = traceback.StackSummary.from_list(frames)
+            write_message(f"fidfast: the extractor {extractor} failed:")
+            _write_traceback(shown)
+            return True
+    return False
+
+
+def write_bug(error: BaseException, command_line: str) -> None:
+    """Write the traceback of an error that this package should have prevented."""
+    _write_traceback(traceback.TracebackException.from_exception(error))
+    write_message(
+        f"fidfast: this is an error in fidfast {_core.__version__}: please report it, with the lines above and the "
+        f"command: {command_line}"
+    )
+
+
+def _write_traceback(shown: traceback.TracebackException) -> None:
+    for part in shown.format(chain=False):
+        for line in part.rstrip("\n").split("\n"):
+            write_message(printable(line))
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and what caused it."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _own_path(module: str) -> Path | None:
+    """The folder of a module and of those beside it; of an installed one its package, or its file."""
+    try:
+        found = importlib.util.find_spec(module.partition(".")[0])
+    except (ImportError, ValueError):
+        return None
+    places = None if found is None else [*(found.submodule_search_locations or ()), found.origin]  # folders, or a file
+    if not places or places[0] is None:
+        return None
+    package = Path(places[0]).absolute()
+    return package if any(package.is_relative_to(folder) for folder in _libraries()) else package.parent
+
+
+def _is_own(file: str, own: Path) -> bool:
+    """Whether a file is the user's: neither of this package, nor of Python, nor of another installed package."""
+    path = Path(file).absolute()
+    if not file or file.startswith("<") or path.is_relative_to(_PACKAGE):
+        return False
+    libraries = [folder for folder in _libraries() if path.is_relative_to(folder)]
+    # The user's folder may contain the installed packages, and they the extractor.
+    return not libraries or (path.is_relative_to(own) and any(own.is_relative_to(folder) for folder in libraries))
+
+
+def _libraries() -> list[Path]:
+    paths = sysconfig.get_paths()
+    installed = [entry for entry in sys.path if os.path.basename(entry) in ("site-packages", "dist-packages")]
+    return [
+        Path(entry) for entry in (*map(paths.get, ("stdlib", "platstdlib", "purelib", "platlib")), *installed) if entry
+    ]
