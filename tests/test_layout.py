@@ -32,8 +32,8 @@ cuda._problems cuda cuda.__main__
 _devices _results
 _files.records _files.pickles _files.formats _files.write _files.items _files.catalog _files.readers _files
 _stats.slices _stats.collector _stats.gaussian _stats.moments _stats.class_moments _stats
-_images.decode _images.hashes _images.selection _images.images _images.folders _images.archives _images.arrays
-_images.open _images.choice _images.describe _images.cache _images
+_images.decode _images.hashes _images.selection _images.images _images.folders _images.tar _images.archives
+_images.arrays _images.open _images.choice _images.describe _images.cache _images
 _sources _inputs
 _metrics.duplicates _metrics.frechet _metrics.jackknife _metrics.uncertainty _metrics.comparison
 _metrics.extrapolation _metrics.classwise

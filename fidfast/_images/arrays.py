@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import os
 import re
+import tokenize
 import zipfile
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from io import BytesIO
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fidfast._files.formats import read_npy_header
 from fidfast._files.items import IMAGE_KEYS
-from fidfast._images.decode import Decoding, scaled
+from fidfast._images.archives import require_complete
+from fidfast._images.decode import Decoding, open_regular, scaled
 from fidfast._images.images import Images, require_images
 from fidfast._images.selection import Ignored
 
 __all__ = ["ArrayImages", "array_ndim", "open_array"]
 
 _CHANNELS = (1, 3, 4)
+_MOST_HEADER = 1 << 14
 _Header = tuple[tuple[int, ...], bool, np.dtype[Any], int]
 _LAYOUTS = "(n, height, width), (n, height, width, channels) or (n, channels, height, width) with 1, 3 or 4 channels"
 
@@ -156,9 +162,12 @@ def open_array(path: Path, decoding: Decoding, key: str | None = None) -> ArrayI
     Raises ValueError if an ``.npz`` holds no images, or several and no `key`.
     """
     if path.suffix.lower() == ".npy":
-        return ArrayImages({"": np.load(path, mmap_mode="r")}, path, decoding, key=key)
+        return ArrayImages({"": _map_npy(path)}, path, decoding, key=key)
     ignored = Ignored()
     with zipfile.ZipFile(path) as archive:
+        require_complete(archive)
+        for member in archive.infolist():
+            archive.open(member).close()  # raises an error if a name is damaged
         found = _image_members(archive, key)
         if not found:
             keys = ", ".join(repr(name.removesuffix(".npy")) for name in archive.namelist()) or "none"
@@ -181,8 +190,8 @@ def array_ndim(path: Path) -> int | None:
     2 for pooled feature maps, floats of the shape (n, dim, 1, 1).
     """
     if path.suffix.lower() == ".npy":
-        array = np.load(path, mmap_mode="r")
-        shape, dtype = array.shape, array.dtype
+        with open_regular(path) as file:
+            shape, _, dtype, _ = _read_header(file)
     else:
         with zipfile.ZipFile(path) as archive:
             found = _image_members(archive, None)
@@ -272,11 +281,40 @@ def _arrays_of(path: Path, archive: zipfile.ZipFile, members: dict[str, zipfile.
 
 
 def _header(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> _Header:
-    """Shape, Fortran order, dtype, and offset of the data in the archive's file if the member is not compressed."""
+    """Shape, Fortran order, dtype, and offset of the data in the archive's file if the member is not compressed.
+
+    Raises ValueError if the member is not as long as its header says.
+    """
     with archive.open(member) as file:
-        shape, fortran, dtype = read_npy_header(file)
-        header = file.tell()
+        shape, fortran, dtype, header = _read_header(file)
+    _require_size(shape, dtype, member.file_size - header, member.filename)
     assert archive.fp is not None
     archive.fp.seek(member.header_offset + 26)  # lengths of the name and of the extra field in the local header
     name, extra = (int.from_bytes(archive.fp.read(2), "little") for _ in range(2))
     return shape, fortran, dtype, member.header_offset + 30 + name + extra + header
+
+
+def _read_header(file: IO[bytes]) -> _Header:
+    """Shape, Fortran order and dtype of an array in NumPy's format, and the length of the header."""
+    start = BytesIO(file.read(_MOST_HEADER))
+    try:
+        return *read_npy_header(start), start.tell()
+    except (tokenize.TokenError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
+        raise ValueError(f"the header of an array is damaged: {error}") from error
+
+
+def _require_size(shape: tuple[int, ...], dtype: np.dtype[Any], size: int, name: str) -> None:
+    """Raise ValueError unless the data of an array have this number of bytes."""
+    if not dtype.hasobject and (min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != size):
+        raise ValueError(f"{name!r} is damaged: its header says {dtype} {shape}, but {size:,} bytes follow")
+
+
+def _map_npy(path: Path) -> NDArray[Any]:
+    with open_regular(path) as file:
+        shape, fortran, dtype, offset = _read_header(file)
+        _require_size(shape, dtype, os.fstat(file.fileno()).st_size - offset, path.name)
+        if dtype.hasobject:
+            raise ValueError("holds pickled objects, which are not loaded")
+        if 0 in shape or not shape:
+            return np.empty(shape, dtype)
+        return np.memmap(file, dtype, "r", offset, shape, "F" if fortran else "C")
