@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from fidfast import _core
 from fidfast._devices import to_host
 from fidfast._files import Content, Features, State, Stats, naming, read, read_object, reading_state
+from fidfast._masked import require_unmasked
 from fidfast._results import Result
 from fidfast._sources import is_image_source
 from fidfast._stats import NEGATIVE_TOLERANCE, GaussianStats, Moments, as_rows, row_slices, stats_from_record
@@ -192,6 +193,7 @@ def open_input(
     """
     if isinstance(source, Input):
         return source
+    require_unmasked(source, name)
     if source is None:
         raise TypeError(f"{name}: features must be an array or tensor (n, dim), got NoneType")
     if isinstance(source, (str, os.PathLike)) or hasattr(source, "__array__"):

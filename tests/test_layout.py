@@ -29,7 +29,7 @@ ORDER = """
 _core _cuda
 _warnings _text _progress
 cuda._problems cuda cuda.__main__
-_devices _results
+_devices _masked _results
 _files.records _files.pickles _files.formats _files.write _files.items _files.catalog _files.readers _files
 _stats.slices _stats.collector _stats.gaussian _stats.moments _stats.class_moments _stats
 _images.decode _images.hashes _images.selection _images.images _images.folders _images.tar _images.archives

@@ -20,6 +20,7 @@ from fidfast._images.folders import FolderImages
 from fidfast._images.images import Images
 from fidfast._images.selection import as_suffixes
 from fidfast._images.tar import TarError
+from fidfast._masked import require_unmasked
 
 __all__ = ["holds_images", "open_images"]
 
@@ -86,6 +87,7 @@ def open_images(
     """
     suffixes, decoding = as_suffixes(suffix), Decoding(max_value, max_pixels)
     if not isinstance(source, (str, os.PathLike)):
+        require_unmasked(source, "images")
         return ArrayImages({"": np.asarray(source)}, "images", decoding)
     path = Path(source)
     if not path.exists():

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fidfast import _core
+from fidfast._masked import require_unmasked
 
 __all__ = ["of_logits", "of_probabilities", "shape_of", "sum_p_log_p"]
 
@@ -20,6 +21,7 @@ Rows = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
 
 def shape_of(predictions: Any) -> tuple[int, int]:
     """Shape (n, num_classes) of an array of finite numbers; raises an error that names `predictions` otherwise."""
+    require_unmasked(predictions, "predictions")
     try:
         return _core.require_finite(predictions)
     except (TypeError, ValueError) as error:  # the core calls its argument features

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fidfast import _core
 from fidfast._devices import to_host
+from fidfast._masked import require_unmasked
 from fidfast._stats.collector import Collector
 from fidfast._stats.gaussian import GaussianStats
 from fidfast._stats.moments import Moments
@@ -298,6 +299,7 @@ class ClassMoments(Collector, Mapping[Label, Moments]):
 
 def _labels(labels: Any, n: int) -> NDArray[Any]:
     """The label of each of n rows, (n,), as integers or strings; a single label is repeated."""
+    require_unmasked(labels, "labels")
     try:
         array = np.asarray(labels)
     except (TypeError, ValueError, RuntimeError) as error:  # ragged lists, tensors on another device

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from fidfast import _core
 from fidfast._devices import backend_module, device_of_core
 from fidfast._files import Stats, naming, read, write_stats
+from fidfast._masked import require_unmasked
 
 __all__ = [
     "ACCEPT_ALL",
@@ -333,6 +334,7 @@ def explain_overflow(samples: GaussianStats, reference: GaussianStats) -> Iterat
 
 def _real(values: ArrayLike, name: str) -> NDArray[np.float64]:
     """Convert to a float64 array; accepts everything that NumPy converts."""
+    require_unmasked(values, name)
     array = np.asarray(values)
     if array.dtype.kind not in "fiu":
         raise TypeError(f"{name} must hold real numbers, got dtype {array.dtype}")

@@ -7,6 +7,7 @@ from typing import Any
 
 from fidfast import _core
 from fidfast._devices import to_host
+from fidfast._masked import require_unmasked
 
 __all__ = ["ROWS_PER_SLICE", "as_rows", "row_slices", "update_in_slices"]
 
@@ -14,7 +15,14 @@ ROWS_PER_SLICE = 8192
 
 
 def as_rows(features: Any) -> Any:
-    """The features, without the last two axes if they have the shape (n, dim, 1, 1) of a pooled feature map."""
+    """The features, without the last two axes if they have the shape (n, dim, 1, 1) of a pooled feature map.
+
+    Raises
+    ------
+    ValueError
+        If values are masked.
+    """
+    require_unmasked(features, "features")
     shape = getattr(features, "shape", ())
     return features[:, :, 0, 0] if len(shape) == 4 and tuple(shape[2:]) == (1, 1) else features
 

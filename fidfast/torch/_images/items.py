@@ -14,6 +14,7 @@ import torch
 from fidfast._images import as_rgb
 from fidfast._images.decode import DEFAULT, Decoding, decode, open_regular, scaled
 from fidfast._images.selection import EXTENSIONS
+from fidfast._masked import require_unmasked
 from fidfast.torch._images.pixels import pixels_of_floats
 
 __all__ = ["AmbiguousKeyError", "as_pixels", "image_pixels", "items_of_batch", "name_of_item"]
@@ -48,6 +49,7 @@ def image_pixels(item: Any, image_key: str | None = None, decoding: Decoding = D
     TypeError, ValueError, OSError
         If this is not an image.
     """
+    require_unmasked(item, "image")
     if isinstance(item, Mapping) and not _is_encoded(item):
         item = _entry(item, image_key)
     if _is_encoded(item):

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from fidfast._masked import require_unmasked
+
 __all__ = ["image_batch", "pixels_of_floats"]
 
 
@@ -26,6 +28,7 @@ def image_batch(images: Any, name: str = "images") -> torch.Tensor:
     TypeError, ValueError
         If the images are not a tensor or array of such a shape.
     """
+    require_unmasked(images, name)
     shape = tuple(getattr(images, "shape", ()))
     shapes = "(n, 3, height, width) or (n, 1, height, width)"
     if not isinstance(images, torch.Tensor):

@@ -19,6 +19,7 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset,
 from fidfast._devices import to_host
 from fidfast._images import BrokenImageError, Images, open_images
 from fidfast._images.hashes import hash_files
+from fidfast._masked import require_unmasked
 from fidfast.torch._images.items import AmbiguousKeyError, items_of_batch
 from fidfast.torch._images.options import ImageOptions
 
@@ -160,6 +161,7 @@ def _open_images(source: Any, options: ImageOptions, key: str | None = None) -> 
 
 
 def _open_array(source: Any, options: ImageOptions) -> ImageSource:
+    require_unmasked(source, "images")
     array = to_host(source.detach() if isinstance(source, torch.Tensor) else source)
     dtype = array.dtype if hasattr(array, "dtype") else np.asarray(array).dtype
     if getattr(dtype, "kind", "") in ("O", "U", "T") and len(array.shape) == 1:  # images of mixed sizes, or paths
