@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from fidfast._files.formats import read_npy_header
 from fidfast._files.items import IMAGE_KEYS
 from fidfast._images.archives import require_complete
-from fidfast._images.decode import Decoding, open_regular, scaled
+from fidfast._images.decode import Decoding, open_regular, require_pixels, scaled
 from fidfast._images.images import Images, require_images
 from fidfast._images.selection import Ignored
 
@@ -61,7 +61,7 @@ class ArrayImages(Images):
         self._keys = list(arrays)
         self._key = key
         self._arrays = []
-        self._names = []
+        labels = []
         # Of np.savez(file, *images).
         single = len(arrays) > 1 and all(_is_one_image(array.shape) for array in arrays.values())
         for name, array in arrays.items():
@@ -69,8 +69,9 @@ class ArrayImages(Images):
             array = array[np.newaxis] if single else array
             _check_dtype(array, decoding.max_value, label)
             self._arrays.append(_channels_last(array, label))
-            self._names += [label] if single else [f"{label}[{i}]" for i in range(len(array))]
+            labels.append(label)
         self._ends = list(accumulate(map(len, self._arrays)))
+        self._names = _Names(labels, self._ends, single)
         ignored = ignored or Ignored()
         self.origin = origin
         self.decoding = decoding
@@ -92,7 +93,10 @@ class ArrayImages(Images):
         for key, array in zip(self._keys, self._arrays, strict=True):
             yield f"{key!r} {array.shape} {array.dtype.str}"
             if not isinstance(self.origin, Path):
-                yield hashlib.blake2b(np.ascontiguousarray(array).data).hexdigest()
+                digest = hashlib.blake2b()
+                for i in range(len(array)):  # not at once, since a broadcast array may be larger than the memory
+                    digest.update(np.ascontiguousarray(array[i]).data)
+                yield digest.hexdigest()
 
     def __reduce__(self) -> Any:
         if isinstance(self.origin, Path):  # the pickle of a memory map would hold all of its data
@@ -107,11 +111,29 @@ class ArrayImages(Images):
 
     def _read(self, index: int) -> NDArray[np.uint8]:
         image = self.stored(index)
+        require_pixels(image.shape[0], image.shape[1], self.decoding.max_pixels)
         if image.dtype == np.bool_:
             image = image.astype(np.uint8) * 255
         elif image.dtype != np.uint8:
             image = scaled(image, self.decoding.max_value)
         return np.repeat(image, 3, axis=2) if image.shape[2] == 1 else np.array(image)
+
+
+class _Names(Sequence[str]):
+    """The label of an array with the number of the image there, or the label itself of an array of one image."""
+
+    def __init__(self, labels: list[str], ends: list[int], single: bool) -> None:
+        self._labels, self._ends, self._single = labels, ends, single
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        index = range(len(self))[index]
+        k = bisect_right(self._ends, index)
+        return self._labels[k] if self._single else f"{self._labels[k]}[{index - (self._ends[k - 1] if k else 0)}]"
 
 
 def _check_dtype(array: NDArray[Any], max_value: float | None, label: str) -> None:

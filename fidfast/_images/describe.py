@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from fidfast._images.arrays import ArrayImages
-from fidfast._images.decode import Decoding, open_regular, opened
+from fidfast._images.decode import Decoding, open_regular, opened, require_pixels
 from fidfast._images.images import EncodedImages, Images, reason_of
 from fidfast._images.open import open_images
 from fidfast._images.selection import suffix_of
@@ -171,6 +171,8 @@ def _opened_item(images: Images | Sequence[Any], index: int, decoding: Decoding)
     else:
         item: Any = images.stored(index) if isinstance(images, ArrayImages) else images[index]
         if not isinstance(item, (str, os.PathLike)):
+            if len(shape := getattr(item, "shape", ())) > 1:
+                require_pixels(*sorted(shape)[-2:], decoding.max_pixels)
             yield item
             return
         file = open_regular(item)

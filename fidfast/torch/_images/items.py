@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from fidfast._images import as_rgb
-from fidfast._images.decode import DEFAULT, Decoding, decode, open_regular, scaled
+from fidfast._images.decode import DEFAULT, Decoding, decode, open_regular, require_pixels, scaled
 from fidfast._images.selection import EXTENSIONS
 from fidfast._masked import require_unmasked
 from fidfast.torch._images.pixels import pixels_of_floats
@@ -65,6 +65,8 @@ def image_pixels(item: Any, image_key: str | None = None, decoding: Decoding = D
         item = as_rgb(item, decoding.max_value)
     if not isinstance(item, torch.Tensor) and np.asarray(item).dtype.kind not in "biufc":
         raise TypeError(f"not an image, but {type(item).__name__}")
+    if len(shape := getattr(item, "shape", ())) > 1:
+        require_pixels(*sorted(shape)[-2:], decoding.max_pixels)
     if decoding.max_value is not None and _is_wide(item):
         item = item.detach().cpu() if isinstance(item, torch.Tensor) else item
         item = scaled(np.asarray(item.float() if "bfloat16" in str(item.dtype) else item), decoding.max_value)

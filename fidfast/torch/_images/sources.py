@@ -348,9 +348,12 @@ def _described(item: Any, otherwise: str = "") -> str:
     if hasattr(item, "tobytes") and hasattr(item, "mode"):
         return f"{item.mode} {item.size} {hashlib.blake2b(item.tobytes()).hexdigest()}"
     if hasattr(item, "__array__") and hasattr(item, "shape"):
-        # As bytes, since NumPy has no bfloat16.
-        data = item.contiguous().view(torch.uint8) if isinstance(item, torch.Tensor) else item
-        return f"{tuple(item.shape)} {item.dtype} {hashlib.blake2b(np.ascontiguousarray(data).data).hexdigest()}"
+        digest = hashlib.blake2b()
+        for part in item if len(item.shape) > 3 else [item]:  # not at once: it may be broadcast
+            # As bytes, since NumPy has no bfloat16.
+            data = part.contiguous().view(torch.uint8) if isinstance(part, torch.Tensor) else part
+            digest.update(np.ascontiguousarray(data).data)
+        return f"{tuple(item.shape)} {item.dtype} {digest.hexdigest()}"
     if isinstance(item, (str, os.PathLike)):
         return os.fspath(item)
     if isinstance(item, (list, tuple)):
