@@ -27,7 +27,7 @@ def includes(path):
 #: The modules of the package. Each imports only those before it, also inside functions.
 ORDER = """
 _core _cuda
-_warnings _text _progress
+_text _warnings _progress
 cuda._problems cuda cuda.__main__
 _devices _masked _results
 _files.records _files.pickles _files.formats _files.write _files.items _files.catalog _files.readers _files

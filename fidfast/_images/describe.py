@@ -62,11 +62,12 @@ def describe_images(path: str | os.PathLike[str]) -> dict[str, Any]:
                 modes[image.mode] += 1
         except Exception as error:  # as in Images.__getitem__
             broken.append(f"{images.path_of(index)}: {reason_of(error)}")
-    suffixes = Counter(f".{suffix_of(name)}" for name in images.names)
+    names = [name for name in images.names if not name.endswith("/")]  # without folders that cannot be read
+    suffixes = Counter(f".{suffix_of(name)}" for name in names)
     if len(suffixes) > _MOST_COMMON:  # names with dots
-        suffixes = Counter(os.path.splitext(name)[1].lower() for name in images.names)
+        suffixes = Counter(os.path.splitext(name)[1].lower() for name in names)
     return {
-        "images": len(images),
+        "images": len(names),
         "suffixes": _largest(suffixes),
         "headers_read": len(indices),
         "sizes": _largest(sizes),
