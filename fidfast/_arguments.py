@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from fidfast._masked import require_unmasked
+
 __all__ = [
     "MAX_BLOCKS",
     "MAX_DIM",
@@ -212,7 +214,10 @@ def as_dense(array: Any, name: str = "features") -> Any:
     ------
     TypeError
         For the reasons of `why_not_dense`.
+    ValueError
+        If values are masked.
     """
+    require_unmasked(array, name)
     if isinstance(array, type):
         raise TypeError(f"{name} must be an array or tensor, got the class {array.__name__}")
     reason = why_not_dense(array)
@@ -226,6 +231,7 @@ def as_dense(array: Any, name: str = "features") -> Any:
 
 def as_array(name: str, value: Any, what: str = "an array") -> np.ndarray[Any, Any]:
     """The value as NumPy converts it; errors, which may have any type, become a TypeError."""
+    require_unmasked(value, name)
     try:
         if (reason := why_not_dense(value)) is not None:
             raise TypeError(reason)

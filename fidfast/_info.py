@@ -12,6 +12,7 @@ from fidfast._files import Catalog, State, Stats, catalog_of, is_supported, nami
 from fidfast._images import describe_images, holds_images
 from fidfast._results import Result, json_object
 from fidfast._stats import ACCEPT_ALL, Moments, stats_from_record
+from fidfast._text import printable
 
 __all__ = ["FileInfo", "file_info"]
 
@@ -42,7 +43,7 @@ class FileInfo(Result):
 
     def __str__(self) -> str:
         shown = [f"{name} {'unknown' if value is None else value}" for name, value in self.properties.items()]
-        return f"{self.file}: {', '.join([self.holds, *shown])}"
+        return printable(f"{self.file}: {', '.join([self.holds, *shown])}")
 
 
 def file_info(path: str | os.PathLike[str]) -> FileInfo:

@@ -14,6 +14,7 @@ from fidfast import _core
 from fidfast._arguments import require_path, require_precision, shape_of_array
 from fidfast._devices import to_host
 from fidfast._files import Content, Features, State, Stats, naming, read, read_object, reading_state
+from fidfast._masked import require_unmasked
 from fidfast._results import Result
 from fidfast._sources import is_image_source
 from fidfast._stats import (
@@ -203,6 +204,7 @@ def open_input(
         return source
     require_precision(precision)
     require_tolerance(negative_tolerance)
+    require_unmasked(source, name)
     if source is None:
         raise TypeError(f"{name}: features must be an array or tensor (n, dim), got NoneType")
     if isinstance(source, (str, os.PathLike)):

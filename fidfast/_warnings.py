@@ -5,12 +5,17 @@ from __future__ import annotations
 import sys
 import warnings
 
+from fidfast._text import printable
+
 __all__ = ["warn_user"]
 
 
 def warn_user(message: str) -> None:
-    """Emit a UserWarning at the line outside the package that led to the call."""
-    warnings.warn(message, stacklevel=_caller_level())
+    """Emit a UserWarning at the line outside the package that led to the call.
+
+    Control characters and line breaks, which names in the message may contain, are escaped.
+    """
+    warnings.warn(printable(message), stacklevel=_caller_level())
 
 
 def _caller_level() -> int:

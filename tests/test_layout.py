@@ -27,14 +27,14 @@ def includes(path):
 #: The modules of the package. Each imports only those before it, also inside functions.
 ORDER = """
 _command_path _core _cuda
-_warnings _text _arguments _errors _progress
+_text _warnings _masked _arguments _errors _progress
 cuda._problems cuda cuda.__main__
 _devices _results
 _files.records _files.buffers _files.zips _files.objects _files.pickles _files.torch_files _files.safetensors
 _files.states _files.formats _files.write _files.items _files.catalog _files.readers _files
 _stats.slices _stats.collector _stats.gaussian _stats.moments _stats.class_moments _stats
-_images.decode _images.hashes _images.selection _images.images _images.folders _images.archives _images.arrays
-_images.open _images.choice _images.describe _images.cache _images
+_images.decode _images.hashes _images.selection _images.images _images.folders _images.tar _images.archives
+_images.arrays _images.open _images.choice _images.describe _images.cache _images
 _sources _inputs
 _metrics.duplicates _metrics.frechet _metrics.jackknife _metrics.uncertainty _metrics.comparison
 _metrics.extrapolation _metrics.classwise

@@ -18,6 +18,7 @@ from fidfast._files.records import Entry, Tree
 from fidfast._files.safetensors import open_safetensors
 from fidfast._files.torch_files import read_torch
 from fidfast._files.zips import members_of, read_npy_header
+from fidfast._masked import require_unmasked
 
 __all__ = ["FORMATS", "read_npy_header", "tree_of"]
 
@@ -121,6 +122,7 @@ def _mapping_of(value: Any) -> Tree:
 
 def tree_of(value: Any, name: str = "the object") -> Entry | Tree:
     """The entries of an object of arrays, tensors, numbers, strings and plain containers; `name` is for messages."""
+    require_unmasked(value, name)
     if isinstance(value, Mapping):
         return {
             str(key): (_tree_of_batches if key == "all_features" else tree_of)(item, repr(key))

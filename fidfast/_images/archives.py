@@ -5,17 +5,23 @@ from __future__ import annotations
 import io
 import os
 import stat
-import tarfile
+import struct
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from fidfast._images.decode import Decoding
+from fidfast._images.decode import Decoding, open_regular, require_size
 from fidfast._images.images import EncodedImages, require_images
 from fidfast._images.selection import Ignored, is_picture, select
+from fidfast._images.tar import TarMember, tar_members
 
-__all__ = ["TarImages", "ZipImages"]
+__all__ = ["TarImages", "ZipImages", "require_complete"]
+
+#: Of a zip archive: mark, number of files, length of the comment.
+_END_RECORD = struct.Struct("<4s6xH8xH")
+#: Bytes of the two records of zip64 before the end record.
+_ZIP64_RECORDS = 76
 
 
 class _ArchiveImages(EncodedImages):
@@ -42,11 +48,12 @@ class ZipImages(_ArchiveImages):
     def __init__(self, path: Path, suffixes: tuple[str, ...] | None, decoding: Decoding) -> None:
         ignored = Ignored()
         last: dict[str, zipfile.ZipInfo] = {}
-        with zipfile.ZipFile(path) as archive:
+        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
+            require_complete(archive)
             for member in archive.infolist():
                 if stat.S_ISLNK(member.external_attr >> 16):
                     ignored.add("link", member.filename)
-                elif not member.is_dir():
+                elif not member.is_dir() or member.file_size > 0:
                     _count_replaced(last, member.filename, ignored)
                     last[member.filename] = member
         names = sorted(last)
@@ -60,7 +67,9 @@ class ZipImages(_ArchiveImages):
 
     def open_file(self, index: int) -> IO[bytes]:
         if self._open is None or self._open[0] != os.getpid():  # processes must not share one file position
+            open_regular(self.origin).close()
             self._open = os.getpid(), zipfile.ZipFile(self.origin)
+        require_size(self._members[index].file_size, self.decoding)
         return io.BytesIO(self._open[1].read(self._members[index]))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -72,21 +81,20 @@ class TarImages(_ArchiveImages):
 
     def __init__(self, path: Path, suffixes: tuple[str, ...] | None, decoding: Decoding) -> None:
         ignored = Ignored()
-        last: dict[str, tuple[int, int]] = {}  # offset and size
-        contents: dict[str, tuple[int, int]] = {}  # also of files that are replaced, for hard links to them
-        with tarfile.open(path, "r:") as archive:
-            for member in _members_of(archive):
-                content = _content_of(member, contents)
-                if content is not None:
+        last: dict[str, TarMember] = {}
+        contents: dict[str, TarMember] = {}  # also of files that are replaced, for hard links to them
+        with open_regular(path) as file:
+            for member in tar_members(file):
+                content = contents.get(member.target) if member.kind == "hard link" else member
+                if content is not None and content.kind == "file":
                     _count_replaced(last, member.name, ignored)
                     last.pop(member.name, None)  # in the order of the last
                     last[member.name] = contents[member.name] = content
-                elif not member.isdir() and is_picture(member.name):
-                    kind = "link" if member.issym() or member.islnk() else "sparse file" if member.sparse else None
-                    ignored.add(kind or "not a regular file", member.name)
+                elif member.kind != "folder" and is_picture(member.name):
+                    ignored.add(member.kind.removeprefix("hard "), member.name)
         names = list(last)
         self._names = [names[i] for i in select(names, suffixes, ignored, path, archive=True)]
-        self._members = [last[name] for name in self._names]
+        self._members = [(last[name].offset, last[name].size) for name in self._names]
         self.origin = path
         self.decoding = decoding
         self.ignored = ignored.to_dict()
@@ -94,45 +102,43 @@ class TarImages(_ArchiveImages):
 
     def open_file(self, index: int) -> IO[bytes]:
         offset, size = self._members[index]
-        with open(self.origin, "rb") as file:
+        require_size(size, self.decoding)
+        with open_regular(self.origin) as file:
             file.seek(offset)
-            return io.BytesIO(file.read(size))
+            content = file.read(size)
+        if len(content) < size:
+            raise ValueError(f"{self.origin} has become shorter since it was opened")
+        return io.BytesIO(content)
 
 
-def _members_of(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """The members, also of archives that follow the end mark (``cat a.tar b.tar``).
+def require_complete(archive: zipfile.ZipFile) -> None:
+    """Check that a zip archive lists all of its files.
 
     Raises
     ------
-    tarfile.ReadError
-        If other data than zeros and archives follow the end mark.
+    zipfile.BadZipFile
+        If the number of files is not that in the end record, the end record is not at the end, or files overlap.
     """
-    yield from archive
-    file = archive.fileobj
+    file, members = archive.fp, archive.infolist()
     assert file is not None
-    while (offset := _first_block(file, archive.offset)) is not None:
-        file.seek(offset)
-        with tarfile.open(fileobj=file, mode="r:") as archive:
-            if archive.next() is None:
-                raise tarfile.ReadError(f"invalid data at byte {offset:,}")
-            yield from archive
-
-
-def _first_block(file: Any, offset: int) -> int | None:
-    """Offset of the first block from `offset` that is not zero; None at the end of the file."""
-    file.seek(offset)
-    while block := file.read(tarfile.BLOCKSIZE):
-        if any(block):
-            return offset
-        offset += len(block)
-    return None
-
-
-def _content_of(member: tarfile.TarInfo, contents: Mapping[str, tuple[int, int]]) -> tuple[int, int] | None:
-    """Offset and size of a file, or of the earlier file to which a hard link points; None without such content."""
-    if member.islnk():
-        return contents.get(member.linkname)
-    return (member.offset_data, member.size) if member.isreg() and not member.issparse() else None
+    end = file.seek(0, 2) - _END_RECORD.size - len(archive.comment)
+    file.seek(max(end - _ZIP64_RECORDS, 0))
+    records = file.read(min(end, _ZIP64_RECORDS) + _END_RECORD.size)
+    mark, number, comment = _END_RECORD.unpack(records[-_END_RECORD.size :])
+    if mark != b"PK\5\6" or comment != len(archive.comment):
+        raise zipfile.BadZipFile("other data follow its end")
+    if number == 0xFFFF and records.startswith(b"PK\6\6"):
+        number = int.from_bytes(records[32:40], "little")
+    if number not in (len(members), len(members) & 0xFFFF):  # macOS stores the last 16 bits of larger numbers
+        raise zipfile.BadZipFile(f"it lists {len(members):,} files, but its end record says {number:,}")
+    file.seek(0)
+    position = 0 if file.read(4) == b"PK\3\4" else None  # None after the program of a self-extracting archive
+    for member in sorted(members, key=lambda member: member.header_offset):
+        if position is not None and member.header_offset < position:
+            raise zipfile.BadZipFile(f"{member.filename!r} overlaps another file")
+        if position == 0 < member.header_offset:
+            raise zipfile.BadZipFile("it begins with a file that it does not list")
+        position = member.header_offset + 30 + len(member.filename) + member.compress_size  # at least
 
 
 def _count_replaced(members: Mapping[str, Any], name: str, ignored: Ignored) -> None:

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import os
 import re
+import tokenize
 import zipfile
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from io import BytesIO
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fidfast._files.formats import read_npy_header
 from fidfast._files.items import IMAGE_KEYS
-from fidfast._images.decode import Decoding, scaled
+from fidfast._images.archives import require_complete
+from fidfast._images.decode import Decoding, open_regular, require_pixels, scaled
 from fidfast._images.images import Images, require_images
 from fidfast._images.selection import Ignored
 
 __all__ = ["ArrayImages", "array_ndim", "open_array"]
 
 _CHANNELS = (1, 3, 4)
+_MOST_HEADER = 1 << 14
 _Header = tuple[tuple[int, ...], bool, np.dtype[Any], int]
 _LAYOUTS = "(n, height, width), (n, height, width, channels) or (n, channels, height, width) with 1, 3 or 4 channels"
 
@@ -55,7 +61,7 @@ class ArrayImages(Images):
         self._keys = list(arrays)
         self._key = key
         self._arrays = []
-        self._names = []
+        labels = []
         # Of np.savez(file, *images).
         single = len(arrays) > 1 and all(_is_one_image(array.shape) for array in arrays.values())
         for name, array in arrays.items():
@@ -63,8 +69,9 @@ class ArrayImages(Images):
             array = array[np.newaxis] if single else array
             _check_dtype(array, decoding.max_value, label)
             self._arrays.append(_channels_last(array, label))
-            self._names += [label] if single else [f"{label}[{i}]" for i in range(len(array))]
+            labels.append(label)
         self._ends = list(accumulate(map(len, self._arrays)))
+        self._names = _Names(labels, self._ends, single)
         ignored = ignored or Ignored()
         self.origin = origin
         self.decoding = decoding
@@ -86,7 +93,10 @@ class ArrayImages(Images):
         for key, array in zip(self._keys, self._arrays, strict=True):
             yield f"{key!r} {array.shape} {array.dtype.str}"
             if not isinstance(self.origin, Path):
-                yield hashlib.blake2b(np.ascontiguousarray(array).data).hexdigest()
+                digest = hashlib.blake2b()
+                for i in range(len(array)):  # not at once, since a broadcast array may be larger than the memory
+                    digest.update(np.ascontiguousarray(array[i]).data)
+                yield digest.hexdigest()
 
     def __reduce__(self) -> Any:
         if isinstance(self.origin, Path):  # the pickle of a memory map would hold all of its data
@@ -101,11 +111,29 @@ class ArrayImages(Images):
 
     def _read(self, index: int) -> NDArray[np.uint8]:
         image = self.stored(index)
+        require_pixels(image.shape[0], image.shape[1], self.decoding.max_pixels)
         if image.dtype == np.bool_:
             image = image.astype(np.uint8) * 255
         elif image.dtype != np.uint8:
             image = scaled(image, self.decoding.max_value)
         return np.repeat(image, 3, axis=2) if image.shape[2] == 1 else np.array(image)
+
+
+class _Names(Sequence[str]):
+    """The label of an array with the number of the image there, or the label itself of an array of one image."""
+
+    def __init__(self, labels: list[str], ends: list[int], single: bool) -> None:
+        self._labels, self._ends, self._single = labels, ends, single
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        index = range(len(self))[index]
+        k = bisect_right(self._ends, index)
+        return self._labels[k] if self._single else f"{self._labels[k]}[{index - (self._ends[k - 1] if k else 0)}]"
 
 
 def _check_dtype(array: NDArray[Any], max_value: float | None, label: str) -> None:
@@ -156,9 +184,12 @@ def open_array(path: Path, decoding: Decoding, key: str | None = None) -> ArrayI
     Raises ValueError if an ``.npz`` holds no images, or several and no `key`.
     """
     if path.suffix.lower() == ".npy":
-        return ArrayImages({"": np.load(path, mmap_mode="r")}, path, decoding, key=key)
+        return ArrayImages({"": _map_npy(path)}, path, decoding, key=key)
     ignored = Ignored()
     with zipfile.ZipFile(path) as archive:
+        require_complete(archive)
+        for member in archive.infolist():
+            archive.open(member).close()  # raises an error if a name is damaged
         found = _image_members(archive, key)
         if not found:
             keys = ", ".join(repr(name.removesuffix(".npy")) for name in archive.namelist()) or "none"
@@ -181,8 +212,8 @@ def array_ndim(path: Path) -> int | None:
     2 for pooled feature maps, floats of the shape (n, dim, 1, 1).
     """
     if path.suffix.lower() == ".npy":
-        array = np.load(path, mmap_mode="r")
-        shape, dtype = array.shape, array.dtype
+        with open_regular(path) as file:
+            shape, _, dtype, _ = _read_header(file)
     else:
         with zipfile.ZipFile(path) as archive:
             found = _image_members(archive, None)
@@ -272,11 +303,40 @@ def _arrays_of(path: Path, archive: zipfile.ZipFile, members: dict[str, zipfile.
 
 
 def _header(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> _Header:
-    """Shape, Fortran order, dtype, and offset of the data in the archive's file if the member is not compressed."""
+    """Shape, Fortran order, dtype, and offset of the data in the archive's file if the member is not compressed.
+
+    Raises ValueError if the member is not as long as its header says.
+    """
     with archive.open(member) as file:
-        shape, fortran, dtype = read_npy_header(file)
-        header = file.tell()
+        shape, fortran, dtype, header = _read_header(file)
+    _require_size(shape, dtype, member.file_size - header, member.filename)
     assert archive.fp is not None
     archive.fp.seek(member.header_offset + 26)  # lengths of the name and of the extra field in the local header
     name, extra = (int.from_bytes(archive.fp.read(2), "little") for _ in range(2))
     return shape, fortran, dtype, member.header_offset + 30 + name + extra + header
+
+
+def _read_header(file: IO[bytes]) -> _Header:
+    """Shape, Fortran order and dtype of an array in NumPy's format, and the length of the header."""
+    start = BytesIO(file.read(_MOST_HEADER))
+    try:
+        return *read_npy_header(start), start.tell()
+    except (tokenize.TokenError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
+        raise ValueError(f"the header of an array is damaged: {error}") from error
+
+
+def _require_size(shape: tuple[int, ...], dtype: np.dtype[Any], size: int, name: str) -> None:
+    """Raise ValueError unless the data of an array have this number of bytes."""
+    if not dtype.hasobject and (min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != size):
+        raise ValueError(f"{name!r} is damaged: its header says {dtype} {shape}, but {size:,} bytes follow")
+
+
+def _map_npy(path: Path) -> NDArray[Any]:
+    with open_regular(path) as file:
+        shape, fortran, dtype, offset = _read_header(file)
+        _require_size(shape, dtype, os.fstat(file.fileno()).st_size - offset, path.name)
+        if dtype.hasobject:
+            raise ValueError("holds pickled objects, which are not loaded")
+        if 0 in shape or not shape:
+            return np.empty(shape, dtype)
+        return np.memmap(file, dtype, "r", offset, shape, "F" if fortran else "C")

@@ -17,10 +17,12 @@ import numpy as np
 from fidfast import _core
 from fidfast._arguments import optional, require_bool, require_real
 from fidfast._files import TEMPORARY_NAME, State, read_state, write_state
+from fidfast._images.decode import open_regular
 from fidfast._images.hashes import HASH_FOLDER, folder
 from fidfast._images.images import Images
 from fidfast._results import Result
 from fidfast._stats import Moments
+from fidfast._text import printable
 
 __all__ = ["CachedMoments", "ImageCache", "cache_file", "folder", "image_cache", "load", "save"]
 
@@ -90,7 +92,7 @@ class CachedMoments(Result):
         what = self.extractor or "damaged"
         images = "" if self.num_images is None else f"{self.num_images:,} images, "
         source = self.source or "from an earlier version, not used"
-        return f"{what}, {images}{source}, {size_text(self.size)}, used {_age_text(self.age)}"
+        return printable(f"{what}, {images}{source}, {size_text(self.size)}, used {_age_text(self.age)}")
 
 
 @dataclass(frozen=True)
@@ -210,7 +212,8 @@ def _status(path: Path) -> os.stat_result | None:
 
 def _describe(path: Path, status: os.stat_result, now: float) -> CachedMoments:
     found: dict[str, Any] = {}
-    with suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile), np.load(path) as entries:
+    with suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile), open_regular(path) as file:
+        entries = np.load(file)
         found["extractor"] = str(entries["extractor"])
         found["num_images"] = int(entries["num_images"])
         found["source"] = str(entries["source"])

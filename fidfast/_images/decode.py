@@ -16,7 +16,13 @@ from numpy.typing import NDArray
 
 from fidfast._arguments import optional, require_real
 
-__all__ = ["DEFAULT", "Decoding", "as_rgb", "decode", "open_regular", "opened", "scaled"]
+__all__ = ["DEFAULT", "Decoding", "as_rgb", "decode", "open_regular", "opened", "require_size", "scaled"]
+
+#: The largest of uncompressed files, 16 bits per channel of RGBA, and what metadata may add.
+_BYTES_PER_PIXEL, _METADATA = 8, 1 << 26
+
+#: Images of an array with at most this number of pixels are read without Pillow.
+_FEW_PIXELS = 1 << 24
 
 #: Pillow's limit is a global variable.
 _LIMIT_LOCK = threading.RLock()
@@ -49,7 +55,43 @@ def open_regular(path: str | os.PathLike[str]) -> IO[bytes]:
     """Open a regular file; ValueError for a FIFO, socket or device, which could wait for a writer for ever."""
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise ValueError("not a regular file")
-    return open(path, "rb")
+    flags = getattr(os, "O_NONBLOCK", 0)  # a FIFO may have taken the place of the file since
+    file = open(path, "rb", opener=lambda path, mode: os.open(path, mode | flags))  # noqa: SIM115  # returned
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise ValueError("not a regular file")
+    return file
+
+
+def require_pixels(height: int, width: int, max_pixels: int | None) -> None:
+    """Raise ValueError if an image has more pixels than `max_pixels`, by default than Pillow allows."""
+    pixels = height * width
+    if pixels <= (max_pixels or _FEW_PIXELS):
+        return
+    if pixels > (max_pixels or _pillow_max_pixels() or pixels):
+        raise ValueError(
+            f"has {pixels:,} pixels ({width:,} x {height:,}), max_pixels is {max_pixels or _pillow_max_pixels():,}; "
+            "pass a larger max_pixels (--max-pixels) to read it"
+        )
+
+
+def _pillow_max_pixels() -> int:
+    """The number of pixels above which Pillow raises an error; 0 if it never does."""
+    from PIL import Image
+
+    return 2 * int(Image.MAX_IMAGE_PIXELS or 0)
+
+
+def require_size(size: int, decoding: Decoding) -> None:
+    """Raise ValueError if a file in an archive is larger than any image file with the allowed number of pixels."""
+    if size <= _METADATA:
+        return
+    most = decoding.max_pixels or _pillow_max_pixels() or size
+    if size > _BYTES_PER_PIXEL * most + _METADATA:
+        raise ValueError(
+            f"has {size:,} bytes, more than an uncompressed image of {most:,} pixels; pass a larger max_pixels "
+            "(--max-pixels) to read it"
+        )
 
 
 def decode(file: IO[bytes], decoding: Decoding = DEFAULT) -> NDArray[np.uint8]:
@@ -67,9 +109,10 @@ def opened(file: IO[bytes], max_pixels: int | None = None) -> Iterator[Any]:
     try:
         with _pillow_limit(max_pixels), Image.open(file) as image:
             width, height = image.size
-            if max_pixels is not None and width * height > max_pixels:
-                size = f"{width * height:,} pixels ({width:,} x {height:,})"
-                raise ValueError(f"has {size}, max_pixels is {max_pixels:,}; {advice} to read it")
+            if max_pixels is not None:
+                require_pixels(height, width, max_pixels)
+            if image.format == "EPS":  # a program, which Pillow passes to Ghostscript
+                raise ValueError("not an image, but a PostScript program")
             yield image
     except UnidentifiedImageError:
         raise ValueError("not an image, or an unsupported format") from None

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from fidfast._images.arrays import ArrayImages
-from fidfast._images.decode import Decoding, open_regular, opened
+from fidfast._images.decode import Decoding, open_regular, opened, require_pixels
 from fidfast._images.images import EncodedImages, Images, reason_of
 from fidfast._images.open import open_images
 from fidfast._images.selection import suffix_of
@@ -62,11 +62,12 @@ def describe_images(path: str | os.PathLike[str]) -> dict[str, Any]:
                 modes[image.mode] += 1
         except Exception as error:  # as in Images.__getitem__
             broken.append(f"{images.path_of(index)}: {reason_of(error)}")
-    suffixes = Counter(f".{suffix_of(name)}" for name in images.names)
+    names = [name for name in images.names if not name.endswith("/")]  # without folders that cannot be read
+    suffixes = Counter(f".{suffix_of(name)}" for name in names)
     if len(suffixes) > _MOST_COMMON:  # names with dots
-        suffixes = Counter(os.path.splitext(name)[1].lower() for name in images.names)
+        suffixes = Counter(os.path.splitext(name)[1].lower() for name in names)
     return {
-        "images": len(images),
+        "images": len(names),
         "suffixes": _largest(suffixes),
         "headers_read": len(indices),
         "sizes": _largest(sizes),
@@ -171,6 +172,8 @@ def _opened_item(images: Images | Sequence[Any], index: int, decoding: Decoding)
     else:
         item: Any = images.stored(index) if isinstance(images, ArrayImages) else images[index]
         if not isinstance(item, (str, os.PathLike)):
+            if len(shape := getattr(item, "shape", ())) > 1:
+                require_pixels(*sorted(shape)[-2:], decoding.max_pixels)
             yield item
             return
         file = open_regular(item)

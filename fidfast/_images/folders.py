@@ -19,13 +19,16 @@ __all__ = ["FolderImages"]
 class FolderImages(EncodedImages):
     """The image files of a folder and its subfolders, sorted by their relative names.
 
-    Symbolic links to folders are followed, but every folder is read once. A link to a missing file is a broken image.
+    Symbolic links to folders are followed, but every folder is read once. A link to a missing file is a broken image,
+    and so is a folder that cannot be read, whose name here ends in a slash; these are the first images.
     """
 
     def __init__(self, folder: Path, suffixes: tuple[str, ...] | None, decoding: Decoding) -> None:
         ignored = Ignored()
-        names = sorted(_file_names(folder, ignored))
-        self._names = [names[i] for i in select(names, suffixes, ignored, folder, archive=False)]
+        found, unreadable = _file_names(folder, ignored)
+        names = sorted(found)
+        chosen = [names[i] for i in select(names, suffixes, ignored, folder, archive=False)]
+        self._names = [f"{name}/" for name in sorted(unreadable)] + chosen
         self.origin = folder
         self.decoding = decoding
         self.ignored = ignored.to_dict()
@@ -43,16 +46,20 @@ class FolderImages(EncodedImages):
         return self._names
 
     def open_file(self, index: int) -> IO[bytes]:
-        return open_regular(Path(self.origin, self._names[index]))
+        path = Path(self.origin, self._names[index])
+        if self._names[index].endswith("/"):
+            os.scandir(path).close()  # raises the error
+        return open_regular(path)
 
 
-def _file_names(folder: Path, ignored: Ignored) -> list[str]:
-    """Relative names of the regular files of a folder and its subfolders; OSError if a folder is unreadable.
+def _file_names(folder: Path, ignored: Ignored) -> tuple[list[str], list[str]]:
+    """Relative names of the regular files of a folder and its subfolders, and of the subfolders that cannot be read.
 
     Folders are read before links to folders, and hidden folders last, so that a folder with several names is read under
     the plainest.
     """
     names: list[str] = []
+    unreadable: list[str] = []
     #: By device and inode of each folder that was read: its path without links, and its number of pictures.
     read: dict[tuple[int, int], tuple[str, int]] = {}
     twice: list[str] = []
@@ -66,9 +73,11 @@ def _file_names(folder: Path, ignored: Ignored) -> list[str]:
             with os.scandir(path) as scan:
                 entries = list(scan)
         except OSError:
-            if is_hidden(name):  # its pictures would only be counted
-                continue
-            raise
+            if not name:
+                raise
+            if not is_hidden(name):  # else its pictures would only be counted
+                unreadable.append(name)
+            continue
         identity = status.st_dev, status.st_ino
         if identity in read:
             if is_link:
@@ -97,7 +106,7 @@ def _file_names(folder: Path, ignored: Ignored) -> list[str]:
         below = os.path.join(target, "")
         number = sum(count for path, count in read.values() if path == target or path.startswith(below))
         ignored.add("in a folder linked twice", name, number)
-    return names
+    return names, unreadable
 
 
 def _mode_of(entry: os.DirEntry[str]) -> int:

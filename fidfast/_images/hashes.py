@@ -158,8 +158,9 @@ def _as_state(status: os.stat_result) -> FileState:
 def _load(file: Path) -> dict[bytes, bytes]:
     """The kept digests by packed state; empty if the file is missing or damaged."""
     try:
-        content = file.read_bytes()
-    except OSError:
+        with open_regular(file) as opened:
+            content = opened.read()
+    except (OSError, ValueError):
         return {}
     step = _STATE.size + _DIGEST_SIZE
     if not content.startswith(_MARK) or (len(content) - len(_MARK)) % step:

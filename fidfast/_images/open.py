@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import tarfile
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterable
@@ -19,10 +19,25 @@ from fidfast._images.decode import Decoding
 from fidfast._images.folders import FolderImages
 from fidfast._images.images import Images
 from fidfast._images.selection import as_suffixes
+from fidfast._images.tar import TarError
+from fidfast._masked import require_unmasked
 
 __all__ = ["holds_images", "open_images"]
 
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst")
+
+#: What `zipfile` and `numpy` raise for damaged archives.
+_DAMAGED = (
+    zipfile.BadZipFile,
+    TarError,
+    EOFError,
+    NotImplementedError,
+    OverflowError,
+    RuntimeError,
+    UnicodeError,
+    struct.error,
+    zlib.error,
+)
 
 
 def holds_images(path: str | os.PathLike[str]) -> bool:
@@ -34,7 +49,7 @@ def holds_images(path: str | os.PathLike[str]) -> bool:
         return False
     try:
         return (array_ndim(path) or 0) > 2
-    except (OSError, EOFError, ValueError, NotImplementedError, zipfile.BadZipFile, zlib.error):
+    except (*_DAMAGED, OSError, ValueError):
         return False  # the function that reads the file reports the error
 
 
@@ -72,6 +87,7 @@ def open_images(
     """
     suffixes, decoding = as_suffixes(suffix), Decoding(max_value, max_pixels)
     if not isinstance(source, (str, os.PathLike)):
+        require_unmasked(source, "images")
         return ArrayImages({"": np.asarray(source)}, "images", decoding)
     path = Path(source)
     if not path.exists():
@@ -90,7 +106,9 @@ def open_images(
             return TarImages(path, suffixes, decoding)
         if kind in (".npy", ".npz"):
             return open_array(path, decoding, key)
-    except (zipfile.BadZipFile, tarfile.TarError) as error:
+    except (*_DAMAGED, ValueError) as error:
+        if str(path) in str(error):
+            raise
         if kind == ".tar" and _is_compressed(path):
             raise ValueError(f"{path} is compressed: decompress it, for example with gunzip or xz -d") from error
         raise ValueError(f"{path} is damaged or not a {kind} file: {error}") from error

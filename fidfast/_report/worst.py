@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from fidfast import _core
 from fidfast._images import Images
 from fidfast._inputs import Input
+from fidfast._masked import require_unmasked
 from fidfast._report.contents import HarmfulSample, ReferenceSample
 from fidfast._text import printable
 
@@ -31,8 +32,8 @@ class ImagesOfRows:
 
     Raises
     ------
-    TypeError
-        If the image of row 0 can be read, but is not of a type that can be shown.
+    TypeError, ValueError
+        If images are masked, or the image of row 0 can be read, but is not of a type that can be shown.
     """
 
     def __init__(self, argument: str, names: Sequence[Any] | None, images: Sequence[Any] | None) -> None:
@@ -41,6 +42,7 @@ class ImagesOfRows:
         #: "images: row 3: OSError: ..." for each image that cannot be shown.
         self.failures: list[str] = []
         self._argument = argument
+        require_unmasked(images, argument)
         if images is None or isinstance(images, Images) or len(images) == 0:
             return
         try:

@@ -7,7 +7,7 @@ import tarfile
 import pytest
 from image_files import flat, write_files
 
-from fidfast._images import BrokenImageError, open_images
+from fidfast._images import BrokenImageError, describe_images, open_images
 
 
 def names(path, **options):
@@ -136,12 +136,12 @@ def test_a_visible_link_to_a_hidden_folder(tmp_path):
     assert names(folder) == ["data/1.png"]
 
 
-def test_a_hidden_folder_that_cannot_be_read_is_no_error(tmp_path, monkeypatch):
+def test_a_folder_that_cannot_be_read_is_a_broken_image_unless_it_is_hidden(tmp_path, monkeypatch):
     folder = write_files("folder", tmp_path / "a", {"1.png": flat(1), ".trash/2.png": flat(2), "x/3.png": flat(3)})
     scandir = os.scandir
 
     def refuse(path):
-        if os.path.basename(path) in refused:
+        if os.path.basename(os.path.normpath(path)) in refused:
             raise PermissionError(f"refused {path}")
         return scandir(path)
 
@@ -149,8 +149,12 @@ def test_a_hidden_folder_that_cannot_be_read_is_no_error(tmp_path, monkeypatch):
     refused = [".trash"]
     assert names(folder) == ["1.png", "x/3.png"]
     refused.append("x")
-    with pytest.raises(PermissionError, match=r"refused .*/x"):
-        open_images(folder)
+    images = open_images(folder)
+    assert list(images.names) == ["x/", "1.png"]  # first, so that it is found before a network runs
+    with pytest.raises(BrokenImageError, match=r"^.*/a/x/: refused .*/x"):
+        images[0]
+    assert images[1].shape == (4, 5, 3)
+    assert describe_images(folder)["images"] == 1
 
 
 def test_links_to_files_are_images(tmp_path):

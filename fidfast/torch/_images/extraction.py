@@ -22,6 +22,7 @@ from fidfast._images.selection import unread_pictures
 from fidfast._progress import progress_bar
 from fidfast._results import Result
 from fidfast._stats import GaussianStats, Moments
+from fidfast._text import printable
 from fidfast._warnings import warn_user
 from fidfast.torch._extractors.conventions import convention_of
 from fidfast.torch._extractors.extractor import Extractor
@@ -63,7 +64,7 @@ class _ImageResult(Result):
         not_read = f", {sum(self.ignored.values())} files not read" if self.ignored else ""
         cached = ", from the cache" if self.from_cache else ""
         images = f"{num_samples} images ({len(skipped)} skipped{not_read})"
-        return f"{images}, {dim} features of {extractor or 'unknown'}{cached}"
+        return f"{images}, {dim} features of {printable(extractor or 'unknown')}{cached}"
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,8 +13,9 @@ import torch
 
 from fidfast._arguments import as_dense, shape_of_array
 from fidfast._images import as_rgb
-from fidfast._images.decode import DEFAULT, Decoding, decode, open_regular, scaled
+from fidfast._images.decode import DEFAULT, Decoding, decode, open_regular, require_pixels, scaled
 from fidfast._images.selection import EXTENSIONS
+from fidfast._masked import require_unmasked
 from fidfast.torch._images.pixels import pixels_of_floats
 
 __all__ = ["AmbiguousKeyError", "as_pixels", "image_pixels", "items_of_batch", "name_of_item"]
@@ -49,6 +50,7 @@ def image_pixels(item: Any, image_key: str | None = None, decoding: Decoding = D
     TypeError, ValueError, OSError
         If this is not an image.
     """
+    require_unmasked(item, "image")
     if isinstance(item, Mapping) and not _is_encoded(item):
         item = _entry(item, image_key)
     if _is_encoded(item):
@@ -65,6 +67,8 @@ def image_pixels(item: Any, image_key: str | None = None, decoding: Decoding = D
     item = as_dense(item, "an image")
     if not isinstance(item, torch.Tensor) and np.asarray(item).dtype.kind not in "biufc":
         raise TypeError(f"not an image, but {type(item).__name__}")
+    if len(shape := getattr(item, "shape", ())) > 1:
+        require_pixels(*sorted(shape)[-2:], decoding.max_pixels)
     if decoding.max_value is not None and _is_wide(item):
         item = item.detach().cpu() if isinstance(item, torch.Tensor) else item
         item = scaled(np.asarray(item.float() if "bfloat16" in str(item.dtype) else item), decoding.max_value)

@@ -20,6 +20,7 @@ from fidfast._arguments import as_dense, require_path
 from fidfast._devices import to_host
 from fidfast._images import BrokenImageError, Images, open_images
 from fidfast._images.hashes import hash_files
+from fidfast._masked import require_unmasked
 from fidfast.torch._images.items import AmbiguousKeyError, items_of_batch
 from fidfast.torch._images.options import ImageOptions
 
@@ -174,6 +175,7 @@ def _open_images(source: Any, options: ImageOptions, key: str | None = None) -> 
 
 
 def _open_array(source: Any, options: ImageOptions) -> ImageSource:
+    require_unmasked(source, "images")
     array = to_host(source.detach() if isinstance(source, torch.Tensor) else source)
     dtype = array.dtype if hasattr(array, "dtype") else np.asarray(array).dtype
     if getattr(dtype, "kind", "") in ("O", "U", "T") and len(array.shape) == 1:  # images of mixed sizes, or paths
@@ -360,9 +362,12 @@ def _described(item: Any, otherwise: str = "") -> str:
     if hasattr(item, "tobytes") and hasattr(item, "mode"):
         return f"{item.mode} {item.size} {hashlib.blake2b(item.tobytes()).hexdigest()}"
     if hasattr(item, "__array__") and hasattr(item, "shape"):
-        # As bytes, since NumPy has no bfloat16.
-        data = item.contiguous().view(torch.uint8) if isinstance(item, torch.Tensor) else item
-        return f"{tuple(item.shape)} {item.dtype} {hashlib.blake2b(np.ascontiguousarray(data).data).hexdigest()}"
+        digest = hashlib.blake2b()
+        for part in item if len(item.shape) > 3 else [item]:  # not at once: it may be broadcast
+            # As bytes, since NumPy has no bfloat16.
+            data = part.contiguous().view(torch.uint8) if isinstance(part, torch.Tensor) else part
+            digest.update(np.ascontiguousarray(data).data)
+        return f"{tuple(item.shape)} {item.dtype} {digest.hexdigest()}"
     if isinstance(item, (str, os.PathLike)):
         return os.fspath(item)
     if isinstance(item, (list, tuple)):
