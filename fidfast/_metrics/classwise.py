@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fidfast._inputs import require_same_dim, warn_of_extractors
 from fidfast._metrics.frechet import distance_between
 from fidfast._results import Result
-from fidfast._stats import ClassMoments, Label
+from fidfast._stats import ClassMoments, Label, holding
 
 __all__ = ["ClassDistances", "class_distances"]
 
@@ -74,6 +74,11 @@ def class_distances(
     the complete data: compare equal numbers of samples in each class.
     """
     a, b = _moments(samples, "samples"), _moments(reference, "reference")
+    with holding(a, b):
+        return _distances(a, b, skip_incomplete)
+
+
+def _distances(a: ClassMoments, b: ClassMoments, skip_incomplete: bool) -> ClassDistances:
     require_same_dim(a.dim, b.dim, "samples", "reference")
     warn_of_extractors(a, b)
     kinds = {type(label) for label in (*list(a)[:1], *list(b)[:1])}

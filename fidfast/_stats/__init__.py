@@ -11,6 +11,7 @@ from fidfast._stats.gaussian import (
     stats_from_core,
     stats_from_record,
 )
+from fidfast._stats.locks import Lock, atomic, holding
 from fidfast._stats.moments import Moments
 from fidfast._stats.slices import ROWS_PER_SLICE, as_rows, row_slices
 
@@ -22,9 +23,12 @@ __all__ = [
     "Collector",
     "GaussianStats",
     "Label",
+    "Lock",
     "Moments",
     "as_rows",
+    "atomic",
     "explain_overflow",
+    "holding",
     "on_common_device",
     "row_slices",
     "stats_from_core",
