@@ -31,7 +31,8 @@ _warnings _text _progress
 cuda._problems cuda cuda.__main__
 _devices _results
 _files.records _files.pickles _files.formats _files.write _files.items _files.catalog _files.readers _files
-_stats.slices _stats.block_states _stats.locks _stats.collector _stats.gaussian _stats.moments _stats.class_moments _stats
+_stats.slices _stats.locks _stats.collector _stats.gaussian _stats.block_states _stats.moments _stats.class_moments
+_stats
 _images.decode _images.hashes _images.selection _images.images _images.folders _images.archives _images.arrays
 _images.open _images.choice _images.describe _images.cache _images
 _sources _inputs
