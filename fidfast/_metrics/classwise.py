@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 
@@ -98,7 +99,10 @@ def _distances(a: ClassMoments, b: ClassMoments, skip_incomplete: bool) -> Class
     if not labels:
         raise ValueError("samples and reference hold no classes")
     distances = {label: distance_between(a.stats(label), b.stats(label)) for label in labels if label not in skipped}
-    return ClassDistances(sum(distances.values()) / len(distances), distances, num_samples, tuple(skipped))
+    exponent = math.frexp(max(distances.values()))[1]  # the sum may exceed the range of float64, the mean cannot
+    total = sum(math.ldexp(distance, -exponent) for distance in distances.values())
+    mean = math.ldexp(total / len(distances), exponent)
+    return ClassDistances(mean, distances, num_samples, tuple(skipped))
 
 
 def _moments(source: ClassMoments | str | os.PathLike[str], name: str) -> ClassMoments:

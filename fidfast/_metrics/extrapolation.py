@@ -13,6 +13,7 @@ from fidfast import _core
 from fidfast._inputs import open_pair, require_same_dim
 from fidfast._metrics.duplicates import PairResult, find_equal_rows
 from fidfast._metrics.frechet import distance_between
+from fidfast._metrics.scale import comfortable_inputs, in_units
 from fidfast._stats import ROWS_PER_SLICE, Moments
 
 __all__ = ["Extrapolation", "fid_infinity"]
@@ -90,8 +91,9 @@ def fid_infinity(
     Chong & Forsyth, "Effectively Unbiased FID and Inception Score and where to find them" (2020), section 4, with
     nested parts: the first rows of one random order, so that every row is read once.
     """
-    samples, reference = open_pair(samples, reference, precision=precision)
-    samples.require_rows("fid_infinity")
+    given = open_pair(samples, reference, precision=precision)
+    given[0].require_rows("fid_infinity")
+    (samples, reference), exponent = comfortable_inputs(*given)
     n, dim = samples.finite_shape()
     first = min(5000, n // 2) if min_samples is None else operator.index(min_samples)
     if not 2 <= first < n:
@@ -108,9 +110,11 @@ def fid_infinity(
             # In file order, so that a file is read forwards.
             moments.update(_core.gather(samples.rows, np.sort(order[start : min(end, start + ROWS_PER_SLICE)])))
         distances.append(distance_between(moments.stats(), reference.stats))
-    slope, value = np.polyfit(1 / sizes, distances, 1)
+    line, of_sizes = (
+        in_units(np.array(numbers), exponent, given) for numbers in (np.polyfit(1 / sizes, distances, 1), distances)
+    )
     equal = find_equal_rows(samples, reference)
     caution = equal.caution(", so the line is too low at 1/n = 0", "the line is biased if they are copies")
     return Extrapolation(
-        float(value), float(slope), sizes, np.array(distances), seed, shared_rows=equal.shared_rows, caution=caution
+        float(line[1]), float(line[0]), sizes, of_sizes, seed, shared_rows=equal.shared_rows, caution=caution
     )

@@ -8,6 +8,7 @@ from fidfast._stats.gaussian import (
     GaussianStats,
     explain_overflow,
     on_common_device,
+    scaled_stats,
     stats_from_core,
     stats_from_record,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "holding",
     "on_common_device",
     "row_slices",
+    "scaled_stats",
     "stats_from_core",
     "stats_from_record",
 ]
