@@ -71,6 +71,15 @@ class Input:
         self._stats = stats
         self._row_hashes: NDArray[np.int64] | None = None
 
+    def with_content(
+        self, *, rows: Any = None, moments: Moments | None = None, stats: GaussianStats | None = None
+    ) -> Input:
+        """The argument with other content, exactly one of the three."""
+        return Input(
+            self.name, rows=rows, moments=moments, stats=stats, extractor=self.extractor, precision=self._precision,
+            file=self._file, note=self.note,
+        )  # fmt: skip
+
     @property
     def stats(self) -> GaussianStats:
         """Mean and covariance: as given, or unbiased and computed once."""

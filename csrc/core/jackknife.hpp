@@ -107,7 +107,8 @@ class Jackknife {
     }
     detail::FactoredPair<Device> pair(first, second);
     pair.order_by_rank();
-    if (pair.rank() > 0) decompose(pair, pair.first == &first ? 0 : 1);
+    // A set of equal rows of low rank has a factor of zeros.
+    if (pair.rank() > 0 && traces_[0] > 0 && traces_[1] > 0) decompose(pair, pair.first == &first ? 0 : 1);
   }
 
   Index rank() const { return static_cast<Index>(values_.size()); }
@@ -199,8 +200,14 @@ class Jackknife {
   void decompose(const detail::FactoredPair<Device>& pair, std::size_t factored) {
     scaling_ = pair.scaling();
     Matrix<Device> vectors = pair.quadratic_form();
-    const std::vector<double> all =
+    std::vector<double> all =
         with_rows_ ? MatrixOps<Device>::eigenvectors(vectors) : MatrixOps<Device>::eigenvalues(vectors);
+    if (!std::isfinite(all.back())) throw NumericalFailure("the product of the covariances is not finite");
+    if (!(all.back() > 0)) return;
+    // With the largest eigenvalue from 1 to 4, the nodes of the quadrature do not depend on the unit of the features.
+    const int half = static_cast<int>(std::floor(std::ilogb(all.back()) / 2.0));
+    for (double& value : all) value = std::ldexp(value, -2 * half);
+    scaling_ = std::ldexp(scaling_, half);
     const double null = 4 * detail::kEpsilon * static_cast<double>(all.size()) * all.back();
     const auto first = std::upper_bound(all.begin(), all.end(), std::max(null, 0.0));
     values_.assign(first, all.end());

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ from fidfast._arguments import require_bool, require_path
 from fidfast._inputs import require_same_dim, warn_of_extractors
 from fidfast._metrics.frechet import distance_between
 from fidfast._results import Result
-from fidfast._stats import ClassMoments, Label
+from fidfast._stats import ClassMoments, Label, holding
 
 __all__ = ["ClassDistances", "class_distances"]
 
@@ -76,6 +77,11 @@ def class_distances(
     """
     skip_incomplete = require_bool("skip_incomplete", skip_incomplete)
     a, b = _moments(samples, "samples"), _moments(reference, "reference")
+    with holding(a, b):
+        return _distances(a, b, skip_incomplete)
+
+
+def _distances(a: ClassMoments, b: ClassMoments, skip_incomplete: bool) -> ClassDistances:
     require_same_dim(a.dim, b.dim, "samples", "reference")
     warn_of_extractors(a, b)
     kinds = {type(label) for label in (*list(a)[:1], *list(b)[:1])}
@@ -95,7 +101,10 @@ def class_distances(
     if not labels:
         raise ValueError("samples and reference hold no classes")
     distances = {label: distance_between(a.stats(label), b.stats(label)) for label in labels if label not in skipped}
-    return ClassDistances(sum(distances.values()) / len(distances), distances, num_samples, tuple(skipped))
+    exponent = math.frexp(max(distances.values()))[1]  # the sum may exceed the range of float64, the mean cannot
+    total = sum(math.ldexp(distance, -exponent) for distance in distances.values())
+    mean = math.ldexp(total / len(distances), exponent)
+    return ClassDistances(mean, distances, num_samples, tuple(skipped))
 
 
 def _moments(source: ClassMoments | str | os.PathLike[str], name: str) -> ClassMoments:

@@ -10,7 +10,8 @@ from fidfast._arguments import require_bool
 from fidfast._inputs import Input, open_input, warn_of_extractors
 from fidfast._metrics.duplicates import find_equal_rows, join_cautions
 from fidfast._metrics.jackknife import Jackknife, degrees_of_freedom
-from fidfast._metrics.uncertainty import NORMAL, Estimate, estimate_from_jackknife
+from fidfast._metrics.scale import in_units
+from fidfast._metrics.uncertainty import NORMAL, Estimate, estimate_in_units, scaled_estimate
 from fidfast._results import Result, value_with_error
 
 __all__ = ["Comparison", "compare"]
@@ -96,21 +97,29 @@ def compare(
             f"samples_a has {one.num_samples} rows, but samples_b has {two.num_samples}: they cannot be paired"
         )
     first, second = Jackknife(one, common, precision), Jackknife(two, common, precision)
-    a, b = estimate_from_jackknife(first), estimate_from_jackknife(second)
+    a, b = scaled_estimate(first), scaled_estimate(second)
+    exponent = max(first.exponent, second.exponent)  # the larger unit
+    shift_a, shift_b = first.exponent - exponent, second.exponent - exponent
+    of_a = {k: part.in_unit(shift_a) for k, part in first.replicates.items()}
+    of_b = {k: part.in_unit(shift_b) for k, part in second.replicates.items()}
     parts = []
     if common.has_samples:
-        parts.append(first.replicates[1] - second.replicates[1])
+        parts.append(of_a[1] - of_b[1])
     if paired:
-        parts.append(first.replicates[0] - second.replicates[0])
+        parts.append(of_a[0] - of_b[0])
     variance = sum(part.variance for part in parts)
     if not paired:
-        parts += [first.replicates[0], second.replicates[0]]
-        variance += first.variance([0]) + second.variance([0])
+        parts += [of_a[0], of_b[0]]
+        variance += math.ldexp(first.variance([0]), 4 * shift_a) + math.ldexp(second.variance([0]), 4 * shift_b)
     usable = a.note is None and b.note is None
     stderr = math.sqrt(variance) if usable else math.nan
-    difference = a.unbiased - b.unbiased
+    difference = math.ldexp(a.unbiased, 2 * shift_a) - math.ldexp(b.unbiased, 2 * shift_b)
     degrees = degrees_of_freedom(parts)
     p_value = _p_value(difference, stderr, degrees)
+    given = (one, two, common)
+    difference = in_units(difference, exponent, given, may_vanish=True)
+    stderr = in_units(stderr, exponent, given)
+    a, b = estimate_in_units(a, first), estimate_in_units(b, second)
     caution = join_cautions(_caution_of_pair(one, two, paired), _cautions_of_sides(a, b))
     return Comparison(difference, stderr, p_value, a, b, degrees, caution=caution)
 

@@ -13,6 +13,7 @@ from fidfast._arguments import optional, require_integer
 from fidfast._inputs import open_pair, require_same_dim
 from fidfast._metrics.duplicates import PairResult, find_equal_rows
 from fidfast._metrics.frechet import distance_between
+from fidfast._metrics.scale import comfortable_inputs, in_units
 from fidfast._stats import ROWS_PER_SLICE, Moments
 
 __all__ = ["Extrapolation", "fid_infinity"]
@@ -92,8 +93,9 @@ def fid_infinity(
     """
     num_points, seed = require_integer("num_points", num_points), require_integer("seed", seed, 0)
     min_samples = optional(require_integer, "min_samples", min_samples)
-    samples, reference = open_pair(samples, reference, precision=precision)
-    samples.require_rows("fid_infinity")
+    given = open_pair(samples, reference, precision=precision)
+    given[0].require_rows("fid_infinity")
+    (samples, reference), exponent = comfortable_inputs(*given)
     n, dim = samples.finite_shape()
     first = min(5000, n // 2) if min_samples is None else min_samples
     if not 2 <= first < n:
@@ -110,9 +112,11 @@ def fid_infinity(
             # In file order, so that a file is read forwards.
             moments.update(_core.gather(samples.rows, np.sort(order[start : min(end, start + ROWS_PER_SLICE)])))
         distances.append(distance_between(moments.stats(), reference.stats))
-    slope, value = np.polyfit(1 / sizes, distances, 1)
+    line, of_sizes = (
+        in_units(np.array(numbers), exponent, given) for numbers in (np.polyfit(1 / sizes, distances, 1), distances)
+    )
     equal = find_equal_rows(samples, reference)
     caution = equal.caution(", so the line is too low at 1/n = 0", "the line is biased if they are copies")
     return Extrapolation(
-        float(value), float(slope), sizes, np.array(distances), seed, shared_rows=equal.shared_rows, caution=caution
+        float(line[1]), float(line[0]), sizes, of_sizes, seed, shared_rows=equal.shared_rows, caution=caution
     )

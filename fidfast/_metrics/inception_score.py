@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,7 +15,7 @@ from fidfast._files import check_inception_score
 from fidfast._metrics.predictions import host_predictions, of_logits, of_probabilities, shape_of, sum_p_log_p
 from fidfast._metrics.splits import seed_of, split_edges, split_of_rows
 from fidfast._results import Result
-from fidfast._stats import Collector
+from fidfast._stats import Collector, atomic
 
 __all__ = ["InceptionScore", "InceptionScoreResult", "inception_score"]
 
@@ -100,7 +99,6 @@ class InceptionScore(Collector):
         "_from_logits",
         "_information",
         "_length",
-        "_lock",
         "_next",
         "_probabilities",
     )
@@ -127,7 +125,6 @@ class InceptionScore(Collector):
         self._first = first
         self._next = first
         self._from_logits = from_logits
-        self._lock = threading.Lock()
 
     @property
     def num_classes(self) -> int:
@@ -140,6 +137,7 @@ class InceptionScore(Collector):
         return len(self._counts)
 
     @property
+    @atomic
     def num_samples(self) -> int:
         """Number of rows seen."""
         return int(self._counts.sum())
@@ -205,6 +203,7 @@ class InceptionScore(Collector):
         self._information += information
         self._next = next_row
 
+    @atomic
     def merge(self, other: InceptionScore) -> None:
         """Add the rows that `other` has seen; later rows are numbered after the last of both.
 
@@ -228,29 +227,26 @@ class InceptionScore(Collector):
         ):
             if mine != theirs:
                 raise ValueError(f"cannot merge Inception Scores of {name}={mine} and {name}={theirs}")
-        with other._lock:  # one lock at a time: two objects may be merged into each other
-            counts, next_row = np.array(other._counts), other._next
-            probabilities, information = np.array(other._probabilities), np.array(other._information)
-        with self._lock:
-            if self._length is not None:
-                sizes = np.diff(split_edges(self._length, self.splits))
-                for split in np.flatnonzero(self._counts + counts > sizes)[:1]:
-                    raise ValueError(
-                        f"cannot merge: split {split} has {sizes[split]} rows, but the two scores have seen "
-                        f"{self._counts[split]} and {counts[split]} of them"
-                    )
-            self._counts += counts
-            self._probabilities += probabilities
-            self._information += information
-            self._next = max(self._next, next_row)
+        if self._length is not None:
+            sizes = np.diff(split_edges(self._length, self.splits))
+            for split in np.flatnonzero(self._counts + other._counts > sizes)[:1]:
+                raise ValueError(
+                    f"cannot merge: split {split} has {sizes[split]} rows, but the two scores have seen "
+                    f"{self._counts[split]} and {other._counts[split]} of them"
+                )
+        self._counts += other._counts
+        self._probabilities += other._probabilities
+        self._information += other._information
+        self._next = max(self._next, other._next)
 
+    @atomic
     def reset(self) -> None:
         """Remove all rows."""
-        with self._lock:
-            for array in (self._counts, self._probabilities, self._information):
-                array[...] = 0
-            self._next = self._first
+        for array in (self._counts, self._probabilities, self._information):
+            array[...] = 0
+        self._next = self._first
 
+    @atomic
     def compute(self, *, ddof: int = 0) -> InceptionScoreResult:
         """Score of the rows seen so far. Changes nothing.
 
@@ -265,19 +261,19 @@ class InceptionScore(Collector):
         ValueError
             If a split has no rows, or there are fewer rows than `length`.
         """
-        with self._lock:
-            counts, seen = self._counts[:, np.newaxis], self.num_samples
-            if self._length is not None and seen != self._length:
-                raise ValueError(f"got {seen} rows, but length={self._length}")
-            if not counts.all():
-                raise ValueError(f"split {np.argmin(counts)} has no rows: got {seen} rows for splits={self.splits}")
-            marginal = self._probabilities / counts
-            divergence = self._information / self._counts - sum_p_log_p(marginal)
+        counts, seen = self._counts[:, np.newaxis], self.num_samples
+        if self._length is not None and seen != self._length:
+            raise ValueError(f"got {seen} rows, but length={self._length}")
+        if not counts.all():
+            raise ValueError(f"split {np.argmin(counts)} has no rows: got {seen} rows for splits={self.splits}")
+        marginal = self._probabilities / counts
+        divergence = self._information / self._counts - sum_p_log_p(marginal)
         scores = np.exp(np.maximum(divergence, 0))  # negative by rounding only
         ddof = require_integer("ddof", ddof, 0)
         std = float(np.std(scores, ddof=ddof)) if len(scores) > ddof else float("nan")
         return InceptionScoreResult(float(np.mean(scores)), std, tuple(scores.tolist()), seen)
 
+    @atomic
     def state(self) -> dict[str, NDArray[Any]]:
         """The sums as named arrays.
 
@@ -287,15 +283,14 @@ class InceptionScore(Collector):
             ``counts`` (splits,), ``probabilities`` (splits, num_classes), ``information`` (splits,), ``stream`` (length
             or -1, first row, next row) and ``from_logits``.
         """
-        with self._lock:
-            length = -1 if self._length is None else self._length
-            return {
-                "counts": np.array(self._counts),
-                "probabilities": np.array(self._probabilities),
-                "information": np.array(self._information),
-                "stream": np.array([length, self._first, self._next]),
-                "from_logits": np.array(self._from_logits),
-            }
+        length = -1 if self._length is None else self._length
+        return {
+            "counts": np.array(self._counts),
+            "probabilities": np.array(self._probabilities),
+            "information": np.array(self._information),
+            "stream": np.array([length, self._first, self._next]),
+            "from_logits": np.array(self._from_logits),
+        }
 
     @classmethod
     def from_state(cls, state: Mapping[str, NDArray[Any]]) -> InceptionScore:

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from fidfast import _core
 from fidfast._devices import as_backend_input, cuda_device_of
 from fidfast._inputs import Input, require_same_dim
-from fidfast._stats import GaussianStats, explain_overflow, on_common_device
+from fidfast._metrics.scale import comfortable_inputs
+from fidfast._stats import GaussianStats, explain_overflow, holding, on_common_device
 
 __all__ = ["Jackknife", "Replicates", "degrees_of_freedom", "why_no_jackknife"]
 
@@ -48,6 +49,12 @@ class Replicates(NamedTuple):
         return self._replace(
             distance=self.distance - other.distance, corrected=self.corrected - other.corrected, complete=complete
         )
+
+    def in_unit(self, exponent: int) -> Replicates:
+        """The replicates of features that are multiplied by ``2^exponent``."""
+        complete = (math.ldexp(self.complete[0], 2 * exponent), math.ldexp(self.complete[1], 2 * exponent))
+        distance, corrected = (np.ldexp(numbers, 2 * exponent) for numbers in (self.distance, self.corrected))
+        return self._replace(distance=distance, corrected=corrected, complete=complete)
 
     def bias(self, replicates: Array, complete: float) -> float:
         """Bias with parts of unequal size: Busing, Meijer & van der Leeden (1999), equation 9."""
@@ -104,24 +111,29 @@ def why_no_jackknife(inputs: tuple[Input, Input], sampled: tuple[bool, bool]) ->
 
 
 class Jackknife:
-    """A distance, its replicates, and its bias and variance."""
+    """A distance, its replicates, and its bias and variance, in the squared unit ``4^exponent``."""
 
     def __init__(self, samples: Input, reference: Input, precision: str, *, exact_reference: bool = False) -> None:
-        require_same_dim(samples.dim, reference.dim, samples.name, reference.name)
-        self.inputs = (samples, reference)
+        #: As given.
+        self.given = (samples, reference)
         #: For each side, whether it is a sample, whose parts are left out, and not taken as exact.
         self.sampled = (samples.has_samples, reference.has_samples and not exact_reference)
         self._precision = precision
-        reason = why_no_jackknife(self.inputs, self.sampled)
-        if reason is not None:
-            raise ValueError(reason)
-        with_rows = any(
-            sampled and source.rows is not None for source, sampled in zip(self.inputs, self.sampled, strict=True)
-        )
-        self._core = self._core_jackknife((samples.stats, reference.stats), with_rows)
-        self.distance, self.corrected = self._core.distance, self._core.corrected
-        #: For each side that is a sample, by position (0 or 1).
-        self.replicates = {k: self._replicates(k) for k in (0, 1) if self.sampled[k]}
+        with holding(samples.moments, reference.moments):  # all parts must be those of the same rows
+            (samples, reference), self.exponent = comfortable_inputs(samples, reference)
+            require_same_dim(samples.dim, reference.dim, samples.name, reference.name)
+            #: In the unit ``2^exponent``.
+            self.inputs = (samples, reference)
+            reason = why_no_jackknife(self.inputs, self.sampled)
+            if reason is not None:
+                raise ValueError(reason)
+            with_rows = any(
+                sampled and source.rows is not None for source, sampled in zip(self.inputs, self.sampled, strict=True)
+            )
+            self._core = self._core_jackknife((samples.stats, reference.stats), with_rows)
+            self.distance, self.corrected = self._core.distance, self._core.corrected
+            #: For each side that is a sample, by position (0 or 1).
+            self.replicates = {k: self._replicates(k) for k in (0, 1) if self.sampled[k]}
 
     def _core_jackknife(self, stats: tuple[GaussianStats, GaussianStats], with_rows: bool) -> _core.Jackknife:
         backend, gaussians, self._device = on_common_device(*stats)

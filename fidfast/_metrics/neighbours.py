@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from fidfast import _core
 from fidfast._arguments import require_bool, require_choice, require_integer, require_real
 from fidfast._inputs import open_pair
 from fidfast._metrics.duplicates import PairResult, find_equal_rows
 from fidfast._metrics.frechet import terms_between
+from fidfast._metrics.scale import comfortable_inputs, in_units
 
 __all__ = [
     "DensityCoverage",
@@ -264,13 +267,17 @@ def mifid(
     """
     require_choice("mean_over", mean_over, ("samples", "reference"))
     threshold = require_real("threshold", threshold, lambda number: 0 < number <= 1, "above 0 and at most 1")
-    one, two = open_pair(samples, reference, precision=precision)
+    given = open_pair(samples, reference, precision=precision)
+    for side in given:
+        side.check_rows("mifid")
+    (one, two), exponent = comfortable_inputs(*given)
     rows = one.require_rows("mifid"), two.require_rows("mifid")
     distance = _core.mean_nearest_cosine_distance(*rows, mean_over == "samples")
     terms = terms_between(one.stats, two.stats)
-    if terms.distance <= (terms.rounding if mean_over == "samples" else 1e-8):
+    by_rounding = terms.distance <= terms.rounding
+    if by_rounding if mean_over == "samples" else np.ldexp(terms.distance, 2 * exponent) <= 1e-8:
         return 0.0
-    return terms.distance / ((distance if distance < threshold else 1.0) + 1e-14)
+    return in_units(terms.distance / ((distance if distance < threshold else 1.0) + 1e-14), exponent, given)
 
 
 def precision_recall_of(found: ManifoldMetrics) -> PrecisionRecall:

@@ -170,8 +170,9 @@ class NgramCounts(Collector):
         return {
             "n": np.array(self.n),
             "level": np.array(self.level),
-            "num_ngrams": np.array(self.num_ngrams),  # this and the next are for readers of the file
-            "num_distinct": np.array(self.num_distinct),
+            # These two are for readers of the file; other threads may have counted more meanwhile.
+            "num_ngrams": np.array(numbers.sum(dtype=np.int64)),
+            "num_distinct": np.array(len(numbers)),
             "words": np.frombuffer(b"".join(encoded), dtype=np.uint8),
             "word_ends": np.cumsum([len(word) for word in encoded], dtype=np.uint64),
             "ngrams": symbols.astype(np.min_scalar_type(symbols.max(initial=0))),

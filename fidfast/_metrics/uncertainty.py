@@ -18,6 +18,7 @@ from fidfast._inputs import Input, open_pair
 from fidfast._metrics.duplicates import EqualRows, find_equal_rows, join_cautions
 from fidfast._metrics.frechet import FrechetTerms, terms_between
 from fidfast._metrics.jackknife import Jackknife, degrees_of_freedom
+from fidfast._metrics.scale import in_units
 from fidfast._results import Result, digits_of_error, value_with_error
 
 __all__ = [
@@ -25,10 +26,12 @@ __all__ = [
     "Estimate",
     "estimate",
     "estimate_from_jackknife",
+    "estimate_in_units",
     "estimate_with_terms",
     "estimate_without_error",
     "influence",
     "influence_from_jackknife",
+    "scaled_estimate",
 ]
 
 Array = NDArray[np.float64]
@@ -228,11 +231,30 @@ def influence(samples: Any, reference: Any, *, precision: str = "float32") -> Ar
 
 def influence_from_jackknife(jackknife: Jackknife) -> Array:
     """(n,) as `influence`."""
-    return jackknife.distance - jackknife.replicates[0].distance
+    influence = jackknife.distance - jackknife.replicates[0].distance
+    return in_units(influence, jackknife.exponent, jackknife.given)
 
 
 def estimate_from_jackknife(jackknife: Jackknife) -> Estimate:
     """The estimate, with its error bar if the samples suffice and are independent."""
+    return estimate_in_units(scaled_estimate(jackknife), jackknife)
+
+
+def estimate_in_units(estimate: Estimate, jackknife: Jackknife) -> Estimate:
+    """The estimate in the squared unit of the features, from that in the unit of the jackknife."""
+    exponent, given = jackknife.exponent, jackknife.given
+    rounding = in_units(estimate.rounding, exponent, given, may_vanish=True)
+    return replace(
+        estimate,
+        value=in_units(estimate.value, exponent, given),
+        stderr=in_units(estimate.stderr, exponent, given),
+        bias=in_units(estimate.bias, exponent, given, may_vanish=True),
+        rounding=rounding if rounding > 0 or estimate.rounding == 0 else math.ulp(0.0),
+    )
+
+
+def scaled_estimate(jackknife: Jackknife) -> Estimate:
+    """As `estimate_from_jackknife`, in the unit of the jackknife."""
     samples, reference = jackknife.inputs
     terms = terms_between(samples.stats, reference.stats)
     equal = find_equal_rows(samples, reference)

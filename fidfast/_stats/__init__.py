@@ -9,9 +9,11 @@ from fidfast._stats.gaussian import (
     explain_overflow,
     on_common_device,
     require_tolerance,
+    scaled_stats,
     stats_from_core,
     stats_from_record,
 )
+from fidfast._stats.locks import Lock, atomic, holding
 from fidfast._stats.moments import Moments
 from fidfast._stats.slices import ROWS_PER_SLICE, as_rows, row_slices
 
@@ -23,12 +25,16 @@ __all__ = [
     "Collector",
     "GaussianStats",
     "Label",
+    "Lock",
     "Moments",
     "as_rows",
+    "atomic",
     "explain_overflow",
+    "holding",
     "on_common_device",
     "require_tolerance",
     "row_slices",
+    "scaled_stats",
     "stats_from_core",
     "stats_from_record",
 ]

@@ -15,6 +15,7 @@ from fidfast._devices import to_host
 from fidfast._files import check_class_moments
 from fidfast._stats.collector import Collector
 from fidfast._stats.gaussian import GaussianStats
+from fidfast._stats.locks import atomic, share_lock
 from fidfast._stats.moments import Moments
 from fidfast._stats.slices import as_rows
 
@@ -91,9 +92,10 @@ class ClassMoments(Collector, Mapping[Label, Moments]):
         return self._num_classes
 
     @property
+    @atomic
     def num_samples(self) -> int:
         """Number of rows seen in all classes."""
-        return sum(moments.num_samples for moments in self.values())
+        return sum(moments.num_samples for moments in self._classes.values())
 
     @property
     def precision(self) -> str:
@@ -134,17 +136,18 @@ class ClassMoments(Collector, Mapping[Label, Moments]):
         if n == 0:
             return
         names: list[Label] = classes.tolist()
-        self._require_valid(names)
-        if len(names) == 1:
-            self._moments_of(names[0]).update(features)
-            return
-        for first in range(0, n, _ROWS_PER_SORT):
-            part = codes[first : first + _ROWS_PER_SORT]
-            order = np.argsort(part, kind="stable")
-            rows = _core.gather(features, first + order)
-            present, starts = np.unique(part[order], return_index=True)
-            for code, class_rows in zip(present, np.split(rows, starts[1:]), strict=True):
-                self._moments_of(names[code]).update(class_rows)
+        with self._lock:
+            self._require_valid(names)
+            if len(names) == 1:
+                self._moments_of(names[0]).update(features)
+                return
+            for first in range(0, n, _ROWS_PER_SORT):
+                part = codes[first : first + _ROWS_PER_SORT]
+                order = np.argsort(part, kind="stable")
+                rows = _core.gather(features, first + order)
+                present, starts = np.unique(part[order], return_index=True)
+                for code, class_rows in zip(present, np.split(rows, starts[1:]), strict=True):
+                    self._moments_of(names[code]).update(class_rows)
 
     def _require_valid(self, names: list[Label]) -> None:
         """Raises for sorted labels that are out of range, or of another type than earlier labels."""
@@ -161,10 +164,11 @@ class ClassMoments(Collector, Mapping[Label, Moments]):
                 raise TypeError(f"labels must be all integers or all strings, got {names[0]!r} after {name!r}")
 
     def _moments_of(self, label: Label) -> Moments:
-        moments = self._classes.get(label)
-        # setdefault: another thread may have added the class in the meantime.
-        return self._classes.setdefault(label, copy.copy(self._empty)) if moments is None else moments
+        if label not in self._classes:
+            self._classes[label] = share_lock(self, copy.copy(self._empty))
+        return self._classes[label]
 
+    @atomic
     def merge(self, other: ClassMoments) -> None:
         """Add the rows that `other` has seen, class by class.
 
@@ -194,10 +198,12 @@ class ClassMoments(Collector, Mapping[Label, Moments]):
         for moments in self._classes.values():
             moments.merge(self._empty)  # adopts the extractor
 
+    @atomic
     def reset(self) -> None:
         """Remove all rows and classes."""
         self._classes = {}
 
+    @atomic
     def stats(self, label: Label, *, ddof: int = 1) -> GaussianStats:
         """Mean and covariance of one class.
 
@@ -221,13 +227,15 @@ class ClassMoments(Collector, Mapping[Label, Moments]):
         except ValueError as error:
             raise ValueError(f"class {label!r}: {error}") from error
 
+    @atomic
     def total(self) -> Moments:
         """Moments of the rows of all classes together."""
         total = copy.copy(self._empty)
-        for moments in self.values():
+        for moments in self._classes.values():
             total.merge(moments)
         return total
 
+    @atomic
     def state(self) -> dict[str, NDArray[Any]]:
         """The moments of all classes as named arrays.
 
@@ -279,7 +287,7 @@ class ClassMoments(Collector, Mapping[Label, Moments]):
                 raise ValueError(
                     f"the state of ClassMoments has dim {moments.dim}, but class {label!r} has dim {of_class.dim}"
                 )
-            moments._classes[label] = of_class
+            moments._classes[label] = share_lock(moments, of_class)
         return moments
 
     def __getitem__(self, label: Label) -> Moments:
@@ -290,12 +298,14 @@ class ClassMoments(Collector, Mapping[Label, Moments]):
         except TypeError:  # not hashable
             raise TypeError(f"label must be an int or a str, got {type(label).__name__}") from None
 
+    @atomic
     def __iter__(self) -> Iterator[Label]:
         return iter(sorted(self._classes))  # integers and strings are never mixed
 
     def __len__(self) -> int:
         return len(self._classes)
 
+    @atomic
     def __repr__(self) -> str:
         return (
             f"ClassMoments(dim={self.dim}, classes={len(self)}, num_samples={self.num_samples}, "

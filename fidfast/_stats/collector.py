@@ -12,17 +12,18 @@ from numpy.typing import NDArray
 
 from fidfast._arguments import require_path
 from fidfast._files import State, read_state, write_state
+from fidfast._stats.locks import Locked, atomic
 
 __all__ = ["Collector"]
 
 _C = TypeVar("_C", bound="Collector")
 
 
-class Collector(ABC):
+class Collector(Locked, ABC):
     """Base class of objects that collect a stream, can be merged, and can be saved and continued.
 
     A subclass defines `merge`, `reset`, `state` and `from_state`; addition, copies, pickles, checkpoints and
-    comparison follow from them.
+    comparison follow from them. The methods of a subclass are `atomic`.
     """
 
     __slots__ = ()
@@ -94,6 +95,7 @@ class Collector(ABC):
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self).from_state, (self.state(),)
 
+    @atomic
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, type(self)):
             return NotImplemented

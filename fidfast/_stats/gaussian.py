@@ -31,6 +31,7 @@ __all__ = [
     "explain_overflow",
     "on_common_device",
     "require_tolerance",
+    "scaled_stats",
     "stats_from_core",
     "stats_from_record",
 ]
@@ -307,6 +308,26 @@ def stats_from_core(core: _core.Gaussian, extractor: str | None, ddof: int | Non
     stats = GaussianStats.__new__(GaussianStats)
     stats._set(core, extractor, ddof)
     return stats
+
+
+def scaled_stats(stats: GaussianStats, exponent: int) -> GaussianStats:
+    """The statistics of features that are multiplied by ``2^exponent``, in host memory."""
+    core = stats._core
+
+    def scale(array: NDArray[np.float64], power: int) -> NDArray[np.float64]:
+        return np.ldexp(array, power * exponent)
+
+    if core.columns is not None:
+        scaled = _core.Gaussian.from_columns(scale(core.mu, 1), scale(core.columns, 1), core.num_samples)
+    else:
+        scaled = _core.Gaussian(
+            scale(core.mu, 1),
+            scale(core.sigma, 2),
+            core.num_samples,
+            negative_tolerance=ACCEPT_ALL,  # it was accepted once
+            product_errors=scale(core.product_errors, 2),
+        )
+    return stats_from_core(scaled, stats.extractor, stats.ddof)
 
 
 def stats_from_record(record: Stats, negative_tolerance: float = NEGATIVE_TOLERANCE) -> GaussianStats:

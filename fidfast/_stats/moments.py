@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from fidfast import _arguments, _core, cuda
@@ -20,8 +19,10 @@ from fidfast._devices import (
     to_host,
 )
 from fidfast._files import check_moments
+from fidfast._stats.block_states import blocks_of_state, state_of_blocks
 from fidfast._stats.collector import Collector
 from fidfast._stats.gaussian import GaussianStats, stats_from_core
+from fidfast._stats.locks import atomic, holding, share_lock
 from fidfast._stats.slices import as_rows, update_in_slices
 
 __all__ = ["Moments"]
@@ -155,7 +156,9 @@ class Moments(Collector):
                 raise ValueError(f"blocks must have the same dim, got {blocks[0].dim} and {block.dim}")
             if (other := block.extractor) != blocks[0].extractor:
                 raise ValueError(f"blocks must have the same extractor, got {blocks[0].extractor!r}, {other!r}")
-        return cls._from_cores([block._blocks[0].copy() for block in blocks], blocks[0].extractor)
+        with holding(*blocks):
+            cores = [block._blocks[0].copy() for block in blocks]
+        return cls._from_cores(cores, blocks[0].extractor)
 
     def _merged_core(self) -> _core.Moments:
         """The rows of all blocks; the block itself if there is one."""
@@ -166,6 +169,7 @@ class Moments(Collector):
             merged.merge(block)
         return merged
 
+    @atomic
     def merged_blocks(self) -> Moments:
         """A copy of these moments in one block."""
         core = self._merged_core()
@@ -177,6 +181,7 @@ class Moments(Collector):
         return self._blocks[0].dim
 
     @property
+    @atomic
     def num_samples(self) -> int:
         """Number of rows seen."""
         return sum(block.num_samples for block in self._blocks)
@@ -197,10 +202,12 @@ class Moments(Collector):
         return device_name(device_of_core(self._blocks[0]))
 
     @property
+    @atomic
     def blocks(self) -> tuple[Moments, ...]:
-        """The blocks as moments that share their memory with these."""
-        return tuple(Moments._from_cores([block], self._extractor) for block in self._blocks)
+        """The blocks as moments that share their memory and their lock with these."""
+        return tuple(share_lock(self, Moments._from_cores([block], self._extractor)) for block in self._blocks)
 
+    @atomic
     def update(self, features: Any, *, stream: int | None = None) -> None:
         """Add a batch of features.
 
@@ -250,6 +257,7 @@ class Moments(Collector):
             block.update(features[first:end], stream)  # the first block raises if the columns do not match
             first = end
 
+    @atomic
     def merge(self, other: Moments) -> None:
         """Add the rows that `other` has seen.
 
@@ -282,6 +290,7 @@ class Moments(Collector):
         pairs = zip(self._blocks, other._blocks, strict=True)
         return [(block, moments_on_device(another, device)) for block, another in pairs]
 
+    @atomic
     def unmerge(self, other: Moments) -> None:
         """Remove the rows that `other` has seen, the inverse of `merge`: for sliding windows or leave-one-block-out.
 
@@ -302,11 +311,13 @@ class Moments(Collector):
             rest.unmerge(theirs)
         self._blocks = remaining
 
+    @atomic
     def reset(self) -> None:
         """Remove all rows."""
         for block in self._blocks:
             block.reset()
 
+    @atomic
     def assign(self, other: Moments) -> None:
         """Replace all rows, and the extractor, by copies of those of `other`; the device stays the same.
 
@@ -322,6 +333,7 @@ class Moments(Collector):
         self._blocks = [block.copy() if copied is block else copied for block, copied in moved]
         self._extractor = other._extractor
 
+    @atomic
     def stats(self, *, ddof: int = 1) -> GaussianStats:
         """Mean and covariance of the rows seen so far. Changes nothing.
 
@@ -338,6 +350,7 @@ class Moments(Collector):
         ddof = _arguments.require_integer("ddof", ddof)
         return stats_from_core(self._merged_core().stats(ddof), self._extractor, ddof)
 
+    @atomic
     def state(self) -> dict[str, NDArray[Any]]:
         """The moments as named arrays in host memory.
 
@@ -348,14 +361,7 @@ class Moments(Collector):
             (number of rows in mean and scatter), ``k/mean``, ``k/mean_low`` (dim,), ``k/scatter`` (dim, dim) and its
             ``k/product_errors``, and the rows not in them yet, ``k/narrow_rows`` (m, dim) float32, ``k/wide_rows``.
         """
-        described = {"dim": self.dim, "precision": self.precision, "extractor": self._extractor or ""}
-        arrays: dict[str, Any] = {
-            f"{k}/{key}": value
-            for k, block in enumerate(self._blocks)
-            for key, value in block.state().items()
-            if key not in described
-        }
-        return {key: np.asarray(value) for key, value in {**described, **arrays}.items()}
+        return state_of_blocks(self._blocks, self._extractor)
 
     @classmethod
     def from_state(cls, state: Mapping[str, NDArray[Any]]) -> Moments:
@@ -367,16 +373,9 @@ class Moments(Collector):
             If the state is invalid.
         """
         check_moments(_arguments.require_mapping("state", state))
-        shared = {"dim": int(state["dim"]), "precision": str(state["precision"])}
-        blocks: dict[str, dict[str, Any]] = {}
-        for key, value in state.items():
-            block, slash, name = key.partition("/")
-            if slash:
-                array = np.asarray(value)
-                blocks.setdefault(block, dict(shared))[name] = int(array) if name == "count" else array
-        cores = [_core.Moments.from_state(blocks[str(k)]) for k in range(len(blocks))]  # type: ignore[arg-type]
-        return cls._from_cores(cores, str(state["extractor"]) or None)
+        return cls._from_cores(*blocks_of_state(state))
 
+    @atomic
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Moments):
             return NotImplemented
@@ -386,6 +385,7 @@ class Moments(Collector):
 
     __hash__ = None  # mutable
 
+    @atomic
     def __repr__(self) -> str:
         blocks = f", blocks={len(self._blocks)}" if len(self._blocks) > 1 else ""
         device = f", device={self.device!r}" if self.device != "cpu" else ""
@@ -394,6 +394,7 @@ class Moments(Collector):
             f"extractor={self.extractor!r}{blocks}{device})"
         )
 
+    @atomic
     def __copy__(self) -> Moments:
         copied = Moments._from_cores([block.copy() for block in self._blocks], self._extractor)
         copied._device_fixed = self._device_fixed

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fidfast._arguments import require_integer, require_path
+from fidfast._arguments import require_integer
 from fidfast._files import require_name, write_whole
 from fidfast._metrics.frechet import frechet_distance
 from fidfast._metrics.uncertainty import Estimate, estimate

@@ -26,7 +26,7 @@ from fidfast.torch._extractors.conventions import LIKE
 from fidfast.torch._extractors.inception import find_weights
 from fidfast.torch._extractors.networks import attribute_of, evaluating, name_of
 from fidfast.torch._images.pixels import pixels_of_floats
-from fidfast.torch._training.distributed import all_reduce
+from fidfast.torch._training.distributed import moments_of_all
 from fidfast.torch._training.packing import pack, unpack
 
 try:
@@ -280,10 +280,10 @@ class FrechetInceptionDistance(Metric):
         group = process_group or self.process_group
         reduced = []
         for mine in (self._real, self._fake):
-            moments = copy.copy(mine)
             if dist_sync_fn is gather_all_tensors:
-                all_reduce(moments, group=group)
+                moments = moments_of_all(mine, group)
             else:  # a gather function of the user
+                moments = copy.copy(mine)
                 moments.reset()
                 for state in dist_sync_fn(pack(mine).to(self.device), group=group):
                     moments.merge(_unpack_like(mine, state))

@@ -1,6 +1,7 @@
 """The metric of a fixed reference, in one process and in several."""
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -197,6 +198,9 @@ narrow.update(np.random.default_rng(0).standard_normal((1024, 512), dtype=np.flo
 errors = narrow.stats().product_errors * 1023
 ft.all_reduce(narrow)
 np.testing.assert_allclose(narrow.stats().product_errors * 2047, np.sqrt(2) * errors)
+sys.path.insert(0, sys.argv[2])
+import processes_that_differ
+processes_that_differ.run()
 dist.destroy_process_group()
 """
 
@@ -208,7 +212,7 @@ def results(tmp_path_factory):
     random = np.random.default_rng(20151205)
     rows = random.standard_normal((1500, 24)) @ random.standard_normal((24, 24))
     np.save(folder / "rows.npy", [rows, rows + 1e6])
-    assert two_processes(folder, WORKER) == [0, 0]
+    assert two_processes(folder, WORKER, str(Path(__file__).parent)) == [0, 0]
     return {False: rows, True: rows + 1e6}, folder
 
 

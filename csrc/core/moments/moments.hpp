@@ -16,6 +16,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <mutex>
 #include <string>
 #include <type_traits>
@@ -136,9 +137,9 @@ class Moments {
     const std::vector<double> before = MatrixOps<Device>::diagonal(whole.scatter);
     const double ratio = static_cast<double>(gone) / static_cast<double>(n - gone);
     MatrixOps<Device>::add_symmetric(whole.scatter, -1.0, part.scatter, -ratio * static_cast<double>(n), d);
-    require_part(before, MatrixOps<Device>::diagonal(whole.scatter));
     MatrixOps<Device>::advance(whole.mean, -ratio, d);
     whole.count = n - gone;
+    require_remainder(whole, before, n);
     state_ = std::move(whole);
   }
 
@@ -325,31 +326,54 @@ class Moments {
     return Gaussian<Device>::from_factor(std::move(mean.high), std::move(factor), n);
   }
 
-  /// Removes rows that are all pending here, without rounding. Returns false if they are not.
+  /// Removes rows that are all pending here, without rounding. Returns false if they are not; throws if no row is
+  /// folded and one of them was never added.
   bool unmerge_pending(const State& part) {
     if (part.count > 0) return false;
-    const Index narrow = state_.narrow.find(part.narrow);
-    const Index wide = state_.wide.find(part.wide);
-    if (narrow < 0 || wide < 0) return false;
+    const auto narrow = state_.narrow.find(part.narrow);
+    const auto wide = state_.wide.find(part.wide);
+    if (!narrow || !wide) {
+      // Rows of float32 may have been added as float64.
+      const bool one_type = (state_.narrow.count + part.narrow.count) * (state_.wide.count + part.wide.count) == 0;
+      if (state_.count > 0 || !one_type) return false;
+      throw InvalidInput("cannot unmerge samples that were never merged: one of the rows is not among those added");
+    }
     // Make both copies before assigning, so that a failure changes nothing.
-    PendingRows<Device, float> narrow_rest = state_.narrow.without(narrow, part.narrow.count);
-    PendingRows<Device, double> wide_rest = state_.wide.without(wide, part.wide.count);
+    PendingRows<Device, float> narrow_rest = state_.narrow.without(*narrow);
+    PendingRows<Device, double> wide_rest = state_.wide.without(*wide);
     state_.narrow = std::move(narrow_rest);
     state_.wide = std::move(wide_rest);
     return true;
   }
 
-  /// Throws if a variance became negative by more than rounding: then the rows were never added.
-  static void require_part(const std::vector<double>& before, const std::vector<double>& after) {
-    // Older states hold float32 sums over the rows of a block, which have this relative error at most; the blocks of
-    // the sum and of the part hold different rows.
-    constexpr double kRounding = 2.0 * static_cast<double>(kMomentsBlock) * 0x1p-24;
+  /// Throws unless `rest`, of n rows less those of a part, is a scatter up to rounding; `before` (dim,) is the diagonal
+  /// with the part. Rows and columns of units whose scatter is within rounding of 0 become 0.
+  static void require_remainder(State& rest, const std::vector<double>& before, Index n) {
+    // Sums over the rows of a block and over the blocks, in float64, of the sum and of the part.
+    const double rounding =
+        2 * std::numeric_limits<double>::epsilon() * static_cast<double>(kMomentsBlock + n / kMomentsBlock);
+    const std::vector<double> after = MatrixOps<Device>::diagonal(rest.scatter);
+    const std::vector<double> products = rest.product_errors(1.0);
+    std::vector<double> kept(after.size(), 1.0);
+    std::vector<double> scale(after.size());
     for (std::size_t j = 0; j < after.size(); ++j) {
-      if (after[j] < -kRounding * before[j]) {
+      const double error = rounding * (before[j] + std::abs(before[j] - after[j]));
+      if (!(after[j] >= -error) || (rest.count == 1 && after[j] > error)) {
         throw InvalidInput("cannot unmerge samples that were never merged: column " + std::to_string(j) +
-                           " would be left with the scatter " + std::to_string(after[j]));
+                           " would be left with the scatter " + std::to_string(after[j]) + " of " +
+                           std::to_string(rest.count) + " samples");
       }
+      if (after[j] <= error) kept[j] = 0;
+      // By Cauchy-Schwarz |S_ij| <= sqrt(S_ii S_jj), plus errors of at most sqrt(e_i e_j): 8 deviations for products.
+      const double bound = kept[j] * after[j] + error + (products.empty() ? 0.0 : 8 * products[j]);
+      scale[j] = bound > 0 ? 1 / std::sqrt(bound) : 0.0;
     }
+    Matrix<Device> correlations = rest.scatter;
+    MatrixOps<Device>::scale_both_sides(correlations, scale);
+    if (!(MatrixOps<Device>::max_magnitude(correlations) <= 1 + 1e-9)) {
+      throw InvalidInput("cannot unmerge samples that were never merged: a covariance would exceed the variances");
+    }
+    MatrixOps<Device>::scale_both_sides(rest.scatter, kept);
   }
 
   void require_same_dim(const Moments& other, const char* operation) const {

@@ -2,6 +2,10 @@
 #pragma once
 
 #include <algorithm>
+#include <numeric>
+#include <optional>
+#include <string>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -47,21 +51,54 @@ struct PendingRows {
     count += rows.n;
   }
 
-  /// Index of the first row of `part` if its rows are here, in sequence; else -1.
-  Index find(const PendingRows& part) const {
-    for (Index first = 0; first + part.count <= count; ++first) {
-      if (RowOps<Device>::same_columns(columns, first, part.columns, 0, part.count)) return first;
+  /// The rows on the host, as their bytes; 0 and -0 are equal.
+  std::vector<std::string> bytes_of_rows() const {
+    const auto dim = static_cast<std::size_t>(columns.rows());
+    std::vector<T> numbers(dim * static_cast<std::size_t>(count));
+    Device::to_host(numbers.data(), columns.data(), numbers.size() * sizeof(T));
+    for (T& number : numbers) number += T{0};
+    std::vector<std::string> rows;
+    for (std::size_t i = 0; i < numbers.size(); i += dim) {
+      rows.emplace_back(reinterpret_cast<const char*>(numbers.data() + i), dim * sizeof(T));
     }
-    return -1;
+    return rows;
   }
 
-  /// A copy without the rows [first, first + n).
-  PendingRows without(Index first, Index n) const {
+  /// Indices of the rows of `part` here, ascending, or none if one is missing. In sequence if possible.
+  std::optional<std::vector<Index>> find(const PendingRows& part) const {
+    std::vector<Index> found(static_cast<std::size_t>(part.count));
+    if (part.count > count) return std::nullopt;
+    if (part.count == 0) return found;
+    const std::vector<std::string> mine = bytes_of_rows();
+    const std::vector<std::string> theirs = part.bytes_of_rows();
+    const auto sequence = std::search(mine.begin(), mine.end(), theirs.begin(), theirs.end());
+    if (sequence != mine.end()) {
+      std::iota(found.begin(), found.end(), static_cast<Index>(sequence - mine.begin()));
+      return found;
+    }
+    std::unordered_map<std::string, std::vector<Index>> indices;  // of equal rows
+    for (std::size_t i = mine.size(); i-- > 0;) indices[mine[i]].push_back(static_cast<Index>(i));
+    for (std::size_t i = 0; i < theirs.size(); ++i) {
+      const auto equal = indices.find(theirs[i]);
+      if (equal == indices.end() || equal->second.empty()) return std::nullopt;
+      found[i] = equal->second.back();
+      equal->second.pop_back();
+    }
+    std::sort(found.begin(), found.end());
+    return found;
+  }
+
+  /// A copy without the rows of these ascending indices.
+  PendingRows without(const std::vector<Index>& removed) const {
     PendingRows rest;
     // An asynchronous device must not allocate later, so it keeps its capacity.
-    rest.reserve(columns.rows(), Device::kAsynchronous ? columns.cols() : count - n);
-    rest.append(features(0, first));
-    rest.append(features(first + n, count - first - n));
+    rest.reserve(columns.rows(), Device::kAsynchronous ? columns.cols() : count - static_cast<Index>(removed.size()));
+    Index first = 0;
+    for (const Index index : removed) {
+      rest.append(features(first, index - first));
+      first = index + 1;
+    }
+    rest.append(features(first, count - first));
     return rest;
   }
 };

@@ -17,7 +17,7 @@ from fidfast.torch._extractors.named import open_extractor
 from fidfast.torch._extractors.networks import device_of
 from fidfast.torch._images.batches import features_of_batch, rows_of
 from fidfast.torch._images.pixels import image_batch
-from fidfast.torch._training.distributed import moments_of_all
+from fidfast.torch._training.distributed import failing_together, moments_of_all
 from fidfast.torch._training.packing import TensorStateModule, pack_blocks, unpack_blocks
 from fidfast.torch._training.sampling import draw_samples, require_at_least
 
@@ -163,25 +163,28 @@ class FrechetDistance(TensorStateModule):
         ------
         TypeError, ValueError
             If an argument or the images are invalid. The batches before it have been added.
+        RuntimeError
+            If another process raises an error.
         """
-        self._require_extractor()
-        require_at_least(num_samples=(num_samples, 1))
 
         def add(images: torch.Tensor, first: int | None) -> None:
             if first is not None:
                 self.update(images)
 
-        draw_samples(
-            generator,
-            num_samples,
-            add,
-            batch_size=batch_size,
-            seed=seed,
-            device=self._device_marker.device,
-            group=self._group,
-            sync=self._syncs(sync),
-            progress=progress,
-        )
+        with failing_together(self._group, self._syncs(sync)):
+            self._require_extractor()
+            require_at_least(num_samples=(num_samples, 1))
+            draw_samples(
+                generator,
+                num_samples,
+                add,
+                batch_size=batch_size,
+                seed=seed,
+                device=self._device_marker.device,
+                group=self._group,
+                sync=self._syncs(sync),
+                progress=progress,
+            )
 
     def update_features(self, features: Any) -> None:
         """Add a batch of features.

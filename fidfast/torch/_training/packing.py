@@ -8,6 +8,7 @@ unpacking are lossless.
 
 from __future__ import annotations
 
+import copy
 import zlib
 from typing import Any
 
@@ -81,6 +82,7 @@ def pack_blocks(moments: Moments) -> torch.Tensor:
     Its length depends on dim and number of blocks, unless there are pending rows of several dtypes: code that averages
     or loads states in place expects equal shapes. Unused memory is not touched.
     """
+    moments = copy.copy(moments)  # other threads may add rows meanwhile
     dim, blocks = moments.dim, [pack(block) for block in moments.blocks]
     name = (moments.extractor or "").encode()[:_NAME_BYTES].ljust(_NAME_BYTES, b"\0")
     header = [dim, moments.precision == "float64", len(blocks), *name, *(len(block) for block in blocks)]

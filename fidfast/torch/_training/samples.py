@@ -15,7 +15,13 @@ from fidfast.torch._extractors.extractor import Extractor
 from fidfast.torch._extractors.named import open_extractor
 from fidfast.torch._images.batches import features_of_batch
 from fidfast.torch._images.options import check_device
-from fidfast.torch._training.distributed import all_reduce, rank_and_size, sum_over_processes
+from fidfast.torch._training.distributed import (
+    all_reduce,
+    failing_together,
+    rank_and_size,
+    require_equal,
+    sum_over_processes,
+)
 from fidfast.torch._training.metric import FrechetDistance
 from fidfast.torch._training.sampling import draw_samples, require_at_least
 
@@ -92,9 +98,6 @@ def moments_of_samples(
     >>> moments.num_samples, moments.dim, len(moments.blocks)
     (1000, 3, 20)
     """
-    require_at_least(num_samples=(num_samples, 2))
-    Moments(1, precision=precision, blocks=blocks)  # checks both before the first batch
-    network = _prepared(extractor, device)
     moments: Moments | None = None
 
     def add(features: torch.Tensor, _first: int) -> None:
@@ -103,10 +106,14 @@ def moments_of_samples(
             moments = Moments(features.shape[1], precision=precision, extractor=network.full_name, blocks=blocks)
         moments.update(features)
 
-    _draw_features(
-        generator, num_samples, network, add, batch_size=batch_size, seed=seed, device=device, group=group, sync=sync,
-        progress=progress,
-    )  # fmt: skip
+    with failing_together(group, sync):
+        require_at_least(num_samples=(num_samples, 2))
+        Moments(1, precision=precision, blocks=blocks)  # checks both before the first batch
+        network = _prepared(extractor, device)
+        _draw_features(
+            generator, num_samples, network, add, batch_size=batch_size, seed=seed, device=device, group=group,
+            sync=sync, progress=progress,
+        )  # fmt: skip
     assert moments is not None  # num_samples is at least 2
     if rank_and_size(group, sync)[1] > 1:
         all_reduce(moments, group=group)
@@ -142,7 +149,6 @@ def features_of_samples(
     TypeError, ValueError, RuntimeError
         As `moments_of_samples`.
     """
-    require_at_least(num_samples=(num_samples, 1))
     rows: NDArray[np.float32] | None = None
 
     def add(features: torch.Tensor, first: int) -> None:
@@ -153,13 +159,17 @@ def features_of_samples(
         _core.require_finite(values, first_row=first)
         rows[first : first + len(values)] = values
 
-    _draw_features(
-        generator, num_samples, _prepared(extractor, device), add, batch_size=batch_size, seed=seed, device=device,
-        group=group, sync=sync, progress=progress,
-    )  # fmt: skip
+    with failing_together(group, sync):
+        require_at_least(num_samples=(num_samples, 1))
+        _draw_features(
+            generator, num_samples, _prepared(extractor, device), add, batch_size=batch_size, seed=seed, device=device,
+            group=group, sync=sync, progress=progress,
+        )  # fmt: skip
     assert rows is not None
-    # Each row is zero in all processes but one, so the sum is exact.
-    return sum_over_processes(rows, group) if rank_and_size(group, sync)[1] > 1 else rows
+    if rank_and_size(group, sync)[1] > 1:
+        require_equal({"shape of the features": rows.shape}, group)
+        rows = sum_over_processes(rows, group)  # each row is zero in all processes but one, so the sum is exact
+    return rows
 
 
 def fid_of_samples(
@@ -205,10 +215,11 @@ def fid_of_samples(
     FileNotFoundError, TypeError, ValueError, RuntimeError
         As `moments_of_samples` and `FrechetDistance`.
     """
-    require_at_least(num_samples=(num_samples, 2))
-    metric = FrechetDistance(
-        _prepared(extractor, device), reference, ddof=ddof, precision=precision, group=group, sync=sync
-    ).to(check_device(device))
+    with failing_together(group, sync):
+        require_at_least(num_samples=(num_samples, 2))
+        metric = FrechetDistance(
+            _prepared(extractor, device), reference, ddof=ddof, precision=precision, group=group, sync=sync
+        ).to(check_device(device))
     metric.update_samples(generator, num_samples, batch_size=batch_size, seed=seed, progress=progress)
     return metric.compute()
 

@@ -1,0 +1,147 @@
+"""Features in another unit, a power of 2, so that products of variances stay in the range of float64.
+
+Distances are in squared units of the features: ``d(s a, s b) = s^2 d(a, b)``. Scaling by a power of 2 is exact.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fidfast import _core
+from fidfast._devices import to_host
+from fidfast._inputs import Input
+from fidfast._stats import Moments, scaled_stats
+
+__all__ = ["comfortable_inputs", "in_units", "scaled_input"]
+
+_N = TypeVar("_N", float, NDArray[np.float64])
+
+#: Deviations from 2^-40 to 2^40 need no scaling: their eighth powers are in the range of float64, and their inverses in
+#: that of float32.
+_COMFORTABLE = 40
+
+#: Variances between these are accurate, though computed from the rows as they are.
+_SAFE = 2.0**-800, 2.0**800
+
+
+def comfortable_inputs(*inputs: Input) -> tuple[tuple[Input, ...], int]:
+    """The inputs in the unit ``2^exponent``, and the exponent; the inputs themselves and 0 if none is needed."""
+    exponent = _exponent(inputs)
+    if exponent == 0:
+        return inputs, 0
+    scaled = tuple(scaled_input(source, -exponent) for source in inputs)
+    further = _exponent(scaled)  # if the first one is that of an offset
+    if further != 0 and abs(further) < abs(exponent):
+        exponent += further
+        scaled = tuple(scaled_input(source, -exponent) for source in inputs)
+    return scaled, exponent
+
+
+def in_units(numbers: _N, exponent: int, inputs: tuple[Input, ...], *, may_vanish: bool = False) -> _N:
+    """Distances in the squared unit of the features, from those in the unit ``2^exponent``.
+
+    Raises
+    ------
+    ValueError
+        If a finite number becomes infinite; or, unless they may vanish, if all become 0 and were not.
+    """
+    if exponent == 0:
+        return numbers
+    with np.errstate(over="ignore", under="ignore"):
+        result = np.ldexp(numbers, 2 * exponent)
+    infinite = np.any(np.isfinite(numbers) & ~np.isfinite(result))
+    if infinite or (not may_vanish and np.any(numbers) and not np.any(result)):
+        largest = max(map(_largest_value, inputs))
+        raise ValueError(
+            f"the squares of the features leave the range of float64 (their largest magnitude is {largest:.6g}): "
+            "multiply all inputs by the same factor first"
+        )
+    return float(result) if isinstance(numbers, float) else result
+
+
+def scaled_input(source: Input, exponent: int) -> Input:
+    """The input times ``2^exponent``, in host memory."""
+    if source.rows is not None:
+        rows = _rows_of(source)
+        assert rows is not None
+        return source.with_content(rows=_ldexp(rows, exponent))
+    if source.moments is not None:
+        return source.with_content(moments=_scaled_moments(source.moments, exponent))
+    return source.with_content(stats=scaled_stats(source.stats, exponent))
+
+
+def _exponent(inputs: tuple[Input, ...]) -> int:
+    largest = _largest_deviation(inputs)
+    if not 0 < largest < math.inf:
+        return 0
+    exponent = math.frexp(largest)[1]
+    return 0 if abs(exponent) <= _COMFORTABLE else exponent
+
+
+def _largest_deviation(inputs: tuple[Input, ...]) -> float:
+    """The order of magnitude of the deviations from the mean, and of the differences of the means."""
+    try:
+        deviations = [_deviation(source) for source in inputs]
+        means = [source.stats.mu for source in inputs]
+    except ValueError:  # squares of rows that leave the range of float64
+        if all(source.rows is None for source in inputs):
+            raise
+        return max(map(_largest_value, inputs))
+    with np.errstate(over="ignore"):
+        between = [float(np.abs(mean - means[0]).max()) for mean in means[1:] if mean.shape == means[0].shape]
+    return min(max(*deviations, *between, 0.0), np.finfo(float).max)
+
+
+def _deviation(source: Input) -> float:
+    """The root of the trace of the covariance, or the largest deviation if the variances may have lost digits."""
+    trace = float(np.trace(source.stats.sigma))
+    rows = None if _SAFE[0] <= trace <= _SAFE[1] else _rows_of(source)
+    if rows is None or len(rows) == 0:
+        return math.sqrt(trace)
+    with np.errstate(over="ignore"):
+        return float(np.abs(rows.astype(np.float64) - rows[0]).max())
+
+
+def _largest_value(source: Input) -> float:
+    """The largest magnitude of the features, or of mean and deviations."""
+    rows = _rows_of(source) if source.rows is not None else None
+    if rows is not None:
+        return float(np.abs(rows.astype(np.float64)).max(initial=0.0))
+    stats = source.stats
+    return max(float(np.abs(stats.mu).max()), math.sqrt(float(np.diagonal(stats.sigma).max())))
+
+
+def _rows_of(source: Input) -> NDArray[Any] | None:
+    """The features (n, dim) in host memory, float32 if they are narrower; of moments, the rows that they still hold."""
+    if source.rows is not None:
+        rows = to_host(source.rows)
+        n, _ = _core.require_finite(rows)
+        return _core.gather(rows, np.arange(n))
+    if source.moments is None:
+        return None
+    state = source.moments.state()
+    kept = [value for key, value in state.items() if key.endswith("_rows")]
+    return np.concatenate([rows.astype(np.float64) for rows in kept])
+
+
+def _ldexp(rows: NDArray[Any], exponent: int) -> NDArray[Any]:
+    """``rows * 2^exponent``, in float64 if their type cannot hold it exactly."""
+    with np.errstate(over="ignore", under="ignore"):
+        scaled = np.ldexp(rows, exponent)
+        if rows.dtype == np.float64 or np.array_equal(np.ldexp(scaled, -exponent), rows):
+            return np.asarray(scaled)
+        return np.asarray(np.ldexp(rows.astype(np.float64), exponent))
+
+
+def _scaled_moments(moments: Moments, exponent: int) -> Moments:
+    state = moments.state()
+    powers = {"mean": 1, "mean_low": 1, "narrow_rows": 1, "wide_rows": 1, "scatter": 2, "product_errors": 2}
+    for key, value in state.items():
+        power = powers.get(key.partition("/")[2], 0)
+        if power > 0:
+            state[key] = np.asarray(np.ldexp(value, power * exponent))
+    return Moments.from_state(state)

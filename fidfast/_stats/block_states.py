@@ -1,0 +1,38 @@
+"""The states of the blocks of moments as named arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fidfast import _core
+
+__all__ = ["blocks_of_state", "state_of_blocks"]
+
+
+def state_of_blocks(blocks: Sequence[_core.Moments], extractor: str | None) -> dict[str, NDArray[Any]]:
+    """The entries that `Moments.state` documents."""
+    described = {"dim": blocks[0].dim, "precision": blocks[0].precision, "extractor": extractor or ""}
+    arrays: dict[str, Any] = {
+        f"{k}/{key}": value
+        for k, block in enumerate(blocks)
+        for key, value in block.state().items()
+        if key not in described
+    }
+    return {key: np.asarray(value) for key, value in {**described, **arrays}.items()}
+
+
+def blocks_of_state(state: Mapping[str, NDArray[Any]]) -> tuple[list[_core.Moments], str | None]:
+    """Inverse of `state_of_blocks`. The core checks each block."""
+    shared = {"dim": int(state["dim"]), "precision": str(state["precision"])}
+    blocks: dict[str, dict[str, Any]] = {}
+    for key, value in state.items():
+        block, slash, name = key.partition("/")
+        if slash:
+            array = np.asarray(value)
+            blocks.setdefault(block, dict(shared))[name] = int(array) if name == "count" else array
+    cores = [_core.Moments.from_state(blocks[str(k)]) for k in range(len(blocks))]  # type: ignore[arg-type]
+    return cores, str(state["extractor"]) or None

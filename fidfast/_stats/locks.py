@@ -1,0 +1,134 @@
+"""Objects with a lock that can be copied, pickled and forked, and methods that hold it."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+__all__ = ["Lock", "Locked", "atomic", "holding", "share_lock"]
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+_L = TypeVar("_L", bound="Locked")
+
+_NUMBERS = itertools.count()
+_LOCKS: weakref.WeakSet[Lock] = weakref.WeakSet()
+
+#: How long a fork waits for the operations of other threads, in seconds.
+_FORK_TIMEOUT = 10.0
+
+
+class Lock:
+    """A `threading.RLock`. A copy or an unpickled lock is a new one.
+
+    A fork waits until no thread holds a lock, so that the child finds every object complete. After `_FORK_TIMEOUT` it
+    no longer waits, and the locks that are still held are free in the child.
+    """
+
+    __slots__ = ("__weakref__", "lock", "number")
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.number = next(_NUMBERS)
+        _LOCKS.add(self)
+
+    def __enter__(self) -> None:
+        self.lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.lock.release()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Lock, ()
+
+
+class Locked:
+    """An object whose methods can be `atomic`."""
+
+    __slots__ = ("_lock",)
+
+    _lock: Lock
+
+    def __new__(cls: type[_L], *args: Any, **kwargs: Any) -> _L:
+        self = super().__new__(cls)
+        self._lock = Lock()
+        return self
+
+
+@contextmanager
+def holding(*objects: object) -> Iterator[None]:
+    """Hold the locks of all `Locked` objects, so that no other thread changes or reads them.
+
+    They are acquired in the order of their creation, so that threads cannot deadlock.
+    """
+    locks = {owner._lock for owner in objects if isinstance(owner, Locked)}
+    with ExitStack() as stack:
+        for lock in sorted(locks, key=lambda lock: lock.number):
+            stack.enter_context(lock)
+        yield
+
+
+def share_lock(owner: Locked, part: _L) -> _L:
+    """The part, with the lock of its owner."""
+    part._lock = owner._lock
+    return part
+
+
+def atomic(method: Callable[Concatenate[_L, _P], _R]) -> Callable[Concatenate[_L, _P], _R]:
+    """A method that holds the locks of its object and of all arguments that have one."""
+
+    @functools.wraps(method)
+    def locked(self: _L, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        with holding(self, *args, *kwargs.values()):
+            return method(self, *args, **kwargs)
+
+    return locked
+
+
+class _Forks(threading.local):
+    """The locks that this thread holds during a fork."""
+
+    def __init__(self) -> None:
+        self.held: list[Lock] = []
+
+
+_FORKS = _Forks()
+
+
+def _all_locks() -> list[Lock]:
+    while True:
+        try:
+            return sorted(_LOCKS, key=lambda lock: lock.number)
+        except RuntimeError:  # another thread has created an object meanwhile
+            continue
+
+
+def _before_fork() -> None:
+    deadline = time.monotonic() + _FORK_TIMEOUT
+    for lock in _all_locks():
+        if lock.lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            _FORKS.held.append(lock)
+
+
+def _after_fork() -> None:
+    while _FORKS.held:
+        _FORKS.held.pop().lock.release()
+
+
+def _after_fork_in_child() -> None:
+    held = set(_FORKS.held)
+    for lock in _all_locks():
+        if lock not in held:  # a thread that does not exist in the child may hold it
+            lock.lock = threading.RLock()
+    _after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)
