@@ -157,24 +157,29 @@ void bind_moments(py::module_& module) {
             return without_gil([] {}, [&] { return self.state() == other.state(); });
           },
           py::arg("other"));
-  // Returns the shape of the features.
+  // Returns the shape of the features. for_moments: whether squares of the features must be finite too.
   module.def(
       "require_finite",
-      [](const py::object& features, int device, const py::object& stream, Index first_row) {
+      [](const py::object& features, int device, const py::object& stream, Index first_row, bool for_moments) {
         const Session session(device);
         typename Binding::Features borrowed(features, device, stream);
         const std::pair<Index, Index> shape = without_gil([] {},
                                                           [&] {
                                                             return std::visit(  // synchronous
                                                                 [&](const auto& view) {
-                                                                  require_finite<Device>(view, first_row);
+                                                                  if (for_moments) {
+                                                                    require_squarable<Device>(view, first_row);
+                                                                  } else {
+                                                                    require_finite<Device>(view, first_row);
+                                                                  }
                                                                   return std::make_pair(view.n, view.dim);
                                                                 },
                                                                 borrowed.view());
                                                           });
         return shape;
       },
-      py::arg("features"), py::arg("device") = 0, py::arg("stream") = py::none(), py::arg("first_row") = 0);
+      py::arg("features"), py::arg("device") = 0, py::arg("stream") = py::none(), py::arg("first_row") = 0,
+      py::arg("for_moments") = false);
 }
 
 }  // namespace fidfast::bindings

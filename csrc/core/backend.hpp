@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 #include "core/matrix.hpp"
@@ -82,9 +83,9 @@ struct ExponentialLessOne {};
 /// Operations on rows of features. S is the type of the input, T (float or double) the type of the products.
 template <class Device>
 struct RowOps {
-  /// Index of the first row of (n, dim) with NaN or infinity, or -1.
+  /// Index of the first row of (n, dim) with NaN, infinity, or a float64 above `largest` in magnitude, or -1.
   template <class S>
-  static Index first_nonfinite_row(const FeatureView<S>& features);
+  static Index first_nonfinite_row(const FeatureView<S>& features, double largest = std::numeric_limits<double>::max());
 
   /// columns[:, first + i] = features[i]. T must represent every S exactly.
   template <class S, class T>

@@ -2,16 +2,12 @@
 //
 //   d^2 = |mu1 - mu2|^2 + tr S1 + tr S2 - 2 tr (S1 S2)^(1/2)              Dowson & Landau (1982), equation 16
 //   tr (S1 S2)^(1/2) = sum sqrt(eig(F1^T S2 F1)) = sum sv(F2^T F1)        for any F1 F1^T = S1, F2 F2^T = S2
-//
-// The symmetric eigenproblem takes half the time. But the eigenvalues are squares: roots below sqrt(epsilon) times the
-// largest are lost in rounding, while singular values keep them. The choice depends on the ranks of the factors, and
-// then on the rounding bound of the result.
 #pragma once
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <memory>
+#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
@@ -20,6 +16,8 @@
 #include "core/errors.hpp"
 #include "core/gaussian.hpp"
 #include "core/matrix.hpp"
+#include "core/rounding.hpp"
+#include "core/trace_of_root.hpp"
 
 namespace fidfast {
 
@@ -29,237 +27,72 @@ struct FrechetTerms {
   double trace2 = 0;      // tr S2
   double trace_root = 0;  // tr (S1 S2)^(1/2)
   Index rank = 0;         // number of terms in the sum that is trace_root
-  double rounding = 0;    // bound on the rounding error of distance(); for float32 products see product_rounding()
+  double rounding = 0;    // bound on the rounding error of distance(), see core/rounding.hpp
+  double value = 0;
 
-  /// Clipped at 0, since a negative value can only be rounding.
-  double distance() const { return std::max(0.0, mean_term + trace1 + trace2 - 2 * trace_root); }
+  /// mean_term + trace1 + trace2 - 2 trace_root, clipped at 0, since a negative value can only be rounding.
+  double distance() const { return value; }
 };
 
 namespace detail {
 
-constexpr double kEpsilon = std::numeric_limits<double>::epsilon();
-
-/// Factors of two Gaussians on the units that vary in both; elsewhere the root is zero.
-template <class Device>
-struct FactoredPair {
-  const Gaussian<Device>* first;
-  const Gaussian<Device>* second;
-  std::vector<Index> units;
-  std::shared_ptr<const Factor<Device>> f1;
-  std::shared_ptr<const Factor<Device>> f2;
-
-  FactoredPair(const Gaussian<Device>& a, const Gaussian<Device>& b) : first(&a), second(&b) {
-    for (Index j = 0; j < a.dim(); ++j) {
-      if (a.alive(j) && b.alive(j)) units.push_back(j);
+/// A sum of numbers x 2^e, whose exponents may be outside of float64's range.
+class ScaledSum {
+ public:
+  void add(double x, int exponent) { parts_.push_back({x, exponent}); }
+  /// The sum divided by 2^exponent().
+  double scaled() const {
+    double sum = 0;
+    for (const auto& [x, exponent] : parts_) sum += std::ldexp(x, exponent - this->exponent());
+    return sum;
+  }
+  int exponent() const {
+    if (std::all_of(parts_.begin(), parts_.end(), [](const auto& part) { return part.second == 0; })) return 0;
+    int largest = std::numeric_limits<int>::min() / 2;
+    for (const auto& [x, exponent] : parts_) {
+      if (x != 0 && std::isfinite(x)) largest = std::max(largest, std::ilogb(x) + exponent);
     }
-    f1 = first->factor(units);
-    f2 = second->factor(units);
+    return largest;
   }
-
-  /// Makes `first` the Gaussian of lower rank, so that the result does not depend on the order of the arguments.
-  void order_by_rank() {
-    if (std::make_pair(f2->rank(), second->trace()) < std::make_pair(f1->rank(), first->trace())) {
-      std::swap(first, second);
-      std::swap(f1, f2);
-    }
-  }
-
-  Index rank() const { return std::min(f1->rank(), f2->rank()); }
-  /// Whether the second covariance may be used instead of its factor: the factor dropped nothing as rounding.
-  bool second_is_full() const { return !second->low_rank() && f2->rank() == static_cast<Index>(units.size()); }
-
-  /// A power of 2 near sqrt(tr S2): dividing by it is exact.
-  double scaling() const { return std::ldexp(1.0, std::ilogb(second->trace()) / 2); }
-
-  /// F1^T S2 F1 / scaling()^2, lower triangle. Unscaled products of variances could overflow or underflow.
-  Matrix<Device> quadratic_form() const {
-    Matrix<Device> s2 = MatrixOps<Device>::submatrix(1.0 / (scaling() * scaling()), second->sigma(), f1->units);
-    if (!f1->triangular) return MatrixOps<Device>::quadratic_form(s2, f1->f);
-    MatrixOps<Device>::congruence(s2, f1->f);
-    return s2;
-  }
-
-  /// F2^T F1, (rank of F2, rank of F1).
-  Matrix<Device> cross_product() const {
-    const Matrix<Device> f1_in_order = MatrixOps<Device>::gather_rows(f1->f, rows_in_f1());
-    if (f2->triangular) return MatrixOps<Device>::triangular_product(f2->f, f1_in_order);
-    return MatrixOps<Device>::transposed_product(f2->f, f1_in_order);
-  }
+  double value() const { return std::ldexp(scaled(), exponent()); }
 
  private:
-  /// For each row of F2, the row of F1 of the same unit.
-  std::vector<Index> rows_in_f1() const {
-    std::vector<Index> row_of_unit(static_cast<std::size_t>(first->dim()));
-    for (std::size_t i = 0; i < f1->units.size(); ++i)
-      row_of_unit[static_cast<std::size_t>(f1->units[i])] = static_cast<Index>(i);
-    std::vector<Index> rows;
-    for (const Index unit : f2->units) rows.push_back(row_of_unit[static_cast<std::size_t>(unit)]);
-    return rows;
-  }
+  std::vector<std::pair<double, int>> parts_;
 };
 
-struct Root {
-  double trace = 0;
+/// |mu1 - mu2|^2 and its rounding error, divided by 2^exponent.
+struct MeanTerm {
+  double value = 0;
   double rounding = 0;
+  int exponent = 0;
 };
 
-/// sum sqrt(values). Each eigenvalue has a rounding error of a few epsilons times the norm of the matrix; its effect on
-/// the root is largest for small eigenvalues.
-inline Root root_of_eigenvalues(const std::vector<double>& values) {
-  const double largest = std::max(std::abs(values.front()), std::abs(values.back()));
-  if (largest == 0) return {};
-  double squares = 0;
-  for (const double value : values) squares += (value / largest) * (value / largest);
-  const double error = 4 * kEpsilon * largest * std::sqrt(squares);
-  Root root;
-  for (const double value : values) {
-    const double clipped = std::max(value, 0.0);
-    root.trace += std::sqrt(clipped);
-    root.rounding += std::sqrt(clipped + error) - std::sqrt(clipped);
+/// errors1, errors2 (dim,): bounds on the errors of the means, or empty.
+inline MeanTerm mean_term(const std::vector<double>& mu1, const std::vector<double>& mu2,
+                          const std::vector<double>& errors1, const std::vector<double>& errors2) {
+  double largest = 0;  // half of it, so that it does not overflow
+  for (std::size_t j = 0; j < mu1.size(); ++j) largest = std::max(largest, std::abs(mu1[j] / 2 - mu2[j] / 2));
+  if (largest == 0) {
+    for (std::size_t j = 0; j < mu1.size(); ++j) largest = std::max(largest, std::abs(mu1[j] - mu2[j]));
   }
-  return root;
-}
-
-/// sum values. The rounding error of the product and its singular values is a few epsilons times |F1|_F |F2|_F.
-inline Root root_of_singular_values(const std::vector<double>& values, double trace1, double trace2) {
-  Root root;
-  for (const double value : values) root.trace += value;
-  root.rounding = 4 * kEpsilon * std::sqrt(static_cast<double>(values.size()) * trace1) * std::sqrt(trace2);
-  return root;
-}
-
-/// Effect of the factor's rounding error on the root. To first order it is tr(T dS1) / 2, where the transport map has
-/// |T|^2 <= |S2| / (smallest eigenvalue of S1) and |dS1|_F is a few epsilons times tr S1. What was dropped from S1 adds
-/// at most the nuclear norm of its cross product with F2, and changes the trace of S1.
-template <class Device>
-double factor_rounding(const Factor<Device>& factor, double trace, double trace_other) {
-  // This order of the factors avoids overflow and underflow.
-  const double first_order = 2 * kEpsilon * (trace * std::sqrt(factor.inverse())) * std::sqrt(trace_other);
-  return first_order + std::sqrt(factor.dropped) * std::sqrt(trace_other) + factor.dropped / 2;
-}
-
-/// Bound on the relative error of every eigenvalue of M = F1^T S2 F1 for graded F1, or infinity if there is none. The
-/// rounding error of M_ij is a few epsilons times g_i g_j with g = |F1|^T sqrt(diag S2). By Demmel & Veselic (1992),
-/// theorem 2.3, the relative error of every eigenvalue is then a few epsilons divided by the smallest eigenvalue of
-/// M_ij / (g_i g_j). Tridiagonalization keeps the grading as long as g is decreasing.
-template <class Device>
-double graded_error(const FactoredPair<Device>& pair, Matrix<Device> form) {
-  constexpr double kNone = std::numeric_limits<double>::infinity();
-  if (!pair.f1->triangular) return kNone;
-  const std::vector<double> variances = MatrixOps<Device>::diagonal(pair.second->sigma());
-  std::vector<double> deviations;
-  for (const Index unit : pair.f1->units) {
-    deviations.push_back(std::sqrt(variances[static_cast<std::size_t>(unit)]) / pair.scaling());
+  const int exponent = largest == 0 || (largest > 0x1p-200 && largest < 0x1p200) ? 0 : std::ilogb(largest);
+  MeanTerm result;
+  result.exponent = 2 * exponent;
+  double low = 0;  // of the sum
+  for (std::size_t j = 0; j < mu1.size(); ++j) {
+    const double d = exponent > 0 ? std::ldexp(mu1[j], -exponent) - std::ldexp(mu2[j], -exponent)
+                                  : std::ldexp(mu1[j] - mu2[j], -exponent);
+    const double square = d * d;
+    const double sum = result.value + square;
+    low += result.value >= square ? (result.value - sum) + square : (square - sum) + result.value;
+    result.value = sum;
+    if (errors1.empty()) continue;
+    const double error = std::ldexp(errors1[j], -exponent) + std::ldexp(errors2[j], -exponent);
+    result.rounding += (2 * std::abs(d) + error) * error;
   }
-  std::vector<double> grades = MatrixOps<Device>::absolute_product(pair.f1->f, deviations);
-  // The smallest decreasing sequence above g.
-  for (std::size_t i = grades.size() - 1; i-- > 0;) grades[i] = std::max(grades[i], grades[i + 1]);
-  for (double& grade : grades) grade = 1.0 / grade;
-  MatrixOps<Device>::scale_both_sides(form, grades);
-  if (!MatrixOps<Device>::cholesky(form)) return kNone;
-  return 4 * kEpsilon * MatrixOps<Device>::inverse_norm(form, form.cols());
-}
-
-/// Eigenvalues are accurate enough if their rounding bound is below kAccurate of the sum. Otherwise singular values are
-/// used up to rank kRefined, where they take about a second; for larger ranks the bound is refined by graded_error().
-constexpr double kAccurate = 1e-10;
-constexpr Index kRefined = 1024;
-
-/// Whether to compute a rounding bound that takes extra work.
-enum class Bound { kSkip, kCompute };
-
-template <class Device>
-Root trace_of_root(const FactoredPair<Device>& pair, Bound bound) {
-  const double trace1 = pair.first->trace();
-  const double trace2 = pair.second->trace();
-  // For both: even if its factor is not used, sigma has the rounding error of whoever computed it.
-  double of_factors = 0;
-  if (bound == Bound::kCompute) {
-    // With the traces of the factors of indefinite covariances, which are larger.
-    const double trace1_of_factor = trace1 + pair.f1->dropped;
-    const double trace2_of_factor = trace2 + pair.f2->dropped;
-    of_factors = factor_rounding(*pair.f1, trace1_of_factor, trace2_of_factor) +
-                 factor_rounding(*pair.f2, trace2_of_factor, trace1_of_factor);
-  }
-  if (pair.second_is_full()) {
-    const bool large = pair.rank() > kRefined;
-    Matrix<Device> form = pair.quadratic_form();
-    Matrix<Device> kept;
-    if (large && bound == Bound::kCompute) kept = form;
-    Root root = root_of_eigenvalues(MatrixOps<Device>::eigenvalues(form));
-    const bool accurate = root.rounding <= kAccurate * root.trace;
-    if (accurate || large) {
-      if (!accurate && bound == Bound::kCompute) {
-        root.rounding = std::min(root.rounding, graded_error(pair, std::move(kept)) * root.trace / 2);
-      }
-      return {pair.scaling() * root.trace, pair.scaling() * root.rounding + of_factors};
-    }
-  }
-  Matrix<Device> cross = pair.cross_product();
-  Root root = root_of_singular_values(MatrixOps<Device>::singular_values(cross), trace1, trace2);
-  root.rounding += of_factors;
-  return root;
-}
-
-/// Bound on the effect of float32 products in `own` on the distance, in the model of core/moments/float_products.hpp:
-/// the errors E_ij of S1, i < j, are independent with standard deviations of at most sqrt(p_i p_j). Not a worst case.
-///
-/// The derivative of the root by S1 is T / 2 with the transport map T, T S1 T = S2. So to first order the distance
-/// changes by tr(T E), which has a standard deviation of sqrt(2) |A|_F, where A = P^(1/2) T P^(1/2) without its
-/// diagonal, P = diag p. So |A|_F <= |P^(1/2) (T - C) P^(1/2)|_F for any diagonal C. Since P <= S1 / l with the
-/// smallest eigenvalue l of Q = P^(-1/2) S1 P^(-1/2),
-///   |A|_F^2 <= tr(T S1 T P) / l = tr(S2 P) / l                                              (C = 0),
-///   |A|_F^2 <= tr((T - I) S1 (T - I) P) / l <= max p tr(S1 + S2 - 2 (S1 S2)^(1/2)) / l      (C = I).
-/// To second order (Daleckii & Krein, 1965) the root changes by at most sum_i sqrt(m_i) |K v_i|^2 / 8 for the
-/// eigenvalues m_i and vectors v_i of S1^(1/2) S2 S1^(1/2) and K = S1^(-1/2) E S1^(-1/2). Its mean is at most
-///   tr Q^-1 tr(T P) / 8,   tr(T P) <= sqrt(tr Q^-1 tr(S2 P)).
-///
-/// Unless |P^(-1/2) E P^(-1/2)| <= h = 2 sqrt(dim), the norm of such a random matrix, is well below l, use that the
-/// root is increasing in S1: it changes by at most that of S1 + h P less that of S1. The derivative by h is tr(T P) / 2
-/// <= sqrt(tr (Q + h)^-1 tr(S2 P)) / 2, and integration gives
-///   h sqrt(tr(S2 P) sum_k 1 / max(q_k, h))     for the eigenvalues q_k of Q.
-template <class Device>
-double product_rounding(const Factor<Device>& factor, const Gaussian<Device>& own, const Gaussian<Device>& other,
-                        double root) {
-  if (own.product_errors().empty() || factor.rank() == 0) return 0;
-  const std::vector<double> all = MatrixOps<Device>::diagonal(own.sigma());
-  const std::vector<double> all_other = MatrixOps<Device>::diagonal(other.sigma());
-  const auto error = [&](std::size_t j) { return own.product_errors()[j]; };
-  double share = 0;  // largest p_j / d_j
-  for (const Index unit : factor.units) {
-    const auto j = static_cast<std::size_t>(unit);
-    if (all[j] > 0) share = std::max(share, error(j) / all[j]);
-  }
-  std::vector<double> scale;  // P^(-1/2)
-  std::vector<Index> order;
-  double largest = 0;
-  double difference = -2 * root;
-  double weighted = 0;  // tr(S2 P)
-  for (const Index unit : factor.units) {
-    const auto j = static_cast<std::size_t>(unit);
-    const double p = std::max(error(j), 1e-6 * share * all[j]);  // not 0
-    order.push_back(static_cast<Index>(order.size()));
-    scale.push_back(p > 0 ? 1.0 / std::sqrt(p) : 0.0);
-    largest = std::max(largest, p);
-    difference += all[j] + all_other[j];
-    weighted += p * all_other[j];
-  }
-  const double norm = 2 * std::sqrt(static_cast<double>(factor.units.size()));
-  if (factor.triangular) {
-    const Matrix<Device> scaled = MatrixOps<Device>::scatter_rows(factor.f, factor.f.rows(), order, scale);
-    const double inverse = MatrixOps<Device>::inverse_norm(scaled, scaled.cols());  // 1 / l or more, see its test
-    if (norm * inverse <= 0.5) {
-      const double first_order = std::sqrt(2 * inverse * std::min(weighted, largest * std::max(difference, 0.0)));
-      const double inverses = MatrixOps<Device>::inverse_trace(scaled);
-      const double second_order = inverses * std::sqrt(inverses * weighted) / 4;
-      return 4 * first_order + 2 * second_order;  // 4 standard deviations
-    }
-  }
-  Matrix<Device> scaled = MatrixOps<Device>::submatrix(1.0, own.sigma(), factor.units);
-  MatrixOps<Device>::scale_both_sides(scaled, scale);
-  double inverses = 0;
-  for (const double value : MatrixOps<Device>::eigenvalues(scaled)) inverses += 1 / std::max(value, norm);
-  return 2 * norm * std::sqrt(weighted * inverses);
+  result.value += low;
+  result.rounding += 6 * kUnit * result.value;
+  return result;
 }
 
 inline void require_same_dim(Index dim1, Index dim2) {
@@ -270,33 +103,135 @@ inline void require_same_dim(Index dim1, Index dim2) {
 
 }  // namespace detail
 
-/// The terms of the distance, with a bound on its rounding error. Equal Gaussians have distance 0.
+namespace detail {
+
+/// A Gaussian, and the bounds on what its statistics lost to rounding.
+template <class Device>
+struct RoundedGaussian {
+  const Gaussian<Device>& gaussian;
+  std::vector<double> mu;           // on the host
+  std::vector<double> mean_errors;  // (dim,)
+  RowsRounding rows;
+
+  explicit RoundedGaussian(const Gaussian<Device>& of) : gaussian(of), mu(host_copy(of.mu())) {}
+
+  void bound_errors() {
+    const int exponent = gaussian.exponent();
+    const std::vector<double> variances = gaussian.normalized().variances();
+    std::vector<double> scaled = mu;
+    for (double& value : scaled) value = std::ldexp(value, -exponent);
+    rows = rows_rounding(gaussian, scaled, variances);
+    rows.absolute = std::ldexp(rows.absolute, -2 * exponent);
+    const bool of_rows = gaussian.num_samples() > 0;
+    for (std::size_t j = 0; j < mu.size(); ++j) {
+      const double deviation = std::ldexp(std::sqrt(std::max(variances[j], 0.0)), exponent);
+      mean_errors.push_back(of_rows ? kUnit * std::abs(mu[j]) + rows.mean * deviation : 0.0);
+    }
+  }
+  /// Bound on the error of the trace of normalized().
+  double trace_error() const {
+    const Gaussian<Device>& scaled = gaussian.normalized();
+    const double dim = static_cast<double>(scaled.dim());
+    if (!scaled.low_rank()) return (rows.covariance + sum_error(dim)) * scaled.trace() + dim * rows.absolute;
+    const double rank = static_cast<double>(scaled.columns().cols());
+    return (2 * rows.columns + sum_error(dim) + sum_error(rank)) * scaled.trace();
+  }
+};
+
+/// The distance is not a number that float64 can represent.
+[[noreturn]] inline void leave_range() {
+  throw std::overflow_error("the distance, or one of its terms, is too large for float64");
+}
+
+}  // namespace detail
+
+/// The terms of the distance, with a bound on its rounding error. Equal Gaussians have distance 0. Exchanging the
+/// arguments exchanges the traces and changes no bit. Multiplying both sets of features by a power of 2 changes no
+/// digit, unless a result or an intermediate covariance leaves the normal range of float64. Throws std::overflow_error
+/// if the result is too large for float64.
 template <class Device>
 FrechetTerms frechet_terms(const Gaussian<Device>& a, const Gaussian<Device>& b,
                            detail::Bound bound = detail::Bound::kCompute) {
   detail::require_same_dim(a.dim(), b.dim());
+  const bool with_bound = bound == detail::Bound::kCompute;
   FrechetTerms terms;
   if (a.equals(b)) {
     terms.trace1 = terms.trace2 = terms.trace_root = std::min(a.trace(), b.trace());  // they may differ by rounding
-    terms.rounding = 16 * detail::kEpsilon * terms.trace_root;                        // of the traces, as below
-    if (bound == detail::Bound::kCompute) terms.rank = a.factor(a.alive_units())->rank();
+    terms.rounding = 16 * detail::kEpsilon * terms.trace_root;                        // of the traces
+    if (with_bound) {
+      const Gaussian<Device>& either = (b.precedes(a) ? b : a).normalized();
+      terms.rank = either.factor(either.alive_units())->rank();
+      if (!std::isfinite(terms.trace1)) detail::leave_range();
+    }
     return terms;
   }
-  terms.mean_term = MatrixOps<Device>::squared_distance(a.mu(), b.mu());
-  terms.trace1 = a.trace();
-  terms.trace2 = b.trace();
-  detail::FactoredPair<Device> pair(a, b);
+  if (b.precedes(a)) {
+    terms = frechet_terms(b, a, bound);
+    std::swap(terms.trace1, terms.trace2);
+    return terms;
+  }
+  detail::RoundedGaussian<Device> first(a);
+  detail::RoundedGaussian<Device> second(b);
+  if (with_bound) {
+    first.bound_errors();
+    second.bound_errors();
+  }
+  const detail::MeanTerm mean = detail::mean_term(first.mu, second.mu, first.mean_errors, second.mean_errors);
+  detail::FactoredPair<Device> pair(a.normalized(), b.normalized());
   pair.order_by_rank();
+  const bool in_order = pair.first == &a.normalized();
+  const detail::RoundedGaussian<Device>& one = in_order ? first : second;
+  const detail::RoundedGaussian<Device>& other = in_order ? second : first;
   terms.rank = pair.rank();
   detail::Root root;
-  if (terms.rank > 0) root = detail::trace_of_root(pair, bound);
-  terms.trace_root = root.trace;
-  const double sums = terms.mean_term + terms.trace1 + terms.trace2 + 2 * root.trace;
-  terms.rounding = 2 * root.rounding + 4 * detail::kEpsilon * sums;
-  if (bound == detail::Bound::kCompute) {
-    terms.rounding += detail::product_rounding(*pair.f1, *pair.first, *pair.second, root.trace) +
-                      detail::product_rounding(*pair.f2, *pair.second, *pair.first, root.trace);
+  if (with_bound) {
+    const detail::FactorError of_first = detail::factor_error(*pair.first, *pair.f1, one.rows);
+    const detail::FactorError of_second = detail::factor_error(*pair.second, *pair.f2, other.rows);
+    double s = 0;
+    for (std::size_t j = 0; j < first.mu.size(); ++j) s += of_first.deviations[j] * of_second.deviations[j];
+    if (terms.rank > 0) root = detail::trace_of_root(pair, bound, s);
+    root.rounding += detail::root_error(of_first, of_second.deviations, one.rows.absolute, root.trace) +
+                     detail::root_error(of_second, of_first.deviations, other.rows.absolute, root.trace);
+    // Traces of different exponents cannot be added.
+    const double of_traces = a.exponent() == b.exponent() ? root.trace : -std::numeric_limits<double>::infinity();
+    root.rounding += (detail::product_rounding(*pair.f1, *pair.first, *pair.second, of_traces) +
+                      detail::product_rounding(*pair.f2, *pair.second, *pair.first, of_traces)) /
+                     2;
+  } else if (terms.rank > 0) {
+    root = detail::trace_of_root(pair, bound, 0);
   }
+
+  const int exponent = a.exponent() + b.exponent();
+  const auto add_terms = [&](detail::ScaledSum& sum, double of_root) {
+    sum.add(mean.value, mean.exponent);
+    sum.add(a.normalized().trace(), 2 * a.exponent());
+    sum.add(b.normalized().trace(), 2 * b.exponent());
+    sum.add(of_root * root.trace, exponent);
+  };
+  detail::ScaledSum sum;
+  add_terms(sum, -2);
+  const double scaled = sum.scaled();
+  if (std::isnan(scaled)) throw NumericalFailure("the distance is not a number");
+  terms.value = std::ldexp(std::max(scaled, 0.0), sum.exponent());
+  terms.mean_term = std::ldexp(mean.value, mean.exponent);
+  terms.trace1 = std::ldexp(a.normalized().trace(), 2 * a.exponent());
+  terms.trace2 = std::ldexp(b.normalized().trace(), 2 * b.exponent());
+  terms.trace_root = std::ldexp(root.trace, exponent);
+  if (!std::isfinite(terms.value)) detail::leave_range();
+  if (!with_bound) return terms;
+
+  detail::ScaledSum sums;  // of magnitudes: the additions round each of them at most three times
+  add_terms(sums, 2);
+  detail::ScaledSum rounding;
+  rounding.add(4 * detail::kUnit * sums.scaled(), sums.exponent());
+  rounding.add(mean.rounding, mean.exponent);
+  rounding.add(first.trace_error(), 2 * a.exponent());
+  rounding.add(second.trace_error(), 2 * b.exponent());
+  rounding.add(2 * root.rounding, exponent);
+  rounding.add(1, std::numeric_limits<double>::min_exponent - std::numeric_limits<double>::digits);  // subnormal result
+  terms.rounding = rounding.value();
+  const double all = terms.mean_term + terms.trace1 / 2 + terms.trace2 / 2 + terms.trace_root + terms.rounding;
+  if (!std::isfinite(all)) detail::leave_range();
   return terms;
 }
 
@@ -312,7 +247,7 @@ double frechet_distance(const Gaussian<Device>& a, const Gaussian<Device>& b) {
 template <class Device>
 Matrix<Device> transport_map(const Gaussian<Device>& a, const Gaussian<Device>& b) {
   detail::require_same_dim(a.dim(), b.dim());
-  const detail::FactoredPair<Device> pair(a, b);
+  const detail::FactoredPair<Device> pair(a.normalized(), b.normalized());
   if (pair.rank() == 0) return Matrix<Device>::zeros(a.dim(), a.dim());
 
   Matrix<Device> vectors;     // V, (rank of Fa, any)
@@ -334,7 +269,15 @@ Matrix<Device> transport_map(const Gaussian<Device>& a, const Gaussian<Device>& 
   const Matrix<Device> scaled = MatrixOps<Device>::scaled_columns(vectors, 0, roots);
   const Matrix<Device> half = MatrixOps<Device>::product(pair.f1->f, scaled);
   const std::vector<double> ones(pair.units.size(), 1.0);
-  return MatrixOps<Device>::outer_product(MatrixOps<Device>::scatter_rows(half, a.dim(), pair.f1->units, ones));
+  Matrix<Device> map =
+      MatrixOps<Device>::outer_product(MatrixOps<Device>::scatter_rows(half, a.dim(), pair.f1->units, ones));
+  if (const int exponent = a.exponent() - b.exponent(); exponent != 0) {
+    for (const int part : {exponent / 2, exponent - exponent / 2}) MatrixOps<Device>::scale(map, std::ldexp(1.0, part));
+    if (!std::isfinite(MatrixOps<Device>::max_magnitude(map))) {
+      throw std::overflow_error("the transport map is too large for float64");
+    }
+  }
+  return map;
 }
 
 }  // namespace fidfast

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <utility>
 #include <variant>
+#include <vector>
 
 namespace fidfast {
 
@@ -110,6 +111,14 @@ struct FeatureView {
 
 /// Features of any supported type.
 using AnyFeatures = std::variant<FeatureView<Float16>, FeatureView<BFloat16>, FeatureView<float>, FeatureView<double>>;
+
+/// All elements on the host, column after column.
+template <class Device>
+std::vector<double> host_copy(const Matrix<Device>& a) {
+  std::vector<double> result(static_cast<std::size_t>(a.size()));
+  if (!result.empty()) Device::to_host(result.data(), a.data(), result.size() * sizeof(double));
+  return result;
+}
 
 /// Columns [first, first + count) of a (dim, n) matrix as features (count, dim).
 template <class Device, class T>

@@ -38,6 +38,28 @@ bool in_range(const Vector<Cpu, T>& peaks, Index n) {
                      [=](T p) { return p == 0 || (p >= lowest && p <= highest); });
 }
 
+/// Whether all products of numbers up to these peaks, not all 0, may lose digits to underflow.
+bool squares_underflow(const Vector<Cpu>& peaks) {
+  const double largest = *std::max_element(peaks.data(), peaks.data() + peaks.rows());
+  return largest > 0 && largest < 1e-145;
+}
+bool squares_underflow(const Vector<Cpu, float>&) { return false; }
+
+/// scatter += X X^T for the first n columns X of a, which are below 1e-145: only the sums are rounded to subnormal
+/// numbers, not each product.
+template <class T>
+void add_tiny_products(const Matrix<Cpu, T>& a, Index n, Matrix<Cpu>& scatter) {
+  constexpr double kScale = 0x1p480;
+  Matrix<Cpu> scaled(a.rows(), n);
+  std::transform(a.data(), a.data() + scaled.size(), scaled.data(), [](T value) { return kScale * value; });
+  Matrix<Cpu> sums = Matrix<Cpu>::zeros(a.rows(), a.rows());
+  Matrix<Cpu> none;
+  symmetric_product(scaled, n, sums, none);
+  for (Index j = 0; j < sums.cols(); ++j) {
+    for (Index i = j; i < sums.rows(); ++i) scatter.column(j)[i] += sums.column(j)[i] / kScale / kScale;
+  }
+}
+
 /// remainder = mean - origin.
 template <class T>
 void subtract_origin(const Mean<Cpu>& mean, const Vector<Cpu, T>& origin, Vector<Cpu>& remainder) {
@@ -314,9 +336,13 @@ void RowOps<Cpu>::add_scatter_with_squares(const Matrix<Cpu, float>& centred, co
 
 template <>
 template <class T>
-void RowOps<Cpu>::add_scatter(const Matrix<Cpu, T>& centred, const Vector<Cpu, T>&, Index n, const Vector<Cpu>& r,
+void RowOps<Cpu>::add_scatter(const Matrix<Cpu, T>& centred, const Vector<Cpu, T>& peaks, Index n, const Vector<Cpu>& r,
                               double weight, const Vector<Cpu>& d, Matrix<Cpu>& scatter, Matrix<Cpu, T>& product) {
-  symmetric_product(centred, n, scatter, product);
+  if (squares_underflow(peaks)) {
+    add_tiny_products(centred, n, scatter);
+  } else {
+    symmetric_product(centred, n, scatter, product);
+  }
   add_products(product, nullptr, Matrix<Cpu>(), 0, static_cast<double>(n), r, weight, d, scatter);
 }
 

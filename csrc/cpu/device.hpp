@@ -33,7 +33,7 @@ struct Cpu {
     struct Watched {};
     template <class S>
     Watched inspect(const FeatureView<S>& features, const MomentsState<Cpu>&) {
-      require_finite<Cpu>(features);
+      require_squarable<Cpu>(features);
       return {};
     }
     void settle(const MomentsState<Cpu>&) {}

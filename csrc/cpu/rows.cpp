@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <type_traits>
 
 #include "core/interrupt.hpp"
 #include "cpu/device.hpp"
@@ -30,11 +31,6 @@ struct Bits<float> {
   using Word = std::uint32_t;
   static constexpr Word kExponent = 0x7f800000;
 };
-template <>
-struct Bits<double> {
-  using Word = std::uint64_t;
-  static constexpr Word kExponent = 0x7ff0000000000000;
-};
 
 /// NaN and infinity have an exponent of all ones.
 template <class S>
@@ -55,11 +51,17 @@ inline void two_sum(double a, double b, double& high, double& low) {
 
 template <>
 template <class S>
-Index RowOps<Cpu>::first_nonfinite_row(const FeatureView<S>& features) {
+Index RowOps<Cpu>::first_nonfinite_row(const FeatureView<S>& features, [[maybe_unused]] double largest) {
   for (Index i = 0; i < features.n; ++i) {
     check_interrupt_at(i);
     bool all = true;
-    for_each_column(features, i, [&](Index, const S& value) { all &= finite(value); });
+    for_each_column(features, i, [&](Index, const S& value) {
+      if constexpr (std::is_same_v<S, double>) {
+        all &= std::abs(value) <= largest;
+      } else {
+        all &= finite(value);
+      }
+    });
     if (!all) return i;
   }
   return -1;
@@ -121,9 +123,9 @@ void RowOps<Cpu>::cross_products(const Matrix<Cpu, T>& a, Index m, const Matrix<
   });
 }
 
-#define FIDFAST_SOURCE(S)                                                 \
-  template Index RowOps<Cpu>::first_nonfinite_row(const FeatureView<S>&); \
-  template void RowOps<Cpu>::mean(const FeatureView<S>&, Mean<Cpu>&);     \
+#define FIDFAST_SOURCE(S)                                                         \
+  template Index RowOps<Cpu>::first_nonfinite_row(const FeatureView<S>&, double); \
+  template void RowOps<Cpu>::mean(const FeatureView<S>&, Mean<Cpu>&);             \
   template void RowOps<Cpu>::append(const FeatureView<S>&, Matrix<Cpu, double>&, Index);
 #define FIDFAST_NARROW(S) template void RowOps<Cpu>::append(const FeatureView<S>&, Matrix<Cpu, float>&, Index);
 #define FIDFAST_TARGET(T)                                                                                     \

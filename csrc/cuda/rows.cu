@@ -13,10 +13,11 @@ namespace fidfast {
 namespace cuda::rows {
 
 template <class S>
-Index first_nonfinite_row(const FeatureView<S>& features) {
+Index first_nonfinite_row(const FeatureView<S>& features, double largest) {
   const Index n = features.n;
   const Index first = reduce(
-      n, features.dim, n, [=] __device__(Index i, Index j) { return isfinite(at(features, i, j)) ? n : i; },
+      n, features.dim, n,
+      [=] __device__(Index i, Index j) { return fabs(static_cast<double>(at(features, i, j))) <= largest ? n : i; },
       Smallest());
   return first == n ? -1 : first;
 }
@@ -178,8 +179,8 @@ void square_deviations(Matrix<Cuda>& a, Index n, const Vector<Cuda>& shift) {
 
 template <>
 template <class S>
-Index RowOps<Cuda>::first_nonfinite_row(const FeatureView<S>& features) {
-  return cuda::rows::first_nonfinite_row(features);
+Index RowOps<Cuda>::first_nonfinite_row(const FeatureView<S>& features, double largest) {
+  return cuda::rows::first_nonfinite_row(features, largest);
 }
 
 template <>
@@ -282,7 +283,7 @@ std::vector<double> RowOps<Cuda>::on_host(const Matrix<Cuda, T>& a, Index n) {
 }
 
 #define FIDFAST_SOURCE(S)                                                                                           \
-  template Index RowOps<Cuda>::first_nonfinite_row(const FeatureView<S>&);                                          \
+  template Index RowOps<Cuda>::first_nonfinite_row(const FeatureView<S>&, double);                                  \
   template void RowOps<Cuda>::mean(const FeatureView<S>&, Mean<Cuda>&);                                             \
   template void RowOps<Cuda>::append(const FeatureView<S>&, Matrix<Cuda, double>&, Index);                          \
   template bool RowOps<Cuda>::subtract_mean(const FeatureView<S>&, const Mean<Cuda>&, Vector<Cuda>&, Vector<Cuda>&, \

@@ -1,6 +1,8 @@
+#include <cmath>
 #include <string>
 
 #include "core/errors.hpp"
+#include "core/gather.hpp"
 #include "cuda/kernels.cuh"
 #include "cuda/watch.hpp"
 
@@ -34,7 +36,7 @@ Watch::Watched Watch::inspect(const FeatureView<S>& features, MomentsState<Cuda>
         parts, features.dim, n,
         [=] __device__(Index k, Index j) {
           for (Index i = k; i < n; i += parts) {
-            if (!isfinite(at(features, i, j))) return i;
+            if (!(fabs(static_cast<double>(at(features, i, j))) <= kLargestFeature)) return i;
           }
           return n;
         },
@@ -48,7 +50,13 @@ Watch::Watched Watch::inspect(const FeatureView<S>& features, MomentsState<Cuda>
         [=] __device__(Index, Index row) {
           if (row == n || *flag != 0) return;
           *flag = 1;
+          double largest = 0;
+          for (Index j = 0; j < features.dim; ++j) {
+            const double value = at(features, row, j);
+            largest = isfinite(value) ? fmax(largest, fabs(value)) : INFINITY;
+          }
           finding->row = row;
+          finding->largest = largest;
           finding->batch = batch;
           finding->before = before;
           finding->found = 1;
@@ -77,7 +85,9 @@ void Watch::raise(MomentsState<Cuda>& state) {
   const Finding found = *finding_;
   const Index later = batches_ - found.batch;
   forget(state);
-  std::string message = "features hold NaN or infinity; the first such row is " + std::to_string(found.row);
+  std::string message = std::isfinite(found.largest)
+                            ? overflow_text(found.largest, found.row)
+                            : "features hold NaN or infinity; the first such row is " + std::to_string(found.row);
   if (later > 0) {
     message += " of an earlier batch; that batch and all later ones (" + std::to_string(later) + ") were left out";
   }

@@ -16,9 +16,10 @@ namespace cuda {
 /// What the device has found, in memory that host and device share.
 struct Finding {
   int found = 0;
-  Index row = 0;     // first row of the batch that is not finite
-  Index batch = 0;   // number of the batch
-  RowCounts before;  // counts of the moments before that batch
+  Index row = 0;       // first row of the batch that is not finite, or too large
+  double largest = 0;  // its largest magnitude, infinite if it is not finite
+  Index batch = 0;     // number of the batch
+  RowCounts before;    // counts of the moments before that batch
 };
 
 class Watch {

@@ -129,7 +129,7 @@ class ClassMoments(Collector, Mapping[Label, Moments]):
         features = to_host(as_rows(features))
         if not hasattr(features, "__dlpack__") and hasattr(features, "__array__"):
             features = as_array("features", features)  # once, not for each slice below
-        n, dim = _core.require_finite(features)
+        n, dim = _core.require_finite(features, for_moments=True)
         if dim != self.dim:
             raise ValueError(f"features have {dim} columns, but ClassMoments was created with dim={self.dim}")
         classes, codes = np.unique(_labels(labels, n), return_inverse=True)

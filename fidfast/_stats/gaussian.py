@@ -356,14 +356,17 @@ def on_common_device(
 
 @contextmanager
 def explain_overflow(samples: GaussianStats, reference: GaussianStats) -> Iterator[None]:
-    """Raise a ValueError that names the argument if a decomposition failed because a covariance is infinite."""
+    """Raise a ValueError that names the argument if a result is too large for float64."""
     try:
         yield
-    except RuntimeError as error:
-        for name, stats in (("samples", samples), ("reference", reference)):
-            if not np.isfinite(stats.sigma).all():
-                raise ValueError(f"{name}: the squares of the features leave the range of float64") from error
-        raise
+    except OverflowError as error:
+        sides = {"samples": samples, "reference": reference}
+        sizes = {name: (np.abs(stats.mu).max(), np.abs(stats.sigma.diagonal()).max()) for name, stats in sides.items()}
+        name = max(sizes, key=lambda side: max(sizes[side][0], np.sqrt(sizes[side][1])))
+        mu, sigma = sizes[name]
+        raise ValueError(
+            f"{name}: {error} (1.8e+308): its mu has magnitudes up to {mu:.3g}, its sigma up to {sigma:.3g}"
+        ) from error
 
 
 def require_tolerance(value: Any) -> float:

@@ -249,7 +249,9 @@ class Moments(Collector):
             self._blocks[0].update(features, stream)
             return
         module, device = backend_module(device_of_core(self._blocks[0])), self._blocks[0].device
-        n, _ = module.require_finite(features, device, stream)  # checks all rows before any block changes
+        n, _ = module.require_finite(
+            features, device, stream, for_moments=True
+        )  # checks all rows before any block changes
         share, remainder = divmod(n, len(self._blocks))
         first = 0
         for position, block in enumerate(sorted(self._blocks, key=lambda block: block.num_samples)):

@@ -38,6 +38,6 @@ def update_in_slices(update: Callable[[Any], None], features: Any, n: int) -> No
             update(rows)
         except ValueError:
             if first > 0:
-                _core.require_finite(rows, first_row=first)
+                _core.require_finite(rows, first_row=first, for_moments=True)
             raise
         first += ROWS_PER_SLICE

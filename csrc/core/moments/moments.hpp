@@ -5,12 +5,12 @@
 // rank-k update of a whole block. While n <= dim the rows are kept instead: their covariance has at most n - 1 nonzero
 // eigenvalues, which the rows determine to full accuracy and the covariance matrix does not.
 //
-// Device::Watch keeps NaN and infinity out:
+// Device::Watch keeps NaN, infinity and numbers above kLargestFeature out:
 //   inspect(features, state)   called before rows are added; the result is kept alive until they are. The CPU throws
 //                              InvalidInput here. On an asynchronous device the batch and all later ones have no
 //                              effect.
 //   settle(state)              called before the state is read. Throws InvalidInput if an asynchronous device has found
-//                              NaN or infinity; the counts are then those before that batch.
+//                              such numbers; the counts are then those before that batch.
 //   forget(state)              like settle, but throws nothing.
 #pragma once
 
@@ -62,8 +62,8 @@ class Moments {
     });
   }
 
-  /// Adds the rows of features (n, dim). If they hold NaN or infinity, throws and changes nothing; an asynchronous
-  /// device throws at a later call (see Watch).
+  /// Adds the rows of features (n, dim). If they hold NaN, infinity or a number above kLargestFeature, throws and
+  /// changes nothing; an asynchronous device throws at a later call (see Watch).
   template <class S>
   void update(const FeatureView<S>& features) {
     update(features, [] {});
@@ -162,7 +162,11 @@ class Moments {
       State all = folded(state_);
       std::vector<double> errors = all.product_errors(divisor);
       MatrixOps<Device>::mirror_lower(all.scatter, 1.0 / divisor);
-      return Gaussian<Device>(std::move(all.mean.high), std::move(all.scatter), n, std::move(errors));
+      Gaussian<Device> result(std::move(all.mean.high), std::move(all.scatter), n, std::move(errors));
+      for (const double variance : result.variances()) {  // of more than 2^20 rows near kLargestFeature
+        if (!std::isfinite(variance)) throw InvalidInput("the covariance of the features leaves the range of float64");
+      }
+      return result;
     });
   }
 
