@@ -15,6 +15,7 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <numeric>
 #include <optional>
 #include <type_traits>
 #include <variant>
@@ -132,9 +133,11 @@ class Tiles {
     slot.first = first;
     slot.n = std::min(block_rows_[set], rows.n() - first);
     const std::vector<double> scale(static_cast<std::size_t>(slot.n), scaling_);
+    std::vector<Index> numbers(scale.size());
+    std::iota(numbers.begin(), numbers.end(), first);
     std::vector<double> terms;
     const auto work = [&](const auto& view) {
-      RowOps<Device>::approximate(view.rows(first, slot.n), centred_.centre, scale, slot.columns, terms, errors_);
+      RowOps<Device>::approximate(view, numbers, 1.0, centred_.centre, scale, slot.columns, terms, errors_);
     };
     std::visit(work, rows.rows->features);
     for (std::size_t i = 0; i < terms.size(); ++i) {
