@@ -250,17 +250,23 @@ void RowOps<Cpu>::squared_distances(const Matrix<Cpu>& x, const FeatureView<S>& 
     for (std::size_t p = 0; p < rows.size(); ++p) {
       const auto* const row = contiguous(features, rows[p], memory);
       const double factor = scale[p];
-      double* const to = scaled.data();
-      for (Index j = 0; j < features.dim; ++j) to[j] = factor * static_cast<double>(row[j]);
-      for (Index c = 0; c < x.cols(); ++c) {
+      const auto measure = [&](Index c, auto value) {
         const double* const from = x.column(c);
         double squares[kLanes] = {};
         for_each_lane(features.dim, [&](Index j, Index lane) {
-          const double difference = from[j] - to[j];
+          const double difference = from[j] - value(j);
           squares[lane] += difference * difference;
         });
         distances[static_cast<std::size_t>(c) * rows.size() + p] = sum_of_lanes(squares);
+      };
+      const auto scaled_value = [&](Index j) { return factor * static_cast<double>(row[j]); };
+      if (x.cols() == 1) {
+        measure(0, scaled_value);
+        continue;
       }
+      double* const to = scaled.data();
+      for (Index j = 0; j < features.dim; ++j) to[j] = scaled_value(j);
+      for (Index c = 0; c < x.cols(); ++c) measure(c, [to](Index j) { return to[j]; });
     }
   });
 }

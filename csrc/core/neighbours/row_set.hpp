@@ -15,6 +15,7 @@
 #include "core/backend.hpp"
 #include "core/errors.hpp"
 #include "core/matrix.hpp"
+#include "core/product_scale.hpp"
 
 namespace fidfast {
 
@@ -44,15 +45,6 @@ inline double ordered_square(double value, int exponent) {
   double result = 0;
   std::memcpy(&result, &bits, sizeof result);
   return result;
-}
-
-/// Median of the positive numbers, or 0 if there are none.
-inline double median_of_positive(std::vector<double> values) {
-  values.erase(std::remove_if(values.begin(), values.end(), [](double value) { return !(value > 0); }), values.end());
-  if (values.empty()) return 0;
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
 }
 
 /// The unit 2^exponent of two sets, and the origin in that unit.
