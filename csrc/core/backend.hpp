@@ -163,18 +163,34 @@ struct RowOps {
                            Index count);
 
   // Neighbours ------------------------------------------------------------------------------------------------
-  /// columns[:, i] = scale[i] (features[i] - origin) rounded to T, which may be an integer type. On the host, in
-  /// float64: squared_norms[i] of the rounded columns, and errors[i], the norm of the rounding error.
+  /// max_j |features[i, j]| for each row, on the host; NaN or infinity if the row has one.
+  template <class S>
+  static std::vector<double> row_magnitudes(const FeatureView<S>& features);
+  /// A hash of the first numbers of each row, on the host: equal for equal numbers, and for 0 and -0.
+  template <class S>
+  static std::vector<std::uint64_t> row_hashes(const FeatureView<S>& features, Index columns);
+  /// Whether all numbers of two rows are equal.
+  template <class S>
+  static bool equal_rows(const FeatureView<S>& features, Index one, Index other);
+
+  /// columns[:, p] = scale[p] (unit features[rows[p]] - origin) rounded to T, which may be an integer type; 0 if scale
+  /// is 0. On the host, in float64: squared_norms[p] of the rounded columns, and errors[p], the norm of the rounding
+  /// error.
   template <class S, class T>
-  static void approximate(const FeatureView<S>& features, const Vector<Device>& origin,
-                          const std::vector<double>& scale, Matrix<Device, T>& columns,
+  static void approximate(const FeatureView<S>& features, const std::vector<Index>& rows, double unit,
+                          const Vector<Device>& origin, const std::vector<double>& scale, Matrix<Device, T>& columns,
                           std::vector<double>& squared_norms, std::vector<double>& errors);
 
-  /// distances[p] = |x - scale[p] features[rows[p]]|^2 in float64, x (dim,). The order of summation does not depend on
-  /// type, strides or scale, so with scale 1 equal rows are at distance 0 and distances are symmetric.
+  /// distances[c * rows.size() + p] = |x[:, c] - scale[p] features[rows[p]]|^2 in float64, x (dim, count). The order of
+  /// summation does not depend on type, strides or scale, so with scale 1 equal rows are at distance 0 and distances
+  /// are symmetric.
   template <class S>
-  static void squared_distances(const Vector<Device>& x, const FeatureView<S>& features, const std::vector<Index>& rows,
+  static void squared_distances(const Matrix<Device>& x, const FeatureView<S>& features, const std::vector<Index>& rows,
                                 const std::vector<double>& scale, std::vector<double>& distances);
+  /// |x - features[row]|^2 = result 2^exponent in float64, without overflow or underflow; x (dim,).
+  template <class S>
+  static double scaled_squared_distance(const Vector<Device>& x, const FeatureView<S>& features, Index row,
+                                        int& exponent);
 
   /// Whether this machine has fast instructions for the integer products below.
   static bool has_integer_products();

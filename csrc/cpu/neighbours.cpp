@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 #include <type_traits>
 #include <vector>
@@ -108,26 +109,99 @@ inline T nearest(double value) {
 }  // namespace
 
 template <>
-template <class S, class T>
-void RowOps<Cpu>::approximate(const FeatureView<S>& features, const Vector<Cpu>& origin,
-                              const std::vector<double>& scale, Matrix<Cpu, T>& columns,
-                              std::vector<double>& squared_norms, std::vector<double>& errors) {
-  squared_norms.resize(static_cast<std::size_t>(features.n));
-  errors.resize(static_cast<std::size_t>(features.n));
+template <class S>
+std::vector<double> RowOps<Cpu>::row_magnitudes(const FeatureView<S>& features) {
+  std::vector<double> magnitudes(static_cast<std::size_t>(features.n));
   const std::vector<Range> pieces = pieces_of({0, features.n}, features.dim);
   parallel_for(static_cast<Index>(pieces.size()), num_threads(), [&](Index piece) {
     std::vector<Wide<S>> memory;
     const Range rows = pieces[static_cast<std::size_t>(piece)];
     in_widest_vectors([&] {
-      const double* const from = origin.data();
       for (Index i = rows.first; i < rows.last; ++i) {
         const auto* const row = contiguous(features, i, memory);
+        Wide<S> peaks[kLanes] = {};
+        Wide<S> finite[kLanes] = {};  // 0 times each number: NaN unless all are finite
+        for_each_lane(features.dim, [&](Index j, Index lane) {
+          peaks[lane] = std::max(peaks[lane], std::abs(row[j]));
+          finite[lane] += 0 * row[j];
+        });
+        double largest = 0;
+        for (Index lane = 0; lane < kLanes; ++lane) {
+          largest = std::max(largest, static_cast<double>(peaks[lane]));
+          if (std::isnan(finite[lane])) largest = std::numeric_limits<double>::quiet_NaN();
+          if (std::isnan(largest)) break;
+        }
+        magnitudes[static_cast<std::size_t>(i)] = largest;
+      }
+    });
+  });
+  return magnitudes;
+}
+
+template <>
+template <class S>
+std::vector<std::uint64_t> RowOps<Cpu>::row_hashes(const FeatureView<S>& features, Index columns) {
+  std::vector<std::uint64_t> hashes(static_cast<std::size_t>(features.n));
+  const FeatureView<S> first{features.data, features.n, columns, features.row_stride, features.column_stride};
+  const std::vector<Range> pieces = pieces_of({0, features.n}, columns);
+  parallel_for(static_cast<Index>(pieces.size()), num_threads(), [&](Index piece) {
+    std::vector<Wide<S>> memory;
+    const Range rows = pieces[static_cast<std::size_t>(piece)];
+    for (Index i = rows.first; i < rows.last; ++i) {
+      constexpr std::uint64_t kOdd = 0x9e3779b97f4a7c15;
+      const auto* const row = contiguous(first, i, memory);
+      std::uint64_t lanes[kLanes] = {};
+      for_each_lane(columns, [&](Index j, Index lane) {
+        const double value = static_cast<double>(row[j]) + 0.0;  // -0 becomes 0
+        std::uint64_t bits = 0;
+        std::memcpy(&bits, &value, sizeof bits);
+        lanes[lane] = (lanes[lane] ^ bits) * kOdd;
+        lanes[lane] ^= lanes[lane] >> 29;
+      });
+      std::uint64_t hash = 0;
+      for (const std::uint64_t lane : lanes) {
+        hash = (hash ^ lane) * kOdd;
+        hash ^= hash >> 32;
+      }
+      hashes[static_cast<std::size_t>(i)] = hash;
+    }
+  });
+  return hashes;
+}
+
+template <>
+template <class S>
+bool RowOps<Cpu>::equal_rows(const FeatureView<S>& features, Index one, Index other) {
+  std::vector<Wide<S>> memory[2];
+  const auto* const a = contiguous(features, one, memory[0]);
+  return std::equal(a, a + features.dim, contiguous(features, other, memory[1]));
+}
+
+template <>
+template <class S, class T>
+void RowOps<Cpu>::approximate(const FeatureView<S>& features, const std::vector<Index>& rows, double unit,
+                              const Vector<Cpu>& origin, const std::vector<double>& scale, Matrix<Cpu, T>& columns,
+                              std::vector<double>& squared_norms, std::vector<double>& errors) {
+  squared_norms.assign(rows.size(), 0.0);
+  errors.assign(rows.size(), 0.0);
+  const std::vector<Range> pieces = pieces_of({0, static_cast<Index>(rows.size())}, features.dim);
+  parallel_for(static_cast<Index>(pieces.size()), num_threads(), [&](Index piece) {
+    std::vector<Wide<S>> memory;
+    const Range some = pieces[static_cast<std::size_t>(piece)];
+    in_widest_vectors([&] {
+      const double* const from = origin.data();
+      for (Index i = some.first; i < some.last; ++i) {
+        const auto* const row = contiguous(features, rows[static_cast<std::size_t>(i)], memory);
         T* const column = columns.column(i);
         const double factor = scale[static_cast<std::size_t>(i)];
+        if (factor == 0) {
+          std::fill_n(column, features.dim, T{0});
+          continue;
+        }
         double squares[kLanes] = {};
         double misses[kLanes] = {};
         for_each_lane(features.dim, [&](Index j, Index lane) {
-          const double value = factor * (static_cast<double>(row[j]) - from[j]);
+          const double value = factor * (unit * static_cast<double>(row[j]) - from[j]);
           const T number = nearest<T>(value);
           const double kept = static_cast<double>(number);
           column[j] = number;
@@ -166,25 +240,69 @@ double RowOps<Cpu>::largest_deviation(const FeatureView<S>& features, const Vect
 
 template <>
 template <class S>
-void RowOps<Cpu>::squared_distances(const Vector<Cpu>& x, const FeatureView<S>& features,
+void RowOps<Cpu>::squared_distances(const Matrix<Cpu>& x, const FeatureView<S>& features,
                                     const std::vector<Index>& rows, const std::vector<double>& scale,
                                     std::vector<double>& distances) {
-  distances.resize(rows.size());
+  distances.resize(rows.size() * static_cast<std::size_t>(x.cols()));
   std::vector<Wide<S>> memory;
+  std::vector<double> scaled(static_cast<std::size_t>(features.dim));
   in_widest_vectors([&] {
-    const double* const from = x.data();
     for (std::size_t p = 0; p < rows.size(); ++p) {
       check_interrupt_at(static_cast<Index>(p));
       const auto* const row = contiguous(features, rows[p], memory);
       const double factor = scale[p];
-      double squares[kLanes] = {};
-      for_each_lane(features.dim, [&](Index j, Index lane) {
-        const double difference = from[j] - factor * static_cast<double>(row[j]);
-        squares[lane] += difference * difference;
-      });
-      distances[p] = sum_of_lanes(squares);
+      const auto measure = [&](Index c, auto value) {
+        const double* const from = x.column(c);
+        double squares[kLanes] = {};
+        for_each_lane(features.dim, [&](Index j, Index lane) {
+          const double difference = from[j] - value(j);
+          squares[lane] += difference * difference;
+        });
+        distances[static_cast<std::size_t>(c) * rows.size() + p] = sum_of_lanes(squares);
+      };
+      const auto scaled_value = [&](Index j) { return factor * static_cast<double>(row[j]); };
+      if (x.cols() == 1) {
+        measure(0, scaled_value);
+        continue;
+      }
+      double* const to = scaled.data();
+      for (Index j = 0; j < features.dim; ++j) to[j] = scaled_value(j);
+      for (Index c = 0; c < x.cols(); ++c) measure(c, [to](Index j) { return to[j]; });
     }
   });
+}
+
+template <>
+template <class S>
+double RowOps<Cpu>::scaled_squared_distance(const Vector<Cpu>& x, const FeatureView<S>& features, Index row,
+                                            int& exponent) {
+  std::vector<Wide<S>> memory;
+  const auto* const other = contiguous(features, row, memory);
+  double half = 1;  // 1 / 2 if differences overflow
+  const auto difference = [&](Index j) { return half * x.data()[j] - half * static_cast<double>(other[j]); };
+  const auto peak = [&] {
+    double result = 0;
+    for (Index j = 0; j < features.dim; ++j) result = std::max(result, std::abs(difference(j)));
+    return result;
+  };
+  double largest = peak();
+  if (std::isinf(largest)) {
+    half = 0.5;
+    largest = peak();
+  }
+  exponent = 0;
+  if (largest == 0) return 0;
+  const int power = std::ilogb(largest);
+  // Two factors: 2^-power may exceed the range of float64.
+  const double factor = std::ldexp(1.0, -(power / 2));
+  const double second = std::ldexp(1.0, power / 2 - power);
+  double squares[kLanes] = {};
+  for_each_lane(features.dim, [&](Index j, Index lane) {
+    const double scaled = difference(j) * factor * second;
+    squares[lane] += scaled * scaled;
+  });
+  exponent = 2 * (power + (half < 1 ? 1 : 0));
+  return sum_of_lanes(squares);
 }
 
 namespace {
@@ -230,18 +348,22 @@ void RowOps<Cpu>::select(const Matrix<Cpu, T>& c, Range rows, Range columns, T s
   for (const std::vector<Element>& some : of_piece) selected.insert(selected.end(), some.begin(), some.end());
 }
 
+#define FIDFAST_TARGET(S, T)                                                                                           \
+  template void RowOps<Cpu>::approximate(const FeatureView<S>&, const std::vector<Index>&, double, const Vector<Cpu>&, \
+                                         const std::vector<double>&, Matrix<Cpu, T>&, std::vector<double>&,            \
+                                         std::vector<double>&);
 #define FIDFAST_SOURCE(S)                                                                                            \
-  template void RowOps<Cpu>::approximate(const FeatureView<S>&, const Vector<Cpu>&, const std::vector<double>&,      \
-                                         Matrix<Cpu, std::int8_t>&, std::vector<double>&, std::vector<double>&);     \
-  template void RowOps<Cpu>::approximate(const FeatureView<S>&, const Vector<Cpu>&, const std::vector<double>&,      \
-                                         Matrix<Cpu, std::int16_t>&, std::vector<double>&, std::vector<double>&);    \
-  template void RowOps<Cpu>::approximate(const FeatureView<S>&, const Vector<Cpu>&, const std::vector<double>&,      \
-                                         Matrix<Cpu, float>&, std::vector<double>&, std::vector<double>&);           \
-  template void RowOps<Cpu>::approximate(const FeatureView<S>&, const Vector<Cpu>&, const std::vector<double>&,      \
-                                         Matrix<Cpu>&, std::vector<double>&, std::vector<double>&);                  \
+  FIDFAST_TARGET(S, std::int8_t)                                                                                     \
+  FIDFAST_TARGET(S, std::int16_t)                                                                                    \
+  FIDFAST_TARGET(S, float)                                                                                           \
+  FIDFAST_TARGET(S, double)                                                                                          \
+  template std::vector<double> RowOps<Cpu>::row_magnitudes(const FeatureView<S>&);                                   \
+  template std::vector<std::uint64_t> RowOps<Cpu>::row_hashes(const FeatureView<S>&, Index);                         \
+  template bool RowOps<Cpu>::equal_rows(const FeatureView<S>&, Index, Index);                                        \
   template double RowOps<Cpu>::largest_deviation(const FeatureView<S>&, const Vector<Cpu>&);                         \
-  template void RowOps<Cpu>::squared_distances(const Vector<Cpu>&, const FeatureView<S>&, const std::vector<Index>&, \
-                                               const std::vector<double>&, std::vector<double>&);
+  template void RowOps<Cpu>::squared_distances(const Matrix<Cpu>&, const FeatureView<S>&, const std::vector<Index>&, \
+                                               const std::vector<double>&, std::vector<double>&);                    \
+  template double RowOps<Cpu>::scaled_squared_distance(const Vector<Cpu>&, const FeatureView<S>&, Index, int&);
 FIDFAST_SOURCE(Float16)
 FIDFAST_SOURCE(BFloat16)
 FIDFAST_SOURCE(float)

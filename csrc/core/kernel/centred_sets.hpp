@@ -17,6 +17,7 @@
 #include "core/errors.hpp"
 #include "core/kernel/functions.hpp"
 #include "core/matrix.hpp"
+#include "core/product_scale.hpp"
 
 namespace fidfast {
 
@@ -71,8 +72,9 @@ struct CentredSets {
   CentredSet<Device> sets[2];
   Vector<Device> centre;  // (dim,)
   double squared_centre = 0;
-  double farthest = 0;  // the largest |x - c|
-  double typical = 0;   // root mean square of |x - c|
+  double farthest = 0;         // the largest |x - c|
+  double second_farthest = 0;  // the second largest
+  double typical = 0;          // root mean square of |x - c|
 
   CentredSets(const KernelRows& a, const KernelRows& b) : sets{{&a, {}, {}, {}, {}, {}}, {&b, {}, {}, {}, {}, {}}} {
     const Index dim = a.dim();
@@ -95,22 +97,36 @@ struct CentredSets {
     double total = 0;
     for (int k = 0; k < 2; ++k) {
       measure(sets[k], sets[1 - k].sum);
-      for (const double square : sets[k].squared_norms) {
-        farthest = std::max(farthest, std::isfinite(square) ? square : std::numeric_limits<double>::infinity());
+      for (double square : sets[k].squared_norms) {
+        square = std::isfinite(square) ? square : std::numeric_limits<double>::infinity();
+        second_farthest = std::max(second_farthest, std::min(farthest, square));
+        farthest = std::max(farthest, square);
         total += square;
       }
     }
-    if (!(farthest < std::numeric_limits<double>::max() / 16) || !std::isfinite(squared_centre)) reject();
     farthest = std::sqrt(farthest);
+    second_farthest = std::sqrt(second_farthest);
     typical = std::sqrt(total / static_cast<double>(a.n() + b.n()));
   }
 
- private:
-  [[noreturn]] void reject() const {
-    for (const CentredSet<Device>& set : sets) require_finite_rows<Device>(*set.rows);
-    throw InvalidInput("the squares of the features leave the range of float64");
+  /// `exponent`: the rows are in units of 2^exponent.
+  RowExtent extent(int exponent) const { return {exponent, squared_centre, farthest, second_farthest}; }
+
+  /// Whether no square overflows, or loses digits to underflow.
+  bool in_range() const {
+    constexpr double kLargest = 0x1p450;
+    return farthest < kLargest && squared_centre < kLargest * kLargest && farthest > 1 / kLargest;
   }
 
+  double median_norm() const {
+    std::vector<double> squares;
+    for (const CentredSet<Device>& set : sets) {
+      squares.insert(squares.end(), set.squared_norms.begin(), set.squared_norms.end());
+    }
+    return std::sqrt(median_of_positive(std::move(squares)));
+  }
+
+ private:
   void measure(CentredSet<Device>& set, const Vector<Device>& other_sum) {
     const Index dim = centre.size();
     Matrix<Device> vectors(dim, 3);
@@ -185,8 +201,8 @@ struct SquaredTerms {
 /// For e_ij = u_i + v_j + w p_ij. The terms of second order in p_ij are the trace of a product of scatters:
 /// sum_ij (x_i . y_j)^2 = tr(sum_i x_i x_i^T sum_j y_j y_j^T). Empty if the scatters leave the range of float32.
 template <class Device>
-std::optional<SquaredTerms> squared_terms(const PolynomialKernel& kernel, const CentredSets<Device>& centred) {
-  const double w = kernel.weight();
+std::optional<SquaredTerms> squared_terms(const PolynomialTerms& kernel, const CentredSets<Device>& centred) {
+  const double w = kernel.weight;
   Matrix<Device> scatters[2];            // (dim, dim), lower triangles
   double sums[2] = {0, 0};               // sum_i u_i
   double squares[2] = {0, 0};            // sum_i u_i^2
@@ -212,7 +228,7 @@ std::optional<SquaredTerms> squared_terms(const PolynomialKernel& kernel, const 
     return (m * squares[k] + n * squares[l] + 2 * sums[k] * sums[l]) + 2 * w * (with[k][l] + with[l][k]) +
            w * w * MatrixOps<Device>::trace_of_product(scatters[k], scatters[l]);
   };
-  return SquaredTerms{kernel.quadratic(centred.squared_centre), {of(0, 0) - like[0], of(1, 1) - like[1]}, of(0, 1)};
+  return SquaredTerms{kernel.quadratic(), {of(0, 0) - like[0], of(1, 1) - like[1]}, of(0, 1)};
 }
 
 }  // namespace kernel

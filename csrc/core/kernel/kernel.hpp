@@ -54,16 +54,45 @@ inline double dot(const std::vector<double>& a, const std::vector<double>& b) {
   return total;
 }
 
-inline double require_finite(double value) {
-  if (std::isfinite(value)) return value;
-  throw InvalidInput("the kernel of these features leaves the range of float64");
+/// value 2^exponent, which must be in the range of float64.
+inline double in_range(double value, int exponent) {
+  const double result = std::ldexp(value, exponent);
+  if (std::isfinite(result)) return result;
+  throw InvalidInput(
+      "the kernel distance of these features exceeds 1.79769e+308, the largest float64: scale the features down, or "
+      "use a lower degree or gamma");
+}
+
+/// Whether b precedes a in an order that depends on the rows only. Both orders of the arguments then have the same
+/// rounding errors.
+template <class Device>
+bool in_other_order(const KernelRows& a, const KernelRows& b) {
+  if (a.n() != b.n()) return b.n() < a.n();
+  const auto row_of = [](const KernelRows& rows, Index i) {
+    Vector<Device> row(rows.dim());
+    std::visit([&](const auto& view) { RowOps<Device>::append(view.rows(i, 1), row, 0); }, rows.features);
+    return host_of(row);
+  };
+  for (Index i = 0; i < a.n(); ++i) {
+    const std::vector<double> one = row_of(a, i);
+    const std::vector<double> other = row_of(b, i);
+    if (one != other) return other < one;
+  }
+  return false;
+}
+
+/// The sums of either order of the arguments.
+template <class Device, class Kernel>
+KernelSums ordered_sums(const Kernel& kernel, const KernelRows& a, const KernelRows& b, Precision precision) {
+  return in_other_order<Device>(a, b) ? sums<Device>(kernel, b, a, precision) : sums<Device>(kernel, a, b, precision);
 }
 
 /// mean_{i != j} k(a_i, a_j) + mean_{i != j} k(b_i, b_j) - 2 mean_ij k(a_i, b_j): Gretton et al. (2012), equation 3.
 inline double unbiased(const KernelSums& sums) {
   const auto n = static_cast<double>(sums.aa.size());
   const auto m = static_cast<double>(sums.bb.size());
-  return require_finite(sum(sums.aa) / (n * (n - 1)) + sum(sums.bb) / (m * (m - 1)) - 2 * (sum(sums.ab) / (n * m)));
+  return in_range(sum(sums.aa) / (n * (n - 1)) + sum(sums.bb) / (m * (m - 1)) - 2 * (sum(sums.ab) / (n * m)),
+                  sums.exponent);
 }
 
 /// The same over all pairs, equation 5. The kernel of a row with itself is the constant that the sums leave out.
@@ -71,7 +100,7 @@ inline double biased(const KernelSums& sums) {
   const auto n = static_cast<double>(sums.aa.size());
   const auto m = static_cast<double>(sums.bb.size());
   const double value = sum(sums.aa) / (n * n) + sum(sums.bb) / (m * m) - 2 * (sum(sums.ab) / (n * m));
-  return std::max(require_finite(value), 0.0);
+  return std::max(in_range(value, sums.exponent), 0.0);
 }
 
 /// Variances within one set of n rows. They are averages over tuples of distinct rows, so they are unbiased: of_rows is
@@ -130,10 +159,11 @@ KernelDistance kid(const PolynomialOptions& polynomial, const AnyFeatures& sampl
   const KernelRows a{samples, "samples"};
   const KernelRows b{reference, "reference"};
   kernel::require_usable(a, b, 2);
-  const KernelSums sums = kernel::sums<Device>(polynomial.checked(a.dim()), a, b, precision);
+  const KernelSums sums = kernel::ordered_sums<Device>(polynomial.checked(a.dim()), a, b, precision);
   const double value = kernel::unbiased(sums);
   const bool enough = std::min(a.n(), b.n()) >= 4;  // the variance needs tuples of four rows
-  const double error = enough ? std::sqrt(std::max(kernel::variance(sums), 0.0)) : std::nan("");
+  const double error =
+      enough ? kernel::in_range(std::sqrt(std::max(kernel::variance(sums), 0.0)), sums.exponent) : std::nan("");
   return {value, error, a.n(), b.n()};
 }
 
@@ -216,7 +246,7 @@ double gaussian_mmd(const GaussianKernel& gaussian, const AnyFeatures& samples, 
   const KernelRows a{samples, "samples"};
   const KernelRows b{reference, "reference"};
   kernel::require_usable(a, b, 1);
-  return kernel::biased(kernel::sums<Device>(gaussian.checked(a.dim()), a, b, precision));
+  return kernel::biased(kernel::ordered_sums<Device>(gaussian.checked(a.dim()), a, b, precision));
 }
 
 }  // namespace fidfast

@@ -15,6 +15,7 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <numeric>
 #include <optional>
 #include <type_traits>
 #include <variant>
@@ -22,6 +23,7 @@
 
 #include "core/backend.hpp"
 #include "core/kernel/centred_sets.hpp"
+#include "core/kernel/distant_rows.hpp"
 #include "core/kernel/functions.hpp"
 #include "core/matrix.hpp"
 #include "core/moments/state.hpp"
@@ -38,15 +40,16 @@ struct KernelSums {
   double squares_aa = 0;   // sum_{i != j} k(a_i, a_j)^2
   double squares_bb = 0;
   double squares_ab = 0;  // sum_ij k(a_i, b_j)^2
+  int exponent = 0;       // the kernel is in units of 2^exponent
 };
 
 namespace kernel {
 
 /// Tiles of products of rows in T: float, double or an integer type. Rows are multiplied by `scaling` and rounded to T.
-template <class Device, class T, class Kernel>
+template <class Device, class T, class Terms>
 class Tiles {
  public:
-  Tiles(const Kernel& kernel, const CentredSets<Device>& centred, double scaling)
+  Tiles(const Terms& kernel, const CentredSets<Device>& centred, double scaling)
       : kernel_(kernel), centred_(centred), scaling_(scaling) {
     Index rows = 0;
     for (int set = 0; set < 2; ++set) {
@@ -66,7 +69,7 @@ class Tiles {
 
   /// If `exact` is given, the terms of second order are taken from it.
   KernelSums sums(const std::optional<SquaredTerms>& exact = std::nullopt) {
-    const double linear = kernel_.linear(centred_.squared_centre, centred_.farthest);
+    const double linear = kernel_.linear(centred_.farthest);
     TileSquares squares[2];
     TileSquares cross_squares;
     for (int set = 0; set < 2; ++set) {
@@ -86,9 +89,9 @@ class Tiles {
         }
       }
     }
-    KernelSums result{host_of(own_[0]),         host_of(own_[1]),           host_of(cross_[0]),
-                      host_of(cross_[1]),       2 * squares[0].of_function, 2 * squares[1].of_function,
-                      cross_squares.of_function};
+    KernelSums result{
+        host_of(own_[0]),           host_of(own_[1]),           host_of(cross_[0]),        host_of(cross_[1]),
+        2 * squares[0].of_function, 2 * squares[1].of_function, cross_squares.of_function, kernel_.exponent};
     if (exact) {
       const double c = exact->coefficient;
       add_evenly(c * (exact->own[0] - 2 * squares[0].of_terms), result.aa);
@@ -132,15 +135,17 @@ class Tiles {
     slot.first = first;
     slot.n = std::min(block_rows_[set], rows.n() - first);
     const std::vector<double> scale(static_cast<std::size_t>(slot.n), scaling_);
+    std::vector<Index> numbers(scale.size());
+    std::iota(numbers.begin(), numbers.end(), first);
     std::vector<double> terms;
     const auto work = [&](const auto& view) {
-      RowOps<Device>::approximate(view.rows(first, slot.n), centred_.centre, scale, slot.columns, terms, errors_);
+      RowOps<Device>::approximate(view, numbers, 1.0, centred_.centre, scale, slot.columns, terms, errors_);
     };
     std::visit(work, rows.rows->features);
     for (std::size_t i = 0; i < terms.size(); ++i) {
       // Norms of the rounded rows make their distance nonnegative, and exactly 0 for equal rows.
       const std::size_t row = static_cast<std::size_t>(first) + i;
-      terms[i] = kernel_.term(rows.with_centre[row], Kernel::kTermsOfNorms ? terms[i] / (scaling_ * scaling_) : 0.0);
+      terms[i] = kernel_.term(rows.with_centre[row], Terms::kTermsOfNorms ? terms[i] / (scaling_ * scaling_) : 0.0);
     }
     Device::copy(terms_[set].data() + first, terms.data(), terms.size() * sizeof(double));
     return slot;
@@ -155,9 +160,8 @@ class Tiles {
   }
 
   TileSquares add(double linear, const TileAxis<Device>& rows, const TileAxis<Device>& columns, bool below_diagonal) {
-    return RowOps<Device>::add_function_sums(kernel_.function(centred_.squared_centre), linear,
-                                             kernel_.weight() / (scaling_ * scaling_), products_, rows, columns,
-                                             below_diagonal);
+    return RowOps<Device>::add_function_sums(kernel_.function, linear, kernel_.weight / (scaling_ * scaling_),
+                                             products_, rows, columns, below_diagonal);
   }
 
   /// Distributes the missing part of the total evenly: the parts of single rows are not available.
@@ -173,7 +177,7 @@ class Tiles {
     const double m = static_cast<double>(centred_.sets[1 - k].n());
     const double own_terms = sum_of_terms(set);
     const double other_terms = sum_of_terms(centred_.sets[1 - k]);
-    const double w = kernel_.weight();
+    const double w = kernel_.weight;
     for (std::size_t i = 0; i < own.size(); ++i) {
       const double u = kernel_.term(set.with_centre[i], set.squared_norms[i]);
       own[i] += linear * ((n - 2) * u + own_terms + w * (set.with_own_sum[i] - set.squared_norms[i]));
@@ -189,7 +193,7 @@ class Tiles {
     return total;
   }
 
-  const Kernel& kernel_;
+  const Terms& kernel_;
   const CentredSets<Device>& centred_;
   double scaling_;
   Index block_rows_[2];
@@ -207,7 +211,7 @@ class Tiles {
 /// each row that is e^2 s, compared with the linear term f'(0) e whose spread over rows makes up the standard error: at
 /// most |e| s / f'(0) of it, where f'(0) is of the order of the squared kernel at the centre.
 template <class Device>
-double int8_scaling(const PolynomialKernel& kernel, const CentredSets<Device>& centred) {
+double int8_scaling(const PolynomialTerms& kernel, const CentredSets<Device>& centred) {
   constexpr double kMostError = 3e-4;
   const Index dim = centred.centre.size();
   const bool many = std::min(centred.sets[0].n(), centred.sets[1].n()) >= 2 * dim;  // the scatters cost as n dim
@@ -219,34 +223,96 @@ double int8_scaling(const PolynomialKernel& kernel, const CentredSets<Device>& c
     largest = std::max(largest, std::visit(measure, set.rows->features));
   }
   const double scaling = std::numeric_limits<std::int8_t>::max() / largest;
-  const double at_centre = kernel.weight() * centred.squared_centre + kernel.coef0;
-  const double term = kernel.weight() * centred.typical * centred.typical;
-  const double rounding = kernel.weight() * centred.typical / (scaling * std::sqrt(6.0));
-  return term * rounding <= kMostError * at_centre * at_centre ? scaling : 0;
+  const double term = kernel.weight * centred.typical * centred.typical;
+  const double rounding = kernel.weight * centred.typical / (scaling * std::sqrt(6.0));
+  return term * rounding <= kMostError * kernel.at_centre * kernel.at_centre ? scaling : 0;
+}
+
+/// The sums in the given precision or better, if the rows are neither too large nor too different for it.
+template <class Device, class Terms>
+KernelSums tile_sums(const Terms& terms, const CentredSets<Device>& centred, bool in_float64) {
+  const Index dim = centred.centre.size();
+  if (in_float64) {
+    return Tiles<Device, double, Terms>(terms, centred, product_scale<double>(dim, centred.farthest)).sums();
+  }
+  if constexpr (std::is_same_v<Terms, PolynomialTerms>) {
+    const double scaling = int8_scaling(terms, centred);
+    const std::optional<SquaredTerms> exact = scaling > 0 ? squared_terms(terms, centred) : std::nullopt;
+    if (exact) return Tiles<Device, std::int8_t, Terms>(terms, centred, scaling).sums(exact);
+  }
+  // Integers have one scaling for all rows: with 2,048 columns the longest row has 10 bits a number, and a row of half
+  // the length one bit less. If typical rows lose more than three bits, float32 is more accurate.
+  constexpr double kMostUneven = 8;
+  const bool even = centred.farthest <= kMostUneven * centred.typical;
+  if (RowOps<Device>::has_integer_products() && even && terms.linear(centred.farthest) != 0) {
+    using Integer = std::int16_t;
+    return Tiles<Device, Integer, Terms>(terms, centred, product_scale<Integer>(dim, centred.farthest)).sums();
+  }
+  return Tiles<Device, float, Terms>(terms, centred, product_scale<float>(dim, centred.farthest)).sums();
+}
+
+/// The sums in float64, with distant rows apart.
+template <class Device, class Kernel>
+KernelSums divided_sums(const Kernel& kernel, const KernelRows& a, const KernelRows& b) {
+  const DividedSets<Device> divided(kernel, a, b);
+  const bool tiled = !divided.usual[0].empty();
+  Matrix<Device> usual[2];
+  Vector<Device> centre = Vector<Device>::zeros(a.dim());
+  KernelSums part;
+  RowExtent extent{divided.exponent, 0, 0, 0};
+  std::optional<CentredSets<Device>> centred;
+  KernelRows sides[2] = {a, b};
+  if (tiled) {
+    for (int k = 0; k < 2; ++k) {
+      usual[k] = divided.usual_rows(k);
+      sides[k].features = columns_as_features(usual[k], 0, usual[k].cols());
+    }
+    centred.emplace(sides[0], sides[1]);
+    centre = centred->centre;
+    extent = centred->extent(divided.exponent);
+  }
+  for (int k = 0; k < 2; ++k) {
+    for (const double norm : divided.norms_of_distant(k, centre)) {
+      extent.second_farthest = std::max(extent.second_farthest, std::min(extent.farthest, norm));
+      extent.farthest = std::max(extent.farthest, norm);
+    }
+  }
+  const auto terms = kernel.terms(extent);
+  if (tiled) part = tile_sums(terms, *centred, true);
+  const auto spread = [](const std::vector<Index>& rows, const std::vector<double>& values, Index n) {
+    std::vector<double> result(static_cast<std::size_t>(n), 0.0);
+    for (std::size_t i = 0; i < values.size(); ++i) result[static_cast<std::size_t>(rows[i])] = values[i];
+    return result;
+  };
+  KernelSums sums{spread(divided.usual[0], part.aa, a.n()),
+                  spread(divided.usual[1], part.bb, b.n()),
+                  spread(divided.usual[0], part.ab, a.n()),
+                  spread(divided.usual[1], part.ba, b.n()),
+                  part.squares_aa,
+                  part.squares_bb,
+                  part.squares_ab,
+                  terms.exponent};
+  double squares[3] = {0, 0, 0};
+  std::vector<double>* const own[2] = {&sums.aa, &sums.bb};
+  std::vector<double>* const cross[2] = {&sums.ab, &sums.ba};
+  DistantPairs<Device>(divided, centre).add(terms, own, cross, squares);
+  sums.squares_aa += 2 * squares[0];
+  sums.squares_bb += 2 * squares[1];
+  sums.squares_ab += squares[2];
+  return sums;
 }
 
 /// The sums in the given precision or better.
 template <class Device, class Kernel>
 KernelSums sums(const Kernel& kernel, const KernelRows& a, const KernelRows& b, Precision precision) {
   const CentredSets<Device> centred(a, b);
-  const Index dim = centred.centre.size();
-  if (precision == Precision::kFloat64 || a.hold_doubles() || b.hold_doubles()) {
-    return Tiles<Device, double, Kernel>(kernel, centred, product_scale<double>(dim, centred.farthest)).sums();
+  const RowExtent extent = centred.extent(0);
+  if (centred.in_range() && kernel.suits(extent, centred.median_norm())) {
+    const bool in_float64 = precision == Precision::kFloat64 || a.hold_doubles() || b.hold_doubles();
+    return tile_sums(kernel.terms(extent), centred, in_float64);
   }
-  if constexpr (std::is_same_v<Kernel, PolynomialKernel>) {
-    const double scaling = int8_scaling(kernel, centred);
-    const std::optional<SquaredTerms> exact = scaling > 0 ? squared_terms(kernel, centred) : std::nullopt;
-    if (exact) return Tiles<Device, std::int8_t, Kernel>(kernel, centred, scaling).sums(exact);
-  }
-  // Integers have one scaling for all rows: with 2,048 columns the longest row has 10 bits a number, and a row of half
-  // the length one bit less. If typical rows lose more than three bits, float32 is more accurate.
-  constexpr double kMostUneven = 8;
-  const bool even = centred.farthest <= kMostUneven * centred.typical;
-  if (RowOps<Device>::has_integer_products() && even && kernel.linear(centred.squared_centre, centred.farthest) != 0) {
-    using Integer = std::int16_t;
-    return Tiles<Device, Integer, Kernel>(kernel, centred, product_scale<Integer>(dim, centred.farthest)).sums();
-  }
-  return Tiles<Device, float, Kernel>(kernel, centred, product_scale<float>(dim, centred.farthest)).sums();
+  for (const KernelRows* const side : {&a, &b}) require_finite_rows<Device>(*side);
+  return divided_sums<Device>(kernel, a, b);
 }
 
 }  // namespace kernel

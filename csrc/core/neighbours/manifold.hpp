@@ -10,7 +10,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <numeric>
 #include <string>
 #include <utility>
 #include <variant>
@@ -20,7 +19,9 @@
 #include "core/errors.hpp"
 #include "core/interrupt.hpp"
 #include "core/matrix.hpp"
+#include "core/neighbours/finding.hpp"
 #include "core/neighbours/search.hpp"
+#include "core/parallel.hpp"
 
 namespace fidfast {
 
@@ -41,146 +42,16 @@ struct ManifoldMetrics {
 
 namespace detail {
 
-/// Whether rounding rows to 16-bit integers is precise enough. All rows share one scaling, so a single distant row
-/// makes it coarse.
-template <class Device>
-bool int16_suffices(const RowSet<Device>& one, const RowSet<Device>& other) {
-  constexpr double kLevels = 32768;
-  constexpr double kShare =
-      1.0 / 512;  // of a typical norm: squared distances have a relative error of about 1 % at most
-  const auto sum = [](const std::vector<double>& norms) { return std::accumulate(norms.begin(), norms.end(), 0.0); };
-  const double typical = (sum(one.norms()) + sum(other.norms())) / static_cast<double>(one.size() + other.size());
-  const double lost = std::sqrt(static_cast<double>(one.dim()) / 12) / kLevels;
-  return RowOps<Device>::has_integer_products() && lost * std::max(one.farthest(), other.farthest()) < kShare * typical;
-}
-
-/// Calls work(screen, effort, limited) with screens of increasing precision until it returns true. If `limited`, it may
-/// return false because too many pairs are undecided.
-template <class Device, class Work>
-void with_sufficient_precision(const RowSet<Device>& one, const RowSet<Device>& other, Effort effort, Work work) {
-  const double farthest = std::max(one.farthest(), other.farthest());
-  const Index n = std::max(one.size(), other.size());
-  if (int16_suffices(one, other)) {
-    Screen<Device, std::int16_t> screen(one.dim(), farthest, n);
-    if (work(screen, effort, true)) return;
-  }
-  {
-    Screen<Device, float> screen(one.dim(), farthest, n);
-    if (work(screen, effort, true)) return;
-  }
-  Screen<Device, double> screen(one.dim(), farthest, n);
-  work(screen, effort, false);
-}
-
-inline Range block_range(Index first, Index count, Index n) { return {first, std::min(first + count, n)}; }
-
-/// Nearest::decide for row i of `mine`, whose candidates are rows of `others`.
-template <class Device>
-void decide(Nearest& nearest, Index i, const RowSet<Device>& mine, const RowSet<Device>& others, Effort& effort) {
-  check_interrupt_at(i);
-  const auto exact = [&](const std::vector<Index>& rows, double sign, std::vector<double>& distances) {
-    Vector<Device> x = mine.row(i);
-    if (sign < 0) MatrixOps<Device>::scale(x, sign);
-    others.squared_distances(x, rows, distances);
-  };
-  effort.exact += nearest.decide(i, exact);
-}
-
-/// Offers each row of the tile (of its columns, if `about` says so) the rows of the other axis as candidates. `seen`:
-/// number of candidates that each row has been offered before. The first batches are small, so that the limits
-/// decrease before many candidates have to be examined.
-template <class Device, class T, class Skip, class Decide>
-void offer(Screen<Device, T>& screen, Nearest& nearest, typename Screen<Device, T>::About about, Range rows,
-           Range columns, Index first_row, Index first_column, Index seen, double sign, Skip skip, Decide decide_row) {
-  const bool about_rows = about == Screen<Device, T>::About::kRows;
-  const Range others = about_rows ? columns : rows;
-  const Index own_first = about_rows ? first_row : first_column;
-  const Index other_first = about_rows ? first_column : first_row;
-  for (Index first = others.first; first < others.last;) {
-    const Index count = std::max({seen, 2 * nearest.k(), Index{32}});
-    const Range part = {first, std::min(first + count, others.last)};
-    const auto limit = [&](Index i) { return nearest.limit(i); };
-    check_interrupt();
-    const auto& pairs = screen.select(about, about_rows ? rows : part, about_rows ? part : columns,
-                                      static_cast<typename Screen<Device, T>::Product>(sign), limit);
-    for (const Element& pair : pairs) {
-      const Index own = own_first + (about_rows ? pair.row : pair.column);
-      const Index other = other_first + (about_rows ? pair.column : pair.row);
-      if (skip(own, other)) continue;
-      if (nearest.offer(own, {other, sign, screen.squared_distance(pair)})) decide_row(own);
-    }
-    seen += length(part);
-    first = part.last;
-  }
-}
-
-/// Finds the k nearest neighbours of every row within its own set. Returns false if too many pairs are undecided.
-template <class Device, class T>
-bool find_within(const RowSet<Device>& set, Screen<Device, T>& screen, Nearest& nearest, Effort& effort, bool limited) {
-  using About = typename Screen<Device, T>::About;
-  const Index n = set.size();
-  const auto decide_row = [&](Index i) { decide(nearest, i, set, set, effort); };
-  const auto itself = [](Index own, Index other) { return own == other; };
-  const auto offer_tile = [&](About about, Range rows, Range columns, Index first_row, Index first_column, Index seen) {
-    offer(screen, nearest, about, rows, columns, first_row, first_column, seen, 1.0, itself, decide_row);
-  };
-  for (Index i = 0; i < n; i += screen.row_block()) {
-    const Range rows = block_range(i, screen.row_block(), n);
-    screen.load_rows(set, rows);
-    for (Index j = i; j < n; j += screen.column_block()) {
-      const Range columns = block_range(j, screen.column_block(), n);
-      screen.load_columns(set, columns);
-      const Index before = std::min(j, rows.last) - i;          // rows that precede the columns
-      const Index all = std::min(columns.last, rows.last) - i;  // and rows that are among the columns
-      screen.multiply(all);
-      effort.screened += all * length(columns);
-      const Range width = {0, length(columns)};
-      offer_tile(About::kColumns, {0, before}, width, i, j, i);
-      offer_tile(About::kRows, {before, all}, width, i, j, j);
-      offer_tile(About::kRows, {0, before}, width, i, j, j);
-      if (limited && effort.too_much(n)) return false;
-    }
-  }
-  for (Index i = 0; i < n; ++i) decide_row(i);
-  return !limited || !effort.too_much(n);
-}
-
-/// Finds for every row of `mine` the nearest of +-`others`, all of length 1. Zero rows are skipped.
-template <class Device, class T>
-bool find_nearest_line(const RowSet<Device>& mine, const RowSet<Device>& others, Screen<Device, T>& screen,
-                       Nearest& nearest, Effort& effort, bool limited) {
-  using About = typename Screen<Device, T>::About;
-  const auto zero = [&](Index own, Index other) {
-    return mine.norms()[static_cast<std::size_t>(own)] == 0 || others.norms()[static_cast<std::size_t>(other)] == 0;
-  };
-  const auto decide_row = [&](Index i) { decide(nearest, i, mine, others, effort); };
-  for (Index i = 0; i < mine.size(); i += screen.row_block()) {
-    const Range rows = block_range(i, screen.row_block(), mine.size());
-    screen.load_rows(mine, rows);
-    for (Index j = 0; j < others.size(); j += screen.column_block()) {
-      const Range columns = block_range(j, screen.column_block(), others.size());
-      screen.load_columns(others, columns);
-      screen.multiply(length(rows));
-      effort.screened += length(rows) * length(columns);
-      for (const double sign : {1.0, -1.0}) {
-        offer(screen, nearest, About::kRows, {0, length(rows)}, {0, length(columns)}, i, j, j, sign, zero, decide_row);
-      }
-      if (limited && effort.too_much(mine.size())) return false;
-    }
-  }
-  for (Index i = 0; i < mine.size(); ++i) decide_row(i);
-  return !limited || !effort.too_much(mine.size());
-}
-
 /// The balls around the rows of a set.
 struct Balls {
   std::vector<BallRule> rules;
   std::vector<std::vector<double>> squared_radii;  // for each rule, (n,)
 
+  /// `nearest` holds the distances for the k of each rule.
   Balls(std::vector<BallRule> its_rules, const Nearest& nearest, Index n) : rules(std::move(its_rules)) {
-    for (const BallRule& rule : rules) {
+    for (std::size_t r = 0; r < rules.size(); ++r) {
       std::vector<double>& radii = squared_radii.emplace_back();
-      for (Index i = 0; i < n; ++i) radii.push_back(nearest.distance(i, rule.k));
+      for (Index i = 0; i < n; ++i) radii.push_back(nearest.distance(i, r));
     }
   }
 
@@ -194,90 +65,153 @@ struct Balls {
     return result;
   }
 
-  /// Whether the ball holds a row at this squared distance, which is measured if its bounds do not decide.
-  template <class Measure>
-  bool holds(std::size_t r, Index i, Interval& distance, Measure measure) const {
+  /// Whether the bounds do not decide for every rule whether the ball holds a row at this squared distance.
+  bool undecided(Index i, const Interval& distance) const {
+    if (distance.low == distance.high) return false;
+    return std::any_of(squared_radii.begin(), squared_radii.end(), [&](const std::vector<double>& radii) {
+      const double radius = radii[static_cast<std::size_t>(i)];
+      return distance.low <= radius && distance.high >= radius;
+    });
+  }
+
+  bool holds(std::size_t r, Index i, const Interval& distance) const {
     const double radius = squared_radii[r][static_cast<std::size_t>(i)];
-    if (distance.low <= radius && distance.high >= radius && distance.low < distance.high) {
-      const double exact = measure();
-      distance = {exact, exact};
-    }
     return rules[r].inclusive ? distance.high <= radius : distance.high < radius;
   }
 };
 
-/// Computes the metrics from the balls of both sets. Returns false if too many pairs are undecided.
-template <class Device, class T>
-bool count_held(const RowSet<Device>& reference, const Balls& of_reference, const RowSet<Device>& samples,
-                const Balls& of_samples, Screen<Device, T>& screen, Effort& effort, bool limited,
-                std::vector<ManifoldMetrics>& metrics) {
-  using About = typename Screen<Device, T>::About;
-  const Index n = reference.size();
-  const Index m = samples.size();
-  const auto none = [](std::size_t rules, Index rows) {
-    return std::vector<std::vector<bool>>(rules, std::vector<bool>(static_cast<std::size_t>(rows), false));
-  };
-  std::vector<std::vector<bool>> precise = none(of_reference.rules.size(), m);
-  std::vector<std::vector<bool>> covered = none(of_reference.rules.size(), n);
-  std::vector<std::vector<bool>> recalled = none(of_samples.rules.size(), n);
-  std::vector<Index> held(of_reference.rules.size(), 0);
-  for (Index i = 0; i < n; i += screen.row_block()) {
-    const Range rows = block_range(i, screen.row_block(), n);
-    screen.load_rows(reference, rows);
-    for (Index j = 0; j < m; j += screen.column_block()) {
-      const Range columns = block_range(j, screen.column_block(), m);
-      screen.load_columns(samples, columns);
-      screen.multiply(length(rows));
-      effort.screened += length(rows) * length(columns);
-      const auto pairs_about = [&](About about, const Balls& balls) -> const std::vector<Element>& {
-        return screen.select(about, {0, length(rows)}, {0, length(columns)}, 1,
-                             [&](Index row) { return balls.limit(row); });
-      };
-      const auto measure = [&](Index row, Index column) {
-        check_interrupt_at(effort.exact);
-        std::vector<double> distance;
-        samples.squared_distances(reference.row(row), {column}, distance);
-        ++effort.exact;
-        return distance.front();
-      };
-      for (const Element& pair : pairs_about(About::kRows, of_reference)) {
-        const Index row = i + pair.row;
-        const Index column = j + pair.column;
-        Interval distance = screen.squared_distance(pair);
-        for (std::size_t r = 0; r < held.size(); ++r) {
-          if (!of_reference.holds(r, row, distance, [&] { return measure(row, column); })) continue;
-          ++held[r];
-          precise[r][static_cast<std::size_t>(column)] = true;
-          covered[r][static_cast<std::size_t>(row)] = true;
-        }
-      }
-      if (!of_samples.rules.empty()) {
-        for (const Element& pair : pairs_about(About::kColumns, of_samples)) {
-          const Index row = i + pair.row;
-          const Index column = j + pair.column;
-          Interval distance = screen.squared_distance(pair);
-          for (std::size_t r = 0; r < recalled.size(); ++r) {
-            if (recalled[r][static_cast<std::size_t>(row)]) continue;
-            recalled[r][static_cast<std::size_t>(row)] =
-                of_samples.holds(r, column, distance, [&] { return measure(row, column); });
-          }
-        }
-      }
-      if (limited && effort.too_much(n + m)) return false;
+/// Which rows of the other set the balls of a set hold, tile by tile.
+template <class Device>
+class Held {
+ public:
+  Held(const RowSet<Device>& owners, const Balls& balls, const RowSet<Device>& others)
+      : owners_(owners), balls_(balls), others_(others) {
+    for (std::size_t r = 0; r < balls.rules.size(); ++r) {
+      counts_.emplace_back(static_cast<std::size_t>(owners.size()), Index{0});
+      held_.emplace_back(static_cast<std::size_t>(others.size()), '\0');
     }
   }
-  const auto share = [](const std::vector<bool>& of) {
-    return static_cast<double>(std::count(of.begin(), of.end(), true)) / static_cast<double>(of.size());
-  };
-  std::size_t with_recall = 0;
-  metrics.clear();
-  for (std::size_t r = 0; r < held.size(); ++r) {
-    const BallRule& rule = of_reference.rules[r];
-    metrics.push_back({share(precise[r]), rule.recall ? share(recalled[with_recall++]) : 0.0,
-                       static_cast<double>(held[r]) / (static_cast<double>(rule.k) * static_cast<double>(m)),
-                       share(covered[r])});
+
+  /// Adds the pairs of the loaded tile; first_row and first_column are the first rows of its blocks. If `each_once`,
+  /// only held() is needed, and not counts().
+  template <class T>
+  void add(Screen<Device, T>& screen, typename Screen<Device, T>::About about, Range rows, Range columns,
+           bool each_once) {
+    const bool about_rows = about == Screen<Device, T>::About::kRows;
+    const Range own = about_rows ? rows : columns;
+    const Range other = about_rows ? columns : rows;
+    const auto limit = [&](Index i) { return balls_.limit(i); };
+    const std::vector<Element>& pairs = screen.select(about, {0, length(rows)}, {0, length(columns)}, 1, limit);
+    const PairsByRow by_row(pairs, about_rows, length(own));
+    const Index threads = by_row.threads();
+    const Index pieces = std::min(threads == 1 ? Index{1} : 4 * threads, length(own));
+    std::vector<std::vector<char>> found(static_cast<std::size_t>(pieces));  // for each rule, rows of `other`
+    parallel_for(pieces, threads, [&](Index piece) {
+      std::vector<char>& here = found[static_cast<std::size_t>(piece)];
+      here.assign(held_.size() * static_cast<std::size_t>(length(other)), '\0');
+      for (Index i = length(own) * piece / pieces; i < length(own) * (piece + 1) / pieces; ++i) {
+        add_row(screen, by_row, about_rows, i, own.first + i, other, each_once, here);
+      }
+    });
+    for (const std::vector<char>& here : found) {
+      for (std::size_t p = 0; p < here.size(); ++p) {
+        const std::size_t width = static_cast<std::size_t>(length(other));
+        if (here[p] != 0) held_[p / width][static_cast<std::size_t>(other.first) + p % width] = 1;
+      }
+    }
   }
-  return true;
+
+  /// Share of the other set that is in at least one ball.
+  double share_held(std::size_t r) const {
+    Index total = 0;
+    for (std::size_t j = 0; j < held_[r].size(); ++j) total += held_[r][j] != 0 ? others_.times()[j] : 0;
+    return static_cast<double>(total) / static_cast<double>(others_.total());
+  }
+  /// Share of the balls that hold at least one row.
+  double share_filled(std::size_t r) const {
+    Index total = 0;
+    for (std::size_t i = 0; i < counts_[r].size(); ++i) total += counts_[r][i] > 0 ? owners_.times()[i] : 0;
+    return static_cast<double>(total) / static_cast<double>(owners_.total());
+  }
+  /// Number of pairs of a ball and a row in it.
+  Index pairs(std::size_t r) const {
+    Index total = 0;
+    for (std::size_t i = 0; i < counts_[r].size(); ++i) total += counts_[r][i] * owners_.times()[i];
+    return total;
+  }
+
+ private:
+  template <class T>
+  void add_row(const Screen<Device, T>& screen, const PairsByRow& by_row, bool about_rows, Index i, Index owner,
+               Range other, bool each_once, std::vector<char>& here) {
+    const auto width = static_cast<std::size_t>(length(other));
+    const auto other_of = [&](const Element& pair) { return about_rows ? pair.column : pair.row; };
+    const auto needless = [&](Index j) {
+      return each_once && std::all_of(held_.begin(), held_.end(), [&](const std::vector<char>& held) {
+               return held[static_cast<std::size_t>(other.first + j)] != 0;
+             });
+    };
+    std::vector<Index> open;
+    by_row.visit(i, [&](const Element& pair) {
+      if (!needless(other_of(pair)) && balls_.undecided(owner, screen.squared_distance(pair))) {
+        open.push_back(other.first + other_of(pair));
+      }
+    });
+    std::vector<double> measured;
+    if (!open.empty()) others_.squared_distances(owners_, &owner, 1, 1.0, open, measured);
+    std::size_t next = 0;  // of `open`
+    by_row.visit(i, [&](const Element& pair) {
+      const Index j = other_of(pair);
+      Interval distance = screen.squared_distance(pair);
+      if (next < open.size() && open[next] == other.first + j) {
+        distance = {measured[next], measured[next]};
+        ++next;
+      }
+      for (std::size_t r = 0; r < held_.size(); ++r) {
+        if (!balls_.holds(r, owner, distance)) continue;
+        counts_[r][static_cast<std::size_t>(owner)] += others_.times()[static_cast<std::size_t>(other.first + j)];
+        here[r * width + static_cast<std::size_t>(j)] = 1;
+      }
+    });
+  }
+
+  const RowSet<Device>& owners_;
+  const Balls& balls_;
+  const RowSet<Device>& others_;
+  std::vector<std::vector<Index>> counts_;  // for each rule, (owners,) number of rows in the ball
+  std::vector<std::vector<char>> held_;     // for each rule, (others,) whether a ball holds the row
+};
+
+/// Computes the metrics from the balls of both sets.
+template <class Device, class T>
+std::vector<ManifoldMetrics> count_held(const RowSet<Device>& reference, const Balls& of_reference,
+                                        const RowSet<Device>& samples, const Balls& of_samples,
+                                        Screen<Device, T>& screen) {
+  using About = typename Screen<Device, T>::About;
+  Held<Device> in_reference(reference, of_reference, samples);
+  Held<Device> in_samples(samples, of_samples, reference);
+  for (Index i = 0; i < reference.size(); i += screen.row_block()) {
+    const Range rows = block_range(i, screen.row_block(), reference.size());
+    screen.load_rows(reference, rows);
+    for (Index j = 0; j < samples.size(); j += screen.column_block()) {
+      const Range columns = block_range(j, screen.column_block(), samples.size());
+      screen.load_columns(samples, columns);
+      check_interrupt();
+      screen.multiply(length(rows));
+      in_reference.add(screen, About::kRows, rows, columns, false);
+      if (!of_samples.rules.empty()) in_samples.add(screen, About::kColumns, rows, columns, true);
+    }
+  }
+  std::size_t with_recall = 0;
+  std::vector<ManifoldMetrics> metrics;
+  for (std::size_t r = 0; r < of_reference.rules.size(); ++r) {
+    const BallRule& rule = of_reference.rules[r];
+    const double pairs = static_cast<double>(in_reference.pairs(r));
+    metrics.push_back({in_reference.share_held(r), rule.recall ? in_samples.share_held(with_recall++) : 0.0,
+                       pairs / (static_cast<double>(rule.k) * static_cast<double>(samples.total())),
+                       in_reference.share_filled(r)});
+  }
+  return metrics;
 }
 
 inline void require_neighbours(Index k, Index n, const char* name) {
@@ -302,22 +236,6 @@ inline void require_sets(const AnyFeatures& samples, const AnyFeatures& referenc
   if (n == 0) throw InvalidInput("reference has no rows");
 }
 
-/// Mean of a subset of the rows. Products of rows about it have the smallest rounding errors.
-template <class Device>
-Vector<Device> centre_of(const AnyFeatures& features) {
-  return std::visit(
-      [](auto view) {
-        constexpr Index kRows = 1024;
-        const Index step = (view.n + kRows - 1) / kRows;
-        view.n = (view.n + step - 1) / step;
-        view.row_stride *= step;
-        Mean<Device> mean = Mean<Device>::zeros(view.dim);
-        RowOps<Device>::mean(view, mean);
-        return std::move(mean.high);
-      },
-      features);
-}
-
 }  // namespace detail
 
 /// Metrics for each rule, in one pass over samples (m, dim) and reference (n, dim).
@@ -325,73 +243,101 @@ template <class Device>
 std::vector<ManifoldMetrics> manifold_metrics(const AnyFeatures& sample_rows, const AnyFeatures& reference_rows,
                                               const std::vector<BallRule>& rules) {
   detail::require_sets(sample_rows, reference_rows);
-  const Vector<Device> centre = detail::centre_of<Device>(reference_rows);
-  const RowSet<Device> reference(reference_rows, centre, "reference");  // first: NaN in it are in the centre
-  const RowSet<Device> samples(sample_rows, centre, "samples");
+  RowSet<Device> reference(reference_rows, "reference");
+  RowSet<Device> samples(sample_rows, "samples");
   std::vector<BallRule> with_recall;
-  Index k = 0;
-  Index k_of_samples = 0;
+  std::vector<Index> ks;
+  std::vector<Index> ks_of_samples;
   for (const BallRule& rule : rules) {
-    detail::require_neighbours(rule.k, reference.size(), "reference");
-    k = std::max(k, rule.k);
+    detail::require_neighbours(rule.k, reference.total(), "reference");
+    ks.push_back(rule.k);
     if (!rule.recall) continue;
-    detail::require_neighbours(rule.k, samples.size(), "samples");
-    k_of_samples = std::max(k_of_samples, rule.k);
+    detail::require_neighbours(rule.k, samples.total(), "samples");
+    ks_of_samples.push_back(rule.k);
     with_recall.push_back(rule);
   }
-  Effort start;
-  start.allowed_per_row += 4 * k;
-  std::vector<ManifoldMetrics> metrics;
-  const auto run = [&](auto& screen, const Effort& effort, bool limited) {
-    Effort of_reference = effort;
-    Effort of_samples = effort;
-    Effort across = effort;
-    Nearest near_reference(reference.size(), k);
-    if (!detail::find_within(reference, screen, near_reference, of_reference, limited)) return false;
-    Nearest near_samples(with_recall.empty() ? 0 : samples.size(), k_of_samples);
-    if (!with_recall.empty() && !detail::find_within(samples, screen, near_samples, of_samples, limited)) {
-      return false;
-    }
-    const detail::Balls balls_of_reference(rules, near_reference, reference.size());
-    const detail::Balls balls_of_samples(with_recall, near_samples, samples.size());
-    return detail::count_held(reference, balls_of_reference, samples, balls_of_samples, screen, across, limited,
-                              metrics);
-  };
-  detail::with_sufficient_precision(reference, samples, start, run);
-  return metrics;
+  const Frame<Device> frame = frame_of(reference, samples);
+  reference.place(frame);
+  samples.place(frame);
+  return detail::with_screen(reference, samples, [&](auto& screen) {
+    const auto balls_of = [&](const RowSet<Device>& set, const std::vector<BallRule>& its_rules,
+                              const std::vector<Index>& its_ks) {
+      const bool empty = its_rules.empty();
+      const std::vector<Index> times = set.has_repeated() && !empty ? set.times() : std::vector<Index>{};
+      Nearest nearest(empty ? 0 : set.size(), its_ks, times, times);
+      if (!empty) detail::find_within(set, screen, nearest);
+      return detail::Balls(its_rules, nearest, empty ? 0 : set.size());
+    };
+    const detail::Balls of_reference = balls_of(reference, rules, ks);
+    const detail::Balls of_samples = balls_of(samples, with_recall, ks_of_samples);
+    return detail::count_held(reference, of_reference, samples, of_samples, screen);
+  });
 }
+
+namespace detail {
+
+/// Rows (n, dim) in float64, each multiplied by a power of 2 that makes its numbers at most 1: cosines do not change.
+template <class Device>
+Matrix<Device> rescaled_rows(const AnyFeatures& features) {
+  return std::visit(
+      [](const auto& view) {
+        constexpr int kMost = 1000;
+        std::vector<double> scales;
+        for (const double magnitude : RowOps<Device>::row_magnitudes(view)) {
+          const bool usual = magnitude > 0 && std::isfinite(magnitude);
+          scales.push_back(usual ? std::ldexp(1.0, std::clamp(-std::ilogb(magnitude), -kMost, kMost)) : 1.0);
+        }
+        Matrix<Device> rows(view.dim, view.n);
+        RowOps<Device>::append(view, rows, 0);
+        return MatrixOps<Device>::scaled_columns(rows, 0, scales);
+      },
+      features);
+}
+
+}  // namespace detail
 
 /// Mean of 1 - max |cos| to the rows of the other set, over samples (m, dim) or over reference (n, dim). Zero rows are
 /// left out of both sets.
 template <class Device>
 double mean_nearest_cosine_distance(const AnyFeatures& sample_rows, const AnyFeatures& reference_rows,
                                     bool over_samples) {
+  constexpr double kLargest = 0x1p400;
   detail::require_sets(sample_rows, reference_rows);
-  const Vector<Device> origin = Vector<Device>::zeros(std::visit([](const auto& v) { return v.dim; }, reference_rows));
-  RowSet<Device> samples(sample_rows, origin, "samples");
-  RowSet<Device> reference(reference_rows, origin, "reference");
-  if (samples.farthest() == 0) throw InvalidInput("samples: every row is zero, so no cosine is defined");
-  if (reference.farthest() == 0) throw InvalidInput("reference: every row is zero, so no cosine is defined");
-  samples.normalize();
-  reference.normalize();
-  const RowSet<Device>& mine = over_samples ? samples : reference;
-  const RowSet<Device>& others = over_samples ? reference : samples;
-  double mean = 0;
-  const auto run = [&](auto& screen, Effort effort, bool limited) {
-    Nearest nearest(mine.size(), 1);
-    if (!detail::find_nearest_line(mine, others, screen, nearest, effort, limited)) return false;
+  const Frame<Device> frame{
+      0, Vector<Device>::zeros(std::visit([](const auto& view) { return view.dim; }, reference_rows))};
+  const char* const names[] = {"samples", "reference"};
+  const AnyFeatures* const features[] = {&sample_rows, &reference_rows};
+  Matrix<Device> rescaled[2];
+  std::vector<RowSet<Device>> sets;
+  for (int side = 0; side < 2; ++side) {
+    RowSet<Device> set(*features[side], names[side]);
+    const auto extreme = [=](double size) { return size > kLargest || (size > 0 && size < 1 / kLargest); };
+    if (std::any_of(set.magnitudes().begin(), set.magnitudes().end(), extreme)) {
+      rescaled[side] = detail::rescaled_rows<Device>(*features[side]);
+      set = RowSet<Device>(columns_as_features(rescaled[side], 0, rescaled[side].cols()), names[side]);
+    }
+    set.place(frame);
+    if (std::all_of(set.norms().begin(), set.norms().end(), [](double norm) { return norm == 0; })) {
+      throw InvalidInput(std::string(names[side]) + ": every row is zero, so no cosine is defined");
+    }
+    set.normalize();
+    sets.push_back(std::move(set));
+  }
+  const RowSet<Device>& mine = sets[over_samples ? 0 : 1];
+  const RowSet<Device>& others = sets[over_samples ? 1 : 0];
+  return detail::with_screen(mine, others, [&](auto& screen) {
+    Nearest nearest(mine.size(), {1}, {}, {});
+    detail::find_nearest_line(mine, others, screen, nearest);
     double sum = 0;
     Index count = 0;
     for (Index i = 0; i < mine.size(); ++i) {
       if (mine.norms()[static_cast<std::size_t>(i)] == 0) continue;
-      sum += nearest.distance(i, 1) / 2;  // |x - y|^2 = 2 - 2 cos for rows of length 1
-      ++count;
+      const Index times = mine.times()[static_cast<std::size_t>(i)];
+      sum += static_cast<double>(times) * (nearest.distance(i, 0) / 2);  // |x - y|^2 = 2 - 2 cos for unit rows
+      count += times;
     }
-    mean = sum / static_cast<double>(count);
-    return true;
-  };
-  detail::with_sufficient_precision(mine, others, Effort{}, run);
-  return mean;
+    return sum / static_cast<double>(count);
+  });
 }
 
 }  // namespace fidfast

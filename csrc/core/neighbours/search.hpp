@@ -4,114 +4,27 @@
 // Rows x are stored as columns q = scaling (x - origin) + e, where |e| is computed. For a product g = p^T q with
 // bounded error, |p|^2 + |q|^2 - 2 g differs from |p - q|^2 by at most relative (|p|^2 + |q|^2) (Higham, "Accuracy and
 // Stability of Numerical Algorithms", equation 3.5), and |p - q| differs from the scaled distance by at most |e_p| +
-// |e_q|.
+// |e_q|. Rows beyond the reach of the arithmetic are stored as 0; the norms of both rows bound their distances.
 #pragma once
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <numeric>
-#include <string>
 #include <type_traits>
 #include <utility>
-#include <variant>
 #include <vector>
 
 #include "core/backend.hpp"
-#include "core/errors.hpp"
 #include "core/matrix.hpp"
+#include "core/neighbours/row_set.hpp"
 #include "core/product_scale.hpp"
 
 namespace fidfast {
-
-inline Index length(Range range) { return range.last - range.first; }
 
 /// Bounds on a squared distance; equal once it is measured in float64.
 struct Interval {
   double low = 0;
   double high = 0;
-};
-
-/// Rows (n, dim) that the caller owns, and their distances from a common origin.
-template <class Device>
-class RowSet {
- public:
-  /// `name` is the name of the argument for error messages.
-  RowSet(AnyFeatures features, const Vector<Device>& origin, const char* name)
-      : features_(features), origin_(origin), scale_(static_cast<std::size_t>(size()), 1.0) {
-    std::vector<Index> all(scale_.size());
-    std::iota(all.begin(), all.end(), Index{0});
-    squared_distances(origin, all, norms_);
-    // The squared distance of two rows is at most 4 times the larger of these.
-    constexpr double kLargest = std::numeric_limits<double>::max() / 16;
-    if (!std::all_of(norms_.begin(), norms_.end(), [=](double square) { return square < kLargest; })) reject(name);
-    for (double& norm : norms_) norm = std::sqrt(norm);
-  }
-
-  Index size() const {
-    return std::visit([](const auto& view) { return view.n; }, features_);
-  }
-  Index dim() const {
-    return std::visit([](const auto& view) { return view.dim; }, features_);
-  }
-  /// |x_i - origin|, (n,).
-  const std::vector<double>& norms() const { return norms_; }
-  double farthest() const { return *std::max_element(norms_.begin(), norms_.end()); }
-
-  /// Scales every nonzero row to length 1. The origin must be 0.
-  void normalize() {
-    for (std::size_t i = 0; i < norms_.size(); ++i) {
-      scale_[i] = norms_[i] > 0 ? 1.0 / norms_[i] : 0.0;
-      norms_[i] = norms_[i] > 0 ? 1.0 : 0.0;
-    }
-  }
-
-  /// Row i in float64, (dim,).
-  Vector<Device> row(Index i) const {
-    Vector<Device> result(dim());
-    std::visit([&](const auto& view) { RowOps<Device>::append(view.rows(i, 1), result, 0); }, features_);
-    const double scale = scale_[static_cast<std::size_t>(i)];
-    if (scale != 1.0) MatrixOps<Device>::scale(result, scale);
-    return result;
-  }
-
-  /// |x - row|^2 in float64 for the given rows; x (dim,).
-  void squared_distances(const Vector<Device>& x, const std::vector<Index>& rows,
-                         std::vector<double>& distances) const {
-    std::vector<double> scale(rows.size());
-    for (std::size_t p = 0; p < rows.size(); ++p) scale[p] = scale_[static_cast<std::size_t>(rows[p])];
-    std::visit([&](const auto& view) { RowOps<Device>::squared_distances(x, view, rows, scale, distances); },
-               features_);
-  }
-
-  /// RowOps::approximate for the rows in the range, multiplied by `scaling`.
-  template <class T>
-  void approximate(Range range, double scaling, Matrix<Device, T>& columns, std::vector<double>& squared_norms,
-                   std::vector<double>& errors) const {
-    std::vector<double> scale(scale_.begin() + range.first, scale_.begin() + range.last);
-    for (double& factor : scale) factor *= scaling;
-    const auto work = [&](const auto& view) {
-      RowOps<Device>::approximate(view.rows(range.first, length(range)), origin_, scale, columns, squared_norms,
-                                  errors);
-    };
-    std::visit(work, features_);
-  }
-
- private:
-  [[noreturn]] void reject(const char* name) const {
-    const auto find = [](const auto& view) { return RowOps<Device>::first_nonfinite_row(view); };
-    const Index bad = std::visit(find, features_);
-    if (bad >= 0) {
-      throw InvalidInput(std::string(name) + ": features hold NaN or infinity; the first such row is " +
-                         std::to_string(bad));
-    }
-    throw InvalidInput(std::string(name) + ": the squares of the features leave the range of float64");
-  }
-
-  AnyFeatures features_;
-  const Vector<Device>& origin_;
-  std::vector<double> scale_;
-  std::vector<double> norms_;
 };
 
 /// Bounds the distances between two blocks of rows by one matrix product in T: float, double or std::int16_t.
@@ -124,15 +37,16 @@ class Screen {
     Matrix<Device, T> columns;          // (dim, capacity)
     std::vector<double> squared_norms;  // of the columns, (capacity,)
     std::vector<double> errors;         // |e|, (capacity,)
-    double largest_error = 0;
+    std::vector<double> norms;          // |x - origin|, (capacity,)
+    double largest_error = 0;           // without the rows beyond the reach
     Range rows;
   };
 
   /// Which rows a limit on the distance depends on.
   enum class About { kRows, kColumns };
 
-  /// For sets of at most n rows with norms up to `farthest`.
-  Screen(Index dim, double farthest, Index n) : scaling_(product_scale<T>(dim, farthest)) {
+  /// For sets of at most n rows; `farthest` is the largest norm up to `reach`.
+  Screen(Index dim, double farthest, double reach, Index n) : scaling_(product_scale<T>(dim, farthest)), reach_(reach) {
     constexpr Index kElements = Index{1} << 21;  // in a block of columns: 1,024 rows at dim 2,048
     while (column_block_ > 64 && column_block_ * dim > kElements) column_block_ /= 2;
     row_block_ = 4 * column_block_;
@@ -151,6 +65,9 @@ class Screen {
   Index row_block() const { return row_block_; }
   /// Divides row_block().
   Index column_block() const { return column_block_; }
+
+  /// Whether a row of this norm is beyond the reach.
+  bool beyond(double norm) const { return norm > reach_; }
 
   void load_rows(const RowSet<Device>& set, Range rows) { load(a_, set, rows); }
   void load_columns(const RowSet<Device>& set, Range rows) { load(b_, set, rows); }
@@ -173,19 +90,36 @@ class Screen {
   Interval squared_distance(const Element& pair) const {
     const auto i = static_cast<std::size_t>(pair.row);
     const auto j = static_cast<std::size_t>(pair.column);
+    if (beyond(a_.norms[i]) || beyond(b_.norms[j])) return from_norms(a_.norms[i], b_.norms[j]);
     const double size = a_.squared_norms[i] + b_.squared_norms[j];
     const double square = size - 2 * pair.value;
     const double slack = relative_ * size + underflow_;
     const double error = a_.errors[i] + b_.errors[j];
     const double low = std::max(0.0, std::sqrt(std::max(0.0, square - slack)) - error) / scaling_;
     const double high = (std::sqrt(std::max(0.0, square + slack)) + error) / scaling_;
-    return {low * low * (1 - of_exact_), high * high * (1 + of_exact_)};
+    return {low * low * (1 - of_exact_), std::max(high * high * (1 + of_exact_), smallest())};
   }
 
  private:
+  /// Squares below this are stored as numbers up to it, see ordered_square().
+  static double smallest() { return std::ldexp(1.0, kSmallestExponent); }
+
+  /// Bounds by the triangle inequality, if at least one norm exceeds the reach.
+  Interval from_norms(double one, double other) const {
+    const double most = std::ldexp(1.0, kLargestExponent / 2);
+    const bool known = one < most && other < most;
+    one = std::min(one, most);
+    other = std::min(other, most);
+    const double low = std::max(0.0, std::abs(one - other) - of_exact_ * (one + other));
+    const double high = (1 + of_exact_) * (one + other);
+    return {low * low * (1 - of_exact_),
+            known ? std::max(high * high * (1 + of_exact_), smallest()) : std::numeric_limits<double>::infinity()};
+  }
+
   void load(RowBlock& block, const RowSet<Device>& set, Range rows) {
     block.rows = rows;
-    set.approximate(rows, scaling_, block.columns, block.squared_norms, block.errors);
+    set.approximate(rows, scaling_, reach_, block.columns, block.squared_norms, block.errors);
+    block.norms.assign(set.norms().begin() + rows.first, set.norms().begin() + rows.last);
     block.largest_error = 0;
     for (std::size_t i = 0; i < block.errors.size(); ++i) {
       // The values before rounding, and the measured errors, have float64 rounding errors themselves.
@@ -207,10 +141,12 @@ class Screen {
       const auto i = static_cast<std::size_t>(row);
       const double norm = block.squared_norms[i];
       double value = (1 - relative_ - kRounding) * norm / 2;
+      const bool is_beyond = beyond(block.norms[i]);
+      if (is_beyond) value = -kNever;
       if (limited) {
         const double bound = limit(block.rows.first + row);
         const double reach = std::sqrt(std::max(0.0, bound)) * scaling_ + block.errors[i] + error_of_others;
-        value -= ((1 + kRounding) * reach * reach + underflow_) / 2;
+        if (!is_beyond) value -= ((1 + kRounding) * reach * reach + underflow_) / 2;
         if (bound < 0) value = kNever;
       }
       result[i] = static_cast<Product>(value);
@@ -226,22 +162,14 @@ class Screen {
   Index row_block_ = 0;
   Index column_block_ = 1024;
   double scaling_;
+  double reach_;
   double relative_ = 0;   // error of |p - q|^2 relative to |p|^2 + |q|^2
   double underflow_ = 0;  // and from products below the range of Product
   double of_exact_ = 0;   // relative error of a squared distance in float64
 };
 
-/// Numbers of pairs that were screened, and measured in float64. If too many are, a more precise screen is faster.
-struct Effort {
-  Index screened = 0;
-  Index exact = 0;
-  Index allowed_per_row = 64;
-
-  /// Measuring a pair takes as long as screening about a hundred.
-  bool too_much(Index rows) const { return exact > allowed_per_row * rows + screened / 128; }
-};
-
-/// For each of n rows, the k nearest of the candidates offered.
+/// For each of n rows, the distances to the nearest of the candidates offered. Different rows may be used by different
+/// threads.
 class Nearest {
  public:
   struct Candidate {
@@ -250,36 +178,67 @@ class Nearest {
     Interval distance;
   };
 
-  Nearest(Index n, Index k) : k_(static_cast<std::size_t>(k)), of_row_(static_cast<std::size_t>(n)) {}
+  /// The distances to the k-th nearest are needed for each k in `ks`. A row itself is no candidate, but it occurs
+  /// times[i] times in its own set; empty if not. weights[j] is how often the candidate row j occurs; empty for once.
+  Nearest(Index n, std::vector<Index> ks, std::vector<Index> times, std::vector<Index> weights)
+      : ks_(std::move(ks)),
+        times_(std::move(times)),
+        weights_(std::move(weights)),
+        of_row_(static_cast<std::size_t>(n)) {
+    k_ = ks_.empty() ? 0 : *std::max_element(ks_.begin(), ks_.end());
+    radii_.assign(ks_.size(), std::vector<double>(of_row_.size(), 0.0));
+    for (Index i = 0; i < n; ++i) {
+      if (needed(i, k_) < 1) of_row_[static_cast<std::size_t>(i)].limit = 0;
+    }
+  }
 
-  Index k() const { return static_cast<Index>(k_); }
+  Index k() const { return k_; }
 
   /// Upper bound on the k-th smallest squared distance: infinity for fewer than k candidates, negative if nothing can
-  /// lower it any more.
-  double limit(Index i) {
-    Row& row = of_row_[static_cast<std::size_t>(i)];
-    if (row.grown) prune(row);
-    return row.limit == 0 ? -1.0 : row.limit;
+  /// lower it any more, or if the row is to be measured against all rows.
+  double limit(Index i) const {
+    const Row& row = of_row_[static_cast<std::size_t>(i)];
+    return row.limit == 0 || row.hard ? -1.0 : row.limit;
   }
 
-  /// Returns whether row i has so many candidates that decide(i) should be called.
+  /// Marks a row to be measured against all rows, by finish_from().
+  void set_hard(Index i) {
+    Row& row = of_row_[static_cast<std::size_t>(i)];
+    row.hard = row.limit > 0;
+    if (row.hard) row.candidates = {};
+  }
+  bool hard(Index i) const { return of_row_[static_cast<std::size_t>(i)].hard; }
+
+  /// Returns whether row i has so many candidates that decide(i) should be called. After a batch, call prune(i).
   bool offer(Index i, const Candidate& candidate) {
     Row& row = of_row_[static_cast<std::size_t>(i)];
-    if (candidate.distance.low >= row.limit) return false;
+    if (row.hard || candidate.distance.low >= row.limit) return false;
     row.candidates.push_back(candidate);
-    row.grown = true;
-    if (row.candidates.size() <= 4 * k_ + 64) return false;
-    prune(row);
-    return row.candidates.size() > 2 * k_ + 32;
+    if (static_cast<Index>(row.candidates.size()) <= most_candidates(k_)) return false;
+    prune(i);
+    return static_cast<Index>(row.candidates.size()) > 2 * k_ + 32;
   }
 
-  /// Measures the candidates of row i that have only bounds, by exact(rows, sign, squared distances), and keeps the k
-  /// nearest, sorted. Returns the number of measured candidates.
-  template <class Exact>
-  Index decide(Index i, Exact exact) {
+  /// Lowers the limit and drops candidates that cannot be among the k nearest.
+  void prune(Index i) {
     Row& row = of_row_[static_cast<std::size_t>(i)];
-    prune(row);
-    Index count = 0;
+    std::vector<Candidate>& candidates = row.candidates;
+    std::vector<Weighted> upper;
+    upper.reserve(candidates.size());
+    for (const Candidate& candidate : candidates) upper.push_back({candidate.distance.high, weight(candidate.row)});
+    const double limit = smallest(upper, needed(i, k_));
+    if (limit == kNone) return;
+    row.limit = limit;
+    const auto out = [limit](const Candidate& c) { return c.distance.low >= limit && c.distance.high > limit; };
+    candidates.erase(std::remove_if(candidates.begin(), candidates.end(), out), candidates.end());
+  }
+
+  /// Measures the candidates of row i that have only bounds, by exact(rows, sign, squared distances), and keeps the
+  /// nearest. If more than `allowed` pairs have been measured, the row becomes hard.
+  template <class Exact>
+  void decide(Index i, Index allowed, Exact exact) {
+    Row& row = of_row_[static_cast<std::size_t>(i)];
+    prune(i);
     for (const double sign : {1.0, -1.0}) {
       std::vector<std::size_t> open;
       std::vector<Index> rows;
@@ -295,46 +254,95 @@ class Nearest {
       for (std::size_t p = 0; p < open.size(); ++p) {
         row.candidates[open[p]].distance = {distances[p], distances[p]};
       }
-      count += static_cast<Index>(open.size());
+      row.measured += static_cast<Index>(open.size());
     }
     const auto nearer = [](const Candidate& a, const Candidate& b) { return a.distance.high < b.distance.high; };
     std::sort(row.candidates.begin(), row.candidates.end(), nearer);
-    if (row.candidates.size() > k_) row.candidates.resize(k_);
-    row.candidates.shrink_to_fit();
-    row.grown = true;
-    return count;
+    Index left = needed(i, k_);
+    std::size_t kept = 0;
+    for (; kept < row.candidates.size() && left > 0; ++kept) left -= weight(row.candidates[kept].row);
+    row.candidates.resize(kept);
+    if (left <= 0 && kept > 0) row.limit = row.candidates.back().distance.high;
+    if (row.measured > allowed) set_hard(i);
   }
 
-  /// Squared distance to the k-th nearest, after decide(i); infinity for fewer candidates.
-  double distance(Index i, Index k) const {
-    const std::vector<Candidate>& candidates = of_row_[static_cast<std::size_t>(i)].candidates;
-    if (static_cast<Index>(candidates.size()) < k) return std::numeric_limits<double>::infinity();
-    return candidates[static_cast<std::size_t>(k - 1)].distance.high;
+  /// Stores the distances of row i, after decide(i).
+  void finish(Index i) {
+    std::vector<Weighted> measured;
+    for (const Candidate& candidate : of_row_[static_cast<std::size_t>(i)].candidates) {
+      measured.push_back({candidate.distance.high, weight(candidate.row)});
+    }
+    store(i, measured);
+    of_row_[static_cast<std::size_t>(i)].candidates = {};
+  }
+  /// The same from the squared distances to all candidates, (candidates,), which are row `first` and those after it
+  /// without `skipped`.
+  void finish_from(Index i, const double* distances, Index count, Index skipped) {
+    std::vector<Weighted> measured;
+    measured.reserve(static_cast<std::size_t>(count));
+    for (Index j = 0; j < count; ++j) {
+      if (j != skipped) measured.push_back({distances[j], weight(j)});
+    }
+    store(i, measured);
+  }
+
+  /// Squared distance to the k-th nearest, k = ks[r]; infinity for fewer candidates.
+  double distance(Index i, std::size_t r) const { return radii_[r][static_cast<std::size_t>(i)]; }
+
+  /// Whether the candidates of n rows fit into a reasonable amount of memory.
+  static bool fits(Index n, Index k) {
+    constexpr Index kBytes = Index{1} << 30;
+    return n < kBytes / (most_candidates(k) * static_cast<Index>(sizeof(Candidate)));
   }
 
  private:
   struct Row {
     std::vector<Candidate> candidates;
     double limit = std::numeric_limits<double>::infinity();
-    bool grown = false;
+    Index measured = 0;
+    bool hard = false;
   };
+  struct Weighted {
+    double value;
+    Index weight;
+  };
+  static constexpr double kNone = std::numeric_limits<double>::infinity();
 
-  /// Lowers the limit and drops candidates that cannot be among the k nearest.
-  void prune(Row& row) {
-    row.grown = false;
-    if (row.candidates.size() < k_) return;
-    upper_.clear();
-    for (const Candidate& candidate : row.candidates) upper_.push_back(candidate.distance.high);
-    std::nth_element(upper_.begin(), upper_.begin() + static_cast<std::ptrdiff_t>(k_ - 1), upper_.end());
-    const double limit = upper_[k_ - 1];
-    row.limit = limit;
-    const auto out = [limit](const Candidate& c) { return c.distance.low >= limit && c.distance.high > limit; };
-    row.candidates.erase(std::remove_if(row.candidates.begin(), row.candidates.end(), out), row.candidates.end());
+  static Index most_candidates(Index k) { return 4 * k + 64; }
+  Index weight(Index row) const { return weights_.empty() ? 1 : weights_[static_cast<std::size_t>(row)]; }
+  /// Number of candidates that row i needs besides the copies of itself.
+  Index needed(Index i, Index k) const { return times_.empty() ? k : k + 1 - times_[static_cast<std::size_t>(i)]; }
+
+  /// The k-th smallest value, counted by weights. Reorders the values: the first are the smallest.
+  double smallest(std::vector<Weighted>& values, Index k) const {
+    const auto less = [](const Weighted& a, const Weighted& b) { return a.value < b.value; };
+    if (k < 1) return 0;
+    const auto size = static_cast<Index>(values.size());
+    if (weights_.empty() && size < k) return kNone;
+    const Index first = std::min(k, size);  // weights are at least 1
+    if (first == 0) return kNone;
+    std::nth_element(values.begin(), values.begin() + (first - 1), values.end(), less);
+    if (weights_.empty()) return values[static_cast<std::size_t>(k - 1)].value;
+    std::sort(values.begin(), values.begin() + first, less);
+    for (Index p = 0; p < first; ++p) {
+      k -= values[static_cast<std::size_t>(p)].weight;
+      if (k <= 0) return values[static_cast<std::size_t>(p)].value;
+    }
+    return kNone;
   }
 
-  std::size_t k_;
+  void store(Index i, std::vector<Weighted>& measured) {
+    for (std::size_t r = 0; r < ks_.size(); ++r) {
+      radii_[r][static_cast<std::size_t>(i)] = smallest(measured, needed(i, ks_[r]));
+    }
+  }
+
+  std::vector<Index> ks_;
+  std::vector<Index> times_;
+  std::vector<Index> weights_;
+  Index k_ = 0;
   std::vector<Row> of_row_;
-  std::vector<double> upper_;
+  std::vector<std::vector<double>> radii_;  // for each k, (n,)
 };
 
 }  // namespace fidfast

@@ -1,0 +1,267 @@
+// Sets of rows for nearest neighbour search: distinct rows in a common unit, and their squared distances in float64.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <numeric>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "core/backend.hpp"
+#include "core/errors.hpp"
+#include "core/matrix.hpp"
+#include "core/product_scale.hpp"
+
+namespace fidfast {
+
+inline Index length(Range range) { return range.last - range.first; }
+
+/// Squared distances outside this range are stored with 44 bits instead of 53, and with more bits for the exponent.
+inline constexpr int kSmallestExponent = -900;
+inline constexpr int kLargestExponent = 1000;
+
+/// value 2^exponent if it is in the range above, else a number beyond the end of the range that preserves the order:
+/// squares of all float64 numbers have 4,200 exponents, twice as many as float64 represents.
+inline double ordered_square(double value, int exponent) {
+  if (value == 0) return 0;
+  int own = 0;
+  const double fraction = std::frexp(value, &own);
+  const int total = own + exponent;
+  if (kSmallestExponent < total && total <= kLargestExponent) return std::ldexp(fraction, total);
+  const bool large = total > kLargestExponent;
+  const double end = std::ldexp(1.0, large ? kLargestExponent : kSmallestExponent);
+  const std::int64_t steps = large ? total - kLargestExponent - 1 : total - kSmallestExponent - 1;
+  std::int64_t bits = 0;
+  std::int64_t mantissa = 0;
+  std::memcpy(&bits, &end, sizeof bits);
+  std::memcpy(&mantissa, &fraction, sizeof mantissa);
+  mantissa &= (std::int64_t{1} << 52) - 1;
+  bits += steps * (std::int64_t{1} << 44) + (mantissa >> 8);
+  double result = 0;
+  std::memcpy(&result, &bits, sizeof result);
+  return result;
+}
+
+/// The unit 2^exponent of two sets, and the origin in that unit.
+template <class Device>
+struct Frame {
+  int exponent = 0;
+  Vector<Device> origin;  // (dim,)
+};
+
+/// The distinct rows among (n, dim) features that the caller owns.
+template <class Device>
+class RowSet {
+ public:
+  /// `name` is the name of the argument for error messages.
+  RowSet(AnyFeatures features, const char* name) : features_(features) {
+    const auto measure = [](const auto& view) { return RowOps<Device>::row_magnitudes(view); };
+    const std::vector<double> magnitudes = std::visit(measure, features_);
+    for (std::size_t i = 0; i < magnitudes.size(); ++i) {
+      if (std::isfinite(magnitudes[i])) continue;
+      throw InvalidInput(std::string(name) + ": features hold NaN or infinity; the first such row is " +
+                         std::to_string(i));
+    }
+    std::visit([this](const auto& view) { find_distinct(view); }, features_);
+    for (const Index row : rows_) magnitudes_.push_back(magnitudes[static_cast<std::size_t>(row)]);
+    scale_.assign(rows_.size(), 1.0);
+  }
+
+  /// Number of distinct rows. All indices below are of distinct rows.
+  Index size() const { return static_cast<Index>(rows_.size()); }
+  /// Number of all rows.
+  Index total() const {
+    return std::visit([](const auto& view) { return view.n; }, features_);
+  }
+  Index dim() const {
+    return std::visit([](const auto& view) { return view.dim; }, features_);
+  }
+  /// How often each row occurs, (size(),).
+  const std::vector<Index>& times() const { return times_; }
+  bool has_repeated() const { return size() < total(); }
+  /// max_j |x_ij|, (size(),).
+  const std::vector<double>& magnitudes() const { return magnitudes_; }
+  /// |x_i - origin| in the unit of the frame, (size(),); infinity if its square exceeds the range of float64.
+  const std::vector<double>& norms() const { return norms_; }
+
+  /// `frame` must outlive this set.
+  void place(const Frame<Device>& frame) {
+    frame_ = &frame;
+    unit_ = std::ldexp(1.0, -frame.exponent);
+    const std::vector<double> unit(rows_.size(), unit_);
+    const auto measure = [&](const auto& view) {
+      RowOps<Device>::squared_distances(frame.origin, view, rows_, unit, norms_);
+    };
+    std::visit(measure, features_);
+    for (double& norm : norms_) {
+      norm = std::isfinite(norm) ? std::sqrt(norm) : std::numeric_limits<double>::infinity();
+    }
+  }
+
+  /// Scales every nonzero row to length 1. The origin must be 0 and all norms finite.
+  void normalize() {
+    normalized_ = true;
+    for (std::size_t i = 0; i < norms_.size(); ++i) {
+      scale_[i] = norms_[i] > 0 ? 1.0 / norms_[i] : 0.0;
+      norms_[i] = norms_[i] > 0 ? 1.0 : 0.0;
+    }
+  }
+
+  /// The rows without unit or origin, (dim, count).
+  Matrix<Device> raw_rows(const Index* first, Index count) const {
+    Matrix<Device> result(dim(), count);
+    const auto copy = [&](const auto& view) {
+      for (Index c = 0; c < count; ++c) {
+        RowOps<Device>::append(view.rows(rows_[static_cast<std::size_t>(first[c])], 1), result, c);
+      }
+    };
+    std::visit(copy, features_);
+    return result;
+  }
+
+  /// Squared distances in float64, in the unit of the frame, of sign times the `count` rows of `mine` that begin at
+  /// `own`, to `rows` of this set: distances[c * rows.size() + p]. Equal rows are at distance 0, and distances are
+  /// symmetric. Those beyond the range of float64 are in the order of their exact values, see ordered_square().
+  void squared_distances(const RowSet& mine, const Index* own, Index count, double sign, const std::vector<Index>& rows,
+                         std::vector<double>& distances) const {
+    const Matrix<Device> raw = mine.raw_rows(own, count);
+    std::vector<double> scales;
+    for (Index c = 0; c < count; ++c) scales.push_back(sign * mine.factor(own[c]));
+    std::vector<Index> of_view(rows.size());
+    std::vector<double> factors(rows.size());
+    for (std::size_t p = 0; p < rows.size(); ++p) {
+      of_view[p] = rows_[static_cast<std::size_t>(rows[p])];
+      factors[p] = factor(rows[p]);
+    }
+    const Matrix<Device> scaled = MatrixOps<Device>::scaled_columns(raw, 0, scales);
+    const auto measure = [&](const auto& view) {
+      RowOps<Device>::squared_distances(scaled, view, of_view, factors, distances);
+      if (!normalized_) extend(raw, view, of_view, distances);
+    };
+    std::visit(measure, features_);
+  }
+
+  /// RowOps::approximate for the rows in the range, multiplied by `scaling`; rows with norms above `reach` become 0.
+  template <class T>
+  void approximate(Range range, double scaling, double reach, Matrix<Device, T>& columns,
+                   std::vector<double>& squared_norms, std::vector<double>& errors) const {
+    std::vector<double> scale;
+    for (Index i = range.first; i < range.last; ++i) {
+      const auto row = static_cast<std::size_t>(i);
+      scale.push_back(norms_[row] > reach ? 0.0 : scaling * scale_[row]);
+    }
+    const std::vector<Index> rows(rows_.begin() + range.first, rows_.begin() + range.last);
+    const auto work = [&](const auto& view) {
+      RowOps<Device>::approximate(view, rows, unit_, frame_->origin, scale, columns, squared_norms, errors);
+    };
+    std::visit(work, features_);
+  }
+
+ private:
+  double factor(Index i) const { return unit_ * scale_[static_cast<std::size_t>(i)]; }
+
+  /// Measures the pairs again whose squared distances are outside the range in which float64 has all bits.
+  template <class View>
+  void extend(const Matrix<Device>& raw, const View& view, const std::vector<Index>& rows,
+              std::vector<double>& distances) const {
+    const double smallest = std::ldexp(1.0, kSmallestExponent);
+    const double largest = std::ldexp(1.0, kLargestExponent);
+    Vector<Device> x(raw.rows());
+    for (Index c = 0; c < raw.cols(); ++c) {
+      bool copied = false;
+      for (std::size_t p = 0; p < rows.size(); ++p) {
+        double& distance = distances[static_cast<std::size_t>(c) * rows.size() + p];
+        if (distance >= smallest && distance < largest) continue;
+        if (!copied) Device::copy(x.data(), raw.column(c), static_cast<std::size_t>(x.size()) * sizeof(double));
+        copied = true;
+        int exponent = 0;
+        const double value = RowOps<Device>::scaled_squared_distance(x, view, rows[p], exponent);
+        distance = ordered_square(value, exponent - 2 * frame_->exponent);
+      }
+    }
+  }
+
+  template <class View>
+  void find_distinct(const View& view) {
+    constexpr Index kColumns = 32;  // that are hashed first: rows rarely agree in all of them
+    const auto n = static_cast<std::size_t>(view.n);
+    std::vector<Index> order(n);
+    std::iota(order.begin(), order.end(), Index{0});
+    std::vector<std::uint64_t> hashes;
+    const auto hash_of = [&](Index row) { return hashes[static_cast<std::size_t>(row)]; };
+    rows_ = order;
+    times_.assign(n, 1);
+    for (const Index columns : {std::min(kColumns, view.dim), view.dim}) {
+      hashes = RowOps<Device>::row_hashes(view, columns);
+      std::sort(order.begin(), order.end(),
+                [&](Index a, Index b) { return hash_of(a) != hash_of(b) ? hash_of(a) < hash_of(b) : a < b; });
+      const auto equal = [&](Index a, Index b) { return hash_of(a) == hash_of(b); };
+      if (std::adjacent_find(order.begin(), order.end(), equal) == order.end()) return;
+    }
+    for (std::size_t first = 0; first < n;) {
+      std::vector<Index> distinct;  // among the rows with this hash: nearly always one
+      std::size_t p = first;
+      for (; p < n && hash_of(order[p]) == hash_of(order[first]); ++p) {
+        const auto same = [&](Index row) { return RowOps<Device>::equal_rows(view, row, order[p]); };
+        const auto found = std::find_if(distinct.begin(), distinct.end(), same);
+        if (found == distinct.end()) {
+          distinct.push_back(order[p]);
+        } else {
+          ++times_[static_cast<std::size_t>(*found)];
+          times_[static_cast<std::size_t>(order[p])] = 0;
+        }
+      }
+      first = p;
+    }
+    rows_.erase(std::remove_if(rows_.begin(), rows_.end(),
+                               [&](Index row) { return times_[static_cast<std::size_t>(row)] == 0; }),
+                rows_.end());
+    times_.erase(std::remove(times_.begin(), times_.end(), Index{0}), times_.end());
+  }
+
+  AnyFeatures features_;
+  std::vector<Index> rows_;   // (size(),) where each distinct row occurs first
+  std::vector<Index> times_;  // (size(),)
+  std::vector<double> magnitudes_;
+  std::vector<double> norms_;
+  std::vector<double> scale_;  // (size(),) 1, or 1 / norm
+  const Frame<Device>* frame_ = nullptr;
+  double unit_ = 1;
+  bool normalized_ = false;
+};
+
+/// A frame in which the rows of a typical size are near 1, with the mean of such rows of `reference` as the origin:
+/// products of rows about it have the smallest rounding errors. It depends on the rows of a typical size only.
+template <class Device>
+Frame<Device> frame_of(const RowSet<Device>& reference, const RowSet<Device>& samples) {
+  constexpr Index kRows = 1024;
+  constexpr double kUsual = 16;  // times the median
+  constexpr int kSmallestUnit = -1000;
+  std::vector<double> magnitudes = reference.magnitudes();
+  magnitudes.insert(magnitudes.end(), samples.magnitudes().begin(), samples.magnitudes().end());
+  const double typical = median_of_positive(std::move(magnitudes));
+  Frame<Device> frame{0, Vector<Device>::zeros(reference.dim())};
+  if (typical == 0) return frame;
+  frame.exponent = std::max(std::ilogb(typical), kSmallestUnit);
+  std::vector<Index> usual;
+  for (Index i = 0; i < reference.size(); ++i) {
+    if (reference.magnitudes()[static_cast<std::size_t>(i)] / kUsual <= typical) usual.push_back(i);
+  }
+  if (usual.empty()) return frame;
+  const Index step = (static_cast<Index>(usual.size()) + kRows - 1) / kRows;
+  std::vector<Index> some;
+  for (std::size_t i = 0; i < usual.size(); i += static_cast<std::size_t>(step)) some.push_back(usual[i]);
+  Matrix<Device> rows = reference.raw_rows(some.data(), static_cast<Index>(some.size()));
+  MatrixOps<Device>::scale(rows, std::ldexp(1.0, -frame.exponent));
+  Mean<Device> mean = Mean<Device>::zeros(reference.dim());
+  RowOps<Device>::mean(columns_as_features(rows, 0, rows.cols()), mean);
+  frame.origin = std::move(mean.high);
+  return frame;
+}
+
+}  // namespace fidfast
