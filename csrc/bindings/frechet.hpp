@@ -55,9 +55,9 @@ void bind_gaussian(py::module_& module) {
             const Session session(device);
             Vector<Device> mean = vector_of<Device>(mu);
             Matrix<Device> factor = matrix_of<Device, double>(columns);
-            return without_gil([] {}, [&] {
-              return std::make_shared<G>(G::from_factor(std::move(mean), std::move(factor), num_samples));
-            });
+            return without_gil(
+                [] {},
+                [&] { return std::make_shared<G>(G::from_factor(std::move(mean), std::move(factor), num_samples)); });
           },
           py::arg("mu"), py::arg("columns"), py::arg("num_samples"), py::arg("device") = 0)
       .def_property_readonly("dim", &G::dim)

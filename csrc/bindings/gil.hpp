@@ -180,8 +180,7 @@ inline void exit_beneath_calls(int status, void*) {
 
 /// Call once, when the module is imported.
 inline void prepare_for_exit() {
-  main_thread =
-      py::cast<unsigned long>(py::module_::import("threading").attr("main_thread")().attr("ident"));
+  main_thread = py::cast<unsigned long>(py::module_::import("threading").attr("main_thread")().attr("ident"));
   py::module_::import("atexit").attr("register")(py::cpp_function(&WithoutGil::close));
   pthread_atfork(nullptr, nullptr, [] {
     running_calls = new RunningCalls;

@@ -241,8 +241,7 @@ inline void bind_ngrams(py::module_& module) {
           "merge", [](C& self, const C& other) { without_gil([] {}, [&] { self.merge(other); }); }, py::arg("other"))
       .def("reset", [](C& self) { without_gil([] {}, [&] { self.reset(); }); })
       .def("most_common", &ngrams::most_common, py::arg("k"))
-      .def("copy",
-           [](const C& self) { return without_gil([] {}, [&] { return std::make_shared<C>(self); }); })
+      .def("copy", [](const C& self) { return without_gil([] {}, [&] { return std::make_shared<C>(self); }); })
       .def("state", &ngrams::state_of)
       .def_static("from_state", &ngrams::counts_of_state, py::arg("n"), py::arg("level"), py::arg("words"),
                   py::arg("ngrams"), py::arg("counts"))

@@ -15,7 +15,7 @@
 
 /// For thread-local variables: otherwise each thread allocates them at their first use, and glibc ends the process if
 /// that fails.
-#ifdef __GLIBC__
+#if defined(__GLIBC__) && !defined(__CUDACC__)
 #define FIDFAST_STATIC_TLS __attribute__((tls_model("initial-exec")))
 #else
 #define FIDFAST_STATIC_TLS
@@ -28,8 +28,8 @@ struct Interrupted : std::exception {
   const char* what() const noexcept override { return "interrupted"; }
 };
 
-/// A call that can be cancelled: from any thread by cancel(), or by poll(), which runs in the thread of the call at most
-/// every kInterval and returns whether to cancel.
+/// A call that can be cancelled: from any thread by cancel(), or by poll(), which runs in the thread of the call at
+/// most every kInterval and returns whether to cancel.
 class Call {
  public:
   Call() = default;
@@ -58,7 +58,8 @@ class Call {
     if (poll()) cancel();
     // A poll may have to wait for a lock: spend at most a twentieth of the time on it.
     const auto end = Clock::now();
-    next_poll_ = end + std::min<Clock::duration>(std::max<Clock::duration>(kInterval, 20 * (end - start)), 10 * kInterval);
+    next_poll_ =
+        end + std::min<Clock::duration>(std::max<Clock::duration>(kInterval, 20 * (end - start)), 10 * kInterval);
   }
 
   std::atomic<bool> cancelled_{false};

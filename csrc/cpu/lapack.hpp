@@ -62,10 +62,31 @@ namespace fidfast::lapack {
     (const char* jobz, const Int* m, const Int* n, double* a, const Int* lda, double* s, double* u, const Int* ldu,    \
      double* vt, const Int* ldvt, double* work, const Int* lwork, Int* iwork, Int* info))
 
+/// While it exists, fork() waits: OpenBLAS stops its threads before a fork, and both hang if a routine is running.
+class NoFork {
+ public:
+  NoFork();
+  ~NoFork();
+  NoFork(const NoFork&) = delete;
+  NoFork& operator=(const NoFork&) = delete;
+};
+
+template <class Signature>
+struct Routine;
+template <class... Arguments>
+struct Routine<void(Arguments...)> {
+  void (*pointer)(Arguments...) = nullptr;
+
+  void operator()(Arguments... arguments) const {
+    const NoFork running;
+    pointer(arguments...);
+  }
+};
+
 template <class Width>
 struct Routines {
   using Int = Width;
-#define FIDFAST_POINTER(module, name, arguments) void(*name) arguments = nullptr;
+#define FIDFAST_POINTER(module, name, arguments) Routine<void arguments> name;
   FIDFAST_ROUTINES(FIDFAST_POINTER)
 #undef FIDFAST_POINTER
 

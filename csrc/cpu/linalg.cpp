@@ -145,9 +145,8 @@ M MatrixOps<Cpu>::product(const M& a, const M& b) {
 template <>
 M MatrixOps<Cpu>::triangular_product(const M& l, M b) {
   if (b.empty()) return b;
-  lapack::with([&](const auto& lib) {
-    blas::trmm_left(lib, b.rows(), b.cols(), l.data(), b.rows(), b.data(), b.rows());
-  });
+  lapack::with(
+      [&](const auto& lib) { blas::trmm_left(lib, b.rows(), b.cols(), l.data(), b.rows(), b.data(), b.rows()); });
   return b;
 }
 

@@ -37,7 +37,7 @@ void gemm_call(const Library& lib, char trans_a, char trans_b, Index m, Index n,
   const auto stride_a = lib.size(lda);
   const auto stride_b = lib.size(ldb);
   const auto stride_c = lib.size(ldc);
-  const auto call = [&](auto* routine) {
+  const auto call = [&](const auto& routine) {
     routine(&trans_a, &trans_b, &rows, &columns, &inner, &alpha, a, &stride_a, b, &stride_b, &beta, c, &stride_c);
   };
   if constexpr (std::is_same_v<T, float>) call(lib.sgemm);
@@ -65,7 +65,7 @@ void syrk(const Library& lib, char trans, Index n, Index k, T alpha, const T* a,
     const Index step = trans == 'N' ? 1 : lda;
     const T* const own = a + first * step;
     T* const diagonal = c + first * ldc + first;
-    const auto call = [&](auto* routine) {
+    const auto call = [&](const auto& routine) {
       routine("L", &trans, &order, &terms, &alpha, own, &stride_a, &beta, diagonal, &stride_c);
     };
     if constexpr (std::is_same_v<T, float>) call(lib.ssyrk);

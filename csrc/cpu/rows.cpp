@@ -99,9 +99,8 @@ void RowOps<Cpu>::mean(const FeatureView<S>& features, Mean<Cpu>& mean) {
 template <>
 template <class T>
 void RowOps<Cpu>::own_products(const Matrix<Cpu, T>& a, Index n, Matrix<Cpu, T>& c) {
-  lapack::with([&](const auto& lib) {
-    blas::syrk(lib, 'T', n, a.rows(), T{1}, a.data(), a.rows(), T{0}, c.data(), c.rows());
-  });
+  lapack::with(
+      [&](const auto& lib) { blas::syrk(lib, 'T', n, a.rows(), T{1}, a.data(), a.rows(), T{0}, c.data(), c.rows()); });
 }
 
 template <>

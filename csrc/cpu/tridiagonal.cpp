@@ -76,9 +76,8 @@ void tridiagonalize(M& a, double* diagonal, double* below, Index threads) {
   all->diagonal.resize(static_cast<std::size_t>(a.rows()));
   all->below.resize(static_cast<std::size_t>(a.rows()));
   all->matrix = std::move(a);
-  lapack::run(all->matrix.rows(), all, [](Tridiagonal& mine) {
-    lapack::with([&](const auto& lib) { tridiagonalize_by_lapack(lib, mine); });
-  });
+  lapack::run(all->matrix.rows(), all,
+              [](Tridiagonal& mine) { lapack::with([&](const auto& lib) { tridiagonalize_by_lapack(lib, mine); }); });
   a = std::move(all->matrix);
   std::copy(all->diagonal.begin(), all->diagonal.end(), diagonal);
   std::copy(all->below.begin(), all->below.end() - 1, below);

@@ -1,12 +1,11 @@
 // Interrupts and exceptions in parallel loops, long calls and locks, also for the thread sanitizer.
-#include "core/interrupt.hpp"
-
 #include <atomic>
 #include <memory>
 #include <thread>
 #include <vector>
 
 #include "check.hpp"
+#include "core/interrupt.hpp"
 #include "core/parallel.hpp"
 #include "cpu/tridiagonal.hpp"
 #include "streams.hpp"

@@ -214,8 +214,9 @@ class Moments {
     work_.make_spare(dim(), narrow_is_float(state_, true));
   }
 
-  /// Calls work(), and restores the state if it throws. Once memory is allocated only an interrupt can do so on the CPU,
-  /// but any call to a GPU may fail: so folds go to a copy, and pending rows are overwritten by the last call only.
+  /// Calls work(), and restores the state if it throws. Once memory is allocated only an interrupt can do so on the
+  /// CPU, but any call to a GPU may fail: so folds go to a copy, and pending rows are overwritten by the last call
+  /// only.
   template <class Work>
   void all_or_nothing(Index n, bool folds, Work work) {
     if constexpr (!Device::kAsynchronous) {
