@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fidfast import _core
-from fidfast._errors import with_message
 
 __all__ = ["of_logits", "of_probabilities", "shape_of", "sum_p_log_p"]
 
@@ -24,7 +23,7 @@ def shape_of(predictions: Any) -> tuple[int, int]:
     try:
         return _core.require_finite(predictions)
     except (TypeError, ValueError) as error:  # the core calls its argument features
-        raise with_message(error, str(error).replace("features", "predictions", 1)) from None
+        raise type(error)(str(error).replace("features", "predictions", 1)) from None
 
 
 def of_logits(block: NDArray[Any]) -> Rows:
