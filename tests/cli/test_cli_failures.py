@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 import fidfast
 import fidfast.torch as ft
@@ -118,7 +119,10 @@ def test_files_of_the_current_folder_replace_no_module(capsys, folder, monkeypat
     assert (code, "has no attribute 'make'" in err, str(folder) in err) == (1, True, False)
     assert sys.path[-1] == str(folder)
     monkeypatch.setattr(sys, "path", sys.path[:-1])
-    run(capsys, "fid", "images.npz", "images.npz", "--extractor", "efficientnet-lite0", "--resize", "none")
+    monkeypatch.setattr(
+        "fidfast.torch._extractors.named.efficientnet_lite0", lambda: ft.as_extractor(torch.nn.Flatten())
+    )
+    assert stats(capsys, "efficientnet-lite0")[0] == 0
     assert str(folder) not in sys.path
 
 

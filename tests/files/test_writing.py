@@ -6,6 +6,7 @@ import resource
 import signal
 import stat
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -111,7 +112,9 @@ def test_a_full_disk(tmp_path, temporary, full_disk, existing):
 
 def killed_while_writing(path):
     """Write a part of a file in a process that is killed."""
-    child = os.fork()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of other threads, which the child does not need
+        child = os.fork()
     if child == 0:
         with write_whole(path) as file:
             file.write(b"a part")

@@ -162,7 +162,9 @@ def test_a_checkpoint_that_cannot_be_written_later_does_not_end_the_run(monkeypa
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("fidfast.torch._images.checkpoint.write_state", full)
-    with pytest.warns(UserWarning, match="checkpoint: .*No space left on device.*; the run goes on without it") as seen:
+    with pytest.warns(
+        UserWarning, match="checkpoint: .*No space left on device.*; the run continues without it"
+    ) as seen:
         assert moments(tmp_path / "run.npz") == moments(None)
     assert len(seen) == 1
     assert os.listdir(tmp_path) == []

@@ -74,7 +74,7 @@ class Checkpoint:
         except (OSError, MemoryError) as error:
             if not self._warned:
                 self._warned = True
-                warn_user(f"checkpoint: {error or type(error).__name__}; the run goes on without it")
+                warn_user(f"checkpoint: {error or type(error).__name__}; the run continues without it")
 
     def save_finished(self) -> None:
         """Write the finished run, without a warning."""
