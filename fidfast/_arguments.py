@@ -170,10 +170,10 @@ def require_mapping(name: str, value: Any) -> Mapping[Any, Any]:
     return value
 
 
-def require_callable(name: str, value: Any, signature: str) -> Callable[..., Any]:
+def require_callable(name: str, value: Any, signature: str = "") -> Callable[..., Any]:
     """A callable; `signature` says how it is called."""
     if not callable(value):
-        raise TypeError(f"{name} must be callable: {signature}, got {shown(value)}")
+        raise TypeError(f"{name} must be callable{': ' * bool(signature)}{signature}, got {type(value).__name__}")
     return value  # type: ignore[no-any-return]
 
 
@@ -226,7 +226,9 @@ def as_dense(array: Any, name: str = "features") -> Any:
     torch = sys.modules.get("torch")
     if torch is None or not isinstance(array, torch.Tensor):
         return array
-    return array.detach().resolve_conj().resolve_neg()
+    if array.is_conj() or array.is_neg():
+        array = array.resolve_conj().resolve_neg()
+    return array.detach() if array.requires_grad else array  # the same object if possible
 
 
 def as_array(name: str, value: Any, what: str = "an array") -> np.ndarray[Any, Any]:

@@ -1,4 +1,4 @@
-"""The pytest option ``--all``, the marks of tests that run in full only with it, and Hypothesis' settings.
+"""The pytest options ``--all`` and ``--fuzz``, the marks of slow tests, and Hypothesis' settings.
 
 ``@pytest.mark.grid(keep=8)``
     Of the cases of a parametrised test, 8 run by default, chosen by `grids.share`.
@@ -21,6 +21,7 @@ from hypothesis import settings
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all", action="store_true", help="run every case of the slow grids, and the slow tests")
+    parser.addoption("--fuzz", type=int, metavar="N", help="with tests/fuzz: N calls of each function, N damaged files")
 
 
 def pytest_configure(config: pytest.Config) -> None:

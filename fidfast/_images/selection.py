@@ -71,7 +71,9 @@ def as_suffixes(suffix: str | Iterable[str] | None) -> tuple[str, ...] | None:
     """
     if suffix is None:
         return None
-    parts = suffix.split(",") if isinstance(suffix, str) else require_sequence("suffix", suffix, str)
+    parts = suffix.split(",") if isinstance(suffix, str) else require_sequence("suffix", suffix)
+    if not all(isinstance(part, str) for part in parts):
+        raise TypeError(f"suffix must be a string or strings, got {suffix!r}")
     suffixes = tuple(part.strip().lower().removeprefix(".") for part in parts)
     if not suffixes or not all(suffixes):
         raise ValueError(f"suffix must not be empty, got {suffix!r}")

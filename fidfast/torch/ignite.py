@@ -279,7 +279,7 @@ class FrechetDistanceHandler:
     ) -> None:
         if not isinstance(metric, TorchFrechetDistance):
             raise TypeError(f"metric must be a fidfast.torch.FrechetDistance, got {type(metric).__name__}")
-        require_callable("sample", sample, "sample(model, n) returns n images")
+        require_callable("sample", sample)
         require_instance("model", model, torch.nn.Module)
         require_integer("seed", seed)
         require_text("name", name)

@@ -263,7 +263,7 @@ def test_containers_of_the_output_are_kept(form):
 
 
 def test_invalid_options():
-    with pytest.raises(ValueError, match="dtype must be one of float32, bfloat16, got 'float16'"):
+    with pytest.raises(ValueError, match="dtype must be 'float32' or 'bfloat16', got 'float16'"):
         prepare(nn.Identity(), dtype="float16")
-    with pytest.raises(ValueError, match="compile must be 'auto', True or False, got 'maybe'"):
+    with pytest.raises(ValueError, match="compile must be one of 'auto', True, False, got 'maybe'"):
         prepare(nn.Identity(), compile="maybe")

@@ -151,7 +151,7 @@ def test_layers_by_their_path_in_the_wrapper(images):
     network = nn.Sequential(Network().layers, nn.AdaptiveAvgPool2d(1))
     at_path = ft.as_extractor(ft.at_layer(nn.DataParallel(network), "module.1"))
     torch.testing.assert_close(features(at_path, images), features(ft.as_extractor(ft.at_layer(network, "1")), images))
-    with pytest.raises(ValueError, match="there is no layer '2'"):
+    with pytest.raises(AttributeError, match="has no attribute `2`"):
         ft.at_layer(nn.DataParallel(network), "2")
 
 

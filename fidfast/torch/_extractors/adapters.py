@@ -111,15 +111,14 @@ def at_layer(model: torch.nn.Module, layer: str) -> torch.nn.Module:
 
     Raises
     ------
-    TypeError, ValueError
-        If the model is not a module, or there is no such layer.
+    AttributeError
+        If there is no such layer.
+    TypeError
+        If the model is not a module.
     """
     require_instance("model", model, torch.nn.Module)
     require_text("layer", layer)
-    try:
-        module = LayerFeatures(unwrapped(model), layer_path(model, layer))
-    except AttributeError as error:
-        raise ValueError(f"there is no layer {layer!r}: {error}") from error
+    module = LayerFeatures(unwrapped(model), layer_path(model, layer))
     same_attributes(module, model)
     module.name, module.num_features = f"{module.name}.{layer}", None
     return module

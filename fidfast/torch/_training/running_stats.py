@@ -56,7 +56,8 @@ def check_features(features: Any, mean: torch.Tensor, owner: str) -> torch.Tenso
     """
     if not isinstance(features, torch.Tensor):
         raise TypeError(f"features must be a tensor (n, dim), got {type(features).__name__}")
-    features = as_dense(features)
+    if features.device == mean.device:  # else the error below
+        features = as_dense(features)
     if features.ndim != 2:
         raise ValueError(f"features must be 2-D (n, dim), got shape {tuple(features.shape)}")
     if features.dtype not in _FLOATS:
