@@ -17,6 +17,7 @@ from fidfast import _core
 from fidfast._files.catalog import Catalog
 from fidfast._files.formats import FORMATS, tree_of
 from fidfast._files.records import Content, Entries, Entry, Features, Progress, State, Stats, Tree
+from fidfast._files.states import require_semidefinite
 from fidfast._files.torch_files import read_torch
 from fidfast._files.write import STATE_MARK
 
@@ -159,6 +160,7 @@ def read_state(path: str | os.PathLike[str], kind: str, from_state: Callable[[En
 
 def _state_of(catalog: Catalog) -> State:
     entries = {key: entry.load() for key, entry in catalog.entries.items()}
+    require_semidefinite(entries)
     _require_version(entries.pop("fidfast_version", None))
     progress = entries.pop("progress", None)
     return State(

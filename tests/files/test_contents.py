@@ -132,6 +132,7 @@ def test_unchanged_states_are_accepted(tmp_path, name):
 CONTRADICTIONS = {
     "negative variance": ("folded", {"0/scatter": -np.eye(4)}),
     "correlation above 1": ("folded", {"0/scatter": np.eye(4) + 2 * np.eye(4, k=1)}),
+    "indefinite": ("folded", {"0/scatter": np.eye(4) - 0.9 * (np.ones((4, 4)) - np.eye(4))}),
     "scatter without rows": ("rows", {"0/scatter": np.eye(4), "0/mean": np.zeros(4), "0/mean_low": np.zeros(4)}),
     "rows that are pending": ("folded", {"0/wide_rows": np.zeros((1025, 4))}),
     "unordered labels": ("classes", {"labels": np.array([1, 0, 2])}),
