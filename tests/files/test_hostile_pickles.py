@@ -190,7 +190,7 @@ def test_numbers_of_opcodes_are_limited(monkeypatch):
 
 @pytest.mark.parametrize("protocol", range(6))
 def test_mutated_pickles(protocol):
-    """Every outcome is a value or a PickleError, and what is read is what `pickle` would read."""
+    """Every outcome is a value or a ValueError."""
     rng = random.Random(protocol)
     mapping = collections.OrderedDict(n=3, keys=["a", 2.5, (b"x", None)])
     data = pickle.dumps(
