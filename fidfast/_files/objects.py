@@ -24,6 +24,7 @@ __all__ = [
     "Objects",
     "PickleError",
     "PlainMapping",
+    "opaque",
     "plain_value",
     "require",
     "set_item",
@@ -159,6 +160,11 @@ def _encode(text: Any, encoding: Any) -> bytes:
         raise PickleError("bytes are damaged") from None
 
 
+def opaque(*_arguments: Any) -> Objects:
+    """An object that is not read, but may be beside others."""
+    return Objects((), [])
+
+
 def _no_bytes() -> bytes:
     return b""
 
@@ -206,6 +212,7 @@ FUNCTIONS: dict[str, Function] = {
     "_codecs.encode": _encode,
     "builtins.bytes": _no_bytes,  # at protocols 0 to 2
     "__builtin__.bytes": _no_bytes,
+    **{f"{module}.{kind}": opaque for module in ("builtins", "__builtin__") for kind in ("set", "frozenset")},
     "copyreg._reconstructor": _reconstructor,
     "copy_reg._reconstructor": _reconstructor,
     **dict.fromkeys(MAPPINGS, _mapping),

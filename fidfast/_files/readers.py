@@ -17,7 +17,7 @@ from fidfast import _core
 from fidfast._files.catalog import Catalog
 from fidfast._files.formats import FORMATS, tree_of
 from fidfast._files.records import Content, Entries, Entry, Features, Progress, State, Stats, Tree
-from fidfast._files.states import require_semidefinite
+from fidfast._files.states import STATE_CHECKS, require_semidefinite
 from fidfast._files.torch_files import read_torch
 from fidfast._files.write import STATE_MARK
 
@@ -160,12 +160,13 @@ def read_state(path: str | os.PathLike[str], kind: str, from_state: Callable[[En
 
 def _state_of(catalog: Catalog) -> State:
     entries = {key: entry.load() for key, entry in catalog.entries.items()}
-    require_semidefinite(entries)
+    kind = str(entries.pop(STATE_MARK))
     _require_version(entries.pop("fidfast_version", None))
     progress = entries.pop("progress", None)
-    return State(
-        str(entries.pop(STATE_MARK)), entries, None if progress is None else Progress(**json.loads(str(progress)))
-    )
+    with reading_state(kind):
+        STATE_CHECKS.get(kind, lambda state: None)(entries)
+    require_semidefinite(entries)
+    return State(kind, entries, None if progress is None else Progress(**json.loads(str(progress))))
 
 
 def _require_version(version: Any) -> None:

@@ -6,13 +6,20 @@ Each function raises a ValueError that names the entry, and KeyError for a missi
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["check_class_moments", "check_inception_score", "check_moments", "check_ngrams", "require_semidefinite"]
+__all__ = [
+    "STATE_CHECKS",
+    "check_class_moments",
+    "check_inception_score",
+    "check_moments",
+    "check_ngrams",
+    "require_semidefinite",
+]
 
 _State = Mapping[str, NDArray[Any]]
 
@@ -174,6 +181,15 @@ def _check_block(block: _State, dim: int, prefix: str) -> None:
         part = np.triu(scatter[i : i + _SLICE, i:])
         fits = bool(np.all(np.abs(part) <= np.outer(roots[i : i + _SLICE], roots[i:]) + slack))
         _require(fits, prefix + "scatter", "must have no entry above the root of the product of its variances", scatter)
+
+
+#: The check of each class of collectors.
+STATE_CHECKS: dict[str, Callable[[_State], None]] = {
+    "Moments": check_moments,
+    "ClassMoments": check_class_moments,
+    "InceptionScore": check_inception_score,
+    "NgramCounts": check_ngrams,
+}
 
 
 # Entries ------------------------------------------------------------------------------------------------------------
