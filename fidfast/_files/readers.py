@@ -17,7 +17,7 @@ from fidfast import _core
 from fidfast._files.catalog import Catalog
 from fidfast._files.formats import FORMATS, tree_of
 from fidfast._files.records import Content, Entries, Entry, Features, Progress, State, Stats, Tree
-from fidfast._files.states import STATE_CHECKS, require_semidefinite
+from fidfast._files.states import check_state, require_semidefinite
 from fidfast._files.torch_files import read_torch
 from fidfast._files.write import STATE_MARK
 
@@ -164,7 +164,7 @@ def _state_of(catalog: Catalog) -> State:
     _require_version(entries.pop("fidfast_version", None))
     progress = entries.pop("progress", None)
     with reading_state(kind):
-        STATE_CHECKS.get(kind, lambda state: None)(entries)
+        check_state(kind, entries)
     require_semidefinite(entries)
     return State(kind, entries, None if progress is None else Progress(**json.loads(str(progress))))
 

@@ -6,7 +6,7 @@ Each function raises a ValueError that names the entry, and KeyError for a missi
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -183,13 +183,16 @@ def _check_block(block: _State, dim: int, prefix: str) -> None:
         _require(fits, prefix + "scatter", "must have no entry above the root of the product of its variances", scatter)
 
 
-#: The check of each class of collectors.
-STATE_CHECKS: dict[str, Callable[[_State], None]] = {
-    "Moments": check_moments,
-    "ClassMoments": check_class_moments,
-    "InceptionScore": check_inception_score,
-    "NgramCounts": check_ngrams,
-}
+def check_state(kind: str, state: _State) -> None:
+    """Check the state of a collector of the class `kind`; nothing for other classes."""
+    checks = {
+        "Moments": check_moments,
+        "ClassMoments": check_class_moments,
+        "InceptionScore": check_inception_score,
+        "NgramCounts": check_ngrams,
+    }
+    if kind in checks:
+        checks[kind](state)
 
 
 # Entries ------------------------------------------------------------------------------------------------------------
