@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
-    "STATE_CHECKS",
     "check_class_moments",
     "check_inception_score",
     "check_moments",
