@@ -82,12 +82,15 @@ def require_semidefinite(state: _State) -> None:
         scatter = np.asarray(value)
         if not key.endswith("/scatter") or scatter.ndim != 2 or scatter.size == 0 or scatter.dtype.kind != "f":
             continue
-        upper = np.triu(scatter)
-        norm = np.abs(upper).sum(axis=1).max() + np.abs(upper).sum(axis=0).max()  # at least the largest eigenvalue
-        if not 0 < norm < np.inf or len(scatter) != scatter.shape[1]:
+        lower = np.tril(scatter.T)
+        largest = np.abs(lower).max()
+        if not 0 < largest < np.inf or len(scatter) != scatter.shape[1]:
             continue  # zero, or refused by the other checks
+        lower /= largest
+        norm = np.abs(lower).sum(axis=0).max() + np.abs(lower).sum(axis=1).max()  # at least the largest eigenvalue
+        lower.flat[:: len(lower) + 1] += _ROUNDING * norm
         try:
-            np.linalg.cholesky(upper.T / norm + _ROUNDING * np.eye(len(scatter)))  # reads the lower triangle
+            np.linalg.cholesky(lower)
         except np.linalg.LinAlgError:
             raise ValueError(f"{key!r} must be positive semidefinite") from None
 
@@ -178,7 +181,8 @@ def _check_block(block: _State, dim: int, prefix: str) -> None:
     roots = np.sqrt(np.maximum(variances, 0))
     for i in range(0, dim, _SLICE):
         part = np.triu(scatter[i : i + _SLICE, i:])
-        fits = bool(np.all(np.abs(part) <= np.outer(roots[i : i + _SLICE], roots[i:]) + slack))
+        with np.errstate(over="ignore"):
+            fits = bool(np.all(np.abs(part) <= np.outer(roots[i : i + _SLICE], roots[i:]) + slack))
         _require(fits, prefix + "scatter", "must have no entry above the root of the product of its variances", scatter)
 
 
