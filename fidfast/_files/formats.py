@@ -154,7 +154,9 @@ def _tree_of_sequence(values: Sequence[Any], name: str) -> Entry | Tree:
     """An array for nested lists of numbers, ``mu`` and ``sigma`` for such a tuple, else the items by their number."""
     if not any(hasattr(value, "shape") or isinstance(value, Mapping) for value in values):
         try:
-            array = np.asarray(values)
+            longest, total, number = _text_in(values)
+            # One long text would make all items of the array as long.
+            array = np.asarray(values if longest * number <= 100 * total + 10**6 else None)
         except (ValueError, OverflowError):  # a ragged list
             array = np.asarray(None)
         if array.dtype.kind in "fiubU":
@@ -164,6 +166,21 @@ def _tree_of_sequence(values: Sequence[Any], name: str) -> Entry | Tree:
     if len(shapes) in (2, 3) and len(shapes[0] or ()) == 1 and shapes[1] == 2 * shapes[0]:  # type: ignore[operator]
         return dict(zip(("mu", "sigma", "num_samples"), tree.values(), strict=False))
     return tree
+
+
+def _text_in(values: Sequence[Any]) -> tuple[int, int, int]:
+    """Length of the longest text in nested lists, the total length, and the number of items."""
+    longest = total = number = 0
+    for value in values:
+        if type(value) is float:
+            number += 1
+            continue
+        if isinstance(value, (str, bytes)):
+            found = len(value), len(value), 1
+        else:
+            found = _text_in(value) if isinstance(value, (list, tuple)) else (0, 0, 1)
+        longest, total, number = max(longest, found[0]), total + found[1], number + found[2]
+    return longest, total, number
 
 
 def _tree_of_batches(values: Any, name: str) -> Entry | Tree:

@@ -24,6 +24,7 @@ __all__ = [
     "Objects",
     "PickleError",
     "PlainMapping",
+    "opaque",
     "plain_value",
     "require",
     "set_item",
@@ -31,6 +32,8 @@ __all__ = [
 
 #: Largest depth of containers.
 _MAX_DEPTH = 100
+
+_SCALARS = frozenset([type(None), bool, int, float, str, bytes])
 
 Function = Callable[..., Any]
 
@@ -157,6 +160,11 @@ def _encode(text: Any, encoding: Any) -> bytes:
         raise PickleError("bytes are damaged") from None
 
 
+def opaque(*_arguments: Any) -> Objects:
+    """An object that is not read, but may be beside others."""
+    return Objects((), [])
+
+
 def _no_bytes() -> bytes:
     return b""
 
@@ -204,6 +212,7 @@ FUNCTIONS: dict[str, Function] = {
     "_codecs.encode": _encode,
     "builtins.bytes": _no_bytes,  # at protocols 0 to 2
     "__builtin__.bytes": _no_bytes,
+    **{f"{module}.{kind}": opaque for module in ("builtins", "__builtin__") for kind in ("set", "frozenset")},
     "copyreg._reconstructor": _reconstructor,
     "copy_reg._reconstructor": _reconstructor,
     **dict.fromkeys(MAPPINGS, _mapping),
@@ -218,26 +227,27 @@ def plain_value(value: Any, operations: int) -> Any:
     """
     left = 1000 + 10 * operations
 
-    def plain(value: Any, depth: int) -> Any:
+    def plain_items(items: Any, depth: int) -> list[Any]:
         nonlocal left
-        left -= 1
+        left -= len(items)
         if left < 0:
             raise PickleError("its containers refer to each other too often")
+        return [item if type(item) in _SCALARS else plain(item, depth) for item in items]
+
+    def plain(value: Any, depth: int) -> Any:
         if depth > _MAX_DEPTH:
             raise PickleError(f"its containers are nested deeper than {_MAX_DEPTH} levels")
         if isinstance(value, _Array):
             require(value.value is not None, "an array without data")
             value = value.value
         if isinstance(value, Objects):
-            return Objects(value.shape, [plain(item, depth + 1) for item in value.items])
+            return Objects(value.shape, plain_items(value.items, depth + 1))
         if isinstance(value, dict):
-            return {key: plain(item, depth + 1) for key, item in value.items()}
+            return dict(zip(value, plain_items(value.values(), depth + 1), strict=True))
         if isinstance(value, (list, tuple)):
-            return type(value)([plain(item, depth + 1) for item in value])
+            return type(value)(plain_items(value, depth + 1))
         if isinstance(value, memoryview):
             return bytes(value)
-        if value is None or isinstance(value, (bool, int, float, str, bytes, Entry)):
-            return value
-        return Objects((), [])
+        return value if isinstance(value, Entry) or type(value) in _SCALARS else Objects((), [])
 
     return plain(value, 0)

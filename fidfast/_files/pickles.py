@@ -12,6 +12,8 @@ import struct
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from fidfast._files.objects import (
     FUNCTIONS,
     MAPPINGS,
@@ -93,7 +95,8 @@ class _Interpreter:
 
     def run(self) -> Any:
         data, opcodes = self._data, _OPCODES
-        for count in range(1, _MAX_OPERATIONS + 1):
+        while self.operations < _MAX_OPERATIONS:
+            self.operations += 1
             position = self.position
             if position >= len(data):
                 raise PickleError("it is damaged or incomplete")
@@ -103,7 +106,6 @@ class _Interpreter:
             if operation is None:
                 if code != _STOP:
                     raise PickleError(f"it is damaged, or needs opcode {bytes([code])!r}, which is not supported")
-                self.operations = count
                 return self._pop()
             try:
                 operation(self)
@@ -150,8 +152,7 @@ class _Interpreter:
         self._stack.append(value)
 
     def _mark(self) -> None:
-        if len(self._outer) > _MAX_MARKS:
-            raise PickleError(f"its containers are nested deeper than {_MAX_MARKS} levels")
+        require(len(self._outer) < _MAX_MARKS, f"a depth of {_MAX_MARKS} containers")
         self._outer.append(self._stack)
         self._stack = []
 
@@ -169,8 +170,7 @@ class _Interpreter:
     # Containers
 
     def _tuple(self, size: int) -> None:
-        if len(self._stack) < size:
-            raise PickleError("it is damaged: a value is missing")
+        require(len(self._stack) >= size, "a tuple")
         self._stack[-size:] = [tuple(self._stack[-size:])]
 
     def _extend(self, items: list[Any]) -> None:
@@ -217,8 +217,18 @@ class _Interpreter:
         self._push(int.from_bytes(self._take(size), "little", signed=True))
 
     def _binary_float(self) -> None:
-        self._stack.append(_FLOAT.unpack_from(self._data, self.position)[0])
-        self.position += 8
+        """Reads all such opcodes that follow each other, as in long lists."""
+        start = self.position - 1
+        self._stack.append(struct.unpack(">d", self._take(8))[0])
+        if bytes(self._data[self.position : self.position + 1]) != b"G":
+            return
+        items: Any = np.frombuffer(self._data[start : start + _FLOATS * _FLOAT.itemsize], np.uint8)
+        items = items[: len(items) // _FLOAT.itemsize * _FLOAT.itemsize].view(_FLOAT)
+        others = np.flatnonzero(items["opcode"] != ord("G"))
+        values = items["value"][1 : others[0] if len(others) else len(items)].tolist()
+        self._stack.extend(values)
+        self.operations += len(values)
+        self.position += _FLOAT.itemsize * len(values)
 
     def _float(self) -> None:
         text = self._line()
@@ -312,7 +322,9 @@ def _decimal(text: str) -> int:
 
 
 _STOP = ord(".")
-_FLOAT = struct.Struct(">d")
+#: A number with its opcode, and how many are read together.
+_FLOAT = np.dtype([("opcode", "u1"), ("value", ">f8")])
+_FLOATS = 1000
 
 _Self = _Interpreter
 _OPCODES: dict[int, Callable[[_Interpreter], Any]] = {

@@ -17,6 +17,7 @@ from fidfast import _core
 from fidfast._files.catalog import Catalog
 from fidfast._files.formats import FORMATS, tree_of
 from fidfast._files.records import Content, Entries, Entry, Features, Progress, State, Stats, Tree
+from fidfast._files.states import check_state, require_semidefinite
 from fidfast._files.torch_files import read_torch
 from fidfast._files.write import STATE_MARK
 
@@ -176,9 +177,13 @@ def read_progress(path: str | os.PathLike[str]) -> Progress | None:
 
 def _state_of(catalog: Catalog) -> State:
     entries = {key: entry.load() for key, entry in catalog.entries.items()}
+    kind = str(entries.pop(STATE_MARK))
     _require_version(entries.pop("fidfast_version", None))
     progress = entries.pop("progress", None)
-    return State(str(entries.pop(STATE_MARK)), entries, None if progress is None else _progress_of(progress))
+    with reading_state(kind):
+        check_state(kind, entries)
+    require_semidefinite(entries)
+    return State(kind, entries, None if progress is None else _progress_of(progress))
 
 
 def _progress_of(value: Any) -> Progress:

@@ -12,7 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["check_class_moments", "check_inception_score", "check_moments", "check_ngrams"]
+__all__ = [
+    "check_class_moments",
+    "check_inception_score",
+    "check_moments",
+    "check_ngrams",
+    "require_semidefinite",
+]
 
 _State = Mapping[str, NDArray[Any]]
 
@@ -21,6 +27,9 @@ _MAX_COUNT = 2**53
 
 #: Number of rows that are folded into mean and scatter together, `kMomentsBlock` in csrc/core.
 _BLOCK = 1024
+
+#: Rows of a scatter that are checked together, to stay in the cache.
+_SLICE = 128
 
 #: Rounding to float32 explains errors of a covariance up to this fraction of its largest entry.
 _ROUNDING = 1e-6
@@ -62,6 +71,28 @@ def check_class_moments(state: _State) -> None:
                 raise ValueError(f"'{i}/{key}' is {found!r}, but {key!r} is {expected!r}")
         if not all(key.partition("/")[0] in ("dim", "precision", "extractor", "0") for key in of_class):
             raise ValueError(f"class {i} must have one block")
+
+
+def require_semidefinite(state: _State) -> None:
+    """Check that each scatter among the entries, of any collector, is positive semidefinite up to rounding.
+
+    In O(dim^3), so for files only.
+    """
+    for key, value in state.items():
+        scatter = np.asarray(value)
+        if not key.endswith("/scatter") or scatter.ndim != 2 or scatter.size == 0 or scatter.dtype.kind != "f":
+            continue
+        lower = np.tril(scatter.T)
+        largest = np.abs(lower).max()
+        if not 0 < largest < np.inf or len(scatter) != scatter.shape[1]:
+            continue  # zero, or refused by the other checks
+        lower /= largest
+        norm = np.abs(lower).sum(axis=0).max() + np.abs(lower).sum(axis=1).max()  # at least the largest eigenvalue
+        lower.flat[:: len(lower) + 1] += _ROUNDING * norm
+        try:
+            np.linalg.cholesky(lower)
+        except np.linalg.LinAlgError:
+            raise ValueError(f"{key!r} must be positive semidefinite") from None
 
 
 def check_inception_score(state: _State) -> None:
@@ -140,15 +171,31 @@ def _check_block(block: _State, dim: int, prefix: str) -> None:
         return
     _numbers(block, "mean", "f", (dim,), prefix)
     _numbers(block, "mean_low", "f", (dim,), prefix)
-    scatter = np.triu(_numbers(block, "scatter", "f", (dim, dim), prefix))
-    variances = scatter.diagonal()
+    scatter = np.asarray(block["scatter"])  # of which the upper triangle is used
+    fits = scatter.shape == (dim, dim) and scatter.dtype.kind == "f"
+    _require(fits, prefix + "scatter", f"must be floating-point numbers of shape {(dim, dim)}", scatter)
+    variances = scatter.diagonal().astype(np.float64)
+    _require(bool(np.isfinite(variances).all()), prefix + "scatter", "must be finite", scatter)
     slack = _ROUNDING * float(variances.max())
     _require(bool(variances.min() >= -slack), prefix + "scatter", "must have no negative diagonal", scatter)
     roots = np.sqrt(np.maximum(variances, 0))
-    limits = np.outer(roots, roots)
-    limits += slack
-    fits = bool(np.all(np.abs(scatter) <= limits))
-    _require(fits, prefix + "scatter", "must have no entry above the root of the product of its variances", scatter)
+    for i in range(0, dim, _SLICE):
+        part = np.triu(scatter[i : i + _SLICE, i:])
+        with np.errstate(over="ignore"):
+            fits = bool(np.all(np.abs(part) <= np.outer(roots[i : i + _SLICE], roots[i:]) + slack))
+        _require(fits, prefix + "scatter", "must have no entry above the root of the product of its variances", scatter)
+
+
+def check_state(kind: str, state: _State) -> None:
+    """Check the state of a collector of the class `kind`; nothing for other classes."""
+    checks = {
+        "Moments": check_moments,
+        "ClassMoments": check_class_moments,
+        "InceptionScore": check_inception_score,
+        "NgramCounts": check_ngrams,
+    }
+    if kind in checks:
+        checks[kind](state)
 
 
 # Entries ------------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from fidfast._files.buffers import (
     require_plausible,
     strided_entry,
 )
-from fidfast._files.objects import Function, Name, PickleError, require
+from fidfast._files.objects import Function, Name, Objects, PickleError, opaque, require
 from fidfast._files.pickles import read_pickle
 from fidfast._files.records import Entry
 from fidfast._files.zips import Member, members_of
@@ -51,7 +51,7 @@ _NAMES = frozenset(
         *_UNTYPED,
         *(f"torch.{place}{name}" for place in ("", "cuda.") for name in _STORAGES),
         *(f"torch.{dtype}" for dtype in _DTYPES),
-        "torch.nn.parameter.Parameter",
+        *("torch.Tensor", "torch.nn.parameter.Parameter", "torch.nn.parameter.Buffer"),
     ]
 )
 
@@ -218,6 +218,11 @@ def _parameter(data: Any, *_rest: Any) -> Entry:
     return entry
 
 
+def _tensor_with_attributes(function: Any, kind: Any, arguments: Any, _attributes: Any) -> Any:
+    require(isinstance(function, Name) and function.name in _REBUILD and isinstance(arguments, tuple), "a tensor")
+    return _FUNCTIONS[function.name](*arguments)
+
+
 def _size(shape: Any = ()) -> tuple[int, ...]:
     return checked_shape(shape)
 
@@ -232,12 +237,13 @@ def _device(kind: Any, index: Any = None) -> str:
     return str(kind) if index is None else f"{kind}:{index}"
 
 
-def _sparse_tensor(layout: Any, parts: Any) -> Entry:
+def _sparse_tensor(layout: Any, parts: Any) -> Entry | Objects:
     require(isinstance(layout, str) and isinstance(parts, tuple) and 3 <= len(parts) <= 5, "a sparse tensor")
     indices, values, shape = (parts if layout == "torch.sparse_coo" else (parts[:2], *parts[2:]))[:3]
     arrays = [indices] if layout == "torch.sparse_coo" else list(indices)
     shape = checked_shape(shape)
-    require(layout in ("torch.sparse_coo", "torch.sparse_csr", "torch.sparse_csc"), f"layout {layout[:50]}")
+    if layout not in ("torch.sparse_coo", "torch.sparse_csr", "torch.sparse_csc"):
+        return opaque()
     require(all(isinstance(part, Entry) for part in (*arrays, values)), "a sparse tensor")
     require(all(part.dtype in ("int32", "int64") for part in arrays), "the indices of a sparse tensor")
     stored = sum(nbytes_of(part.shape, 8) for part in (*arrays, values))
@@ -264,13 +270,19 @@ def _sparse_tensor(layout: Any, parts: Any) -> Entry:
     return Entry(shape, values.dtype, load)
 
 
-_FUNCTIONS: dict[str, Function] = {
+_REBUILD: dict[str, Function] = {
     "torch._utils._rebuild_tensor": _tensor,
     "torch._utils._rebuild_tensor_v2": _tensor,
     "torch._utils._rebuild_tensor_v3": _tensor_of_dtype,
+    "torch._utils._rebuild_sparse_tensor": _sparse_tensor,
+}
+_FUNCTIONS: dict[str, Function] = {
+    **_REBUILD,
+    "torch._tensor._rebuild_from_type_v2": _tensor_with_attributes,
+    "torch._utils._rebuild_nested_tensor": opaque,
+    "torch._utils._rebuild_meta_tensor_no_storage": opaque,
     "torch._utils._rebuild_parameter": _parameter,
     "torch._utils._rebuild_parameter_with_state": _parameter,
-    "torch._utils._rebuild_sparse_tensor": _sparse_tensor,
     "torch.serialization._get_layout": _layout,
     "torch.Size": _size,
     "torch.device": _device,

@@ -129,9 +129,33 @@ def test_unchanged_states_are_accepted(tmp_path, name):
     assert type(collector).from_state(empty.state()) == empty
 
 
+@pytest.mark.parametrize("scale", [1e-160, 1e-150, 1e-3, 1e3, 1e150])
+def test_states_of_any_scale_are_accepted(tmp_path, scale):
+    rng = np.random.default_rng(1)
+    rows = scale * rng.standard_normal((1100, 4)) * [1, 1e-9, 0, 1]
+    Moments.from_features(rows).save(tmp_path / "x.npz")
+    assert Moments.load(tmp_path / "x.npz") == Moments.from_features(rows)
+
+
+def test_states_after_any_operations_are_accepted(tmp_path):
+    rng = np.random.default_rng(2)
+    for dim in (3, 40):
+        total, parts = Moments(dim), []
+        for _ in range(20):
+            n, dtype = int(rng.integers(0, 60)) if rng.random() < 0.9 else 1100, rng.choice([np.float32, np.float64])
+            rows = (rng.standard_normal((n, dim)) * 10 ** rng.uniform(-3, 3) + 10 ** rng.uniform(-3, 3)).astype(dtype)
+            parts.append(Moments.from_features(rows))
+            total.merge(parts[-1])
+            if rng.random() < 0.3:
+                total.unmerge(parts.pop(int(rng.integers(len(parts)))))
+        total.save(tmp_path / "x.npz")
+        assert Moments.load(tmp_path / "x.npz") == total
+
+
 CONTRADICTIONS = {
     "negative variance": ("folded", {"0/scatter": -np.eye(4)}),
     "correlation above 1": ("folded", {"0/scatter": np.eye(4) + 2 * np.eye(4, k=1)}),
+    "indefinite": ("folded", {"0/scatter": np.eye(4) - 0.9 * (np.ones((4, 4)) - np.eye(4))}),
     "scatter without rows": ("rows", {"0/scatter": np.eye(4), "0/mean": np.zeros(4), "0/mean_low": np.zeros(4)}),
     "rows that are pending": ("folded", {"0/wide_rows": np.zeros((1025, 4))}),
     "unordered labels": ("classes", {"labels": np.array([1, 0, 2])}),

@@ -358,7 +358,7 @@ def test_files_with_other_content(tmp_path, rng, capsys):
         ({"ngrams": np.full((3, 2), 65, np.uint8)}, "holds 3 n-grams, of which 1 are distinct"),
         ({"ngrams": np.full((3, 2), 65.0)}, "'ngrams' must be unsigned integers"),
         ({"counts": np.zeros(3, np.uint8)}, "'counts' must be at least 1, got [0, 0, 0]"),
-        ({"counts": np.full(3, 2**62, np.uint64)}, "'counts' must have the sum 5"),
+        ({"counts": np.full(3, 2**62, np.uint64)}, "'counts' must have the sum 'num_ngrams', which is 5"),
         ({"n": 3}, "'ngrams' must be unsigned integers of shape (3, 3)"),
         ({"level": "byte"}, "level must be 'char' or 'word', got 'byte'"),
         ({"level": "word"}, "'ngrams' must be below 0"),

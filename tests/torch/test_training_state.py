@@ -11,6 +11,8 @@ from pooled import Pooled
 
 import fidfast
 import fidfast.torch as ft
+from fidfast import Moments
+from fidfast.torch._training.packing import pack, unpack
 
 DIM = 5
 
@@ -249,3 +251,13 @@ def test_state_of_another_extractor():
         made[1].load_state_dict(made[0].state_dict())
     made[0].load_state_dict(made[0].state_dict())
     metric().load_state_dict(filled(lambda: ft.FrechetDistance(None, np.eye(DIM))).state_dict())  # without a name
+
+
+@pytest.mark.parametrize("change", [{0: 1024.5}, {0: -1.0}, {1: 0.5}, {4: float("nan")}, {-1: float("inf")}])
+def test_packed_moments_with_other_numbers_are_refused(rng, change):
+    packed = pack(Moments.from_features(rng.standard_normal((1100, 4))))
+    assert unpack(packed, 4, precision="float32", extractor=None).num_samples == 1100
+    for position, value in change.items():
+        packed[position] = value
+    with pytest.raises(ValueError, match=r"state|finite"):
+        unpack(packed, 4, precision="float32", extractor=None)
