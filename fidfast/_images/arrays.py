@@ -188,6 +188,8 @@ def open_array(path: Path, decoding: Decoding, key: str | None = None) -> ArrayI
     ignored = Ignored()
     with zipfile.ZipFile(path) as archive:
         require_complete(archive)
+        if len(set(archive.namelist())) < len(archive.namelist()):
+            raise ValueError("two arrays have the same name")
         for member in archive.infolist():
             archive.open(member).close()  # raises an error if a name is damaged
         found = _image_members(archive, key)
