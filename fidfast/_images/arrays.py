@@ -87,7 +87,7 @@ class ArrayImages(Images):
         return [self.origin] if isinstance(self.origin, Path) else []
 
     def path_of(self, index: int) -> str:
-        return self._names[index]
+        return str(self._names[index])
 
     def _identity(self) -> Iterable[str]:
         for key, array in zip(self._keys, self._arrays, strict=True):
