@@ -29,6 +29,9 @@ __all__ = ["ArrayImages", "array_ndim", "open_array"]
 
 _CHANNELS = (1, 3, 4)
 _MOST_HEADER = 1 << 14
+_BYTES_PER_READ = 1 << 24
+#: Deflate compresses to a 1,032nd at best.
+_MOST_RATIO = 1032
 _Header = tuple[tuple[int, ...], bool, np.dtype[Any], int]
 _LAYOUTS = "(n, height, width), (n, height, width, channels) or (n, channels, height, width) with 1, 3 or 4 channels"
 
@@ -87,7 +90,7 @@ class ArrayImages(Images):
         return [self.origin] if isinstance(self.origin, Path) else []
 
     def path_of(self, index: int) -> str:
-        return self._names[index]
+        return str(self._names[index])
 
     def _identity(self) -> Iterable[str]:
         for key, array in zip(self._keys, self._arrays, strict=True):
@@ -100,7 +103,7 @@ class ArrayImages(Images):
 
     def __reduce__(self) -> Any:
         if isinstance(self.origin, Path):  # the pickle of a memory map would hold all of its data
-            return open_array, (self.origin, self.decoding, self._key)
+            return open_array, (self.origin, self.decoding, self._key, False)
         return super().__reduce__()
 
     def stored(self, index: int) -> NDArray[Any]:
@@ -178,16 +181,19 @@ def _channels_last(array: NDArray[Any], label: str) -> NDArray[Any]:
     return array if channels_last else np.moveaxis(array, 1, 3)
 
 
-def open_array(path: Path, decoding: Decoding, key: str | None = None) -> ArrayImages:
-    """The images of a ``.npy`` or ``.npz`` file; not read into memory unless the file is compressed.
+def open_array(path: Path, decoding: Decoding, key: str | None = None, verify: bool = True) -> ArrayImages:
+    """The images of a ``.npy`` or ``.npz`` file; not kept in memory unless the file is compressed.
 
-    Raises ValueError if an ``.npz`` holds no images, or several and no `key`.
+    Raises ValueError if an ``.npz`` holds no images, or several and no `key`; and zipfile.BadZipFile if its checksums
+    are wrong, which are computed if `verify`.
     """
     if path.suffix.lower() == ".npy":
         return ArrayImages({"": _map_npy(path)}, path, decoding, key=key)
     ignored = Ignored()
     with zipfile.ZipFile(path) as archive:
         require_complete(archive)
+        if len(set(archive.namelist())) < len(archive.namelist()):
+            raise ValueError("two arrays have the same name")
         for member in archive.infolist():
             archive.open(member).close()  # raises an error if a name is damaged
         found = _image_members(archive, key)
@@ -202,6 +208,10 @@ def open_array(path: Path, decoding: Decoding, key: str | None = None) -> ArrayI
         for name in archive.namelist():
             if name.removesuffix(".npy") not in members:
                 ignored.add("other array", name.removesuffix(".npy"))
+        for member in members.values():
+            with archive.open(member) as file:  # compares the checksum at the end
+                while verify and member.compress_type == zipfile.ZIP_STORED and file.read(_BYTES_PER_READ):
+                    pass
         arrays = _arrays_of(path, archive, members)
     return ArrayImages(arrays, path, decoding, ignored, key)
 
@@ -310,6 +320,10 @@ def _header(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> _Header:
     with archive.open(member) as file:
         shape, fortran, dtype, header = _read_header(file)
     _require_size(shape, dtype, member.file_size - header, member.filename)
+    if member.file_size > _MOST_RATIO * member.compress_size:
+        raise ValueError(
+            f"{member.filename!r} cannot have {member.file_size:,} bytes, compressed to {member.compress_size:,}"
+        )
     assert archive.fp is not None
     archive.fp.seek(member.header_offset + 26)  # lengths of the name and of the extra field in the local header
     name, extra = (int.from_bytes(archive.fp.read(2), "little") for _ in range(2))

@@ -173,7 +173,8 @@ def _opened_item(images: Images | Sequence[Any], index: int, decoding: Decoding)
         item: Any = images.stored(index) if isinstance(images, ArrayImages) else images[index]
         if not isinstance(item, (str, os.PathLike)):
             if len(shape := getattr(item, "shape", ())) > 1:
-                require_pixels(*sorted(shape)[-2:], decoding.max_pixels)
+                height, width = sorted(shape)[-2:]
+                require_pixels(height, width, decoding.max_pixels)
             yield item
             return
         file = open_regular(item)

@@ -1,6 +1,7 @@
 """A damaged archive or array is an error or gives all of its images, some of them broken; never fewer images."""
 
 import io
+import math
 import pickle
 import shutil
 import subprocess
@@ -208,6 +209,27 @@ def test_a_member_larger_than_any_image_is_broken(tmp_path, monkeypatch):
     assert images.decoding == Decoding(None, 5)
     with pytest.raises(BrokenImageError, match=r"000\.png: has \d+ bytes, more than an uncompressed image of 5 pixels"):
         images[0]
+
+
+def test_a_changed_pixel_of_an_array_in_an_npz_is_an_error(tmp_path):
+    content = bytearray(FILES["array.npz"])
+    content[content.index(bytes(range(40, 60)))] ^= 1
+    (tmp_path / "x.npz").write_bytes(content)
+    with pytest.raises(ValueError, match=r"x\.npz is damaged or not a \.npz file: Bad CRC-32 for file 'arr_0.npy'"):
+        open_images(tmp_path / "x.npz")
+
+
+def test_an_array_that_cannot_be_in_the_file_is_an_error(tmp_path):
+    """Its header and the directory agree on 2 TB."""
+    shape, header = (10**9, 32, 64, 1), io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("arr_0.npy", header.getvalue())
+        archive.infolist()[0].file_size = len(header.getvalue()) + math.prod(shape)
+    (tmp_path / "x.npz").write_bytes(stream.getvalue())
+    with pytest.raises(ValueError, match=r"x\.npz is damaged .*'arr_0.npy' cannot have 2,048,000,000,\d+ bytes"):
+        open_images(tmp_path / "x.npz")
 
 
 def test_an_array_longer_than_its_header_is_an_error(tmp_path):

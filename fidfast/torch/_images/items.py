@@ -68,7 +68,8 @@ def image_pixels(item: Any, image_key: str | None = None, decoding: Decoding = D
     if not isinstance(item, torch.Tensor) and np.asarray(item).dtype.kind not in "biufc":
         raise TypeError(f"not an image, but {type(item).__name__}")
     if len(shape := getattr(item, "shape", ())) > 1:
-        require_pixels(*sorted(shape)[-2:], decoding.max_pixels)
+        height, width = sorted(shape)[-2:]
+        require_pixels(height, width, decoding.max_pixels)
     if decoding.max_value is not None and _is_wide(item):
         item = item.detach().cpu() if isinstance(item, torch.Tensor) else item
         item = scaled(np.asarray(item.float() if "bfloat16" in str(item.dtype) else item), decoding.max_value)
