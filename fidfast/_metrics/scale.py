@@ -87,10 +87,13 @@ def _largest_deviation(inputs: tuple[Input, ...]) -> float:
     try:
         deviations = [_deviation(source) for source in inputs]
         means = [source.stats.mu for source in inputs]
-    except ValueError:  # squares of rows that leave the range of float64
+    except ValueError as error:
         if all(source.rows is None for source in inputs):
             raise
-        return max(map(_largest_value, inputs))
+        try:
+            return max(map(_largest_value, inputs))  # if squares of rows leave the range of float64
+        except (TypeError, ValueError):
+            raise error from None
     with np.errstate(over="ignore"):
         between = [float(np.abs(mean - means[0]).max()) for mean in means[1:] if mean.shape == means[0].shape]
     return min(max(*deviations, *between, 0.0), np.finfo(float).max)

@@ -140,6 +140,8 @@ class RunningStats(Locked, FixedDtypeModule, TensorStateModule):
     def set_packed_state(self, values: torch.Tensor) -> None:
         """As in `TensorStateModule`."""
         self._check_counts(values.tolist())
+        if not all(buffer.isfinite().all() for buffer in self.buffers() if not buffer.is_meta):
+            raise ValueError("the statistics hold NaN or infinity")
         device = next(buffer for name, buffer in self.named_buffers() if name != "_counts").device
         if self._counts.device != device:  # loaded with ``assign=True`` into a module on another device
             self._counts = torch.empty(3, dtype=torch.float64, device=device)
