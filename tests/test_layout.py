@@ -52,7 +52,7 @@ torch._images.checkpoint torch._images.extraction_pass torch._images.checks torc
 torch._images.distances torch._images
 torch._training.distributed torch._training.packing torch._training.sampling torch._training.metric
 torch._training.samples
-torch._training.running_stats torch._training.loss torch._training
+torch._training.means torch._training.running_stats torch._training.loss torch._training
 torch._demo torch
 _fid __init__
 torch.torchmetrics torch.lightning torch.ignite

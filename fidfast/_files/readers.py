@@ -180,6 +180,8 @@ def _state_of(catalog: Catalog) -> State:
     kind = str(entries.pop(STATE_MARK))
     _require_version(entries.pop("fidfast_version", None))
     progress = entries.pop("progress", None)
+    for key in ("num_images", "source"):  # of files of the cache of images
+        entries.pop(key, None)
     with reading_state(kind):
         check_state(kind, entries)
     require_semidefinite(entries)

@@ -16,7 +16,7 @@ import numpy as np
 
 from fidfast import _core
 from fidfast._arguments import optional, require_bool, require_real
-from fidfast._files import TEMPORARY_NAME, Entries, State, read_state, write_state
+from fidfast._files import TEMPORARY_NAME, State, read_state, write_state
 from fidfast._images.decode import open_regular
 from fidfast._images.hashes import HASH_FOLDER, folder
 from fidfast._images.images import Images
@@ -49,7 +49,7 @@ def cache_file(images: Images, extractor: str, *, progress: bool = False) -> Pat
 def load(path: Path, images: Images) -> Moments | None:
     """The cached moments of the images; None if the file is missing, damaged or does not hold their number."""
     try:
-        moments = read_state(path, "Moments", _moments_of)
+        moments = read_state(path, "Moments", Moments.from_state)
     except (OSError, ValueError):
         return None
     if moments.num_samples != len(images):
@@ -71,11 +71,6 @@ def save(path: Path, moments: Moments, images: Images) -> None:
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_state(path, State("Moments", {**moments.state(), **described}))
-
-
-def _moments_of(entries: Entries) -> Moments:
-    """The moments without the description that `save` adds."""
-    return Moments.from_state({key: value for key, value in entries.items() if key not in ("source", "num_images")})
 
 
 @dataclass(frozen=True)

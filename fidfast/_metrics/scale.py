@@ -16,7 +16,7 @@ from fidfast._devices import to_host
 from fidfast._inputs import Input
 from fidfast._stats import Moments, scaled_stats
 
-__all__ = ["comfortable_inputs", "in_units", "scaled_input"]
+__all__ = ["comfortable_inputs", "exponent_of", "in_units", "scaled_input"]
 
 _N = TypeVar("_N", float, NDArray[np.float64])
 
@@ -30,11 +30,11 @@ _SAFE = 2.0**-800, 2.0**800
 
 def comfortable_inputs(*inputs: Input) -> tuple[tuple[Input, ...], int]:
     """The inputs in the unit ``2^exponent``, and the exponent; the inputs themselves and 0 if none is needed."""
-    exponent = _exponent(inputs)
+    exponent = exponent_of(_largest_deviation(inputs))
     if exponent == 0:
         return inputs, 0
     scaled = tuple(scaled_input(source, -exponent) for source in inputs)
-    further = _exponent(scaled)  # if the first one is that of an offset
+    further = exponent_of(_largest_deviation(scaled))  # if the first one is that of an offset
     if further != 0 and abs(further) < abs(exponent):
         exponent += further
         scaled = tuple(scaled_input(source, -exponent) for source in inputs)
@@ -74,11 +74,11 @@ def scaled_input(source: Input, exponent: int) -> Input:
     return source.with_content(stats=scaled_stats(source.stats, exponent))
 
 
-def _exponent(inputs: tuple[Input, ...]) -> int:
-    largest = _largest_deviation(inputs)
-    if not 0 < largest < math.inf:
+def exponent_of(deviation: float) -> int:
+    """The exponent of the unit for deviations of this order; 0 if they need none. Even, so that it has a root."""
+    if not 0 < deviation < math.inf:
         return 0
-    exponent = math.frexp(largest)[1]
+    exponent = math.frexp(deviation)[1] // 2 * 2
     return 0 if abs(exponent) <= _COMFORTABLE else exponent
 
 
@@ -87,10 +87,13 @@ def _largest_deviation(inputs: tuple[Input, ...]) -> float:
     try:
         deviations = [_deviation(source) for source in inputs]
         means = [source.stats.mu for source in inputs]
-    except ValueError:  # squares of rows that leave the range of float64
+    except ValueError as error:
         if all(source.rows is None for source in inputs):
             raise
-        return max(map(_largest_value, inputs))
+        try:
+            return max(map(_largest_value, inputs))  # if squares of rows leave the range of float64
+        except (TypeError, ValueError):
+            raise error from None
     with np.errstate(over="ignore"):
         between = [float(np.abs(mean - means[0]).max()) for mean in means[1:] if mean.shape == means[0].shape]
     return min(max(*deviations, *between, 0.0), np.finfo(float).max)

@@ -13,7 +13,7 @@ from fidfast._stats.gaussian import (
     stats_from_core,
     stats_from_record,
 )
-from fidfast._stats.locks import Lock, atomic, holding
+from fidfast._stats.locks import Locked, atomic, holding
 from fidfast._stats.moments import Moments
 from fidfast._stats.slices import ROWS_PER_SLICE, as_rows, row_slices
 
@@ -25,7 +25,7 @@ __all__ = [
     "Collector",
     "GaussianStats",
     "Label",
-    "Lock",
+    "Locked",
     "Moments",
     "as_rows",
     "atomic",

@@ -26,7 +26,7 @@ class Collector(Locked, ABC):
     comparison follow from them. The methods of a subclass are `atomic`.
     """
 
-    __slots__ = ()
+    __slots__ = ("_lock",)
 
     @abstractmethod
     def merge(self, other: Any) -> None:

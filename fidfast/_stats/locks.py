@@ -50,9 +50,9 @@ class Lock:
 
 
 class Locked:
-    """An object whose methods can be `atomic`."""
+    """An object whose methods can be `atomic`; a subclass with ``__slots__`` needs one for ``_lock``."""
 
-    __slots__ = ("_lock",)
+    __slots__ = ()
 
     _lock: Lock
 

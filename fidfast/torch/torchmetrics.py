@@ -207,6 +207,8 @@ class FrechetInceptionDistance(Metric):
         ------
         RuntimeError
             If there are fewer than 2 real or generated images, or another process has died.
+        ValueError
+            If the distance is beyond the range of that dtype.
         """
         if self._real.num_samples < 2 or self._fake.num_samples < 2:
             raise RuntimeError(
@@ -214,7 +216,13 @@ class FrechetInceptionDistance(Metric):
                 f"{self._real.num_samples} real and {self._fake.num_samples} fake samples"
             )
         distance = frechet_distance(self._fake.stats(), self._real.stats())
-        return torch.tensor(distance, dtype=torch.float64).to(self.orig_dtype).to(self.device)
+        result = torch.tensor(distance, dtype=torch.float64).to(self.orig_dtype)
+        # A distance below the least number of float16 may be rounding.
+        vanished = result == 0 < distance and self.orig_dtype in (torch.float32, torch.bfloat16)
+        if vanished or not result.isfinite():
+            dtype = str(self.orig_dtype).removeprefix("torch.")
+            raise ValueError(f"the distance {distance:.6g} is beyond the range of {dtype}: call set_dtype(torch.float64)")
+        return result.to(self.device)
 
     def forward(self, imgs: torch.Tensor, real: bool) -> torch.Tensor:
         """Add a batch of images, and return the distance of this batch alone.

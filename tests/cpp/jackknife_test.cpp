@@ -155,6 +155,40 @@ TEST(leave_one_out_without_variance) {
   check_rows(samples, Operand::kSecond, all.without(Operand::kSecond, view(samples.rows2)), 16 * kEpsilon);
 }
 
+TEST(leave_one_out_of_equal_rows_on_both_sides) {
+  for (const Index n : {3, 5}) {  // as many rows as dims: factors of zeros; more: covariances of zeros
+    M one(3, n);
+    M two(3, n);
+    for (Index i = 0; i < n; ++i) {
+      std::copy_n(vector_of({1, 2, 3}).data(), 3, one.column(i));
+      std::copy_n(vector_of({3, 3, 5}).data(), 3, two.column(i));
+    }
+    const Samples samples{one, two};
+    CpuJackknife all = jackknife(samples.a(), samples.b());
+    CHECK(all.rank() == 0 && all.distance() == 9 && all.corrected() == 9 && all.second_order() == 0);
+    CHECK(all.without(Operand::kFirst, view(one)).distance == std::vector<double>(static_cast<std::size_t>(n), 9));
+  }
+}
+
+TEST(leave_one_out_scales_with_the_square_of_the_unit) {
+  Random random(15);
+  const Samples samples{random.rows(4, 30, 0.5), random.rows(4, 40)};
+  CpuJackknife expected = jackknife(samples.a(), samples.b());
+  const WithoutRow rows = expected.without(Operand::kFirst, view(samples.rows1));
+  for (const int exponent : {-40, -1, 3, 40}) {
+    const auto scaled = [exponent](double value) { return std::ldexp(value, exponent); };
+    const Samples other{map(samples.rows1, scaled), map(samples.rows2, scaled)};
+    CpuJackknife found = jackknife(other.a(), other.b());
+    CHECK(found.distance() == std::ldexp(expected.distance(), 2 * exponent));
+    CHECK(found.second_order() == std::ldexp(expected.second_order(), 4 * exponent));
+    const WithoutRow mine = found.without(Operand::kFirst, view(other.rows1));
+    for (std::size_t i = 0; i < mine.distance.size(); ++i) {
+      CHECK(mine.distance[i] == std::ldexp(rows.distance[i], 2 * exponent));
+      CHECK(mine.corrected[i] == std::ldexp(rows.corrected[i], 2 * exponent));
+    }
+  }
+}
+
 TEST(leave_one_out_is_independent_of_blocks_strides_and_offset) {
   Random random(6);
   const Samples samples{random.rows(4, 2100, 1e4), random.rows(4, 60, 1e4)};

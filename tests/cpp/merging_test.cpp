@@ -218,10 +218,50 @@ TEST(unmerging_rows_that_were_never_merged_is_rejected) {
     CHECK_THROWS(moments.unmerge(moments_of(random.matrix(3, n + 1))), InvalidInput,
                  "cannot unmerge " + std::to_string(n + 1) + " samples from moments of " + std::to_string(n));
     const M wild = map(random.matrix(3, 40), [](double value) { return 100 * value; });
+    const std::string message = "cannot unmerge samples that were never merged: ";
     CHECK_THROWS(moments.unmerge(moments_of(wild)), InvalidInput,
-                 "cannot unmerge samples that were never merged: column 0 would be left with the scatter -");
+                 message + (n < 1024 ? "one of the rows" : "column 0 would be left with the scatter -"));
+    CHECK_THROWS(moments.unmerge(moments_of(random.matrix(3, n))), InvalidInput, message);
+    CHECK_THROWS(moments.unmerge(moments_of(random.matrix(3, n - 1))), InvalidInput, message);
     CHECK(moments.state() == before);
   }
+}
+
+TEST(unmerging_rows_with_another_correlation_is_rejected) {
+  Random random(12);
+  const M rows = random.matrix(2, 1500);
+  CpuMoments moments = moments_of(rows);
+  M aligned = columns(rows, 0, 1200);
+  for (Index i = 0; i < aligned.cols(); ++i) aligned.column(i)[1] = aligned.column(i)[0];
+  const CpuMoments::State before = moments.state();
+  CHECK_THROWS(moments.unmerge(moments_of(aligned)), InvalidInput, "never merged: a covariance would exceed");
+  CHECK(moments.state() == before);
+}
+
+TEST(what_is_left_of_equal_rows_has_no_variance) {
+  Random random(13);
+  const M rows = random.rows(kDim, 2500, 10);
+  M equal(kDim, 1500);
+  for (Index i = 0; i < equal.cols(); ++i) std::copy_n(rows.column(0), kDim, equal.column(i));
+  for (const Index left : {1, 2, 1500}) {
+    CpuMoments moments = moments_of(joined(rows, columns(equal, 0, left)));
+    moments.unmerge(moments_of(rows));
+    CHECK(moments.num_samples() == left);
+    if (left > 1) CHECK(largest(moments.stats(0).sigma()) == 0);
+  }
+}
+
+TEST(pending_rows_are_unmerged_in_any_order) {
+  Random random(14);
+  const M rows = random.rows(kDim, 40);
+  CpuMoments moments = moments_of(rows);
+  const M last_first = joined(columns(rows, 30, 5), columns(rows, 2, 1));
+  moments.unmerge(moments_of(last_first));
+  const M rest = joined(joined(columns(rows, 0, 2), columns(rows, 3, 27)), columns(rows, 35, 5));
+  CHECK(moments.state() == moments_of(rest).state());
+  const CpuMoments::State before = moments.state();
+  CHECK_THROWS(moments.unmerge(moments_of(columns(rows, 30, 1))), InvalidInput, "one of the rows is not among those");
+  CHECK(moments.state() == before);
 }
 
 TEST(stats_need_two_rows_and_ddof_below_num_samples) {

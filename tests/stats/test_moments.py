@@ -135,9 +135,13 @@ def test_unmerge_rejects_rows_that_were_not_merged(rng):
     before = copy.copy(moments)
     with pytest.raises(ValueError, match="cannot unmerge 51 samples from moments of 50"):
         moments.unmerge(moments_of(rng.standard_normal((51, 3))))
-    with pytest.raises(ValueError, match="cannot unmerge samples that were never merged: column 0"):
-        moments.unmerge(moments_of(rng.standard_normal((40, 3)) * 100))
+    foreign = rng.standard_normal((40, 3))
+    for other in (foreign * 100, foreign, np.vstack([rows, foreign])[10:60], rows + 1):
+        with pytest.raises(ValueError, match="cannot unmerge samples that were never merged: one of the rows"):
+            moments.unmerge(moments_of(other))
     assert moments == before
+    moments.unmerge(moments_of(rows[::-2].astype(np.float64)))  # in any order
+    assert moments == moments_of(rows[::2])
 
 
 def test_merge_and_unmerge_with_itself(rng):

@@ -54,6 +54,16 @@ def test_ours_is_accurate_far_from_the_origin(real, fake):
     assert abs(got[0] - expected) > 1e-4 * expected  # raw sums: eps times the square of the offset, in each variance
 
 
+@pytest.mark.parametrize("scale", [1e-25, 1e22])
+def test_a_distance_beyond_float32_is_an_error(real, fake, scale):
+    """Not 0, which would be a perfect score, nor infinity."""
+    metric = filled(CLASSES[1](Rows()), (real * scale).float(), (fake * scale).float())
+    with pytest.raises(ValueError, match="is beyond the range of float32: call set_dtype"):
+        metric.compute()
+    metric.orig_dtype = torch.float64
+    assert metric.compute().item() == pytest.approx(scale**2 * fidfast.fid(real, fake), rel=1e-5)
+
+
 @both
 def test_network_without_num_features(cls, rng):
     for normalize, images in (

@@ -126,7 +126,6 @@ class Moments {
       throw InvalidInput("cannot unmerge " + std::to_string(gone) + " samples from moments of " + std::to_string(n));
     }
     if (gone == 0 || unmerge_pending(other.state_)) return;
-    if (gone == n) return clear();
 
     State whole = folded(state_);
     const State part = folded(other.state_);
@@ -135,11 +134,13 @@ class Moments {
     Vector<Device> d(dim());
     MatrixOps<Device>::difference(part.mean, whole.mean, d);
     const std::vector<double> before = MatrixOps<Device>::diagonal(whole.scatter);
-    const double ratio = static_cast<double>(gone) / static_cast<double>(n - gone);
+    // Without rows left, the means must be equal.
+    const double ratio = gone < n ? static_cast<double>(gone) / static_cast<double>(n - gone) : 1.0;
     MatrixOps<Device>::add_symmetric(whole.scatter, -1.0, part.scatter, -ratio * static_cast<double>(n), d);
     MatrixOps<Device>::advance(whole.mean, -ratio, d);
     whole.count = n - gone;
     require_remainder(whole, before, n);
+    if (gone == n) return clear();
     state_ = std::move(whole);
   }
 
@@ -363,7 +364,7 @@ class Moments {
     std::vector<double> scale(after.size());
     for (std::size_t j = 0; j < after.size(); ++j) {
       const double error = rounding * (before[j] + std::abs(before[j] - after[j]));
-      if (!(after[j] >= -error) || (rest.count == 1 && after[j] > error)) {
+      if (!(after[j] >= -error) || (rest.count < 2 && after[j] > error)) {
         throw InvalidInput("cannot unmerge samples that were never merged: column " + std::to_string(j) +
                            " would be left with the scatter " + std::to_string(after[j]) + " of " +
                            std::to_string(rest.count) + " samples");

@@ -9,6 +9,9 @@ import numpy as np
 import torch
 
 from fidfast._inputs import open_input
+from fidfast._metrics.scale import comfortable_inputs, exponent_of
+from fidfast._stats import holding
+from fidfast.torch._training.means import Mean, mean_low_of
 from fidfast.torch._training.running_stats import (
     CombinedStats,
     FixedDtypeModule,
@@ -64,10 +67,14 @@ class FrechetLoss(FixedDtypeModule):
         self, reference: Any, *, running_stats: RunningStats | None = None, precision: str = "float32"
     ) -> None:
         super().__init__()
-        stats = open_input(reference, "reference", precision=precision).stats
+        (source,), self._exponent = comfortable_inputs(open_input(reference, "reference", precision=precision))
+        stats = source.stats
         self.running_stats = _check_running_stats(running_stats, stats.dim)
+        #: In the unit ``2^exponent`` of the features, as is the factor.
         self._trace = float(np.trace(stats.sigma))
-        self.register_buffer("_mu", torch.from_numpy(np.array(stats.mu)), persistent=False)
+        low = np.zeros(stats.dim) if source.moments is None else mean_low_of(source.moments, stats.mu)
+        for name, digits in (("_mu", stats.mu), ("_mu_low", low)):
+            self.register_buffer(name, torch.from_numpy(np.ldexp(digits, self._exponent)), persistent=False)
         # F^T, (rank, dim)
         self.register_buffer("_factor", torch.from_numpy(np.array(stats.factor.T)), persistent=False)
 
@@ -92,73 +99,50 @@ class FrechetLoss(FixedDtypeModule):
         Raises
         ------
         TypeError, ValueError
-            If the features are invalid, hold NaN or infinity, or the statistics have fewer than 2 rows.
+            If the features are invalid, hold NaN or infinity, or the statistics have fewer than 2 rows; or if the
+            distance is beyond the range of the result's dtype.
         """
         batch = check_features(features, self._mu, "the reference")
         running = self.running_stats
         if running is not None and running.device != batch.device:
             raise ValueError(f"features are on {batch.device}, but running_stats is on {running.device}: use .to()")
-        combined = stats_of_rows(batch) if running is None else running.combined_with(batch)
-        if combined.divisor <= 0:
-            raise ValueError(f"features: a covariance needs at least 2 samples, got {len(batch)}")
-        needs_gradient = torch.is_grad_enabled() and features.requires_grad
-        value, gradient = self._value_and_gradient(batch, combined, needs_gradient)
-        if running is not None and running.training:
-            running.push(features)
-        value = value.to(torch.float64 if features.dtype == torch.float64 else torch.float32)
+        origin = Mean(self._mu, self._mu_low)
+        with holding(running):
+            combined = stats_of_rows(batch, origin) if running is None else running.combined_with(batch, origin)
+            if combined.divisor <= 0:
+                raise ValueError(f"features: a covariance needs at least 2 samples, got {len(batch)}")
+            needs_gradient = torch.is_grad_enabled() and features.requires_grad
+            value, gradient = self._in_units(features, origin.subtracted_from(batch), combined, needs_gradient)
+            if running is not None and running.training:
+                running.push(features)
         return value if gradient is None else _WithGradient.apply(features, value, gradient)
 
-    def _value_and_gradient(
-        self, batch: torch.Tensor, combined: CombinedStats, needs_gradient: bool
+    def _in_units(
+        self, features: torch.Tensor, batch: torch.Tensor, combined: CombinedStats, needs_gradient: bool
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """The distance, and if needed its gradient in the rows of the batch (n, dim)."""
-        use_rows = combined.rows is not None and min(len(combined.rows), len(self._factor)) <= _MAX_SVD_RANK
-        terms = self._terms_from_rows if use_rows else self._terms_from_scatter
-        trace, root, mapped = terms(batch, combined, needs_gradient)
-        d = combined.mean - self._mu
-        value = (d @ d + self._trace + trace - 2 * root).clamp(min=0)
-        if mapped is None:
-            return value, None
-        return value, 2 / combined.weight * d + 2 / combined.divisor * (batch - combined.mean - mapped)
-
-    def _terms_from_rows(
-        self, batch: torch.Tensor, combined: CombinedStats, needs_gradient: bool
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-        """``tr sigma2``, ``tr (sigma1 sigma2)^(1/2)`` and ``T (x - mu2)`` (n, dim), from all rows."""
-        assert combined.rows is not None
-        scale = math.sqrt(combined.divisor)
-        reflected = _reflect((combined.rows - combined.mean) / scale)
-        reflected[0] = 0  # the direction of the mean, along which centred rows are zero except for rounding
-        columns = reflected.T  # B (dim, rows)
-        trace = columns.square().sum()
-        root, polar = _nuclear_norm(self._factor @ columns, self._rounding(trace, combined))
-        if not needs_gradient:
-            return trace, root, None
-        mapped = _reflect(polar.T)[-len(batch) :] @ self._factor
-        return trace, root, scale * mapped
-
-    def _terms_from_scatter(
-        self, batch: torch.Tensor, combined: CombinedStats, needs_gradient: bool
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-        """The same from mean and scatter."""
-        scatter = combined.scatter
-        if scatter is None:
-            centred = combined.rows - combined.mean
-            scatter = centred.T @ centred
-        sigma = scatter / combined.divisor
-        trace = sigma.trace()
-        form = self._factor @ sigma @ self._factor.T
-        root, vectors, inverse = _trace_of_root(form, self._rounding(trace, combined))
-        if not needs_gradient:
-            return trace, root, None
-        # T = F V diag(inverse) V^T F^T
-        mapped = ((batch - combined.mean) @ self._factor.T @ vectors * inverse) @ vectors.T @ self._factor
-        return trace, root, mapped
-
-    def _rounding(self, trace: torch.Tensor, combined: CombinedStats) -> torch.Tensor:
-        """Bound on singular values of F^T B that are rounding errors of the product, as in the core, or of centring."""
-        moment = trace + combined.weight / combined.divisor * combined.mean.square().sum()
-        return 4 * _EPSILON * math.sqrt(self.dim * self._trace) * moment.sqrt()
+        """The distance, and if needed its gradient (n, dim), computed in a unit near the size of the deviations."""
+        own = math.ldexp(math.sqrt(self._trace), self._exponent)
+        largest = max(own, float(torch.maximum(batch.abs().max(), combined.mean.abs().max())))
+        exponent = exponent_of(largest)
+        scale = 2.0 ** (-exponent // 2)  # its square may leave the range of float64
+        scaled = combined._replace(
+            mean=combined.mean * scale * scale,
+            rows=None if combined.rows is None else combined.rows * scale * scale,
+            scatter=None if combined.scatter is None else combined.scatter * scale * scale * scale * scale,
+        )
+        reference = math.ldexp(1.0, self._exponent - exponent)
+        factor = self._factor if reference == 1 else self._factor * reference
+        terms = _Terms(factor, self._trace * reference**2, self.dim)
+        value, gradient = terms.value_and_gradient(batch * scale * scale, scaled, needs_gradient)
+        dtype = torch.float64 if features.dtype == torch.float64 else torch.float32
+        result = (value / scale / scale / scale / scale).to(dtype)
+        in_range = exponent == 0 and math.isfinite(largest)
+        if not in_range and not (result.isfinite() and (result > 0 or value == 0)):
+            raise ValueError(
+                f"the distance of features of up to {float(features.detach().abs().max()):.6g} leaves the range of "
+                f"{str(dtype).removeprefix('torch.')}: multiply features and reference by the same factor first"
+            )
+        return result, None if gradient is None else gradient / scale / scale
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}, rank={len(self._factor)}"
@@ -210,6 +194,68 @@ def _check_running_stats(running_stats: RunningStats | None, dim: int) -> Runnin
     if running_stats.dim != dim:
         raise ValueError(f"running_stats has dim {running_stats.dim}, but reference has dim {dim}")
     return running_stats
+
+
+class _Terms:
+    """The distance of a batch to a reference with the factor F^T (rank, dim) and the trace of its covariance."""
+
+    def __init__(self, factor: torch.Tensor, trace: float, dim: int) -> None:
+        self._factor = factor
+        self._trace = trace
+        self._dim = dim
+
+    def value_and_gradient(
+        self, batch: torch.Tensor, combined: CombinedStats, needs_gradient: bool
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The distance, and if needed its gradient in the rows of the batch (n, dim); both minus the reference mean."""
+        use_rows = combined.rows is not None and min(len(combined.rows), len(self._factor)) <= _MAX_SVD_RANK
+        terms = self._terms_from_rows if use_rows else self._terms_from_scatter
+        centred = batch - combined.mean if combined.rows is None else combined.rows[-len(batch) :]
+        trace, root, mapped = terms(centred, combined, needs_gradient)
+        d = combined.mean
+        value = (d @ d + self._trace + trace - 2 * root).clamp(min=0)
+        if mapped is None:
+            return value, None
+        return value, 2 / combined.weight * d + 2 / combined.divisor * (centred - mapped)
+
+    def _terms_from_rows(
+        self, centred: torch.Tensor, combined: CombinedStats, needs_gradient: bool
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """``tr sigma2``, ``tr (sigma1 sigma2)^(1/2)`` and ``T (x - mu2)`` (n, dim), from all rows."""
+        assert combined.rows is not None
+        scale = math.sqrt(combined.divisor)
+        reflected = _reflect(combined.rows / scale)
+        reflected[0] = 0  # the direction of the mean, along which centred rows are zero except for rounding
+        columns = reflected.T  # B (dim, rows)
+        trace = columns.square().sum()
+        root, polar = _nuclear_norm(self._factor @ columns, self._rounding(trace, combined))
+        if not needs_gradient:
+            return trace, root, None
+        mapped = _reflect(polar.T)[-len(centred) :] @ self._factor
+        return trace, root, scale * mapped
+
+    def _terms_from_scatter(
+        self, centred: torch.Tensor, combined: CombinedStats, needs_gradient: bool
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """The same from mean and scatter."""
+        scatter = combined.scatter
+        if combined.rows is not None:
+            scatter = combined.rows.T @ combined.rows
+        assert scatter is not None
+        sigma = scatter / combined.divisor
+        trace = sigma.trace()
+        form = self._factor @ sigma @ self._factor.T
+        root, vectors, inverse = _trace_of_root(form, self._rounding(trace, combined))
+        if not needs_gradient:
+            return trace, root, None
+        # T = F V diag(inverse) V^T F^T
+        mapped = (centred @ self._factor.T @ vectors * inverse) @ vectors.T @ self._factor
+        return trace, root, mapped
+
+    def _rounding(self, trace: torch.Tensor, combined: CombinedStats) -> torch.Tensor:
+        """Bound on singular values of F^T B that are rounding errors of the product, as in the core, or of centring."""
+        moment = trace + combined.weight / combined.divisor * combined.mean.square().sum()
+        return 4 * _EPSILON * math.sqrt(self._dim * self._trace) * moment.sqrt()
 
 
 class _WithGradient(torch.autograd.Function):

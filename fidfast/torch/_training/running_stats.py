@@ -9,6 +9,8 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 
 from fidfast._arguments import MAX_DIM, as_dense, require_bool, require_integer, require_real, shown
+from fidfast._stats import Locked, atomic
+from fidfast.torch._training.means import Mean, centre, merge_rows
 from fidfast.torch._training.packing import TensorStateModule
 
 __all__ = [
@@ -27,7 +29,7 @@ _M = TypeVar("_M", bound="FixedDtypeModule")
 
 
 class CombinedStats(NamedTuple):
-    """Statistics of a batch and the running statistics before it, in float64.
+    """Statistics of a batch and the running statistics before it, in float64, about an origin near the rows.
 
     A row of the batch has the weight ``1 / weight`` in the mean, and ``1 / divisor`` in the covariance about the mean.
     """
@@ -36,17 +38,18 @@ class CombinedStats(NamedTuple):
     weight: float
     #: The covariance is the scatter divided by this.
     divisor: float
-    #: (dim,)
+    #: (dim,) mean minus origin.
     mean: torch.Tensor
-    #: (n, dim) all rows, the batch last, if they have equal weights and there are few; else None.
+    #: (n, dim) all rows minus the mean, the batch last, if they have equal weights and there are few; else None.
     rows: torch.Tensor | None
     #: (dim, dim) if `rows` is None.
     scatter: torch.Tensor | None
 
 
-def stats_of_rows(rows: torch.Tensor) -> CombinedStats:
+def stats_of_rows(rows: torch.Tensor, origin: Mean) -> CombinedStats:
     """The statistics of float64 rows (n, dim) of equal weight."""
-    return CombinedStats(len(rows), len(rows) - 1, rows.mean(dim=0), rows, None)
+    mean, centred = centre(origin.subtracted_from(rows))
+    return CombinedStats(len(rows), len(rows) - 1, mean, centred, None)
 
 
 def check_features(features: Any, mean: torch.Tensor, owner: str) -> torch.Tensor:
@@ -88,7 +91,7 @@ class FixedDtypeModule(torch.nn.Module):
         return self
 
 
-class RunningStats(FixedDtypeModule, TensorStateModule):
+class RunningStats(Locked, FixedDtypeModule, TensorStateModule):
     """Base of the running statistics that `FrechetLoss` accepts.
 
     Three numbers that belong to the rows or moments, first the number of rows, are a buffer too: code that copies the
@@ -114,7 +117,10 @@ class RunningStats(FixedDtypeModule, TensorStateModule):
         """Number of rows in the statistics."""
         return 0 if self._counts.is_meta else int(self._counts[0])
 
-    def combined_with(self, batch: torch.Tensor) -> CombinedStats:
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+
+    def combined_with(self, batch: torch.Tensor, origin: Mean) -> CombinedStats:
         """The statistics after adding a float64 batch (n, dim). Changes nothing."""
         raise NotImplementedError
 
@@ -122,18 +128,23 @@ class RunningStats(FixedDtypeModule, TensorStateModule):
         """Add features (n, dim), detached."""
         raise NotImplementedError
 
+    @atomic
     def reset(self) -> None:
         """Remove all rows."""
         for buffer in self.buffers():
             buffer.zero_()
 
+    @atomic
     def packed_state(self) -> torch.Tensor:
         """As in `TensorStateModule`."""
         return self._counts.to("cpu", copy=True)
 
+    @atomic
     def set_packed_state(self, values: torch.Tensor) -> None:
         """As in `TensorStateModule`."""
         self._check_counts(values.tolist())
+        if not all(buffer.isfinite().all() for buffer in self.buffers() if not buffer.is_meta):
+            raise ValueError("the statistics hold NaN or infinity")
         device = next(buffer for name, buffer in self.named_buffers() if name != "_counts").device
         if self._counts.device != device:  # loaded with ``assign=True`` into a module on another device
             self._counts = torch.empty(3, dtype=torch.float64, device=device)
@@ -197,25 +208,27 @@ class FeatureQueue(RunningStats):
         self.dim = dim
         self.register_buffer("rows", torch.zeros(size, dim, dtype=dtype), persistent=persistent)
         rows_suffice = size <= dim
-        for name, shape in (("mean", (dim,)), ("scatter", (dim, dim))):
+        for name, shape in (("mean", (dim,)), ("mean_low", (dim,)), ("scatter", (dim, dim))):
             buffer = None if rows_suffice else torch.zeros(shape, dtype=torch.float64)
             self.register_buffer(name, buffer, persistent=persistent)
 
     def _state(self) -> _QueueState:
         return _QueueState(*map(int, self._counts.tolist()))
 
-    def combined_with(self, batch: torch.Tensor) -> CombinedStats:
+    @atomic
+    def combined_with(self, batch: torch.Tensor, origin: Mean) -> CombinedStats:
         """As in `RunningStats`; the batch replaces the oldest rows."""
         state = self._state()
         evicted = self._num_evicted(state, len(batch))
         kept = state.num_rows - evicted
         if kept == 0:
-            return stats_of_rows(batch)
+            return stats_of_rows(batch, origin)
         if kept + len(batch) <= self.dim:
-            return stats_of_rows(torch.cat([self._oldest(state, state.num_rows)[evicted:], batch]))
+            return stats_of_rows(torch.cat([self._oldest(state, state.num_rows)[evicted:], batch]), origin)
         weight, mean, scatter = self._exchanged(state, evicted, batch)
-        return CombinedStats(weight, weight - 1, mean, None, scatter)
+        return CombinedStats(weight, weight - 1, mean.minus(origin), None, scatter)
 
+    @atomic
     def push(self, features: torch.Tensor) -> None:
         """Add a batch of features, which replaces the oldest rows.
 
@@ -235,8 +248,7 @@ class FeatureQueue(RunningStats):
         since = state.since + n
         if self.scatter is not None and since < self.size:
             _, mean, scatter = self._exchanged(state, evicted, rows.double())
-            self.mean.copy_(mean)
-            self.scatter.copy_(scatter)
+            self._set_moments(mean, scatter)
         indices = (state.next + torch.arange(n, device=self.rows.device)) % self.size
         self.rows[indices] = rows
         count = state.num_rows - evicted + n
@@ -256,27 +268,28 @@ class FeatureQueue(RunningStats):
         first = state.next - state.num_rows
         return self.rows[(first + torch.arange(n, device=self.rows.device)) % self.size].double()
 
-    def _exchanged(
-        self, state: _QueueState, evicted: int, rows: torch.Tensor
-    ) -> tuple[float, torch.Tensor, torch.Tensor]:
+    def _exchanged(self, state: _QueueState, evicted: int, rows: torch.Tensor) -> tuple[float, Mean, torch.Tensor]:
         """Count, mean and scatter without the oldest rows and with new ones. Changes nothing."""
-        weight, mean, scatter = float(state.num_rows), self.mean, self.scatter
+        weight, mean, scatter = float(state.num_rows), Mean(self.mean, self.mean_low), self.scatter
         if 0 < evicted < state.num_rows:
-            evicted_mean, centred = _centre(self._oldest(state, evicted))
-            d = evicted_mean - mean
+            d, centred = centre(mean.subtracted_from(self._oldest(state, evicted)))
             kept = weight - evicted
             scatter = scatter - centred.T @ centred - (weight * evicted / kept) * torch.outer(d, d)
-            weight, mean = kept, mean - d * (evicted / kept)
+            weight, mean = kept, mean.plus(-d * (evicted / kept))
         elif evicted > 0:
-            weight, mean, scatter = 0.0, torch.zeros_like(mean), torch.zeros_like(scatter)
-        return _merge_rows(weight, mean, scatter, rows)
+            weight, scatter = 0.0, torch.zeros_like(scatter)
+        return merge_rows(weight, mean, scatter, rows)
 
     def _recompute(self, count: int) -> None:
         """Compute mean and scatter from the rows."""
-        weight, mean, scatter = 0.0, torch.zeros_like(self.mean), torch.zeros_like(self.scatter)
+        weight, mean, scatter = 0.0, Mean(self.mean, self.mean_low), torch.zeros_like(self.scatter)
         for rows in self.rows[:count].split(_ROWS_AT_A_TIME):
-            weight, mean, scatter = _merge_rows(weight, mean, scatter, rows.double())
-        self.mean.copy_(mean)
+            weight, mean, scatter = merge_rows(weight, mean, scatter, rows.double())
+        self._set_moments(mean, scatter)
+
+    def _set_moments(self, mean: Mean, scatter: torch.Tensor) -> None:
+        self.mean.copy_(mean.high)
+        self.mean_low.copy_(mean.low)
         self.scatter.copy_(scatter)
 
     def _check_counts(self, counts: list[float]) -> None:
@@ -326,19 +339,22 @@ class MovingMoments(RunningStats):
         decay = require_real("decay", decay, lambda number: 0 <= number <= 1, "from 0 to 1")
         self.dim = dim
         self.decay = decay
-        self.register_buffer("mean", torch.zeros(dim, dtype=torch.float64), persistent=persistent)
+        for name in ("mean", "mean_low"):
+            self.register_buffer(name, torch.zeros(dim, dtype=torch.float64), persistent=persistent)
         self.register_buffer("scatter", torch.zeros(dim, dim, dtype=torch.float64), persistent=persistent)
 
-    def combined_with(self, batch: torch.Tensor) -> CombinedStats:
+    @atomic
+    def combined_with(self, batch: torch.Tensor, origin: Mean) -> CombinedStats:
         """As in `RunningStats`; the weights of earlier rows are multiplied by `decay`."""
         _, weight, squares = self._counts.tolist()  # rows seen, and the sums of the weights and of their squares
         weight *= self.decay
         if weight == 0:
-            return stats_of_rows(batch)
-        total, mean, scatter = _merge_rows(weight, self.mean, self.decay * self.scatter, batch)
+            return stats_of_rows(batch, origin)
+        total, mean, scatter = merge_rows(weight, Mean(self.mean, self.mean_low), self.decay * self.scatter, batch)
         squares = self.decay**2 * squares + len(batch)
-        return CombinedStats(total, total - squares / total, mean, None, scatter)
+        return CombinedStats(total, total - squares / total, mean.minus(origin), None, scatter)
 
+    @atomic
     def push(self, features: torch.Tensor) -> None:
         """Add a batch of features; the weights of earlier rows are multiplied by `decay`.
 
@@ -355,28 +371,12 @@ class MovingMoments(RunningStats):
         batch = check_features(features, self.mean, "the moving average")
         seen, weight, squares = self._counts.tolist()
         weight *= self.decay
-        total, mean, scatter = _merge_rows(weight, self.mean, self.decay * self.scatter, batch)
-        self.mean.copy_(mean)
+        total, mean, scatter = merge_rows(weight, Mean(self.mean, self.mean_low), self.decay * self.scatter, batch)
+        self.mean.copy_(mean.high)
+        self.mean_low.copy_(mean.low)
         self.scatter.copy_(scatter)
         squares = self.decay**2 * squares + len(batch)
         self._counts.copy_(self._counts.new_tensor([seen + len(batch), total, squares]))
 
     def extra_repr(self) -> str:
         return f"decay={self.decay}, {super().extra_repr()}"
-
-
-def _centre(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    mean = rows.mean(dim=0)
-    return mean, rows - mean
-
-
-def _merge_rows(
-    weight: float, mean: torch.Tensor, scatter: torch.Tensor, rows: torch.Tensor
-) -> tuple[float, torch.Tensor, torch.Tensor]:
-    """Weight, mean and scatter with rows of weight 1 added: Chan, Golub & LeVeque (1979), equation 2.1."""
-    n = len(rows)
-    batch_mean, centred = _centre(rows)
-    d = batch_mean - mean
-    total = weight + n
-    scatter = scatter + centred.T @ centred + (weight * n / total) * torch.outer(d, d)
-    return total, mean + d * (n / total), scatter
