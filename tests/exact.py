@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import mpmath
-import numpy as np
 from numpy.typing import NDArray
 
 _DIGITS = 90  # twice what is needed: roots of rounding errors have half of the digits

@@ -29,6 +29,7 @@ struct Factor {
   bool triangular = false;  // lower triangular, (units, units)
   double dropped = 0;       // bound on the nuclear norm of sigma - F F^T, other than the rounding of a factorisation
   Clipped clipped;          // of an indefinite sigma
+  Matrix<Device> negative;  // (units, any) columns N with N N^T = -(the negative part of an indefinite sigma)
   double inverse = 0;       // if not triangular: estimate of the norm of the pseudoinverse of the correlations
 
   Index rank() const { return f.cols(); }
@@ -131,6 +132,11 @@ void factor_by_eigenvectors(const Matrix<Device>& sigma, Index most, Factor<Devi
 
   for (std::size_t j = 0; j < first; ++j) result.dropped += std::abs(values[j]);
   if (least < 0) result.clipped = {least, values.back(), result.dropped};
+  std::vector<double> negative;
+  for (const double value : values) {
+    if (value < 0) negative.push_back(std::sqrt(-value));
+  }
+  result.negative = MatrixOps<Device>::scaled_columns(vectors, 0, negative);
   std::vector<double> kept;
   for (std::size_t j = first; j < n; ++j) kept.push_back(std::sqrt(values[j]));
   result.f = MatrixOps<Device>::scaled_columns(vectors, static_cast<Index>(first), kept);

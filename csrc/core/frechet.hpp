@@ -16,6 +16,7 @@
 #include "core/errors.hpp"
 #include "core/gaussian.hpp"
 #include "core/matrix.hpp"
+#include "core/product_rounding.hpp"
 #include "core/rounding.hpp"
 #include "core/trace_of_root.hpp"
 
@@ -190,8 +191,8 @@ FrechetTerms frechet_terms(const Gaussian<Device>& a, const Gaussian<Device>& b,
     double s = 0;
     for (std::size_t j = 0; j < first.mu.size(); ++j) s += of_first.deviations[j] * of_second.deviations[j];
     if (terms.rank > 0) root = detail::trace_of_root(pair, bound, s);
-    root.rounding += detail::root_error(of_first, of_second.deviations, one.rows.absolute, root.trace) +
-                     detail::root_error(of_second, of_first.deviations, other.rows.absolute, root.trace);
+    root.rounding += detail::factors_error<Device>(of_first, of_second, pair.units,
+                                                   {one.rows.absolute, other.rows.absolute}, root.trace, root.rounding);
     // Traces of different exponents cannot be added.
     const double of_traces = a.exponent() == b.exponent() ? root.trace : -std::numeric_limits<double>::infinity();
     root.rounding += (detail::product_rounding(*pair.f1, *pair.first, *pair.second, of_traces) +

@@ -19,7 +19,14 @@
 //       v_k = q_k - rho for the others, the integral is at most sqrt(m rho w) + rho / 2 sqrt(w sum_k 1 / v_k);
 //   (3) if t = rho / min q < 1/2: r(S, B) max(sqrt(1 + t) - 1, 1 - sqrt(1 - t)) <= 0.6 t r(S, B), since
 //       (1 - t) S <= S + E <= (1 + t) S (Demmel & Veselic, "Jacobi's method is more accurate than QR", 1992).
-// (1) and (2) hold for singular S too, where a root of rounding is lost: sqrt(u) s.
+// (1) and (2) hold for singular S too, where a root of rounding is lost: sqrt(u) s. If both covariances are nearly
+// singular, that is far too much. Up to kExact units also the extreme roots of both perturbed covariances are computed:
+//   (4) at most |[F2, sqrt(rho2) D2]^T [F1, sqrt(rho1) D1]|_*;
+//   (5) at least |G2^T G1|_* - sqrt(w) sum_i rho_i / sqrt(min v), where G = D V (v)^(1/2), v = q - rho for some of the
+//       eigenvalues q and their eigenvectors V: for the exact correlations A, A >= A V (V^T A V)^-1 V^T A, which has
+//       the factor V (V^T A V)^(1/2) + (I - V V^T) R V (V^T A V)^(-1/2), whose last part has a norm of rho / sqrt(v).
+//
+// If sigma has negative eigenvalues, S is sigma plus its negative part -N, known up to a rounding of eigenvectors.
 //
 // R has two parts. The residual of the factor is computed exactly (products and sums in twice the digits) up to kExact
 // units; above that it is at most 8 u for each element (measured: 2 u at dim 2048), and Frobenius norms of n^2
@@ -34,8 +41,10 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <vector>
 
 #include "core/backend.hpp"
@@ -89,19 +98,21 @@ RowsRounding rows_rounding(const Gaussian<Device>& gaussian, const std::vector<d
 /// How far a covariance may be from F F^T: R and C above.
 struct FactorError {
   double rho = 0;
-  double singular = 0;  // m
-  double inverses = 0;  // sum_k 1 / v_k
-  double least = 0;     // the smallest eigenvalue of C
-  double columns = 0;   // RowsRounding::columns if F is given by columns
-  double dropped = 0;   // Factor::dropped, if not part of R
-  bool indefinite = false;
+  double singular = 0;             // m
+  double inverses = 0;             // sum_k 1 / v_k
+  double least = 0;                // the smallest eigenvalue of C
+  double columns = 0;              // RowsRounding::columns if F is given by columns
+  double dropped = 0;              // bound on the nuclear norm of what else F F^T lacks
+  double negative = 0;             // tr N
   std::vector<double> deviations;  // d of all units
+  // Up to kExact units, for the sorted units; columns have their length.
+  std::vector<double> f;        // F
+  std::vector<double> vectors;  // V
+  std::vector<double> values;   // q, ascending
 };
 
-/// S_ij - sum_k f_ik f_jk, rounded once: products and sums in twice the digits (Dekker, 1971).
-inline double residual(double s, const double* fi, const double* fj, Index rank, Index stride) {
-  double high = s;
-  double low = 0;
+/// high + low -= sum_k f_ik f_jk, in twice the digits (Dekker, 1971).
+inline void subtract_product(const double* fi, const double* fj, Index rank, Index stride, double& high, double& low) {
   for (Index k = 0; k < rank; ++k) {
     const double product = -fi[k * stride] * fj[k * stride];
     const double rest = std::fma(-fi[k * stride], fj[k * stride], -product);
@@ -110,7 +121,18 @@ inline double residual(double s, const double* fi, const double* fj, Index rank,
     low += ((high - (sum - shadow)) + (product - shadow)) + rest;
     high = sum;
   }
-  return high + low;
+}
+
+/// rows (units, columns) from the order of `from` to ascending units.
+inline std::vector<double> sorted_rows(const std::vector<double>& rows, const std::vector<Index>& from) {
+  std::vector<std::size_t> order(from.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return from[a] < from[b]; });
+  std::vector<double> result;
+  for (std::size_t first = 0; first < rows.size(); first += from.size()) {
+    for (const std::size_t row : order) result.push_back(rows[first + row]);
+  }
+  return result;
 }
 
 /// `gaussian` is normalized; rows is its rounding with `absolute` scaled likewise.
@@ -129,13 +151,14 @@ FactorError factor_error(const Gaussian<Device>& gaussian, const Factor<Device>&
   };
   if (gaussian.low_rank()) {
     result.columns = rows.columns;
+    if (n <= kExact) result.f = sorted_rows(host_copy(factor.f), factor.units);
     return finish();
   }
-  result.indefinite = factor.clipped.least < 0;
   const double size = static_cast<double>(n);
   if (n > kExact) {
     result.rho = (8 * kUnit + rows.covariance) * std::min(size, 4 * std::sqrt(size));
     result.dropped = factor.dropped;
+    result.negative = factor.dropped;
     result.singular = size - static_cast<double>(factor.rank());
     double inverse = factor.inverse;
     if (factor.triangular) {
@@ -157,12 +180,24 @@ FactorError factor_error(const Gaussian<Device>& gaussian, const Factor<Device>&
 
   const std::vector<double> s = host_copy(MatrixOps<Device>::submatrix(1.0, gaussian.sigma(), factor.units));
   const std::vector<double> f = host_copy(factor.f);
+  std::vector<double> negative = host_copy(factor.negative);
+  const Index negatives = factor.negative.cols();
+  for (const double value : negative) result.negative += value * value;
   std::vector<double> e(s.size());
   std::vector<double> c(s.size());  // F F^T
   for (Index i = 0; i < n; ++i) {
     for (Index j = 0; j <= i; ++j) {
       const auto at = static_cast<std::size_t>(i + j * n);
-      e[at] = residual(s[at], f.data() + i, f.data() + j, factor.rank(), n);
+      double high = s[at];
+      double low = 0;
+      subtract_product(f.data() + i, f.data() + j, factor.rank(), n, high, low);
+      if (negatives > 0) {
+        for (Index k = 0; k < negatives; ++k) {  // added, not subtracted
+          const double minus = -negative[static_cast<std::size_t>(i + k * n)];
+          subtract_product(&minus, negative.data() + j + k * n, 1, n, high, low);
+        }
+      }
+      e[at] = high + low;
       c[at] = s[at] - e[at];
       square(i) = std::max({square(i), i == j ? c[at] : 0.0, std::abs(e[at])});
       square(j) = std::max(square(j), std::abs(e[at]));
@@ -179,11 +214,15 @@ FactorError factor_error(const Gaussian<Device>& gaussian, const Factor<Device>&
     }
   }
   result.rho = (1 + size * kEpsilon) * std::sqrt(sum) + size * rows.covariance;
+  if (negatives > 0) result.rho += 8 * size * kUnit;  // of the eigenvectors
   Matrix<Device> correlations(n, n);
   Device::from_host(correlations.data(), c.data(), c.size() * sizeof(double));
   const double rounding = 8 * size * size * kUnit;
   result.least = std::numeric_limits<double>::infinity();
-  for (const double q : MatrixOps<Device>::eigenvalues(correlations)) {
+  result.values = MatrixOps<Device>::eigenvectors(correlations);
+  result.vectors = sorted_rows(host_copy(correlations), factor.units);
+  result.f = sorted_rows(f, factor.units);
+  for (const double q : result.values) {
     result.least = std::min(result.least, std::max(q - rounding, 0.0));
     const double v = q - rounding - result.rho;
     if (v > result.rho && v > 0) {
@@ -195,94 +234,111 @@ FactorError factor_error(const Gaussian<Device>& gaussian, const Factor<Device>&
   return finish();
 }
 
-/// Bound on the change of the root by the errors of one factor. other: sqrt(B_ii) of all units.
-inline double root_error(const FactorError& error, const std::vector<double>& other, double subnormal, double root) {
-  double s = 0;
-  double w = 0;
-  double own_trace = 0;
-  double other_trace = 0;
-  double other_sum = 0;
-  for (std::size_t i = 0; i < other.size(); ++i) {
-    const double product = error.deviations[i] * other[i];
-    s += product;
-    w += product * product;
-    own_trace += error.deviations[i] * error.deviations[i];
-    other_trace += other[i] * other[i];
-    other_sum += other[i];
-  }
-  double result = error.columns * s;
-  if (error.rho > 0) {
-    double change = std::sqrt(error.rho) * s;
-    change =
-        std::min(change, std::sqrt(error.singular * error.rho * w) + error.rho / 2 * std::sqrt(w * error.inverses));
-    if (error.rho < error.least / 2) change = std::min(change, 0.6 * error.rho / error.least * root);
-    result += change;
-    // The positive part of sigma is not below it by more than the negative part of R.
-    if (error.indefinite) result += std::sqrt(error.rho * own_trace) * std::sqrt(other_trace);
-  }
-  result += std::sqrt(error.dropped) * std::sqrt(other_trace) + error.dropped / 2;
-  return result + std::sqrt(subnormal * static_cast<double>(other.size())) * other_sum;
+/// Bound on the change of the root by the errors of one factor, by (1), (2) and (3).
+inline double root_error(const FactorError& error, double s, double w, double root) {
+  if (error.rho == 0) return 0;
+  const double of_rest = error.rho / 2 * std::sqrt(w * error.inverses);
+  double change = std::min(std::sqrt(error.rho) * s, std::sqrt(error.singular * error.rho * w) + of_rest);
+  if (error.rho < error.least / 2) change = std::min(change, 0.6 * error.rho / error.least * root);
+  return change;
 }
 
-/// Bound on the effect of float32 products in `own` on the distance, in the model of core/moments/float_products.hpp:
-/// the errors E_ij of S1, i < j, are independent with standard deviations of at most sqrt(p_i p_j). Not a worst case.
-///
-/// The derivative of the root by S1 is T / 2 with the transport map T, T S1 T = S2. So to first order the distance
-/// changes by tr(T E), which has a standard deviation of sqrt(2) |A|_F, where A = P^(1/2) T P^(1/2) without its
-/// diagonal, P = diag p. So |A|_F <= |P^(1/2) (T - C) P^(1/2)|_F for any diagonal C. Since P <= S1 / l with the
-/// smallest eigenvalue l of Q = P^(-1/2) S1 P^(-1/2),
-///   |A|_F^2 <= tr(T S1 T P) / l = tr(S2 P) / l                                              (C = 0),
-///   |A|_F^2 <= tr((T - I) S1 (T - I) P) / l <= max p tr(S1 + S2 - 2 (S1 S2)^(1/2)) / l      (C = I).
-/// To second order (Daleckii & Krein, 1965) the root changes by at most sum_i sqrt(m_i) |K v_i|^2 / 8 for the
-/// eigenvalues m_i and vectors v_i of S1^(1/2) S2 S1^(1/2) and K = S1^(-1/2) E S1^(-1/2). Its mean is at most
-///   tr Q^-1 tr(T P) / 8,   tr(T P) <= sqrt(tr Q^-1 tr(S2 P)).
-///
-/// Unless |P^(-1/2) E P^(-1/2)| <= h = 2 sqrt(dim), the norm of such a random matrix, is well below l, use that the
-/// root is increasing in S1: it changes by at most that of S1 + h P less that of S1. The derivative by h is tr(T P) / 2
-/// <= sqrt(tr (Q + h)^-1 tr(S2 P)) / 2, and integration gives
-///   h sqrt(tr(S2 P) sum_k 1 / max(q_k, h))     for the eigenvalues q_k of Q.
+/// Nuclear norm of b^T a for a and b with `units` rows.
 template <class Device>
-double product_rounding(const Factor<Device>& factor, const Gaussian<Device>& own, const Gaussian<Device>& other,
-                        double root) {
-  if (own.product_errors().empty() || factor.rank() == 0) return 0;
-  const std::vector<double> all = own.variances();
-  const std::vector<double> all_other = other.variances();
-  const auto error = [&](std::size_t j) { return own.product_errors()[j]; };
-  double share = 0;  // largest p_j / d_j
-  for (const Index unit : factor.units) {
-    const auto j = static_cast<std::size_t>(unit);
-    if (all[j] > 0) share = std::max(share, error(j) / all[j]);
-  }
-  std::vector<double> scale;  // P^(-1/2)
-  std::vector<Index> order;
-  double largest = 0;
-  double difference = -2 * root;
-  double weighted = 0;  // tr(S2 P)
-  for (const Index unit : factor.units) {
-    const auto j = static_cast<std::size_t>(unit);
-    const double p = std::max(error(j), 1e-6 * share * all[j]);  // not 0
-    order.push_back(static_cast<Index>(order.size()));
-    scale.push_back(p > 0 ? 1.0 / std::sqrt(p) : 0.0);
-    largest = std::max(largest, p);
-    difference += all[j] + all_other[j];
-    weighted += p * all_other[j];
-  }
-  const double norm = 2 * std::sqrt(static_cast<double>(factor.units.size()));
-  if (factor.triangular) {
-    const Matrix<Device> scaled = MatrixOps<Device>::scatter_rows(factor.f, factor.f.rows(), order, scale);
-    const double inverse = MatrixOps<Device>::inverse_norm(scaled, scaled.cols());  // 1 / l or more, see its test
-    if (norm * inverse <= 0.5) {
-      const double first_order = std::sqrt(2 * inverse * std::min(weighted, largest * std::max(difference, 0.0)));
-      const double inverses = MatrixOps<Device>::inverse_trace(scaled);
-      const double second_order = inverses * std::sqrt(inverses * weighted) / 4;
-      return 4 * first_order + 2 * second_order;  // 4 standard deviations
+double nuclear_norm(const std::vector<double>& a, const std::vector<double>& b, std::size_t units) {
+  if (a.empty() || b.empty()) return 0;
+  const bool flat = b.size() < a.size();
+  const std::vector<double>& left = flat ? a : b;
+  const std::vector<double>& right = flat ? b : a;
+  const std::size_t m = left.size() / units;
+  const std::size_t n = right.size() / units;
+  std::vector<double> product(m * n);
+  for (std::size_t j = 0; j < n; ++j) {
+    for (std::size_t i = 0; i < m; ++i) {
+      for (std::size_t k = 0; k < units; ++k) product[i + j * m] += left[k + i * units] * right[k + j * units];
     }
   }
-  Matrix<Device> scaled = MatrixOps<Device>::submatrix(1.0, own.sigma(), factor.units);
-  MatrixOps<Device>::scale_both_sides(scaled, scale);
-  double inverses = 0;
-  for (const double value : MatrixOps<Device>::eigenvalues(scaled)) inverses += 1 / std::max(value, norm);
-  return 2 * norm * std::sqrt(weighted * inverses);
+  Matrix<Device> cross(static_cast<Index>(m), static_cast<Index>(n));
+  Device::from_host(cross.data(), product.data(), product.size() * sizeof(double));
+  double sum = 0;
+  for (const double value : MatrixOps<Device>::singular_values(cross)) sum += value;
+  return sum;
+}
+
+/// The same by (4) and (5), for both factors; units are the sorted units.
+template <class Device>
+double extreme_roots_error(const FactorError& first, const FactorError& second, const std::vector<Index>& units,
+                           double s, double w, double root) {
+  const std::size_t n = units.size();
+  const double size = static_cast<double>(n);
+  const auto deviation = [&](const FactorError& error, std::size_t i) {
+    return error.deviations[static_cast<std::size_t>(units[i])];
+  };
+  const auto enlarged = [&](const FactorError& error) {
+    std::vector<double> columns = error.f;
+    for (std::size_t k = 0; k < n && error.rho > 0; ++k) {
+      for (std::size_t i = 0; i < n; ++i) columns.push_back(i == k ? std::sqrt(error.rho) * deviation(error, i) : 0.0);
+    }
+    return columns;
+  };
+  // Rounding of the roots computed here, as in root_of_singular_values(), for twice the columns.
+  const double rounding = kUnit * std::sqrt(2 * size) * (5 * size + 8) * s * (1 + first.rho + second.rho);
+  const double highest = nuclear_norm<Device>(enlarged(first), enlarged(second), n) + rounding;
+
+  double lowest = 0;
+  for (const double exponent : {1.0, 0.5, 0.25}) {
+    double lost = rounding;
+    const auto reduced = [&](const FactorError& error) {
+      if (error.values.empty()) return error.f;
+      const double rho = error.rho + 8 * size * kUnit;
+      double least = std::numeric_limits<double>::infinity();
+      std::vector<double> columns;
+      for (std::size_t k = 0; k < n; ++k) {
+        const double v = error.values[k] - rho;
+        if (v <= 8 * std::pow(rho, exponent)) continue;
+        least = std::min(least, v);
+        for (std::size_t i = 0; i < n; ++i) {
+          columns.push_back(deviation(error, i) * error.vectors[i + k * n] * std::sqrt(v));
+        }
+      }
+      lost += std::sqrt(w / least) * rho;
+      return columns;
+    };
+    const std::vector<double> one = reduced(first);
+    const std::vector<double> other = reduced(second);
+    lowest = std::max(lowest, nuclear_norm<Device>(one, other, n) - lost);
+  }
+  return std::max(highest - root, root - lowest);
+}
+
+/// Bound on the change of the root by the errors of both factors. `rounding`: of the computation of the root from them.
+template <class Device>
+double factors_error(const FactorError& first, const FactorError& second, const std::vector<Index>& units,
+                     const std::array<double, 2>& subnormal, double root, double rounding) {
+  double s = 0;
+  double w = 0;
+  std::array<double, 2> traces = {0, 0};
+  std::array<double, 2> sums = {0, 0};
+  const std::array<const FactorError*, 2> errors = {&first, &second};
+  for (const Index unit : units) {
+    const auto j = static_cast<std::size_t>(unit);
+    const double product = first.deviations[j] * second.deviations[j];
+    s += product;
+    w += product * product;
+    for (std::size_t k = 0; k < 2; ++k) {
+      traces[k] += errors[k]->deviations[j] * errors[k]->deviations[j];
+      sums[k] += errors[k]->deviations[j];
+    }
+  }
+  double change = root_error(first, s, w, root) + root_error(second, s, w, root);
+  if (change > rounding && units.size() <= static_cast<std::size_t>(kExact)) {
+    change = std::min(change, rounding + extreme_roots_error<Device>(first, second, units, s, w, root));
+  }
+  for (std::size_t k = 0; k < 2; ++k) {
+    change += errors[k]->columns * s + std::sqrt(errors[k]->dropped * traces[1 - k]) + errors[k]->negative / 2 +
+              std::sqrt(subnormal[k] * static_cast<double>(units.size())) * sums[1 - k];
+  }
+  return change;
 }
 
 }  // namespace fidfast::detail

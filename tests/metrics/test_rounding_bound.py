@@ -1,7 +1,5 @@
 """The bound on the rounding error of the distance against exact distances, for many kinds of statistics and rows."""
 
-from collections import Counter
-
 import exact
 import numpy as np
 import pytest
