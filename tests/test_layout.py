@@ -35,7 +35,8 @@ _stats.slices _stats.collector _stats.gaussian _stats.moments _stats.class_momen
 _images.decode _images.hashes _images.selection _images.images _images.folders _images.archives _images.arrays
 _images.open _images.choice _images.describe _images.cache _images
 _sources _inputs
-_metrics.duplicates _metrics.frechet _metrics.jackknife _metrics.uncertainty _metrics.comparison
+_metrics.numbers _metrics.duplicates _metrics.frechet _metrics.jackknife _metrics.uncertainty
+_metrics.comparison
 _metrics.extrapolation _metrics.classwise
 _metrics.kernel _metrics.neighbours _metrics.predictions _metrics.splits _metrics.inception_score _metrics.ngrams
 _metrics

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,6 +9,7 @@ from fidfast import _core
 from fidfast._inputs import open_pair
 from fidfast._metrics.duplicates import PairResult, find_equal_rows
 from fidfast._metrics.frechet import terms_between
+from fidfast._metrics.numbers import checked_float, checked_int
 
 __all__ = [
     "DensityCoverage",
@@ -264,7 +264,7 @@ def mifid(
     """
     if mean_over not in ("samples", "reference"):
         raise ValueError(f"mean_over must be 'samples' or 'reference', got {mean_over!r}")
-    if not 0 < threshold <= 1:
+    if not 0 < checked_float("threshold", threshold) <= 1:
         raise ValueError(f"threshold must be above 0 and at most 1, got {threshold}")
     one, two = open_pair(samples, reference, precision=precision)
     rows = one.require_rows("mifid"), two.require_rows("mifid")
@@ -287,9 +287,9 @@ def density_coverage_of(found: ManifoldMetrics) -> DensityCoverage:
 
 def _shares(caller: str, samples: Any, reference: Any, rules: list[tuple[int, bool, bool]]) -> list[ManifoldMetrics]:
     """Metrics for each rule (k, inclusive, whether to compute recall)."""
+    checked = [(checked_int("k", k, 1), bool(inclusive), recall) for k, inclusive, recall in rules]
     one, two = open_pair(samples, reference)
     rows = one.require_rows(caller), two.require_rows(caller)
-    checked = [(operator.index(k), bool(inclusive), recall) for k, inclusive, recall in rules]
     shares = _core.manifold_metrics(*rows, checked)
     equal = find_equal_rows(one, two)
     caution = equal.caution(", and count as within its manifold", "the balls are too small if they are copies")

@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from operator import index
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fidfast import _core
+from fidfast._metrics.numbers import checked_int
 from fidfast._stats import Collector
 
 __all__ = ["NgramCounts", "ngram_jsd"]
+
+#: As in the compiled core.
+_LARGEST_N = 1024
 
 Texts = str | Iterable[str] | Iterable[Sequence[str]]
 
@@ -60,7 +63,7 @@ class NgramCounts(Collector):
     __slots__ = ("_core",)
 
     def __init__(self, n: int, *, level: str = "char") -> None:
-        self._core = _core.NgramCounts(index(n), level)
+        self._core = _core.NgramCounts(checked_int("n", n, 1, _LARGEST_N), level)
 
     @classmethod
     def _from_core(cls, core: _core.NgramCounts) -> NgramCounts:
@@ -112,7 +115,7 @@ class NgramCounts(Collector):
         ValueError
             If `threads` is below 1.
         """
-        self._core.update(texts, _num_cores() if threads is None else index(threads))
+        self._core.update(texts, _num_cores() if threads is None else checked_int("threads", threads, 1))
 
     def merge(self, other: NgramCounts) -> None:
         """Add the counts of `other`.
@@ -152,7 +155,7 @@ class NgramCounts(Collector):
         ValueError
             If `k` is below 0.
         """
-        return self._core.most_common(sys.maxsize if k is None else index(k))
+        return self._core.most_common(sys.maxsize if k is None else checked_int("k", k, 0))
 
     def state(self) -> dict[str, NDArray[Any]]:
         """The counts as named arrays.
@@ -260,7 +263,7 @@ def ngram_jsd(
         return _core.ngram_jsd(counted[0]._core, counted[1]._core)
     if n is None and not counted:
         raise ValueError("n is required, because neither samples nor reference is an NgramCounts")
-    n = counted[0].n if n is None else index(n)
+    n = counted[0].n if n is None else checked_int("n", n, 1, _LARGEST_N)
     if level is None:
         level = counted[0].level if counted else "char"
     return _core.ngram_jsd(
