@@ -16,9 +16,6 @@ from fidfast._stats import Collector
 
 __all__ = ["NgramCounts", "ngram_jsd"]
 
-#: As in the compiled core.
-_LARGEST_N = 1024
-
 Texts = str | Iterable[str] | Iterable[Sequence[str]]
 
 
@@ -63,7 +60,7 @@ class NgramCounts(Collector):
     __slots__ = ("_core",)
 
     def __init__(self, n: int, *, level: str = "char") -> None:
-        self._core = _core.NgramCounts(checked_int("n", n, 1, _LARGEST_N), level)
+        self._core = _core.NgramCounts(checked_int("n", n), level)
 
     @classmethod
     def _from_core(cls, core: _core.NgramCounts) -> NgramCounts:
@@ -263,7 +260,7 @@ def ngram_jsd(
         return _core.ngram_jsd(counted[0]._core, counted[1]._core)
     if n is None and not counted:
         raise ValueError("n is required, because neither samples nor reference is an NgramCounts")
-    n = counted[0].n if n is None else checked_int("n", n, 1, _LARGEST_N)
+    n = counted[0].n if n is None else checked_int("n", n)
     if level is None:
         level = counted[0].level if counted else "char"
     return _core.ngram_jsd(

@@ -13,7 +13,7 @@ __all__ = ["checked_float", "checked_int"]
 _LARGEST = 2**62
 
 
-def checked_int(name: str, value: Any, least: int, most: int = _LARGEST) -> int:
+def checked_int(name: str, value: Any, least: int = -_LARGEST, most: int = _LARGEST) -> int:
     """The value as an int.
 
     Raises
