@@ -149,11 +149,12 @@ def kid(
     >>> round(distance.value, 2), round(distance.stderr, 2), distance.num_samples
     (1.29, 0.12, (500, 400))
     """
-    degree, gamma, coef0 = _checked_kernel(degree, gamma, coef0, precision)
+    kernel = _checked_kernel(degree, gamma, coef0)
+    require_precision(precision)
     one, two = open_pair(samples, reference)
-    value, error, n, m = _core.kid(one.require_rows("kid"), two.require_rows("kid"), degree, gamma, coef0, precision)
+    value, error, n, m = _core.kid(one.require_rows("kid"), two.require_rows("kid"), *kernel, precision)
     equal = find_equal_rows(one, two)
-    own = [_kernel_with_itself(side, degree, gamma, coef0) for side in (one, two)]
+    own = [_kernel_with_itself(side, *kernel) for side in (one, two)]
     note = _why_dependent(error, equal, own) or equal.why_no_error() or _why_no_error(value, error, (one, two), (n, m))
     biased = "the value is biased if they are copies"
     caution = join_cautions(equal.caution(f": {biased}", biased), _heaviest_row((one, two), own))
@@ -224,9 +225,11 @@ def kid_subsets(
     `kid` is the better estimate: it uses every pair of rows once, is not random, and has a standard error.
     """
     require_choice("like", like, tuple(_DRAWS))
-    subsets, subset_size = require_integer("subsets", subsets, 1), require_integer("subset_size", subset_size, 2)
-    seed = optional(require_integer, "seed", seed, 0, MAX_SEED)
-    degree, gamma, coef0 = _checked_kernel(degree, gamma, coef0, precision)
+    kernel = _checked_kernel(degree, gamma, coef0)
+    require_precision(precision)
+    subsets = require_integer("subsets", subsets, 1, _MOST_SUBSETS)
+    subset_size = require_integer("subset_size", subset_size, 2)
+    seed = optional(require_integer, "seed", seed, 0, MAX_SEED if like != "torchmetrics" else 2**62)
     one, two = open_pair(samples, reference)
     rows = one.require_rows("kid_subsets"), two.require_rows("kid_subsets")
     n, m = _num_rows(rows[0], "samples"), _num_rows(rows[1], "reference")
@@ -234,8 +237,13 @@ def kid_subsets(
     size = min(subset_size, least) if like == "clean-fid" else subset_size
     if size > least:
         raise ValueError(f"subset_size must be at most {least}, the number of rows of {name}, got {size}")
-    drawn = _DRAWS[like](n, m, subsets, size, seed)
-    values = np.array(_core.kid_of_subsets(*rows, *drawn, degree, gamma, coef0, precision))
+    values = np.empty(subsets)
+    at_once = max(1, _ROWS_AT_ONCE // size)
+    draw = _DRAWS[like](n, m, size, seed)
+    for first in range(0, subsets, at_once):
+        pairs = [draw() for _ in range(min(at_once, subsets - first))]
+        drawn = (np.array([pair[side] for pair in pairs]) for side in (0, 1))
+        values[first : first + len(pairs)] = _core.kid_of_subsets(*rows, *drawn, *kernel, precision)
     equal = find_equal_rows(one, two)
     biased = "the mean is biased if they are copies"
     std = math.nan if subsets == 1 or size == n == m else float(values.std())
@@ -287,61 +295,80 @@ def cmmd(samples: Any, reference: Any, *, sigma: float = 10.0, precision: str = 
     return _CMMD_SCALE * _core.gaussian_mmd(one.require_rows("cmmd"), two.require_rows("cmmd"), sigma, precision)
 
 
-def _checked_kernel(degree: Any, gamma: Any, coef0: Any, precision: Any) -> tuple[int, float | None, float]:
-    """The arguments of the polynomial kernel in their plain types."""
-    require_precision(precision)
-    number = require_integer("degree", degree, 1)
-    return number, optional(require_real, "gamma", gamma), require_real("coef0", coef0)
-
-
 #: The factor in the code of CMMD's authors.
 _CMMD_SCALE = 1000.0
 
+#: Subsets take at least some microseconds each.
+_MOST_SUBSETS = 1_000_000
+
+#: Rows of the subsets that are drawn before they are compared: 32 MB for each side.
+_ROWS_AT_ONCE = 2**22
+
 Rows = NDArray[np.int64]
+Draw = Callable[[], tuple[Rows, Rows]]
 
 
-def _like_torch_fidelity(n: int, m: int, subsets: int, size: int, seed: int | None) -> tuple[Rows, Rows]:
+def _like_torch_fidelity(n: int, m: int, size: int, seed: int | None) -> Draw:
     random = np.random.RandomState(seed)
-    return _in_turn(lambda count: random.choice(count, size, replace=False), n, m, subsets)
+    return lambda: (random.choice(n, size, replace=False), random.choice(m, size, replace=False))
 
 
-def _like_torchmetrics(n: int, m: int, subsets: int, size: int, seed: int | None) -> tuple[Rows, Rows]:
+def _like_torchmetrics(n: int, m: int, size: int, seed: int | None) -> Draw:
     import torch
 
     random = torch.default_generator if seed is None else torch.Generator().manual_seed(seed)
-    # The real images, which are the reference, are drawn first.
-    real, fake = _in_turn(lambda count: torch.randperm(count, generator=random)[:size].numpy(), m, n, subsets)
-    return fake, real
+
+    def draw() -> tuple[Rows, Rows]:
+        # The real images, which are the reference, are drawn first.
+        real, fake = (torch.randperm(count, generator=random)[:size].numpy() for count in (m, n))
+        return fake, real
+
+    return draw
 
 
-def _like_clean_fid(n: int, m: int, subsets: int, size: int, seed: int | None) -> tuple[Rows, Rows]:
+def _like_clean_fid(n: int, m: int, size: int, seed: int | None) -> Draw:
     choice = np.random.choice if seed is None else np.random.RandomState(seed).choice  # as clean-fid does
-    second, first = _in_turn(lambda count: choice(count, size, replace=False), m, n, subsets)
-    return first, second
+
+    def draw() -> tuple[Rows, Rows]:
+        second, first = (choice(count, size, replace=False) for count in (m, n))
+        return first, second
+
+    return draw
 
 
-#: For each tool, a function from the numbers of rows of samples and reference to the rows of the subsets.
-_DRAWS: dict[str, Callable[[int, int, int, int, int | None], tuple[Rows, Rows]]] = {
+#: For each tool, a function from the numbers of rows of samples and reference to a function that draws the rows of one
+#: pair of subsets.
+_DRAWS: dict[str, Callable[[int, int, int, int | None], Draw]] = {
     "torch-fidelity": _like_torch_fidelity,
     "torchmetrics": _like_torchmetrics,
     "clean-fid": _like_clean_fid,
 }
 
+#: As in the compiled core.
+_LARGEST_DEGREE = 100
 
-def _in_turn(draw: Callable[[int], Any], n_first: int, n_second: int, subsets: int) -> tuple[Rows, Rows]:
-    """(subsets, size) rows of two sets, drawn alternately."""
-    pairs = [(draw(n_first), draw(n_second)) for _ in range(subsets)]
-    return np.array([first for first, _ in pairs]), np.array([second for _, second in pairs])
+
+def _checked_kernel(degree: Any, gamma: Any, coef0: Any) -> tuple[int, float | None, float]:
+    """The options of a polynomial kernel; the compiled core checks that it is positive definite."""
+    return (
+        require_integer("degree", degree, 1, _LARGEST_DEGREE),
+        optional(require_real, "gamma", gamma),
+        require_real("coef0", coef0),
+    )
 
 
 def _kernel_with_itself(side: Input, degree: int, gamma: float | None, coef0: float) -> NDArray[np.float64]:
-    """(n,) the kernel of each row with itself, in absolute value."""
+    """(n,) logarithm of the kernel of each row with itself."""
     parts = []
     for rows in side.slices():
         values = _core.gather(rows, np.arange(_core.require_finite(rows)[0])).astype(np.float64)
-        scale = 1 / values.shape[1] if gamma is None else gamma
-        with np.errstate(over="ignore"):
-            parts.append(np.abs(scale * np.einsum("ij,ij->i", values, values) + coef0) ** degree)
+        # A power of 2 keeps the squares in the range of float64.
+        power = int(np.frexp(np.abs(values).max(initial=0.0))[1])
+        values = np.ldexp(values, -power)
+        with np.errstate(divide="ignore"):
+            squares = np.log(np.einsum("ij,ij->i", values, values)) + 2 * power * math.log(2)
+            scale = -math.log(values.shape[1]) if gamma is None else math.log(gamma)
+            parts.append(degree * np.logaddexp(scale + squares, np.log(coef0)))
     return np.concatenate(parts)
 
 
@@ -365,7 +392,8 @@ def _why_dependent(error: float, equal: EqualRows, own: list[NDArray[np.float64]
     """
     if equal.shared is None:
         return None
-    effect = 2 * float(equal.times_in_reference @ own[0]) / (len(own[0]) * len(own[1]))
+    with np.errstate(over="ignore"):
+        effect = 2 * float(equal.times_in_reference @ np.exp(own[0])) / (len(own[0]) * len(own[1]))
     if equal.overlap > _SMALL_PART or not effect <= _SMALL_PART * error:
         return f"{equal.shared}, so the two sides are not independent"
     return None
@@ -375,7 +403,7 @@ def _heaviest_row(sides: tuple[Input, Input], own: list[NDArray[np.float64]]) ->
     """Which row determines the value alone, or None."""
     for side, kernels in zip(sides, own, strict=True):
         # By the Cauchy-Schwarz inequality the kernel of two rows is at most the product of these.
-        sizes = np.sqrt(kernels)
+        sizes = np.exp((kernels - kernels.max()) / 2) if np.isfinite(kernels.max()) else np.ones(len(kernels))
         if sizes.max() > sizes.sum() / 2:
             return f"row {int(sizes.argmax())} of {side.name} outweighs all other rows together"
     return None

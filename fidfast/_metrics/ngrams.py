@@ -264,7 +264,7 @@ def ngram_jsd(
         return _core.ngram_jsd(counted[0]._core, counted[1]._core)
     if n is None and not counted:
         raise ValueError("n is required, because neither samples nor reference is an NgramCounts")
-    n = counted[0].n if n is None else n
+    n = counted[0].n if n is None else require_integer("n", n)
     if level is None:
         level = counted[0].level if counted else "char"
     return _core.ngram_jsd(

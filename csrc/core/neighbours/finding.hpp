@@ -16,8 +16,6 @@
 
 namespace fidfast::detail {
 
-inline Range block_range(Index first, Index count, Index n) { return {first, std::min(first + count, n)}; }
-
 /// Calls work(screen) with a screen of 16-bit integers or float32, whichever suits most rows, and returns its result.
 template <class Device, class Work>
 auto with_screen(const RowSet<Device>& one, const RowSet<Device>& other, Work work) {
@@ -34,7 +32,7 @@ auto with_screen(const RowSet<Device>& one, const RowSet<Device>& other, Work wo
     return result;
   };
   const Index n = std::max(one.size(), other.size());
-  if (RowOps<Device>::has_integer_products()) {
+  if (RowOps<Device>::has_integer_products() && !one.has_clusters() && !other.has_clusters()) {
     // All rows share one scaling, so a distant row would make it coarse.
     const double reach = kShare * typical * kLevels / std::sqrt(static_cast<double>(one.dim()) / 12);
     const auto beyond = std::count_if(norms.begin(), norms.end(), [=](double norm) { return norm > reach; });
@@ -174,17 +172,21 @@ void find_within(const RowSet<Device>& set, Screen<Device, T>& screen, Nearest& 
   const Index n = set.size();
   const bool fits = Nearest::fits(n, nearest.k());
   for (Index i = 0; i < n; ++i) {
-    if (!fits || screen.beyond(set.norms()[static_cast<std::size_t>(i)])) nearest.set_hard(i);
+    const bool beyond = !set.has_clusters() && screen.beyond(set.norms()[static_cast<std::size_t>(i)]);
+    if (!fits || beyond) nearest.set_hard(i);
   }
   const auto itself = [](Index own, Index other) { return own == other; };
   const auto offer_tile = [&](About about, Range rows, Range columns, Index first_row, Index first_column, Index seen) {
     offer(screen, nearest, set, set, about, rows, columns, first_row, first_column, seen, 1.0, itself);
   };
-  for (Index i = 0; fits && i < n; i += screen.row_block()) {
-    const Range rows = block_range(i, screen.row_block(), n);
+  const std::vector<Range> row_blocks = fits ? set.blocks(screen.row_block()) : std::vector<Range>{};
+  const std::vector<Range> column_blocks = set.blocks(screen.column_block());  // divide the blocks of rows
+  for (const Range rows : row_blocks) {
     screen.load_rows(set, rows);
-    for (Index j = i; j < n; j += screen.column_block()) {
-      const Range columns = block_range(j, screen.column_block(), n);
+    for (const Range columns : column_blocks) {
+      const Index i = rows.first;
+      const Index j = columns.first;
+      if (j < i) continue;
       screen.load_columns(set, columns);
       const Index before = std::min(j, rows.last) - i;          // rows that precede the columns
       const Index all = std::min(columns.last, rows.last) - i;  // and rows that are among the columns
@@ -206,11 +208,11 @@ void find_nearest_line(const RowSet<Device>& mine, const RowSet<Device>& others,
   const auto zero = [&](Index own, Index other) {
     return mine.norms()[static_cast<std::size_t>(own)] == 0 || others.norms()[static_cast<std::size_t>(other)] == 0;
   };
-  for (Index i = 0; i < mine.size(); i += screen.row_block()) {
-    const Range rows = block_range(i, screen.row_block(), mine.size());
+  for (const Range rows : mine.blocks(screen.row_block())) {
     screen.load_rows(mine, rows);
-    for (Index j = 0; j < others.size(); j += screen.column_block()) {
-      const Range columns = block_range(j, screen.column_block(), others.size());
+    for (const Range columns : others.blocks(screen.column_block())) {
+      const Index i = rows.first;
+      const Index j = columns.first;
       screen.load_columns(others, columns);
       screen.multiply(length(rows));
       for (const double sign : {1.0, -1.0}) {

@@ -190,11 +190,9 @@ std::vector<ManifoldMetrics> count_held(const RowSet<Device>& reference, const B
   using About = typename Screen<Device, T>::About;
   Held<Device> in_reference(reference, of_reference, samples);
   Held<Device> in_samples(samples, of_samples, reference);
-  for (Index i = 0; i < reference.size(); i += screen.row_block()) {
-    const Range rows = block_range(i, screen.row_block(), reference.size());
+  for (const Range rows : reference.blocks(screen.row_block())) {
     screen.load_rows(reference, rows);
-    for (Index j = 0; j < samples.size(); j += screen.column_block()) {
-      const Range columns = block_range(j, screen.column_block(), samples.size());
+    for (const Range columns : samples.blocks(screen.column_block())) {
       screen.load_columns(samples, columns);
       check_interrupt();
       screen.multiply(length(rows));
@@ -259,6 +257,8 @@ std::vector<ManifoldMetrics> manifold_metrics(const AnyFeatures& sample_rows, co
   const Frame<Device> frame = frame_of(reference, samples);
   reference.place(frame);
   samples.place(frame);
+  reference.find_clusters();
+  samples.find_clusters();
   return detail::with_screen(reference, samples, [&](auto& screen) {
     const auto balls_of = [&](const RowSet<Device>& set, const std::vector<BallRule>& its_rules,
                               const std::vector<Index>& its_ks) {

@@ -93,14 +93,98 @@ class RowSet {
   void place(const Frame<Device>& frame) {
     frame_ = &frame;
     unit_ = std::ldexp(1.0, -frame.exponent);
-    const std::vector<double> unit(rows_.size(), unit_);
-    const auto measure = [&](const auto& view) {
-      RowOps<Device>::squared_distances(frame.origin, view, rows_, unit, norms_);
+    norms_ = norms_about(frame.origin, {0, size()});
+  }
+
+  /// Sorts the rows into clusters, if there are clusters that are far apart compared with their size. Rows are then
+  /// searched about the centre of their own cluster.
+  void find_clusters() {
+    constexpr int kMostPivots = 24;
+    constexpr double kDrop = 1.0 / 16;  // of the largest squared distance from the pivots
+    if (size() < 3) return;
+    std::vector<Index> all(rows_.size());
+    std::iota(all.begin(), all.end(), Index{0});
+    std::vector<double> nearest;
+    std::vector<int> labels(rows_.size(), 0);
+    std::vector<int> clusters = labels;
+    Index pivot = 0;
+    double before = std::numeric_limits<double>::infinity();
+    int count = 1;
+    for (int label = 0; label < kMostPivots; ++label) {
+      std::vector<double> distances;
+      squared_distances(*this, &pivot, 1, 1.0, all, distances);
+      if (label == 0) nearest = distances;
+      for (std::size_t i = 0; i < labels.size(); ++i) {
+        if (distances[i] >= nearest[i]) continue;
+        nearest[i] = distances[i];
+        labels[i] = label;
+      }
+      pivot = std::max_element(nearest.begin(), nearest.end()) - nearest.begin();
+      const double radius = nearest[static_cast<std::size_t>(pivot)];
+      if (label > 0 && radius < kDrop * before) {
+        clusters = labels;
+        count = label + 1;
+      }
+      if (radius == 0) break;
+      before = radius;
+    }
+    if (count == 1) return;
+    std::stable_sort(all.begin(), all.end(), [&](Index a, Index b) {
+      return clusters[static_cast<std::size_t>(a)] < clusters[static_cast<std::size_t>(b)];
+    });
+    const auto sorted = [&](const auto& values) {
+      auto result = values;
+      for (std::size_t i = 0; i < all.size(); ++i) result[i] = values[static_cast<std::size_t>(all[i])];
+      return result;
     };
+    rows_ = sorted(rows_);
+    times_ = sorted(times_);
+    magnitudes_ = sorted(magnitudes_);
+    norms_ = sorted(norms_);
+    clusters = sorted(clusters);
+    starts_.clear();
+    for (std::size_t i = 0; i < clusters.size(); ++i) {
+      if (i == 0 || clusters[i] != clusters[i - 1]) starts_.push_back(static_cast<Index>(i));
+    }
+  }
+  bool has_clusters() const { return starts_.size() > 1; }
+
+  /// All rows in blocks of at most `most` rows of one cluster.
+  std::vector<Range> blocks(Index most) const {
+    std::vector<Range> result;
+    for (std::size_t c = 0; c < starts_.size(); ++c) {
+      const Index last = c + 1 < starts_.size() ? starts_[c + 1] : size();
+      for (Index i = starts_[c]; i < last; i += most) result.push_back({i, std::min(i + most, last)});
+    }
+    return result;
+  }
+
+  /// Mean of some of the rows of a range in the unit of the frame; the origin of the frame if it is not finite.
+  Vector<Device> centre(Range range) const {
+    constexpr Index kRows = 256;
+    std::vector<Index> some;
+    const Index step = (length(range) + kRows - 1) / kRows;
+    for (Index i = range.first; i < range.last; i += step) some.push_back(i);
+    Matrix<Device> rows = raw_rows(some.data(), static_cast<Index>(some.size()));
+    MatrixOps<Device>::scale(rows, unit_);
+    Mean<Device> mean = Mean<Device>::zeros(dim());
+    RowOps<Device>::mean(columns_as_features(rows, 0, rows.cols()), mean);
+    return std::isfinite(MatrixOps<Device>::squared_norm(mean.high)) ? std::move(mean.high)
+                                                                     : Vector<Device>(frame_->origin);
+  }
+  const Vector<Device>& origin() const { return frame_->origin; }
+
+  /// |x_i - origin| in the unit of the frame for the rows of a range; infinity beyond the range of float64.
+  std::vector<double> norms_about(const Vector<Device>& origin, Range range) const {
+    const std::vector<Index> rows(rows_.begin() + range.first, rows_.begin() + range.last);
+    const std::vector<double> unit(rows.size(), unit_);
+    std::vector<double> norms;
+    const auto measure = [&](const auto& view) { RowOps<Device>::squared_distances(origin, view, rows, unit, norms); };
     std::visit(measure, features_);
-    for (double& norm : norms_) {
+    for (double& norm : norms) {
       norm = std::isfinite(norm) ? std::sqrt(norm) : std::numeric_limits<double>::infinity();
     }
+    return norms;
   }
 
   /// Scales every nonzero row to length 1. The origin must be 0 and all norms finite.
@@ -146,18 +230,21 @@ class RowSet {
     std::visit(measure, features_);
   }
 
-  /// RowOps::approximate for the rows in the range, multiplied by `scaling`; rows with norms above `reach` become 0.
+  /// RowOps::approximate for the rows in the range about `origin`, multiplied by `scaling`; rows whose distance from it
+  /// is above `reach` become 0: norms (length(range),).
   template <class T>
-  void approximate(Range range, double scaling, double reach, Matrix<Device, T>& columns,
-                   std::vector<double>& squared_norms, std::vector<double>& errors) const {
+  void approximate(Range range, const Vector<Device>& origin, double scaling, double reach,
+                   const std::vector<double>& norms, Matrix<Device, T>& columns, std::vector<double>& squared_norms,
+                   std::vector<double>& errors) const {
     std::vector<double> scale;
     for (Index i = range.first; i < range.last; ++i) {
       const auto row = static_cast<std::size_t>(i);
-      scale.push_back(norms_[row] > reach ? 0.0 : scaling * scale_[row]);
+      const double norm = norms[row - static_cast<std::size_t>(range.first)];
+      scale.push_back(norm > reach ? 0.0 : scaling * scale_[row]);
     }
     const std::vector<Index> rows(rows_.begin() + range.first, rows_.begin() + range.last);
     const auto work = [&](const auto& view) {
-      RowOps<Device>::approximate(view, rows, unit_, frame_->origin, scale, columns, squared_norms, errors);
+      RowOps<Device>::approximate(view, rows, unit_, origin, scale, columns, squared_norms, errors);
     };
     std::visit(work, features_);
   }
@@ -225,8 +312,9 @@ class RowSet {
   }
 
   AnyFeatures features_;
-  std::vector<Index> rows_;   // (size(),) where each distinct row occurs first
-  std::vector<Index> times_;  // (size(),)
+  std::vector<Index> rows_;          // (size(),) where each distinct row occurs first
+  std::vector<Index> times_;         // (size(),)
+  std::vector<Index> starts_ = {0};  // of the clusters
   std::vector<double> magnitudes_;
   std::vector<double> norms_;
   std::vector<double> scale_;  // (size(),) 1, or 1 / norm

@@ -38,7 +38,9 @@ class Screen {
     std::vector<double> squared_norms;  // of the columns, (capacity,)
     std::vector<double> errors;         // |e|, (capacity,)
     std::vector<double> norms;          // |x - origin|, (capacity,)
-    double largest_error = 0;           // without the rows beyond the reach
+    double smallest_norm = 0;
+    double largest_norm = 0;
+    double largest_error = 0;  // without the rows beyond the reach
     Range rows;
   };
 
@@ -69,7 +71,21 @@ class Screen {
   /// Whether a row of this norm is beyond the reach.
   bool beyond(double norm) const { return norm > reach_; }
 
-  void load_rows(const RowSet<Device>& set, Range rows) { load(a_, set, rows); }
+  /// With clusters, the tiles of these rows have an origin and a scaling that suit them; load the columns afterwards.
+  void load_rows(const RowSet<Device>& set, Range rows) {
+    local_ = set.has_clusters();
+    origin_ = local_ ? set.centre(rows) : set.origin();
+    if (local_) {
+      constexpr double kReach = 0x1p40;  // as in with_screen()
+      constexpr double kLargest = 0x1p400;
+      const std::vector<double> norms = set.norms_about(origin_, rows);
+      reach_ = std::min(kReach * median_of_positive(norms), kLargest);
+      double farthest = 0;
+      for (const double norm : norms) farthest = norm <= reach_ ? std::max(farthest, norm) : farthest;
+      scaling_ = product_scale<T>(set.dim(), farthest);
+    }
+    load(a_, set, rows);
+  }
   void load_columns(const RowSet<Device>& set, Range rows) { load(b_, set, rows); }
   /// Multiplies the first m loaded rows with all loaded columns.
   void multiply(Index m) { RowOps<Device>::cross_products(a_.columns, m, b_.columns, length(b_.rows), products_); }
@@ -79,8 +95,16 @@ class Screen {
   /// are negated.
   template <class Limit>
   const std::vector<Element>& select(About about, Range rows, Range columns, Product sign, Limit limit) {
-    set_limits(a_, rows, about == About::kRows, b_.largest_error, limit, row_limit_);
-    set_limits(b_, columns, about == About::kColumns, a_.largest_error, limit, column_limit_);
+    double most = -1;  // the largest limit of a row
+    const auto limit_rows = [&](bool limited) { set_limits(a_, b_, rows, limited, limit, most, row_limit_); };
+    const auto limit_columns = [&](bool limited) { set_limits(b_, a_, columns, limited, limit, most, column_limit_); };
+    if (about == About::kRows) {
+      limit_rows(true);
+      limit_columns(false);
+    } else {
+      limit_columns(true);
+      limit_rows(false);
+    }
     selected_.clear();
     RowOps<Device>::select(products_, rows, columns, sign, row_limit_, column_limit_, selected_);
     return selected_;
@@ -118,8 +142,15 @@ class Screen {
 
   void load(RowBlock& block, const RowSet<Device>& set, Range rows) {
     block.rows = rows;
-    set.approximate(rows, scaling_, reach_, block.columns, block.squared_norms, block.errors);
-    block.norms.assign(set.norms().begin() + rows.first, set.norms().begin() + rows.last);
+    if (local_) {
+      block.norms = set.norms_about(origin_, rows);
+    } else {
+      block.norms.assign(set.norms().begin() + rows.first, set.norms().begin() + rows.last);
+    }
+    const auto [smallest, largest] = std::minmax_element(block.norms.begin(), block.norms.end());
+    block.smallest_norm = *smallest;
+    block.largest_norm = *largest;
+    set.approximate(rows, origin_, scaling_, reach_, block.norms, block.columns, block.squared_norms, block.errors);
     block.largest_error = 0;
     for (std::size_t i = 0; i < block.errors.size(); ++i) {
       // The values before rounding, and the measured errors, have float64 rounding errors themselves.
@@ -131,8 +162,9 @@ class Screen {
 
   /// Solves |p|^2 + |q|^2 - 2 g - slack <= (sqrt(limit) + |e_p| + |e_q|)^2 for g: a threshold that is the sum of a term
   /// for the row and one for the column, each lowered by the rounding to Product.
+  /// `most` is the largest limit, which the limited axis sets and the other one uses.
   template <class Limit>
-  void set_limits(const RowBlock& block, Range range, bool limited, double error_of_others, Limit limit,
+  void set_limits(const RowBlock& block, const RowBlock& others, Range range, bool limited, Limit limit, double& most,
                   std::vector<Product>& result) const {
     constexpr double kRounding = 4 * static_cast<double>(std::numeric_limits<Product>::epsilon());
     constexpr double kNever = std::numeric_limits<double>::infinity();
@@ -141,16 +173,23 @@ class Screen {
       const auto i = static_cast<std::size_t>(row);
       const double norm = block.squared_norms[i];
       double value = (1 - relative_ - kRounding) * norm / 2;
-      const bool is_beyond = beyond(block.norms[i]);
-      if (is_beyond) value = -kNever;
+      const double bound = limited ? limit(block.rows.first + row) : most;
       if (limited) {
-        const double bound = limit(block.rows.first + row);
-        const double reach = std::sqrt(std::max(0.0, bound)) * scaling_ + block.errors[i] + error_of_others;
-        if (!is_beyond) value -= ((1 + kRounding) * reach * reach + underflow_) / 2;
-        if (bound < 0) value = kNever;
+        const double reach = std::sqrt(std::max(0.0, bound)) * scaling_ + block.errors[i] + others.largest_error;
+        value -= ((1 + kRounding) * reach * reach + underflow_) / 2;
+        most = std::max(most, bound);
       }
+      // A row beyond the reach has no product: all pairs are selected, unless the norms exclude them.
+      if (beyond(block.norms[i])) value = nearest_by_norms(block.norms[i], others) <= bound ? -kNever : kNever;
+      if (bound < 0) value = kNever;
       result[i] = static_cast<Product>(value);
     }
+  }
+
+  /// Lower bound on the squared distance of a row to those of a block.
+  double nearest_by_norms(double norm, const RowBlock& others) const {
+    const double inside = std::clamp(norm, others.smallest_norm, others.largest_norm);
+    return norm == inside ? 0.0 : from_norms(norm, inside).low;
   }
 
   RowBlock a_;
@@ -161,6 +200,8 @@ class Screen {
   std::vector<Element> selected_;
   Index row_block_ = 0;
   Index column_block_ = 1024;
+  Vector<Device> origin_;  // of the loaded rows
+  bool local_ = false;
   double scaling_;
   double reach_;
   double relative_ = 0;   // error of |p - q|^2 relative to |p|^2 + |q|^2

@@ -119,6 +119,9 @@ inline NgramTable translated(const NgramTable& table, const NgramLayout& layout,
   with_width(table.layout().words, [&](auto from) {
     with_width(layout.words, [&](auto to) {
       auto key = to.key();
+      for (Index part = 0; part < NgramTable::kParts; ++part) {  // most n-grams will be in the result
+        if (table.num_distinct() > 0) result.reserve(to, part, table.num_distinct() / NgramTable::kParts);
+      }
       table.for_each(from, [&](const std::uint64_t* stored, std::uint64_t count) {
         unpack_symbols(from, table.layout(), stored, symbols.data());
         for (Symbol& symbol : symbols) {

@@ -102,14 +102,25 @@ NgramTally::NgramTally(Index n, NgramLevel level, Words words, const NgramList& 
   table_ = NgramTable(layout);
   with_width(layout.words, [&](auto width) {
     auto key = width.key();
+    const auto pack = [&](std::size_t i) {
+      pack_symbols(width, layout, list.symbols.data() + i * static_cast<std::size_t>(n_), key.data());
+      return NgramTable::part_of(key[0]);
+    };
+    // Reserve first: in a table that grows meanwhile, n-grams in the order of their hashes would form long clusters.
+    std::vector<Index> sizes(NgramTable::kParts, 0);
+    for (std::size_t i = 0; i < list.counts.size(); ++i) ++sizes[static_cast<std::size_t>(pack(i))];
+    for (Index part = 0; part < NgramTable::kParts; ++part) {
+      const Index size = sizes[static_cast<std::size_t>(part)];
+      if (size > 0) table_.reserve(width, part, size);
+    }
     for (std::size_t i = 0; i < list.counts.size(); ++i) {
       if (i % NgramTable::kCheck == 0) check_interrupt();
       if (list.counts[i] < 1) {
         throw InvalidInput("the state of NgramCounts holds the count " + std::to_string(list.counts[i]));
       }
       require_countable(num_ngrams_, list.counts[i]);
-      pack_symbols(width, layout, list.symbols.data() + i * static_cast<std::size_t>(n_), key.data());
-      table_.add(width, NgramTable::part_of(key[0]), key.data(), static_cast<std::uint64_t>(list.counts[i]));
+      const Index part = pack(i);
+      table_.add(width, part, key.data(), static_cast<std::uint64_t>(list.counts[i]));
       num_ngrams_ += list.counts[i];
     }
   });
@@ -229,7 +240,38 @@ NgramList NgramTally::at_least(std::uint64_t least) const {
   return result;
 }
 
-NgramList NgramTally::list() const { return at_least(1); }
+NgramList NgramTally::list() const {
+  NgramList result;
+  with_width(table_.layout().words, [&](auto width) {
+    struct Entry {
+      std::uint64_t first;  // word of the key
+      const std::uint64_t* stored;
+      std::uint64_t count;
+    };
+    std::vector<Entry> entries;
+    entries.reserve(static_cast<std::size_t>(num_distinct()));
+    auto key = width.key();
+    table_.for_each(width, [&](const std::uint64_t* stored, std::uint64_t count) {
+      std::copy_n(stored, width.words(), key.data());
+      unhash_key(width, key.data());
+      entries.push_back({key[0], stored, count});
+    });
+    const Index words = width.words();
+    std::sort(entries.begin(), entries.end(), [words](const Entry& a, const Entry& b) {
+      if (a.first != b.first) return a.first < b.first;
+      return std::lexicographical_compare(a.stored + 1, a.stored + words, b.stored + 1, b.stored + words);
+    });
+    result.symbols.resize(entries.size() * static_cast<std::size_t>(n_));
+    result.counts.reserve(entries.size());
+    Symbol* symbols = result.symbols.data();
+    for (const Entry& entry : entries) {
+      unpack_symbols(width, table_.layout(), entry.stored, symbols);
+      symbols += n_;
+      result.counts.push_back(static_cast<Index>(entry.count));
+    }
+  });
+  return result;
+}
 
 NgramList NgramTally::most_common(Index k) const {
   if (k < 0) throw InvalidInput("k must be at least 0, got " + std::to_string(k));

@@ -53,7 +53,7 @@ class NgramTally {
 
   bool operator==(const NgramTally& other) const;
 
-  /// All n-grams, in no particular order.
+  /// All n-grams, in the order of their symbols.
   NgramList list() const;
 
   /// The k n-grams with the largest counts, in descending order; ties are sorted by code points.

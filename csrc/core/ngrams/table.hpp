@@ -11,6 +11,7 @@
 
 #include "core/interrupt.hpp"
 #include "core/matrix.hpp"
+#include "core/ngrams/hashing.hpp"
 
 namespace fidfast {
 
@@ -71,20 +72,6 @@ auto with_width(Index words, Work work) {
   if (words == 1) return work(FixedWidth<1>(words));
   if (words == 2) return work(FixedWidth<2>(words));
   return work(AnyWidth(words));
-}
-
-/// A mixing bijection of 64 bits, and its inverse.
-inline std::uint64_t scramble(std::uint64_t x) {
-  constexpr std::uint64_t kOdd = 0xd6e8feb86659fd93;
-  x = (x ^ (x >> 32)) * kOdd;
-  x = (x ^ (x >> 32)) * kOdd;
-  return x ^ (x >> 32);
-}
-inline std::uint64_t unscramble(std::uint64_t x) {
-  constexpr std::uint64_t kInverse = 0xcfee444d8b59a89b;  // of kOdd modulo 2^64
-  x = (x ^ (x >> 32)) * kInverse;
-  x = (x ^ (x >> 32)) * kInverse;
-  return x ^ (x >> 32);
 }
 
 /// Converts a key to its stored form, and back: the first word is replaced by a hash of all words, which is invertible

@@ -2,13 +2,13 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "core/errors.hpp"
 #include "core/matrix.hpp"
+#include "core/ngrams/hashing.hpp"
 #include "core/ngrams/table.hpp"
 
 namespace fidfast {
@@ -92,7 +92,7 @@ class Words {
   /// A slot holds the number of a word in the lower 32 bits, and the upper 32 bits of its hash.
   static constexpr std::uint64_t kFree = 0x00000000ffffffff;
 
-  static std::uint64_t hash(std::string_view word) { return scramble(std::hash<std::string_view>{}(word)); }
+  static std::uint64_t hash(std::string_view word) { return hash_of_text(word); }
   static Symbol word_in(std::uint64_t slot) { return static_cast<Symbol>(slot); }
   static std::uint64_t slot_with(std::uint64_t hash, Symbol word) { return (hash & ~kFree) | word; }
 
