@@ -314,7 +314,11 @@ def main(size: str = "small", *names: str) -> None:
             if large:
                 wait_for_routines()
         results[name] = [sorted(outcomes), same, longest.round(3).tolist()]
-        print(f"{name:45s} {', '.join(sorted(outcomes)):20s} {longest[0]:.3f} s, CPU {longest[1]:.3f} s", file=sys.stderr, flush=True)
+        print(
+            f"{name:45s} {', '.join(sorted(outcomes)):20s} {longest[0]:.3f} s, CPU {longest[1]:.3f} s",
+            file=sys.stderr,
+            flush=True,
+        )
     print(json.dumps(results))
 
 
