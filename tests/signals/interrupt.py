@@ -1,7 +1,8 @@
 """Interrupts one long call of each function: ``python tests/signals/interrupt.py [small | large] [NAME ...]``.
 
 Prints for each call the exception it raised, whether its object was unchanged, and the longest time in seconds between
-the signal and the exception, also in CPU time of the main thread, for busy machines. ``large`` are the sizes of real data, interrupted at several moments.
+the signal and the exception, also in CPU time of the main thread, for busy machines. ``large`` are the sizes of real
+data, interrupted at several moments.
 """
 
 import json
