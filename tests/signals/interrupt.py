@@ -1,7 +1,8 @@
 """Interrupts one long call of each function: ``python tests/signals/interrupt.py [small | large] [NAME ...]``.
 
 Prints for each call the exception it raised, whether its object was unchanged, and the longest time in seconds between
-the signal and the exception, also in CPU time of the main thread, for busy machines. ``large`` are the sizes of real data, interrupted at several moments.
+the signal and the exception, also in CPU time of the main thread, for busy machines. ``large`` are the sizes of real
+data, interrupted at several moments.
 """
 
 import json
@@ -314,7 +315,11 @@ def main(size: str = "small", *names: str) -> None:
             if large:
                 wait_for_routines()
         results[name] = [sorted(outcomes), same, longest.round(3).tolist()]
-        print(f"{name:45s} {', '.join(sorted(outcomes)):20s} {longest[0]:.3f} s, CPU {longest[1]:.3f} s", file=sys.stderr, flush=True)
+        print(
+            f"{name:45s} {', '.join(sorted(outcomes)):20s} {longest[0]:.3f} s, CPU {longest[1]:.3f} s",
+            file=sys.stderr,
+            flush=True,
+        )
     print(json.dumps(results))
 
 

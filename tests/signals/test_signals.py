@@ -46,7 +46,8 @@ def test_signal_handlers_within_a_call():
         import os, signal, threading, time
         import numpy as np
         import fidfast
-        rows = np.lib.stride_tricks.as_strided(np.random.default_rng(0).standard_normal(10**6), (60_000, 1024), (128, 8))
+        numbers = np.random.default_rng(0).standard_normal(10**6)
+        rows = np.lib.stride_tricks.as_strided(numbers, (60_000, 1024), (128, 8))
         moments = fidfast.Moments(1024)
         moments.update(rows[:2000])
         seen, stopped = [], []
