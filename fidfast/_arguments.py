@@ -156,7 +156,7 @@ def require_sequence(name: str, value: Any, kind: type = object, *, least: int =
         if isinstance(value, (str, bytes, bytearray, Mapping)):
             raise TypeError
         items = list(value)
-    except TypeError:
+    except Exception:  # of nested tensors, for example
         raise TypeError(f"{name} must be a sequence, got {shown(value)}") from None
     if len(items) < least:
         raise ValueError(f"{name} must contain at least {least} {kind.__name__}, got {len(items)}")

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fidfast import _core
-from fidfast._arguments import optional, require_choice, require_instance, require_integer, require_mapping
+from fidfast._arguments import as_dense, optional, require_choice, require_instance, require_integer, require_mapping
 from fidfast._files import check_ngrams
 from fidfast._stats import Collector
 
@@ -113,7 +113,9 @@ class NgramCounts(Collector):
         ValueError
             If `threads` is below 1.
         """
-        self._core.update(texts, _num_cores() if threads is None else require_integer("threads", threads, 1))
+        self._core.update(
+            as_dense(texts, "texts"), _num_cores() if threads is None else require_integer("threads", threads, 1)
+        )
 
     def merge(self, other: NgramCounts) -> None:
         """Add the counts of `other`.

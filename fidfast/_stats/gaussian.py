@@ -102,12 +102,15 @@ class GaussianStats:
         num_samples = optional(require_integer, "num_samples", num_samples, 2)
         ddof = optional(require_integer, "ddof", ddof, 0)
         optional(require_text, "extractor", extractor)
+        errors = _real(product_errors, "product_errors")
+        if errors.ndim != 1:
+            raise ValueError(f"product_errors must be 1-D (dim,), got shape {errors.shape}")
         core = _core.Gaussian(
             _real(mu, "mu"),
             _real(sigma, "sigma"),
             num_samples or 0,
             negative_tolerance=require_tolerance(negative_tolerance),
-            product_errors=_real(product_errors, "product_errors"),
+            product_errors=errors,
         )
         self._set(core, extractor, ddof)
 

@@ -38,6 +38,10 @@ _ALSO = {
     "ClassMoments.stats": KeyError,
     "Moments": RuntimeError,  # device
     "at_layer": AttributeError,
+    "Moments.from_state": KeyError,
+    "ClassMoments.from_state": KeyError,
+    "InceptionScore.from_state": KeyError,
+    "NgramCounts.from_state": KeyError,
     "load_extractor": ImportError,
     "FrechetInceptionDistance.compute": RuntimeError,
     "FrechetInceptionDistance.forward": RuntimeError,
@@ -107,7 +111,7 @@ def judge_error(name: str, error: BaseException, words: list[str]) -> Outcome:
         return Outcome("error", text)
     if not documented or _NOT_A_SENTENCE.search(str(error)) or not str(error).strip():
         return Outcome("fault", text)
-    words = [*words, "features", "images", "labels", "samples", "state", "moments", "rows", "texts", "classes"]
+    words = [*words, "features", "image", "labels", "samples", "state", "moments", "rows", "texts", "classes"]
     if isinstance(error, OSError) or any(word in str(error) for word in words):
         return Outcome("error", text)
     return Outcome("fault", f"no argument is named: {text}")

@@ -43,6 +43,7 @@ OTHER = Kind((), ("3", "str", "object", "list", "tensor", "result"))
 _EXTRACTOR = Kind(
     (lambda _: network, lambda _: Pooled(), lambda _: ft.as_extractor(network)),
     ("3", "list", "object", "bytes", "tensor", "empty str"),
+    slow=("function", "class", "tensor class"),
 )
 _IMAGES = Kind(
     (images, lambda rng: torch.from_numpy(images(rng)).movedim(3, 1), lambda rng: list(images(rng))),
@@ -56,7 +57,9 @@ _PREDICTIONS = replace(FEATURES, good=(lambda rng: rows(rng, N, CLASSES),))
 _SEED = integer(0, 2**31)
 _DEVICE = Kind((lambda _: "cpu", lambda _: torch.device("cpu")), ("str", "2.5", "list", "object"), optional=True)
 _OPTIONAL = {"optional": True}
-_CALLABLE = Kind((lambda _: generator,), ("3", "str", "list", "None", "tensor"))
+#: Callables with other arguments, which raise errors of their own.
+_FOREIGN = ("function", "class", "tensor class")
+_CALLABLE = Kind((lambda _: generator,), ("3", "str", "list", "None", "tensor"), slow=_FOREIGN)
 _MATRIX = tuple(name for name in (*NOT_ARRAYS, *NOT_DENSE) if name not in ("3", "closed file"))
 
 #: Kinds by name of the argument.

@@ -31,8 +31,8 @@ class Sampler(torch.nn.Module):
 
 
 def metric(_=None):
-    made = ft.FrechetDistance(network, stats(np.random.default_rng(0)), blocks=20)
-    made.update(torch.rand(40, 3, 4, 4))
+    made = ft.FrechetDistance(network, stats(np.random.default_rng(0)), blocks=10)
+    made.update(torch.rand(30, 3, 4, 4))
     return made
 
 

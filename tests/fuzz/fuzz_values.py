@@ -223,11 +223,11 @@ def make_junk(name: str, rng: np.random.Generator) -> object:
 
 
 #: Junk that no numeric array accepts.
-NOT_ARRAYS = ("object", "set", "function", "class", "generator", "3", "str", "bytes", "closed file", "NgramCounts")
+NOT_ARRAYS = ("object", "set", "function", "class", "generator", "3", "bytes", "closed file", "NgramCounts")
 NOT_DENSE = ("scipy sparse", "sparse tensor", "quantized", "nested", "meta", "fake")
 NOT_FEATURES = (*NOT_ARRAYS, *NOT_DENSE, "3-d", "1-d", "ints", "objects", "strings", "structured", "complex",
                 "conjugate", "NaN", "infinity", "float8", "longdouble", "no columns", "strange dlpack", "strange array",
-                )  # fmt: skip
+                "masked")  # fmt: skip
 
 
 @dataclass(frozen=True)

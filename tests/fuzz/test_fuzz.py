@@ -9,10 +9,10 @@ from fuzz_run import run
 
 def test_calls_and_files(request):
     number = request.config.getoption("--fuzz") or (30 if request.config.getoption("--all") else 0)
-    figures = run(calls=number or 3, files=number or 6)
+    figures = run(calls=number or 2, files=number or 4)
     print(f"\n{figures.table()}")
     assert not figures.faults, "\n".join(figures.faults)
-    assert sum(counts["result"] for counts in figures.counts.values()) > 300
+    assert sum(counts["result"] for counts in figures.counts.values()) > 200
     assert sum(counts["error"] for counts in figures.counts.values()) > 100
 
 

@@ -85,7 +85,10 @@ def _is_wide(array: Any) -> bool:
 def _channels_first(image: Any) -> torch.Tensor:
     """One image as a tensor (channels, height, width) in host memory. Grey images may lack the axis of the channels."""
     is_tensor = isinstance(image, torch.Tensor)
-    tensor = image.detach().cpu() if is_tensor else torch.from_numpy(np.array(image))  # torch needs writable memory
+    if not is_tensor:
+        array = np.array(image)  # torch needs writable memory, in the native byte order
+        image = torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
+    tensor = image.detach().cpu()
     shape = tuple(tensor.shape)
     if tensor.ndim == 2:
         tensor = tensor[None]

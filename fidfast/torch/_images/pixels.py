@@ -35,7 +35,11 @@ def image_batch(images: Any, name: str = "images") -> torch.Tensor:
             raise TypeError(f"{name} must be a tensor {shapes}, or an array, got {type(images).__name__}")
         shapes += ", or channels last"
         try:
-            images = torch.tensor(as_array(name, images), device="cpu")  # a copy: arrays may be read-only or reversed
+            array = as_array(name, images)
+            native = array.dtype.newbyteorder("=")  # torch has no other byte order
+            images = torch.tensor(
+                array.astype(native, copy=False), device="cpu"
+            )  # a copy: arrays may be read-only or reversed
         except TypeError as error:  # of objects, for example
             raise TypeError(f"{name} must be {shapes} of numbers: {error}") from error
         if images.ndim == 4 and images.shape[1] not in (1, 3):

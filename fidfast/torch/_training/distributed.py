@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 
-from fidfast._arguments import require_instance
+from fidfast._arguments import require_bool, require_instance
 from fidfast._stats import Moments, holding
 
 __all__ = [
@@ -67,7 +67,9 @@ def all_reduce(moments: Moments, *, group: Any = None) -> None:
 
 def rank_and_size(group: Any, sync: bool = True) -> tuple[int, int]:
     """Rank of this process and number of processes; (0, 1) without a process group or `sync`, and outside `group`."""
-    if not (sync and dist.is_available() and dist.is_initialized() and dist.get_world_size(group) > 1):
+    if not (
+        require_bool("sync", sync) and dist.is_available() and dist.is_initialized() and dist.get_world_size(group) > 1
+    ):
         return 0, 1
     return dist.get_rank(group), dist.get_world_size(group)
 
