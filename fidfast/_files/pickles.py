@@ -55,8 +55,7 @@ def read_pickle(
     start : int, default 0
         Position of the pickle.
     functions : mapping, optional
-        Functions by the names that pickles give them, besides those of NumPy. They are called with values that the
-        interpreter built, and check them.
+        Functions by the names that pickles give them, besides those of NumPy. They check their arguments.
     names : set of str, optional
         Further names, which are only arguments of functions.
     persistent : callable, optional
@@ -111,7 +110,9 @@ class _Interpreter:
                 operation(self)
             except PickleError:
                 raise
-            except (ValueError, TypeError, LookupError, struct.error, OverflowError) as error:
+            except ValueError as error:
+                raise PickleError(str(error)) from error
+            except (TypeError, LookupError, struct.error, OverflowError) as error:
                 raise PickleError(f"it is damaged at byte {position:,} ({error})") from error
         raise PickleError(f"it has more than {_MAX_OPERATIONS:,} opcodes")
 
@@ -313,8 +314,7 @@ class _Interpreter:
 
 
 def _decimal(text: str) -> int:
-    if len(text) > 3 * _MAX_INTEGER:
-        raise PickleError(f"it has an integer of {len(text):,} digits")
+    require(len(text) <= 3 * _MAX_INTEGER, "an integer")
     try:
         return int(text.removesuffix("L"))
     except ValueError:
