@@ -209,6 +209,7 @@ def open_array(path: Path, decoding: Decoding, key: str | None = None, verify: b
             if name.removesuffix(".npy") not in members:
                 ignored.add("other array", name.removesuffix(".npy"))
         for member in members.values():
+            _header(archive, member)  # checks it
             with archive.open(member) as file:  # compares the checksum at the end
                 while verify and member.compress_type == zipfile.ZIP_STORED and file.read(_BYTES_PER_READ):
                     pass
@@ -317,6 +318,8 @@ def _header(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> _Header:
 
     Raises ValueError if the member is not as long as its header says.
     """
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"{member.filename!r} is compressed by method {member.compress_type}, not by deflate")
     with archive.open(member) as file:
         shape, fortran, dtype, header = _read_header(file)
     _require_size(shape, dtype, member.file_size - header, member.filename)

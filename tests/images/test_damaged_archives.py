@@ -94,6 +94,16 @@ def test_no_bit_and_no_cut_hides_images(tmp_path, rng, name):
         assert counted(path, content[:length]) in (NUMBER, None), length
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FILES)
+def test_none_of_many_bits_hides_images(tmp_path, rng, name):
+    content = FILES[name]
+    for bit in rng.choice(8 * len(content), min(1000, 8 * len(content)), replace=False):
+        damaged = bytearray(content)
+        damaged[bit // 8] ^= 1 << bit % 8
+        assert counted(tmp_path / name, bytes(damaged)) in (NUMBER, None), bit
+
+
 def test_no_bit_of_the_end_of_a_zip_hides_images(tmp_path):
     content, name = FILES["deflated.zip"], "x.zip"
     for bit in range(8 * 22):
