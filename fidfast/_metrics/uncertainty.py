@@ -176,7 +176,7 @@ def estimate(samples: Any, reference: Any, *, precision: str = "float32") -> Est
     Raises
     ------
     TypeError, ValueError
-        If an argument cannot be used, or neither side has rows or blocks.
+        If an argument cannot be used, neither side has rows or blocks, or the distance is outside the range of float64.
 
     Warns
     -----
