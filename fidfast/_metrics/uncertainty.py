@@ -231,6 +231,7 @@ def influence(samples: Any, reference: Any, *, precision: str = "float32") -> Ar
 
 def influence_from_jackknife(jackknife: Jackknife) -> Array:
     """(n,) as `influence`."""
+    in_units(jackknife.distance, jackknife.exponent, jackknife.given)  # raises unless float64 can hold it
     influence = jackknife.distance - jackknife.replicates[0].distance
     return in_units(influence, jackknife.exponent, jackknife.given)
 
