@@ -55,10 +55,14 @@ def in_units(numbers: _N, exponent: int, inputs: tuple[Input, ...], *, may_vanis
         result = np.ldexp(numbers, 2 * exponent)
     infinite = np.any(np.isfinite(numbers) & ~np.isfinite(result))
     if infinite or (not may_vanish and np.any(numbers) and not np.any(result)):
-        largest = max(map(_largest_value, inputs))
+        sizes = [_largest_value(source) for source in inputs]
+        # The first one of about the largest size.
+        source, size = next(
+            (source, size) for source, size in zip(inputs, sizes, strict=True) if size >= max(sizes) / 16
+        )
         raise ValueError(
-            f"the squares of the features leave the range of float64 (their largest magnitude is {largest:.6g}): "
-            "multiply all inputs by the same factor first"
+            f"{source.name}: the squares of the features leave the range of float64 (their largest magnitude is "
+            f"{size:.6g}): multiply all inputs by the same factor first"
         )
     return float(result) if isinstance(numbers, float) else result
 

@@ -176,7 +176,7 @@ def estimate(samples: Any, reference: Any, *, precision: str = "float32") -> Est
     Raises
     ------
     TypeError, ValueError
-        If an argument cannot be used, or neither side has rows or blocks.
+        If an argument cannot be used, neither side has rows or blocks, or the distance is outside the range of float64.
 
     Warns
     -----
@@ -231,6 +231,7 @@ def influence(samples: Any, reference: Any, *, precision: str = "float32") -> Ar
 
 def influence_from_jackknife(jackknife: Jackknife) -> Array:
     """(n,) as `influence`."""
+    in_units(jackknife.distance, jackknife.exponent, jackknife.given)  # raises unless float64 can hold it
     influence = jackknife.distance - jackknife.replicates[0].distance
     return in_units(influence, jackknife.exponent, jackknife.given)
 

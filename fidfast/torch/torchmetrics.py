@@ -221,7 +221,9 @@ class FrechetInceptionDistance(Metric):
         vanished = result == 0 < distance and self.orig_dtype in (torch.float32, torch.bfloat16)
         if vanished or not result.isfinite():
             dtype = str(self.orig_dtype).removeprefix("torch.")
-            raise ValueError(f"the distance {distance:.6g} is beyond the range of {dtype}: call set_dtype(torch.float64)")
+            raise ValueError(
+                f"the distance {distance:.6g} is beyond the range of {dtype}: call set_dtype(torch.float64)"
+            )
         return result.to(self.device)
 
     def forward(self, imgs: torch.Tensor, real: bool) -> torch.Tensor:

@@ -151,8 +151,15 @@ def test_unmerge_rejects_moments_that_were_never_merged(rng, device):
     before = moments.__copy__()
     with pytest.raises(ValueError, match="cannot unmerge 51 samples from moments of 50"):
         moments.unmerge(moments_of(device, rng.standard_normal((51, 3))))
-    with pytest.raises(ValueError, match="cannot unmerge samples that were never merged: column 0"):
-        moments.unmerge(moments_of(device, rng.standard_normal((40, 3)) * 100))
+    for scale in (1, 100):
+        with pytest.raises(ValueError, match="cannot unmerge samples that were never merged: one of the rows"):
+            moments.unmerge(moments_of(device, rng.standard_normal((40, 3)) * scale))
+    folded = moments_of(device, rng.standard_normal((1500, 3)))
+    for scale, n in ((100, 40), (1, 1499), (1, 1500)):
+        unchanged = folded.__copy__()
+        with pytest.raises(ValueError, match="cannot unmerge samples that were never merged: column . would be left"):
+            folded.unmerge(moments_of(device, rng.standard_normal((n, 3)) * scale))
+        assert folded == unchanged
     with pytest.raises(ValueError, match="cannot unmerge moments of dim=4 and dim=3"):
         moments.unmerge(moments_of(device, rng.standard_normal((40, 4))))
     assert moments == before

@@ -139,7 +139,7 @@ class Moments {
     MatrixOps<Device>::add_symmetric(whole.scatter, -1.0, part.scatter, -ratio * static_cast<double>(n), d);
     MatrixOps<Device>::advance(whole.mean, -ratio, d);
     whole.count = n - gone;
-    require_remainder(whole, before, n);
+    require_remainder(whole, before, n, ratio * static_cast<double>(n));
     if (gone == n) return clear();
     state_ = std::move(whole);
   }
@@ -353,17 +353,21 @@ class Moments {
   }
 
   /// Throws unless `rest`, of n rows less those of a part, is a scatter up to rounding; `before` (dim,) is the diagonal
-  /// with the part. Rows and columns of units whose scatter is within rounding of 0 become 0.
-  static void require_remainder(State& rest, const std::vector<double>& before, Index n) {
+  /// with the part, and `weight` the factor of the squared difference of the means. Rows and columns of units whose
+  /// scatter is within rounding of 0 become 0.
+  static void require_remainder(State& rest, const std::vector<double>& before, Index n, double weight) {
+    constexpr double kEpsilon = std::numeric_limits<double>::epsilon();
     // Sums over the rows of a block and over the blocks, in float64, of the sum and of the part.
-    const double rounding =
-        2 * std::numeric_limits<double>::epsilon() * static_cast<double>(kMomentsBlock + n / kMomentsBlock);
+    const double rounding = 2 * kEpsilon * static_cast<double>(kMomentsBlock + n / kMomentsBlock);
+    // The means have errors of sqrt(1024) roundings of at most the largest deviation, sqrt(before).
+    const double of_means = 128 * kEpsilon * std::sqrt(weight);
     const std::vector<double> after = MatrixOps<Device>::diagonal(rest.scatter);
     const std::vector<double> products = rest.product_errors(1.0);
     std::vector<double> kept(after.size(), 1.0);
     std::vector<double> scale(after.size());
     for (std::size_t j = 0; j < after.size(); ++j) {
-      const double error = rounding * (before[j] + std::abs(before[j] - after[j]));
+      const double change = std::abs(before[j] - after[j]);
+      const double error = rounding * (before[j] + change) + of_means * std::sqrt(change) * std::sqrt(before[j]);
       if (!(after[j] >= -error) || (rest.count < 2 && after[j] > error)) {
         throw InvalidInput("cannot unmerge samples that were never merged: column " + std::to_string(j) +
                            " would be left with the scatter " + std::to_string(after[j]) + " of " +
