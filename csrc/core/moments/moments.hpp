@@ -160,7 +160,7 @@ class Moments {
       std::vector<double> errors = all.product_errors(divisor);
       MatrixOps<Device>::mirror_lower(all.scatter, 1.0 / divisor);
       Gaussian<Device> result(std::move(all.mean.high), std::move(all.scatter), n, std::move(errors));
-      for (const double variance : result.variances()) {  // of more than 2^20 rows near kLargestFeature
+      for (const double variance : result.variances()) {  // of more than 2^16 rows near kLargestFeature
         if (!std::isfinite(variance)) throw InvalidInput("the covariance of the features leaves the range of float64");
       }
       return result;
