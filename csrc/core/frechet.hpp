@@ -179,7 +179,7 @@ FrechetTerms frechet_terms(const Gaussian<Device>& a, const Gaussian<Device>& b,
   }
   const detail::MeanTerm mean = detail::mean_term(first.mu, second.mu, first.mean_errors, second.mean_errors);
   detail::FactoredPair<Device> pair(a.normalized(), b.normalized());
-  pair.order_by_rank();
+  pair.order_by_rank(a.exponent(), b.exponent());
   const bool in_order = pair.first == &a.normalized();
   const detail::RoundedGaussian<Device>& one = in_order ? first : second;
   const detail::RoundedGaussian<Device>& other = in_order ? second : first;

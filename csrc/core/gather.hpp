@@ -27,9 +27,9 @@ void require_finite(const FeatureView<S>& features, Index first_row = 0) {
   throw InvalidInput("features hold NaN or infinity; the first such row is " + std::to_string(first_row + bad));
 }
 
-/// The largest feature that moments accept. The sum of the squared deviations of 2^20 such numbers from their mean is
-/// within the range of float64.
-constexpr double kLargestFeature = 0x1p501;
+/// The largest feature that moments accept. The sum of the squared deviations of 2^16 such numbers from their mean is
+/// within the range of float64, and that of 2^20 numbers with a quarter of this standard deviation.
+constexpr double kLargestFeature = 0x1p503;
 
 /// Error text for a row with a number above kLargestFeature.
 inline std::string overflow_text(double number, Index row) {

@@ -187,11 +187,10 @@ class Gaussian {
 
   /// An order of Gaussians of the same dim. Two of which neither precedes the other have equal covariances.
   bool precedes(const Gaussian& other) const {
-    const auto key = [](const Gaussian& g) {
-      return std::make_tuple(g.low_rank(), g.num_samples_, g.exponent_, g.normalized().trace_, g.columns_.cols());
-    };
-    const auto mine = key(*this);
-    const auto theirs = key(other);
+    const double trace = normalized().trace_;
+    const double trace_of_other = std::ldexp(other.normalized().trace_, 2 * (other.exponent_ - exponent_));
+    const auto mine = std::make_tuple(low_rank(), num_samples_, trace, columns_.cols());
+    const auto theirs = std::make_tuple(other.low_rank(), other.num_samples_, trace_of_other, other.columns_.cols());
     if (mine != theirs) return mine < theirs;
     const Matrix<Device>& a = low_rank() ? columns_ : sigma_;
     const Matrix<Device>& b = low_rank() ? other.columns_ : other.sigma_;

@@ -36,9 +36,11 @@ struct FactoredPair {
     f2 = second->factor(units);
   }
 
-  /// Makes `first` the Gaussian of lower rank, so that the result does not depend on the order of the arguments.
-  void order_by_rank() {
-    if (std::make_pair(f2->rank(), second->trace()) < std::make_pair(f1->rank(), first->trace())) {
+  /// Makes `first` the Gaussian of lower rank, or of equal rank and lower trace, so that the result does not depend on
+  /// the order of the arguments. The traces are those of the Gaussians times 4^exponent.
+  void order_by_rank(int exponent1 = 0, int exponent2 = 0) {
+    const double trace2 = std::ldexp(second->trace(), 2 * (exponent2 - exponent1));
+    if (std::make_pair(f2->rank(), trace2) < std::make_pair(f1->rank(), first->trace())) {
       std::swap(first, second);
       std::swap(f1, f2);
     }

@@ -39,10 +39,11 @@ class FrechetTerms(Result):
     trace_root: float
     #: Number of eigenvalues or singular values summed in `trace_root`.
     rank: int
-    #: Bound on the rounding error of `distance`. Roundings of float32 products of features are included as independent
-    #: random errors, with four standard deviations (Higham & Mary, 2019); all others in the worst case to first order.
+    #: Bound on the difference between `distance` and the exact distance of the rows, or of `mu` and `sigma` if their
+    #: number of samples is unknown. Roundings of float32 products of features are included as independent random
+    #: errors, with four standard deviations (Higham & Mary, 2019); all others in the worst case up to dim 32.
     rounding: float
-    #: ``mean_term + trace_samples + trace_reference - 2 trace_root``, never negative.
+    #: ``mean_term + trace_samples + trace_reference - 2 trace_root``, never negative or NaN.
     distance: float
     #: `GaussianStats.least_eigenvalue` of samples and reference.
     least_eigenvalues: tuple[float, float] = (0.0, 0.0)

@@ -225,8 +225,8 @@ class Moments(Collector):
         TypeError
             If the features are not an array, or not of a floating-point type.
         ValueError
-            If the shape does not match, or a value is NaN or infinite. The moments stay unchanged. On a GPU the latter
-            may be raised by a later call, which names the batch.
+            If the shape does not match, or a value is NaN or above 2.6e151 in magnitude. The moments stay unchanged.
+            On a GPU the latter may be raised by a later call, which names the batch.
         RuntimeError, MemoryError
             If a GPU fails, or is out of memory. The moments stay unchanged.
         """
@@ -249,9 +249,7 @@ class Moments(Collector):
             self._blocks[0].update(features, stream)
             return
         module, device = backend_module(device_of_core(self._blocks[0])), self._blocks[0].device
-        n, _ = module.require_finite(
-            features, device, stream, for_moments=True
-        )  # checks all rows before any block changes
+        n, _ = module.require_finite(features, device, stream, for_moments=True)  # of all rows, before any change
         share, remainder = divmod(n, len(self._blocks))
         first = 0
         for position, block in enumerate(sorted(self._blocks, key=lambda block: block.num_samples)):

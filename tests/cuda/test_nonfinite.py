@@ -9,6 +9,7 @@ import pytest
 from device_arrays import DeviceArray
 from runtime_calls import assert_quiet
 
+import fidfast
 from fidfast import Moments
 
 pytestmark = pytest.mark.usefixtures("extension")
@@ -219,3 +220,27 @@ def test_out_of_memory_names_both_numbers_and_changes_nothing(rng, cuda, updates
     updates.moments.update(batch)  # needs no memory
     cuda.set_device(0)
     assert updates.moments == moments_of_batches(rows, rows[:5])
+
+
+@pytest.mark.parametrize("dim", [4, 60])
+def test_a_batch_whose_squares_overflow_changes_nothing(rng, dim):
+    moments = Moments(dim, device="cuda:0")
+    rows = rng.standard_normal((10, dim))
+    moments.update(DeviceArray(rows))
+    before = copy.copy(moments)
+    moments.update(DeviceArray(with_bad_row(rows, 6, -1e155)))
+    with pytest.raises(
+        ValueError, match=r"^the squares of the features.*: row 6 holds a magnitude of 1e\+155, and the "
+    ):
+        moments.stats()
+    assert moments == before
+    moments.update(DeviceArray(with_bad_row(rows, 6, 2.0**503)))
+    assert moments.num_samples == 20
+
+
+@pytest.mark.parametrize("exponent", [-300, 300])
+def test_distances_of_large_and_small_features(rng, exponent):
+    sides = [rng.standard_normal((n, 4)) for n in (30, 40)]
+    base = fidfast.fid(*map(DeviceArray, sides))
+    scaled = [DeviceArray(np.ldexp(side, exponent)) for side in sides]
+    assert fidfast.fid(*scaled) == np.ldexp(base, 2 * exponent) == fidfast.fid(*scaled[::-1])
