@@ -292,7 +292,7 @@ def test_failing_generator_leaves_the_counts_unchanged():
         (lambda: NgramCounts(0), ValueError, "n must be from 1 to 1024, got 0"),
         (lambda: NgramCounts(-2), ValueError, "n must be from 1 to 1024, got -2"),
         (lambda: NgramCounts(5000), ValueError, "n must be from 1 to 1024, got 5000"),
-        (lambda: NgramCounts(2.0), TypeError, "'float' object cannot be interpreted as an integer"),
+        (lambda: NgramCounts(2.0), TypeError, "n must be an integer, got float"),
         (lambda: NgramCounts(2, level="byte"), ValueError, "level must be 'char' or 'word', got 'byte'"),
         (lambda: NgramCounts(2).update([], threads=0), ValueError, "threads must be at least 1, got 0"),
         (lambda: NgramCounts(2).most_common(-1), ValueError, "k must be at least 0, got -1"),
