@@ -24,7 +24,7 @@ ERRORS = [
     (lambda _: precision_recall(ROWS[:3], ROWS), ValueError, "k=3 needs at least 4 rows; samples has 3"),
     (lambda _: density_coverage(ROWS, ROWS, k=20), ValueError, "k=20 needs at least 21 rows; reference has 20"),
     (lambda _: manifold_metrics(ROWS, ROWS, k=0), ValueError, "k must be at least 1, got 0"),
-    (lambda _: precision_recall(ROWS, ROWS, k=2.0), TypeError, "'float' object cannot be interpreted as an integer"),
+    (lambda _: precision_recall(ROWS, ROWS, k=2.0), TypeError, "k must be an integer, got float"),
     (lambda _: precision_recall(ROWS, ROWS[:0]), ValueError, "reference has no rows"),
     (lambda _: density_coverage(ROWS[:0], ROWS), ValueError, "samples has no rows"),
     (lambda _: precision_recall(ROWS[0], ROWS), ValueError, "samples: features must be 2-D (n, dim), got shape (5,)"),
