@@ -249,7 +249,8 @@ TEST(squared_terms_equal_plain_loops) {
   const KernelRows sides[] = {{view(a), "a"}, {view(b), "b"}};
   const kernel::CentredSets<Cpu> centred(sides[0], sides[1]);
   const PolynomialKernel function = PolynomialOptions{}.checked(6);
-  const auto found = kernel::squared_terms(function, centred);
+  const PolynomialTerms terms = function.terms(centred.extent(0));
+  const auto found = kernel::squared_terms(terms, centred);
   CHECK(found.has_value());
   const M rows[] = {widened(a), widened(b)};
   const auto sum = [&](int k, int l) {
@@ -259,7 +260,7 @@ TEST(squared_terms_equal_plain_loops) {
         if (k == l && i == j) continue;
         double inner = 0;
         for (Index d = 0; d < 6; ++d) inner += rows[k].column(i)[d] * rows[l].column(j)[d];
-        const double e = function.gamma * (inner - centred.squared_centre);
+        const double e = terms.weight * (inner - centred.squared_centre);
         total += e * e;
       }
     }
@@ -273,7 +274,7 @@ TEST(squared_terms_equal_plain_loops) {
   // Empty if float32 overflows.
   const Matrix<Cpu, float> huge = narrowed(map(widened(a), [](double v) { return v * 1e30; }));
   const KernelRows far[] = {{view(huge), "a"}, {view(huge), "b"}};
-  CHECK(!kernel::squared_terms(function, kernel::CentredSets<Cpu>(far[0], far[1])).has_value());
+  CHECK(!kernel::squared_terms(terms, kernel::CentredSets<Cpu>(far[0], far[1])).has_value());
 }
 
 TEST(kernel_distance_equals_the_formula_in_every_precision) {
@@ -316,9 +317,10 @@ TEST(value_and_variance_are_unbiased_over_all_samples) {
       }
       const KernelSums sums = sums_of(a, b);
       const double value = kernel::unbiased(sums);
+      const double unit = std::ldexp(1.0, 2 * sums.exponent);
       mean += probability * value;
       mean_square += probability * value * value;
-      mean_variance += probability * kernel::variance(sums);
+      mean_variance += probability * unit * kernel::variance(sums);
     }
     double exact = 0;  // (p - q)^T K (p - q)
     const double difference[2] = {of_b - kOfA, kOfA - of_b};

@@ -1,6 +1,7 @@
 // Nearest neighbours in every precision: valid bounds, and results equal to plain loops in float64.
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <stdexcept>
 #include <vector>
 
@@ -43,22 +44,43 @@ std::vector<M> sets_of_rows(Index dim, Index n) {
   return sets;
 }
 
+/// A set of rows in its own frame, which is also divided into clusters if `clustered`.
+struct Placed {
+  RowSet<Cpu> set;
+  Frame<Cpu> frame;
+
+  explicit Placed(const M& rows, bool clustered = false)
+      : set(view(rows), "rows"), frame(frame_of(set, RowSet<Cpu>(view(rows), "rows"))) {
+    set.place(frame);
+    if (clustered) set.find_clusters();
+  }
+  Placed(const Placed&) = delete;
+
+  /// Squared distance of two rows of `rows` in the unit of the frame.
+  double scaled(double square) const { return std::ldexp(square, -2 * frame.exponent); }
+  double farthest() const { return *std::max_element(set.norms().begin(), set.norms().end()); }
+};
+
 /// Whether the bounds of Screen hold for all pairs, and select() misses none.
 template <class T>
-void check_screen(const M& rows, Index dim) {
+void check_screen(const M& all, Index dim, bool beyond) {
   using Tested = Screen<Cpu, T>;
-  const Index n = rows.cols();
-  const V centre = detail::centre_of<Cpu>(view(rows));
-  const RowSet<Cpu> set(view(rows), centre, "rows");
-  Tested screen(dim, set.farthest(), n);
-  screen.load_rows(set, {0, n});
-  screen.load_columns(set, {0, n});
+  const Placed placed(all);
+  const Index n = placed.set.size();
+  std::vector<Index> numbers(static_cast<std::size_t>(n));
+  std::iota(numbers.begin(), numbers.end(), Index{0});
+  const M rows = placed.set.raw_rows(numbers.data(), n);  // the distinct ones
+  // Half of the rows are beyond the reach.
+  const double reach = beyond ? median_of_positive(placed.set.norms()) : kInfinity;
+  Tested screen(dim, std::min(placed.farthest(), reach), reach, n);
+  screen.load_rows(placed.set, {0, n});
+  screen.load_columns(placed.set, {0, n});
   screen.multiply(n);
-  const auto all = [&](Index) { return kInfinity; };
-  const std::vector<Element> pairs = screen.select(Tested::About::kRows, {0, n}, {0, n}, 1, all);
+  const auto all_pairs = [&](Index) { return kInfinity; };
+  const std::vector<Element> pairs = screen.select(Tested::About::kRows, {0, n}, {0, n}, 1, all_pairs);
   CHECK(static_cast<Index>(pairs.size()) == n * n);
   std::vector<double> limits;
-  for (Index i = 0; i < n; ++i) limits.push_back(squared_distance(rows, i, rows, (i + n / 3) % n));
+  for (Index i = 0; i < n; ++i) limits.push_back(placed.scaled(squared_distance(rows, i, rows, (i + n / 3) % n)));
   const auto limit = [&](Index i) { return limits[static_cast<std::size_t>(i)]; };
   for (const bool about_rows : {true, false}) {
     const auto about = about_rows ? Tested::About::kRows : Tested::About::kColumns;
@@ -67,7 +89,7 @@ void check_screen(const M& rows, Index dim) {
       found[static_cast<std::size_t>(pair.row * n + pair.column)] = true;
     }
     for (const Element& pair : pairs) {
-      const double exact = squared_distance(rows, pair.row, rows, pair.column);
+      const double exact = placed.scaled(squared_distance(rows, pair.row, rows, pair.column));
       const Interval bounds = screen.squared_distance(pair);
       CHECK(bounds.low <= exact && exact <= bounds.high);
       const bool near = exact <= limit(about_rows ? pair.row : pair.column);
@@ -78,25 +100,27 @@ void check_screen(const M& rows, Index dim) {
 }
 
 template <class T>
-void check_nearest(const M& rows, Index k) {
-  const Index n = rows.cols();
-  const V centre = detail::centre_of<Cpu>(view(rows));
-  const RowSet<Cpu> set(view(rows), centre, "rows");
-  Screen<Cpu, T> screen(rows.rows(), set.farthest(), n);
-  Nearest nearest(n, k);
-  Effort effort;
-  CHECK(detail::find_within(set, screen, nearest, effort, false));
+void check_nearest(const M& all, Index k, bool clustered) {
+  const Placed placed(all, clustered);
+  const RowSet<Cpu>& set = placed.set;
+  const Index n = set.size();
+  std::vector<Index> numbers(static_cast<std::size_t>(n));
+  std::iota(numbers.begin(), numbers.end(), Index{0});
+  const M rows = set.raw_rows(numbers.data(), n);
+  Screen<Cpu, T> screen(rows.rows(), placed.farthest(), kInfinity, n);
+  Nearest nearest(n, {k}, set.times(), set.times());
+  detail::find_within(set, screen, nearest);
   for (Index i = 0; i < n; ++i) {
     std::vector<double> distances;
     for (Index j = 0; j < n; ++j) {
-      if (j != i) distances.push_back(squared_distance(rows, i, rows, j));
+      const Index copies = set.times()[static_cast<std::size_t>(j)] - (i == j ? 1 : 0);
+      const double square = placed.scaled(squared_distance(rows, i, rows, j));
+      distances.insert(distances.end(), static_cast<std::size_t>(copies), square);
     }
     std::sort(distances.begin(), distances.end());
-    for (Index near = 1; near <= k; ++near) {
-      // dim roundings of float64.
-      const double expected = distances[static_cast<std::size_t>(near - 1)];
-      CHECK_CLOSE(nearest.distance(i, near), expected, as_double(rows.rows()) * kEpsilon * expected);
-    }
+    // dim roundings of float64.
+    const double expected = distances[static_cast<std::size_t>(k - 1)];
+    CHECK_CLOSE(nearest.distance(i, 0), expected, as_double(rows.rows()) * kEpsilon * expected);
   }
 }
 
@@ -107,16 +131,17 @@ void check_approximate(Index dim) {
   V origin(dim);
   std::copy_n(random.rows(dim, 1).data(), dim, origin.data());
   const std::vector<double> scale = {1, 2, 0.5, 3, 0, 1, 1, 1, 100};
+  const std::vector<Index> order = {8, 7, 6, 5, 4, 3, 2, 1, 0};
   Matrix<Cpu, T> columns(dim, 12);
   std::vector<double> squared_norms;
   std::vector<double> errors;
-  Rows::approximate(view(rows), origin, scale, columns, squared_norms, errors);
+  Rows::approximate(view(rows), order, 0.5, origin, scale, columns, squared_norms, errors);
   for (Index i = 0; i < 9; ++i) {
     long double square = 0;
     long double error = 0;
     for (Index d = 0; d < dim; ++d) {
       const double kept = static_cast<double>(columns.column(i)[d]);
-      const double value = scale[static_cast<std::size_t>(i)] * (rows.column(i)[d] - origin.data()[d]);
+      const double value = scale[static_cast<std::size_t>(i)] * (0.5 * rows.column(8 - i)[d] - origin.data()[d]);
       const double half_a_unit = std::is_integral_v<T> ? 0.5 : std::abs(value) * std::numeric_limits<T>::epsilon() / 2;
       CHECK(std::abs(kept - value) <= half_a_unit);
       square += static_cast<long double>(kept) * kept;
@@ -286,9 +311,10 @@ TEST(equal_rows_have_distance_zero_in_any_type_and_stride) {
 TEST(screen_bounds_hold_and_miss_no_near_pair) {
   for (const Index dim : {1, 3, 64, 500}) {
     for (const M& rows : sets_of_rows(dim, 40)) {
-      check_screen<std::int16_t>(rows, dim);
-      check_screen<float>(rows, dim);
-      check_screen<double>(rows, dim);
+      for (const bool beyond : {false, true}) {
+        check_screen<std::int16_t>(rows, dim, beyond);
+        check_screen<float>(rows, dim, beyond);
+      }
     }
   }
 }
@@ -296,31 +322,59 @@ TEST(screen_bounds_hold_and_miss_no_near_pair) {
 TEST(nearest_neighbours_are_exact_in_every_precision) {
   for (const M& rows : sets_of_rows(40, 80)) {
     for (const Index k : {1, 4, 79}) {
-      check_nearest<std::int16_t>(rows, k);
-      check_nearest<float>(rows, k);
-      check_nearest<double>(rows, k);
+      for (const bool clustered : {false, true}) {
+        check_nearest<std::int16_t>(rows, k, clustered);
+        check_nearest<float>(rows, k, clustered);
+      }
     }
   }
   Random random(6);
   const M many = random.rows(3, 4200);  // more than a block of rows
-  check_nearest<std::int16_t>(many, 2);
-  check_nearest<float>(many, 2);
+  check_nearest<std::int16_t>(many, 2, false);
+  check_nearest<float>(many, 2, false);
 }
 
-TEST(search_stops_if_too_many_pairs_are_undecided) {
-  M rows = M::zeros(60, 60);
+TEST(rows_that_no_screen_decides_are_measured) {
+  M rows = M::zeros(600, 600);
   Random random(7);
-  for (Index i = 0; i < 60; ++i) rows.column(i)[i] = 1 + 1e-12 * random.normal();
-  const V centre = detail::centre_of<Cpu>(view(rows));
-  const RowSet<Cpu> set(view(rows), centre, "rows");
-  Screen<Cpu, float> screen(60, set.farthest(), 60);
-  Nearest nearest(60, 1);
-  Effort effort;
-  effort.allowed_per_row = 10;
-  CHECK(!detail::find_within(set, screen, nearest, effort, true));
-  // The result does not change: every row has a neighbour at exactly the radius, which holds only itself.
+  for (Index i = 0; i < 600; ++i) rows.column(i)[i] = 1 + 1e-12 * random.normal();
+  check_nearest<float>(rows, 1, false);
+  // Every row has a neighbour at exactly the radius, which holds only itself.
   const ManifoldMetrics metrics = manifold_metrics<Cpu>(view(rows), view(rows), {{1, true, true}}).front();
   CHECK(metrics.precision == 1 && metrics.recall == 1 && metrics.coverage == 1);
+}
+
+TEST(ordered_squares_keep_their_order) {
+  // Near both ends of the range, and at the ends of the exponents of squares of float64.
+  double before = 0;
+  for (const int exponent : {-2200, -2148, -1500, -901, -900, -899, 0, 999, 1000, 1001, 1500, 2060}) {
+    for (const double mantissa : {1.0, 1.0 + 0x1p-40, 1.5, 2 - 0x1p-40}) {
+      const double square = ordered_square(mantissa, exponent);
+      CHECK(square > before);
+      if (exponent >= -900 && exponent < 1000) CHECK(square == std::ldexp(mantissa, exponent));
+      before = square;
+    }
+  }
+  CHECK(std::isfinite(before) && ordered_square(0, 0) == 0);
+}
+
+TEST(squared_distances_of_any_size) {
+  const double sizes[] = {5e-324, 1e-310, 1e-200, 1.0, 1e200, 1.7e308};
+  double before = 0;
+  for (const double size : sizes) {
+    M rows = M::zeros(2, 2);
+    rows.column(0)[0] = size;
+    rows.column(1)[0] = -size;
+    V x(2);
+    std::copy_n(rows.column(0), 2, x.data());
+    int exponent = 0;
+    const double value = Rows::scaled_squared_distance(x, view(rows), 1, exponent);
+    // (2 size)^2, where size has a logarithm within a few roundings.
+    const double logarithm = std::log2(value) + exponent;
+    CHECK_CLOSE(logarithm, 2 + 2 * std::log2(size), 1e-12 * std::abs(logarithm) + 1e-12);
+    CHECK(logarithm > before || before == 0);
+    before = logarithm;
+  }
 }
 
 TEST(invalid_arguments_are_rejected) {

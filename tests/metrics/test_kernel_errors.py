@@ -33,8 +33,9 @@ CASES = {
     "precision must be 'float32' or 'float64', got 'half'": lambda: kid(ROWS, ROWS, precision="half"),
     "samples: kid needs the (n, dim) features themselves, got Moments": lambda: kid(MOMENTS, ROWS),
     "reference: cmmd needs the (n, dim) features themselves, got GaussianStats": lambda: cmmd(ROWS, MOMENTS.stats()),
-    "the squares of the features leave the range of float64": lambda: kid(ROWS * 1e160, ROWS),
-    "the kernel of these features leaves the range of float64": lambda: kid(ROWS * 1e100, ROWS, degree=5),
+    "the kernel distance of these features exceeds 1.79769e+308, the largest float64: scale the features down, or use "
+    "a lower degree or gamma": lambda: kid(ROWS * 1e100, ROWS, degree=5),
+    "degree must be at most 100, got 2147483647": lambda: kid(ROWS, ROWS, degree=2**31 - 1),
 }
 
 SUBSET_CASES = {

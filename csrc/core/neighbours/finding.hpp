@@ -80,7 +80,7 @@ class PairsByRow {
 };
 
 /// Measured pairs for each row before it is measured against all rows, which takes less time for each pair.
-inline Index allowed_pairs(Index k, Index others) { return 64 + 4 * k + others / 32; }
+inline Index allowed_pairs(Index k, Index others) { return 64 + 4 * k + others / 8; }
 
 /// Nearest::decide for row i of `mine`, whose candidates are rows of `others`.
 template <class Device>
@@ -181,12 +181,13 @@ void find_within(const RowSet<Device>& set, Screen<Device, T>& screen, Nearest& 
   };
   const std::vector<Range> row_blocks = fits ? set.blocks(screen.row_block()) : std::vector<Range>{};
   const std::vector<Range> column_blocks = set.blocks(screen.column_block());  // divide the blocks of rows
-  for (const Range rows : row_blocks) {
+  // Rows of other clusters come last, when they are nearly always too far.
+  const auto search = [&](const Range rows, bool together) {
     screen.load_rows(set, rows);
     for (const Range columns : column_blocks) {
       const Index i = rows.first;
       const Index j = columns.first;
-      if (j < i) continue;
+      if (j < i || set.together(i, j) != together) continue;
       screen.load_columns(set, columns);
       const Index before = std::min(j, rows.last) - i;          // rows that precede the columns
       const Index all = std::min(columns.last, rows.last) - i;  // and rows that are among the columns
@@ -196,6 +197,10 @@ void find_within(const RowSet<Device>& set, Screen<Device, T>& screen, Nearest& 
       offer_tile(About::kRows, {before, all}, width, i, j, j);
       offer_tile(About::kRows, {0, before}, width, i, j, j);
     }
+  };
+  for (const Range rows : row_blocks) search(rows, true);
+  for (const Range rows : row_blocks) {
+    if (set.has_clusters()) search(rows, false);
   }
   finish(set, set, nearest, true);
 }

@@ -148,6 +148,11 @@ class RowSet {
     }
   }
   bool has_clusters() const { return starts_.size() > 1; }
+  /// Whether two rows are in the same cluster.
+  bool together(Index one, Index other) const {
+    return std::upper_bound(starts_.begin(), starts_.end(), one) ==
+           std::upper_bound(starts_.begin(), starts_.end(), other);
+  }
 
   /// All rows in blocks of at most `most` rows of one cluster.
   std::vector<Range> blocks(Index most) const {

@@ -256,17 +256,14 @@ NgramList NgramTally::list() const {
       unhash_key(width, key.data());
       entries.push_back({key[0], stored, count});
     });
-    const Index words = width.words();
-    std::sort(entries.begin(), entries.end(), [words](const Entry& a, const Entry& b) {
+    std::sort(entries.begin(), entries.end(), [width](const Entry& a, const Entry& b) {
+      const auto end = width.words();
       if (a.first != b.first) return a.first < b.first;
-      return std::lexicographical_compare(a.stored + 1, a.stored + words, b.stored + 1, b.stored + words);
+      return std::lexicographical_compare(a.stored + 1, a.stored + end, b.stored + 1, b.stored + end);
     });
     result.symbols.resize(entries.size() * static_cast<std::size_t>(n_));
-    result.counts.reserve(entries.size());
-    Symbol* symbols = result.symbols.data();
     for (const Entry& entry : entries) {
-      unpack_symbols(width, table_.layout(), entry.stored, symbols);
-      symbols += n_;
+      unpack_symbols(width, table_.layout(), entry.stored, result.symbols.data() + result.counts.size() * n_);
       result.counts.push_back(static_cast<Index>(entry.count));
     }
   });
