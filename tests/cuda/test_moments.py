@@ -157,7 +157,7 @@ def test_unmerge_rejects_moments_that_were_never_merged(rng, device):
     folded = moments_of(device, rng.standard_normal((1500, 3)))
     for scale, n in ((100, 40), (1, 1499), (1, 1500)):
         unchanged = folded.__copy__()
-        with pytest.raises(ValueError, match="cannot unmerge samples that were never merged: column . would be left"):
+        with pytest.raises(ValueError, match=r"cannot unmerge samples that were never merged: column \d would"):
             folded.unmerge(moments_of(device, rng.standard_normal((n, 3)) * scale))
         assert folded == unchanged
     with pytest.raises(ValueError, match="cannot unmerge moments of dim=4 and dim=3"):

@@ -125,7 +125,9 @@ class FrechetLoss(FixedDtypeModule):
         largest = max(own, float(torch.maximum(batch.abs().max(), combined.mean.abs().max())))
         exponent = exponent_of(largest)
         scale = 2.0 ** (-exponent // 2)  # its square may leave the range of float64
-        scaled = combined._replace(
+        scaled = CombinedStats(
+            weight=combined.weight,
+            divisor=combined.divisor,
             mean=combined.mean * scale * scale,
             rows=None if combined.rows is None else combined.rows * scale * scale,
             scatter=None if combined.scatter is None else combined.scatter * scale * scale * scale * scale,
