@@ -242,8 +242,8 @@ def kid_subsets(
     draw = DRAWS[like](n, m, size, seed)
     for first in range(0, subsets, at_once):
         pairs = [draw() for _ in range(min(at_once, subsets - first))]
-        drawn = (np.array([pair[side] for pair in pairs]) for side in (0, 1))
-        values[first : first + len(pairs)] = _core.kid_of_subsets(*rows, *drawn, *kernel, precision)
+        of_samples, of_reference = (np.array([pair[side] for pair in pairs]) for side in (0, 1))
+        values[first : first + len(pairs)] = _core.kid_of_subsets(*rows, of_samples, of_reference, *kernel, precision)
     equal = find_equal_rows(one, two)
     biased = "the mean is biased if they are copies"
     std = math.nan if subsets == 1 or size == n == m else float(values.std())
