@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +13,7 @@ from fidfast import _core
 from fidfast._arguments import MAX_SEED, optional, require_choice, require_integer, require_precision, require_real
 from fidfast._inputs import Input, open_pair
 from fidfast._metrics.duplicates import EqualRows, PairResult, find_equal_rows, join_cautions
+from fidfast._metrics.subsets import DRAWS
 from fidfast._results import value_with_error
 
 __all__ = ["KernelDistance", "SubsetKernelDistance", "cmmd", "kid", "kid_subsets"]
@@ -224,7 +224,7 @@ def kid_subsets(
     -----
     `kid` is the better estimate: it uses every pair of rows once, is not random, and has a standard error.
     """
-    require_choice("like", like, tuple(_DRAWS))
+    require_choice("like", like, tuple(DRAWS))
     kernel = _checked_kernel(degree, gamma, coef0)
     require_precision(precision)
     subsets = require_integer("subsets", subsets, 1, _MOST_SUBSETS)
@@ -239,11 +239,11 @@ def kid_subsets(
         raise ValueError(f"subset_size must be at most {least}, the number of rows of {name}, got {size}")
     values = np.empty(subsets)
     at_once = max(1, _ROWS_AT_ONCE // size)
-    draw = _DRAWS[like](n, m, size, seed)
+    draw = DRAWS[like](n, m, size, seed)
     for first in range(0, subsets, at_once):
         pairs = [draw() for _ in range(min(at_once, subsets - first))]
-        drawn = (np.array([pair[side] for pair in pairs]) for side in (0, 1))
-        values[first : first + len(pairs)] = _core.kid_of_subsets(*rows, *drawn, *kernel, precision)
+        of_samples, of_reference = (np.array([pair[side] for pair in pairs]) for side in (0, 1))
+        values[first : first + len(pairs)] = _core.kid_of_subsets(*rows, of_samples, of_reference, *kernel, precision)
     equal = find_equal_rows(one, two)
     biased = "the mean is biased if they are copies"
     std = math.nan if subsets == 1 or size == n == m else float(values.std())
@@ -303,46 +303,6 @@ _MOST_SUBSETS = 1_000_000
 
 #: Rows of the subsets that are drawn before they are compared: 32 MB for each side.
 _ROWS_AT_ONCE = 2**22
-
-Rows = NDArray[np.int64]
-Draw = Callable[[], tuple[Rows, Rows]]
-
-
-def _like_torch_fidelity(n: int, m: int, size: int, seed: int | None) -> Draw:
-    random = np.random.RandomState(seed)
-    return lambda: (random.choice(n, size, replace=False), random.choice(m, size, replace=False))
-
-
-def _like_torchmetrics(n: int, m: int, size: int, seed: int | None) -> Draw:
-    import torch
-
-    random = torch.default_generator if seed is None else torch.Generator().manual_seed(seed)
-
-    def draw() -> tuple[Rows, Rows]:
-        # The real images, which are the reference, are drawn first.
-        real, fake = (torch.randperm(count, generator=random)[:size].numpy() for count in (m, n))
-        return fake, real
-
-    return draw
-
-
-def _like_clean_fid(n: int, m: int, size: int, seed: int | None) -> Draw:
-    choice = np.random.choice if seed is None else np.random.RandomState(seed).choice  # as clean-fid does
-
-    def draw() -> tuple[Rows, Rows]:
-        second, first = (choice(count, size, replace=False) for count in (m, n))
-        return first, second
-
-    return draw
-
-
-#: For each tool, a function from the numbers of rows of samples and reference to a function that draws the rows of one
-#: pair of subsets.
-_DRAWS: dict[str, Callable[[int, int, int, int | None], Draw]] = {
-    "torch-fidelity": _like_torch_fidelity,
-    "torchmetrics": _like_torchmetrics,
-    "clean-fid": _like_clean_fid,
-}
 
 #: As in the compiled core.
 _LARGEST_DEGREE = 100

@@ -175,7 +175,7 @@ BAD_OPTIONS = [
 @pytest.mark.parametrize(("call", "name", "values"), BAD_OPTIONS)
 def test_bad_integers(call, name, values):
     for value in values:
-        with pytest.raises(ValueError, match=rf"^{name}[ =].*\b{value if value < 10**29 else ''}"):
+        with pytest.raises(ValueError, match=rf"^{name}[ =].*{value}"):
             call(value)
     for value in (2.5, True, "3", np.ones(2), np.float32(2)):
         with pytest.raises(TypeError, match=f"^{name} must be an integer, got {type(value).__name__}$"):

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <iterator>
 #include <limits>
 #include <numeric>
 #include <string>
@@ -96,56 +97,33 @@ class RowSet {
     norms_ = norms_about(frame.origin, {0, size()});
   }
 
-  /// Sorts the rows into clusters, if there are clusters that are far apart compared with their size. Rows are then
-  /// searched about the centre of their own cluster.
+  /// Sorts the rows into clusters, if there are clusters that are far apart compared with their size; those may consist
+  /// of clusters in turn. Rows are then searched about the centre of their own cluster.
   void find_clusters() {
-    constexpr int kMostPivots = 24;
-    constexpr double kDrop = 1.0 / 16;  // of the largest squared distance from the pivots
-    if (size() < 3) return;
-    std::vector<Index> all(rows_.size());
-    std::iota(all.begin(), all.end(), Index{0});
-    std::vector<double> nearest;
-    std::vector<int> labels(rows_.size(), 0);
-    std::vector<int> clusters = labels;
-    Index pivot = 0;
-    double before = std::numeric_limits<double>::infinity();
-    int count = 1;
-    for (int label = 0; label < kMostPivots; ++label) {
-      std::vector<double> distances;
-      squared_distances(*this, &pivot, 1, 1.0, all, distances);
-      if (label == 0) nearest = distances;
-      for (std::size_t i = 0; i < labels.size(); ++i) {
-        if (distances[i] >= nearest[i]) continue;
-        nearest[i] = distances[i];
-        labels[i] = label;
+    std::vector<std::vector<Index>> open(1, std::vector<Index>(rows_.size()));
+    std::iota(open[0].begin(), open[0].end(), Index{0});
+    std::vector<Index> order;
+    starts_.clear();
+    while (!open.empty()) {
+      const std::vector<Index> rows = std::move(open.back());
+      open.pop_back();
+      std::vector<std::vector<Index>> parts = parts_of(rows);
+      if (parts.size() > 1) {
+        open.insert(open.end(), std::make_move_iterator(parts.begin()), std::make_move_iterator(parts.end()));
+        continue;
       }
-      pivot = std::max_element(nearest.begin(), nearest.end()) - nearest.begin();
-      const double radius = nearest[static_cast<std::size_t>(pivot)];
-      if (label > 0 && radius < kDrop * before) {
-        clusters = labels;
-        count = label + 1;
-      }
-      if (radius == 0) break;
-      before = radius;
+      starts_.push_back(static_cast<Index>(order.size()));
+      order.insert(order.end(), rows.begin(), rows.end());
     }
-    if (count == 1) return;
-    std::stable_sort(all.begin(), all.end(), [&](Index a, Index b) {
-      return clusters[static_cast<std::size_t>(a)] < clusters[static_cast<std::size_t>(b)];
-    });
     const auto sorted = [&](const auto& values) {
       auto result = values;
-      for (std::size_t i = 0; i < all.size(); ++i) result[i] = values[static_cast<std::size_t>(all[i])];
+      for (std::size_t i = 0; i < order.size(); ++i) result[i] = values[static_cast<std::size_t>(order[i])];
       return result;
     };
     rows_ = sorted(rows_);
     times_ = sorted(times_);
     magnitudes_ = sorted(magnitudes_);
     norms_ = sorted(norms_);
-    clusters = sorted(clusters);
-    starts_.clear();
-    for (std::size_t i = 0; i < clusters.size(); ++i) {
-      if (i == 0 || clusters[i] != clusters[i - 1]) starts_.push_back(static_cast<Index>(i));
-    }
   }
   bool has_clusters() const { return starts_.size() > 1; }
   /// Whether two rows are in the same cluster.
@@ -276,6 +254,41 @@ class RowSet {
         distance = ordered_square(value, exponent - 2 * frame_->exponent);
       }
     }
+  }
+
+  /// Divides the rows among pivots, each of which is as far as possible from the previous ones, if one of the first
+  /// pivots reduces the largest distance to a quarter. Else all rows are one part.
+  std::vector<std::vector<Index>> parts_of(const std::vector<Index>& rows) const {
+    constexpr int kMostPivots = 16;
+    constexpr double kDrop = 1.0 / 16;  // of the squared distance
+    constexpr std::size_t kFewest = 8;
+    if (rows.size() < kFewest) return {rows};
+    std::vector<double> nearest(rows.size(), std::numeric_limits<double>::infinity());
+    std::vector<int> labels(rows.size(), 0);
+    std::vector<int> parts = labels;
+    Index pivot = rows[0];
+    double before = std::numeric_limits<double>::infinity();
+    int count = 1;
+    for (int label = 0; label < kMostPivots; ++label) {
+      std::vector<double> distances;
+      squared_distances(*this, &pivot, 1, 1.0, rows, distances);
+      for (std::size_t i = 0; i < labels.size(); ++i) {
+        if (distances[i] >= nearest[i]) continue;
+        nearest[i] = distances[i];
+        labels[i] = label;
+      }
+      const auto farthest = std::max_element(nearest.begin(), nearest.end());
+      if (label > 0 && *farthest < kDrop * before) {
+        parts = labels;
+        count = label + 1;
+      }
+      before = *farthest;
+      pivot = rows[static_cast<std::size_t>(farthest - nearest.begin())];
+      if (before == 0) break;
+    }
+    std::vector<std::vector<Index>> result(static_cast<std::size_t>(count));
+    for (std::size_t i = 0; i < rows.size(); ++i) result[static_cast<std::size_t>(parts[i])].push_back(rows[i]);
+    return result;
   }
 
   template <class View>
