@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import mpmath
+import numpy as np
 from numpy.typing import NDArray
 
 _DIGITS = 90  # twice what is needed: roots of rounding errors have half of the digits
@@ -12,12 +13,17 @@ Matrix = list[list[mpmath.mpf]]
 
 
 def moments(rows: NDArray, ddof: int = 1) -> tuple[list[mpmath.mpf], Matrix]:
-    """Mean and covariance of the rows (n, dim)."""
+    """Mean and covariance of the rows (n, dim), from exact sums of integers."""
+    n = len(rows)
+    digits, exponents = np.frexp(rows.astype(float))
+    least = int(exponents.min()) - 53
+    powers = np.array([1 << int(e) - 53 - least for e in exponents.flat], object).reshape(rows.shape)
+    integers = np.ldexp(digits, 53).astype(np.int64).astype(object) * powers
+    sums = integers.sum(axis=0)
+    scatter = n * (integers.T @ integers) - np.outer(sums, sums)
     with mpmath.workdps(_DIGITS):
-        columns = [[mpmath.mpf(float(value)) for value in column] for column in rows.T]
-        mu = [mpmath.fsum(column) / len(column) for column in columns]
-        centred = [[value - mean for value in column] for column, mean in zip(columns, mu, strict=True)]
-        sigma = [[mpmath.fdot(a, b) / (len(rows) - ddof) for b in centred] for a in centred]
+        mu = [mpmath.ldexp(mpmath.mpf(value) / n, least) for value in sums]
+        sigma = [[mpmath.ldexp(mpmath.mpf(value) / (n * (n - ddof)), 2 * least) for value in row] for row in scatter]
         return mu, sigma
 
 
