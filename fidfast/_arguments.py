@@ -203,7 +203,7 @@ def shape_of_array(array: Any) -> tuple[int, ...]:
     """The attribute ``shape`` if it is a tuple of numbers, else ()."""
     try:
         return tuple(map(int, getattr(array, "shape", ())))
-    except (TypeError, ValueError):
+    except Exception:  # of nested tensors, for example
         return ()
 
 
