@@ -137,6 +137,8 @@ def require_path(name: str, value: Any) -> str:
     path = os.fspath(value) if isinstance(value, (str, os.PathLike)) else value
     if not isinstance(path, str):
         raise TypeError(f"{name} must be a path (str or os.PathLike), got {shown(value)}")
+    if not path:
+        raise ValueError(f"{name} must not be empty")
     if "\0" in path:
         raise ValueError(f"{name} must not contain null characters, got {shown(path)}")
     return path
@@ -203,7 +205,7 @@ def shape_of_array(array: Any) -> tuple[int, ...]:
     """The attribute ``shape`` if it is a tuple of numbers, else ()."""
     try:
         return tuple(map(int, getattr(array, "shape", ())))
-    except (TypeError, ValueError):
+    except Exception:  # of nested tensors, for example
         return ()
 
 

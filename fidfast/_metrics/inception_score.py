@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fidfast import _core
-from fidfast._arguments import require_bool, require_instance, require_integer, require_mapping
+from fidfast._arguments import require_bool, require_choice, require_instance, require_integer, require_mapping
 from fidfast._files import check_inception_score
 from fidfast._metrics.predictions import host_predictions, of_logits, of_probabilities, shape_of, sum_p_log_p
-from fidfast._metrics.splits import seed_of, split_edges, split_of_rows
+from fidfast._metrics.splits import TOOLS, seed_of, split_edges, split_of_rows
 from fidfast._results import Result
 from fidfast._stats import Collector, atomic
 
@@ -368,7 +368,7 @@ def inception_score(
     splits = require_integer("splits", splits)
     if not 1 <= splits <= n:
         raise ValueError(f"splits must be from 1 to the number of rows = {n}, got {splits}")
-    seed = seed_of(like, seed)
+    seed = seed_of(require_choice("like", like, TOOLS), seed)
     split_of = split_of_rows(n, splits, like, seed)
     score = InceptionScore(num_classes, splits=int(split_of.max()) + 1, from_logits=from_logits)
     score._add_rows(predictions, split_of, n)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from fidfast._arguments import (
+    as_dense,
     optional,
     require_bool,
     require_callable,
@@ -208,6 +209,7 @@ class FrechetDistance(ignite.metrics.Metric):
         """
         batch = output[0] if isinstance(output, (list, tuple)) else output
         add = self._metric.update if self._metric.extractor is not None else self._metric.update_features
+        batch = as_dense(batch, "output")
         add(batch.to(self._device) if isinstance(batch, torch.Tensor) else batch)
 
     def compute(self) -> float:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from fidfast._arguments import require_instance, require_integer, require_mapping
+from fidfast._arguments import require_instance, require_integer, require_mapping, shape_of_array
 from fidfast._images import BrokenImageError, warn_of_frames, warn_of_range
 from fidfast._inputs import Input, open_input, require_same_dim, warn_of_extractors
 from fidfast._results import Result
@@ -146,8 +146,8 @@ def _is_image_source(source: Any) -> bool:
         return not Path(source).exists()  # opening it raises the error
     if isinstance(source, (Input, Moments, GaussianStats, Mapping, Result)) or source is None:
         return False
-    if hasattr(source, "__array__") and hasattr(source, "shape"):
-        return len(source.shape) in (1, 3)
+    if hasattr(source, "__array__"):
+        return len(shape_of_array(source)) in (1, 3)
     is_pair = isinstance(source, (list, tuple)) and len(source) > 0 and len(getattr(source[0], "shape", ())) == 1
     return not is_pair  # else mu and sigma
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, SequentialSampler, default_collate
 
-from fidfast._arguments import as_dense, require_path
+from fidfast._arguments import as_array, as_dense, require_path, shape_of_array
 from fidfast._devices import to_host
 from fidfast._images import BrokenImageError, Images, open_images
 from fidfast._images.hashes import hash_files
@@ -177,14 +177,14 @@ def _open_images(source: Any, options: ImageOptions, key: str | None = None) -> 
 def _open_array(source: Any, options: ImageOptions) -> ImageSource:
     require_unmasked(source, "images")
     array = to_host(source.detach() if isinstance(source, torch.Tensor) else source)
-    dtype = array.dtype if hasattr(array, "dtype") else np.asarray(array).dtype
+    dtype = array.dtype if hasattr(array, "dtype") else as_array("images", array).dtype
     if getattr(dtype, "kind", "") in ("O", "U", "T") and len(array.shape) == 1:  # images of mixed sizes, or paths
         return ImageSource(list(array))
     kind = str(dtype).rpartition(".")[2]
     if kind in ("uint8", "bool") or (options.max_value is not None and re.fullmatch(r"b?u?(int|float)\d+", kind)):
         host = array.float() if isinstance(array, torch.Tensor) and kind == "bfloat16" else array  # not in NumPy
-        return ImageSource(_open_images(np.asarray(host), options))
-    shape = tuple(array.shape)
+        return ImageSource(_open_images(as_array("images", host), options))
+    shape = shape_of_array(array)
     channels = (1, 3, 4)
     if len(shape) == 3 and (shape[0] in channels[1:] or shape[2] in channels[1:]):
         raise ValueError(f"images of shape {shape} are one image: pass images[None]; grey images are (n, 1, h, w)")
