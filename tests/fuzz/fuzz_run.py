@@ -18,7 +18,7 @@ from pathlib import Path
 SECONDS = 60
 
 #: Calls of each function in one process.
-_PART = 250
+_PART = 50
 
 
 @dataclass
@@ -52,6 +52,7 @@ def run(
     options: tuple[str, ...] = (),
     sanitized: bool = False,
     seconds: int = SECONDS,
+    out: Path | None = None,
 ) -> Figures:
     """Fuzz the functions and formats.
 
@@ -68,12 +69,16 @@ def run(
         Whether the memory is not limited, as sanitizers need it.
     seconds : int
         After which one call counts as hanging.
+    out : path, optional
+        File to which the table and the faults are written after every 50 calls of each function.
     """
     figures = Figures()
     common = {"seed": seed, "only": only, "sanitized": sanitized, "seconds": seconds}
     for first in range(0, max(calls, files), _PART):
         counts = {what: max(0, min(_PART, n - first)) for what, n in (("calls", calls), ("files", files))}
         _run_part(figures, {**common, **counts, "first": first}, options)
+        if out is not None:
+            out.write_text("\n\n".join([figures.table(), *figures.faults]) + "\n")
     return figures
 
 
@@ -105,7 +110,7 @@ def main() -> int:
     parser.add_argument("--dev", action="store_true", help="run under python -X dev")
     parser.add_argument("--sanitized", action="store_true", help="with an extension built for sanitizers")
     parser.add_argument("--seconds", type=int, default=SECONDS, help="after which a call counts as hanging")
-    parser.add_argument("--out", type=Path, help="write the table to this file")
+    parser.add_argument("--out", type=Path, help="write the table and the faults to this file while the fuzz runs")
     given = parser.parse_args()
     figures = run(
         calls=given.calls,
@@ -115,10 +120,9 @@ def main() -> int:
         options=("-X", "dev") if given.dev else (),
         sanitized=given.sanitized,
         seconds=given.seconds,
+        out=given.out,
     )
     print("\n\n".join([figures.table(), *figures.faults]))
-    if given.out is not None:
-        given.out.write_text(figures.table() + "\n")
     return int(bool(figures.faults))
 
 
