@@ -49,6 +49,8 @@ def _open_npz(path: Path) -> Tree:
     tree: dict[str, Entry | Tree] = {}
     for name, member in members_of(path).items():
         key = name.removesuffix(".npy")
+        if name.startswith("__MACOSX/"):  # attributes of the other members
+            continue
         if key == name:
             tree[key] = Entry((), "object", _refusal(f"{path}: {name!r} is not an array"))
             continue
