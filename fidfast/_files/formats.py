@@ -22,6 +22,9 @@ from fidfast._masked import require_unmasked
 
 __all__ = ["FORMATS", "read_npy_header", "tree_of"]
 
+#: Largest number of characters in a list of texts that becomes an array.
+_MAX_TEXT = 2**28
+
 _ADVICE = "save it as .npz where it was made: numpy.savez('stats.npz', mu=mu, sigma=sigma)"
 
 
@@ -46,6 +49,8 @@ def _open_npz(path: Path) -> Tree:
     tree: dict[str, Entry | Tree] = {}
     for name, member in members_of(path).items():
         key = name.removesuffix(".npy")
+        if name.startswith("__MACOSX/"):  # attributes of the other members
+            continue
         if key == name:
             tree[key] = Entry((), "object", _refusal(f"{path}: {name!r} is not an array"))
             continue
@@ -142,7 +147,10 @@ def tree_of(value: Any, name: str = "the object") -> Entry | Tree:
         return Entry(tuple(value.shape), dtype, lambda: _to_numpy(value))
     if isinstance(value, np.ndarray) and value.dtype.hasobject and value.shape == ():
         return tree_of(value.item(), name)
-    if isinstance(value, (np.ndarray, np.generic, bool, int, float, str, bytes)):
+    if isinstance(value, (str, bytes)):  # the array of a text needs four times its memory
+        dtype = f"str{32 * max(len(value), 1)}" if isinstance(value, str) else f"bytes{8 * max(len(value), 1)}"
+        return Entry((), dtype, lambda: np.asarray(value))
+    if isinstance(value, (np.ndarray, np.generic, bool, int, float)):
         array = np.asarray(value)
         if not array.dtype.hasobject:
             return Entry(array.shape, array.dtype.name, lambda: array)
@@ -156,7 +164,7 @@ def _tree_of_sequence(values: Sequence[Any], name: str) -> Entry | Tree:
         try:
             longest, total, number = _text_in(values)
             # One long text would make all items of the array as long.
-            array = np.asarray(values if longest * number <= 100 * total + 10**6 else None)
+            array = np.asarray(values if longest * number <= min(100 * total + 10**6, _MAX_TEXT) else None)
         except (ValueError, OverflowError):  # a ragged list
             array = np.asarray(None)
         if array.dtype.kind in "fiubU":

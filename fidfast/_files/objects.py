@@ -6,6 +6,7 @@ comparing them arbitrarily expensive.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,7 @@ from fidfast._files.records import Entry
 __all__ = [
     "FUNCTIONS",
     "MAPPINGS",
+    "MAX_INTEGER",
     "NAMES",
     "BuiltObject",
     "Function",
@@ -24,16 +26,25 @@ __all__ = [
     "Objects",
     "PickleError",
     "PlainMapping",
+    "decimal",
     "opaque",
     "plain_value",
     "require",
     "set_item",
 ]
 
+#: Most bytes of an integer.
+MAX_INTEGER = 16
+
 #: Largest depth of containers.
 _MAX_DEPTH = 100
 
 _SCALARS = frozenset([type(None), bool, int, float, str, bytes])
+
+#: Dtypes of numbers, and of text of a few hundred characters.
+_SHORT = re.compile(r"(?:bool|int|uint|float|str)\d{0,4}")
+
+_BUILTINS = ("builtins", "__builtin__")
 
 Function = Callable[..., Any]
 
@@ -99,6 +110,14 @@ class _Array(BuiltObject):
 def require(condition: bool, what: str) -> None:
     if not condition:
         raise PickleError(f"{what} is damaged or not supported")
+
+
+def decimal(text: str) -> int:
+    require(len(text) <= 3 * MAX_INTEGER, "an integer")
+    try:
+        return int(text.removesuffix("L"))
+    except ValueError:
+        raise PickleError(f"{text[:50]!r} is not an integer") from None
 
 
 def _array(data: Any, dtype: Any, shape: Any, order: str) -> Entry | Objects:
@@ -169,13 +188,17 @@ def _no_bytes() -> bytes:
     return b""
 
 
-def _mapping(*arguments: Any) -> PlainMapping:
+def _mapping(items: Any = None) -> PlainMapping:
+    """A mapping of the items, a dictionary or a list of pairs; those of a defaultdict follow its factory."""
     result = PlainMapping()
-    if arguments:
-        require(len(arguments) == 1 and isinstance(arguments[0], list), "a dictionary")
-        for pair in arguments[0]:
+    if isinstance(items, list):
+        for pair in items:
             require(isinstance(pair, (list, tuple)) and len(pair) == 2, "a dictionary")
             set_item(result, *pair)
+        return result
+    require(items is None or isinstance(items, (dict, Name)), "a dictionary")
+    if isinstance(items, dict):
+        result.update(items)
     return result
 
 
@@ -186,16 +209,23 @@ def _reconstructor(kind: Any, base: Any, items: Any) -> PlainMapping:
 
 
 def set_item(mapping: Any, key: Any, value: Any) -> None:
-    if type(key) is int and -(2**63) <= key < 2**63:
-        key = str(key)
-    if not isinstance(key, str):
-        raise PickleError(f"the keys of dictionaries must be strings or integers, got {type(key).__name__}")
-    if key in mapping:
-        raise PickleError(f"a dictionary has the key {key[:50]!r} twice")
-    mapping[key] = value
+    name = key if isinstance(key, str) else _name_of_key(key)
+    if name in mapping:
+        raise PickleError(f"a dictionary has the key {name[:50]!r} twice")
+    mapping[name] = value
 
 
-MAPPINGS = ("collections.OrderedDict", "dnnlib.util.EasyDict")
+def _name_of_key(key: Any) -> str:
+    """The text of a short key that is not a string; the file may repeat a key, so long ones could fill the memory."""
+    if isinstance(key, Entry) and key.shape == () and _SHORT.fullmatch(key.dtype):
+        return str(key.load())
+    parts = key if isinstance(key, tuple) else (key,)
+    if len(parts) > 8 or not all(type(part) in _SCALARS and len(str(part)) <= 1000 for part in parts):
+        raise PickleError("the keys of dictionaries must be strings, numbers or short tuples of them")
+    return str(key)
+
+
+MAPPINGS = ("collections.OrderedDict", "collections.Counter", "collections.defaultdict", "dnnlib.util.EasyDict")
 
 #: By the names of NumPy 1 ("core") and NumPy 2 ("_core"); EasyDict is the dictionary of StyleGAN and EDM2.
 FUNCTIONS: dict[str, Function] = {
@@ -212,12 +242,17 @@ FUNCTIONS: dict[str, Function] = {
     "_codecs.encode": _encode,
     "builtins.bytes": _no_bytes,  # at protocols 0 to 2
     "__builtin__.bytes": _no_bytes,
-    **{f"{module}.{kind}": opaque for module in ("builtins", "__builtin__") for kind in ("set", "frozenset")},
+    **{f"{module}.{kind}": opaque for module in _BUILTINS for kind in ("set", "frozenset", "complex", "bytearray")},
     "copyreg._reconstructor": _reconstructor,
     "copy_reg._reconstructor": _reconstructor,
     **dict.fromkeys(MAPPINGS, _mapping),
 }
-NAMES = frozenset(["numpy.ndarray", "builtins.dict", "__builtin__.dict"])
+NAMES = frozenset(
+    [
+        "numpy.ndarray",
+        *(f"{module}.{kind}" for module in _BUILTINS for kind in ("dict", "list", "tuple", "int", "float", "str")),
+    ]
+)
 
 
 def plain_value(value: Any, operations: int) -> Any:
@@ -225,7 +260,8 @@ def plain_value(value: Any, operations: int) -> Any:
 
     Nested references to one container can stand for far more values than the file has opcodes: then PickleError.
     """
-    left = 1000 + 10 * operations
+    left = 200_000 + 10 * operations
+    copies: dict[int, bytes] = {}  # of shared bytes
 
     def plain_items(items: Any, depth: int) -> list[Any]:
         nonlocal left
@@ -247,7 +283,9 @@ def plain_value(value: Any, operations: int) -> Any:
         if isinstance(value, (list, tuple)):
             return type(value)(plain_items(value, depth + 1))
         if isinstance(value, memoryview):
-            return bytes(value)
+            if id(value) not in copies:
+                copies[id(value)] = bytes(value)
+            return copies[id(value)]
         return value if isinstance(value, Entry) or type(value) in _SCALARS else Objects((), [])
 
     return plain(value, 0)

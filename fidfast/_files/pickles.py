@@ -17,6 +17,7 @@ import numpy as np
 from fidfast._files.objects import (
     FUNCTIONS,
     MAPPINGS,
+    MAX_INTEGER,
     NAMES,
     BuiltObject,
     Function,
@@ -24,6 +25,7 @@ from fidfast._files.objects import (
     Objects,
     PickleError,
     PlainMapping,
+    decimal,
     plain_value,
     require,
     set_item,
@@ -31,9 +33,10 @@ from fidfast._files.objects import (
 
 __all__ = ["read_pickle"]
 
-#: Number of opcodes (a list of 2048 x 2048 numbers has 4 million), and bytes of an integer.
+#: Number of opcodes; a list of 2048 x 2048 numbers has 4 million.
 _MAX_OPERATIONS = 10_000_000
-_MAX_INTEGER = 16
+#: Number of items or characters that may be copied any number of times.
+_SHORT = 100
 #: Depth of open containers.
 _MAX_MARKS = 1000
 
@@ -91,6 +94,7 @@ class _Interpreter:
         self._memo: dict[int, Any] = {}
         self.position = position
         self.operations = 0
+        self._copied = 0
 
     def run(self) -> Any:
         data, opcodes = self._data, _OPCODES
@@ -188,10 +192,6 @@ class _Interpreter:
         """Sets are not read: hashing values may be expensive."""
         self._push(Objects((), []))
 
-    def _frozenset(self) -> None:
-        self._pop_mark()
-        self._set()
-
     def _dict(self) -> None:
         items = self._pop_mark()
         result: dict[str, Any] = {}
@@ -199,8 +199,7 @@ class _Interpreter:
         self._push(result)
 
     def _append(self) -> None:
-        item = self._pop()
-        self._extend([item])
+        self._extend([self._pop()])
 
     def _set_one(self) -> None:
         value, key = self._pop(), self._pop()
@@ -210,10 +209,10 @@ class _Interpreter:
 
     def _int(self) -> None:
         text = self._line()
-        self._push(text == "01" if text in ("00", "01") else _decimal(text))
+        self._push(text == "01" if text in ("00", "01") else decimal(text))
 
     def _long(self, size: int) -> None:
-        if size > _MAX_INTEGER:
+        if size > MAX_INTEGER:
             raise PickleError(f"it has an integer of {size:,} bytes")
         self._push(int.from_bytes(self._take(size), "little", signed=True))
 
@@ -267,8 +266,7 @@ class _Interpreter:
     # Objects
 
     def _protocol(self) -> None:
-        version = self._take(1)[0]
-        if version > 5:
+        if (version := self._take(1)[0]) > 5:
             raise PickleError(f"it has protocol {version}, but at most 5 is supported")
 
     def _frame(self) -> None:
@@ -290,8 +288,17 @@ class _Interpreter:
         name, module = self._pop(), self._pop()
         self._named(module, name)
 
+    def _charge(self, values: Any) -> None:
+        """Count the items and characters that are copied; honest files have no value twice among such arguments."""
+        for value in values if isinstance(values, tuple) else ():
+            if isinstance(value, (str, list, dict)) and len(value) > _SHORT:
+                self._copied += len(value)
+        if self._copied > len(self._data):
+            raise PickleError("it copies its values again and again")
+
     def _reduce(self) -> None:
         arguments, function = self._pop(), self._pop()
+        self._charge(arguments)
         require(isinstance(function, Name) and isinstance(arguments, tuple), "a call")
         if function.name not in self._functions:
             raise PickleError(f"it calls {function.name}, but only arrays and plain containers are read")
@@ -304,6 +311,7 @@ class _Interpreter:
 
     def _build(self) -> None:
         state, target = self._pop(), self._stack[-1]
+        self._charge(state)
         require(isinstance(target, BuiltObject), "the state of an object")
         target.build(state)
 
@@ -311,14 +319,6 @@ class _Interpreter:
         if self._persistent is None:
             raise PickleError("it needs objects that are stored outside of it")
         self._push(self._persistent(value))
-
-
-def _decimal(text: str) -> int:
-    require(len(text) <= 3 * _MAX_INTEGER, "an integer")
-    try:
-        return int(text.removesuffix("L"))
-    except ValueError:
-        raise PickleError(f"{text[:50]!r} is not an integer") from None
 
 
 _STOP = ord(".")
@@ -339,7 +339,7 @@ _OPCODES: dict[int, Callable[[_Interpreter], Any]] = {
         "K": lambda self: self._push(self._take(1)[0]),
         "M": lambda self: self._push(self._number("H")),
         "I": _Self._int,
-        "L": lambda self: self._push(_decimal(self._line())),
+        "L": lambda self: self._push(decimal(self._line())),
         "F": _Self._float,
         "\x8a": lambda self: self._long(self._take(1)[0]),
         "\x8b": lambda self: self._long(self._number("i")),
@@ -374,15 +374,15 @@ _OPCODES: dict[int, Callable[[_Interpreter], Any]] = {
         "u": lambda self: self._set_items(self._pop_mark(), self._stack[-1]),
         "\x8f": _Self._set,
         "\x90": _Self._pop_mark,
-        "\x91": _Self._frozenset,
+        "\x91": lambda self: (self._pop_mark(), self._set()),
         # stack and memo
         "0": _Self._pop_or_unmark,
         "1": _Self._pop_mark,
         "2": lambda self: self._push(self._stack[-1]),
-        "g": lambda self: self._get(_decimal(self._line())),
+        "g": lambda self: self._get(decimal(self._line())),
         "h": lambda self: self._get(self._take(1)[0]),
         "j": lambda self: self._get(self._number("I")),
-        "p": lambda self: self._put(_decimal(self._line())),
+        "p": lambda self: self._put(decimal(self._line())),
         "q": lambda self: self._put(self._take(1)[0]),
         "r": lambda self: self._put(self._number("I")),
         "\x94": lambda self: self._put(len(self._memo)),

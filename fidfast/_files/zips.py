@@ -116,7 +116,8 @@ def members_of(path: Path) -> dict[str, Member]:
     """
     members: dict[str, Member] = {}
     with zipfile.ZipFile(path) as archive, open(path, "rb") as file:
-        end, slack = 0, 0
+        # The first member may follow other data, for example the program of a self-extracting archive.
+        end, slack = 0, 0 if file.read(4) == b"PK\3\4" else archive.start_dir
         for info in sorted(archive.infolist(), key=lambda info: info.header_offset):
             label = f"{path}: {info.filename!r}"
             if not end <= info.header_offset <= end + slack:
@@ -141,7 +142,7 @@ def _member(path: Path, info: zipfile.ZipInfo, start: int, label: str) -> Member
     if info.flag_bits & 1:
         raise ValueError(f"{label} is encrypted: extract it first")
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ValueError(f"{label} is compressed with method {info.compress_type}: only deflate is supported")
+        raise ValueError(f"{label} is compressed with method {info.compress_type}: save it again with numpy.savez")
     is_compressed = info.compress_type == zipfile.ZIP_DEFLATED
     # Deflate compresses to 1/1032 at best.
     if info.file_size > 1032 * info.compress_size if is_compressed else info.file_size != info.compress_size:
@@ -196,8 +197,9 @@ def read_npy_header(file: IO[bytes], *, size: int | None = None) -> tuple[tuple[
         for length in shape:
             needed *= length
         if found != needed:
+            cause = "is damaged or incomplete" if found < needed else "is damaged or holds more than one array"
             raise ValueError(
                 f"an array of shape {shape} and dtype {dtype} has {needed:,} bytes, but {found:,} bytes follow its "
-                "header: the file is damaged or incomplete"
+                f"header: the file {cause}"
             )
     return shape, fortran, dtype

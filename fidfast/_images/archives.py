@@ -126,7 +126,7 @@ def require_complete(archive: zipfile.ZipFile) -> None:
     records = file.read(min(end, _ZIP64_RECORDS) + _END_RECORD.size)
     mark, number, comment = _END_RECORD.unpack(records[-_END_RECORD.size :])
     if mark != b"PK\5\6" or comment != len(archive.comment):
-        raise zipfile.BadZipFile("other data follow its end")
+        raise zipfile.BadZipFile("other data follow its end; repair it, for example with zip -FF FILE --out NEW")
     if number == 0xFFFF and records.startswith(b"PK\6\6"):
         number = int.from_bytes(records[32:40], "little")
     if number not in (len(members), len(members) & 0xFFFF):  # macOS stores the last 16 bits of larger numbers

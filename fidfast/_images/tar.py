@@ -74,8 +74,14 @@ def tar_members(file: IO[bytes]) -> Iterator[TarMember]:
             complete = complete or len(header) == _BLOCK
             offset += len(header)
             continue
+        try:
+            kind, size, start = header[156:157], _size_in(header, offset), offset + _BLOCK
+        except TarError as error:
+            if not complete:
+                raise
+            problem = f"other data follow its end, at byte {offset:,}, which are not an archive ({error})"
+            raise TarError(f"{problem}; to drop them: truncate -s {offset} FILE") from None
         complete = False
-        kind, size, start = header[156:157], _size_in(header, offset), offset + _BLOCK
         if kind in (b"x", b"X", b"g", b"L", b"K"):
             _require_end(start + size, end, "an extended header")
             content = file.read(size)
@@ -98,7 +104,10 @@ def tar_members(file: IO[bytes]) -> Iterator[TarMember]:
             yield member
         offset = start + -(-size // _BLOCK) * _BLOCK
     if not complete or own:
-        raise TarError(f"its end is missing: it stops at byte {end:,}")
+        raise TarError(
+            f"its end mark is missing, at byte {end:,}: copy or write it again; if no image is missing, add the mark: "
+            "head -c 1024 /dev/zero >> FILE"
+        )
 
 
 def _member(header: bytes, kind: bytes, fields: Mapping[str, bytes], start: int, size: int) -> TarMember:

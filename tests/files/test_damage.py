@@ -139,7 +139,16 @@ def test_hostile_archives(tmp_path):
     refused(path)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
         archive.writestr("features.npy", npy(ROWS))
-    refused(path, "only deflate is supported")
+    refused(path, "save it again with numpy.savez")
+
+
+def test_archives_with_data_of_other_programs(tmp_path):
+    path = tmp_path / "x.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("features.npy", npy(ROWS))
+        archive.writestr("__MACOSX/._features.npy", b"attributes")
+    path.write_bytes(b"#!/bin/sh" + path.read_bytes() + b"a signature")
+    np.testing.assert_array_equal(read(path).features, ROWS)
 
 
 def test_archives_that_unpack_to_far_more(tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ import collections
 import itertools
 import pickle
 import random
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -64,7 +65,9 @@ ARRAYS = [
 VALUES = [
     None, True, False, 0, -1, 255, 65536, -(2**31), 2**40, -(2**70), 0.1, float("inf"), "", "text", "\ud800é\n'\\",
     b"", b"bytes\xff", (), (1,), (1, 2), (1, 2, 3), (1, 2, 3, 4), [], [1, [2, (3,)]], {}, {"a": {1: 2}},
-    collections.OrderedDict(a=1), [None] * 1500, "x" * 300, b"y" * 300, b"z" * 5000,
+    collections.OrderedDict(a=1), collections.Counter("aab"), collections.defaultdict(list, a=[1]), [[0.5] * 30] * 3000,
+    {0.5: 1, None: 2, True: 3, (1, "a"): 4, b"c": 5, 2**70: 6}, {np.int64(3): 1, np.str_("d"): 2}, [None] * 1500,
+    "x" * 300, b"y" * 300, b"z" * 5000,
 ]  # fmt: skip
 
 
@@ -157,8 +160,13 @@ HOSTILE = {
     "no mark": b"\x80\x02]e.",
     "odd items": b"\x80\x02}(U\1au.",
     "equal keys": b"\x80\x02}(U\1aK\1U\1aK\2u.",
-    "key of floats": b"\x80\x02}G@\0\0\0\0\0\0\0K\1s.",
-    "huge key": b"\x80\x02}\x8a\x0b" + b"\1" * 11 + b"K\1s.",
+    "nested key": b"\x80\x02}K\1\x85\x85K\1s.",
+    "long key": b"\x80\x02}X\0\4\0\0" + b"x" * 1024 + b"\x85K\1s.",
+    "key of items": b"\x80\x02}(" + b"K\1" * 9 + b"tK\1s.",
+    "copies of text": b"\x80\x02c_codecs\nencode\nq\0X\0\1\0\0" + b"x" * 256
+    + b"q\1U\6latin1q\2" + b"h\0h\1h\2\x86R0" * 9 + b"N.",
+    "copies of dictionaries": b"\x80\x02ccollections\nCounter\nq\0}q\1("
+    + b"".join(b"J" + i.to_bytes(4, "little") + b"N" for i in range(200)) + b"u" + b"h\0h\1\x85R0" * 9 + b".",
     "global": b"cos\nsystem\n(U\4echotR.",
     "stack global": b"\x80\x04\x8c\2os\x8c\6system\x93.",
     "global of a bomb": b"\x80\x04" + doubled(40) + b"\x8c\1x\x93.",
@@ -179,6 +187,17 @@ def test_hostile_pickles_are_refused(name, tmp_path):
     with pytest.raises(ValueError, match=r"features_a: .*x\.pkl.*numpy\.savez") as caught:
         fidfast.fid(path, MATRIX)
     assert "weights_only" not in str(caught.value)
+
+
+def test_shared_text_is_not_copied(tmp_path):
+    """2,000 references to 10 MB of text need the memory of one, not 20 GB."""
+    for text in ("x" * 10**7, b"x" * 10**7):
+        path = tmp_path / "x.pkl"
+        path.write_bytes(pickle.dumps({"list": [text] * 2000, "dict": dict.fromkeys(range(2000), text), "mu": MATRIX}))
+        tracemalloc.start()
+        catalog_of(path)
+        assert tracemalloc.get_traced_memory()[1] < 4 * 10**7  # the file and its text, and less than both again
+        tracemalloc.stop()
 
 
 def test_numbers_of_opcodes_are_limited(monkeypatch):

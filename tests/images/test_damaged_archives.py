@@ -114,9 +114,17 @@ def test_no_bit_of_the_end_of_a_zip_hides_images(tmp_path):
 
 def test_a_tar_without_its_end_is_an_error(tmp_path):
     content = FILES["ustar.tar"]
-    (tmp_path / "x.tar").write_bytes(content[:2048])  # two members, without the end mark
-    with pytest.raises(ValueError, match=r"x\.tar is damaged or not a \.tar file: its end is missing: .* byte 2,048"):
-        open_images(tmp_path / "x.tar")
+    path = tmp_path / "x.tar"
+    path.write_bytes(content[:2048])  # two members, without the end mark
+    with pytest.raises(
+        ValueError, match=r"x\.tar .*: its end mark is missing, at byte 2,048: .*head -c 1024 /dev/zero"
+    ):
+        open_images(path)
+    path.write_bytes(content[:2048] + bytes(1024))  # as the message says
+    assert len(open_images(path)) == 2
+    path.write_bytes(content + b"more")
+    with pytest.raises(ValueError, match=f"other data follow its end, at byte .*truncate -s {len(content)} FILE"):
+        open_images(path)
 
 
 @pytest.mark.parametrize("extra", [FILES["stored.zip"], b"more"])
