@@ -149,12 +149,12 @@ def kid(
     >>> round(distance.value, 2), round(distance.stderr, 2), distance.num_samples
     (1.29, 0.12, (500, 400))
     """
-    kernel = _checked_kernel(degree, gamma, coef0)
+    degree, gamma, coef0 = _checked_kernel(degree, gamma, coef0)
     require_precision(precision)
     one, two = open_pair(samples, reference)
-    value, error, n, m = _core.kid(one.require_rows("kid"), two.require_rows("kid"), *kernel, precision)
+    value, error, n, m = _core.kid(one.require_rows("kid"), two.require_rows("kid"), degree, gamma, coef0, precision)
     equal = find_equal_rows(one, two)
-    own = [_kernel_with_itself(side, *kernel) for side in (one, two)]
+    own = [_kernel_with_itself(side, degree, gamma, coef0) for side in (one, two)]
     note = _why_dependent(error, equal, own) or equal.why_no_error() or _why_no_error(value, error, (one, two), (n, m))
     biased = "the value is biased if they are copies"
     caution = join_cautions(equal.caution(f": {biased}", biased), _heaviest_row((one, two), own))
@@ -225,7 +225,7 @@ def kid_subsets(
     `kid` is the better estimate: it uses every pair of rows once, is not random, and has a standard error.
     """
     require_choice("like", like, tuple(DRAWS))
-    kernel = _checked_kernel(degree, gamma, coef0)
+    degree, gamma, coef0 = _checked_kernel(degree, gamma, coef0)
     require_precision(precision)
     subsets = require_integer("subsets", subsets, 1, _MOST_SUBSETS)
     subset_size = require_integer("subset_size", subset_size, 2)
@@ -243,7 +243,9 @@ def kid_subsets(
     for first in range(0, subsets, at_once):
         pairs = [draw() for _ in range(min(at_once, subsets - first))]
         of_samples, of_reference = (np.array([pair[side] for pair in pairs]) for side in (0, 1))
-        values[first : first + len(pairs)] = _core.kid_of_subsets(*rows, of_samples, of_reference, *kernel, precision)
+        values[first : first + len(pairs)] = _core.kid_of_subsets(
+            rows[0], rows[1], of_samples, of_reference, degree, gamma, coef0, precision
+        )
     equal = find_equal_rows(one, two)
     biased = "the mean is biased if they are copies"
     std = math.nan if subsets == 1 or size == n == m else float(values.std())
