@@ -42,7 +42,7 @@ CALLS = {
     "a in a list": (lambda: open_input([FEATURES, FEATURES], "a"), COUNT),
     "predictions": (lambda: fidfast.inception_score(PROBABILITIES), "4 of 240"),
     "images": (lambda: open_images(IMAGES), "192 of 768"),
-    "images of a source": (lambda: open_source(IMAGES, ImageOptions()), "192 of 768"),
+    "source of images": (lambda: open_source(IMAGES, ImageOptions()), "192 of 768"),
     "images of a batch": (lambda: image_batch(IMAGES), "192 of 768"),
     "image": (lambda: image_pixels(IMAGES[0]), "192 of 192"),
     "a of torch": (

@@ -112,7 +112,7 @@ class FID(ignite.metrics.FID):
         """
         batches = []
         for images in require_sequence("output", output, torch.Tensor):
-            features = self._extract_features(images)
+            features = self._extract_features(as_dense(images, "output"))
             batches.append(Moments(self._num_features, precision=self._precision))
             batches[-1].update(features)
         if len(batches) != 2:

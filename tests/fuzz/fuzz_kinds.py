@@ -162,8 +162,8 @@ BY_NAME: dict[str, Kind] = {
     "batch": _BATCH,
     "imgs": replace(_BATCH, good=_BATCH.good[:1]),
     "real": BOOL,
-    "real_moments": replace(OTHER, good=(moments,)),
-    "fake_moments": replace(OTHER, good=(moments,)),
+    "real_moments": replace(OTHER, good=(moments,), slow=("parameter", "module")),  # which torch registers
+    "fake_moments": replace(OTHER, good=(moments,), slow=("parameter", "module")),
     "feature": Kind((lambda _: Pooled(),), ("str", "object", "list", "2.5", "3")),
     "reset_real_features": Kind((lambda _: True, lambda _: False), BOOL.bad),
     "normalize": Kind((lambda _: True, lambda _: False), BOOL.bad),

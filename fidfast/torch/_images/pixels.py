@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import torch
 
 from fidfast._arguments import as_array, as_dense, shape_of_array
@@ -36,10 +37,8 @@ def image_batch(images: Any, name: str = "images") -> torch.Tensor:
         shapes += ", or channels last"
         try:
             array = as_array(name, images)
-            native = array.dtype.newbyteorder("=")  # torch has no other byte order
-            images = torch.tensor(
-                array.astype(native, copy=False), device="cpu"
-            )  # a copy: arrays may be read-only or reversed
+            native = array.dtype.newbyteorder("=")
+            images = torch.from_numpy(np.array(array, native))  # torch needs writable memory and forward strides
         except TypeError as error:  # of objects, for example
             raise TypeError(f"{name} must be {shapes} of numbers: {error}") from error
         if images.ndim == 4 and images.shape[1] not in (1, 3):
