@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from fidfast._inputs import open_input, open_stats
-from fidfast._metrics.frechet import distance_between
+from fidfast._inputs import open_input, open_pair
+from fidfast._metrics.frechet import distance_of_inputs
 from fidfast._sources import is_image_source
 from fidfast._stats import NEGATIVE_TOLERANCE
 
@@ -61,8 +61,10 @@ def fid(
     sources = dict(zip(_NAMES, (features_a, features_b), strict=True))
     with_images = [name for name, source in sources.items() if is_image_source(source)]
     if not with_images:
-        both = open_stats(features_a, features_b, _NAMES, precision=precision, negative_tolerance=negative_tolerance)
-        return distance_between(*both)
+        both = open_pair(
+            features_a, features_b, _NAMES, precision=precision, rows=False, negative_tolerance=negative_tolerance
+        )
+        return distance_of_inputs(*both)
     try:
         from fidfast.torch._images.distances import distance_of_images
         from fidfast.torch._images.options import ImageOptions

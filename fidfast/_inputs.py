@@ -28,7 +28,7 @@ from fidfast._stats import (
 )
 from fidfast._warnings import warn_user
 
-__all__ = ["Input", "open_input", "open_pair", "open_stats", "require_same_dim", "warn_of_extractors"]
+__all__ = ["Input", "open_input", "open_pair", "require_same_dim", "warn_of_extractors"]
 
 
 class HasExtractor(Protocol):
@@ -325,23 +325,6 @@ def open_pair(
     if not (one is samples and two is reference):  # else the pair has been opened before
         warn_of_extractors(one, two)
     return one, two
-
-
-def open_stats(
-    samples: Any,
-    reference: Any,
-    names: tuple[str, str] = ("samples", "reference"),
-    *,
-    precision: str = "float32",
-    negative_tolerance: float = NEGATIVE_TOLERANCE,
-) -> tuple[GaussianStats, GaussianStats]:
-    """The statistics of both arguments, of equal dim; warn if their extractors differ."""
-    one, two = open_pair(
-        samples, reference, names, precision=precision, rows=False, negative_tolerance=negative_tolerance
-    )
-    stats = one.stats, two.stats
-    require_same_dim(stats[0].dim, stats[1].dim, *names)
-    return stats
 
 
 def require_same_dim(dim1: int, dim2: int, name1: str, name2: str) -> None:

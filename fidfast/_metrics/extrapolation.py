@@ -13,7 +13,7 @@ from fidfast._arguments import optional, require_integer
 from fidfast._inputs import open_pair, require_same_dim
 from fidfast._metrics.duplicates import PairResult, find_equal_rows
 from fidfast._metrics.frechet import distance_between
-from fidfast._metrics.scale import comfortable_inputs, in_units
+from fidfast._metrics.scale import in_units, rescaled_inputs
 from fidfast._stats import ROWS_PER_SLICE, Moments
 
 __all__ = ["Extrapolation", "fid_infinity"]
@@ -95,7 +95,7 @@ def fid_infinity(
     min_samples = optional(require_integer, "min_samples", min_samples)
     given = open_pair(samples, reference, precision=precision)
     given[0].require_rows("fid_infinity")
-    (samples, reference), exponent = comfortable_inputs(*given)
+    (samples, reference), exponent = rescaled_inputs(*given)
     n, dim = samples.finite_shape()
     first = min(5000, n // 2) if min_samples is None else min_samples
     if not 2 <= first < n:

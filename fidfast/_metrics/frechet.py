@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fidfast._inputs import open_stats
+from fidfast._inputs import Input, open_pair, require_same_dim
+from fidfast._metrics.scale import in_units, inputs_in_range
 from fidfast._results import Result, distance_text, rounding_text, too_few_samples
 from fidfast._stats import NEGATIVE_TOLERANCE, GaussianStats, explain_overflow, on_common_device
 
 __all__ = [
     "FrechetTerms",
     "distance_between",
+    "distance_of_inputs",
     "frechet_distance",
     "frechet_terms",
     "terms_between",
     "transport_map",
 ]
+
+
+_T = TypeVar("_T")
+
+#: A distance above it has all its digits.
+_ACCURATE = 2.0**-800
 
 
 @dataclass(frozen=True)
@@ -102,7 +112,18 @@ def frechet_terms(
     carry as `GaussianStats.product_errors`. It is much larger than with ``precision="float64"``, above all for singular
     or nearly singular covariances.
     """
-    return terms_between(*open_stats(samples, reference, precision=precision, negative_tolerance=negative_tolerance))
+    given = open_pair(samples, reference, precision=precision, rows=False, negative_tolerance=negative_tolerance)
+    terms, exponent = _in_range(terms_between, *given, lambda found: found.distance)
+    if exponent == 0:
+        return terms
+    scaled: dict[str, Any] = {
+        name: in_units(getattr(terms, name), exponent, given, may_vanish=name != "distance")
+        for name in ("mean_term", "trace_samples", "trace_reference", "trace_root", "rounding", "distance")
+    }
+    for name in ("least_eigenvalues", "dropped_traces"):
+        scaled[name] = tuple(in_units(np.array(getattr(terms, name)), exponent, given, may_vanish=True).tolist())
+    scaled["rounding"] += math.ulp(0.0)  # subnormal results
+    return replace(terms, **scaled)
 
 
 def frechet_distance(
@@ -135,7 +156,9 @@ def frechet_distance(
     UserWarning
         If the two inputs have different extractors.
     """
-    return distance_between(*open_stats(samples, reference, precision=precision, negative_tolerance=negative_tolerance))
+    return distance_of_inputs(
+        *open_pair(samples, reference, precision=precision, rows=False, negative_tolerance=negative_tolerance)
+    )
 
 
 def transport_map(
@@ -174,11 +197,57 @@ def transport_map(
     -----
     Olkin & Pukelsheim (1982); Knott & Smith (1984).
     """
-    source, target = open_stats(samples, reference, precision=precision, negative_tolerance=negative_tolerance)
-    backend, gaussians, _ = on_common_device(target, source)
-    with explain_overflow(source, target):
+    given = open_pair(samples, reference, precision=precision, rows=False, negative_tolerance=negative_tolerance)
+    # Each side in a unit of its own: T has the unit of the reference divided by that of the samples.
+    ((one,), exponent1), ((two,), exponent2) = (inputs_in_range(source) for source in given)
+    require_same_dim(one.dim, two.dim, one.name, two.name)
+    backend, gaussians, _ = on_common_device(two.stats, one.stats)
+    with explain_overflow(one.stats, two.stats):
         transport: NDArray[np.float64] = backend.transport_map(*gaussians)
+    if exponent1 == exponent2:
+        return transport
+    with np.errstate(over="ignore"):
+        transport = np.ldexp(transport, exponent2 - exponent1)
+    if not np.isfinite(transport).all():
+        raise ValueError(f"{one.name}: the transport map is too large for float64: multiply the features by a factor")
     return transport
+
+
+def distance_of_inputs(samples: Input, reference: Input) -> float:
+    """Fréchet distance of two inputs; features may have variances beyond the range of float64.
+
+    Raises
+    ------
+    ValueError
+        If the dims differ, or float64 cannot represent the distance.
+    """
+    distance, exponent = _in_range(distance_between, samples, reference, float)
+    return in_units(distance, exponent, (samples, reference))
+
+
+def _in_range(
+    compute: Callable[[GaussianStats, GaussianStats], _T],
+    samples: Input,
+    reference: Input,
+    distance_of: Callable[[_T], float],
+) -> tuple[_T, int]:
+    """A result in the squared unit ``4^exponent``, and the exponent: 0 unless the result needs another unit."""
+
+    def result_of(one: Input, two: Input) -> _T:
+        require_same_dim(one.dim, two.dim, one.name, two.name)
+        return compute(one.stats, two.stats)
+
+    try:
+        result = result_of(samples, reference)
+    except ValueError:
+        scaled, exponent = inputs_in_range(samples, reference)
+        if exponent == 0:
+            raise
+        return result_of(*scaled), exponent
+    if distance_of(result) >= _ACCURATE:
+        return result, 0
+    scaled, exponent = inputs_in_range(samples, reference)
+    return (result, 0) if exponent == 0 else (result_of(*scaled), exponent)
 
 
 def distance_between(stats1: GaussianStats, stats2: GaussianStats) -> float:

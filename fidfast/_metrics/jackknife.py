@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from fidfast import _core
 from fidfast._devices import as_backend_input, cuda_device_of
 from fidfast._inputs import Input, require_same_dim
-from fidfast._metrics.scale import comfortable_inputs
+from fidfast._metrics.scale import rescaled_inputs
 from fidfast._stats import GaussianStats, explain_overflow, holding, on_common_device
 
 __all__ = ["Jackknife", "Replicates", "degrees_of_freedom", "why_no_jackknife"]
@@ -120,7 +120,7 @@ class Jackknife:
         self.sampled = (samples.has_samples, reference.has_samples and not exact_reference)
         self._precision = precision
         with holding(samples.moments, reference.moments):  # all parts must be those of the same rows
-            (samples, reference), self.exponent = comfortable_inputs(samples, reference)
+            (samples, reference), self.exponent = rescaled_inputs(samples, reference)
             require_same_dim(samples.dim, reference.dim, samples.name, reference.name)
             #: In the unit ``2^exponent``.
             self.inputs = (samples, reference)

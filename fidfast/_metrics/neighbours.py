@@ -12,7 +12,7 @@ from fidfast._arguments import require_bool, require_choice, require_integer, re
 from fidfast._inputs import open_pair
 from fidfast._metrics.duplicates import PairResult, find_equal_rows
 from fidfast._metrics.frechet import terms_between
-from fidfast._metrics.scale import comfortable_inputs, in_units
+from fidfast._metrics.scale import in_units, rescaled_inputs
 
 __all__ = [
     "DensityCoverage",
@@ -270,7 +270,7 @@ def mifid(
     given = open_pair(samples, reference, precision=precision)
     for side in given:
         side.check_rows("mifid")
-    (one, two), exponent = comfortable_inputs(*given)
+    (one, two), exponent = rescaled_inputs(*given)
     rows = one.require_rows("mifid"), two.require_rows("mifid")
     distance = _core.mean_nearest_cosine_distance(*rows, mean_over == "samples")
     terms = terms_between(one.stats, two.stats)

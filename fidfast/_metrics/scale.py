@@ -16,25 +16,35 @@ from fidfast._devices import to_host
 from fidfast._inputs import Input
 from fidfast._stats import Moments, scaled_stats
 
-__all__ = ["comfortable_inputs", "exponent_of", "in_units", "scaled_input"]
+__all__ = ["exponent_of", "in_units", "inputs_in_range", "rescaled_inputs", "scaled_input"]
 
 _N = TypeVar("_N", float, NDArray[np.float64])
 
 #: Deviations from 2^-40 to 2^40 need no scaling: their eighth powers are in the range of float64, and their inverses in
 #: that of float32.
-_COMFORTABLE = 40
+_MODERATE = 40
 
-#: Variances between these are accurate, though computed from the rows as they are.
-_SAFE = 2.0**-800, 2.0**800
+#: Variances of deviations from 2^-400 to 2^400 are accurate, though computed from the rows as they are.
+_SAFE = 400
 
 
-def comfortable_inputs(*inputs: Input) -> tuple[tuple[Input, ...], int]:
-    """The inputs in the unit ``2^exponent``, and the exponent; the inputs themselves and 0 if none is needed."""
-    exponent = exponent_of(_largest_deviation(inputs))
+def inputs_in_range(*inputs: Input) -> tuple[tuple[Input, ...], int]:
+    """As `rescaled_inputs`, but only for features whose variances or squares leave the range of float64."""
+    if all(source.rows is None for source in inputs):
+        return inputs, 0  # what their statistics have lost cannot be regained
+    return rescaled_inputs(*inputs, limit=_SAFE)
+
+
+def rescaled_inputs(*inputs: Input, limit: int = _MODERATE) -> tuple[tuple[Input, ...], int]:
+    """The inputs in the unit ``2^exponent``, and the exponent.
+
+    The inputs themselves and 0 if the largest deviation is from ``2^-limit`` to ``2^limit``.
+    """
+    exponent = exponent_of(_largest_deviation(inputs), limit)
     if exponent == 0:
         return inputs, 0
     scaled = tuple(scaled_input(source, -exponent) for source in inputs)
-    further = exponent_of(_largest_deviation(scaled))  # if the first one is that of an offset
+    further = exponent_of(_largest_deviation(scaled), limit)  # if the first one is that of an offset
     if further != 0 and abs(further) < abs(exponent):
         exponent += further
         scaled = tuple(scaled_input(source, -exponent) for source in inputs)
@@ -78,12 +88,12 @@ def scaled_input(source: Input, exponent: int) -> Input:
     return source.with_content(stats=scaled_stats(source.stats, exponent))
 
 
-def exponent_of(deviation: float) -> int:
-    """The exponent of the unit for deviations of this order; 0 if they need none. Even, so that it has a root."""
+def exponent_of(deviation: float, limit: int = _MODERATE) -> int:
+    """The exponent of the unit for deviations of this order, even; 0 if its magnitude is at most `limit`."""
     if not 0 < deviation < math.inf:
         return 0
     exponent = math.frexp(deviation)[1] // 2 * 2
-    return 0 if abs(exponent) <= _COMFORTABLE else exponent
+    return 0 if abs(exponent) <= limit else exponent
 
 
 def _largest_deviation(inputs: tuple[Input, ...]) -> float:
@@ -105,10 +115,10 @@ def _largest_deviation(inputs: tuple[Input, ...]) -> float:
 
 def _deviation(source: Input) -> float:
     """The root of the trace of the covariance, or the largest deviation if the variances may have lost digits."""
-    trace = float(np.trace(source.stats.sigma))
-    rows = None if _SAFE[0] <= trace <= _SAFE[1] else _rows_of(source)
+    deviation = math.hypot(*np.sqrt(source.stats.sigma.diagonal().clip(min=0)))  # their squares may overflow
+    rows = None if 2.0**-_SAFE <= deviation <= 2.0**_SAFE else _rows_of(source)
     if rows is None or len(rows) == 0:
-        return math.sqrt(trace)
+        return deviation
     with np.errstate(over="ignore"):
         return float(np.abs(rows.astype(np.float64) - rows[0]).max())
 

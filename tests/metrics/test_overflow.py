@@ -11,7 +11,6 @@ METRICS = [
     "fid",
     "frechet_distance",
     "frechet_terms",
-    "transport_map",
     "estimate",
     "influence",
     "fid_infinity",
@@ -25,7 +24,7 @@ METRICS = [
 )
 def test_squares_that_overflow(metric, scales, name):
     argument = {"samples": "features_a", "reference": "features_b"}[name] if metric == "fid" else name
-    message = f"^{argument}: the squares of the features leave the range of float64: row .* holds .*, and the largest "
+    message = f"^{argument}: the squares of the features leave the range of float64.*magnitude "
     if metric == "fid_infinity":  # reads the reference first
         message = message.replace(f"{name}: ", "(samples: |reference: )?")
     with pytest.raises(ValueError, match=message):

@@ -182,8 +182,8 @@ def test_rows_are_counted_from_the_first_slice(monkeypatch):
     monkeypatch.setattr(fidfast._stats.slices, "ROWS_PER_SLICE", 10)
     rows = np.ones((30, 2))
     rows[25] = 1e160
-    with pytest.raises(ValueError, match=r"^features_a: the squares of the features[^:]*: row 25 holds"):
-        fidfast.fid(rows, rows[:9])
+    with pytest.raises(ValueError, match=r"^the squares of the features[^:]*: row 25 holds"):
+        Moments.from_features(rows)
 
 
 @pytest.mark.parametrize("dim", [1, 3, 40])
@@ -204,3 +204,37 @@ def test_exchanging_the_arguments_changes_no_bit(dim):
         )
         assert forth == exchanged
         assert fidfast.fid(*sides) == fidfast.fid(*sides[::-1]) == forth.distance
+
+
+@pytest.mark.parametrize("exponent", [-1000, -530, 503, 510, 1000])
+def test_features_whose_squares_leave_the_range(exponent):
+    """The law holds for features that moments cannot hold; a distance that float64 cannot represent is an error."""
+    for rows in PAIRS.values():
+        base, large = fidfast.frechet_terms(*rows), [np.ldexp(side, exponent) for side in rows]
+        np.testing.assert_array_equal(fidfast.transport_map(*large), fidfast.transport_map(*rows))
+        if abs(exponent) == 1000:
+            for metric in (fidfast.fid, fidfast.frechet_distance, fidfast.frechet_terms):
+                with pytest.raises(ValueError, match=r"^(features_a|samples|features_b|reference): the squares"):
+                    metric(*large)
+        elif math.log2(max(base.trace_samples, base.trace_reference, base.mean_term)) + 2 * exponent < 1023:
+            # Subnormal distances are rounded to units of 2^-1074.
+            expected = math.ldexp(base.distance, 2 * exponent)
+            assert fidfast.fid(*large) == fidfast.frechet_distance(*large) == expected
+            terms = fidfast.frechet_terms(*large)
+            assert terms.distance == expected
+            assert terms.rounding >= math.ldexp(base.rounding, 2 * exponent)
+
+
+def test_equal_rows_of_any_size():
+    for size in (5e-324, 1e-300, 1e200, 1.7e308):
+        rows = np.full((9, 3), size)
+        assert fidfast.fid(rows, rows[:5]) == fidfast.frechet_terms(rows, rows[:5]).distance == 0
+
+
+def test_map_between_units():
+    """T(s a, t b) = t / s T(a, b)."""
+    one, two = PAIRS["rows"]
+    expected = np.ldexp(fidfast.transport_map(one, two), 600)
+    np.testing.assert_array_equal(fidfast.transport_map(np.ldexp(one, -600), two), expected)
+    with pytest.raises(ValueError, match="samples: the transport map is too large"):
+        fidfast.transport_map(np.ldexp(one, -600), np.ldexp(two, 600))

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from fidfast._inputs import open_input
-from fidfast._metrics.scale import comfortable_inputs, exponent_of
+from fidfast._metrics.scale import exponent_of, rescaled_inputs
 from fidfast._stats import holding
 from fidfast.torch._training.means import Mean, mean_low_of
 from fidfast.torch._training.running_stats import (
@@ -67,7 +67,7 @@ class FrechetLoss(FixedDtypeModule):
         self, reference: Any, *, running_stats: RunningStats | None = None, precision: str = "float32"
     ) -> None:
         super().__init__()
-        (source,), self._exponent = comfortable_inputs(open_input(reference, "reference", precision=precision))
+        (source,), self._exponent = rescaled_inputs(open_input(reference, "reference", precision=precision))
         stats = source.stats
         self.running_stats = _check_running_stats(running_stats, stats.dim)
         #: In the unit ``2^exponent`` of the features, as is the factor.
