@@ -178,7 +178,7 @@ def test_bad_integers(call, name, values):
         with pytest.raises(ValueError, match=rf"^{name}[ =].*{value}"):
             call(value)
     for value in (2.5, True, "3", np.ones(2), np.float32(2)):
-        with pytest.raises(TypeError, match=f"^{name} must be an integer, got {type(value).__name__}$"):
+        with pytest.raises(TypeError, match=f"^{name} must be an integer, got "):
             call(value)
 
 
