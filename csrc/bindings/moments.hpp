@@ -2,6 +2,7 @@
 #pragma once
 
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
 #include <memory>
 #include <string>
@@ -12,6 +13,7 @@
 #include "bindings/arrays.hpp"
 #include "core/gaussian.hpp"
 #include "core/moments/moments.hpp"
+#include "core/moments/together.hpp"
 
 namespace fidfast::bindings {
 
@@ -80,6 +82,20 @@ MomentsState<Device> state_of(const py::dict& dict) {
   return state;
 }
 
+/// At least one, all on one device.
+template <class M>
+std::vector<M*> pointers(const std::vector<std::shared_ptr<M>>& moments) {
+  std::vector<M*> result;
+  result.reserve(moments.size());
+  for (const std::shared_ptr<M>& each : moments) {
+    if (!each) throw py::type_error("moments must be Moments, got None");
+    require_same_device(*moments.front(), *each);
+    result.push_back(each.get());
+  }
+  if (result.empty()) throw py::value_error("moments must not be empty");
+  return result;
+}
+
 template <class Binding>
 void bind_moments(py::module_& module) {
   using Device = typename Binding::Device;
@@ -107,6 +123,32 @@ void bind_moments(py::module_& module) {
             });
           },
           py::arg("features"), py::arg("stream") = py::none())
+      .def_static(
+          "update_all",
+          [](const std::vector<std::shared_ptr<M>>& moments, const py::object& features,
+             const std::vector<Index>& counts, const py::object& stream) {
+            const std::vector<M*> all = pointers(moments);
+            const Session session(all.front()->device());
+            typename Binding::Features borrowed(features, all.front()->device(), stream);
+            without_gil(&Binding::prepare, [&] {
+              std::visit(
+                  [&](const auto& view) {
+                    MomentsTogether<Device>::update(all, counts, view, [&] { borrowed.done(); });
+                  },
+                  borrowed.view());
+            });
+          },
+          py::arg("moments"), py::arg("features"), py::arg("counts") = std::vector<Index>(),
+          py::arg("stream") = py::none())
+      .def_static(
+          "exchange",
+          [](const std::vector<std::shared_ptr<M>>& moments, const std::vector<std::shared_ptr<M>>& others) {
+            const std::vector<M*> all = pointers(moments);
+            const std::vector<M*> theirs = pointers(others);
+            require_same_device(*all.front(), *theirs.front());
+            run_on<Binding>(all.front()->device(), [&] { MomentsTogether<Device>::exchange(all, theirs); });
+          },
+          py::arg("moments"), py::arg("others"))
       .def(
           "merge",
           [](M& self, const M& other) {

@@ -1,9 +1,9 @@
 // Finds BLAS and LAPACK in SciPy, through the function pointers that scipy.linalg.cython_blas and cython_lapack export.
 #pragma once
 
-#include <pybind11/gil_safe_call_once.h>
 #include <pybind11/pybind11.h>
 
+#include <cstdlib>
 #include <string>
 
 #include "bindings/gil.hpp"
@@ -34,11 +34,15 @@ class IdleThreadsSleep {
  public:
   IdleThreadsSleep() : environment_(py::module_::import("os").attr("environ")) {
     const py::object modules = py::module_::import("sys").attr("modules");
-    set_ = !modules.contains("scipy.linalg") && !environment_.contains(kTimeout);
-    if (set_) environment_[kTimeout] = "20";
+    if (modules.contains("scipy.linalg") || std::getenv(kTimeout) != nullptr) return;
+    const py::str cycles("20");
+    set_ = run_python([&] { return PyMapping_SetItemString(environment_.ptr(), kTimeout, cycles.ptr()); }) == 0;
+    if (!set_) throw py::error_already_set();
   }
   ~IdleThreadsSleep() {
-    if (set_) environment_.attr("pop")(kTimeout, py::none());
+    if (!set_) return;
+    const py::error_scope earlier;
+    if (run_python([&] { return PyMapping_DelItemString(environment_.ptr(), kTimeout); }) != 0) PyErr_Clear();
   }
   IdleThreadsSleep(const IdleThreadsSleep&) = delete;
   IdleThreadsSleep& operator=(const IdleThreadsSleep&) = delete;
@@ -51,18 +55,22 @@ class IdleThreadsSleep {
 
 /// Finds SciPy's BLAS at first use, so that importing the package does not import SciPy. Call with the GIL held.
 inline void require_blas() {
-  // The import may release the GIL. Other threads that get here meanwhile must not hold the GIL while they wait.
-  PYBIND11_CONSTINIT static py::gil_safe_call_once_and_store<bool> loaded;
-  loaded.call_once_and_store_result([] {
+  static bool loaded = false;  // changed with the GIL held
+  if (loaded) return;
+  {
     const IdleThreadsSleep sleep;
-    lapack::load(
-        [](const char* module, const char* name) {
-          const py::object capsule = routine_capsule(module, name);
-          return PyCapsule_GetPointer(capsule.ptr(), PyCapsule_GetName(capsule.ptr()));
-        },
-        integer_width());
-    return true;
-  });
+    import_python("scipy.linalg.cython_blas");
+    import_python("scipy.linalg.cython_lapack");
+  }
+  // The imports may release the GIL, and another thread may have got here meanwhile; what follows does not release it.
+  if (loaded) return;
+  lapack::load(
+      [](const char* module, const char* name) {
+        const py::object capsule = routine_capsule(module, name);
+        return PyCapsule_GetPointer(capsule.ptr(), PyCapsule_GetName(capsule.ptr()));
+      },
+      integer_width());
+  loaded = true;
 }
 
 }  // namespace fidfast::bindings

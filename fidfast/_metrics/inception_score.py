@@ -15,7 +15,7 @@ from fidfast._files import check_inception_score
 from fidfast._metrics.predictions import host_predictions, of_logits, of_probabilities, shape_of, sum_p_log_p
 from fidfast._metrics.splits import TOOLS, seed_of, split_edges, split_of_rows
 from fidfast._results import Result
-from fidfast._stats import Collector, atomic
+from fidfast._stats import Collector, atomic, holding
 
 __all__ = ["InceptionScore", "InceptionScoreResult", "inception_score"]
 
@@ -170,7 +170,7 @@ class InceptionScore(Collector):
                 f"predictions have {num_classes} columns, but InceptionScore was created with "
                 f"num_classes={self.num_classes}"
             )
-        with self._lock:
+        with holding(self):
             rows = np.arange(self._next, self._next + n)
             self._add_rows(predictions, self._split_of(rows), self._next + n)
 

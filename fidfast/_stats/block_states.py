@@ -1,4 +1,4 @@
-"""The states of the blocks of moments as named arrays."""
+"""The blocks of moments: their states as named arrays, and changes of all blocks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fidfast import _core
 
-__all__ = ["blocks_of_state", "state_of_blocks"]
+__all__ = ["blocks_of_state", "change_all", "state_of_blocks"]
 
 
 def state_of_blocks(blocks: Sequence[_core.Moments], extractor: str | None) -> dict[str, NDArray[Any]]:
@@ -36,3 +36,13 @@ def blocks_of_state(state: Mapping[str, NDArray[Any]]) -> tuple[list[_core.Momen
             blocks.setdefault(block, dict(shared))[name] = int(array) if name == "count" else array
     cores = [_core.Moments.from_state(blocks[str(k)]) for k in range(len(blocks))]  # type: ignore[arg-type]
     return cores, str(state["extractor"]) or None
+
+
+def change_all(operation: str, pairs: Sequence[tuple[_core.Moments, _core.Moments]]) -> None:
+    """Merge or unmerge each pair. If one call raises, or is interrupted, no block changes."""
+    blocks = [block for block, _ in pairs]
+    changed = blocks if len(blocks) == 1 else [block.copy() for block in blocks]
+    for block, (_, other) in zip(changed, pairs, strict=True):
+        getattr(block, operation)(other)
+    if len(blocks) > 1:
+        type(blocks[0]).exchange(blocks, changed)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,11 @@ from fidfast import _core
 from fidfast._arguments import as_array, optional, require_instance, require_integer, require_mapping
 from fidfast._devices import to_host
 from fidfast._files import check_class_moments
+from fidfast._stats.block_states import change_all
 from fidfast._stats.collector import Collector
 from fidfast._stats.gaussian import GaussianStats
-from fidfast._stats.locks import atomic, share_lock
-from fidfast._stats.moments import Moments
+from fidfast._stats.locks import atomic, holding, share_lock
+from fidfast._stats.moments import Moments, cores_of
 from fidfast._stats.slices import as_rows
 
 __all__ = ["ClassMoments", "Label"]
@@ -136,18 +138,33 @@ class ClassMoments(Collector, Mapping[Label, Moments]):
         if n == 0:
             return
         names: list[Label] = classes.tolist()
-        with self._lock:
+        with holding(self):
             self._require_valid(names)
             if len(names) == 1:
-                self._moments_of(names[0]).update(features)
-                return
-            for first in range(0, n, _ROWS_PER_SORT):
-                part = codes[first : first + _ROWS_PER_SORT]
-                order = np.argsort(part, kind="stable")
-                rows = _core.gather(features, first + order)
-                present, starts = np.unique(part[order], return_index=True)
-                for code, class_rows in zip(present, np.split(rows, starts[1:]), strict=True):
-                    self._moments_of(names[code]).update(class_rows)
+                self._add_rows(features, names, [n])
+            elif n <= _ROWS_PER_SORT:
+                self._add_sorted(features, names, codes, 0)
+            else:
+                batch = ClassMoments(self.dim, precision=self.precision, extractor=self.extractor)
+                for first in range(0, n, _ROWS_PER_SORT):
+                    batch._add_sorted(features, names, codes[first : first + _ROWS_PER_SORT], first)
+                self._add_classes(batch)
+
+    def _add_sorted(self, features: Any, names: list[Label], codes: NDArray[np.intp], first: int) -> None:
+        """Add the rows of the classes ``names[codes]`` that start at row `first`."""
+        rows = _core.gather(features, first + np.argsort(codes, kind="stable"))
+        present, counts = np.unique(codes, return_counts=True)
+        self._add_rows(rows, [names[code] for code in present], counts.tolist())
+
+    def _add_rows(self, rows: Any, labels: list[Label], counts: list[int]) -> None:
+        """Add consecutive rows of several classes in one call, so that an interrupt cannot separate them."""
+        with self._classes_of(labels) as cores:
+            _core.Moments.update_all(cores, rows, counts)
+
+    def _add_classes(self, other: ClassMoments) -> None:
+        """Add the rows of all classes of `other`."""
+        with self._classes_of(other._classes) as cores:
+            change_all("merge", list(zip(cores, cores_of(other._classes.values()), strict=True)))
 
     def _require_valid(self, names: list[Label]) -> None:
         """Raises for sorted labels that are out of range, or of another type than earlier labels."""
@@ -159,14 +176,23 @@ class ClassMoments(Collector, Mapping[Label, Moments]):
                 raise ValueError(
                     f"labels must be integers from 0 to num_classes - 1 = {self._num_classes - 1}, got {outside[0]!r}"
                 )
-        for name in list(self._classes)[:1]:
+        for name in list(self._classes)[:1] if names else []:
             if isinstance(name, str) != isinstance(names[0], str):
                 raise TypeError(f"labels must be all integers or all strings, got {names[0]!r} after {name!r}")
 
-    def _moments_of(self, label: Label) -> Moments:
-        if label not in self._classes:
-            self._classes[label] = share_lock(self, copy.copy(self._empty))
-        return self._classes[label]
+    @contextmanager
+    def _classes_of(self, labels: Iterable[Label]) -> Iterator[list[_core.Moments]]:
+        """The moments of the labels for a change. New classes are removed again if they get no rows."""
+        labels = list(labels)
+        new = {label: share_lock(self, copy.copy(self._empty)) for label in labels if label not in self._classes}
+        try:
+            self._classes.update(new)
+            yield cores_of(self._classes[label] for label in labels)
+        except BaseException:
+            for label, moments in new.items():
+                if not moments.num_samples:
+                    self._classes.pop(label, None)
+            raise
 
     @atomic
     def merge(self, other: ClassMoments) -> None:
@@ -189,14 +215,11 @@ class ClassMoments(Collector, Mapping[Label, Moments]):
             raise ValueError(
                 f"cannot merge moments of num_classes={self._num_classes} and num_classes={other._num_classes}"
             )
-        theirs = list(other._classes.items())
-        if theirs:
-            self._require_valid([theirs[0][0]])
+        self._require_valid(list(other._classes)[:1])
         self._empty.merge(other._empty)  # raises if dims or extractors differ; adopts the extractor
-        for label, moments in theirs:
-            self._moments_of(label).merge(moments)
         for moments in self._classes.values():
             moments.merge(self._empty)  # adopts the extractor
+        self._add_classes(other)
 
     @atomic
     def reset(self) -> None:

@@ -9,7 +9,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 __all__ = ["Lock", "Locked", "atomic", "holding", "share_lock"]
@@ -30,6 +30,9 @@ class Lock:
 
     A fork waits until no thread holds a lock, so that the child finds every object complete. After `_FORK_TIMEOUT` it
     no longer waits, and the locks that are still held are free in the child.
+
+    It is held by ``with lock.lock``, whose methods are those of C: an interrupt within an `__enter__` in Python would
+    leave the lock held for ever.
     """
 
     __slots__ = ("__weakref__", "lock", "number")
@@ -38,12 +41,6 @@ class Lock:
         self.lock = threading.RLock()
         self.number = next(_NUMBERS)
         _LOCKS.add(self)
-
-    def __enter__(self) -> None:
-        self.lock.acquire()
-
-    def __exit__(self, *_: object) -> None:
-        self.lock.release()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Lock, ()
@@ -69,10 +66,15 @@ def holding(*objects: object) -> Iterator[None]:
     They are acquired in the order of their creation, so that threads cannot deadlock.
     """
     locks = {owner._lock for owner in objects if isinstance(owner, Locked)}
-    with ExitStack() as stack:
-        for lock in sorted(locks, key=lambda lock: lock.number):
-            stack.enter_context(lock)
+    yield from _holding(sorted(locks, key=lambda lock: lock.number))
+
+
+def _holding(locks: list[Lock]) -> Iterator[None]:
+    if not locks:
         yield
+        return
+    with locks[0].lock:
+        yield from _holding(locks[1:])
 
 
 def share_lock(owner: Locked, part: _L) -> _L:
@@ -86,7 +88,10 @@ def atomic(method: Callable[Concatenate[_L, _P], _R]) -> Callable[Concatenate[_L
 
     @functools.wraps(method)
     def locked(self: _L, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
-        with holding(self, *args, *kwargs.values()):
+        if any(isinstance(each, Locked) for each in (*args, *kwargs.values())):
+            with holding(self, *args, *kwargs.values()):
+                return method(self, *args, **kwargs)
+        with self._lock.lock:
             return method(self, *args, **kwargs)
 
     return locked

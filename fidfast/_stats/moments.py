@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from numpy.typing import NDArray
@@ -19,13 +19,13 @@ from fidfast._devices import (
     to_host,
 )
 from fidfast._files import check_moments
-from fidfast._stats.block_states import blocks_of_state, state_of_blocks
+from fidfast._stats.block_states import blocks_of_state, change_all, state_of_blocks
 from fidfast._stats.collector import Collector
 from fidfast._stats.gaussian import GaussianStats, stats_from_core
 from fidfast._stats.locks import atomic, holding, share_lock
 from fidfast._stats.slices import as_rows, update_in_slices
 
-__all__ = ["Moments"]
+__all__ = ["Moments", "cores_of"]
 
 
 class Moments(Collector):
@@ -247,15 +247,8 @@ class Moments(Collector):
         """Distribute the rows over the blocks; blocks with fewer samples get more of them."""
         if len(self._blocks) == 1:
             self._blocks[0].update(features, stream)
-            return
-        module, device = backend_module(device_of_core(self._blocks[0])), self._blocks[0].device
-        n, _ = module.require_finite(features, device, stream, for_moments=True)  # of all rows, before any change
-        share, remainder = divmod(n, len(self._blocks))
-        first = 0
-        for position, block in enumerate(sorted(self._blocks, key=lambda block: block.num_samples)):
-            end = first + share + (position < remainder)
-            block.update(features[first:end], stream)  # the first block raises if the columns do not match
-            first = end
+        else:
+            backend_module(device_of_core(self._blocks[0])).Moments.update_all(self._blocks, features, stream=stream)
 
     @atomic
     def merge(self, other: Moments) -> None:
@@ -274,8 +267,7 @@ class Moments(Collector):
         pairs = self._matched_blocks(other, "merge")
         if self._extractor and other._extractor and self._extractor != other._extractor:
             raise ValueError(f"cannot merge moments of the extractors {self._extractor!r} and {other._extractor!r}")
-        for mine, theirs in pairs:
-            mine.merge(theirs)
+        change_all("merge", pairs)
         self._extractor = self._extractor or other._extractor
 
     def _matched_blocks(self, other: Moments, operation: str) -> list[tuple[_core.Moments, _core.Moments]]:
@@ -304,18 +296,16 @@ class Moments(Collector):
         ValueError
             If the dims or numbers of blocks differ, `other` has more samples, or its samples cannot be part of these.
         """
-        pairs = self._matched_blocks(other, "unmerge")
-        # With several blocks either all change or, if one raises, none.
-        remaining = [mine.copy() for mine, _ in pairs] if len(pairs) > 1 else [pairs[0][0]]
-        for rest, (_, theirs) in zip(remaining, pairs, strict=True):
-            rest.unmerge(theirs)
-        self._blocks = remaining
+        change_all("unmerge", self._matched_blocks(other, "unmerge"))
 
     @atomic
     def reset(self) -> None:
         """Remove all rows."""
-        for block in self._blocks:
-            block.reset()
+        if len(self._blocks) == 1:
+            self._blocks[0].reset()
+        else:
+            empty = [type(block)(block.dim, block.precision, block.device) for block in self._blocks]
+            type(empty[0]).exchange(self._blocks, empty)
 
     @atomic
     def assign(self, other: Moments) -> None:
@@ -399,3 +389,8 @@ class Moments(Collector):
         copied = Moments._from_cores([block.copy() for block in self._blocks], self._extractor)
         copied._device_fixed = self._device_fixed
         return copied
+
+
+def cores_of(moments: Iterable[Moments]) -> list[_core.Moments]:
+    """The blocks of all moments."""
+    return [block for each in moments for block in each._blocks]

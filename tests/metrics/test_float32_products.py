@@ -125,7 +125,8 @@ def test_squares_of_errors_add_up(moments, rng):
 
     classes = ClassMoments(DIM)
     classes.update(np.zeros((1, DIM), np.float32), "empty")
-    classes._moments_of("full").merge(moments)
+    with classes._classes_of(["full"]):
+        classes["full"].merge(moments)
     np.testing.assert_array_equal(errors_of(ClassMoments.from_state(classes.state())["full"]), errors_of(moments))
 
 

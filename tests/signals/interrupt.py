@@ -103,6 +103,22 @@ def update_in_float64(large):
 
 
 @case
+def update_of_blocks(large):
+    features = rows(200_000 if large else 50_000, 1024)
+    moments = fidfast.Moments(1024, blocks=20)
+    moments.update(features[:20_000])
+    return Case(lambda: moments.update(features), lambda: {k: v.tobytes() for k, v in moments.state().items()})
+
+
+@case
+def update_of_classes(large):
+    features, labels = rows(200_000 if large else 50_000, 1024), np.arange(200_000 if large else 50_000) % 20
+    moments = fidfast.ClassMoments(1024)
+    moments.update(features[:3000], labels[:3000])
+    return Case(lambda: moments.update(features, labels), lambda: {k: v.tobytes() for k, v in moments.state().items()})
+
+
+@case
 def merge_and_unmerge(large):
     dim = 4096 if large else 1024
     one, two = (fidfast.Moments.from_features(rows(dim + 500, dim, seed)) for seed in (0, 1))
@@ -194,6 +210,18 @@ def fid_infinity(large):
 def inception_score(large):
     logits = rows(1_000_000 if large else 400_000, 1000)
     return Case(lambda: fidfast.inception_score(logits, splits=10))
+
+
+@case
+def frechet_loss(large):
+    import torch
+
+    from fidfast.torch import FrechetLoss
+
+    dim = 4096 if large else 2048
+    loss = FrechetLoss(stats(dim))
+    features = torch.from_numpy(rows(512, dim).copy()).requires_grad_()
+    return Case(lambda: [loss(features).backward() for _ in range(100)])
 
 
 def texts(n: int) -> list[str]:

@@ -1,12 +1,18 @@
 """Ctrl-C in long calls, and signal handlers that run within them. No test asserts a time: ``-s --all`` prints them."""
 
+import copy
 import json
+import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from fidfast import ClassMoments, InceptionScore, Moments
 
 SCRIPT = Path(__file__).parent / "interrupt.py"
 #: Enough for the default run; together they pass through every kind of loop.
@@ -97,3 +103,78 @@ def test_signal_handlers_within_a_call():
         [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=120, check=False
     )
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+class Stop(BaseException):
+    pass
+
+
+@pytest.fixture
+def stopping():
+    """A function that calls another and stops it by a signal after some seconds; returns whether it was stopped."""
+
+    def stop(number, frame):
+        raise Stop
+
+    def call(function, seconds):
+        try:
+            signal.setitimer(signal.ITIMER_REAL, seconds)
+            function()
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        except Stop:
+            return True
+        return False
+
+    before = signal.signal(signal.SIGALRM, stop)
+    yield call
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+ROWS = np.random.default_rng(0).normal(size=(1500, 24))
+LABELS = np.arange(1500) % 30
+
+
+def update_classes(target, rows):
+    target.update(rows, LABELS[: len(rows)])
+
+
+#: How to create an object and to add rows to it.
+COLLECTORS = {
+    "Moments": (lambda: Moments(24, blocks=30), Moments.update),
+    "ClassMoments": (lambda: ClassMoments(24), update_classes),
+    "InceptionScore": (lambda: InceptionScore(24, splits=5), InceptionScore.update),
+}
+
+
+@pytest.mark.parametrize(("create", "add"), COLLECTORS.values(), ids=COLLECTORS)
+def test_a_stopped_change_has_no_effect_or_is_complete(create, add, stopping):
+    # At whatever moment a signal is handled. The object's lock is free afterwards.
+    part = create()
+    add(part, ROWS[:60])
+    changes = {
+        "update": lambda target: add(target, ROWS[:60]),
+        "long update": lambda target: add(target, ROWS),
+        "merge": lambda target: target.merge(part),
+    }
+    if create is COLLECTORS["Moments"][0]:
+        changes["unmerge"] = lambda target: target.unmerge(part)
+        changes["reset"] = lambda target: target.reset()
+    stopped = 0
+    for name, change in changes.items():
+        for i in range(60):
+            target = create()
+            if i % 2:
+                add(target, ROWS[:1200])
+            if name == "unmerge":
+                target.merge(part)
+            before, after = copy.copy(target), copy.copy(target)
+            change(after)
+            stopped += stopping(lambda change=change, target=target: change(target), 1e-5 * (1 + 3 * i))
+            assert target in (before, after), (name, i)
+            if i % 10 == 0:
+                reader = threading.Thread(target=repr, args=(target,), daemon=True)
+                reader.start()
+                reader.join(timeout=60)
+                assert not reader.is_alive()
+    assert stopped > 0

@@ -35,6 +35,9 @@
 
 namespace fidfast {
 
+template <class Device>
+struct MomentsTogether;
+
 /// Thread-safe: each call holds the object's lock.
 template <class Device>
 class Moments {
@@ -72,10 +75,7 @@ class Moments {
   /// Calls enqueued() once all work that reads the features is enqueued. If it throws, the update has no effect.
   template <class S, class Enqueued>
   void update(const FeatureView<S>& features, Enqueued enqueued) {
-    if (features.dim != dim()) {
-      throw InvalidInput("features have " + std::to_string(features.dim) +
-                         " columns, but Moments was created with dim=" + std::to_string(dim()));
-    }
+    require_columns(features.dim);
     locked([&] {
       [[maybe_unused]] const auto watched = watch_.inspect(features, state_);
       const bool keep = rows_suffice(features.n);
@@ -173,6 +173,8 @@ class Moments {
   }
 
  private:
+  friend struct MomentsTogether<Device>;
+
   static constexpr Index kBlock = kMomentsBlock;
   /// Multiplications of an update that is not interrupted: about half a second. A longer one copies the state first,
   /// which then takes less than 2 % of the time.
@@ -351,6 +353,12 @@ class Moments {
     state_.narrow = std::move(narrow_rest);
     state_.wide = std::move(wide_rest);
     return true;
+  }
+
+  void require_columns(Index columns) const {
+    if (columns == dim()) return;
+    throw InvalidInput("features have " + std::to_string(columns) +
+                       " columns, but Moments was created with dim=" + std::to_string(dim()));
   }
 
   void require_same_dim(const Moments& other, const char* operation) const {

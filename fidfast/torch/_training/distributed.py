@@ -57,8 +57,8 @@ def all_reduce(moments: Moments, *, group: Any = None) -> None:
     -----
     Chan, Golub & LeVeque (1979), equation 2.1, for any number of parts.
     """
-    require_instance("moments", moments, Moments)
     if not (dist.is_available() and dist.is_initialized()):
+        require_instance("moments", moments, Moments)
         raise RuntimeError("all_reduce needs a process group: call torch.distributed.init_process_group first")
     with holding(moments):
         reduced = _reduced(moments, group)
@@ -136,8 +136,7 @@ def _gathered(value: Any, group: Any) -> list[Any]:
 
 def _description(moments: Any) -> dict[str, Any]:
     """What must be equal in all processes."""
-    if not isinstance(moments, Moments):
-        raise TypeError(f"moments must be Moments, got {type(moments).__name__}")
+    require_instance("moments", moments, Moments)
     return {
         "version of fidfast's all_reduce": _FORMAT,
         "dim": moments.dim,
