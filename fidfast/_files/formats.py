@@ -22,8 +22,9 @@ from fidfast._masked import require_unmasked
 
 __all__ = ["FORMATS", "read_npy_header", "tree_of"]
 
-#: Largest number of characters in a list of texts that becomes an array.
+#: Largest number of characters in a list of texts that becomes an array, and of items in one that does not.
 _MAX_TEXT = 2**28
+_MAX_ITEMS = 10_000
 
 _ADVICE = "save it as .npz where it was made: numpy.savez('stats.npz', mu=mu, sigma=sigma)"
 
@@ -164,7 +165,10 @@ def _tree_of_sequence(values: Sequence[Any], name: str) -> Entry | Tree:
         try:
             longest, total, number = _text_in(values)
             # One long text would make all items of the array as long.
-            array = np.asarray(values if longest * number <= min(100 * total + 10**6, _MAX_TEXT) else None)
+            is_small = longest * number <= min(100 * total + 10**6, _MAX_TEXT)
+            if not is_small and len(values) > _MAX_ITEMS:
+                return Entry((len(values),), "object", _refusal(f"{name} holds too much text"))
+            array = np.asarray(values if is_small else None)
         except (ValueError, OverflowError):  # a ragged list
             array = np.asarray(None)
         if array.dtype.kind in "fiubU":
