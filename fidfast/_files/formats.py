@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fidfast._files.buffers import Bytes, array_entry
+from fidfast._files.buffers import Bytes, array_entry, nbytes_of, require_plausible
 from fidfast._files.objects import Objects, PickleError
 from fidfast._files.pickles import read_pickle
 from fidfast._files.records import Entry, Tree
@@ -94,14 +94,14 @@ def _pickled(read: Callable[[], Any], shape: tuple[int, ...], what: str) -> Entr
 
 def _open_pickle(path: Path) -> Tree:
     try:
-        return _mapping_of(read_pickle(path.read_bytes())[0])
+        return _mapping_of(read_pickle(path.read_bytes())[0], path)
     except PickleError as error:
         raise ValueError(f"{path} cannot be read: {error}; {_ADVICE}") from error
 
 
 def _open_torch(path: Path) -> Tree:
     try:
-        return _mapping_of(read_torch(path))
+        return _mapping_of(read_torch(path), path)
     except PickleError as error:
         raise ValueError(f"{path} is damaged or holds more than tensors and arrays: {error}; {_ADVICE}") from error
 
@@ -121,9 +121,20 @@ FORMATS: dict[str, Callable[[Path], Tree]] = {
 # Python objects -----------------------------------------------------------------------------------------------------
 
 
-def _mapping_of(value: Any) -> Tree:
+def _mapping_of(value: Any, path: Path) -> Tree:
     tree = tree_of(value)
-    return {"": tree} if isinstance(tree, Entry) else tree
+    entries: Tree = {"": tree} if isinstance(tree, Entry) else tree
+    _require_plausible(entries, path.stat().st_size)
+    return entries
+
+
+def _require_plausible(tree: Tree, stored: int) -> None:
+    """Raise a ValueError if an array is far larger than the file: references may repeat a batch of ``all_features``."""
+    for key, entry in tree.items():
+        if isinstance(entry, Entry):
+            require_plausible(nbytes_of(entry.shape, 8), stored, repr(key))
+        else:
+            _require_plausible(entry, stored)
 
 
 def tree_of(value: Any, name: str = "the object") -> Entry | Tree:
