@@ -40,7 +40,7 @@ def _open_npy(path: Path) -> Tree:
 
     if dtype.hasobject:
         pickled = path.read_bytes()
-        array = _pickled(lambda: read_pickle(pickled, start)[0], shape, f"{path} holds pickled objects")
+        array = _pickled(lambda: read_pickle(pickled, start)[0], shape, f"{path} holds pickled objects", size)
     else:
         array = _stored_array(load, size - start, shape, fortran, dtype)
     return {"": array} if isinstance(array, Entry) else array
@@ -58,7 +58,7 @@ def _open_npz(path: Path) -> Tree:
         shape, fortran, dtype, start = member.npy_header()
         if dtype.hasobject:
             pickled = f"{path} holds pickled objects under {key!r}"
-            tree[key] = _pickled(lambda: read_pickle(member.read().tobytes(), start)[0], shape, pickled)  # noqa: B023
+            tree[key] = _pickled(lambda: read_pickle(member.read().tobytes(), start)[0], shape, pickled, member.size)  # noqa: B023
         else:
 
             def load(member=member, start=start):  # type: ignore[no-untyped-def]
@@ -81,12 +81,14 @@ def _stored_array(
         return Entry(shape, "object", _refusal(str(error)))
 
 
-def _pickled(read: Callable[[], Any], shape: tuple[int, ...], what: str) -> Entry | Tree:
+def _pickled(read: Callable[[], Any], shape: tuple[int, ...], what: str, stored: int) -> Entry | Tree:
     """A pickled dictionary, which ``numpy.save`` accepts, becomes a tree; else an entry that is refused when read."""
     reason = f"{what}, which are not loaded"
     if shape == ():
         try:
-            return tree_of(read())
+            tree = tree_of(read())
+            _require_plausible({"": tree}, stored)
+            return tree
         except PickleError as error:
             reason = f"{reason}: {error}; {_ADVICE}"
     return Entry(shape, "object", _refusal(reason))
