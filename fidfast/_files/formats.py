@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fidfast._files.buffers import Bytes, array_entry
+from fidfast._files.buffers import Bytes, array_entry, nbytes_of, require_plausible
 from fidfast._files.objects import Objects, PickleError
 from fidfast._files.pickles import read_pickle
 from fidfast._files.records import Entry, Tree
@@ -22,8 +22,9 @@ from fidfast._masked import require_unmasked
 
 __all__ = ["FORMATS", "read_npy_header", "tree_of"]
 
-#: Largest number of characters in a list of texts that becomes an array.
+#: Largest number of characters in a list of texts that becomes an array, and of items in one that does not.
 _MAX_TEXT = 2**28
+_MAX_ITEMS = 10_000
 
 _ADVICE = "save it as .npz where it was made: numpy.savez('stats.npz', mu=mu, sigma=sigma)"
 
@@ -39,7 +40,7 @@ def _open_npy(path: Path) -> Tree:
 
     if dtype.hasobject:
         pickled = path.read_bytes()
-        array = _pickled(lambda: read_pickle(pickled, start)[0], shape, f"{path} holds pickled objects")
+        array = _pickled(lambda: read_pickle(pickled, start)[0], shape, f"{path} holds pickled objects", size)
     else:
         array = _stored_array(load, size - start, shape, fortran, dtype)
     return {"": array} if isinstance(array, Entry) else array
@@ -57,7 +58,7 @@ def _open_npz(path: Path) -> Tree:
         shape, fortran, dtype, start = member.npy_header()
         if dtype.hasobject:
             pickled = f"{path} holds pickled objects under {key!r}"
-            tree[key] = _pickled(lambda: read_pickle(member.read().tobytes(), start)[0], shape, pickled)  # noqa: B023
+            tree[key] = _pickled(lambda: read_pickle(member.read().tobytes(), start)[0], shape, pickled, member.size)  # noqa: B023
         else:
 
             def load(member=member, start=start):  # type: ignore[no-untyped-def]
@@ -80,12 +81,14 @@ def _stored_array(
         return Entry(shape, "object", _refusal(str(error)))
 
 
-def _pickled(read: Callable[[], Any], shape: tuple[int, ...], what: str) -> Entry | Tree:
+def _pickled(read: Callable[[], Any], shape: tuple[int, ...], what: str, stored: int) -> Entry | Tree:
     """A pickled dictionary, which ``numpy.save`` accepts, becomes a tree; else an entry that is refused when read."""
     reason = f"{what}, which are not loaded"
     if shape == ():
         try:
-            return tree_of(read())
+            tree = tree_of(read())
+            _require_plausible({"": tree}, stored)
+            return tree
         except PickleError as error:
             reason = f"{reason}: {error}; {_ADVICE}"
     return Entry(shape, "object", _refusal(reason))
@@ -93,14 +96,14 @@ def _pickled(read: Callable[[], Any], shape: tuple[int, ...], what: str) -> Entr
 
 def _open_pickle(path: Path) -> Tree:
     try:
-        return _mapping_of(read_pickle(path.read_bytes())[0])
+        return _mapping_of(read_pickle(path.read_bytes())[0], path)
     except PickleError as error:
         raise ValueError(f"{path} cannot be read: {error}; {_ADVICE}") from error
 
 
 def _open_torch(path: Path) -> Tree:
     try:
-        return _mapping_of(read_torch(path))
+        return _mapping_of(read_torch(path), path)
     except PickleError as error:
         raise ValueError(f"{path} is damaged or holds more than tensors and arrays: {error}; {_ADVICE}") from error
 
@@ -120,9 +123,20 @@ FORMATS: dict[str, Callable[[Path], Tree]] = {
 # Python objects -----------------------------------------------------------------------------------------------------
 
 
-def _mapping_of(value: Any) -> Tree:
+def _mapping_of(value: Any, path: Path) -> Tree:
     tree = tree_of(value)
-    return {"": tree} if isinstance(tree, Entry) else tree
+    entries: Tree = {"": tree} if isinstance(tree, Entry) else tree
+    _require_plausible(entries, path.stat().st_size)
+    return entries
+
+
+def _require_plausible(tree: Tree, stored: int) -> None:
+    """Raise a ValueError if an array is far larger than the file: references may repeat a batch of ``all_features``."""
+    for key, entry in tree.items():
+        if isinstance(entry, Entry):
+            require_plausible(nbytes_of(entry.shape, 8), stored, repr(key))
+        else:
+            _require_plausible(entry, stored)
 
 
 def tree_of(value: Any, name: str = "the object") -> Entry | Tree:
@@ -164,7 +178,10 @@ def _tree_of_sequence(values: Sequence[Any], name: str) -> Entry | Tree:
         try:
             longest, total, number = _text_in(values)
             # One long text would make all items of the array as long.
-            array = np.asarray(values if longest * number <= min(100 * total + 10**6, _MAX_TEXT) else None)
+            is_small = longest * number <= min(100 * total + 10**6, _MAX_TEXT)
+            if not is_small and len(values) > _MAX_ITEMS:
+                return Entry((len(values),), "object", _refusal(f"{name} holds too much text"))
+            array = np.asarray(values if is_small else None)
         except (ValueError, OverflowError):  # a ragged list
             array = np.asarray(None)
         if array.dtype.kind in "fiubU":

@@ -187,15 +187,16 @@ def _check_block(block: _State, dim: int, prefix: str) -> None:
 
 
 def check_state(kind: str, state: _State) -> None:
-    """Check the state of a collector of the class `kind`; nothing for other classes."""
+    """Check the state of a collector of the class `kind`."""
     checks = {
         "Moments": check_moments,
         "ClassMoments": check_class_moments,
         "InceptionScore": check_inception_score,
         "NgramCounts": check_ngrams,
     }
-    if kind in checks:
-        checks[kind](state)
+    if kind not in checks:
+        raise ValueError(f"the class of a checkpoint must be {', '.join(checks)}, got {kind[:50]!r}")
+    checks[kind](state)
 
 
 # Entries ------------------------------------------------------------------------------------------------------------

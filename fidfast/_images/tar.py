@@ -13,6 +13,8 @@ from typing import IO, NamedTuple
 __all__ = ["TarError", "TarMember", "tar_members"]
 
 _BLOCK = 512
+#: Largest number of bytes of a name; systems allow 4096 or fewer.
+_MAX_NAME = 2**16
 _RECORD = re.compile(rb"(\d{1,12}) ([^=\n]{1,200})=")
 _KINDS = {
     b"0": "file",
@@ -114,6 +116,8 @@ def _member(header: bytes, kind: bytes, fields: Mapping[str, bytes], start: int,
     prefix = _text(header[345:500]) + b"/" if header[257:263] == b"ustar\0" and header[345] else b""
     name = fields.get("name of sparse file") or fields.get("path") or prefix + _text(header[:100])
     target = fields.get("linkpath") or _text(header[157:257])
+    if max(len(name), len(target)) > _MAX_NAME:  # a global header would repeat it for each member
+        raise TarError(f"a name has {max(len(name), len(target)):,} bytes")
     what = _KINDS.get(kind, "not a regular file")
     if "sparse" in fields:
         what = "sparse file"

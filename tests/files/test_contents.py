@@ -199,6 +199,9 @@ def test_versions_and_progress(tmp_path):
         np.savez(path, fidfast_state="Moments", fidfast_version=version, **state)
         with pytest.raises(ValueError, match=rf"x\.npz: .*{message}"):
             Moments.load(path)
+    np.savez(path, fidfast_state="Other", fidfast_version="0.1.0", **state)
+    with pytest.raises(ValueError, match=r"x\.npz: the class of a checkpoint must be Moments, .* got 'Other'"):
+        read(path)
     changes_of_progress = [("done", -1), ("done", 2.5), ("done", "3"), ("job", 3), ("skipped", [1]), ("skipped", 5)]
     for change in [*changes_of_progress, ("more", 1)]:
         progress = json.dumps({"job": "a", "done": 3, "skipped": [], **dict([change])})

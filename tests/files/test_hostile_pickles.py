@@ -200,6 +200,19 @@ def test_shared_text_is_not_copied(tmp_path):
         tracemalloc.stop()
 
 
+@pytest.mark.parametrize("save", [torch.save, lambda value, path: path.write_bytes(pickle.dumps(value))])
+def test_batches_that_repeat_are_bounded_by_the_file(tmp_path, monkeypatch, save):
+    path, batch = tmp_path / "x.pt", np.ones((100, 50), np.float32)
+    if save is not torch.save:
+        path = tmp_path / "x.pkl"
+    batches = [torch.from_numpy(batch) if save is torch.save else batch] * 300
+    save({"all_features": batches}, path)
+    assert read(path).features.shape == (30_000, 50)  # less than 1 GiB
+    monkeypatch.setattr("fidfast._files.buffers._MAX_UNPACKED", 10**6)
+    with pytest.raises(ValueError, match=r"x\.p.*'all_features' would have 12,000,000 bytes in memory"):
+        read(path)
+
+
 def test_numbers_of_opcodes_are_limited(monkeypatch):
     monkeypatch.setattr("fidfast._files.pickles._MAX_OPERATIONS", 1000)
     assert read_pickle(b"N0" * 499 + b"N.")[0] is None

@@ -127,6 +127,17 @@ def test_a_tar_without_its_end_is_an_error(tmp_path):
         open_images(path)
 
 
+@pytest.mark.parametrize("header", ["path", "linkpath"])
+def test_a_long_name_for_all_members_is_an_error(tmp_path, header):
+    """Decoding it for each member would take time quadratic in the size of the file."""
+    member = tarfile.TarInfo("a.png")
+    path = tmp_path / "x.tar"
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT, pax_headers={header: "x" * 10**5}) as archive:
+        archive.addfile(member)
+    with pytest.raises(ValueError, match=r"x\.tar .*a name has 100,000 bytes"):
+        open_images(path)
+
+
 @pytest.mark.parametrize("extra", [FILES["stored.zip"], b"more"])
 @pytest.mark.parametrize("before", [True, False])
 def test_a_zip_beside_other_data_is_an_error(tmp_path, extra, before):

@@ -1,6 +1,7 @@
 """A checkpoint is continued by the same run only: the same images, and an extractor that computes the same."""
 
 import errno
+import json
 import os
 import shutil
 import warnings
@@ -52,6 +53,31 @@ def test_checkpoint_of_another_run_is_refused(monkeypatch, tmp_path, change):
     with pytest.raises(ValueError, match="belongs to another run"):
         ft.moments_of_images(others, networks[1], checkpoint=checkpoint, batch_size=8)
     ft.moments_of_images(arrays, networks[0], checkpoint=checkpoint, batch_size=8)
+
+
+def test_a_checkpoint_that_contradicts_itself_is_refused(monkeypatch, tmp_path):
+    """The images that are done are those in the moments and those that were skipped."""
+    path, calls = tmp_path / "run.npz", []
+    update = Moments.update
+
+    def interrupted_update(self, rows, **options):
+        if calls:
+            raise KeyboardInterrupt
+        calls.append(update(self, rows, **options))
+
+    with monkeypatch.context() as context:
+        context.setattr(Moments, "update", interrupted_update)
+        with pytest.raises(KeyboardInterrupt):
+            ft.moments_of_images(IMAGES, POOLS[0](1), checkpoint=path, batch_size=8)
+    with np.load(path) as archive:
+        entries = dict(archive)
+    progress = json.loads(str(entries["progress"]))
+    for change in ({"done": progress["done"] - 1}, {"skipped": ["an image"]}, {"done": 2**70}):
+        np.savez(path, **{**entries, "progress": json.dumps({**progress, **change})})
+        content = path.read_bytes()
+        with pytest.raises(ValueError, match=r"run\.npz is damaged: .* images are done, .* delete it to start over"):
+            ft.moments_of_images(IMAGES, POOLS[0](1), checkpoint=path, batch_size=8, skip_broken=True)
+        assert path.read_bytes() == content
 
 
 # Work that must not be lost -----------------------------------------------------------------------------------------

@@ -63,7 +63,13 @@ class Checkpoint:
                 "delete it to start over"
             )
         with naming(self._path), reading_state("Moments"):
-            return Moments.from_state(content.entries), progress
+            moments = Moments.from_state(content.entries)
+        if moments.num_samples + len(progress.skipped) != progress.done:
+            raise ValueError(
+                f"{self._path} is damaged: {progress.done} images are done, but it holds {moments.num_samples} samples "
+                f"and {len(progress.skipped)} skipped images; delete it to start over"
+            )
+        return moments, progress
 
     def save(self, moments: Moments, done: int, skipped: list[str]) -> None:
         """Write the state of the run; if that fails, warn once, since the run can go on without a checkpoint."""
