@@ -79,3 +79,16 @@ def test_one_subset_has_no_spread():
 
 def test_subsets_of_one_larger_side_have_a_spread():
     assert kid_subsets(rows(40), rows(30, 1), subsets=4, subset_size=30).std > 0
+
+
+@pytest.mark.parametrize(("n", "m"), [(4, 20), (8, 71), (6, 109), (40, 45)])
+def test_a_long_row_among_few(n, m):
+    """It moves the centre of all rows, but must not cost the digits of their kernels."""
+    rng = np.random.default_rng(n)
+    x, y = (rng.standard_normal((count, 25)) for count in (n, m))
+    x[0] = 1e10
+    long = [rows.astype(np.longdouble) for rows in (x, y)]
+    xx, yy, xy = ((a @ b.T / 25 + 1) ** 3 for a, b in ((long[0], long[0]), (long[1], long[1]), (long[0], long[1])))
+    within = sum((k.sum() - np.trace(k)) / (len(k) * (len(k) - 1)) for k in (xx - np.diag(np.diag(xx)), yy))
+    # Products of the long row have relative errors of about 25 eps, the mean over the others may cancel a digit or two.
+    assert fidfast.kid(x, y).value == pytest.approx(float(within - 2 * xy.mean()), rel=1e-10)

@@ -51,8 +51,14 @@ struct DividedSets {
       all.insert(all.end(), norms[k].begin(), norms[k].end());
     }
     double reach = reach_of(kernel, median_of_positive(all));
-    const auto beyond = std::count_if(all.begin(), all.end(), [&](double norm) { return !(norm <= reach); });
-    if (std::is_same_v<Kernel, PolynomialKernel> && kMostDistant * beyond > static_cast<Index>(all.size())) {
+    Index near[2];
+    for (int k = 0; k < 2; ++k) {
+      near[k] = std::count_if(norms[k].begin(), norms[k].end(), [&](double norm) { return norm <= reach; });
+    }
+    const Index total = static_cast<Index>(all.size());
+    const bool too_many = total - near[0] - near[1] > (total < kFew ? total / 4 : total / kMostDistant) ||
+                          (total >= kFew && std::min(near[0], near[1]) < 2);
+    if (std::is_same_v<Kernel, PolynomialKernel> && too_many) {
       // Too many: float64 is precise enough for products of rows of all sizes.
       reach = std::numeric_limits<double>::infinity();
       exponent = unit_of(*std::max_element(std::begin(magnitudes[0]), std::end(magnitudes[0])));
@@ -71,6 +77,8 @@ struct DividedSets {
       std::iota(distant[k].begin(), distant[k].end(), Index{0});
     }
   }
+
+  bool has_distant() const { return !distant[0].empty() || !distant[1].empty(); }
 
   /// The usual rows of a side, (dim, usual).
   Matrix<Device> usual_rows(int k) const {
@@ -92,6 +100,7 @@ struct DividedSets {
 
  private:
   static constexpr Index kMostDistant = 64;  // distant rows of a polynomial kernel are at most 1 in 64
+  static constexpr Index kFew = 1024;        // and 1 in 4 below this many rows, whose pairs take little time
   static constexpr int kSmallestUnit = -1000;
 
   static int unit_of(double size) { return size > 0 ? std::max(std::ilogb(size), kSmallestUnit) : 0; }

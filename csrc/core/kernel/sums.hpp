@@ -307,7 +307,13 @@ template <class Device, class Kernel>
 KernelSums sums(const Kernel& kernel, const KernelRows& a, const KernelRows& b, Precision precision) {
   const CentredSets<Device> centred(a, b);
   const RowExtent extent = centred.extent(0);
-  if (centred.in_range() && kernel.suits(extent, centred.median_norm())) {
+  // A distant row among few moves the centre, so that all rows seem to be equally far from it.
+  constexpr Index kFew = 64;
+  const auto has_distant = [&] {
+    return std::is_same_v<Kernel, PolynomialKernel> && std::min(a.n(), b.n()) < kFew &&
+           DividedSets<Device>(kernel, a, b).has_distant();
+  };
+  if (centred.in_range() && kernel.suits(extent, centred.median_norm()) && !has_distant()) {
     const bool in_float64 = precision == Precision::kFloat64 || a.hold_doubles() || b.hold_doubles();
     return tile_sums(kernel.terms(extent), centred, in_float64);
   }
