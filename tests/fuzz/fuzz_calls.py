@@ -111,7 +111,20 @@ def judge_error(name: str, error: BaseException, words: list[str]) -> Outcome:
         return Outcome("error", text)
     if not documented or _NOT_A_SENTENCE.search(str(error)) or not str(error).strip():
         return Outcome("fault", text)
-    words = [*words, "features", "image", "labels", "samples", "state", "moments", "rows", "texts", "classes", "Format"]
+    words = [
+        *words,
+        "features",
+        "image",
+        "labels",
+        "samples",
+        "state",
+        "moments",
+        "rows",
+        "texts",
+        "classes",
+        "Format",
+        "extractor",
+    ]
     if isinstance(error, OSError) or any(word in str(error) for word in words):
         return Outcome("error", text)
     return Outcome("fault", f"no argument is named: {text}")

@@ -114,7 +114,11 @@ BY_NAME: dict[str, Kind] = {
     "first": integer(0, 3),
     "n": integer(1, 3),
     "level_of_texts": choice("char", "word"),
-    "texts": Kind((texts, lambda rng: " ".join(texts(rng))), ("3", "object", "bytes", "list of None", "1-d", "None")),
+    "texts": Kind(
+        (texts, lambda rng: " ".join(texts(rng))),
+        ("3", "object", "bytes", "list of None", "1-d", "None"),
+        slow=("closed file",),
+    ),  # which raises an error of its own
     "threads": integer(1, 3, optional=True),
     "key": NAME,
     "mu": Kind((lambda rng: rng.normal(size=DIM), lambda _: [0.0] * DIM), _MATRIX),
