@@ -62,6 +62,11 @@ REJECTED = {
     "features with another number of columns": lambda: update(np.zeros((4, 3))),
     "a distance of a single sample": lambda: fidfast.fid(ROWS[:1], ROWS),
     "NaN or infinity": lambda: update(with_nan()),
+    "numbers above 2.6e151 in `Moments`": lambda: update(np.where(np.arange(20)[:, np.newaxis] == 5, 1e155, ROWS)),
+    "features whose distance float64 cannot represent": lambda: fidfast.fid(np.eye(5) * 1e200, -np.eye(5)),
+    "a distance of statistics above 1.8e308": lambda: fidfast.frechet_distance(
+        GaussianStats(np.full(5, 1e200), np.eye(5)), GaussianStats(np.zeros(5), np.eye(5))
+    ),
     "masked arrays": lambda: update(np.ma.masked_array(ROWS, np.arange(100).reshape(20, 5) == 7)),
     "integers, bool, complex": lambda: update(np.zeros((4, 5), dtype=np.int64)),
     "object arrays, strings": lambda: update(np.zeros((4, 5), dtype=object)),

@@ -106,7 +106,7 @@ def open_images(
             return TarImages(path, suffixes, decoding)
         if kind in (".npy", ".npz"):
             return open_array(path, decoding, key)
-    except (*_DAMAGED, ValueError) as error:
+    except (*_DAMAGED, OSError, ValueError) as error:  # OSError of offsets that cannot be read
         if str(path) in str(error):
             raise
         if kind == ".tar" and _is_compressed(path):

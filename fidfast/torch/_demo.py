@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fidfast._arguments import require_integer
+from fidfast._arguments import require_integer, require_path
 from fidfast._files import require_name, write_whole
 from fidfast._metrics.frechet import frechet_distance
 from fidfast._metrics.uncertainty import Estimate, estimate
@@ -118,8 +118,8 @@ class DemoResult(Result):
 
 def plot_paths(path: str | os.PathLike[str]) -> tuple[Path, Path]:
     """The files that `DemoResult.save_plots` writes."""
+    path = Path(require_path("path", path))
     require_name(path)
-    path = Path(path)
     suffix = path.suffix or ".png"
     return path.with_name(f"{path.stem}{suffix}"), path.with_name(f"{path.stem}-growth{suffix}")
 

@@ -64,7 +64,7 @@ def fail(rank):
         else:
             expect(call, RuntimeError, f"another process failed: rank 1 raised {kind.__name__}: .*{pattern}")
 
-    both(lambda: ft.all_reduce((moments, 3)[rank]), TypeError, "moments must be Moments, got int")
+    both(lambda: ft.all_reduce((moments, 3)[rank]), TypeError, "moments must be a Moments, got 3")
 
     state = fidfast.Moments.state
     calls = []

@@ -379,8 +379,8 @@ def test_damaged_checkpoint_is_a_named_error(monkeypatch, tmp_path, folder):
         entries = dict(archive)
     for entry in ("0/count", "dim", "precision", "extractor"):
         np.savez(checkpoint, **{key: value for key, value in entries.items() if key != entry})
-        with pytest.raises(ValueError, match=f"run.npz: the state of Moments has no '{entry.removeprefix('0/')}'"):
+        with pytest.raises(ValueError, match=f"run.npz: the state of Moments has no '{entry}'"):
             ft.moments_of_images(folder, interrupted(Colours(), 10**6), checkpoint=checkpoint)
     np.savez(checkpoint, **{**entries, "dim": np.array([1, 2])})
-    with pytest.raises(ValueError, match=r"run.npz: the state of Moments is damaged"):
+    with pytest.raises(ValueError, match=r"run.npz: 'dim' must be an integer from 1 to \d+, got \[1, 2\]"):
         ft.moments_of_images(folder, interrupted(Colours(), 10**6), checkpoint=checkpoint)
