@@ -14,8 +14,8 @@
 #include <utility>
 
 /// For thread-local variables: otherwise each thread allocates them at their first use, and glibc ends the process if
-/// that fails.
-#if defined(__GLIBC__) && !defined(__CUDACC__)
+/// that fails. Not with UBSan: in programs, the linker replaces an addition whose flags its null checks test.
+#if defined(__GLIBC__) && !defined(__CUDACC__) && !defined(__SANITIZE_ADDRESS__)
 #define FIDFAST_STATIC_TLS __attribute__((tls_model("initial-exec")))
 #else
 #define FIDFAST_STATIC_TLS
