@@ -40,7 +40,7 @@ namespace detail {
 /// A sum of numbers x 2^e, whose exponents may be outside of float64's range.
 class ScaledSum {
  public:
-  void add(double x, int exponent) { parts_.push_back({x, exponent}); }
+  void add(double x, int exponent) { parts_.emplace_back(x, exponent); }
   /// The sum divided by 2^exponent().
   double scaled() const {
     double sum = 0;

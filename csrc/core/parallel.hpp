@@ -74,7 +74,8 @@ class StopOnFailure {
   void guard(const Work& work) {
     try {
       work();
-    } catch (const Stopped&) {  // the other thread has the exception
+    } catch (const Stopped&) {
+      return;  // the other thread has the exception
     } catch (...) {
       stopped_.store(true, std::memory_order_relaxed);
       throw;
@@ -98,7 +99,7 @@ class StopOnFailure {
   }
 
  private:
-  struct Stopped {};
+  struct Stopped : std::exception {};
   std::atomic<bool> stopped_{false};
 };
 

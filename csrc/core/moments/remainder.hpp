@@ -21,7 +21,8 @@ template <class Device>
 void require_remainder(MomentsState<Device>& rest, const std::vector<double>& before, Index n, double weight) {
   constexpr double kEpsilon = std::numeric_limits<double>::epsilon();
   // Sums over the rows of a block and over the blocks, in float64, of the sum and of the part.
-  const double rounding = 2 * kEpsilon * static_cast<double>(kMomentsBlock + n / kMomentsBlock);
+  const Index additions = kMomentsBlock + n / kMomentsBlock;
+  const double rounding = 2 * kEpsilon * static_cast<double>(additions);
   // The means have errors of sqrt(1024) roundings of at most the largest deviation, sqrt(before).
   const double of_means = 128 * kEpsilon * std::sqrt(weight);
   const std::vector<double> after = MatrixOps<Device>::diagonal(rest.scatter);

@@ -14,17 +14,18 @@ namespace fidfast {
 struct HashKey {
   std::uint64_t first;
   std::uint64_t second;
-  std::uint64_t odd[2];      // multipliers of scramble()
+  std::uint64_t odd[2];      // multipliers of scramble()  NOLINT(modernize-use-default-member-init)
   std::uint64_t inverse[2];  // modulo 2^64
 
-  HashKey(std::uint64_t a, std::uint64_t b, std::uint64_t c, std::uint64_t d) : first(a), second(b), odd{c | 1, d | 1} {
+  HashKey(std::uint64_t a, std::uint64_t b, std::uint64_t c, std::uint64_t d) noexcept
+      : first(a), second(b), odd{c | 1, d | 1} {
     for (int k = 0; k < 2; ++k) {
       inverse[k] = odd[k];  // Newton's iteration doubles the number of correct bits, 3 at first
       for (int step = 0; step < 5; ++step) inverse[k] *= 2 - odd[k] * inverse[k];
     }
   }
 
-  static HashKey random() {
+  static HashKey random() noexcept {
     std::uint64_t words[4];
     const auto now = static_cast<std::uint64_t>(std::chrono::steady_clock::now().time_since_epoch().count());
     std::mt19937_64 fallback(now ^ reinterpret_cast<std::uintptr_t>(&words));
