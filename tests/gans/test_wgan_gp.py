@@ -30,12 +30,14 @@ def made(one: list, two: list) -> wgan_gp.Result:
     return wgan_gp.Result({**asdict(wgan_gp.QUICK), "seeds": len(one)}, 0.9, search, {"one": one, "two": two})
 
 
+@pytest.mark.slow  # the run takes half a minute
 def test_every_run_lowers_the_distance(result):
     # Over 4 seeds the factor was at least 5.1: see the margin in the claim.
     sentence = next(each for each in wgan_gp.claim(result) if each.text.startswith("Every run"))
     assert sentence.holds, sentence.text
 
 
+@pytest.mark.slow  # the run takes half a minute
 def test_both_regimes_are_searched_equally(result):
     for settings in (wgan_gp.QUICK, wgan_gp.FULL):
         assert len(settings.one_rate) == len(settings.two_rates)
@@ -47,17 +49,20 @@ def test_both_regimes_are_searched_equally(result):
     assert len(result.search["one"]) == len(result.search["two"])
 
 
+@pytest.mark.slow  # the run takes half a minute
 def test_both_regimes_start_with_the_same_weights(result):
     for one, two in zip(result.runs["one"], result.runs["two"], strict=True):
         assert one[0]["value"] == two[0]["value"]
         assert (one[-1]["update"], two[-1]["update"]) == (wgan_gp.QUICK.one_updates, wgan_gp.QUICK.two_updates)
 
 
+@pytest.mark.slow  # the run takes half a minute
 def test_result_in_json(result):
     assert wgan_gp.Result(**json.loads(json.dumps(asdict(result), allow_nan=False))) == result
     json.dumps([asdict(sentence) for sentence in wgan_gp.claim(result)])
 
 
+@pytest.mark.slow  # the run takes half a minute
 def test_texts_and_plot(result):
     found = wgan_gp.compare(result)
     for regime in wgan_gp.CRITIC_STEPS:

@@ -261,6 +261,7 @@ idist.finalize()
 """
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one(rng, tmp_path):
     train, test = rng.standard_normal((300, 24)), rng.standard_normal((300, 24)) + 0.1
     np.savez(tmp_path / "rows.npz", train=train, test=test)

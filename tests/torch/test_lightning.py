@@ -321,6 +321,7 @@ torch.distributed.destroy_process_group()
 """
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one(tmp_path, metric):
     metric.reference.save(tmp_path / "reference.npz")
     folder = Path(__file__).parent

@@ -295,6 +295,7 @@ dist.destroy_process_group()
 """
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one(rng, tmp_path):
     real, fake = rng.standard_normal((400, 24)), rng.standard_normal((300, 24)) + 0.1
     few = fake[:15]
