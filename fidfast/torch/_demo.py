@@ -118,8 +118,9 @@ class DemoResult(Result):
 
 def plot_paths(path: str | os.PathLike[str]) -> tuple[Path, Path]:
     """The files that `DemoResult.save_plots` writes."""
-    path = Path(require_path("path", path))
-    require_name(path)
+    text = require_path("path", path)
+    require_name(text)
+    path = Path(text)
     suffix = path.suffix or ".png"
     return path.with_name(f"{path.stem}{suffix}"), path.with_name(f"{path.stem}-growth{suffix}")
 

@@ -21,9 +21,7 @@ def check_device(device: torch.device | str | int | None) -> torch.device:
         found = resolve_device(device)
         if found.type == "cuda" and torch.cuda.is_available() and (found.index or 0) >= torch.cuda.device_count():
             raise RuntimeError(f"the devices are 'cuda:0' to 'cuda:{torch.cuda.device_count() - 1}'")
-        probe = torch.empty(1, device=found)
-        if found.type != "meta":
-            probe.cpu()
+        torch.empty(1, device=found).cpu()
     except Exception as error:  # each backend has its own
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         index = re.fullmatch(r"(?:gpu:?)?(\d*)", str(device).lower())

@@ -86,7 +86,8 @@ def prepare(
     require_instance("model", model, nn.Module)
     require_choice("dtype", dtype, tuple(_DTYPES))
     require_choice("compile", compile, ("auto", True, False))
-    device = None if device is None else check_device(device)
+    if device is not None and str(device) != "meta":  # where a network needs no memory
+        device = check_device(device)
     optional(require_integer, "num_images", num_images, 0)
     optional(require_integer, "batch_size", batch_size, 1)
     network = unwrapped(model)
