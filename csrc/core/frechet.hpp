@@ -61,11 +61,12 @@ class ScaledSum {
   std::vector<std::pair<double, int>> parts_;
 };
 
-/// |mu1 - mu2|^2 and its rounding error, divided by 2^exponent.
+/// |mu1 - mu2|^2, divided by 2^exponent, and its rounding error, divided by 2^rounding_exponent.
 struct MeanTerm {
   double value = 0;
-  double rounding = 0;
   int exponent = 0;
+  double rounding = 0;
+  int rounding_exponent = 0;
 };
 
 /// errors1, errors2 (dim,): bounds on the errors of the means, or empty.
@@ -76,9 +77,15 @@ inline MeanTerm mean_term(const std::vector<double>& mu1, const std::vector<doub
   if (largest == 0) {
     for (std::size_t j = 0; j < mu1.size(); ++j) largest = std::max(largest, std::abs(mu1[j] - mu2[j]));
   }
-  const int exponent = largest == 0 || (largest > 0x1p-200 && largest < 0x1p200) ? 0 : std::ilogb(largest);
+  const auto exponent_of = [](double size) {
+    return size == 0 || (size > 0x1p-200 && size < 0x1p200) ? 0 : std::ilogb(size);
+  };
+  const int exponent = exponent_of(largest);
+  for (std::size_t j = 0; j < errors1.size(); ++j) largest = std::max(largest, errors1[j] + errors2[j]);
+  const int of_errors = exponent_of(largest);  // errors may be far larger than the difference
   MeanTerm result;
   result.exponent = 2 * exponent;
+  result.rounding_exponent = 2 * of_errors;
   double low = 0;  // of the sum
   for (std::size_t j = 0; j < mu1.size(); ++j) {
     const double d = exponent > 0 ? std::ldexp(mu1[j], -exponent) - std::ldexp(mu2[j], -exponent)
@@ -88,11 +95,11 @@ inline MeanTerm mean_term(const std::vector<double>& mu1, const std::vector<doub
     low += result.value >= square ? (result.value - sum) + square : (square - sum) + result.value;
     result.value = sum;
     if (errors1.empty()) continue;
-    const double error = std::ldexp(errors1[j], -exponent) + std::ldexp(errors2[j], -exponent);
-    result.rounding += (2 * std::abs(d) + error) * error;
+    const double error = std::ldexp(errors1[j], -of_errors) + std::ldexp(errors2[j], -of_errors);
+    result.rounding += (2 * std::abs(std::ldexp(d, exponent - of_errors)) + error) * error;
   }
   result.value += low;
-  result.rounding += 6 * kUnit * result.value;
+  result.rounding += 6 * kUnit * std::ldexp(result.value, result.exponent - result.rounding_exponent);
   return result;
 }
 
@@ -225,7 +232,7 @@ FrechetTerms frechet_terms(const Gaussian<Device>& a, const Gaussian<Device>& b,
   add_terms(sums, 2);
   detail::ScaledSum rounding;
   rounding.add(4 * detail::kUnit * sums.scaled(), sums.exponent());
-  rounding.add(mean.rounding, mean.exponent);
+  rounding.add(mean.rounding, mean.rounding_exponent);
   rounding.add(first.trace_error(), 2 * a.exponent());
   rounding.add(second.trace_error(), 2 * b.exponent());
   rounding.add(2 * root.rounding, exponent);
