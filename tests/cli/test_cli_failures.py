@@ -129,6 +129,17 @@ def test_files_of_the_current_folder_replace_no_module(capsys, folder, monkeypat
 # Signals ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def ordinary_handlers():
+    """The handlers of a command in a terminal; those of a command in the background ignore some signals."""
+    ordinary = {"SIGTERM": signal.SIG_DFL, "SIGHUP": signal.SIG_DFL, "SIGINT": signal.default_int_handler}
+    before = {name: signal.signal(getattr(signal, name), handler) for name, handler in ordinary.items()}
+    yield
+    for name, handler in before.items():
+        signal.signal(getattr(signal, name), handler)
+
+
+@pytest.mark.usefixtures("ordinary_handlers")
 @pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGHUP", 129), ("SIGINT", 130)])
 def test_a_signal_saves_what_is_done(capsys, folder, monkeypatch, name, code):
     (folder / "plain_means.py").write_text(GOOD)

@@ -214,7 +214,8 @@ print(digest.hexdigest())
 
 
 def test_the_hash_key_of_a_process_affects_no_result():
-    found = {subprocess.run([sys.executable, "-c", STATE], capture_output=True, check=True).stdout for _ in range(2)}
+    command = [sys.executable, "-c", STATE]
+    found = {subprocess.run(command, capture_output=True, check=True, cwd="/").stdout for _ in range(2)}
     assert len(found) == 1
 
 

@@ -12,7 +12,9 @@ HERE = Path(__file__).parent
 
 
 def run(*arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=timeout, check=False)
+    return subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, timeout=timeout, check=False, cwd="/"
+    )
 
 
 def run_code(code: str) -> subprocess.CompletedProcess[str]:

@@ -100,7 +100,7 @@ def test_signal_handlers_within_a_call():
             pass
     """
     ended = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=120, check=False, cwd="/"
     )
     assert (ended.returncode, ended.stderr) == (0, "")
 
