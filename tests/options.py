@@ -21,7 +21,9 @@ from hypothesis import settings
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all", action="store_true", help="run every case of the slow grids, and the slow tests")
-    parser.addoption("--fuzz", type=int, metavar="N", help="with tests/fuzz: N calls of each function, N damaged files")
+    parser.addoption(
+        "--fuzz", type=int, metavar="N", help="N calls of each function, N damaged files, N rounding bounds"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
