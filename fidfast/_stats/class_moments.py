@@ -168,6 +168,8 @@ class ClassMoments(Collector, Mapping[Label, Moments]):
 
     def _require_valid(self, names: list[Label]) -> None:
         """Raises for sorted labels that are out of range, or of another type than earlier labels."""
+        if not names:
+            return
         if self._num_classes is not None:
             outside = [
                 name for name in (names[0], names[-1]) if isinstance(name, str) or not 0 <= name < self._num_classes
@@ -176,7 +178,7 @@ class ClassMoments(Collector, Mapping[Label, Moments]):
                 raise ValueError(
                     f"labels must be integers from 0 to num_classes - 1 = {self._num_classes - 1}, got {outside[0]!r}"
                 )
-        for name in list(self._classes)[:1] if names else []:
+        for name in list(self._classes)[:1]:
             if isinstance(name, str) != isinstance(names[0], str):
                 raise TypeError(f"labels must be all integers or all strings, got {names[0]!r} after {name!r}")
 
