@@ -119,7 +119,8 @@ def test_require_finite(rng, fail_each_call, extension):
 @pytest.mark.parametrize("routine", ["cusolverDnXsyevd", "cusolverDnXgesvd"])
 def test_a_decomposition_that_does_not_converge(cuda, extension, routine):
     """The routine reports it in `info` only, and its output is undefined."""
-    sides = [gaussian_of(extension, MU, FULL), gaussian_of(extension, MU + 1, 2 * FULL)]
+    sigma = np.diag(np.linspace(1, 2, 40))  # small dims use singular values only
+    sides = [gaussian_of(extension, np.zeros(40), sigma), gaussian_of(extension, np.ones(40), 2 * sigma)]
     if routine == "cusolverDnXgesvd":
         sides = [extension.Gaussian.from_columns(mu, COLUMNS, 2) for mu in (MU, MU + 1)]
     expected = extension.frechet_distance(*sides)  # caches the factors
