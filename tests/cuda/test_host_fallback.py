@@ -59,7 +59,8 @@ def test_metrics_that_run_on_the_host_take_features_on_a_gpu(rng, request, exten
     on_gpu = DeviceArray(rows), DeviceArray(others)
     assert fidfast.kid(*on_gpu) == fidfast.kid(rows, others)
     assert fidfast.precision_recall(*on_gpu) == fidfast.precision_recall(rows, others)
-    assert fidfast.mifid(*on_gpu) == fidfast.mifid(rows, others)
+    # Its Fréchet distance is computed on the GPU: other roundings.
+    assert fidfast.mifid(*on_gpu) == pytest.approx(fidfast.mifid(rows, others), rel=1e-12)
     assert fidfast.density_coverage(*on_gpu) == fidfast.density_coverage(rows, others)
     assert fidfast.cmmd(*on_gpu) == fidfast.cmmd(rows, others)
     assert fidfast.inception_score(on_gpu[0]) == fidfast.inception_score(rows)
