@@ -124,7 +124,7 @@ def test_a_decomposition_that_does_not_converge(cuda, extension, form):
         sides = [extension.Gaussian.from_columns(mu, COLUMNS, 2) for mu in (MU, MU + 1)]
     expected = extension.frechet_distance(*sides)  # caches the factors
     cuda.set_solver_info(3)
-    with pytest.raises(RuntimeError, match="^cusolverDnX(syevd|gesvd) did not converge: info = 3$"):
+    with pytest.raises(RuntimeError, match=r"^cusolverDnX(syevd|gesvd) did not converge: info = 3$"):
         extension.frechet_distance(*sides)
     assert extension.frechet_distance(*sides) == expected
 
