@@ -156,7 +156,8 @@ void run_interruptibly(const std::shared_ptr<Arrays>& arrays, Work work) {
     check_interrupt();
     lock.lock();
   }
-  if (outcome->failure) std::rethrow_exception(outcome->failure);
+  // Taken away from the thread: it may be the last to release the outcome, while the caller reads the exception.
+  if (const std::exception_ptr failure = std::move(outcome->failure)) std::rethrow_exception(failure);
 }
 
 /// The lock of an object. lock() can be interrupted, and throws if it would never return: if its own thread holds the
