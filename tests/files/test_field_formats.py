@@ -114,7 +114,7 @@ def test_references_of_edm2(tmp_path, pair, other):
     assert open_input(path, "a", extractor="dinov2-vitl14/torch-bicubic-224").dim == 4
 
 
-# Sums and features -------------------------------------------------------------------------------------------------------
+# Sums and features ---------------------------------------------------------------------------------------------------
 
 
 def cdfvd_stats(rows, compute_feats):
@@ -147,7 +147,7 @@ def test_pickles_of_cdfvd(tmp_path, rows, compute_feats):
 
 
 def test_features_of_clean_fid_dgm_eval_and_score_sde(tmp_path, rows):
-    """pyiqa downloads and reads the files of clean-fid."""
+    """The tool pyiqa downloads and reads the files of clean-fid."""
     rows = rows.astype(np.float32)
     np.savez(tmp_path / "ffhq_clean_trainval70k_512_kid.npz", feats=rows)
     hparams = {"path": tmp_path, "nsample": 60, "seed": 13579}
@@ -161,7 +161,7 @@ def test_features_of_clean_fid_dgm_eval_and_score_sde(tmp_path, rows):
         assert fidfast.kid(path, rows[:20]).value == fidfast.kid(rows, rows[:20]).value
 
 
-# Folders -----------------------------------------------------------------------------------------------------------------
+# Folders -------------------------------------------------------------------------------------------------------------
 
 
 def save_pair(folder, pair, names=("mu", "cov")):
@@ -245,7 +245,7 @@ def test_damaged_folders(tmp_path, pair):
         fidfast.file_info(folder)
 
 
-# Extractors ---------------------------------------------------------------------------------------------------------------
+# Extractors ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
