@@ -5,10 +5,13 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
 
 import fidfast
 import fidfast.torch as ft
 from fidfast._cli import commands as cli
+from fidfast._files import write_several_stats
+from fidfast._stats import record_of_stats
 from fidfast.torch._images.sources import open_source
 
 
@@ -108,3 +111,23 @@ def test_a_pair_of_entries_against_images(run, images):
     expected = fidfast.frechet_distance(ft.stats_of_images(images[12:], means), (reference.mu, reference.sigma))
     assert found["distance"] == pytest.approx(expected, rel=1e-9)
     assert found["extractor"][1] == "inception-spatial"
+
+
+@pytest.mark.parametrize("as_name", [True, False])
+def test_the_extractor_chooses_among_the_statistics(tmp_path, images, as_name, monkeypatch):
+    """In a file of several extractors: by name, or that of an `Extractor`."""
+    expected = ft.stats_of_images(images, ft.Extractor(means, name="means"))
+    other = fidfast.GaussianStats(np.zeros(2), np.eye(2), extractor="inception")
+    records = {"inception": record_of_stats(other), "means": record_of_stats(expected)}
+    write_several_stats(tmp_path / "all.npz", records)
+    monkeypatch.setattr("fidfast.torch._extractors.named.load_extractor", lambda name: ft.Extractor(means, name=name))
+    extractor = "means" if as_name else ft.Extractor(means, name="means")
+    assert ft.fid_of_images(images, tmp_path / "all.npz", extractor) == pytest.approx(0, abs=1e-9)
+    metric = ft.FrechetDistance(extractor, tmp_path / "all.npz")
+    metric.update(torch.from_numpy(images).permute(0, 3, 1, 2))
+    # Squares of means of pixels, about 130^2, in float32.
+    assert float(metric.compute()) == pytest.approx(0, abs=1e-2)
+    with pytest.raises(
+        ValueError, match=r"reference: .* holds statistics 'mu,sigma' of inception .* extractor is clip"
+    ):
+        ft.fid_of_images(images, tmp_path / "all.npz", ft.Extractor(means, name="clip"))
