@@ -32,7 +32,7 @@ IMAGE_OPTIONS = (
     "max_pixels",
 )
 
-_FILES = "statistics (.npz, .pkl, .pt) or features (.npy, .npz, .pt, .safetensors)"
+_FILES = "statistics (.npz, .pkl, .pt, a folder with mu.npy and cov.npy) or features (.npy, .npz, .pt, .safetensors)"
 _SOURCES = f"images (a folder, .zip, .tar, .npz, .npy), {_FILES}"
 
 

@@ -9,8 +9,8 @@ __all__ = ["contains", "is_same_extractor", "may_be", "network_of"]
 #: Names that other tools use for the networks that `fidfast.torch.load_extractor` loads.
 _ALIASES = {"inception-2015-12-05": "inception", "dinov2": "dinov2-vitl14"}
 
-#: The network, and an output of one that has several outputs with different features.
-_NAME = re.compile(r"(.*?)(-spatial|-logits)?", re.DOTALL)
+#: The network, an output of one that has several outputs with different features, and the digest of other weights.
+_NAME = re.compile(r"(.*?)(-spatial|-logits)?(-weights-[0-9a-f]+)?", re.DOTALL)
 
 
 def network_of(extractor: str) -> str:
