@@ -153,7 +153,7 @@ def test_an_interrupted_run_is_resumed(capsys, monkeypatch, folders):
     expected = fidfast.GaussianStats.load("a.npz")
     (folders / "a.npz").unlink()
     calls = []
-    original = ft.Extractor.__call__
+    original = extraction_pass.output_of
 
     def stop(self, images):
         calls.append(len(images))
@@ -161,7 +161,7 @@ def test_an_interrupted_run_is_resumed(capsys, monkeypatch, folders):
             raise KeyboardInterrupt
         return original(self, images)
 
-    monkeypatch.setattr(ft.Extractor, "__call__", stop)
+    monkeypatch.setattr(extraction_pass, "output_of", stop)
     code, _, err = run(capsys, *arguments)
     message = "fidfast: interrupted; continue with the same command: a.partial.npz holds 6 images\n"
     assert (code, err) == (130, message)
