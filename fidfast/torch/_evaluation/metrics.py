@@ -64,9 +64,10 @@ class Number(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """What one extractor gave of both sides; None for a side that no metric needs."""
+    """What a metric needs of both sides, of one extractor."""
 
-    samples: Input | InceptionScore | None
+    #: An `Input`, or an `InceptionScore` for "logits"; None for a side that the metric does not need.
+    samples: Any
     reference: Input | None
 
 
@@ -98,7 +99,7 @@ class Computer:
     Parameters
     ----------
     pairs : mapping
-        By name of the extractor.
+        By name of the extractor and what is needed of it: "moments", "rows" or "logits".
     settings : Settings
     requested : sequence of (Metric, extractors)
         The metrics that will be computed.
@@ -106,7 +107,7 @@ class Computer:
 
     def __init__(
         self,
-        pairs: Mapping[str, Pair],
+        pairs: Mapping[tuple[str, str], Pair],
         settings: Settings,
         requested: Sequence[tuple[Metric, tuple[str, ...]]],
     ) -> None:
@@ -126,17 +127,18 @@ class Computer:
         """Whether a metric needs this result."""
         return (compute, names) in self._requested
 
-    def inputs(self, names: tuple[str, ...]) -> tuple[Any, Any]:
-        """What the first extractor gave of both sides."""
-        return self.pairs[names[0]]
+    def rows(self, names: tuple[str, ...]) -> Any:
+        """The features of both sides."""
+        return self.pairs[names[0], "rows"]
 
 
 # Fréchet distances --------------------------------------------------------------------------------------------------
 
 
 def _frechet(computer: Computer, names: tuple[str, ...]) -> FrechetTerms | Estimate:
-    samples, reference = computer.inputs(names)
+    samples, reference = computer.pairs[names[0], "moments"]
     settings = computer.settings
+    assert isinstance(samples, Input) and reference is not None
     if not settings.estimate:
         return _terms(samples, reference, settings.ddof)
     found = estimate_from_jackknife(Jackknife(samples, reference, settings.precision))
@@ -176,7 +178,7 @@ def new_score(num_classes: int, settings: Settings) -> InceptionScore:
 
 
 def _inception_score(computer: Computer, names: tuple[str, ...]) -> InceptionScoreResult:
-    samples, settings = computer.pairs[names[0]].samples, computer.settings
+    samples, settings = computer.pairs[names[0], "logits"].samples, computer.settings
     if isinstance(samples, Input) and settings.like in _SPLITS:
         seed = settings.seed if settings.like in _SHUFFLES else None
         return inception_score(samples.require_rows("is"), like=settings.like, seed=seed)
@@ -201,7 +203,7 @@ def _number_of_score(found: InceptionScoreResult) -> Number:
 
 
 def _kid(computer: Computer, names: tuple[str, ...]) -> Any:
-    samples, reference = computer.inputs(names)
+    samples, reference = computer.rows(names)
     settings = computer.settings
     if _draws_subsets(settings):
         return kid_subsets(
@@ -225,7 +227,7 @@ def _number_of_kid(found: Any) -> Number:
 
 
 def _cmmd(computer: Computer, names: tuple[str, ...]) -> float:
-    samples, reference = (_of_unit_norm(side) for side in computer.inputs(names))
+    samples, reference = (_of_unit_norm(side) for side in computer.rows(names))
     return cmmd(samples, reference, precision=computer.settings.precision)
 
 
@@ -245,20 +247,20 @@ _UNIT_NORM = 1e-5
 
 def _precision_recall(computer: Computer, names: tuple[str, ...]) -> Any:
     if computer.settings.like == "adm":
-        return precision_recall(*computer.inputs(names), like="adm")
+        return precision_recall(*computer.rows(names), like="adm")
     if computer.is_requested(_density_coverage, names):
         return precision_recall_of(computer.result(_manifold_metrics, names))
-    return precision_recall(*computer.inputs(names))
+    return precision_recall(*computer.rows(names))
 
 
 def _density_coverage(computer: Computer, names: tuple[str, ...]) -> Any:
     if computer.settings.like != "adm" and computer.is_requested(_precision_recall, names):
         return density_coverage_of(computer.result(_manifold_metrics, names))
-    return density_coverage(*computer.inputs(names))
+    return density_coverage(*computer.rows(names))
 
 
 def _manifold_metrics(computer: Computer, names: tuple[str, ...]) -> Any:
-    return manifold_metrics(*computer.inputs(names))  # one pass over the pairs for all four
+    return manifold_metrics(*computer.rows(names))  # one pass over the pairs for all four
 
 
 def _attribute(name: str) -> Callable[[Any], Number]:

@@ -37,14 +37,15 @@ class Request(NamedTuple):
     extractors: tuple[str, ...]
     label: str
 
+    @property
+    def keys(self) -> list[tuple[str, str]]:
+        """Names of the extractors, and what is needed of them."""
+        return [(extractor, self.metric.samples) for extractor in self.extractors]
+
 
 def network_of(extractor: str) -> str:
     """The network in the full name of an extractor, whatever its weights: "inception" of "inception-2015-12-05/x"."""
-    name = extractor.split("/")[0]
-    for weights in ("-weights-", "-2015-12-05"):
-        before, found, after = name.partition(weights)
-        if before.startswith("inception") and found:
-            name = before + after[8:] if weights == "-weights-" else before + after
+    name = extractor.split("/")[0].partition("-weights-")[0].removesuffix("-2015-12-05")
     return _SHORT.get(name, name)
 
 
