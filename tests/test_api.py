@@ -95,7 +95,7 @@ def class_moments(labels, **options):
 
 
 def inception_score(**options):
-    result = InceptionScore(5, splits=2, **options)
+    result = InceptionScore(5, **{"splits": 2, **options})
     result.update(np.random.default_rng(0).standard_normal((20, 5)))
     return result
 
@@ -116,6 +116,7 @@ COLLECTORS = {
     "ClassMoments without rows": ClassMoments(3, num_classes=4),
     "InceptionScore": inception_score(),
     "InceptionScore of a part": inception_score(length=50, first=30),
+    "InceptionScore with splits of a size": inception_score(splits=None, split_size=7, first=9),
     "NgramCounts of characters": ngram_counts(2, ["banana", "band 😀"]),
     "NgramCounts of words": ngram_counts(2, ["to be or not to be"], level="word"),
     "NgramCounts without texts": NgramCounts(3),

@@ -85,7 +85,8 @@ BY_NAME: dict[str, Kind] = {
     "seed": _SEED,
     "num_points": integer(2, 4),
     "min_samples": integer(2, 8, optional=True),
-    "splits": integer(1, 3),
+    "splits": integer(1, 3, optional=True),
+    "split_size": integer(2, 9, optional=True),
     "from_logits": BOOL,
     "paired": BOOL,
     "skip_incomplete": BOOL,
@@ -246,7 +247,7 @@ OVERRIDES: dict[str, Kind] = {
         for name in ("fid_of_images", "estimate_of_images", "stats_of_images", "check_images", "load_extractor")
     },
     **{f"{name}.ddof": integer(0, 2, optional=True) for name in ("fid_of_images", "stats_of_images")},
-    "inception_score.like": choice("torch-fidelity", "torchmetrics"),
+    "inception_score.like": choice("torch-fidelity", "torchmetrics", "adm"),
     "inception_score.seed": replace(_SEED, optional=True),
     "kid_subsets.seed": replace(_SEED, optional=True),
     "manifold_metrics.k": integer(1, 4, optional=True),
