@@ -53,6 +53,8 @@ torch._images.collection torch._images.extraction torch._images.distances torch.
 torch._training.distributed torch._training.packing torch._training.sampling torch._training.metric
 torch._training.samples
 torch._training.means torch._training.running_stats torch._training.loss torch._training
+torch._evaluation.metrics torch._evaluation.names torch._evaluation.sides torch._evaluation.networks
+torch._evaluation.result torch._evaluation.collecting torch._evaluation.evaluate torch._evaluation
 torch._demo torch
 _fid __init__
 torch.torchmetrics torch.lightning torch.ignite

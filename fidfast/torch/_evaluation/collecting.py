@@ -10,7 +10,6 @@ from typing import Any
 
 from fidfast._files import npz_path
 from fidfast._inputs import Input
-from fidfast._metrics.inception_score import InceptionScore
 from fidfast.torch._evaluation.metrics import Pair, Settings, collects_score, new_score
 from fidfast.torch._evaluation.networks import load_networks, require_fitting
 from fidfast.torch._evaluation.sides import Plan
@@ -52,6 +51,8 @@ class Collector:
         self._sources = [self._open_images(side) for side in range(2)]
         self._extractors: dict[str, Extractor] = {}
         self._collections: dict[str, Collection] = {}
+        #: For each side, full names of the extractors that ran on images.
+        self._names: list[dict[str, str]] = [{}, {}]
 
     def _least(self, side: int, key: _Key) -> int:
         return max(request.metric.least(self._settings)[side] for request in self._plans[side].metrics[key])
@@ -126,10 +127,16 @@ class Collector:
                 stack.enter_context(removed_after(checkpoint))
                 if checkpoint is not None and side == 0 and self._sources[1] is not None:
                     checkpoint.save_finished()  # the other side takes as long, and may be killed
-            yield {
-                key: Pair(self._inputs[0].get(key), self._inputs[1].get(key))
-                for key in dict.fromkeys([*self._plans[0].metrics, *self._plans[1].metrics])
-            }
+            keys = dict.fromkeys([*self._plans[0].metrics, *self._plans[1].metrics])
+            yield {key: Pair(*(inputs.get(key) for inputs in self._inputs), self._names_of(key)) for key in keys}
+
+    def _names_of(self, key: _Key) -> tuple[str | None, str | None]:
+        """Full names of the extractors of both sides."""
+        one, two = (
+            names.get(key[0]) if key in plan.of_images else getattr(inputs.get(key), "extractor", None)
+            for names, plan, inputs in zip(self._names, self._plans, self._inputs, strict=True)
+        )
+        return one, two
 
     def _collect(self, side: int, source: ImageSource) -> Checkpoint | None:
         """Run the extractors on the images of one side."""
@@ -139,6 +146,7 @@ class Collector:
         found, checkpoint = collect_of_source(source, needs, options)
         self._collections[plan.side.name] = found
         for name, part in zip(plan.extractors, found.parts, strict=True):
+            self._names[side][name] = part.extractor
             rows = moments = None
             if part.rows is not None:
                 rows = Input(plan.side.name, rows=part.rows, extractor=part.extractor, precision=options.precision)

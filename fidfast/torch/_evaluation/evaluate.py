@@ -10,6 +10,7 @@ from fidfast._arguments import MAX_SEED, optional, require_bool, require_integer
 from fidfast._inputs import Input
 from fidfast._metrics.inception_score import InceptionScore
 from fidfast._progress import progress_bar
+from fidfast._results import distance_label, kernel_label
 from fidfast._stats import NEGATIVE_TOLERANCE, require_tolerance
 from fidfast.torch._evaluation.collecting import Collector
 from fidfast.torch._evaluation.metrics import Computer, Pair, Settings
@@ -188,13 +189,11 @@ def _count(side: Input | InceptionScore | None) -> int | None:
 
 def _extractors(pairs: Sequence[Pair]) -> str | None:
     """The names of the extractors of a metric: one, unless the sides differ or it has several."""
-    names = [pair.extractor_of(side) for pair in pairs for side in (0, 1)]
-    return " and ".join(dict.fromkeys(name for name in names if name is not None)) or None
+    names = [name for pair in pairs for name in pair.extractors if name is not None]
+    return " and ".join(dict.fromkeys(names)) or None
 
 
 def _label(request: Request, pair: Pair, settings: Settings) -> str:
-    """The name of the metric in tables: FID and KID are names of metrics of the Inception network only."""
-    names = [pair.extractor_of(side) for side in (0, 1)]
-    if settings.like == "adm" or request.label != request.metric.label:
-        return request.label
-    return {"FID": distance_label, "KID": kernel_label}.get(request.label, lambda *_: request.label)(*names)
+    """The name of the metric in tables: FID and KID are those of metrics of the Inception network only."""
+    label = {"FID": distance_label, "KID": kernel_label}.get(request.label)
+    return request.label if label is None or settings.like == "adm" else label(*pair.extractors)

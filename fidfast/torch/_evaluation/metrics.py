@@ -68,7 +68,9 @@ class Pair(NamedTuple):
 
     #: An `Input`, or an `InceptionScore` for "logits"; None for a side that the metric does not need.
     samples: Any
-    reference: Input | None
+    reference: Any
+    #: Full names of the extractors of both sides; None if it is unknown, or if the side is not needed.
+    extractors: tuple[str | None, str | None]
 
 
 @dataclass(frozen=True)
@@ -127,18 +129,17 @@ class Computer:
         """Whether a metric needs this result."""
         return (compute, names) in self._requested
 
-    def rows(self, names: tuple[str, ...]) -> Any:
+    def rows(self, names: tuple[str, ...]) -> tuple[Any, Any]:
         """The features of both sides."""
-        return self.pairs[names[0], "rows"]
+        return self.pairs[names[0], "rows"][:2]
 
 
 # Fréchet distances --------------------------------------------------------------------------------------------------
 
 
 def _frechet(computer: Computer, names: tuple[str, ...]) -> FrechetTerms | Estimate:
-    samples, reference = computer.pairs[names[0], "moments"]
+    samples, reference, _ = computer.pairs[names[0], "moments"]
     settings = computer.settings
-    assert isinstance(samples, Input) and reference is not None
     if not settings.estimate:
         return _terms(samples, reference, settings.ddof)
     found = estimate_from_jackknife(Jackknife(samples, reference, settings.precision))

@@ -8,13 +8,11 @@ from dataclasses import replace
 from typing import Any
 
 from fidfast._inputs import Input, require_same_dim, warn_of_extractors
-from fidfast._arguments import shape_of_array
-from fidfast.torch._evaluation.names import network_of
 from fidfast.torch._evaluation.sides import Plan
 from fidfast.torch._extractors.extractor import Extractor
 from fidfast.torch._extractors.inception import INCEPTION_OUTPUTS
 from fidfast.torch._extractors.named import load_extractors, open_extractor
-from fidfast.torch._extractors.stored import arithmetic_of, with_details
+from fidfast.torch._extractors.stored import with_details
 from fidfast.torch._images.options import ImageOptions
 
 __all__ = ["load_networks", "require_fitting"]
@@ -47,8 +45,7 @@ def load_networks(
         for name in by_name:
             if name in stored:
                 loaded[name] = with_details(loaded[name], stored[name])
-        dtypes = {arithmetic_of(stored[name]) for name in by_name if name in stored}
-        if options.dtype is None and dtypes == {"bfloat16"}:
+        if options.dtype is None and any("bfloat16" in stored[name].split("/") for name in by_name if name in stored):
             options = replace(options, dtype="bfloat16")
     return loaded, options
 

@@ -173,7 +173,8 @@ class Plan:
         side = self.side
         kinds = {"moments": "statistics or features", "rows": "features", "logits": "features (the logits)"}
         got = f"{side.title} holds {side.held}" if side.parts else f"got {side.title}"
-        return f"{request.name} needs images, or {kinds[what]} of {extractor}, as {side.name}, but {got}: pass one of these"
+        needed = f"images, or {kinds[what]} of {extractor}"
+        return f"{request.name} needs {needed}, as {side.name}, but {got}: pass one of these"
 
     @property
     def extractors(self) -> list[str]:

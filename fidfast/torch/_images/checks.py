@@ -25,7 +25,14 @@ from fidfast.torch._images.checkpoint import check_checkpoint
 from fidfast.torch._images.options import ImageOptions, check_device, resolve_device
 from fidfast.torch._images.sources import ImageSource, open_source
 
-__all__ = ["CheckedImages", "check_images", "prepared_for"]
+__all__ = [
+    "CheckedImages",
+    "check_images",
+    "first_image",
+    "is_source_of_images",
+    "open_images_of",
+    "prepared_for",
+]
 
 
 #: If these cannot be read, and broken images are skipped, the first batch is not checked further.
@@ -102,8 +109,8 @@ def check_images(
         raise ValueError(f"like is an option of the extractor inception, not of {name}")
     opened: dict[str, ImageSource | Input] = {}
     for name, source in sources.items():
-        if _is_image_source(source):
-            opened[name] = _open_images(source, name, options, min_images)
+        if is_source_of_images(source):
+            opened[name] = open_images_of(source, name, options, min_images)
         else:
             opened[name] = open_input(source, name, precision=options.precision)
     files = [source for source in opened.values() if isinstance(source, Input)]
@@ -118,7 +125,7 @@ def check_images(
     for name, source in images.items():
         if options.checkpoint is not None and source.unordered is not None:
             raise ValueError(f"checkpoint needs a fixed order of images, but {source.unordered}")
-        first = _first_image(source, name, options)
+        first = first_image(source, name, options)
     network, options = _open_extractor(extractor, like, files, options)
     name_of_network = replace(network, dtype=options.dtype or network.dtype).full_name
     if files:
@@ -138,7 +145,7 @@ def check_images(
     return CheckedImages(opened, network, options)
 
 
-def _is_image_source(source: Any) -> bool:
+def is_source_of_images(source: Any) -> bool:
     """Whether an argument of a function of images holds images, unlike features, moments or statistics."""
     if isinstance(source, ImageSource) or is_image_source(source):
         return True
@@ -178,7 +185,14 @@ def prepared_for(
     return prepared, replace(options, device=device, batch_size=batch_size)
 
 
-def _open_images(source: Any, name: str, options: ImageOptions, min_images: int) -> ImageSource:
+def open_images_of(source: Any, name: str, options: ImageOptions, min_images: int) -> ImageSource:
+    """Open the images of an argument; warn of their range and frames.
+
+    Raises
+    ------
+    FileNotFoundError, TypeError, ValueError
+        If they cannot be opened, or there are fewer than `min_images`.
+    """
     opened = open_source(source, options, name=name)
     for warn in (warn_of_range, warn_of_frames):
         if opened.images is not None:
@@ -220,7 +234,7 @@ def _open_extractor(
         ) from error
 
 
-def _first_image(source: ImageSource, name: str, options: ImageOptions) -> DecodedImage | None:
+def first_image(source: ImageSource, name: str, options: ImageOptions) -> DecodedImage | None:
     """The first image of the source that can be read; None if none of the first ones can.
 
     Raises
