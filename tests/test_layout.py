@@ -58,7 +58,9 @@ torch._evaluation.result torch._evaluation.collecting torch._evaluation.evaluate
 torch._demo torch
 _fid __init__
 torch.torchmetrics torch.lightning torch.ignite
-_cli.cache _cli.output _cli.failures _cli.signals _cli.suggestions _cli.arguments _cli.sources _cli.commands _cli
+_cli.cache _cli.output _cli.failures _cli.signals _cli.suggestions _cli.arguments
+_cli.checkpoints _cli.sources _cli.evaluation _cli.commands
+_cli
 __main__
 """.split()  # noqa: SIM905  # a line for each layer
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from fidfast._arguments import MAX_SEED, optional, require_bool, require_integer, require_mapping, require_path
 from fidfast._inputs import Input
-from fidfast._metrics.inception_score import InceptionScore
 from fidfast._progress import progress_bar
 from fidfast._results import distance_label, kernel_label
 from fidfast._stats import NEGATIVE_TOLERANCE, require_tolerance
@@ -168,7 +167,7 @@ def _evaluation(
         values=values,
         stderr=errors,
         results=results,
-        num_samples={name: (_count(of[0].samples), _count(of[0].reference)) for name, of in pairs.items()},
+        num_samples={request.name: _counts(request, pairs[request.name][0]) for request in requests},
         extractors={name: _extractors(of) for name, of in pairs.items()},
         labels={request.name: _label(request, pairs[request.name][0], settings) for request in requests},
         like=settings.like,
@@ -181,10 +180,13 @@ def _evaluation(
     )
 
 
-def _count(side: Input | InceptionScore | None) -> int | None:
-    if side is None or isinstance(side, InceptionScore):
-        return None if side is None else side.num_samples
-    return side.num_samples if side.rows is None else side.finite_shape()[0]
+def _counts(request: Request, pair: Pair) -> tuple[int | None, ...]:
+    """The numbers of samples of the sides that a metric needs."""
+    sides = [pair.samples, *([] if request.metric.reference is None else [pair.reference])]
+    has_rows = [isinstance(side, Input) and side.rows is not None for side in sides]
+    return tuple(
+        side.finite_shape()[0] if rows else side.num_samples for side, rows in zip(sides, has_rows, strict=True)
+    )
 
 
 def _extractors(pairs: Sequence[Pair]) -> str | None:

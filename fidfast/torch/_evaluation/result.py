@@ -10,7 +10,7 @@ from fidfast._metrics.frechet import FrechetTerms
 from fidfast._results import Result, value_with_error
 from fidfast._text import printable
 
-__all__ = ["Evaluation", "side_lines"]
+__all__ = ["Evaluation"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,8 +27,8 @@ class Evaluation(Result):
     stderr: Mapping[str, float | None]
     #: What the function of each metric returned.
     results: Mapping[str, Any]
-    #: Number of samples and of reference samples of each metric; None if it is unknown, or if the side is not used.
-    num_samples: Mapping[str, tuple[int | None, int | None]]
+    #: For each metric the number of samples, and of reference samples if it has a reference; None if it is unknown.
+    num_samples: Mapping[str, tuple[int | None, ...]]
     #: Name of the extractor of each metric, with resize and arithmetic; None if it is unknown.
     extractors: Mapping[str, str | None]
     #: Name of each metric in tables.
@@ -101,16 +101,6 @@ class Evaluation(Result):
         for fact in different:
             names = [self.labels[name] for name, text in facts.items() if text == fact]
             yield f"{what} {printable(fact)}" + (f" ({', '.join(names)})" if len(different) > 1 else "")
-
-
-def side_lines(found: Evaluation, titles: Mapping[str, str]) -> Iterator[str]:
-    """What was not read of each side, and the images that were skipped; `titles` are the names of the sides."""
-    for side, reasons in found.ignored.items():
-        yield f"{titles[side]}: not read: {', '.join(f'{number} {reason}' for reason, number in reasons.items())}"
-    for side, messages in found.skipped.items():
-        images = "broken image" if len(messages) == 1 else "broken images"
-        yield f"{titles[side]}: skipped {len(messages)} {images}"
-        yield from (f"  {message}" for message in messages)
 
 
 def _counts(pair: Iterable[int | None]) -> str:
