@@ -164,7 +164,6 @@ RESULTS = {
     "density_coverage": lambda: fidfast.density_coverage(features(60), features(80, 1.0)),
     "manifold_metrics": lambda: fidfast.manifold_metrics(features(60), features(80, 1.0)),
     "mind": lambda: fidfast.mind(features(60), features(80, 1.0), num_projections=9),
-    "mind of one projection": lambda: fidfast.mind(features(60), features(80, 1.0), num_projections=1),
     "vendi": lambda: fidfast.vendi(features(60)),
     "inception_score": lambda: fidfast.inception_score(features(60)),
     "inception_score of one split": lambda: fidfast.inception_score(features(60), splits=1, like="torchmetrics"),

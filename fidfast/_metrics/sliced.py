@@ -40,8 +40,7 @@ class SlicedDistance(PairResult):
 
     #: ``3 dim`` times the mean squared Wasserstein distance of the projections.
     value: float
-    #: Standard error of `value` from the random directions; the error from the samples is not in it. NaN if there is
-    #: one projection.
+    #: Standard error of `value` from the random directions; the error from the samples is not in it.
     projection_error: float
     #: Rows of each side that were compared.
     num_samples: tuple[int, int]
@@ -54,11 +53,7 @@ class SlicedDistance(PairResult):
         return self.value
 
     def __str__(self) -> str:
-        value = (
-            f"{self.value:.6g}"
-            if math.isnan(self.projection_error)
-            else value_with_error(self.value, self.projection_error)
-        )
+        value = value_with_error(self.value, self.projection_error)
         return self._with_caution(f"{value} ({self.num_projections:,} projections)")
 
 
@@ -73,7 +68,7 @@ def mind(
         (n, dim) and (m, dim) features in float16, bfloat16, float32 or float64, or files of features (an ``.npy`` is
         read block by block). Moments and statistics do not determine this distance.
     num_projections : int, default 1000
-        Number of random directions.
+        Number of random directions, at least 2.
     seed : int, default 0
         Seed of the directions, ``numpy.random.default_rng(seed).standard_normal`` divided by its norm.
     like : {None, "torch-fidelity"}, optional
@@ -116,7 +111,7 @@ def mind(
     >>> round(mind(rows, rows + 1).value / (3 * 8), 1)
     1.0
     """
-    num_projections = require_integer("num_projections", num_projections, 1, _MOST_PROJECTIONS)
+    num_projections = require_integer("num_projections", num_projections, 2, _MOST_PROJECTIONS)
     seed = require_integer("seed", seed, 0, MAX_SEED)
     like = require_choice("like", like, (None, "torch-fidelity"))
     one, two = open_pair(samples, reference)
@@ -146,7 +141,7 @@ def mind(
         ]
     )
     value = 3.0 * dim * float(distances.mean())
-    error = 3.0 * dim * float(distances.std(ddof=1)) / math.sqrt(num_projections) if num_projections > 1 else math.nan
+    error = 3.0 * dim * float(distances.std(ddof=1)) / math.sqrt(num_projections)
     equal = find_equal_rows(one, two)
     caution = equal.caution(", so the distance is too low", "the distance is biased if they are copies")
     return SlicedDistance(

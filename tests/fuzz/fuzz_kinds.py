@@ -85,7 +85,7 @@ BY_NAME: dict[str, Kind] = {
     "seed": _SEED,
     "num_points": integer(2, 4),
     "min_samples": integer(2, 8, optional=True),
-    "num_projections": integer(1, 4, slow=_NUMBER_JUNK),
+    "num_projections": integer(2, 4, slow=_NUMBER_JUNK),
     "q": real(0.0, 1, 2, bad=("-1",)),
     "kernel": choice("cosine"),
     "splits": integer(1, 3),
