@@ -30,7 +30,7 @@ POSITIONAL = {
 
 TWO_SIDED = """
     cmmd density_coverage estimate fid_infinity frechet_distance frechet_terms influence kid kid_subsets
-    manifold_metrics mifid ngram_jsd precision_recall report transport_map class_distances
+    manifold_metrics mifid mind ngram_jsd precision_recall report transport_map class_distances
 """.split()  # noqa: SIM905
 
 
@@ -164,6 +164,8 @@ RESULTS = {
     "precision_recall": lambda: fidfast.precision_recall(features(60), features(80, 1.0)),
     "density_coverage": lambda: fidfast.density_coverage(features(60), features(80, 1.0)),
     "manifold_metrics": lambda: fidfast.manifold_metrics(features(60), features(80, 1.0)),
+    "mind": lambda: fidfast.mind(features(60), features(80, 1.0), num_projections=9),
+    "vendi": lambda: fidfast.vendi(features(60)),
     "inception_score": lambda: fidfast.inception_score(features(60)),
     "inception_score of one split": lambda: fidfast.inception_score(features(60), splits=1, like="torchmetrics"),
     "report": lambda: fidfast.report(features(60), features(80, 1.0)),

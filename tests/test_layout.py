@@ -40,7 +40,7 @@ _sources _inputs
 _metrics.scale _metrics.duplicates _metrics.frechet _metrics.jackknife _metrics.uncertainty _metrics.comparison
 _metrics.extrapolation _metrics.classwise _metrics.subsets
 _metrics.kernel _metrics.neighbours _metrics.predictions _metrics.splits _metrics.split_sums
-_metrics.inception_score _metrics.ngrams _metrics
+_metrics.inception_score _metrics.ngrams _metrics.sliced _metrics.vendi _metrics
 _report.contents _report.worst _report.plots _report.page _report.result _report.build _report
 _info
 torch._extractors.devices torch._extractors.resize torch._extractors.arithmetic torch._extractors.callables

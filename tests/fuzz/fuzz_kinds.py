@@ -85,8 +85,15 @@ BY_NAME: dict[str, Kind] = {
     "seed": _SEED,
     "num_points": integer(2, 4),
     "min_samples": integer(2, 8, optional=True),
+<<<<<<< HEAD
     "splits": integer(1, 3, optional=True),
     "split_size": integer(2, 9, optional=True),
+=======
+    "num_projections": integer(2, 4, slow=_NUMBER_JUNK),
+    "q": real(0.0, 1, 2, bad=("-1",)),
+    "kernel": choice("cosine"),
+    "splits": integer(1, 3),
+>>>>>>> measures
     "from_logits": BOOL,
     "paired": BOOL,
     "skip_incomplete": BOOL,
@@ -210,10 +217,19 @@ _LIKE_OF_IMAGES = Kind((lambda _: None,), ("str", "3", "list", "object"), option
 OVERRIDES: dict[str, Kind] = {
     **{
         f"{name}.{side}": FEATURES
-        for name in ("kid", "kid_subsets", "cmmd", "precision_recall", "density_coverage", "manifold_metrics", "mifid")
+        for name in (
+            "kid",
+            "kid_subsets",
+            "cmmd",
+            "precision_recall",
+            "density_coverage",
+            "manifold_metrics",
+            "mifid",
+            "mind",
+        )
         for side in ("samples", "reference")
     },
-    **{f"{name}.samples": FEATURES for name in ("estimate", "influence", "fid_infinity")},
+    **{f"{name}.samples": FEATURES for name in ("estimate", "influence", "fid_infinity", "vendi")},
     **{
         f"class_distances.{side}": Kind((class_moments,), ("3", "object", "list", "tensor", "bytes", "None"))
         for side in ("samples", "reference")
@@ -249,6 +265,9 @@ OVERRIDES: dict[str, Kind] = {
     **{f"{name}.ddof": integer(0, 2, optional=True) for name in ("fid_of_images", "stats_of_images")},
     "inception_score.like": choice("torch-fidelity", "torchmetrics", "adm"),
     "inception_score.seed": replace(_SEED, optional=True),
+    "mind.like": choice("torch-fidelity", optional=True),
+    "mind.seed": integer(0, 2**31),
+    "vendi.sigma": Kind((lambda _: None,), ("2.5", "-1", "str", "list", "object"), optional=True),
     "kid_subsets.seed": replace(_SEED, optional=True),
     "manifold_metrics.k": integer(1, 4, optional=True),
     "manifold_metrics.inclusive": replace(BOOL, optional=True),

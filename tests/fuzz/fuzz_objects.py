@@ -103,6 +103,8 @@ INSTANCES: dict[str, Callable] = {
     "HarmfulSample": lambda rng: fidfast.report(rows(rng), rows(rng)).most_harmful[0],
     "ImageCache": lambda _: fidfast.image_cache(),
     "InceptionScoreResult": lambda rng: score(rng).compute(),
+    "SlicedDistance": lambda rng: fidfast.mind(rows(rng), rows(rng), num_projections=2),
+    "VendiScore": lambda rng: fidfast.vendi(rows(rng)),
     "KernelDistance": lambda rng: fidfast.kid(rows(rng), rows(rng)),
     "ManifoldMetrics": lambda rng: fidfast.manifold_metrics(rows(rng), rows(rng)),
     "PrecisionRecall": lambda rng: fidfast.precision_recall(rows(rng), rows(rng)),
