@@ -49,8 +49,8 @@ torch._extractors.extractor torch._extractors.adapters torch._extractors.convent
 torch._extractors.efficientnet torch._extractors.network_table torch._extractors.pretrained torch._extractors.plugins
 torch._extractors.named torch._extractors.stored torch._extractors
 torch._images.options torch._images.pixels torch._images.items torch._images.sources torch._images.batches
-torch._images.checkpoint torch._images.extraction_pass torch._images.checks torch._images.extraction
-torch._images.distances torch._images
+torch._images.checkpoint torch._images.collectors torch._images.extraction_pass torch._images.checks
+torch._images.collection torch._images.extraction torch._images.distances torch._images
 torch._training.distributed torch._training.packing torch._training.sampling torch._training.metric
 torch._training.samples
 torch._training.means torch._training.running_stats torch._training.loss torch._training

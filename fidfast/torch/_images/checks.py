@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -131,9 +131,9 @@ def check_images(
     if options.use_cache and network.reproducible:
         return CheckedImages(opened, network, options)  # not prepared, since the moments may be in the cache
     lengths = [source.length for source in images.values() if source.length is not None]
-    network, options = prepared_for(network, sum(lengths) if len(lengths) == len(images) else None, options)
+    (network,), options = prepared_for([network], sum(lengths) if len(lengths) == len(images) else None, options)
     if files and network.num_features is None and first is not None and first.pixels is not None:
-        image = first.pixels.round().to(torch.uint8)[None]
+        image = first.pixels[0].round().to(torch.uint8)[None]
         _require_dim(files[0], network, features_of_batch(network, image, resolve_device(options.device)).shape[1])
     return CheckedImages(opened, network, options)
 
@@ -152,14 +152,30 @@ def _is_image_source(source: Any) -> bool:
     return not is_pair  # else mu and sigma
 
 
-def prepared_for(extractor: Extractor, num_images: int | None, options: ImageOptions) -> tuple[Extractor, ImageOptions]:
-    """The extractor ready for this number of images, and the options with device and batch size."""
+def prepared_for(
+    extractors: Sequence[Extractor], num_images: int | None, options: ImageOptions
+) -> tuple[list[Extractor], ImageOptions]:
+    """The extractors ready for this number of images, and the options with device and batch size.
+
+    Extractors that share a network share the prepared one.
+    """
     device = resolve_device(options.device)
     batch_size = options.batch_size or (128 if device.type == "cuda" else 8)
-    extractor = extractor.prepared(
-        dtype=options.dtype, compile=options.compile, num_images=num_images, batch_size=batch_size, device=device
-    )
-    return extractor, replace(options, device=device, batch_size=batch_size)
+    ready: dict[tuple[int, bool], Extractor] = {}
+    for extractor in extractors:
+        if (key := (id(extractor.model), extractor.takes_uint8)) not in ready:
+            ready[key] = extractor.prepared(
+                dtype=options.dtype,
+                compile=options.compile,
+                num_images=num_images,
+                batch_size=batch_size,
+                device=device,
+            )
+    shared = [ready[id(extractor.model), extractor.takes_uint8] for extractor in extractors]
+    prepared = [
+        replace(extractor, model=one.model, dtype=one.dtype) for extractor, one in zip(extractors, shared, strict=True)
+    ]
+    return prepared, replace(options, device=device, batch_size=batch_size)
 
 
 def _open_images(source: Any, name: str, options: ImageOptions, min_images: int) -> ImageSource:
@@ -212,7 +228,7 @@ def _first_image(source: ImageSource, name: str, options: ImageOptions) -> Decod
     BrokenImageError, TypeError
         If the first image cannot be read and broken images are not skipped.
     """
-    decoder = Decoder(None, options.image_key, options.decoding)
+    decoder = Decoder([None], options.image_key, options.decoding)
     for index in range(_FIRST_IMAGES):
         if source.indexed is None:
             try:

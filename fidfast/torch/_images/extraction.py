@@ -2,35 +2,23 @@
 
 from __future__ import annotations
 
-import functools
-import os
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from fidfast import _core
 from fidfast._arguments import require_integer
-from fidfast._files import npz_path
-from fidfast._images import cache
 from fidfast._images.selection import unread_pictures
-from fidfast._progress import progress_bar
-from fidfast._results import Result
 from fidfast._stats import GaussianStats, Moments
-from fidfast._text import printable
 from fidfast._warnings import warn_user
 from fidfast.torch._extractors.conventions import convention_of
 from fidfast.torch._extractors.extractor import Extractor
-from fidfast.torch._images.checkpoint import Checkpoint, kept_after_error, removed_after
-from fidfast.torch._images.checks import check_images, prepared_for
-from fidfast.torch._images.extraction_pass import ExtractionPass
+from fidfast.torch._images.checkpoint import Checkpoint, removed_after
+from fidfast.torch._images.checks import check_images
+from fidfast.torch._images.collection import ImageResult, Need, collect_of_source
 from fidfast.torch._images.options import FeatureKeywords, ImageKeywords, ImageOptions, merge_options
-from fidfast.torch._images.sources import ImageSource, open_source
+from fidfast.torch._images.sources import open_source
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -48,27 +36,8 @@ __all__ = [
 ]
 
 
-class _ImageResult(Result):
-    """What results on images say about their source, besides their fields."""
-
-    #: Number of files of the source that are not read, by reason, each with an example: ``{".gif (a/b.gif)": 3}``.
-    ignored: Mapping[str, int] = MappingProxyType({})
-    #: Whether the result is from the cache.
-    from_cache: bool = False
-
-    def _describe_source(self, source: ImageSource, *, from_cache: bool = False) -> None:
-        object.__setattr__(self, "ignored", {} if source.images is None else dict(source.images.ignored))
-        object.__setattr__(self, "from_cache", from_cache)
-
-    def _summary(self, num_samples: int, dim: int, extractor: str | None, skipped: list[str]) -> str:
-        not_read = f", {sum(self.ignored.values())} files not read" if self.ignored else ""
-        cached = ", from the cache" if self.from_cache else ""
-        images = f"{num_samples} images ({len(skipped)} skipped{not_read})"
-        return f"{images}, {dim} features of {printable(extractor or 'unknown')}{cached}"
-
-
 @dataclass(frozen=True, eq=False)
-class ImageMoments(_ImageResult):
+class ImageMoments(ImageResult):
     """Moments of the features of a set of images."""
 
     moments: Moments
@@ -77,7 +46,7 @@ class ImageMoments(_ImageResult):
 
     def __str__(self) -> str:
         moments = self.moments
-        return self._summary(moments.num_samples, moments.dim, moments.extractor, self.skipped)
+        return self.summary(moments.num_samples, moments.dim, moments.extractor, self.skipped)
 
     def to_dict(self) -> dict[str, Any]:
         """Numbers that describe the moments, and `skipped`, in JSON types."""
@@ -95,7 +64,7 @@ class ImageMoments(_ImageResult):
 
 
 @dataclass(frozen=True, eq=False)
-class ImageFeatures(_ImageResult):
+class ImageFeatures(ImageResult):
     """Features of a set of images, one row per image."""
 
     #: (n, dim) float32
@@ -111,7 +80,7 @@ class ImageFeatures(_ImageResult):
 
     def __str__(self) -> str:
         num_samples, dim = self.features.shape
-        return self._summary(num_samples, dim, self.extractor, self.skipped)
+        return self.summary(num_samples, dim, self.extractor, self.skipped)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the features, whose shape is `num_samples` and `dim`, in JSON types."""
@@ -178,37 +147,12 @@ def moments_of_source(
     source: Any, extractor: Extractor, options: ImageOptions
 ) -> tuple[ImageMoments, Checkpoint | None]:
     """Moments of a source that `check_images` has opened, and the checkpoint, for `removed_after`."""
-    cached = None
-    if options.use_cache and source.images is not None and extractor.reproducible:
-        name = replace(extractor, dtype=options.dtype or extractor.dtype).full_name
-        blocks = f" {options.blocks} blocks" if options.blocks > 1 else ""
-        key = f"{name} {options.precision}{blocks}"
-        cached = cache.cache_file(source.images, key, progress=options.progress is not False)
-        if (moments := cache.load(cached, source.images)) is not None:
-            checkpoint = None
-            if options.checkpoint is not None and os.path.exists(npz_path(options.checkpoint)):
-                checkpoint = _extraction_of(source, extractor, options).checkpoint
-            with _progress(source, options, "from the cache", initial=source.length):
-                result = ImageMoments(moments, [])
-                result._describe_source(source, from_cache=True)
-                return result, checkpoint
-    extraction = _extraction_of(source, extractor, options)
-    moments = extraction.run(functools.partial(_progress, source, options))
-    with kept_after_error(extraction.checkpoint):
-        if cached is not None and not extraction.skipped:
-            cache.save(cached, moments, source.images)
-        result = ImageMoments(moments, extraction.skipped)
-        result._describe_source(source)
-    return result, extraction.checkpoint
-
-
-def _extraction_of(source: Any, extractor: Extractor, options: ImageOptions) -> ExtractionPass:
-    """A pass that collects moments."""
-    extractor, options = prepared_for(extractor, source.length, options)
-    make_moments = functools.partial(
-        Moments, precision=options.precision, extractor=extractor.full_name, blocks=options.blocks
-    )
-    return ExtractionPass(source, extractor, options, make_moments)
+    found, checkpoint = collect_of_source(source, [Need(extractor, moments=True)], options)
+    moments = found.parts[0].moments
+    assert moments is not None
+    result = ImageMoments(moments, found.skipped)
+    result.describe_source(source, from_cache=found.from_cache)
+    return result, checkpoint
 
 
 def features_of_images(
@@ -244,11 +188,11 @@ def features_of_images(
 
 def features_of_source(source: Any, extractor: Extractor, options: ImageOptions) -> ImageFeatures:
     """Features of a source that `check_images` has opened, with its extractor and options."""
-    extractor, options = prepared_for(extractor, source.length, replace(options, checkpoint=None))
-    extraction = ExtractionPass(source, extractor, options, lambda dim: _FeatureRows())
-    features = np.concatenate(extraction.run(functools.partial(_progress, source, options)).batches)
-    result = ImageFeatures(features, extraction.names, extraction.skipped, extractor.full_name, extraction.indices)
-    result._describe_source(source)
+    found, _ = collect_of_source(source, [Need(extractor, rows=True)], replace(options, checkpoint=None))
+    (part,) = found.parts
+    assert part.rows is not None
+    result = ImageFeatures(part.rows, found.names, found.skipped, part.extractor, found.indices)
+    result.describe_source(source)
     return result
 
 
@@ -310,21 +254,3 @@ def warn_of_skipped(found: ImageMoments | ImageFeatures, name: str) -> None:
     if unread := unread_pictures(found.ignored):
         reasons = ", ".join(f"{number} {reason}" for reason, number in unread.items())
         warn_user(f"{name}: not read: {reasons}")
-
-
-class _FeatureRows:
-    """Collector of the features themselves."""
-
-    def __init__(self) -> None:
-        self.batches: list[NDArray[np.float32]] = []
-
-    def update(self, features: torch.Tensor) -> None:
-        _core.require_finite(features)
-        self.batches.append(features.float().numpy())
-
-
-def _progress(source: Any, options: ImageOptions, note: str = "", *, initial: int = 0) -> AbstractContextManager[Any]:
-    """The progress of a pass over images, of which `initial` are done; `note` is added to its label."""
-    label = options.progress if isinstance(options.progress, str) else ""
-    label = f"{label} ({note})" if label and note else label or note
-    return progress_bar(source.length, options.progress is not False, label=label, initial=initial)
