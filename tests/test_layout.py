@@ -46,7 +46,8 @@ _info
 torch._extractors.devices torch._extractors.resize torch._extractors.arithmetic torch._extractors.callables
 torch._extractors.networks torch._extractors.prepare
 torch._extractors.extractor torch._extractors.adapters torch._extractors.conventions torch._extractors.inception
-torch._extractors.efficientnet torch._extractors.named torch._extractors.stored torch._extractors
+torch._extractors.efficientnet torch._extractors.network_table torch._extractors.pretrained torch._extractors.plugins
+torch._extractors.named torch._extractors.stored torch._extractors
 torch._images.options torch._images.pixels torch._images.items torch._images.sources torch._images.batches
 torch._images.checkpoint torch._images.collectors torch._images.extraction_pass torch._images.checks
 torch._images.collection torch._images.extraction torch._images.distances torch._images
