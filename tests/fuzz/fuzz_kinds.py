@@ -85,15 +85,11 @@ BY_NAME: dict[str, Kind] = {
     "seed": _SEED,
     "num_points": integer(2, 4),
     "min_samples": integer(2, 8, optional=True),
-<<<<<<< HEAD
     "splits": integer(1, 3, optional=True),
     "split_size": integer(2, 9, optional=True),
-=======
     "num_projections": integer(2, 4, slow=_NUMBER_JUNK),
     "q": real(0.0, 1, 2, bad=("-1",)),
     "kernel": choice("cosine"),
-    "splits": integer(1, 3),
->>>>>>> measures
     "from_logits": BOOL,
     "paired": BOOL,
     "skip_incomplete": BOOL,

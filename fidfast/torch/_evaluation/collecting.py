@@ -62,9 +62,9 @@ class Collector:
         for request in self._plans[side].metrics[key]:
             least = request.metric.least(self._settings)[side]
             if count is not None and count < least:
-                like = "" if self._settings.like is None else f" (like {self._settings.like})"
+                name, like = self._plans[side].side.name, self._settings.like
                 raise ValueError(
-                    f"{request.name}{like} needs at least {least:,} samples as {self._plans[side].side.name}, got "
+                    f"{request.name} needs at least {least:,} samples{f' like {like}' if like else ''}; {name} has "
                     f"{count:,}: pass more, or leave {request.name} out of metrics"
                 )
 
@@ -77,7 +77,7 @@ class Collector:
             if key[1] == "moments" and not any(side is None or side.has_samples for side in sides):
                 raise ValueError(
                     f"{requests[0].name}: estimate=True needs images, features, or Moments(dim, blocks=20) as samples "
-                    f"or reference, but both hold statistics: pass one of these, or estimate=False"
+                    "or reference, but both are statistics: pass one of these, or estimate=False"
                 )
 
     def _open_images(self, side: int) -> ImageSource | None:

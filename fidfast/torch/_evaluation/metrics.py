@@ -23,11 +23,10 @@ from fidfast._metrics.neighbours import (
     precision_recall,
     precision_recall_of,
 )
-from fidfast._metrics.uncertainty import (
-    Estimate,
-    estimate_from_jackknife,
-    estimate_with_terms,
-)
+from fidfast._metrics.sliced import mind
+from fidfast._metrics.uncertainty import Estimate, estimate_from_jackknife, estimate_with_terms
+from fidfast._metrics.vendi import vendi
+from fidfast.torch._extractors.network_table import FDR_DISTANCES
 
 __all__ = ["METRICS", "Computer", "Metric", "Number", "Settings", "collects_score", "new_score"]
 
@@ -158,9 +157,21 @@ def _number_of_frechet(found: FrechetTerms | Estimate) -> Number:
     if isinstance(found, FrechetTerms):
         return Number(found.distance, None, "; ".join(filter(None, (found.note, found.caution))) or None)
     if found.note is not None:
-        return Number(found.value, None, f"with its bias and without a standard error: {found.note}")
-    biased = f"{found.value:.8g} with its bias, as other tools report it"
-    return Number(found.unbiased, found.stderr, "; ".join(filter(None, (biased, found.caution))))
+        return Number(found.value, None, f"with bias, and without a standard error: {found.note}")
+    return Number(found.unbiased, found.stderr, found.caution)
+
+
+def _fdr(computer: Computer, names: tuple[str, ...]) -> dict[str, Any]:
+    """The mean of the distances over those of ImageNet's validation set, and its parts."""
+    numbers = {name: _number_of_frechet(computer.result(_frechet, (name,))) for name in names}
+    ratios = {name: number.value / FDR_DISTANCES[name] for name, number in numbers.items()}
+    cautions = [f"{name}: {number.caution}" for name, number in numbers.items() if number.caution is not None]
+    return {
+        "value": float(np.mean(list(ratios.values()))),
+        "ratios": ratios,
+        "distances": {name: number.value for name, number in numbers.items()},
+        "caution": "; ".join(cautions) or None,
+    }
 
 
 # Scores of the samples alone ----------------------------------------------------------------------------------------
@@ -198,6 +209,10 @@ def _number_of_score(found: InceptionScoreResult) -> Number:
     if n < 2:
         return Number(found.mean)
     return Number(found.mean, float(np.std(found.scores, ddof=1)) / math.sqrt(n))
+
+
+def _vendi(computer: Computer, names: tuple[str, ...]) -> Any:
+    return vendi(computer.pairs[names[0], "rows"].samples)
 
 
 # Metrics of pairs of rows -------------------------------------------------------------------------------------------
@@ -246,6 +261,13 @@ def _of_unit_norm(side: Input) -> Input:
 _UNIT_NORM = 1e-5
 
 
+def _mind(computer: Computer, names: tuple[str, ...]) -> Any:
+    seed = computer.settings.seed
+    if computer.settings.like == "torch-fidelity":
+        return mind(*computer.rows(names), num_projections=10_000, seed=seed, like="torch-fidelity")
+    return mind(*computer.rows(names), seed=seed)
+
+
 def _precision_recall(computer: Computer, names: tuple[str, ...]) -> Any:
     if computer.settings.like == "adm":
         return precision_recall(*computer.rows(names), like="adm")
@@ -288,14 +310,11 @@ def _least_of_kid(settings: Settings) -> tuple[int, int]:
     return (SUBSET_SIZE if needs_subsets else 2,) * 2
 
 
-_frechet_metric = functools.partial(
-    Metric,
-    samples="moments",
-    reference="moments",
-    least=_least_of_frechet,
-    compute=_frechet,
-    number=_number_of_frechet,
-)
+def _frechet_metric(label: str, extractors: tuple[str, ...], **changes: Any) -> Metric:
+    metric = Metric(label, extractors, "moments", "moments", _least_of_frechet, _frechet, _number_of_frechet)
+    return replace(metric, **changes)
+
+
 _pairwise = functools.partial(Metric, samples="rows", reference="rows")
 
 #: By name. ``fd-NETWORK`` is ``fid@NETWORK``.
@@ -326,6 +345,30 @@ METRICS: dict[str, Metric] = {
     ),
     "coverage": _pairwise(
         "Coverage", ("inception",), least=_always(1, 6), compute=_density_coverage, number=_attribute("coverage")
+    ),
+    "fdr": _frechet_metric(
+        "FDr",
+        tuple(FDR_DISTANCES),
+        compute=_fdr,
+        number=lambda found: Number(found["value"], None, found["caution"]),
+        any_extractor=False,
+    ),
+    "vendi": Metric(
+        "Vendi score",
+        ("inception",),
+        "rows",
+        None,
+        _always(1, 0),
+        _vendi,
+        lambda found: Number(found.value),
+    ),
+    "mind": _pairwise(
+        "MIND",
+        ("inception",),
+        least=_always(1, 1),
+        compute=_mind,
+        number=lambda found: Number(found.value, None, found.caution),
+        is_random=lambda settings: True,
     ),
     "cmmd": _pairwise("CMMD", ("clip-vit-l14-336",), least=_always(1, 1), compute=_cmmd, number=Number),
 }

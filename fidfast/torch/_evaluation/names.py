@@ -25,7 +25,15 @@ _ALSO = {
 }
 
 #: Short forms of the names of networks.
-_SHORT = {"dinov2": "dinov2-vitl14", "dinov2-vit-l14": "dinov2-vitl14", "clip": "clip-vit-l14"}
+_SHORT = {
+    "dinov2": "dinov2-vitl14",
+    "clip": "clip-vit-l14",
+    "convnextv2": "convnextv2-base",
+    "mae": "mae-vitl16",
+    "siglip2": "siglip2-so400m",
+    "swav": "swav-resnet50",
+    "vgg": "vgg16",
+}
 
 
 class Request(NamedTuple):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fidfast._metrics.frechet import FrechetTerms
+from fidfast._metrics.uncertainty import Estimate
 from fidfast._results import Result, value_with_error
 from fidfast._text import printable
 
@@ -89,6 +90,14 @@ class Evaluation(Result):
         conventions = [] if self.like is None else [f"like {self.like}"]
         conventions += [] if self.seed is None else [f"seed {self.seed}"]
         yield from ([", ".join(conventions)] if conventions else [])
+        biased = {
+            name: found.value
+            for name, found in self.results.items()
+            if isinstance(found, Estimate) and found.note is None
+        }
+        if biased:
+            texts = ", ".join(f"{self.labels[name]} {value:.8g}" for name, value in biased.items())
+            yield f"with bias, as reported by {self.like or 'other tools'}: {texts}"
         yield from self.notes
         # Several metrics may have the same caution.
         for caution in dict.fromkeys(self.cautions.values()):
