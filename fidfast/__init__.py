@@ -41,7 +41,7 @@ from fidfast._metrics.sliced import SlicedDistance, mind
 from fidfast._metrics.uncertainty import Estimate, estimate, influence
 from fidfast._metrics.vendi import VendiScore, vendi
 from fidfast._report import HarmfulSample, ReferenceSample, Report, Trimmed, report
-from fidfast._stats import ClassMoments, GaussianStats, Moments
+from fidfast._stats import ClassMoments, GaussianStats, Moments, save_stats
 
 __version__: str = _core.__version__
 
@@ -93,6 +93,7 @@ __all__ = [
     "ngram_jsd",
     "precision_recall",
     "report",
+    "save_stats",
     "transport_map",
     "vendi",
 ]

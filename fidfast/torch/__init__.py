@@ -20,7 +20,7 @@ from fidfast.torch._extractors.conventions import LIKE, Convention
 from fidfast.torch._extractors.efficientnet import PooledEfficientNet
 from fidfast.torch._extractors.extractor import Extractor
 from fidfast.torch._extractors.inception import InceptionNetwork, ToFloat32
-from fidfast.torch._extractors.named import load_extractor
+from fidfast.torch._extractors.named import load_extractor, load_extractors
 from fidfast.torch._extractors.prepare import PreparedNetwork, prepare
 from fidfast.torch._extractors.resize import RESIZES, resize
 from fidfast.torch._images.checks import CheckedImages, check_images
@@ -30,6 +30,7 @@ from fidfast.torch._images.extraction import (
     ImageMoments,
     features_of_images,
     moments_of_images,
+    stats_by_extractor,
     stats_of_images,
 )
 from fidfast.torch._images.options import ImageOptions
@@ -70,10 +71,12 @@ __all__ = [
     "fid_of_samples",
     "frechet_loss",
     "load_extractor",
+    "load_extractors",
     "moments_of_images",
     "moments_of_samples",
     "prepare",
     "resize",
+    "stats_by_extractor",
     "stats_of_images",
 ]
 

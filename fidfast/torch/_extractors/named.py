@@ -16,7 +16,7 @@ from fidfast.torch._extractors.extractor import Extractor
 from fidfast.torch._extractors.inception import INCEPTION_OUTPUTS, inception_extractors
 from fidfast.torch._extractors.resize import check_resize
 
-__all__ = ["load_extractor", "load_extractors", "open_extractor"]
+__all__ = ["load_extractor", "load_extractors", "open_extractor", "open_extractors"]
 
 
 def load_extractor(
@@ -131,3 +131,20 @@ def open_extractor(extractor: Any) -> Extractor:
         found = type(extractor).__name__
         raise TypeError(f"extractor must be a name, an Extractor, a network or another callable, got {found}")
     return as_extractor(extractor)
+
+
+def open_extractors(extractors: Any, *, like: str | None = None) -> list[Extractor]:
+    """Several extractors, each as in `open_extractor`; those given by name share networks as in `load_extractors`.
+
+    Parameters
+    ----------
+    extractors : sequence
+    like : str, optional
+        As in `load_extractors`.
+    """
+    given = require_sequence("extractors", extractors, least=1)
+    names = [one for one in given if isinstance(one, str)]
+    if like is not None and not names:
+        raise ValueError("like is an option of the extractor inception, but no extractor is given by name")
+    loaded = iter(load_extractors(names, like=like) if names else [])
+    return [next(loaded) if isinstance(one, str) else open_extractor(one) for one in given]

@@ -18,7 +18,8 @@ from fidfast._sources import is_image_source
 from fidfast._stats import GaussianStats, Moments
 from fidfast.torch._extractors.conventions import convention_of
 from fidfast.torch._extractors.extractor import Extractor
-from fidfast.torch._extractors.named import load_extractor, open_extractor
+from fidfast.torch._extractors.inception import INCEPTION_OUTPUTS
+from fidfast.torch._extractors.named import load_extractor, open_extractor, open_extractors
 from fidfast.torch._extractors.stored import extractor_of_statistics
 from fidfast.torch._images.batches import DecodedImage, Decoder, features_of_batch
 from fidfast.torch._images.checkpoint import check_checkpoint
@@ -28,6 +29,7 @@ from fidfast.torch._images.sources import ImageSource, open_source
 __all__ = [
     "CheckedImages",
     "check_images",
+    "check_images_of_several",
     "first_image",
     "is_source_of_images",
     "open_images_of",
@@ -104,7 +106,7 @@ def check_images(
         check_checkpoint(options.checkpoint)
     if like is not None:
         convention_of(like)
-    if like is not None and extractor not in (None, "inception"):
+    if like is not None and not (extractor is None or (isinstance(extractor, str) and extractor in INCEPTION_OUTPUTS)):
         name = extractor if isinstance(extractor, str) else type(extractor).__name__
         raise ValueError(f"like is an option of the extractor inception, not of {name}")
     opened: dict[str, ImageSource | Input] = {}
@@ -123,9 +125,7 @@ def check_images(
         return CheckedImages(opened, None, options)
     first = None
     for name, source in images.items():
-        if options.checkpoint is not None and source.unordered is not None:
-            raise ValueError(f"checkpoint needs a fixed order of images, but {source.unordered}")
-        first = first_image(source, name, options)
+        first = _checked_first_image(source, name, options)
     network, options = _open_extractor(extractor, like, files, options)
     name_of_network = replace(network, dtype=options.dtype or network.dtype).full_name
     if files:
@@ -143,6 +143,43 @@ def check_images(
         image = first.pixels[0].round().to(torch.uint8)[None]
         _require_dim(files[0], network, features_of_batch(network, image, resolve_device(options.device)).shape[1])
     return CheckedImages(opened, network, options)
+
+
+def check_images_of_several(
+    source: Any, extractors: Any, *, like: str | None = None, options: ImageOptions, min_images: int = 2
+) -> tuple[ImageSource, list[Extractor], ImageOptions]:
+    """Open images and extractors, and raise every error that can be found before the networks run.
+
+    Parameters
+    ----------
+    source
+        Images as in `moments_of_images`.
+    extractors : sequence
+        Each as in `check_images`.
+    like, options, min_images
+        As in `check_images`.
+
+    Returns
+    -------
+    ImageSource, list of Extractor, ImageOptions
+        For `collect_of_source`.
+    """
+    check_device(options.device)
+    if options.checkpoint is not None:
+        check_checkpoint(options.checkpoint)
+    opened = open_images_of(source, "source", options, min_images)
+    _checked_first_image(opened, "source", options)
+    networks = open_extractors(extractors, like=like)
+    if not (options.use_cache and all(network.reproducible for network in networks)):
+        networks, options = prepared_for(networks, opened.length, options)
+    return opened, networks, options
+
+
+def _checked_first_image(source: ImageSource, name: str, options: ImageOptions) -> DecodedImage | None:
+    """As `first_image`, if the source can have a checkpoint."""
+    if options.checkpoint is not None and source.unordered is not None:
+        raise ValueError(f"checkpoint needs a fixed order of images, but {source.unordered}")
+    return first_image(source, name, options)
 
 
 def is_source_of_images(source: Any) -> bool:
@@ -222,7 +259,7 @@ def _open_extractor(
             if file.extractor is not None and like is None:
                 found, dtype = extractor_of_statistics(file.extractor, file.name)
                 return found, replace(options, dtype=options.dtype or dtype)
-        return load_extractor("inception", like=like), options
+        return load_extractor(extractor or "inception", like=like), options
     except FileNotFoundError as error:
         hint = "or choose another network: fidfast.torch.fid_of_images(samples, reference, 'efficientnet-lite0')"
         raise FileNotFoundError(f"{error}; {hint}") from error
