@@ -13,7 +13,17 @@ from numpy.typing import NDArray
 from fidfast import _core
 from fidfast._arguments import require_path, require_precision, shape_of_array
 from fidfast._devices import to_host
-from fidfast._files import Content, Features, State, Stats, naming, read, read_object, reading_state
+from fidfast._files import (
+    Content,
+    Features,
+    State,
+    Stats,
+    is_same_extractor,
+    naming,
+    read,
+    read_object,
+    reading_state,
+)
 from fidfast._masked import require_unmasked
 from fidfast._results import Result
 from fidfast._sources import is_image_source
@@ -349,7 +359,7 @@ def warn_of_extractors(one_side: HasExtractor, other_side: HasExtractor) -> None
     one, two = one_side.extractor, other_side.extractor
     if not one or not two or one == two:
         return
-    if one.split("/")[0] != two.split("/")[0]:
+    if not is_same_extractor(one, two):
         why = "the result is not meaningful"
     elif "/" in one and "/" in two:
         why = "part of the result is due to the different resize or arithmetic"

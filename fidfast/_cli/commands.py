@@ -214,8 +214,9 @@ def _info(options: argparse.Namespace, output: Output) -> None:
     if options.json:
         output.json(facts)
         return
-    keys, entries = facts.pop("keys", ()), facts.pop("entries", {})
+    keys, parts, entries = facts.pop("keys", ()), facts.pop("parts", {}), facts.pop("entries", {})
     facts.update({"keys": "  ".join(keys)} if keys else {})
+    facts.update({f"part {key}": _described(part) for key, part in parts.items()})
     facts.update({f"entry {key}": entry for key, entry in entries.items() if key})
     width = max(map(len, facts))
     output.lines(f"{name:{width}}  {_shown(value)}" for name, value in facts.items())
@@ -309,6 +310,11 @@ def _shown(value: object) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{key}: {number}" for key, number in value.items()) or "none"
     return _or_unknown(value)
+
+
+def _described(part: Mapping[str, Any]) -> str:
+    """The properties of a part of a file: "statistics, dim 2048, ..."."""
+    return ", ".join([part["holds"], *(f"{name} {_or_unknown(part[name])}" for name in part if name != "holds")])
 
 
 def _or_unknown(value: object) -> str:

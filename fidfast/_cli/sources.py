@@ -293,6 +293,7 @@ def _keys_of(options: argparse.Namespace, paths: Mapping[str, str]) -> dict[str,
             key in catalog.keys
             or catalog.has(key)
             or catalog.has_images(key)
+            or (key == "images" and holds_images(path))
             or ("," in key and catalog.of_kind("statistics"))
         ):
             keys[name] = key
