@@ -114,13 +114,8 @@ def check_images(
         raise ValueError(f"like is an option of the extractor inception, not of {name}")
     opened: dict[str, ImageSource | Input] = {}
     for name, source in sources.items():
-<<<<<<< HEAD
-        if is_source_of_images(source):
+        if is_source_of_images(source, rows=rows):
             opened[name] = open_images_of(source, name, options, min_images)
-=======
-        if _is_image_source(source, rows=rows):
-            opened[name] = _open_images(source, name, options, min_images)
->>>>>>> files
         else:
             opened[name] = open_input(source, name, precision=options.precision, rows=rows)
     files = [source for source in opened.values() if isinstance(source, Input)]
@@ -153,7 +148,6 @@ def check_images(
     return CheckedImages(opened, network, options)
 
 
-<<<<<<< HEAD
 def check_images_of_several(
     source: Any, extractors: Any, *, like: str | None = None, options: ImageOptions, min_images: int = 2
 ) -> tuple[ImageSource, list[Extractor], ImageOptions]:
@@ -191,10 +185,7 @@ def _checked_first_image(source: ImageSource, name: str, options: ImageOptions) 
     return first_image(source, name, options)
 
 
-def is_source_of_images(source: Any) -> bool:
-=======
-def _is_image_source(source: Any, *, rows: bool = False) -> bool:
->>>>>>> files
+def is_source_of_images(source: Any, *, rows: bool = False) -> bool:
     """Whether an argument of a function of images holds images, unlike features, moments or statistics."""
     if isinstance(source, ImageSource) or is_image_source(source, rows=rows):
         return True
