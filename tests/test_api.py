@@ -178,6 +178,7 @@ RESULTS = {
     "CachedMoments": lambda: fidfast.CachedMoments("a.npz", 10, 0.5, None, None, None),
     "moments_of_images": lambda: fidfast.torch.ImageMoments(moments(), ["b.png: not an image"]),
     "features_of_images": image_features,
+    "evaluate": lambda: fidfast.torch.evaluate(features(60), features(80, 1.0), metrics="fid,kid", estimate=True),
     "GrowingSample": growing_sample,
     "demo": lambda: fidfast.torch.DemoResult(1000, "net", 75.08, {"blurred": [48.18, 219.84]}, growing_sample()),
 }

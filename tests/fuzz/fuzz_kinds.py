@@ -204,6 +204,15 @@ BY_NAME: dict[str, Kind] = {
     "checkpoint": replace(PATH, good=(lambda _: None,), optional=True),
     "use_cache": BOOL,
     "params": Kind((), ()),
+    "metrics": Kind(
+        (lambda _: "fid,kid@net", lambda _: ("precision", "fd-net", "is", "sfid")),
+        ("3", "str", "object", "list of None", "dict", "empty str"),
+    ),
+    "estimate": BOOL,
+    "extractors": Kind(
+        (lambda _: dict.fromkeys(("inception", "inception-spatial", "inception-logits", "net"), network),),
+        ("3", "str", "object", "list"),
+    ),
 }
 BY_NAME["reference_names"], BY_NAME["reference_images"] = BY_NAME["names"], BY_NAME["images"]
 _IMAGE_SOURCES = replace(_IMAGES, good=(*_IMAGES.good, rows, stats))
@@ -236,7 +245,7 @@ OVERRIDES: dict[str, Kind] = {
     },
     **{
         f"{name}.{side}": _IMAGE_SOURCES
-        for name in ("fid_of_images", "estimate_of_images")
+        for name in ("fid_of_images", "estimate_of_images", "evaluate")
         for side in ("samples", "reference")
     },
     **{
@@ -259,6 +268,7 @@ OVERRIDES: dict[str, Kind] = {
         for name in (
             "fid_of_images",
             "estimate_of_images",
+            "evaluate",
             "stats_of_images",
             "stats_by_extractor",
             "check_images",
@@ -274,6 +284,7 @@ OVERRIDES: dict[str, Kind] = {
     "inception_score.seed": replace(_SEED, optional=True),
     "mind.like": choice("torch-fidelity", optional=True),
     "mind.seed": integer(0, 2**31),
+    "Evaluation.text.metric": choice("fid"),
     "vendi.sigma": Kind((lambda _: None,), ("2.5", "-1", "str", "list", "object"), optional=True),
     "kid_subsets.seed": replace(_SEED, optional=True),
     "manifold_metrics.k": integer(1, 4, optional=True),
