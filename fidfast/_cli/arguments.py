@@ -237,7 +237,7 @@ def _add_numerical_options(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_image_options(group: argparse._ArgumentGroup) -> None:
+def _add_image_options(group: argparse._ActionsContainer) -> None:
     group.add_argument("--weights", metavar="FILE", help="weights of inception (default: downloaded once)")
     group.add_argument(
         "--like",

@@ -43,7 +43,10 @@ class Collector:
         self._settings = settings
         self._options = options
         self._checkpoints = [_checkpoint_of(plan, options) for plan in plans]
-        self._inputs = [{key: part.open() for key, part in plan.of_parts.items()} for plan in plans]
+        #: For each side what the metrics need of it: `Input`, or `InceptionScore`.
+        self._inputs: list[dict[_Key, Any]] = [
+            {key: part.open() for key, part in plan.of_parts.items()} for plan in plans
+        ]
         for side, plan in enumerate(plans):
             for key, part in plan.of_parts.items():
                 self._require_number(side, key, part.num_samples)
@@ -128,7 +131,8 @@ class Collector:
                 if checkpoint is not None and side == 0 and self._sources[1] is not None:
                     checkpoint.save_finished()  # the other side takes as long, and may be killed
             keys = dict.fromkeys([*self._plans[0].metrics, *self._plans[1].metrics])
-            yield {key: Pair(*(inputs.get(key) for inputs in self._inputs), self._names_of(key)) for key in keys}
+            one, two = self._inputs
+            yield {key: Pair(one.get(key), two.get(key), self._names_of(key)) for key in keys}
 
     def _names_of(self, key: _Key) -> tuple[str | None, str | None]:
         """Full names of the extractors of both sides."""

@@ -47,8 +47,9 @@ def evaluate(
     ----------
     samples, reference
         Any source of images that `moments_of_images` accepts; a file of statistics, of one or several extractors; (n,
-        dim) features, `Moments`, `GaussianStats` or a file of these; or a file with images and statistics. Statistics
-        are used where they suffice, then features, then images, and a network runs only for what a side lacks.
+        dim) features, `Moments`, `GaussianStats` or a file of these; a dictionary as of `stats_by_extractor`; or a file
+        with images and statistics. Statistics are used where they suffice, then features, then images, and a network
+        runs only for what a side lacks.
         `reference` may be None if no metric needs it.
     metrics : str or sequence of str, optional
         Names, in a string separated by commas. "is" (Inception Score), "fid", "sfid", "kid", "precision", "recall",

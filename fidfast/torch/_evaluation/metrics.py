@@ -221,7 +221,7 @@ def _vendi(computer: Computer, names: tuple[str, ...]) -> Any:
 def _kid(computer: Computer, names: tuple[str, ...]) -> Any:
     samples, reference = computer.rows(names)
     settings = computer.settings
-    if _draws_subsets(settings):
+    if settings.like is not None and _draws_subsets(settings):
         return kid_subsets(
             samples, reference, like=settings.like, subset_size=SUBSET_SIZE, seed=settings.seed,
             precision=settings.precision,
