@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -101,7 +100,7 @@ class Collector:
             self._require_number(side, key, count)
         return source
 
-    def load(self, given: Mapping[str, Any], *, weights: str | os.PathLike[str] | None, resize: str | None) -> None:
+    def load(self, given: Mapping[str, Any], *, weights: Any, resize: str | None) -> None:
         """Load the extractors that run on images, and check that they fit the other side."""
         self._extractors, self._options = load_networks(
             self._plans, given, weights=weights, like=self._settings.like, resize=resize, options=self._options

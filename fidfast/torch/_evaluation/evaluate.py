@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fidfast._arguments import MAX_SEED, optional, require_bool, require_integer, require_mapping, require_path
+from fidfast._arguments import MAX_SEED, require_bool, require_integer, require_mapping
 from fidfast._inputs import Input
 from fidfast._progress import progress_bar
 from fidfast._results import distance_label, kernel_label
@@ -34,7 +34,7 @@ def evaluate(
     like: str | None = None,
     estimate: bool = False,
     extractors: Mapping[str, Any] | None = None,
-    weights: str | os.PathLike[str] | None = None,
+    weights: str | os.PathLike[str] | Mapping[str, str | os.PathLike[str]] | None = None,
     resize: str | None = None,
     seed: int = 2020,
     negative_tolerance: float = NEGATIVE_TOLERANCE,
@@ -65,8 +65,8 @@ def evaluate(
     extractors : mapping, optional
         Extractors by name, for names in `metrics`: anything that `as_extractor` accepts. They have precedence over
         extractors that `load_extractor` loads by the same name.
-    weights : path, optional
-        Weights file of the Inception network, as in `load_extractor`.
+    weights : path or mapping, optional
+        Weights file of the Inception network, or files by name of the network, as in `load_extractors`.
     resize : str, optional
         One of `RESIZES`, for all extractors that are loaded by name. By default that of `like`, of statistics on the
         other side, or of each extractor.
@@ -122,7 +122,6 @@ def evaluate(
         precision=options.precision,
         in_blocks=options.blocks > 1,
     )
-    optional(require_path, "weights", weights)
     if resize is not None:
         check_resize(resize)
     given = {} if extractors is None else require_mapping("extractors", extractors)
