@@ -35,6 +35,9 @@ _SUBSETS = ("torch-fidelity", "torchmetrics", "clean-fid")
 _SPLITS = ("torch-fidelity", "torchmetrics", "stylegan3", "adm")
 _SHUFFLES = ("torch-fidelity", "torchmetrics")
 
+#: Tools that round distances to float16 in precision and recall.
+_ROUNDS = ("adm", "stylegan3")
+
 #: Rows of a subset of the KID, and of a split of the Inception Score in guided-diffusion's evaluator.
 SUBSET_SIZE = 1000
 _ADM_SPLIT_SIZE = 5000
@@ -269,15 +272,15 @@ def _mind(computer: Computer, names: tuple[str, ...]) -> Any:
 
 
 def _precision_recall(computer: Computer, names: tuple[str, ...]) -> Any:
-    if computer.settings.like == "adm":
-        return precision_recall(*computer.rows(names), like="adm")
+    if computer.settings.like in _ROUNDS:
+        return precision_recall(*computer.rows(names), like=computer.settings.like)
     if computer.is_requested(_density_coverage, names):
         return precision_recall_of(computer.result(_manifold_metrics, names))
     return precision_recall(*computer.rows(names))
 
 
 def _density_coverage(computer: Computer, names: tuple[str, ...]) -> Any:
-    if computer.settings.like != "adm" and computer.is_requested(_precision_recall, names):
+    if computer.settings.like not in _ROUNDS and computer.is_requested(_precision_recall, names):
         return density_coverage_of(computer.result(_manifold_metrics, names))
     return density_coverage(*computer.rows(names))
 
