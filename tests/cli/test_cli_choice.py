@@ -50,7 +50,7 @@ def test_statistics_have_precedence_over_images(files, capsys):
     code, out, _ = run(capsys, "stats", "adm.npz", "out.npz")
     assert code == 0
     assert out.splitlines()[-1] == f"adm.npz: {ADM}"
-    assert fidfast.GaussianStats.load("out.npz") == fidfast.GaussianStats(np.zeros(4), np.eye(4))
+    assert fidfast.GaussianStats.load("out.npz") == fidfast.GaussianStats(np.zeros(4), np.eye(4), extractor="inception")
 
 
 @pytest.mark.parametrize("command", [("fid", "--estimate"), ("report", "--no-pairs"), ("fid", "--key", "arr_0")])

@@ -19,7 +19,7 @@ from fidfast._stats import GaussianStats, Moments
 from fidfast.torch._extractors.conventions import convention_of
 from fidfast.torch._extractors.extractor import Extractor
 from fidfast.torch._extractors.inception import INCEPTION_OUTPUTS
-from fidfast.torch._extractors.named import load_extractor, open_extractor, open_extractors
+from fidfast.torch._extractors.named import load_extractor, name_of_extractor, open_extractor, open_extractors
 from fidfast.torch._extractors.stored import extractor_of_statistics
 from fidfast.torch._images.batches import DecodedImage, Decoder, features_of_batch
 from fidfast.torch._images.checkpoint import check_checkpoint
@@ -117,7 +117,8 @@ def check_images(
         if is_source_of_images(source, rows=rows):
             opened[name] = open_images_of(source, name, options, min_images)
         else:
-            opened[name] = open_input(source, name, precision=options.precision, rows=rows)
+            asked = name_of_extractor(extractor)
+            opened[name] = open_input(source, name, precision=options.precision, extractor=asked, rows=rows)
     files = [source for source in opened.values() if isinstance(source, Input)]
     images = {name: source for name, source in opened.items() if isinstance(source, ImageSource)}
     dims = [file.dim for file in files]  # raises if a file cannot be used

@@ -293,9 +293,15 @@ def stats_by_extractor(
     ------
     BrokenImageError, FileNotFoundError, TypeError, ValueError
         As `moments_of_images`, and if two extractors have the same name.
+
+    Warns
+    -----
+    UserWarning
+        As `moments_of_images`, and if images were skipped.
     """
     options = merge_options(options, keywords, "stats_by_extractor")
     ddof = ddof_of(ddof, like)
+    warn_of_statistics(source)
     opened, networks, options = check_images_of_several(
         source, extractors, like=like, options=options, min_images=max(2, ddof + 1)
     )
