@@ -205,7 +205,7 @@ BY_NAME: dict[str, Kind] = {
     "use_cache": BOOL,
     "params": Kind((), ()),
     "metrics": Kind(
-        (lambda _: "fid,kid@net", lambda _: ("precision", "fd-net", "is", "sfid")),
+        (lambda _: "fid", lambda _: ["fid", "fid"], lambda _: "fd-net,fid"),
         ("3", "str", "object", "list of None", "dict", "empty str"),
     ),
     "estimate": BOOL,

@@ -108,7 +108,7 @@ def open_side(source: Any, name: str, precision: str, negative_tolerance: float)
         return Side(name, "None", [])
     if not isinstance(source, (str, os.PathLike)):
         title = type(source).__name__
-        if isinstance(source, Mapping) and source and all(isinstance(one, _NAMED) for one in source.values()):
+        if _is_by_extractor(source):
             return Side(name, title, [_part_of(open_input(one, name, extractor=key)) for key, one in source.items()])
         if is_source_of_images(source):
             return Side(name, title, [], source)
@@ -133,6 +133,15 @@ def open_side(source: Any, name: str, precision: str, negative_tolerance: float)
         count = item.entry.shape[0] if is_features and item.entry.shape else None
         parts.append(Part(item.what, item.extractor, open_item, item.is_main, count))
     return Side(name, path, parts, images)
+
+
+def _is_by_extractor(source: Any) -> bool:
+    """Whether an argument is a dictionary by names of extractors."""
+    return (
+        isinstance(source, Mapping)
+        and len(source) > 0
+        and all(isinstance(name, str) and isinstance(one, _NAMED) for name, one in source.items())
+    )
 
 
 def _part_of(opened: Input) -> Part:
