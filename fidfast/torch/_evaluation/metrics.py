@@ -40,7 +40,7 @@ _ROUNDS = ("adm", "stylegan3")
 
 #: Rows of a subset of the KID, and of a split of the Inception Score in guided-diffusion's evaluator.
 SUBSET_SIZE = 1000
-_ADM_SPLIT_SIZE = 5000
+ADM_SPLIT_SIZE = 5000
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,7 @@ def collects_score(settings: Settings) -> bool:
 def new_score(num_classes: int, settings: Settings) -> InceptionScore:
     """An empty score with the splits of the settings."""
     if settings.like == "adm":
-        return InceptionScore(num_classes, split_size=_ADM_SPLIT_SIZE)
+        return InceptionScore(num_classes, split_size=ADM_SPLIT_SIZE)
     return InceptionScore(num_classes)
 
 
