@@ -289,6 +289,7 @@ OVERRIDES: dict[str, Kind] = {
     "kid_subsets.seed": replace(_SEED, optional=True),
     "manifold_metrics.k": integer(1, 4, optional=True),
     "manifold_metrics.inclusive": replace(BOOL, optional=True),
+    "precision_recall.like": choice("adm", "stylegan3", optional=True),
     "mifid.samples": FEATURES,
     "GaussianStats.sigma": Kind((lambda _: np.eye(DIM), lambda _: torch.eye(DIM, requires_grad=True)), _MATRIX),
     "GaussianStats.ddof": integer(0, 2, optional=True),
