@@ -20,6 +20,7 @@ __all__ = ["IMAGE_OPTIONS", "parse"]
 
 #: Options that apply to images only.
 IMAGE_OPTIONS = (
+    "extractors",
     "weights",
     "resize",
     "bfloat16",
@@ -172,6 +173,13 @@ def _add_report(command: argparse.ArgumentParser) -> None:
 def _add_stats(command: argparse.ArgumentParser) -> None:
     command.add_argument("source", metavar="SOURCE", help=_SOURCES)
     command.add_argument("out", metavar="OUT", help="the .npz file to write; other FID tools can read it")
+    command.add_argument(
+        "--extractors",
+        type=_names,
+        metavar="NAMES",
+        help="several networks with commas between them, in one pass over the images and one file, of which --key NAME "
+        "chooses the statistics: inception,inception-spatial",
+    )
     _add_source_options(command)
 
 
@@ -284,6 +292,13 @@ def _add_image_options(group: argparse._ActionsContainer) -> None:
     group.add_argument("--skip-broken", action="store_true", help="skip images that cannot be read, and list them")
     group.add_argument("--no-cache", action="store_true", help="do not read or write the cache of statistics")
     _add_quiet(group)
+
+
+def _names(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise argparse.ArgumentTypeError(f"must be names with commas between them, got {text!r}")
+    return names
 
 
 def _positive(text: str) -> float:
