@@ -167,6 +167,17 @@ class Input:
         shape = shape_of_array(self.rows)
         return row_slices(self.rows, shape[0] if len(shape) == 2 else self.num_samples or 0)
 
+    def float64_slices(self) -> Iterator[NDArray[np.float64]]:
+        """The features in slices of bounded size, as new arrays in host memory; errors name the argument."""
+        first = 0
+        for rows in map(to_host, self.slices()):
+            try:
+                n, _ = _core.require_finite(rows, first_row=first)
+            except (TypeError, ValueError) as error:
+                raise _naming_argument(error, self.name) from None
+            yield _core.gather(rows, np.arange(n)).astype(np.float64)
+            first += n
+
     @property
     def row_hashes(self) -> NDArray[np.int64]:
         """(n,) a hash of each row: equal for equal numbers of any type, and for 0 and -0."""
