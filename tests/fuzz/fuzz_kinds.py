@@ -91,6 +91,7 @@ BY_NAME: dict[str, Kind] = {
     "splits": integer(1, 3),
     "from_logits": BOOL,
     "paired": BOOL,
+    "groups": Kind((lambda _: None,), ("3", "str", "object", "2.5", "1j", "dict"), optional=True),
     "skip_incomplete": BOOL,
     "mean_over": choice("samples", "reference"),
     "threshold": real(0.1, 1, bad=("-1", "0", "inf")),
@@ -258,6 +259,11 @@ OVERRIDES: dict[str, Kind] = {
         for name in ("fid_of_images", "estimate_of_images", "stats_of_images", "check_images", "load_extractor")
     },
     **{f"{name}.ddof": integer(0, 2, optional=True) for name in ("fid_of_images", "stats_of_images")},
+    "estimate.groups": Kind(
+        (lambda _: None, lambda rng: (rng.integers(0, 4, N), None), lambda _: (list("aabbccddeeffgg")[:N], None)),
+        ("3", "str", "object", "2.5", "1j", "dict"),
+        optional=True,
+    ),
     "inception_score.like": choice("torch-fidelity", "torchmetrics"),
     "inception_score.seed": replace(_SEED, optional=True),
     "mind.like": choice("torch-fidelity", optional=True),
