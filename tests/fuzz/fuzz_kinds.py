@@ -92,6 +92,7 @@ BY_NAME: dict[str, Kind] = {
     "kernel": choice("cosine"),
     "from_logits": BOOL,
     "paired": BOOL,
+    "groups": Kind((lambda _: None,), ("3", "str", "object", "2.5", "1j", "dict"), optional=True),
     "skip_incomplete": BOOL,
     "mean_over": choice("samples", "reference"),
     "threshold": real(0.1, 1, bad=("-1", "0", "inf")),
@@ -280,6 +281,11 @@ OVERRIDES: dict[str, Kind] = {
         f"{name}.ddof": integer(0, 2, optional=True)
         for name in ("fid_of_images", "stats_of_images", "stats_by_extractor")
     },
+    "estimate.groups": Kind(
+        (lambda _: None, lambda rng: (rng.integers(0, 4, N), None), lambda _: (list("aabbccddeeffgg")[:N], None)),
+        ("3", "str", "object", "2.5", "1j", "dict"),
+        optional=True,
+    ),
     "inception_score.like": choice("torch-fidelity", "torchmetrics", "adm"),
     "inception_score.seed": replace(_SEED, optional=True),
     "mind.like": choice("torch-fidelity", optional=True),
