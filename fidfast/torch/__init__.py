@@ -18,8 +18,10 @@ from fidfast.torch._extractors.conventions import LIKE, Convention
 from fidfast.torch._extractors.efficientnet import PooledEfficientNet
 from fidfast.torch._extractors.extractor import Extractor
 from fidfast.torch._extractors.inception import InceptionNetwork, ToFloat32
-from fidfast.torch._extractors.named import load_extractor
+from fidfast.torch._extractors.named import extractor_names, load_extractor
+from fidfast.torch._extractors.network_table import FDR_DISTANCES, NETWORKS, PretrainedNetwork
 from fidfast.torch._extractors.prepare import PreparedNetwork, prepare
+from fidfast.torch._extractors.pretrained import PretrainedFeatures
 from fidfast.torch._extractors.resize import RESIZES, resize
 from fidfast.torch._images.checks import CheckedImages, check_images
 from fidfast.torch._images.distances import estimate_of_images, fid_of_images
@@ -38,7 +40,9 @@ from fidfast.torch._training.running_stats import FeatureQueue, MovingMoments
 from fidfast.torch._training.samples import features_of_samples, fid_of_samples, moments_of_samples
 
 __all__ = [
+    "FDR_DISTANCES",
     "LIKE",
+    "NETWORKS",
     "RESIZES",
     "BrokenImageError",
     "CheckedImages",
@@ -54,12 +58,14 @@ __all__ = [
     "ImageOptions",
     "Images",
     "MovingMoments",
+    "PretrainedNetwork",
     "all_reduce",
     "as_extractor",
     "at_layer",
     "check_images",
     "demo",
     "estimate_of_images",
+    "extractor_names",
     "features_of_images",
     "features_of_samples",
     "fid_of_images",
@@ -80,6 +86,7 @@ _PICKLED = (
     PooledEfficientNet,
     PooledFeatures,
     PreparedNetwork,
+    PretrainedFeatures,
     ScriptFeatures,
     ToFloat32,
 )

@@ -204,7 +204,9 @@ def _check_positions(network: Any, tensors: dict[str, Any], refusal: str) -> Non
     """Refuse position embeddings of another input size, which timm's conversion would interpolate."""
     for key in ("pos_embed", "visual.trunk.pos_embed", "visual.positional_embedding"):
         if isinstance(found := tensors.get(key), torch.Tensor) and found.shape[-2] != network.pos_embed.shape[-2]:
-            raise ValueError(f"{refusal}: {key} has {found.shape[-2]} positions, expected {network.pos_embed.shape[-2]}")
+            raise ValueError(
+                f"{refusal}: {key} has {found.shape[-2]} positions, expected {network.pos_embed.shape[-2]}"
+            )
 
 
 def _set_input_size(network: Any, entry: PretrainedNetwork) -> None:
