@@ -338,10 +338,19 @@ def warn_of_extractors(one_side: HasExtractor, other_side: HasExtractor) -> None
     one, two = one_side.extractor, other_side.extractor
     if not one or not two or one == two:
         return
-    if one.split("/")[0] != two.split("/")[0]:
+    if not _may_be_one_network(one, two):
         why = "the result is not meaningful"
     elif "/" in one and "/" in two:
         why = "part of the result is due to the different resize or arithmetic"
     else:
         return  # the same network, and one side has no details
     warn_user(f"the two inputs have different extractors, {one!r} and {two!r}: {why}")
+
+
+def _may_be_one_network(one: str, two: str) -> bool:
+    """Whether the names without details are equal, but for a digest of the weights that one of them does not have."""
+    (first, _, weights), (second, _, other_weights) = (name.split("/")[0].partition("-weights-") for name in (one, two))
+    is_unknown = not (weights and other_weights) and not first.startswith(
+        "inception"
+    )  # which has a digest if it differs
+    return first == second and (weights == other_weights or is_unknown)
