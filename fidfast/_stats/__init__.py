@@ -16,6 +16,7 @@ from fidfast._stats.gaussian import (
 )
 from fidfast._stats.locks import Locked, atomic, holding
 from fidfast._stats.moments import Moments
+from fidfast._stats.several import save_stats
 from fidfast._stats.slices import ROWS_PER_SLICE, as_rows, row_slices
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "record_of_stats",
     "require_tolerance",
     "row_slices",
+    "save_stats",
     "scaled_stats",
     "stats_from_core",
     "stats_from_record",

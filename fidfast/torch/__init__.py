@@ -18,7 +18,7 @@ from fidfast.torch._extractors.conventions import LIKE, Convention
 from fidfast.torch._extractors.efficientnet import PooledEfficientNet
 from fidfast.torch._extractors.extractor import Extractor
 from fidfast.torch._extractors.inception import InceptionNetwork, ToFloat32
-from fidfast.torch._extractors.named import extractor_names, load_extractor
+from fidfast.torch._extractors.named import extractor_names, load_extractor, load_extractors
 from fidfast.torch._extractors.network_table import FDR_DISTANCES, NETWORKS, PretrainedNetwork
 from fidfast.torch._extractors.prepare import PreparedNetwork, prepare
 from fidfast.torch._extractors.pretrained import PretrainedFeatures
@@ -30,6 +30,7 @@ from fidfast.torch._images.extraction import (
     ImageMoments,
     features_of_images,
     moments_of_images,
+    stats_by_extractor,
     stats_of_images,
 )
 from fidfast.torch._images.options import ImageOptions
@@ -72,10 +73,12 @@ __all__ = [
     "fid_of_samples",
     "frechet_loss",
     "load_extractor",
+    "load_extractors",
     "moments_of_images",
     "moments_of_samples",
     "prepare",
     "resize",
+    "stats_by_extractor",
     "stats_of_images",
 ]
 

@@ -20,7 +20,7 @@ from fidfast.torch._extractors.plugins import load_plugin, package_of_plugin, pl
 from fidfast.torch._extractors.pretrained import pretrained
 from fidfast.torch._extractors.resize import check_resize
 
-__all__ = ["BUILT_IN", "extractor_names", "load_extractor", "load_extractors", "open_extractor"]
+__all__ = ["BUILT_IN", "extractor_names", "load_extractor", "load_extractors", "open_extractor", "open_extractors"]
 
 #: Names of the extractors of this package.
 BUILT_IN = (*INCEPTION_OUTPUTS, "efficientnet-lite0", *NETWORKS)
@@ -195,3 +195,20 @@ def open_extractor(extractor: Any) -> Extractor:
         found = type(extractor).__name__
         raise TypeError(f"extractor must be a name, an Extractor, a network or another callable, got {found}")
     return as_extractor(extractor)
+
+
+def open_extractors(extractors: Any, *, like: str | None = None) -> list[Extractor]:
+    """Several extractors, each as in `open_extractor`; those given by name share networks as in `load_extractors`.
+
+    Parameters
+    ----------
+    extractors : sequence
+    like : str, optional
+        As in `load_extractors`.
+    """
+    given = require_sequence("extractors", extractors, least=1)
+    names = [one for one in given if isinstance(one, str)]
+    if like is not None and not names:
+        raise ValueError("like is an option of the extractor inception, but no extractor is given by name")
+    loaded = iter(load_extractors(names, like=like) if names else [])
+    return [next(loaded) if isinstance(one, str) else open_extractor(one) for one in given]

@@ -10,7 +10,7 @@ from fidfast.torch._extractors.extractor import Extractor
 from fidfast.torch._extractors.named import extractor_names, load_extractor
 from fidfast.torch._extractors.resize import RESIZES
 
-__all__ = ["extractor_of_statistics"]
+__all__ = ["extractor_of_statistics", "with_details"]
 
 #: Names for `load_extractor` by other stored names.
 _RENAMED = {"inception-2015-12-05": "inception"}
@@ -52,14 +52,19 @@ def extractor_of_statistics(
     if known not in extractor_names():  # a file must not choose other modules to import
         raise ValueError(refusal)
     dtype = "bfloat16" if "bfloat16" in details else "float32"
-    extractor = load_extractor(known, weights=weights)
-    for detail in details:
-        extractor = _with_detail(extractor, detail)
+    extractor = with_details(load_extractor(known, weights=weights), full_name)
     found = replace(extractor, dtype=dtype).full_name
     stored = "/".join([_RENAMED.get(name, name), *details])
     if weights is None and stored not in (found, *(() if details else (extractor.name, found.split("/")[0]))):
         raise ValueError(f"{refusal} (the extractor loaded by name is {found!r})")
     return extractor, dtype
+
+
+def with_details(extractor: Extractor, full_name: str) -> Extractor:
+    """The extractor with the resize and the pixel range in a full name."""
+    for detail in full_name.split("/")[1:]:
+        extractor = _with_detail(extractor, detail)
+    return extractor
 
 
 def _with_detail(extractor: Extractor, detail: str) -> Extractor:

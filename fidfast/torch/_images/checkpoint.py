@@ -21,6 +21,9 @@ from fidfast._warnings import warn_user
 
 __all__ = ["Checkpoint", "check_checkpoint", "kept_after_error", "removed_after"]
 
+#: Kind of the state, as in `_files.states`.
+_KIND = "Collection"
+
 
 class Checkpoint:
     """The checkpoint of one run. Files of other runs are neither overwritten nor removed.
@@ -55,7 +58,7 @@ class Checkpoint:
             return None
         content = read(self._path)
         progress = content.progress if isinstance(content, State) else None
-        if not isinstance(content, State) or progress is None or progress.job != self._job:
+        if not isinstance(content, State) or progress is None or content.kind != _KIND or progress.job != self._job:
             raise ValueError(
                 f"{self._path} belongs to another run (other images, or other extractors than {self._extractors}); "
                 "delete it to start over"
@@ -73,7 +76,7 @@ class Checkpoint:
         try:
             if not self._is_own():
                 raise FileExistsError(f"cannot write {self._path}: it is not the checkpoint of this run any more")
-            write_state(self._path, State("Collection", entries, Progress(self._job, done, skipped)))
+            write_state(self._path, State(_KIND, entries, Progress(self._job, done, skipped)))
         except (OSError, MemoryError) as error:
             if not self._warned:
                 self._warned = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,8 @@ from fidfast._warnings import warn_user
 from fidfast.torch._extractors.conventions import convention_of
 from fidfast.torch._extractors.extractor import Extractor
 from fidfast.torch._images.checkpoint import Checkpoint, removed_after
-from fidfast.torch._images.checks import check_images
-from fidfast.torch._images.collection import ImageResult, Need, collect_of_source
+from fidfast.torch._images.checks import check_images, check_images_of_several
+from fidfast.torch._images.collection import Collection, ImageResult, Need, collect_of_source
 from fidfast.torch._images.options import FeatureKeywords, ImageKeywords, ImageOptions, merge_options
 from fidfast.torch._images.sources import open_source
 
@@ -31,6 +32,9 @@ __all__ = [
     "features_of_source",
     "moments_of_images",
     "moments_of_source",
+    "names_of_extractors",
+    "stats_by_extractor",
+    "stats_of_collection",
     "stats_of_images",
     "warn_of_skipped",
 ]
@@ -239,6 +243,71 @@ def stats_of_images(
         return found.moments.stats(ddof=ddof)
 
 
+def stats_by_extractor(
+    source: Any,
+    extractors: Sequence[Any],
+    *,
+    ddof: int | None = None,
+    like: str | None = None,
+    options: ImageOptions | None = None,
+    **keywords: Unpack[ImageKeywords],
+) -> dict[str, GaussianStats]:
+    """Mean and covariance of the features of several extractors, from one pass over images.
+
+    Each image is decoded once, resized once for each distinct input size and resize, and extractors of one network,
+    such as "inception" and "inception-spatial", run it once.
+
+    Parameters
+    ----------
+    source
+        As in `moments_of_images`.
+    extractors : sequence of str, Extractor, callable or network
+        Each as in `moments_of_images`.
+    ddof : int, optional
+        As in `stats_of_images`.
+    like : str, optional
+        One of `LIKE`, for the extractors of the Inception network that are given by name.
+    options, **keywords
+        As in `moments_of_images`. An image that is broken for one extractor is skipped for all.
+
+    Returns
+    -------
+    dict of str to GaussianStats
+        In the order of the extractors, by name: as given, or `Extractor.name`. `fidfast.save_stats` writes it to one
+        file.
+
+    Raises
+    ------
+    BrokenImageError, FileNotFoundError, TypeError, ValueError
+        As `moments_of_images`, and if two extractors have the same name.
+    """
+    options = merge_options(options, keywords, "stats_by_extractor")
+    ddof = ddof_of(ddof, like)
+    opened, networks, options = check_images_of_several(
+        source, extractors, like=like, options=options, min_images=max(2, ddof + 1)
+    )
+    names = names_of_extractors(extractors, networks)
+    found, checkpoint = collect_of_source(opened, [Need(network, moments=True) for network in networks], options)
+    with removed_after(checkpoint):
+        warn_of_skipped(found, "source")
+        return stats_of_collection(found, names, ddof)
+
+
+def names_of_extractors(given: Sequence[Any], networks: Sequence[Extractor]) -> list[str]:
+    """The names under which the statistics of several extractors are stored; raises a ValueError if two are equal."""
+    names = [one if isinstance(one, str) else network.name for one, network in zip(given, networks, strict=True)]
+    for number, name in enumerate(names):
+        if (first := names.index(name)) < number:
+            raise ValueError(f"extractors[{first}] and extractors[{number}] have the same name {name!r}")
+    return names
+
+
+def stats_of_collection(found: Collection, names: Sequence[str], ddof: int) -> dict[str, GaussianStats]:
+    """The statistics of a collection of moments, by the names of the extractors."""
+    moments = [part.moments for part in found.parts]
+    return {name: one.stats(ddof=ddof) for name, one in zip(names, moments, strict=True) if one is not None}
+
+
 def ddof_of(ddof: int | None, like: str | None) -> int:
     """The given ddof, or that of a tool, or 1."""
     if ddof is not None:
@@ -246,7 +315,7 @@ def ddof_of(ddof: int | None, like: str | None) -> int:
     return 1 if like is None else convention_of(like).ddof
 
 
-def warn_of_skipped(found: ImageMoments | ImageFeatures, name: str) -> None:
+def warn_of_skipped(found: ImageMoments | ImageFeatures | Collection, name: str) -> None:
     """Warn of images that were skipped or are not read in a function whose result does not list them."""
     if found.skipped:
         images = "1 image" if len(found.skipped) == 1 else f"{len(found.skipped)} images"
