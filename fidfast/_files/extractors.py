@@ -19,9 +19,13 @@ def network_of(extractor: str) -> str:
 
 
 def is_same_extractor(one: str, two: str) -> bool:
-    """Whether two names mean the same network and output; their details may differ."""
-    names = [name.partition("/")[0] for name in (one, two)]
-    return len({_ALIASES.get(name, name) for name in names}) == 1
+    """Whether two names mean the same network and output; their details may differ.
+
+    Only names of Inception always have the digest of weights other than the usual ones.
+    """
+    (first, _, weights), (second, _, other) = (name.partition("/")[0].partition("-weights-") for name in (one, two))
+    is_unknown = not (weights and other) and not first.startswith("inception")
+    return _ALIASES.get(first, first) == _ALIASES.get(second, second) and (weights == other or is_unknown)
 
 
 def may_be(asked: str, name: str) -> bool:

@@ -156,7 +156,7 @@ BY_NAME: dict[str, Kind] = {
     "image": Kind(
         (lambda _: torch.rand(3, 6, 5),), ("3", "str", "object", "1-d", "0-d tensor", "sparse tensor", "nested")
     ),
-    "method": choice("pil-bicubic", "tf1-bilinear", "torch-bilinear", "torch-bilinear-antialias"),
+    "method": choice(*ft.RESIZES),
     "size": Kind((lambda _: (4, 5),), ("3", "str", "object", "list", "ragged", "1-d")),
     "generator": _CALLABLE,
     "group": foreign(None),
