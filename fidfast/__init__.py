@@ -39,7 +39,7 @@ from fidfast._metrics.neighbours import (
 from fidfast._metrics.ngrams import NgramCounts, ngram_jsd
 from fidfast._metrics.uncertainty import Estimate, estimate, influence
 from fidfast._report import HarmfulSample, ReferenceSample, Report, Trimmed, report
-from fidfast._stats import ClassMoments, GaussianStats, Moments
+from fidfast._stats import ClassMoments, GaussianStats, Moments, save_stats
 
 __version__: str = _core.__version__
 
@@ -88,6 +88,7 @@ __all__ = [
     "ngram_jsd",
     "precision_recall",
     "report",
+    "save_stats",
     "transport_map",
 ]
 

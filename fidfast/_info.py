@@ -115,13 +115,15 @@ def _properties_of_stats(record: Stats) -> dict[str, Any]:
 
 
 def _properties_of_state(state: State) -> dict[str, Any]:
+    done = {} if state.progress is None else {"images_done": state.progress.done}
     if state.kind != "Moments":
-        return {key: value.item() for key, value in state.entries.items() if value.ndim == 0 and "/" not in key}
+        settings = {key: value.item() for key, value in state.entries.items() if value.ndim == 0 and "/" not in key}
+        return {**settings, **done}
     moments = Moments.from_state(state.entries)
     return {
         "dim": moments.dim,
         "num_samples": moments.num_samples,
         "precision": moments.precision,
         "extractor": moments.extractor,
-        **({} if state.progress is None else {"images_done": state.progress.done}),
+        **done,
     }

@@ -33,7 +33,7 @@ _devices _results
 _files.records _files.buffers _files.zips _files.objects _files.pickles _files.torch_files _files.safetensors
 _files.states _files.formats _files.write _files.items _files.catalog _files.readers _files
 _stats.slices _stats.locks _stats.collector _stats.gaussian _stats.block_states _stats.moments _stats.class_moments
-_stats
+_stats.several _stats
 _images.decode _images.hashes _images.selection _images.images _images.folders _images.tar _images.archives
 _images.arrays _images.open _images.choice _images.describe _images.cache _images
 _sources _inputs
@@ -48,8 +48,8 @@ torch._extractors.networks torch._extractors.prepare
 torch._extractors.extractor torch._extractors.adapters torch._extractors.conventions torch._extractors.inception
 torch._extractors.efficientnet torch._extractors.named torch._extractors.stored torch._extractors
 torch._images.options torch._images.pixels torch._images.items torch._images.sources torch._images.batches
-torch._images.checkpoint torch._images.extraction_pass torch._images.checks torch._images.extraction
-torch._images.distances torch._images
+torch._images.checkpoint torch._images.collectors torch._images.extraction_pass torch._images.checks
+torch._images.collection torch._images.extraction torch._images.distances torch._images
 torch._training.distributed torch._training.packing torch._training.sampling torch._training.metric
 torch._training.samples
 torch._training.means torch._training.running_stats torch._training.loss torch._training

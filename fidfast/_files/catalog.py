@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 
 from fidfast._files.items import (
@@ -21,6 +21,9 @@ from fidfast._files.records import Entry, Features, Stats, Tree
 from fidfast._files.write import STATE_MARK
 
 __all__ = ["Catalog"]
+
+#: Name of an extractor: the network, and an output of several that have different features.
+_OUTPUT = re.compile(r"(.*?)(-spatial|-logits)?", re.DOTALL)
 
 _CHOOSE = "choose one with key= or --key"
 
@@ -40,7 +43,11 @@ class Catalog:
         self.tree = tree
         self._origin = origin
         #: The entries by key; "/" joins the keys of nested dictionaries.
-        self.entries: dict[str, Entry] = dict(_flat(tree))
+        self.entries: dict[str, Entry] = {}
+        #: By key: the dictionary of the entry, and those around it.
+        self._levels: dict[str, tuple[Tree, ...]] = {}
+        for key, entry, levels in _flat((tree,)):
+            self.entries[key], self._levels[key] = entry, levels
         #: Whether the file is a checkpoint.
         self.is_state = STATE_MARK in tree
         self.items: list[Item] = [] if self.is_state else list(items_of((tree,)))
@@ -84,7 +91,7 @@ class Catalog:
         order = ["features", "statistics"] if rows else ["statistics", "features"]
         item = self._main(order, extractor) if key is None else self._with_key(key, order)
         record: Stats | Features = item.read()
-        if item.extractor is not None and record.extractor == item.extractor and _contains(extractor, item.extractor):
+        if item.implied is not None and record.extractor == item.implied and _contains(extractor, item.implied):
             record = replace(record, extractor=extractor)
         return replace(record, note=self.note(item.what, item))
 
@@ -104,11 +111,11 @@ class Catalog:
         """What was used, if the file holds more: for example "statistics (the file also holds 10,000 images)"."""
         others: list[str] = []
         name = what
-        if used is not None and used.key and not (used.is_main and "," in used.key):
+        if used is not None and used.key:
             others = [repr(item.key) for item in self.of_kind(what) if item.key != used.key]
             name = f"{what} {used.key!r}" if others else what
         others += [self._amount(other) for other in self.kinds if other != what]
-        return f"{name} (the file also holds {' and '.join(others)})" if others else None
+        return f"{name} (the file also holds {_joined(others)})" if others else None
 
     def _amount(self, what: str) -> str:
         items = self.of_kind(what)
@@ -124,23 +131,45 @@ class Catalog:
             raise ValueError(self._why_nothing())
         items = self.of_kind(what)
         if extractor is not None:
-            possible = [item for item in items if item.extractor is None or _contains(extractor, item.extractor)]
-            if not possible:
-                found = " and ".join(f"{item.key!r} of {item.extractor}" for item in items)
-                raise ValueError(f"{self._origin} holds {what} {found}, but the extractor is {extractor}; {_CHOOSE}")
-            named = [item for item in possible if item.extractor is not None or _contains(extractor, item.key)]
-            items = named if len(named) == 1 else possible
+            items = self._of_extractor(items, extractor)
         main = [item for item in items if item.is_main]
         items = main if len(main) == 1 else items
         if len(items) > 1:
             raise ValueError(f"{self._origin} holds several {what}: {', '.join(map(str, items))}; {_CHOOSE}")
         return items[0]
 
+    def _named(self, key: str, usable: list[Item]) -> list[Item]:
+        """The items of the extractor of this name, unless it is the key of an entry."""
+        if not key or key in self.entries:
+            return []
+        names = [(item, item.extractor or "") for item in usable]
+        exact = [item for item, name in names if _base(name) == key.lower()]
+        return exact or [item for item, name in names if name and _may_be(key, name)]
+
+    def _of_extractor(self, items: list[Item], extractor: str) -> list[Item]:
+        """The items that may be of an extractor."""
+        if len(items) == 1 and items[0].implied is None:
+            return items  # a stored name is compared later, with a warning
+        names = [(item, item.extractor) for item in items]
+        exact = [item for item, name in names if name is not None and _base(name) == _base(extractor)]
+        if exact:
+            return exact
+        possible = [(item, name) for item, name in names if name is None or _may_be(extractor, name)]
+        if not possible:
+            found = _joined([f"{item.key!r} of {name}" for item, name in names])
+            raise ValueError(
+                f"{self._origin} holds {items[0].what} {found}, but the extractor is {extractor}; {_CHOOSE}"
+            )
+        named = [item for item, name in possible if name is not None or _contains(extractor, item.key)]
+        return named if len(named) == 1 else [item for item, _ in possible]
+
     def _with_key(self, key: str, order: list[str]) -> Item:
         usable = [item for item in self.items if item.what in order]
-        found = [item for item in usable if item.key == key] or [
-            item for item in usable if item.key.startswith(f"{key}/")
-        ]
+        found = (
+            [item for item in usable if item.key == key]
+            or [item for item in usable if item.key.startswith(f"{key}/")]
+            or self._named(key, usable)
+        )
         if found:
             kind = min(order.index(item.what) for item in found)
             found = [item for item in found if item.what == order[kind]]
@@ -151,22 +180,13 @@ class Catalog:
         missing = next((part for part in keys if part not in self.entries), None)
         if missing is not None or len(keys) > 2:
             raise ValueError(f"{self._origin} has no {missing or key!r}; {self._keys()}")
-        entries, levels = [self.entries[part] for part in keys], self._levels(keys[0])
+        entries, levels = [self.entries[part] for part in keys], self._levels[keys[0]]
         if len(keys) == 2:
             return pair_item(key, keys, entries, levels)
         if not is_features(entries[0]) or names_mean(key):
             pair = "; statistics need two keys, for example 'mu,sigma'" if names_mean(key) else ""
             raise ValueError(f"{self._origin}: {key!r} is {entries[0]}, not (n, dim) features{pair}; {self._keys()}")
         return features_item(key, entries[0], levels, checked=False)
-
-    def _levels(self, key: str) -> tuple[Tree, ...]:
-        """The dictionary of an entry, and those around it."""
-        levels: tuple[Tree, ...] = (self.tree,)
-        for part in key.split("/")[:-1]:
-            inner = levels[0].get(part)
-            if isinstance(inner, Mapping):
-                levels = (inner, *levels)
-        return levels
 
     def _keys(self) -> str:
         shown = [f"{key!r} {entry}" for key, entry in list(self.entries.items())[:12]]
@@ -194,12 +214,28 @@ class Catalog:
         )
 
 
-def _flat(tree: Tree, prefix: str = "") -> Iterator[tuple[str, Entry]]:
-    for key, value in tree.items():
+def _flat(levels: tuple[Tree, ...], prefix: str = "") -> Iterator[tuple[str, Entry, tuple[Tree, ...]]]:
+    for key, value in levels[0].items():
         if isinstance(value, Entry):
-            yield prefix + key, value
+            yield prefix + key, value, levels
         else:
-            yield from _flat(value, f"{prefix}{key}/")
+            yield from _flat((value, *levels), f"{prefix}{key}/")
+
+
+def _joined(texts: list[str]) -> str:
+    """The texts with commas, and "and" before the last."""
+    return " and ".join([*filter(None, [", ".join(texts[:-1])]), *texts[-1:]])
+
+
+def _base(extractor: str) -> str:
+    """The name without the details of a full name, in lower case."""
+    return extractor.partition("/")[0].lower()
+
+
+def _may_be(asked: str, name: str) -> bool:
+    """Whether two names may be of one extractor: "dinov2" may be "dinov2-vitl14", but not "dinov2-spatial"."""
+    (network, output), (other, other_output) = (_OUTPUT.fullmatch(_base(text)).groups() for text in (asked, name))  # type: ignore[union-attr]
+    return output == other_output and (_contains(network, other) or other.startswith(f"{network}-"))
 
 
 def _contains(extractor: str | None, word: str) -> bool:

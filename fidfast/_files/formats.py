@@ -47,7 +47,8 @@ def _open_npy(path: Path) -> Tree:
 
 
 def _open_npz(path: Path) -> Tree:
-    tree: dict[str, Entry | Tree] = {}
+    """The arrays; those whose names have the same part before the last "/" are one dictionary."""
+    tree: dict[str, Any] = {}
     for name, member in members_of(path).items():
         key = name.removesuffix(".npy")
         if name.startswith("__MACOSX/"):  # attributes of the other members
@@ -65,6 +66,10 @@ def _open_npz(path: Path) -> Tree:
                 return member.read()[start:]
 
             tree[key] = _stored_array(load, member.size - start, shape, fortran, dtype)
+    for key in list(tree):
+        outer, slash, inner = key.rpartition("/")
+        if slash and not isinstance(tree.get(outer), Entry):
+            tree.setdefault(outer, {})[inner] = tree.pop(key)
     return tree
 
 

@@ -60,9 +60,16 @@ class Item:
     #: Reads the record: `Stats` or `Features`.
     read: Callable[[], Any]
     #: Name of the extractor that the key implies.
-    extractor: str | None = None
+    implied: str | None = None
+    #: Reads the stored name of the extractor.
+    stored: Callable[[], str | None] = lambda: None
     #: Whether this is the first choice among several of its kind.
     is_main: bool = False
+
+    @property
+    def extractor(self) -> str | None:
+        """Name of the extractor, or None if it is unknown. Raises ValueError if the stored name is not text."""
+        return self.stored() or self.implied
 
     def __str__(self) -> str:
         return repr(self.key) if self.what == "statistics" else f"{self.key!r} {self.entry}"
@@ -173,9 +180,11 @@ def pair_item(
     # The stored name is that of mu and sigma, not of mu_dinov2 and sigma_dinov2 beside them.
     is_stored = not named and (not label or not any(not _label_of(key) for key in levels[0] if names_mean(key)))
 
+    def stored() -> str | None:
+        return text_of(levels[0], "extractor") if is_stored else None
+
     def read() -> Stats:
         mu, sigma = (_numbers(name, entry) for name, entry in zip(keys, pair, strict=True))
-        extractor = text_of(levels[0], "extractor") if is_stored else None
         errors = levels[0].get("product_errors") if names == ("mu", "sigma") else None
         count, ddof = _count(levels), _integer(levels[0], "ddof")
         if ddof is not None and count is not None and ddof >= max(count, 1):
@@ -183,9 +192,9 @@ def pair_item(
         product_errors = _numbers("product_errors", errors) if isinstance(errors, Entry) else None
         if product_errors is not None and product_errors.shape != mu.shape:
             raise ValueError(f"product_errors must have the shape of {keys[0]!r}, got {product_errors.shape}")
-        return Stats(mu, sigma, count, extractor or implied, ddof, product_errors=product_errors)
+        return Stats(mu, sigma, count, stored() or implied, ddof, product_errors=product_errors)
 
-    return Item(key, "statistics", pair[0], read, implied, is_main)
+    return Item(key, "statistics", pair[0], read, implied, stored, is_main)
 
 
 def _items_of_sums(levels: tuple[Tree, ...], prefix: str) -> Iterator[Item]:
@@ -199,6 +208,9 @@ def _items_of_sums(levels: tuple[Tree, ...], prefix: str) -> Iterator[Item]:
     if not has_sums and isinstance(rows, Entry) and len(rows.shape) == 2:
         return
 
+    def stored() -> str | None:
+        return text_of(tree, "extractor")
+
     def read() -> Stats:
         n = _integer(tree, "num_items") or 0
         if n < 1:
@@ -210,11 +222,11 @@ def _items_of_sums(levels: tuple[Tree, ...], prefix: str) -> Iterator[Item]:
         with np.errstate(all="ignore"):  # GaussianStats checks the result
             mu = np.asarray(_numbers("raw_mean", mean), np.float64) / n
             sigma = np.asarray(_numbers("raw_cov", products), np.float64) / n - np.outer(mu, mu)
-        return Stats(mu, sigma, n, text_of(tree, "extractor") or implied, 0)
+        return Stats(mu, sigma, n, stored() or implied, 0)
 
     implied = _extractor_of(prefix.rstrip("/"))
     key = prefix.rstrip("/") or "raw_mean,raw_cov"
-    yield Item(key, "statistics", mean, read, implied, is_main=prefix in ("", "fid/"))
+    yield Item(key, "statistics", mean, read, implied, stored, is_main=prefix in ("", "fid/"))
 
 
 def _extractor_of(key: str) -> str | None:
@@ -256,9 +268,12 @@ def features_item(key: str, entry: Entry, levels: tuple[Tree, ...], *, checked: 
                 "statistics need mu and sigma: np.savez(path, mu=mu, sigma=sigma); "
                 "features of this shape need a name: np.savez(path, features=features)"
             )
-        return Features(rows, text_of(levels[0], "extractor"))
+        return Features(rows, stored())
 
-    return Item(key, "features", entry, read)
+    def stored() -> str | None:
+        return text_of(levels[0], "extractor")
+
+    return Item(key, "features", entry, read, stored=stored)
 
 
 def _looks_like_covariance(rows: Any) -> bool:
@@ -279,6 +294,8 @@ def _looks_like_covariance(rows: Any) -> bool:
 def _count(levels: Sequence[Tree]) -> int | None:
     """Number of samples; EDM2 writes it beside the dictionaries of the extractors."""
     for level in levels:
+        if level is not levels[0] and any(map(names_mean, level)):  # the number of these statistics
+            return None
         for key in _COUNT_KEYS:
             entry = level.get(key)
             if isinstance(entry, Entry) and (key == "num_samples" or entry.shape in ((), (1,))):

@@ -5,6 +5,7 @@ Each function raises a ValueError that names the entry, and KeyError for a missi
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 __all__ = [
     "check_class_moments",
+    "check_collection",
     "check_inception_score",
     "check_moments",
     "check_ngrams",
@@ -124,6 +126,42 @@ def check_inception_score(state: _State) -> None:
     _require(from_logits.shape == () and from_logits.dtype.kind == "b", "from_logits", "must be a boolean", from_logits)
 
 
+def check_collection(state: _State) -> None:
+    """Check the state of an unfinished pass over images: moments, rows or a score of each of its extractors."""
+    num_samples = _integer(state, "num_samples", least=1)
+    _text(state, "extractors")
+    parts = _groups(state, ("num_samples", "extractors", "indices", "names"))
+    if "indices" in state:
+        indices = _numbers(state, "indices", "i", (num_samples,))
+        fits = bool(indices[0] >= 0 and np.all(indices[:-1] < indices[1:]))
+        _require(fits, "indices", "must ascend from 0 or more without repetition", indices)
+        names = _numbers(state, "names", "u", (None,))
+        _require(names.dtype.itemsize == 1, "names", "must be bytes", names)
+        texts = json.loads(names.tobytes())
+        fits = isinstance(texts, list) and len(texts) == num_samples and all(isinstance(text, str) for text in texts)
+        _require(fits, "names", f"must be a list of {num_samples} texts in JSON", names)
+    for number, part in parts.items():
+        if not number.isdecimal():
+            raise ValueError(f"'{number}/...' is not an entry of such a state")
+        of_part = _groups(part, ("rows",))
+        if "rows" in part:
+            _require("indices" in state, f"{number}/rows", "must have indices", part["rows"])
+            _numbers(part, "rows", "f", (num_samples, None), f"{number}/")
+        for name, entries in of_part.items():
+            if name not in ("moments", "score"):
+                raise ValueError(f"'{number}/{name}/...' is not an entry of such a state")
+            (check_moments if name == "moments" else check_inception_score)(entries)
+            found = _samples_of_moments(entries) if name == "moments" else int(entries["counts"].sum())
+            if found != num_samples:
+                raise ValueError(f"'{number}/{name}' holds {found} samples, but 'num_samples' is {num_samples}")
+
+
+def _samples_of_moments(state: _State) -> int:
+    """Number of rows in mean and scatter, and of rows that are pending."""
+    rows = [len(value) for key, value in state.items() if key.endswith("_rows")]
+    return sum(rows) + sum(int(value) for key, value in state.items() if key.endswith("/count"))
+
+
 def check_ngrams(state: _State) -> None:
     """Check the state of `NgramCounts`, except that the n-grams are distinct."""
     _require_only(state, ("n", "level", "num_ngrams", "num_distinct", "words", "word_ends", "ngrams", "counts"))
@@ -191,6 +229,7 @@ def check_state(kind: str, state: _State) -> None:
     checks = {
         "Moments": check_moments,
         "ClassMoments": check_class_moments,
+        "Collection": check_collection,
         "InceptionScore": check_inception_score,
         "NgramCounts": check_ngrams,
     }
@@ -232,7 +271,7 @@ def _numbers(state: _State, key: str, kinds: str, shape: Sequence[int | None], p
     """An array of the kinds of dtypes, finite, with the shape, in which None is any length."""
     array = np.asarray(state[key])
     fits = array.ndim == len(shape) and all(n in (m, None) for n, m in zip(shape, array.shape, strict=True))
-    names = {"f": "floating-point numbers", "u": "unsigned integers", "iu": "integers"}
+    names = {"f": "floating-point numbers", "u": "unsigned integers", "i": "integers", "iu": "integers"}
     expected = f"must be {names[kinds]} of shape {tuple(shape)}".replace("None", "any")
     _require(fits and array.dtype.kind in kinds, prefix + key, expected, array)
     if kinds == "f":

@@ -10,7 +10,7 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -31,6 +31,7 @@ __all__ = [
     "npz_path",
     "require_name",
     "require_writable",
+    "write_several_stats",
     "write_state",
     "write_stats",
     "write_whole",
@@ -47,15 +48,49 @@ _ACL = "system.posix_acl_access"
 
 def write_stats(path: str | os.PathLike[str], stats: Stats) -> None:
     """Write an ``.npz`` with ``mu`` and ``sigma``, which other FID tools can read, and the metadata."""
-    metadata = {
+    _write_npz(path, {**_entries_of(stats), "fidfast_version": _core.__version__})
+
+
+def write_several_stats(path: str | os.PathLike[str], stats: Mapping[str, Stats]) -> None:
+    """Write the statistics of several extractors to one ``.npz``.
+
+    Parameters
+    ----------
+    path : path
+    stats : mapping of str to Stats
+        By the names of the extractors. The first are ``mu``, ``sigma`` and the metadata as in `write_stats`, so that
+        other FID tools read them; those of another extractor ``name`` are ``name/mu``, ``name/sigma``,
+        ``name/extractor``, ... The extractor of statistics without one is their name.
+
+    Raises
+    ------
+    ValueError
+        If there are no statistics, or a name is empty or that of an entry of the first.
+    OSError
+        If the file cannot be written; an older file is unchanged.
+    """
+    if not stats:
+        raise ValueError("stats must hold the statistics of at least one extractor, got an empty mapping")
+    entries: dict[str, Any] = {}
+    for name, record in stats.items():
+        prefix = f"{name}/" if entries else ""
+        if not name or name in entries or name.startswith("/") or name.endswith("/"):
+            raise ValueError(f"{name!r} cannot be the name of an extractor in a file of statistics")
+        named = _entries_of(replace(record, extractor=record.extractor or name))
+        entries.update({prefix + key: value for key, value in named.items()})
+    _write_npz(path, {**entries, "fidfast_version": _core.__version__})
+
+
+def _entries_of(stats: Stats) -> dict[str, Any]:
+    entries = {
+        "mu": stats.mu,
+        "sigma": stats.sigma,
         "num_samples": stats.num_samples,
         "ddof": stats.ddof,
         "extractor": stats.extractor,
         "product_errors": stats.product_errors,
-        "fidfast_version": _core.__version__,
     }
-    arrays = {"mu": stats.mu, "sigma": stats.sigma}
-    _write_npz(path, {**arrays, **{key: value for key, value in metadata.items() if value is not None}})
+    return {key: value for key, value in entries.items() if value is not None}
 
 
 def write_state(path: str | os.PathLike[str], state: State) -> None:

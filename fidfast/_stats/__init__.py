@@ -8,6 +8,7 @@ from fidfast._stats.gaussian import (
     GaussianStats,
     explain_overflow,
     on_common_device,
+    record_of_stats,
     require_tolerance,
     scaled_stats,
     stats_from_core,
@@ -15,6 +16,7 @@ from fidfast._stats.gaussian import (
 )
 from fidfast._stats.locks import Locked, atomic, holding
 from fidfast._stats.moments import Moments
+from fidfast._stats.several import save_stats
 from fidfast._stats.slices import ROWS_PER_SLICE, as_rows, row_slices
 
 __all__ = [
@@ -32,8 +34,10 @@ __all__ = [
     "explain_overflow",
     "holding",
     "on_common_device",
+    "record_of_stats",
     "require_tolerance",
     "row_slices",
+    "save_stats",
     "scaled_stats",
     "stats_from_core",
     "stats_from_record",

@@ -30,6 +30,7 @@ __all__ = [
     "GaussianStats",
     "explain_overflow",
     "on_common_device",
+    "record_of_stats",
     "require_tolerance",
     "scaled_stats",
     "stats_from_core",
@@ -213,11 +214,7 @@ class GaussianStats:
         OSError
             If the file cannot be written.
         """
-        errors = self.product_errors if len(self.product_errors) else None
-        write_stats(
-            require_path("path", path),
-            Stats(self.mu, self.sigma, self.num_samples, self.extractor, self.ddof, product_errors=errors),
-        )
+        write_stats(require_path("path", path), record_of_stats(self))
 
     @classmethod
     def load(
@@ -331,6 +328,12 @@ def scaled_stats(stats: GaussianStats, exponent: int) -> GaussianStats:
             product_errors=scale(core.product_errors, 2),
         )
     return stats_from_core(scaled, stats.extractor, stats.ddof)
+
+
+def record_of_stats(stats: GaussianStats) -> Stats:
+    """The record of a file with these statistics."""
+    errors = stats.product_errors if len(stats.product_errors) else None
+    return Stats(stats.mu, stats.sigma, stats.num_samples, stats.extractor, stats.ddof, product_errors=errors)
 
 
 def stats_from_record(record: Stats, negative_tolerance: float = NEGATIVE_TOLERANCE) -> GaussianStats:

@@ -17,8 +17,8 @@ from fidfast.torch._extractors.adapters import LayerFeatures, PooledFeatures, Sc
 from fidfast.torch._extractors.conventions import LIKE, Convention
 from fidfast.torch._extractors.efficientnet import PooledEfficientNet
 from fidfast.torch._extractors.extractor import Extractor
-from fidfast.torch._extractors.inception import ToFloat32
-from fidfast.torch._extractors.named import load_extractor
+from fidfast.torch._extractors.inception import InceptionNetwork, ToFloat32
+from fidfast.torch._extractors.named import load_extractor, load_extractors
 from fidfast.torch._extractors.prepare import PreparedNetwork, prepare
 from fidfast.torch._extractors.resize import RESIZES, resize
 from fidfast.torch._images.checks import CheckedImages, check_images
@@ -28,6 +28,7 @@ from fidfast.torch._images.extraction import (
     ImageMoments,
     features_of_images,
     moments_of_images,
+    stats_by_extractor,
     stats_of_images,
 )
 from fidfast.torch._images.options import ImageOptions
@@ -66,15 +67,25 @@ __all__ = [
     "fid_of_samples",
     "frechet_loss",
     "load_extractor",
+    "load_extractors",
     "moments_of_images",
     "moments_of_samples",
     "prepare",
     "resize",
+    "stats_by_extractor",
     "stats_of_images",
 ]
 
 # Pickles and repr contain the public module. The classes that are not in __all__ are modules inside extractors.
-_PICKLED = (LayerFeatures, PooledEfficientNet, PooledFeatures, PreparedNetwork, ScriptFeatures, ToFloat32)
+_PICKLED = (
+    InceptionNetwork,
+    LayerFeatures,
+    PooledEfficientNet,
+    PooledFeatures,
+    PreparedNetwork,
+    ScriptFeatures,
+    ToFloat32,
+)
 for _object in (*(globals()[_name] for _name in __all__), *_PICKLED):
     if _inspect.isclass(_object) or _inspect.isfunction(_object):
         _object.__module__ = __name__

@@ -119,7 +119,8 @@ def test_statistics_for_distances_and_features_for_rows(tmp_path, rng, rows, suf
 def test_images_are_used_where_rows_are_needed(reference_batch, tmp_path, rows, pair):
     assert not uses_images(reference_batch)
     assert uses_images(reference_batch, rows=True)
-    assert read(reference_batch).note == "statistics (the file also holds 12 images)"
+    note = "statistics 'mu,sigma' (the file also holds 'mu_s,sigma_s' and 12 images)"
+    assert read(reference_batch).note == note
     assert note_of_images(reference_batch) == "images (the file also holds statistics)"
     with pytest.raises(ValueError, match=r"^samples: .*adm.npz holds images, not features: compute them with"):
         fidfast.kid(reference_batch, rows)

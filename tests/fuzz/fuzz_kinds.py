@@ -243,9 +243,20 @@ OVERRIDES: dict[str, Kind] = {
     },
     **{
         f"{name}.like": _LIKE_OF_IMAGES
-        for name in ("fid_of_images", "estimate_of_images", "stats_of_images", "check_images", "load_extractor")
+        for name in (
+            "fid_of_images",
+            "estimate_of_images",
+            "stats_of_images",
+            "stats_by_extractor",
+            "check_images",
+            "load_extractor",
+            "load_extractors",
+        )
     },
-    **{f"{name}.ddof": integer(0, 2, optional=True) for name in ("fid_of_images", "stats_of_images")},
+    **{
+        f"{name}.ddof": integer(0, 2, optional=True)
+        for name in ("fid_of_images", "stats_of_images", "stats_by_extractor")
+    },
     "inception_score.like": choice("torch-fidelity", "torchmetrics"),
     "inception_score.seed": replace(_SEED, optional=True),
     "kid_subsets.seed": replace(_SEED, optional=True),
@@ -306,6 +317,16 @@ OVERRIDES: dict[str, Kind] = {
     "FeatureQueue.dtype": Kind((lambda _: torch.float32, lambda _: torch.bfloat16), ("str", "3", "list", "object")),
     "at_layer.model": Kind((lambda _: torch.nn.Sequential(Pooled()),), ("3", "str", "object", "None", "tensor")),
     "as_extractor.name": NAME.without("True"),
+    "stats_by_extractor.extractors": Kind(
+        (lambda _: [network, ft.as_extractor(Pooled(), name="pooled")],),
+        ("3", "str", "object", "list", "list of None", "tensor", "None"),
+    ),
+    "load_extractors.names": Kind(
+        (lambda _: ["efficientnet-lite0"],), ("3", "str", "object", "list", "list of None", "tensor", "None")
+    ),
+    "save_stats.stats": Kind(
+        (lambda rng: {"a": stats(rng), "b": stats(rng)},), ("3", "str", "object", "list", "dict", "None")
+    ),
     "load_extractor.name": Kind((lambda _: "efficientnet-lite0",), ("3", "list", "object")),
     "ImageOptions.device": Kind(_DEVICE.good, (), optional=True),  # checked when it is used
     "ImageOptions.progress": Kind((lambda _: False,), ("3", "object", "list")),
@@ -315,6 +336,7 @@ OVERRIDES: dict[str, Kind] = {
     "Extractor.name": TEXT,
     "Extractor.resize": choice("pil-bicubic"),
     "Extractor.weights": NAME,
+    "Extractor.output": NAME,
     "Extractor.num_features": integer(1, 3, optional=True),
     "FrechetDistance.ddof": integer(0, 1),
     "FrechetDistance.blocks": integer(1, 3, slow=_NUMBER_JUNK),

@@ -10,7 +10,7 @@ from photographs import assert_same, crops, planes, write
 from PIL import Image
 
 import fidfast.torch as ft
-from fidfast.torch._extractors.inception import inception_trunk
+from fidfast.torch._extractors.inception import inception_network
 
 with warnings.catch_warnings():  # of the other tools' imports
     warnings.simplefilter("ignore")
@@ -62,10 +62,10 @@ def test_like_torch_fidelity(photographs, weights, stats_like):
 
 
 def test_like_clean_fid(photographs, weights, stats_like):
-    network = inception_trunk(weights)
+    network = inception_network(weights)
     rows = cleanfid.fid.get_folder_features(
         str(photographs),
-        lambda batch: network((batch - 128) / 128),
+        lambda batch: network((batch - 128) / 128)["pool"],
         num_workers=0,
         device=torch.device("cpu"),
         mode="clean",

@@ -10,12 +10,13 @@ import torchvision
 from torch import nn
 
 from fidfast.torch import as_extractor, load_extractor, prepare
-from fidfast.torch._extractors.inception import inception_trunk
+from fidfast.torch._extractors.inception import inception_network
 
 
 def outputs(model, images):
     with torch.inference_mode():
-        return model(images)
+        found = model(images)
+    return torch.cat(list(found.values()), dim=1) if isinstance(found, dict) else found
 
 
 def largest_error(got, expected):
@@ -42,7 +43,7 @@ TIMM = ["efficientnet_b0", "mobilenetv3_small_050", "densenet121", "regnetx_002"
 def network(request):
     """A network of a common architecture, and the side of its images."""
     if request.param == "inception":
-        return inception_trunk(request.getfixturevalue("weights")), 299
+        return inception_network(request.getfixturevalue("weights")), 299
     if request.param == "efficientnet-lite0":
         return load_extractor("efficientnet-lite0").model, 96
     if request.param == "resnet18":

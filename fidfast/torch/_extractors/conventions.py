@@ -28,6 +28,7 @@ LIKE = {
     "clean-fid": Convention("pil-bicubic", 128.0, 128.0, 1),
     "torchmetrics": Convention("torch-bilinear-antialias", 128.0, 128.0, 1),
     "stylegan3": Convention("tf1-bilinear", 128.0, 128.0, 0),
+    "adm": Convention("tf1-bilinear", 128.0, 128.0, 1),
 }
 
 

@@ -39,7 +39,7 @@ from fidfast.torch._extractors.networks import NetworkName, device_of, dtype_of,
 from fidfast.torch._extractors.prepare import PreparedNetwork, is_copyable, prepare
 from fidfast.torch._extractors.resize import check_resize
 
-__all__ = ["DEFAULT_RESIZE", "Extractor", "features_of_output"]
+__all__ = ["DEFAULT_RESIZE", "Extractor", "features_of", "output_of"]
 
 #: For extractors that have an input size and do not specify a resize.
 DEFAULT_RESIZE = "pil-bicubic"
@@ -75,6 +75,8 @@ class Extractor:
     variant: str | None = None
     #: Digest of the weights, if the name does not determine them.
     weights: str | None = None
+    #: Key of the features in the dictionary that `model` returns; None if it returns features alone.
+    output: str | None = None
 
     def __post_init__(self) -> None:
         require_callable("model", self.model, "from a batch of images to features")
@@ -84,7 +86,7 @@ class Extractor:
         optional(require_integer, "num_features", self.num_features, 1)
         for name in ("takes_uint8", "reproducible"):
             require_bool(name, getattr(self, name))
-        for name in ("variant", "weights"):
+        for name in ("variant", "weights", "output"):
             optional(require_text, name, getattr(self, name))
         if self.input_size is not None and len(require_sequence("input_size", self.input_size)) != 2:
             raise ValueError(f"input_size must be (height, width), got {self.input_size!r}")
@@ -112,22 +114,7 @@ class Extractor:
         The network runs on the device and in the dtype of its weights, in evaluation mode, and not under the caller's
         autocast, default dtype and device, or TF32. Gradients are computed if they are enabled.
         """
-        if torch.is_inference_mode_enabled() and is_sharded(self.model):
-            with ordinary_tensors():
-                return self(images.clone())
-        images = images.to(device_of(self.model) or images.device)
-        with full_float32(device=images.device), evaluating(self.model):
-            if self.takes_uint8:
-                images = images if images.dtype == torch.uint8 else images.round().to(torch.uint8)
-            else:
-                offset, divisor = (_channel_tensor(values, images.device) for values in (self.offset, self.divisor))
-                images = ((images.float() - offset) / divisor).to(dtype_of(self.model))
-            features = features_of_output(self.model(images))
-        if self.num_features not in (None, features.shape[1]):
-            raise ValueError(
-                f"{self.name} has num_features={self.num_features}, but returned {features.shape[1]} columns"
-            )
-        return features
+        return features_of(self, output_of(self, images))
 
     def prepared(
         self,
@@ -180,14 +167,48 @@ def _channel_tensor(values: Channels, device: torch.device) -> torch.Tensor:
         return torch.tensor(values, device=device, dtype=torch.float32).view(1, 3, 1, 1)
 
 
-def features_of_output(output: Any) -> torch.Tensor:
-    """Extract the (n, dim) tensor from the output of an extractor.
+def output_of(extractor: Extractor, images: torch.Tensor) -> Any:
+    """What the network returns for images as in `Extractor.__call__`; `features_of` takes the features from it.
+
+    Extractors with the same network and preprocessing, but another `output`, have it in common.
+    """
+    if torch.is_inference_mode_enabled() and is_sharded(extractor.model):
+        with ordinary_tensors():
+            return output_of(extractor, images.clone())
+    images = images.to(device_of(extractor.model) or images.device)
+    with full_float32(device=images.device), evaluating(extractor.model):
+        if extractor.takes_uint8:
+            images = images if images.dtype == torch.uint8 else images.round().to(torch.uint8)
+        else:
+            values = (extractor.offset, extractor.divisor)
+            offset, divisor = (_channel_tensor(channels, images.device) for channels in values)
+            images = ((images.float() - offset) / divisor).to(dtype_of(extractor.model))
+        return extractor.model(images)
+
+
+def features_of(extractor: Extractor, output: Any) -> torch.Tensor:
+    """The (n, dim) features of an extractor in what its network returned.
 
     Raises
     ------
     TypeError, ValueError
-        If there is no such tensor, or there are several.
+        If there is no such tensor, there are several, or it does not have `num_features` columns.
     """
+    if extractor.output is not None:
+        if not isinstance(output, Mapping) or extractor.output not in output:
+            found = f"the keys {', '.join(map(repr, output))}" if isinstance(output, Mapping) else type(output).__name__
+            raise TypeError(f"{extractor.name} has output={extractor.output!r}, but the network returned {found}")
+        output = output[extractor.output]
+    features = _only_tensor(output)
+    if extractor.num_features not in (None, features.shape[1]):
+        raise ValueError(
+            f"{extractor.name} has num_features={extractor.num_features}, but returned {features.shape[1]} columns"
+        )
+    return features
+
+
+def _only_tensor(output: Any) -> torch.Tensor:
+    """The only (n, dim) tensor in an output."""
     while not isinstance(output, torch.Tensor):
         if isinstance(output, Mapping):
             output = list(output.values())

@@ -1,7 +1,8 @@
-"""The Inception network of 2015-12-05, whose Fréchet distance is the FID.
+"""The Inception network of 2015-12-05: the features of the FID and the sFID, and the logits of the Inception Score.
 
-Heusel et al., "GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium" (2017). The
-architecture is torch-fidelity's. Only the part after the resize is used, since the resize depends on the tool.
+Heusel et al., "GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium" (2017); Nash et al.,
+"Generating Images with Sparse Representations" (2021); Salimans et al., "Improved Techniques for Training GANs" (2016).
+The architecture is torch-fidelity's. Only the part after the resize is used, since the resize depends on the tool.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import os
 import urllib.error
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -22,12 +23,14 @@ from fidfast.torch._extractors.extractor import Extractor
 
 __all__ = [
     "CACHED_NAMES",
+    "INCEPTION_OUTPUTS",
     "WEIGHTS_SHA256",
     "WEIGHTS_URL",
+    "InceptionNetwork",
     "ToFloat32",
     "find_weights",
-    "inception",
-    "inception_trunk",
+    "inception_extractors",
+    "inception_network",
 ]
 
 WEIGHTS_URL = (
@@ -38,9 +41,16 @@ WEIGHTS_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129
 #: Names under which torch-fidelity and pytorch-fid store the same file in torch's cache.
 CACHED_NAMES = ("weights-inception-2015-12-05-6726825d.pth", "pt_inception-2015-12-05-6726825d.pth")
 
+#: By name of the extractor: the key of its features in the output of `InceptionNetwork`, and their number.
+INCEPTION_OUTPUTS = {
+    "inception": ("pool", 2048),
+    "inception-spatial": ("spatial", 17 * 17 * 7),
+    "inception-logits": ("logits", 1008),
+}
 
-def inception(weights: str | os.PathLike[str] | None, convention: Convention) -> Extractor:
-    """The network with the pooled 2,048 features and the conventions of a tool.
+
+def inception_extractors(weights: str | os.PathLike[str] | None, convention: Convention) -> dict[str, Extractor]:
+    """Extractors by name, as in `INCEPTION_OUTPUTS`, that share one network, with the conventions of a tool.
 
     Parameters
     ----------
@@ -61,27 +71,31 @@ def inception(weights: str | os.PathLike[str] | None, convention: Convention) ->
     UserWarning
         If the weights are not those of 2015-12-05.
     """
-    path, name = find_weights(weights)
+    path, name_of_pool = find_weights(weights)
     with full_float32(), ordinary_tensors():
-        network = inception_trunk(path)
-    return Extractor(
-        network,
-        name=name,
-        input_size=(299, 299),
-        resize=convention.resize,
-        offset=(convention.offset,) * 3,
-        divisor=(convention.divisor,) * 3,
-        num_features=2048,
-        # The network was trained on (x - 128) / 128; another divisor changes the features slightly.
-        variant=None if convention.divisor == 128.0 else f"divisor-{convention.divisor}",
-        reproducible=True,
-    )
+        network = inception_network(path)
+    return {
+        name: Extractor(
+            network,
+            name=name + name_of_pool.removeprefix("inception"),
+            input_size=(299, 299),
+            resize=convention.resize,
+            offset=(convention.offset,) * 3,
+            divisor=(convention.divisor,) * 3,
+            num_features=num_features,
+            # The network was trained on (x - 128) / 128; another divisor changes the features slightly.
+            variant=None if convention.divisor == 128.0 else f"divisor-{convention.divisor}",
+            reproducible=True,
+            output=output,
+        )
+        for name, (output, num_features) in INCEPTION_OUTPUTS.items()
+    }
 
 
 def find_weights(weights: str | os.PathLike[str] | None) -> tuple[Path, str]:
-    """The weights file, as in `inception`, and the name of a network with these weights.
+    """The weights file, as in `inception_extractors`, and the name of the extractor of its pooled features.
 
-    Raises and warns as `inception` does.
+    Raises and warns as `inception_extractors` does.
     """
     path = Path(weights) if weights is not None else _cached_or_downloaded()
     if not path.exists():
@@ -98,22 +112,44 @@ def find_weights(weights: str | os.PathLike[str] | None) -> tuple[Path, str]:
     return path, f"inception-weights-{digest[:8]}"
 
 
-def inception_trunk(weights: Path) -> torch.nn.Module:
-    """Network from images (n, 3, 299, 299), with values from about -1 to 1, to features (n, 2048)."""
+def inception_network(weights: Path) -> InceptionNetwork:
+    """The network with the weights of a file as torch-fidelity and pytorch-fid distribute it."""
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
     require_tensors(weights)  # torch-fidelity would execute a pickle of other objects
     network = FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=str(weights))
-    return torch.nn.Sequential(*_layers(network), torch.nn.Flatten(1)).eval()
+    return InceptionNetwork(network).eval()
 
 
-def _layers(network: torch.nn.Module) -> Iterator[torch.nn.Module]:
-    """The layers in the order of their calls, without the classifier."""
-    for name, layer in network.named_children():
-        if name == "AvgPool":
-            yield ToFloat32()
-        if name != "fc":
-            yield layer
+class InceptionNetwork(torch.nn.Module):
+    """From images (n, 3, 299, 299), with values from about -1 to 1, to the three outputs.
+
+    ``pool`` (n, 2048), ``spatial`` (n, 2023), the first 7 channels of ``mixed_6/conv`` in TensorFlow's order of height,
+    width and channels, and ``logits`` (n, 1008) without the biases of the classifier, all float32.
+    """
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        layers = dict(network.named_children())  # in the order of their calls
+        names = list(layers)
+        last = names.index("Mixed_6d") + 1
+        self.to_spatial = torch.nn.Sequential(*(layers[name] for name in names[:last]))
+        self.to_pool = torch.nn.Sequential(
+            *(layers[name] for name in names[last:] if name not in ("AvgPool", "fc")),
+            ToFloat32(),
+            layers["AvgPool"],
+            torch.nn.Flatten(1),
+        )
+        self.classifier = torch.nn.Linear(2048, 1008, bias=False)
+        self.classifier.weight = layers["fc"].weight
+
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        maps = self.to_spatial(images)
+        pool = self.to_pool(maps)
+        # The channels of `mixed_6/conv`, the branch of one convolution, are the first of the maps.
+        spatial = maps[:, :7].permute(0, 2, 3, 1).flatten(1).float()
+        logits = torch.nn.functional.linear(pool, self.classifier.weight.float())
+        return {"pool": pool, "spatial": spatial, "logits": logits}
 
 
 class ToFloat32(torch.nn.Module):

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from fidfast._arguments import optional, require_path, require_text
+from fidfast._arguments import optional, require_path, require_sequence, require_text
 from fidfast.torch._extractors.adapters import as_extractor
 from fidfast.torch._extractors.conventions import convention_of
 from fidfast.torch._extractors.efficientnet import efficientnet_lite0
 from fidfast.torch._extractors.extractor import Extractor
-from fidfast.torch._extractors.inception import inception
+from fidfast.torch._extractors.inception import INCEPTION_OUTPUTS, inception_extractors
 from fidfast.torch._extractors.resize import check_resize
 
-__all__ = ["load_extractor", "open_extractor"]
+__all__ = ["load_extractor", "load_extractors", "open_extractor", "open_extractors"]
 
 
 def load_extractor(
@@ -30,13 +31,15 @@ def load_extractor(
     Parameters
     ----------
     name : str
-        "inception" (the network of 2015-12-05, used by the FID), "efficientnet-lite0" (its weights are in a package,
-        nothing is downloaded) or "package.module:factory", a callable without arguments that returns a network or
-        callable.
+        "inception" (the 2,048 pooled features of the network of 2015-12-05, used by the FID), "inception-spatial"
+        (its 2,023 features of the sFID), "inception-logits" (its 1,008 logits without biases, used by the Inception
+        Score), "efficientnet-lite0" (its weights are in a package, nothing is downloaded) or "package.module:factory",
+        a callable without arguments that returns a network or callable.
     weights : path, optional
-        Weights file for "inception". By default torch's cache is searched, then the file is downloaded.
+        Weights file of the Inception network. By default torch's cache is searched, then the file is downloaded.
     like : str, optional
-        For "inception": one of `LIKE`, the tool whose resize and pixel range are used. Default "torch-fidelity".
+        For the Inception network: one of `LIKE`, the tool whose resize and pixel range are used. Default
+        "torch-fidelity".
     resize : str, optional
         One of `fidfast.torch.RESIZES`; overrides the extractor's own resize.
 
@@ -58,18 +61,56 @@ def load_extractor(
         not called FID.
     """
     require_text("name", name)
+    return load_extractors([name], weights=weights, like=like, resize=resize)[0]
+
+
+def load_extractors(
+    names: Sequence[str],
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    like: str | None = None,
+    resize: str | None = None,
+) -> list[Extractor]:
+    """Load several extractors by name; those of the same network share it.
+
+    Parameters
+    ----------
+    names : sequence of str
+        As in `load_extractor`.
+    weights, like
+        As in `load_extractor`, for the extractors of the Inception network, of which there must be one.
+    resize : str, optional
+        As in `load_extractor`, for all of them.
+
+    Raises
+    ------
+    ImportError, ValueError, TypeError, FileNotFoundError
+        As `load_extractor`.
+    """
+    names = require_sequence("names", names, str, least=1)
     optional(require_path, "weights", weights)
     if resize is not None:
         check_resize(resize)
     convention = convention_of("torch-fidelity" if like is None else like)
-    if name != "inception" and (weights or like):
-        raise ValueError(f"{'weights' if weights else 'like'} is an option of the extractor inception, not of {name}")
-    if name in ("inception", "efficientnet-lite0"):
-        extractor = inception(weights, convention) if name == "inception" else efficientnet_lite0()
-        return replace(extractor, resize=check_resize(resize)) if resize else extractor
+    if (weights or like) and not any(name in INCEPTION_OUTPUTS for name in names):
+        option = "weights" if weights else "like"
+        raise ValueError(f"{option} is an option of the extractor inception, not of {' and '.join(names)}")
+    found: dict[str, Extractor] = {}
+    for name in names:
+        if name in found:
+            continue
+        if name in INCEPTION_OUTPUTS:
+            found.update(inception_extractors(weights, convention))
+        else:
+            found[name] = efficientnet_lite0() if name == "efficientnet-lite0" else _from_factory(name)
+    return [replace(found[name], resize=resize) if resize else found[name] for name in names]
+
+
+def _from_factory(name: str) -> Extractor:
+    """The extractor of a name "package.module:factory"."""
     module, colon, factory = name.partition(":")
     if not (module and colon and factory):
-        choices = "inception, efficientnet-lite0, package.module:factory"
+        choices = ", ".join([*INCEPTION_OUTPUTS, "efficientnet-lite0", "package.module:factory"])
         raise ValueError(f"unknown extractor {name!r}; choose one of {choices}")
     try:
         loaded = importlib.import_module(module)
@@ -79,7 +120,7 @@ def load_extractor(
         model = getattr(loaded, factory)()
     except ImportError as error:
         raise ImportError(f"extractor {name!r}: {error}") from error
-    return as_extractor(model, name=getattr(model, "name", None) or name, resize=resize)
+    return as_extractor(model, name=getattr(model, "name", None) or name)
 
 
 def open_extractor(extractor: Any) -> Extractor:
@@ -90,3 +131,20 @@ def open_extractor(extractor: Any) -> Extractor:
         found = type(extractor).__name__
         raise TypeError(f"extractor must be a name, an Extractor, a network or another callable, got {found}")
     return as_extractor(extractor)
+
+
+def open_extractors(extractors: Any, *, like: str | None = None) -> list[Extractor]:
+    """Several extractors, each as in `open_extractor`; those given by name share networks as in `load_extractors`.
+
+    Parameters
+    ----------
+    extractors : sequence
+    like : str, optional
+        As in `load_extractors`.
+    """
+    given = require_sequence("extractors", extractors, least=1)
+    names = [one for one in given if isinstance(one, str)]
+    if like is not None and not names:
+        raise ValueError("like is an option of the extractor inception, but no extractor is given by name")
+    loaded = iter(load_extractors(names, like=like) if names else [])
+    return [next(loaded) if isinstance(one, str) else open_extractor(one) for one in given]

@@ -7,13 +7,17 @@ from dataclasses import replace
 
 from fidfast.torch._extractors.conventions import LIKE
 from fidfast.torch._extractors.extractor import Extractor
+from fidfast.torch._extractors.inception import INCEPTION_OUTPUTS
 from fidfast.torch._extractors.named import load_extractor
 from fidfast.torch._extractors.resize import RESIZES
 
-__all__ = ["extractor_of_statistics"]
+__all__ = ["extractor_of_statistics", "with_details"]
 
 #: Names for `load_extractor`. A file must not choose other modules to import.
-_NAMED = {"inception": "inception", "inception-2015-12-05": "inception", "efficientnet-lite0": "efficientnet-lite0"}
+_NAMED = {
+    **{name: name for name in (*INCEPTION_OUTPUTS, "efficientnet-lite0")},
+    "inception-2015-12-05": "inception",
+}
 
 
 def extractor_of_statistics(
@@ -43,7 +47,8 @@ def extractor_of_statistics(
         If no extractor that `load_extractor` loads by name has this name.
     """
     name, *details = full_name.split("/")
-    known = "inception" if name.startswith("inception-weights-") else _NAMED.get(name)
+    network, of_weights, _ = name.partition("-weights-")
+    known = network if of_weights and network in INCEPTION_OUTPUTS else _NAMED.get(name)
     refusal = (
         f"the statistics of {argument} were computed with the extractor {full_name!r}, which cannot be loaded by name: "
         f"pass the extractor (--extractor {name if ':' in name else 'package.module:factory'})"
@@ -51,14 +56,19 @@ def extractor_of_statistics(
     if known is None:
         raise ValueError(refusal)
     dtype = "bfloat16" if "bfloat16" in details else "float32"
-    extractor = load_extractor(known, weights=weights)
-    for detail in details:
-        extractor = _with_detail(extractor, detail)
+    extractor = with_details(load_extractor(known, weights=weights), full_name)
     found = replace(extractor, dtype=dtype).full_name
     stored = "/".join([_NAMED.get(name, name), *details])
     if weights is None and stored != (found if details else extractor.name):
         raise ValueError(f"{refusal} (the extractor loaded by name is {found!r})")
     return extractor, dtype
+
+
+def with_details(extractor: Extractor, full_name: str) -> Extractor:
+    """The extractor with the resize and the pixel range in a full name."""
+    for detail in full_name.split("/")[1:]:
+        extractor = _with_detail(extractor, detail)
+    return extractor
 
 
 def _with_detail(extractor: Extractor, detail: str) -> Extractor:

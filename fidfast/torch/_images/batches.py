@@ -24,17 +24,29 @@ __all__ = [
     "DecodedImages",
     "Decoder",
     "ImageBatch",
+    "Resize",
+    "Stack",
     "collate",
     "decoded_batches",
     "features_of_batch",
+    "resize_of",
     "rows_of",
 ]
+
+#: Method and (height, width); None leaves images as they are.
+Resize = tuple[str, tuple[int, int]] | None
+
+
+def resize_of(extractor: Extractor) -> Resize:
+    """The resize of an extractor."""
+    return None if extractor.input_size is None else (extractor.resize, extractor.input_size)
 
 
 class DecodedImage(NamedTuple):
     """The pixels of an image, or a message about a broken image."""
 
-    pixels: torch.Tensor | None
+    #: One tensor (3, height, width) for each resize of the `Decoder`; None if the image is broken.
+    pixels: tuple[torch.Tensor, ...] | None
     #: Path or other name of the image; None if it has none.
     name: str | None = None
     #: Begins with the name, or the number, of the image.
@@ -44,14 +56,10 @@ class DecodedImage(NamedTuple):
 
 
 class Decoder:
-    """Reads, decodes and resizes items. Workers receive the resize only, not the network.
+    """Reads and decodes items, and resizes each in one or several ways, for networks with different inputs."""
 
-    Without an extractor images are not resized.
-    """
-
-    def __init__(self, extractor: Extractor | None, image_key: str | None, decoding: Decoding) -> None:
-        self._size = None if extractor is None else extractor.input_size
-        self._resize = "" if extractor is None else extractor.resize
+    def __init__(self, resizes: Sequence[Resize], image_key: str | None, decoding: Decoding) -> None:
+        self._resizes = tuple(resizes)
         self._image_key = image_key
         self._decoding = decoding
 
@@ -78,7 +86,7 @@ class Decoder:
             raise
         except Exception as error:  # decoders raise many types: OSError, SyntaxError, struct.error, ...
             return _broken(name, f"{name or f'image {index}'}: {error or type(error).__name__}", error)
-        return DecodedImage(pixels if self._size is None else resize(pixels, self._resize, self._size), name)
+        return DecodedImage(tuple(pixels if way is None else resize(pixels, *way) for way in self._resizes), name)
 
 
 def _broken(name: str | None, message: str, cause: Exception | None) -> DecodedImage:
@@ -142,12 +150,21 @@ def rows_of(features: Any) -> Any:
     return features if features.is_cuda else features.cpu()
 
 
+class Stack(NamedTuple):
+    """Images of one shape and dtype."""
+
+    #: (n, 3, height, width)
+    pixels: torch.Tensor
+    #: Row of each image among the images of the batch that are not broken.
+    rows: list[int]
+
+
 class ImageBatch(NamedTuple):
     """A batch of images."""
 
-    #: Pixels, one tensor for each shape and dtype.
-    tensors: list[torch.Tensor]
-    #: Positions in the batch of the images in `tensors`, in their order.
+    #: For each resize of the `Decoder`, the images that are not broken.
+    inputs: list[list[Stack]]
+    #: Positions in the batch of these images, in ascending order.
     positions: list[int]
     #: Names of these images; None for those without a name.
     names: list[str | None]
@@ -159,14 +176,16 @@ class ImageBatch(NamedTuple):
 
 def collate(items: Sequence[DecodedImage]) -> ImageBatch:
     """Stack the images of equal shape and dtype."""
-    groups: dict[Any, list[int]] = {}
-    for position, item in enumerate(items):
-        if item.pixels is not None:
-            groups.setdefault((item.pixels.shape, item.pixels.dtype), []).append(position)
+    positions = [position for position, item in enumerate(items) if item.pixels is not None]
+    images = [items[position] for position in positions]
+    inputs = [_stacked(pixels) for pixels in zip(*(image.pixels for image in images if image.pixels), strict=True)]
     return ImageBatch(
-        [torch.stack([items[position].pixels for position in group]) for group in groups.values()],
-        positions := [position for group in groups.values() for position in group],
-        [items[position].name for position in positions],
-        [item for item in items if item.broken],
-        len(items),
+        inputs, positions, [image.name for image in images], [item for item in items if item.broken], len(items)
     )
+
+
+def _stacked(images: Sequence[torch.Tensor]) -> list[Stack]:
+    groups: dict[Any, list[int]] = {}
+    for row, pixels in enumerate(images):
+        groups.setdefault((pixels.shape, pixels.dtype), []).append(row)
+    return [Stack(torch.stack([images[row] for row in rows]), rows) for rows in groups.values()]

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from fidfast._errors import with_message
 from fidfast._files import (
+    Entries,
     Progress,
     State,
-    naming,
     npz_path,
     read,
     read_progress,
-    reading_state,
     require_writable,
     write_state,
 )
-from fidfast._stats import Moments
 from fidfast._warnings import warn_user
 
 __all__ = ["Checkpoint", "check_checkpoint", "kept_after_error", "removed_after"]
+
+#: Kind of the state, as in `_files.states`.
+_KIND = "Collection"
 
 
 class Checkpoint:
@@ -33,19 +34,19 @@ class Checkpoint:
         ``.npz`` is appended if the name does not end in it.
     job : str
         Identifies images, extractor and options.
-    extractor : str
-        Name of the extractor, for messages.
+    extractors : str
+        Names of the extractors, for messages.
     """
 
-    def __init__(self, path: str | os.PathLike[str], job: str, extractor: str) -> None:
+    def __init__(self, path: str | os.PathLike[str], job: str, extractors: str) -> None:
         self._path = npz_path(path)
         self._job = job
-        self._extractor = extractor
+        self._extractors = extractors
         self._warned = False
-        #: Moments, number of images and messages about skipped images of the finished run.
-        self.finished: tuple[Moments, int, list[str]] | None = None
+        #: Returns the arguments of `save` for the finished run.
+        self.finished: Callable[[], tuple[Entries, int, list[str]]] | None = None
 
-    def load(self) -> tuple[Moments, Progress] | None:
+    def load(self) -> tuple[Entries, Progress] | None:
         """What an earlier run has saved; None if there is no file.
 
         Raises
@@ -57,26 +58,25 @@ class Checkpoint:
             return None
         content = read(self._path)
         progress = content.progress if isinstance(content, State) else None
-        if not isinstance(content, State) or progress is None or progress.job != self._job:
+        if not isinstance(content, State) or progress is None or content.kind != _KIND or progress.job != self._job:
             raise ValueError(
-                f"{self._path} belongs to another run (other images, or another extractor than {self._extractor}); "
+                f"{self._path} belongs to another run (other images, or other extractors than {self._extractors}); "
                 "delete it to start over"
             )
-        with naming(self._path), reading_state("Moments"):
-            moments = Moments.from_state(content.entries)
-        if moments.num_samples + len(progress.skipped) != progress.done:
+        num_samples = int(content.entries["num_samples"])
+        if num_samples + len(progress.skipped) != progress.done:
             raise ValueError(
-                f"{self._path} is damaged: {progress.done} images are done, but it holds {moments.num_samples} samples "
+                f"{self._path} is damaged: {progress.done} images are done, but it holds {num_samples} samples "
                 f"and {len(progress.skipped)} skipped images; delete it to start over"
             )
-        return moments, progress
+        return content.entries, progress
 
-    def save(self, moments: Moments, done: int, skipped: list[str]) -> None:
+    def save(self, entries: Entries, done: int, skipped: list[str]) -> None:
         """Write the state of the run; if that fails, warn once, since the run can go on without a checkpoint."""
         try:
             if not self._is_own():
                 raise FileExistsError(f"cannot write {self._path}: it is not the checkpoint of this run any more")
-            write_state(self._path, State("Moments", moments.state(), Progress(self._job, done, skipped)))
+            write_state(self._path, State(_KIND, entries, Progress(self._job, done, skipped)))
         except (OSError, MemoryError) as error:
             if not self._warned:
                 self._warned = True
@@ -86,7 +86,7 @@ class Checkpoint:
         """Write the finished run, without a warning."""
         if self.finished is not None:
             self._warned = True
-            self.save(*self.finished)
+            self.save(*self.finished())
 
     def remove(self) -> None:
         """Remove the file if it is of this run."""

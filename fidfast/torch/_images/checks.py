@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,14 +18,23 @@ from fidfast._sources import is_image_source
 from fidfast._stats import GaussianStats, Moments
 from fidfast.torch._extractors.conventions import convention_of
 from fidfast.torch._extractors.extractor import Extractor
-from fidfast.torch._extractors.named import load_extractor, open_extractor
+from fidfast.torch._extractors.inception import INCEPTION_OUTPUTS
+from fidfast.torch._extractors.named import load_extractor, open_extractor, open_extractors
 from fidfast.torch._extractors.stored import extractor_of_statistics
 from fidfast.torch._images.batches import DecodedImage, Decoder, features_of_batch
 from fidfast.torch._images.checkpoint import check_checkpoint
 from fidfast.torch._images.options import ImageOptions, check_device, resolve_device
 from fidfast.torch._images.sources import ImageSource, open_source
 
-__all__ = ["CheckedImages", "check_images", "prepared_for"]
+__all__ = [
+    "CheckedImages",
+    "check_images",
+    "check_images_of_several",
+    "first_image",
+    "is_source_of_images",
+    "open_images_of",
+    "prepared_for",
+]
 
 
 #: If these cannot be read, and broken images are skipped, the first batch is not checked further.
@@ -97,13 +106,13 @@ def check_images(
         check_checkpoint(options.checkpoint)
     if like is not None:
         convention_of(like)
-    if like is not None and extractor not in (None, "inception"):
+    if like is not None and not (extractor is None or (isinstance(extractor, str) and extractor in INCEPTION_OUTPUTS)):
         name = extractor if isinstance(extractor, str) else type(extractor).__name__
         raise ValueError(f"like is an option of the extractor inception, not of {name}")
     opened: dict[str, ImageSource | Input] = {}
     for name, source in sources.items():
-        if _is_image_source(source):
-            opened[name] = _open_images(source, name, options, min_images)
+        if is_source_of_images(source):
+            opened[name] = open_images_of(source, name, options, min_images)
         else:
             opened[name] = open_input(source, name, precision=options.precision)
     files = [source for source in opened.values() if isinstance(source, Input)]
@@ -116,9 +125,7 @@ def check_images(
         return CheckedImages(opened, None, options)
     first = None
     for name, source in images.items():
-        if options.checkpoint is not None and source.unordered is not None:
-            raise ValueError(f"checkpoint needs a fixed order of images, but {source.unordered}")
-        first = _first_image(source, name, options)
+        first = _checked_first_image(source, name, options)
     network, options = _open_extractor(extractor, like, files, options)
     name_of_network = replace(network, dtype=options.dtype or network.dtype).full_name
     if files:
@@ -131,14 +138,51 @@ def check_images(
     if options.use_cache and network.reproducible:
         return CheckedImages(opened, network, options)  # not prepared, since the moments may be in the cache
     lengths = [source.length for source in images.values() if source.length is not None]
-    network, options = prepared_for(network, sum(lengths) if len(lengths) == len(images) else None, options)
+    (network,), options = prepared_for([network], sum(lengths) if len(lengths) == len(images) else None, options)
     if files and network.num_features is None and first is not None and first.pixels is not None:
-        image = first.pixels.round().to(torch.uint8)[None]
+        image = first.pixels[0].round().to(torch.uint8)[None]
         _require_dim(files[0], network, features_of_batch(network, image, resolve_device(options.device)).shape[1])
     return CheckedImages(opened, network, options)
 
 
-def _is_image_source(source: Any) -> bool:
+def check_images_of_several(
+    source: Any, extractors: Any, *, like: str | None = None, options: ImageOptions, min_images: int = 2
+) -> tuple[ImageSource, list[Extractor], ImageOptions]:
+    """Open images and extractors, and raise every error that can be found before the networks run.
+
+    Parameters
+    ----------
+    source
+        Images as in `moments_of_images`.
+    extractors : sequence
+        Each as in `check_images`.
+    like, options, min_images
+        As in `check_images`.
+
+    Returns
+    -------
+    ImageSource, list of Extractor, ImageOptions
+        For `collect_of_source`.
+    """
+    check_device(options.device)
+    if options.checkpoint is not None:
+        check_checkpoint(options.checkpoint)
+    opened = open_images_of(source, "source", options, min_images)
+    _checked_first_image(opened, "source", options)
+    networks = open_extractors(extractors, like=like)
+    if not (options.use_cache and all(network.reproducible for network in networks)):
+        networks, options = prepared_for(networks, opened.length, options)
+    return opened, networks, options
+
+
+def _checked_first_image(source: ImageSource, name: str, options: ImageOptions) -> DecodedImage | None:
+    """As `first_image`, if the source can have a checkpoint."""
+    if options.checkpoint is not None and source.unordered is not None:
+        raise ValueError(f"checkpoint needs a fixed order of images, but {source.unordered}")
+    return first_image(source, name, options)
+
+
+def is_source_of_images(source: Any) -> bool:
     """Whether an argument of a function of images holds images, unlike features, moments or statistics."""
     if isinstance(source, ImageSource) or is_image_source(source):
         return True
@@ -152,17 +196,40 @@ def _is_image_source(source: Any) -> bool:
     return not is_pair  # else mu and sigma
 
 
-def prepared_for(extractor: Extractor, num_images: int | None, options: ImageOptions) -> tuple[Extractor, ImageOptions]:
-    """The extractor ready for this number of images, and the options with device and batch size."""
+def prepared_for(
+    extractors: Sequence[Extractor], num_images: int | None, options: ImageOptions
+) -> tuple[list[Extractor], ImageOptions]:
+    """The extractors ready for this number of images, and the options with device and batch size.
+
+    Extractors that share a network share the prepared one.
+    """
     device = resolve_device(options.device)
     batch_size = options.batch_size or (128 if device.type == "cuda" else 8)
-    extractor = extractor.prepared(
-        dtype=options.dtype, compile=options.compile, num_images=num_images, batch_size=batch_size, device=device
-    )
-    return extractor, replace(options, device=device, batch_size=batch_size)
+    ready: dict[tuple[int, bool], Extractor] = {}
+    for extractor in extractors:
+        if (key := (id(extractor.model), extractor.takes_uint8)) not in ready:
+            ready[key] = extractor.prepared(
+                dtype=options.dtype,
+                compile=options.compile,
+                num_images=num_images,
+                batch_size=batch_size,
+                device=device,
+            )
+    shared = [ready[id(extractor.model), extractor.takes_uint8] for extractor in extractors]
+    prepared = [
+        replace(extractor, model=one.model, dtype=one.dtype) for extractor, one in zip(extractors, shared, strict=True)
+    ]
+    return prepared, replace(options, device=device, batch_size=batch_size)
 
 
-def _open_images(source: Any, name: str, options: ImageOptions, min_images: int) -> ImageSource:
+def open_images_of(source: Any, name: str, options: ImageOptions, min_images: int) -> ImageSource:
+    """Open the images of an argument; warn of their range and frames.
+
+    Raises
+    ------
+    FileNotFoundError, TypeError, ValueError
+        If they cannot be opened, or there are fewer than `min_images`.
+    """
     opened = open_source(source, options, name=name)
     for warn in (warn_of_range, warn_of_frames):
         if opened.images is not None:
@@ -192,7 +259,7 @@ def _open_extractor(
             if file.extractor is not None and like is None:
                 found, dtype = extractor_of_statistics(file.extractor, file.name)
                 return found, replace(options, dtype=options.dtype or dtype)
-        return load_extractor("inception", like=like), options
+        return load_extractor(extractor or "inception", like=like), options
     except FileNotFoundError as error:
         hint = "or choose another network: fidfast.torch.fid_of_images(samples, reference, 'efficientnet-lite0')"
         raise FileNotFoundError(f"{error}; {hint}") from error
@@ -204,7 +271,7 @@ def _open_extractor(
         ) from error
 
 
-def _first_image(source: ImageSource, name: str, options: ImageOptions) -> DecodedImage | None:
+def first_image(source: ImageSource, name: str, options: ImageOptions) -> DecodedImage | None:
     """The first image of the source that can be read; None if none of the first ones can.
 
     Raises
@@ -212,7 +279,7 @@ def _first_image(source: ImageSource, name: str, options: ImageOptions) -> Decod
     BrokenImageError, TypeError
         If the first image cannot be read and broken images are not skipped.
     """
-    decoder = Decoder(None, options.image_key, options.decoding)
+    decoder = Decoder([None], options.image_key, options.decoding)
     for index in range(_FIRST_IMAGES):
         if source.indexed is None:
             try:

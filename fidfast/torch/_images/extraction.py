@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-import functools
-import os
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from fidfast import _core
 from fidfast._arguments import require_integer
-from fidfast._files import npz_path
-from fidfast._images import cache
 from fidfast._images.selection import unread_pictures
-from fidfast._progress import progress_bar
-from fidfast._results import Result
 from fidfast._stats import GaussianStats, Moments
-from fidfast._text import printable
 from fidfast._warnings import warn_user
 from fidfast.torch._extractors.conventions import convention_of
 from fidfast.torch._extractors.extractor import Extractor
-from fidfast.torch._images.checkpoint import Checkpoint, kept_after_error, removed_after
-from fidfast.torch._images.checks import check_images, prepared_for
-from fidfast.torch._images.extraction_pass import ExtractionPass
+from fidfast.torch._images.checkpoint import Checkpoint, removed_after
+from fidfast.torch._images.checks import check_images, check_images_of_several
+from fidfast.torch._images.collection import Collection, ImageResult, Need, collect_of_source
 from fidfast.torch._images.options import FeatureKeywords, ImageKeywords, ImageOptions, merge_options
-from fidfast.torch._images.sources import ImageSource, open_source
+from fidfast.torch._images.sources import open_source
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -43,32 +32,16 @@ __all__ = [
     "features_of_source",
     "moments_of_images",
     "moments_of_source",
+    "names_of_extractors",
+    "stats_by_extractor",
+    "stats_of_collection",
     "stats_of_images",
     "warn_of_skipped",
 ]
 
 
-class _ImageResult(Result):
-    """What results on images say about their source, besides their fields."""
-
-    #: Number of files of the source that are not read, by reason, each with an example: ``{".gif (a/b.gif)": 3}``.
-    ignored: Mapping[str, int] = MappingProxyType({})
-    #: Whether the result is from the cache.
-    from_cache: bool = False
-
-    def _describe_source(self, source: ImageSource, *, from_cache: bool = False) -> None:
-        object.__setattr__(self, "ignored", {} if source.images is None else dict(source.images.ignored))
-        object.__setattr__(self, "from_cache", from_cache)
-
-    def _summary(self, num_samples: int, dim: int, extractor: str | None, skipped: list[str]) -> str:
-        not_read = f", {sum(self.ignored.values())} files not read" if self.ignored else ""
-        cached = ", from the cache" if self.from_cache else ""
-        images = f"{num_samples} images ({len(skipped)} skipped{not_read})"
-        return f"{images}, {dim} features of {printable(extractor or 'unknown')}{cached}"
-
-
 @dataclass(frozen=True, eq=False)
-class ImageMoments(_ImageResult):
+class ImageMoments(ImageResult):
     """Moments of the features of a set of images."""
 
     moments: Moments
@@ -77,7 +50,7 @@ class ImageMoments(_ImageResult):
 
     def __str__(self) -> str:
         moments = self.moments
-        return self._summary(moments.num_samples, moments.dim, moments.extractor, self.skipped)
+        return self.summary(moments.num_samples, moments.dim, moments.extractor, self.skipped)
 
     def to_dict(self) -> dict[str, Any]:
         """Numbers that describe the moments, and `skipped`, in JSON types."""
@@ -95,7 +68,7 @@ class ImageMoments(_ImageResult):
 
 
 @dataclass(frozen=True, eq=False)
-class ImageFeatures(_ImageResult):
+class ImageFeatures(ImageResult):
     """Features of a set of images, one row per image."""
 
     #: (n, dim) float32
@@ -111,7 +84,7 @@ class ImageFeatures(_ImageResult):
 
     def __str__(self) -> str:
         num_samples, dim = self.features.shape
-        return self._summary(num_samples, dim, self.extractor, self.skipped)
+        return self.summary(num_samples, dim, self.extractor, self.skipped)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the features, whose shape is `num_samples` and `dim`, in JSON types."""
@@ -178,37 +151,12 @@ def moments_of_source(
     source: Any, extractor: Extractor, options: ImageOptions
 ) -> tuple[ImageMoments, Checkpoint | None]:
     """Moments of a source that `check_images` has opened, and the checkpoint, for `removed_after`."""
-    cached = None
-    if options.use_cache and source.images is not None and extractor.reproducible:
-        name = replace(extractor, dtype=options.dtype or extractor.dtype).full_name
-        blocks = f" {options.blocks} blocks" if options.blocks > 1 else ""
-        key = f"{name} {options.precision}{blocks}"
-        cached = cache.cache_file(source.images, key, progress=options.progress is not False)
-        if (moments := cache.load(cached, source.images)) is not None:
-            checkpoint = None
-            if options.checkpoint is not None and os.path.exists(npz_path(options.checkpoint)):
-                checkpoint = _extraction_of(source, extractor, options).checkpoint
-            with _progress(source, options, "from the cache", initial=source.length):
-                result = ImageMoments(moments, [])
-                result._describe_source(source, from_cache=True)
-                return result, checkpoint
-    extraction = _extraction_of(source, extractor, options)
-    moments = extraction.run(functools.partial(_progress, source, options))
-    with kept_after_error(extraction.checkpoint):
-        if cached is not None and not extraction.skipped:
-            cache.save(cached, moments, source.images)
-        result = ImageMoments(moments, extraction.skipped)
-        result._describe_source(source)
-    return result, extraction.checkpoint
-
-
-def _extraction_of(source: Any, extractor: Extractor, options: ImageOptions) -> ExtractionPass:
-    """A pass that collects moments."""
-    extractor, options = prepared_for(extractor, source.length, options)
-    make_moments = functools.partial(
-        Moments, precision=options.precision, extractor=extractor.full_name, blocks=options.blocks
-    )
-    return ExtractionPass(source, extractor, options, make_moments)
+    found, checkpoint = collect_of_source(source, [Need(extractor, moments=True)], options)
+    moments = found.parts[0].moments
+    assert moments is not None
+    result = ImageMoments(moments, found.skipped)
+    result.describe_source(source, from_cache=found.from_cache)
+    return result, checkpoint
 
 
 def features_of_images(
@@ -244,11 +192,11 @@ def features_of_images(
 
 def features_of_source(source: Any, extractor: Extractor, options: ImageOptions) -> ImageFeatures:
     """Features of a source that `check_images` has opened, with its extractor and options."""
-    extractor, options = prepared_for(extractor, source.length, replace(options, checkpoint=None))
-    extraction = ExtractionPass(source, extractor, options, lambda dim: _FeatureRows())
-    features = np.concatenate(extraction.run(functools.partial(_progress, source, options)).batches)
-    result = ImageFeatures(features, extraction.names, extraction.skipped, extractor.full_name, extraction.indices)
-    result._describe_source(source)
+    found, _ = collect_of_source(source, [Need(extractor, rows=True)], replace(options, checkpoint=None))
+    (part,) = found.parts
+    assert part.rows is not None
+    result = ImageFeatures(part.rows, found.names, found.skipped, part.extractor, found.indices)
+    result.describe_source(source)
     return result
 
 
@@ -295,6 +243,71 @@ def stats_of_images(
         return found.moments.stats(ddof=ddof)
 
 
+def stats_by_extractor(
+    source: Any,
+    extractors: Sequence[Any],
+    *,
+    ddof: int | None = None,
+    like: str | None = None,
+    options: ImageOptions | None = None,
+    **keywords: Unpack[ImageKeywords],
+) -> dict[str, GaussianStats]:
+    """Mean and covariance of the features of several extractors, from one pass over images.
+
+    Each image is decoded once, resized once for each distinct input size and resize, and extractors of one network,
+    such as "inception" and "inception-spatial", run it once.
+
+    Parameters
+    ----------
+    source
+        As in `moments_of_images`.
+    extractors : sequence of str, Extractor, callable or network
+        Each as in `moments_of_images`.
+    ddof : int, optional
+        As in `stats_of_images`.
+    like : str, optional
+        One of `LIKE`, for the extractors of the Inception network that are given by name.
+    options, **keywords
+        As in `moments_of_images`. An image that is broken for one extractor is skipped for all.
+
+    Returns
+    -------
+    dict of str to GaussianStats
+        In the order of the extractors, by name: as given, or `Extractor.name`. `fidfast.save_stats` writes it to one
+        file.
+
+    Raises
+    ------
+    BrokenImageError, FileNotFoundError, TypeError, ValueError
+        As `moments_of_images`, and if two extractors have the same name.
+    """
+    options = merge_options(options, keywords, "stats_by_extractor")
+    ddof = ddof_of(ddof, like)
+    opened, networks, options = check_images_of_several(
+        source, extractors, like=like, options=options, min_images=max(2, ddof + 1)
+    )
+    names = names_of_extractors(extractors, networks)
+    found, checkpoint = collect_of_source(opened, [Need(network, moments=True) for network in networks], options)
+    with removed_after(checkpoint):
+        warn_of_skipped(found, "source")
+        return stats_of_collection(found, names, ddof)
+
+
+def names_of_extractors(given: Sequence[Any], networks: Sequence[Extractor]) -> list[str]:
+    """The names under which the statistics of several extractors are stored; raises a ValueError if two are equal."""
+    names = [one if isinstance(one, str) else network.name for one, network in zip(given, networks, strict=True)]
+    for number, name in enumerate(names):
+        if (first := names.index(name)) < number:
+            raise ValueError(f"extractors[{first}] and extractors[{number}] have the same name {name!r}")
+    return names
+
+
+def stats_of_collection(found: Collection, names: Sequence[str], ddof: int) -> dict[str, GaussianStats]:
+    """The statistics of a collection of moments, by the names of the extractors."""
+    moments = [part.moments for part in found.parts]
+    return {name: one.stats(ddof=ddof) for name, one in zip(names, moments, strict=True) if one is not None}
+
+
 def ddof_of(ddof: int | None, like: str | None) -> int:
     """The given ddof, or that of a tool, or 1."""
     if ddof is not None:
@@ -302,7 +315,7 @@ def ddof_of(ddof: int | None, like: str | None) -> int:
     return 1 if like is None else convention_of(like).ddof
 
 
-def warn_of_skipped(found: ImageMoments | ImageFeatures, name: str) -> None:
+def warn_of_skipped(found: ImageMoments | ImageFeatures | Collection, name: str) -> None:
     """Warn of images that were skipped or are not read in a function whose result does not list them."""
     if found.skipped:
         images = "1 image" if len(found.skipped) == 1 else f"{len(found.skipped)} images"
@@ -310,21 +323,3 @@ def warn_of_skipped(found: ImageMoments | ImageFeatures, name: str) -> None:
     if unread := unread_pictures(found.ignored):
         reasons = ", ".join(f"{number} {reason}" for reason, number in unread.items())
         warn_user(f"{name}: not read: {reasons}")
-
-
-class _FeatureRows:
-    """Collector of the features themselves."""
-
-    def __init__(self) -> None:
-        self.batches: list[NDArray[np.float32]] = []
-
-    def update(self, features: torch.Tensor) -> None:
-        _core.require_finite(features)
-        self.batches.append(features.float().numpy())
-
-
-def _progress(source: Any, options: ImageOptions, note: str = "", *, initial: int = 0) -> AbstractContextManager[Any]:
-    """The progress of a pass over images, of which `initial` are done; `note` is added to its label."""
-    label = options.progress if isinstance(options.progress, str) else ""
-    label = f"{label} ({note})" if label and note else label or note
-    return progress_bar(source.length, options.progress is not False, label=label, initial=initial)

@@ -1,4 +1,4 @@
-"""One pass over images: workers decode, the network runs in the main thread, and a second thread collects features.
+"""One pass over images: workers decode, the networks run in the main thread, and a second thread collects features.
 
 On CUDA, batches are copied from pinned memory and features are copied back to it, and the loop waits for neither. This
 part has not been run on a GPU.
@@ -7,85 +7,102 @@ part has not been run on a GPU.
 from __future__ import annotations
 
 import itertools
+import json
 import multiprocessing
 import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from fidfast._errors import with_message
 from fidfast._images import BrokenImageError
 from fidfast.torch._extractors.arithmetic import full_float32
-from fidfast.torch._extractors.callables import digest_of
-from fidfast.torch._extractors.extractor import Extractor
+from fidfast.torch._extractors.extractor import features_of, output_of
 from fidfast.torch._images.batches import (
     DecodedImage,
     DecodedImages,
     Decoder,
     ImageBatch,
+    Resize,
+    Stack,
     collate,
     decoded_batches,
+    resize_of,
 )
 from fidfast.torch._images.checkpoint import Checkpoint
+from fidfast.torch._images.collectors import Collected, FeatureCollector, Need
 from fidfast.torch._images.options import ImageOptions, default_num_workers, resolve_device
 from fidfast.torch._images.sources import ImageSource
 
 __all__ = ["ExtractionPass"]
 
-#: Seconds between checkpoints.
+#: Seconds between checkpoints that take up to `_QUICK` seconds to write; longer in proportion if they take longer, so
+#: that writing takes a thirtieth of the time at most.
 CHECKPOINT_INTERVAL = 60.0
+_QUICK = 2.0
+
+_Features = tuple[torch.Tensor, torch.cuda.Event | None]
 
 
 class ExtractionPass:
-    """One pass over images that feeds their features to a collector.
+    """One pass over images that collects the features of several extractors.
+
+    Each image is decoded once and resized once in each way, and a network runs once for all extractors that have it and
+    its input in common. An image of which one extractor returns NaN or infinity is skipped for all.
 
     Parameters
     ----------
     source : ImageSource
-    extractor : Extractor
-        Prepared, and on the device of `options`.
+    needs : sequence of Need
+        With extractors that are prepared, and on the device of `options`. Those that are empty do not run.
     options : ImageOptions
-        With device and batch size. A checkpoint needs a collector that is a `Moments`.
-    make_collector : callable
-        ``make_collector(dim)`` returns an object with the method ``update(features)``.
+        With device and batch size.
+    checkpoint : Checkpoint, optional
+        Exists while the run is unfinished; the caller removes it when the result is safe.
     """
 
     def __init__(
-        self,
-        source: ImageSource,
-        extractor: Extractor,
-        options: ImageOptions,
-        make_collector: Callable[[int], Any],
+        self, source: ImageSource, needs: Sequence[Need], options: ImageOptions, checkpoint: Checkpoint | None
     ) -> None:
         self._source = source
-        self._extractor = extractor
-        self._decoder = Decoder(extractor, options.image_key, options.decoding)
         self._device = resolve_device(options.device)
         self._options = options
-        self._make_collector = make_collector
-        #: Exists while the run is unfinished; the caller removes it when the result is safe.
-        self.checkpoint: Checkpoint | None = None
-        if options.checkpoint is not None:
-            self.checkpoint = Checkpoint(options.checkpoint, self._describe_job(), extractor.full_name)
-        self._saved = time.monotonic()
-        self._collector: Any = None
-        self._done = self._done_in_checkpoint = 0
+        self._checkpoint = checkpoint
+        length = None if source.indexed is None else source.length
+        #: By number of the need.
+        self._collectors = {
+            number: FeatureCollector(
+                need,
+                {"precision": options.precision, "extractor": need.extractor.full_name, "blocks": options.blocks},
+                length,
+            )
+            for number, need in enumerate(needs)
+            if not need.is_empty
+        }
+        resizes = list(dict.fromkeys(resize_of(one.extractor) for one in self._collectors.values()))
+        self._decoder = Decoder(resizes, options.image_key, options.decoding)
+        self._calls = [_calls(self._collectors, resize) for resize in resizes]
+        self._saved, self._interval = time.monotonic(), CHECKPOINT_INTERVAL
+        self._num_samples = self._done = self._done_in_checkpoint = 0
         self._failed = False
         #: Messages about images that were skipped.
         self.skipped: list[str] = []
-        #: Index and name of the image of each collected row, without rows from a checkpoint. Without a name, the index.
+        self._has_rows = any(need.rows for need in needs)
+        #: Index and name of the image of each row if rows are collected. Without a name, the index.
         self.indices: list[int] = []
         self.names: list[str] = []
 
-    def run(self, open_progress: Callable[..., AbstractContextManager[Any]]) -> Any:
-        """Process all images and return the collector.
+    def run(self, open_progress: Callable[..., AbstractContextManager[Any]]) -> dict[int, Collected]:
+        """Process all images and return what was collected, by number of the need.
 
         Parameters
         ----------
@@ -108,76 +125,93 @@ class ExtractionPass:
                 for batch in self._batches():
                     if batch.broken and not self._options.skip_broken:
                         raise BrokenImageError(batch.broken[0].broken) from batch.broken[0].cause
-                    features = [self._extract(images) for images in batch.tensors]
-                    updates.append(updater.submit(self._update, features, batch))
+                    updates.append(updater.submit(self._update, self._extract(batch), batch))
                     _wait_for(updates, but=2)
                     bar.update(batch.size)
                 _wait_for(updates)
             except BaseException:
                 updater.submit(self._save)  # after the updates that wait; the end of the block waits for it
                 raise
-        if self._collector is None and self.skipped:
+        if self._num_samples == 0 and self.skipped:
             raise ValueError(f"none of the {len(self.skipped)} images could be used; the first: {self.skipped[0]}")
-        if self._collector is None:
+        if self._num_samples == 0:
             raise ValueError("there are no images")
-        if self.checkpoint is not None:
-            self.checkpoint.finished = (self._collector, self._done, self.skipped)
-        return self._collector
+        if self._checkpoint is not None:
+            self._checkpoint.finished = lambda: (self._state(), self._done, self.skipped)
+        return {number: collector.collected() for number, collector in self._collectors.items()}
 
-    def _extract(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.cuda.Event | None]:
-        features = self._extractor(images.to(self._device, non_blocking=True))
-        if len(features) != len(images):
-            raise ValueError(f"extractor {self._extractor.name} returned {len(features)} rows for {len(images)} images")
+    def _extract(self, batch: ImageBatch) -> dict[int, list[_Features]]:
+        """The features of each collector, for each stack of its input."""
+        found: dict[int, list[_Features]] = {number: [] for number in self._collectors}
+        for stacks, calls in zip(batch.inputs, self._calls, strict=False):
+            for stack in stacks:
+                pixels = stack.pixels.to(self._device, non_blocking=True)
+                for numbers in calls:
+                    output = output_of(self._collectors[numbers[0]].extractor, pixels)
+                    for number in numbers:
+                        found[number].append(self._features(number, output, stack))
+        return found
+
+    def _features(self, number: int, output: Any, stack: Stack) -> _Features:
+        extractor = self._collectors[number].extractor
+        features = features_of(extractor, output)
+        if len(features) != len(stack.rows):
+            raise ValueError(f"extractor {extractor.name} returned {len(features)} rows for {len(stack.rows)} images")
         return _copy_to_host(features)
 
-    def _update(self, features: list[tuple[torch.Tensor, torch.cuda.Event | None]], batch: ImageBatch) -> None:
-        """Collect the features of one batch, completely or not at all; nothing after a batch that failed.
+    def _update(self, features: dict[int, list[_Features]], batch: ImageBatch) -> None:
+        """Collect the features of one batch; nothing after a batch that failed.
 
         Runs in the updater's thread, which signals do not interrupt.
         """
         if self._failed:
             return
         self._failed = True  # until the batch is complete
-        for _, ready in features:
+        for _, ready in itertools.chain(*features.values()):
             if ready is not None:
                 ready.synchronize()
         skipped = [str(item.broken) for item in batch.broken]
-        if features:
-            skipped += self._collect([rows for rows, _ in features], batch)
+        if batch.positions:
+            skipped += self._collect(features, batch)
         self.skipped += skipped
         self._done += batch.size
         self._failed = False
-        if time.monotonic() - self._saved > CHECKPOINT_INTERVAL:
+        if time.monotonic() - self._saved > self._interval:
             self._save()
 
-    def _collect(self, groups: list[torch.Tensor], batch: ImageBatch) -> list[str]:
-        """Collect the rows that are finite, and return messages about the others."""
-        widths = sorted({group.shape[1] for group in groups})
-        if len(widths) > 1:
-            sizes = " and ".join(map(str, widths))
-            raise ValueError(f"extractor {self._extractor.name}: returned {sizes} features for images of other sizes")
-        rows = torch.cat(groups) if len(groups) > 1 else groups[0]
+    def _collect(self, features: dict[int, list[_Features]], batch: ImageBatch) -> list[str]:
+        """Collect the rows that are finite for all extractors, and return messages about the others."""
+        orders = [[row for stack in stacks for row in stack.rows] for stacks in batch.inputs]
+        rows: dict[int, torch.Tensor] = {}
+        broken: dict[int, str] = {}
+        for calls, order in zip(self._calls, orders, strict=True):
+            for number in itertools.chain(*calls):
+                collector = self._collectors[number]
+                rows[number] = collector.joined([one for one, _ in features[number]], order)
+                for row in (~rows[number].isfinite().all(dim=1)).nonzero()[:, 0].tolist():
+                    broken.setdefault(row, collector.extractor.name)
         indices = [self._done + position for position in batch.positions]
-        finite = rows.isfinite().all(dim=1)
-        kept = finite.nonzero()[:, 0].tolist()
         skipped = []
-        for row in (~finite).nonzero()[:, 0].tolist():
-            number = f"image {indices[row]}"
-            name = number if batch.names[row] is None else f"{batch.names[row]} ({number})"
+        for row, extractor in sorted(broken.items()):
+            number_of_image = f"image {indices[row]}"
+            name = number_of_image if batch.names[row] is None else f"{batch.names[row]} ({number_of_image})"
             if self._source.images is not None:
-                name = f"{self._source.images.path_of(indices[row])} ({number})"
-            skipped.append(f"{name}: extractor {self._extractor.name}: features hold NaN or infinity")
+                name = f"{self._source.images.path_of(indices[row])} ({number_of_image})"
+            skipped.append(f"{name}: extractor {extractor}: features hold NaN or infinity")
         if skipped and not self._options.skip_broken:
             raise BrokenImageError(skipped[0])
-        if kept:
-            if self._collector is None:
-                self._collector = self._make_collector(rows.shape[1])
+        kept = [row for row in range(len(indices)) if row not in broken]
+        if not kept:
+            return skipped
+        for number, collector in self._collectors.items():
             try:
-                self._collector.update(rows if len(kept) == len(rows) else rows[kept])
+                collector.update(rows[number] if not broken else rows[number][kept])
             except (TypeError, ValueError) as error:
-                raise with_message(error, f"extractor {self._extractor.name}: {error}") from error
-        self.indices += [indices[row] for row in kept]
-        self.names += [str(indices[row]) if (name := batch.names[row]) is None else name for row in kept]
+                raise with_message(error, f"extractor {collector.extractor.name}: {error}") from error
+        self._num_samples += len(kept)
+        if self._has_rows:
+            self.indices += [indices[row] for row in kept]
+            self.names += [str(indices[row]) if (name := batch.names[row]) is None else name for row in kept]
         return skipped
 
     def _batches(self) -> Iterator[ImageBatch]:
@@ -207,29 +241,62 @@ class ExtractionPass:
 
     # Checkpoints -----------------------------------------------------------------------------------------------------
 
-    def _describe_job(self) -> str:
-        """Description of the run, which must equal that in a checkpoint; computed before the first image is read."""
-        images = self._source.fingerprint(progress=self._options.progress is not False)
-        moments = self._make_collector(1)
-        blocks = f" {len(moments.blocks)} blocks" if len(moments.blocks) > 1 else ""
-        reading = f"{self._options.image_key!r} {self._options.decoding}"
-        return f"{images} {reading} {moments.extractor} {digest_of(self._extractor.model)} {moments.precision}{blocks}"
-
     def _save(self) -> None:
         """Write what is done; runs in the updater's thread, so that a second signal does not interrupt it."""
-        if self.checkpoint is not None and self._collector is not None and self._done > self._done_in_checkpoint:
-            self.checkpoint.save(self._collector, self._done, self.skipped)
-            self._saved, self._done_in_checkpoint = time.monotonic(), self._done
+        if self._checkpoint is None or self._num_samples == 0 or self._done == self._done_in_checkpoint:
+            return
+        if any(collector.counts() != {self._num_samples} for collector in self._collectors.values()):
+            return  # a batch failed halfway; an earlier checkpoint stays
+        begin = time.monotonic()
+        self._checkpoint.save(self._state(), self._done, self.skipped)
+        self._saved, self._done_in_checkpoint = time.monotonic(), self._done
+        self._interval = CHECKPOINT_INTERVAL * max(1.0, (self._saved - begin) / _QUICK)
+
+    def _state(self) -> dict[str, NDArray[Any]]:
+        """Everything collected, as named arrays: ``0/moments/...``, ``0/rows``, ``0/score/...`` of the first need."""
+        extractors = [collector.extractor.full_name for collector in self._collectors.values()]
+        state: dict[str, NDArray[Any]] = {
+            "num_samples": np.array(self._num_samples),
+            "extractors": np.array(" ".join(extractors)),
+        }
+        if self._has_rows:
+            state["indices"] = np.array(self.indices, np.int64)
+            state["names"] = np.frombuffer(json.dumps(self.names).encode(), np.uint8)
+        for number, collector in self._collectors.items():
+            state.update({f"{number}/{key}": value for key, value in collector.state().items()})
+        return state
 
     def _restore(self) -> None:
-        found = None if self.checkpoint is None else self.checkpoint.load()
+        """Continue from the checkpoint, unless it lacks something that was in the cache when it was written."""
+        found = None if self._checkpoint is None else self._checkpoint.load()
         if found is None:
             return
-        moments, progress = found
+        state, progress = found
+        parts = {number: _part(state, f"{number}/") for number in self._collectors}
+        if not all(collector.is_in(parts[number]) for number, collector in self._collectors.items()):
+            return
         if progress.skipped and not self._options.skip_broken:
             raise BrokenImageError(progress.skipped[0])
-        self._collector, self.skipped = moments, list(progress.skipped)
+        for number, collector in self._collectors.items():
+            collector.restore(parts[number])
+        self._num_samples, self.skipped = int(state["num_samples"]), list(progress.skipped)
         self._done = self._done_in_checkpoint = progress.done
+        if self._has_rows:
+            self.indices, self.names = state["indices"].tolist(), json.loads(state["names"].tobytes())
+
+
+def _part(state: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+
+
+def _calls(collectors: Mapping[int, FeatureCollector], resize: Resize) -> list[list[int]]:
+    """The numbers of the collectors with this resize, those together for which one call of the network suffices."""
+    calls: dict[Any, list[int]] = {}
+    for number, collector in collectors.items():
+        one = collector.extractor
+        if resize_of(one) == resize:
+            calls.setdefault((id(one.model), one.offset, one.divisor, one.takes_uint8), []).append(number)
+    return list(calls.values())
 
 
 def _leave_signals_to_the_main_process(worker: int) -> None:
