@@ -46,7 +46,8 @@ _info
 torch._extractors.devices torch._extractors.resize torch._extractors.arithmetic torch._extractors.callables
 torch._extractors.networks torch._extractors.prepare
 torch._extractors.extractor torch._extractors.adapters torch._extractors.conventions torch._extractors.inception
-torch._extractors.efficientnet torch._extractors.named torch._extractors.stored torch._extractors
+torch._extractors.efficientnet torch._extractors.named torch._extractors.stored torch._extractors.fidelity
+torch._extractors
 torch._images.options torch._images.pixels torch._images.items torch._images.sources torch._images.batches
 torch._images.checkpoint torch._images.collectors torch._images.extraction_pass torch._images.checks
 torch._images.collection torch._images.extraction torch._images.distances torch._images
@@ -56,6 +57,8 @@ torch._training.means torch._training.running_stats torch._training.loss torch._
 torch._demo torch
 _fid __init__
 torch.torchmetrics torch.lightning torch.ignite
+compat._distance compat._fidelity_keywords compat._fidelity_inputs compat._cleanfid_inputs compat.torch_fidelity
+compat.cleanfid compat.pytorch_fid compat.evaluator compat
 _cli.cache _cli.output _cli.failures _cli.signals _cli.suggestions _cli.arguments _cli.sources _cli.commands _cli
 __main__
 """.split()  # noqa: SIM905  # a line for each layer

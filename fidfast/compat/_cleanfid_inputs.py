@@ -68,7 +68,7 @@ def cleanfid_images(source: Any, functions: ImageFunctions, options: Any, name: 
     from fidfast.torch._images.sources import ImageSource, open_source
 
     if isinstance(source, (str, os.PathLike)) and os.path.isdir(source):
-        found = (Path(root, file) for root, _, files in os.walk(source) for file in files)
+        found = (Path(root, file) for root, _, files in os.walk(os.fspath(source)) for file in files)
         files = sorted(file for file in found if file.suffix.lower() in _EXTENSIONS)
         if any(file.suffix.lower() == ".npy" for file in files):
             source = _Items(files, _loaded)

@@ -150,7 +150,7 @@ def compute_kid(
     rows = {
         name: side
         if isinstance(side, Input)
-        else features_of_source(side, checked.extractor, with_label(checked.options, name))
+        else features_of_source(side, checked.extractor or extractor, with_label(checked.options, name))
         for name, side in checked.sources.items()
     }
     # clean-fid's order of the two sets, which the random numbers depend on.
@@ -192,8 +192,8 @@ def _opened(given: dict[str, Any], *, kid: bool) -> tuple[dict[str, Any], Any, A
         device = resolve_device(options.device)
         sides = {"gen": GeneratedImages(gen, num_gen, z_dim, given["batch_size"], device)}
     if given["fdir2"] is None:
-        names = (given[f"dataset_{name}"] for name in ("name", "res", "split"))
-        statistics = cleanfid_statistics(*names, mode, kid=kid, progress=verbose)
+        name, resolution, split = (given[f"dataset_{part}"] for part in ("name", "res", "split"))
+        statistics = cleanfid_statistics(name, resolution, split, mode, kid=kid, progress=verbose)
         sides["dataset_name"] = open_input(statistics, "dataset_name", rows=kid)
     else:
         sides["fdir2"] = given["fdir2"]

@@ -95,10 +95,10 @@ def _images(path: str) -> Any:
     """The image files of a folder, without those of the folders in it; another path as it is."""
     if not os.path.isdir(path):
         return path
-    files = sorted(os.path.join(path, name) for name in os.listdir(path) if os.path.splitext(name)[1].lower() in EXTENSIONS)
-    if not files:
+    names = sorted(name for name in os.listdir(path) if os.path.splitext(name)[1].lower() in EXTENSIONS)
+    if not names:
         raise ValueError(f"paths: {path} has no images; pytorch-fid does not read the folders in a folder")
-    return files
+    return [os.path.join(path, name) for name in names]
 
 
 def _checked(batch_size: Any, dims: Any) -> int:

@@ -10,11 +10,13 @@ from fidfast._metrics.frechet import frechet_distance
 from fidfast._metrics.inception_score import inception_score
 from fidfast._metrics.kernel import kid_subsets
 from fidfast._metrics.neighbours import precision_recall
+from fidfast._stats import GaussianStats
 from fidfast.compat._fidelity_inputs import fidelity_input
 from fidfast.compat._fidelity_keywords import checked_keywords
 
 if TYPE_CHECKING:
     from fidfast.torch._extractors.fidelity import Layer
+    from fidfast.torch._images.collection import Collected
 
 __all__ = [
     "KEY_METRIC_FID",
@@ -37,8 +39,8 @@ KEY_METRIC_PRECISION = "precision"
 KEY_METRIC_RECALL = "recall"
 KEY_METRIC_F_SCORE = "f_score"
 
-#: The metrics that need the features of an input themselves.
-_METRICS_OF_ROWS = {"input1": ("isc", "kid", "prc"), "input2": ("kid", "prc")}
+#: By metric: a keyword, and by how much the number of images must exceed it at least.
+_LEAST = {"isc": ("isc_splits", 0), "kid": ("kid_subset_size", 0), "prc": ("prc_neighborhood", 1)}
 
 
 def calculate_metrics(**kwargs: Any) -> dict[str, float]:
@@ -103,37 +105,26 @@ def calculate_metrics(**kwargs: Any) -> dict[str, float]:
     """
     values = checked_keywords(kwargs)
     try:
-        from fidfast.torch._extractors.fidelity import default_layer, load_layers
+        from fidfast.torch._extractors.fidelity import default_layer
     except ImportError as error:
         raise ImportError(f"calculate_metrics needs torch-fidelity: pip install 'fidfast[images]' ({error})") from error
-    metrics = [name for name in ("isc", "fid", "kid", "prc") if values[name]]
     layers = {
-        name: default_layer(name, values["feature_extractor"], values[f"feature_layer_{name}"]) for name in metrics
+        metric: default_layer(metric, values["feature_extractor"], values[f"feature_layer_{metric}"])
+        for metric in ("isc", "fid", "kid", "prc")
+        if values[metric]
     }
-    sources = {name: fidelity_input(name, values) for name in ("input1", "input2") if _is_needed(name, values)}
-    extractors = load_layers(
-        set(layers.values()),
-        weights=values["feature_extractor_weights_path"],
-        dtype=values["feature_extractor_internal_dtype"],
-        verbose=values["verbose"],
-    )
-    return _metrics_of_features(layers, _features(sources, layers, extractors, values), values)
+    file = values["fid_statistics_file"]
+    statistics = None if file is None or not values["fid"] else open_input(file, "fid_statistics_file").stats
+    return _metrics_of_features(layers, _features(layers, values), statistics, values)
 
 
-def _is_needed(name: str, values: Mapping[str, Any]) -> bool:
-    """Whether a metric uses the images of an input."""
-    needs = values["kid"] or values["prc"] or (values["fid"] and values["fid_statistics_file"] is None)
-    return name == "input1" or needs
-
-
-def _features(
-    sources: Mapping[str, Any], layers: Mapping[str, Layer], extractors: Mapping[Layer, Any], values: Mapping[str, Any]
-) -> dict[str, dict[Layer, Any]]:
-    """For each input, the collected features of each layer: moments for the FID, rows for the other metrics."""
+def _features(layers: Mapping[str, Layer], values: Mapping[str, Any]) -> dict[str, dict[Layer, Collected]]:
+    """For each input, what its metrics need of the features of each layer: moments for the FID, rows for the others."""
     from fidfast.torch import ImageOptions
+    from fidfast.torch._extractors.fidelity import load_layers
+    from fidfast.torch._images.checks import first_image, open_images_of
     from fidfast.torch._images.collection import Need, collect_of_source
     from fidfast.torch._images.options import with_label
-    from fidfast.torch._images.sources import open_source
 
     options = ImageOptions(
         batch_size=values["batch_size"],
@@ -142,25 +133,44 @@ def _features(
         compile=True if values["feature_extractor_compile"] else "auto",
         progress=values["verbose"],
     )
-    opened = {name: open_source(source, options, name=name) for name, source in sources.items()}
+    metrics = {"input1": set(layers), "input2": set(layers) - {"isc"}}
+    if values["fid_statistics_file"] is not None:
+        metrics["input2"].discard("fid")
+    opened = {}
+    for name in (name for name, needing in metrics.items() if needing):
+        opened[name] = open_images_of(fidelity_input(name, values), name, options, 2 if values["fid"] else 1)
+        first_image(opened[name], name, options)
+        length = opened[name].length
+        for keyword, least in (_LEAST[metric] for metric in metrics[name] & _LEAST.keys()):
+            if length is not None and length < values[keyword] + least:
+                raise ValueError(
+                    f"{keyword} must be at most {length - least}, since {name} has {length} images, "
+                    f"got {values[keyword]}"
+                )
+    extractors = load_layers(
+        set(layers.values()),
+        weights=values["feature_extractor_weights_path"],
+        dtype=values["feature_extractor_internal_dtype"],
+        verbose=values["verbose"],
+    )
     found = {}
     for name, source in opened.items():
-        needs = {
-            layer: Need(
-                extractor,
-                moments="fid" in layers and layers["fid"] == layer,
-                rows=any(layers.get(metric) == layer for metric in _METRICS_OF_ROWS[name]),
-            )
-            for layer, extractor in extractors.items()
-        }
-        needs = {layer: need for layer, need in needs.items() if not need.is_empty}
-        collection, _ = collect_of_source(source, list(needs.values()), with_label(options, name))
-        found[name] = dict(zip(needs, collection.parts, strict=True))
+        kinds: dict[Layer, set[str]] = {}
+        for metric in metrics[name]:
+            kinds.setdefault(layers[metric], set()).add("moments" if metric == "fid" else "rows")
+        needs = [
+            Need(extractors[layer], moments="moments" in kind, rows="rows" in kind) for layer, kind in kinds.items()
+        ]
+        collection, _ = collect_of_source(source, needs, with_label(options, name))
+        found[name] = dict(zip(kinds, collection.parts, strict=True))
     return found
 
 
 def _metrics_of_features(
-    layers: Mapping[str, Layer], features: Mapping[str, Mapping[Layer, Any]], values: Mapping[str, Any]
+    layers: Mapping[str, Layer],
+    features: Mapping[str, Mapping[Layer, Collected]],
+    statistics: GaussianStats | None,
+    values: Mapping[str, Any],
 ) -> dict[str, float]:
     """The metrics in torch-fidelity's order."""
     metrics: dict[str, float] = {}
@@ -175,10 +185,8 @@ def _metrics_of_features(
         score = inception_score(rows["isc"][0], splits=values["isc_splits"], like=like, seed=seed)
         metrics[KEY_METRIC_ISC_MEAN], metrics[KEY_METRIC_ISC_STD] = score.mean, score.std
     if values["fid"]:
-        file = values["fid_statistics_file"]
-        one, two = features["input1"][layers["fid"]], features.get("input2", {}).get(layers["fid"])
-        reference = open_input(file, "fid_statistics_file") if two is None or file is not None else two.moments
-        metrics[KEY_METRIC_FID] = frechet_distance(open_input(one.moments, "input1"), reference)
+        sides = [side[layers["fid"]].moments for side in features.values() if layers["fid"] in side]
+        metrics[KEY_METRIC_FID] = frechet_distance(sides[0], sides[1] if statistics is None else statistics)
     if values["kid"]:
         subsets = kid_subsets(
             *rows["kid"],
