@@ -36,7 +36,7 @@ def numbers(capsys, *arguments):
     return json.loads(out)
 
 
-ADM = "statistics (the file also holds 12 images)"
+ADM = "statistics 'mu,sigma' (the file also holds 'mu_s,sigma_s' and 12 images)"
 
 
 def test_statistics_have_precedence_over_images(files, capsys):
@@ -102,7 +102,7 @@ def test_a_key_of_one_side(files, capsys):
 def test_keys_of_both_sides(files, capsys):
     found = numbers(capsys, "fid", "adm.npz", "adm.npz", "--key", "mu,sigma", "--key", "mu_s,sigma_s")
     assert found["distance"] == pytest.approx(4)
-    assert found["extractor"] == [None, "inception-spatial"]
+    assert found["extractor"] == ["inception", "inception-spatial"]
     found = numbers(capsys, "fid", "adm.npz", "edm2.pkl", "--key", "", "--key", "fd_dinov2")
     assert found["distance"] == pytest.approx(4)
     assert numbers(capsys, "fid", "adm.npz", "adm.npz", "--key", "mu_s,sigma_s")["distance"] == 0

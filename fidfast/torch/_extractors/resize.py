@@ -89,6 +89,11 @@ def _torch_bilinear_antialias(images: torch.Tensor, size: Size) -> torch.Tensor:
     return torch.nn.functional.interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)
 
 
+def _torch_bicubic_antialias(images: torch.Tensor, size: Size) -> torch.Tensor:
+    """Half-pixel centres, antialiased, not clipped. EDM2's for FD-DINOv2."""
+    return torch.nn.functional.interpolate(images, size, mode="bicubic", align_corners=False, antialias=True)
+
+
 def _pil_bicubic(images: torch.Tensor, size: Size) -> torch.Tensor:
     """PIL's antialiased bicubic filter in floating point, per channel, clipped to the range of pixels."""
     from PIL import Image
@@ -99,10 +104,33 @@ def _pil_bicubic(images: torch.Tensor, size: Size) -> torch.Tensor:
     return torch.from_numpy(np.stack(resized)).clamp(0, 255).unflatten(0, images.shape[:2]).to(images.device)
 
 
+def _pil_bicubic_uint8(images: torch.Tensor, size: Size) -> torch.Tensor:
+    """PIL's antialiased bicubic filter on 8-bit images, rounded. torchvision's and timm's transforms of images."""
+    return _pil_uint8(images, size, "BICUBIC")
+
+
+def _pil_bilinear_uint8(images: torch.Tensor, size: Size) -> torch.Tensor:
+    """PIL's antialiased triangle filter on 8-bit images, rounded. The default of torchvision's ``Resize``."""
+    return _pil_uint8(images, size, "BILINEAR")
+
+
+def _pil_uint8(images: torch.Tensor, size: Size, method: str) -> torch.Tensor:
+    from PIL import Image
+
+    height, width = size
+    planes = images.round().clamp(0, 255).to(torch.uint8).flatten(0, 1).cpu().numpy()
+    resized = [Image.fromarray(plane).resize((width, height), Image.Resampling[method]) for plane in planes]
+    tensor = torch.from_numpy(np.stack([np.asarray(plane) for plane in resized])).float()
+    return tensor.unflatten(0, images.shape[:2]).to(images.device)
+
+
 #: Functions from (n, 3, height, width) to a network's input size, by the name stored in the extractor's name.
 RESIZES: dict[str, Callable[[torch.Tensor, Size], torch.Tensor]] = {
     "tf1-bilinear": _tf1_bilinear,
     "torch-bilinear": _torch_bilinear,
     "torch-bilinear-antialias": _torch_bilinear_antialias,
+    "torch-bicubic-antialias": _torch_bicubic_antialias,
     "pil-bicubic": _pil_bicubic,
+    "pil-bicubic-uint8": _pil_bicubic_uint8,
+    "pil-bilinear-uint8": _pil_bilinear_uint8,
 }

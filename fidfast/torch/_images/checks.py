@@ -59,6 +59,7 @@ def check_images(
     like: str | None = None,
     options: ImageOptions | None = None,
     min_images: int = 2,
+    rows: bool = False,
 ) -> CheckedImages:
     """Open the arguments of a function of images, and raise every error that can be found before the network runs.
 
@@ -75,6 +76,8 @@ def check_images(
     options : ImageOptions, optional
     min_images : int, default 2
         Smallest number of images of each source.
+    rows : bool, default False
+        Whether images and features have precedence over statistics in the same file.
 
     Returns
     -------
@@ -111,10 +114,10 @@ def check_images(
         raise ValueError(f"like is an option of the extractor inception, not of {name}")
     opened: dict[str, ImageSource | Input] = {}
     for name, source in sources.items():
-        if is_source_of_images(source):
+        if is_source_of_images(source, rows=rows):
             opened[name] = open_images_of(source, name, options, min_images)
         else:
-            opened[name] = open_input(source, name, precision=options.precision)
+            opened[name] = open_input(source, name, precision=options.precision, rows=rows)
     files = [source for source in opened.values() if isinstance(source, Input)]
     images = {name: source for name, source in opened.items() if isinstance(source, ImageSource)}
     dims = [file.dim for file in files]  # raises if a file cannot be used
@@ -182,9 +185,9 @@ def _checked_first_image(source: ImageSource, name: str, options: ImageOptions) 
     return first_image(source, name, options)
 
 
-def is_source_of_images(source: Any) -> bool:
+def is_source_of_images(source: Any, *, rows: bool = False) -> bool:
     """Whether an argument of a function of images holds images, unlike features, moments or statistics."""
-    if isinstance(source, ImageSource) or is_image_source(source):
+    if isinstance(source, ImageSource) or is_image_source(source, rows=rows):
         return True
     if isinstance(source, (str, os.PathLike)):
         return not Path(source).exists()  # opening it raises the error

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fidfast._arguments import require_integer
+from fidfast._images import warn_of_statistics
 from fidfast._images.selection import unread_pictures
 from fidfast._stats import GaussianStats, Moments
 from fidfast._warnings import warn_user
@@ -131,6 +132,11 @@ def moments_of_images(
     FileNotFoundError, PermissionError, TypeError, ValueError
         If an argument is invalid. Everything that can be known is checked before the network runs.
 
+    Warns
+    -----
+    UserWarning
+        If the file of the images also holds statistics, as ADM's reference batches do: those of more images.
+
     Examples
     --------
     >>> import fidfast.torch
@@ -139,6 +145,7 @@ def moments_of_images(
     ... )  # doctest: +SKIP
     """
     options = merge_options(options, keywords, "moments_of_images")
+    warn_of_statistics(source)
     checked = check_images({"source": open_source(source, options)}, extractor, options=options, min_images=1)
     assert checked.extractor is not None
     found, checkpoint = moments_of_source(checked.sources["source"], checked.extractor, checked.options)
@@ -230,9 +237,15 @@ def stats_of_images(
     ------
     BrokenImageError, FileNotFoundError, TypeError, ValueError
         As `moments_of_images`.
+
+    Warns
+    -----
+    UserWarning
+        As `moments_of_images`, and if images were skipped.
     """
     options = merge_options(options, keywords, "stats_of_images")
     ddof = ddof_of(ddof, like)
+    warn_of_statistics(source)
     checked = check_images(
         {"source": open_source(source, options)}, extractor, like=like, options=options, min_images=max(2, ddof + 1)
     )
