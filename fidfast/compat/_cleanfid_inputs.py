@@ -14,7 +14,7 @@ import numpy as np
 
 from fidfast._arguments import require_text, shown
 
-__all__ = ["GeneratedImages", "ImageFunctions", "cleanfid_images", "cleanfid_statistics"]
+__all__ = ["GeneratedImages", "ImageFunctions", "cleanfid_images", "find_statistics", "statistics_file"]
 
 #: Where clean-fid's authors publish statistics.
 _URL = "https://www.cs.cmu.edu/~clean-fid/stats"
@@ -120,23 +120,27 @@ class GeneratedImages:
             yield images[: self.num_images - first]
 
 
-def cleanfid_statistics(name: str, resolution: Any, split: str, mode: str, *, kid: bool, progress: bool) -> str:
-    """Path of the statistics of a data set, which are downloaded if they are in neither of two folders.
-
-    Raises
-    ------
-    FileNotFoundError
-        If they are not found and cannot be downloaded; the message says where they are and where to put them.
-    """
-    import torch
-
+def statistics_file(name: Any, resolution: Any, split: Any, mode: str, *, kid: bool) -> str:
+    """Name of clean-fid's file of the statistics of a data set; checks the arguments."""
     for argument, value in (("dataset_name", name), ("dataset_split", split)):
         if os.sep in require_text(argument, value) or not value:
             raise ValueError(f"{argument} must be the name of a data set of clean-fid, got {shown(value)}")
     if isinstance(resolution, bool) or not isinstance(resolution, (int, str)) or os.sep in str(resolution):
         raise TypeError(f"dataset_res must be an int or 'na', got {shown(resolution)}")
     resolution = "na" if split == "custom" else resolution
-    file = f"{name}_{mode}_{split}_{resolution}{'_kid' * kid}.npz".lower()
+    return f"{name}_{mode}_{split}_{resolution}{'_kid' * kid}.npz".lower()
+
+
+def find_statistics(file: str, *, progress: bool) -> str:
+    """Path of a file of clean-fid, which is downloaded if it is in neither of two folders.
+
+    Raises
+    ------
+    FileNotFoundError
+        If it is not found and cannot be downloaded; the message says where it is and where to put it.
+    """
+    import torch
+
     spec = importlib.util.find_spec("cleanfid")
     folders = [Path(folder, "stats") for folder in (spec.submodule_search_locations or ())] if spec else []
     cached = Path(torch.hub.get_dir(), "clean-fid")

@@ -9,7 +9,13 @@ from fidfast._arguments import optional, require_bool, require_callable, require
 from fidfast._inputs import Input, open_input
 from fidfast._metrics.kernel import kid_subsets
 from fidfast._sources import is_image_source
-from fidfast.compat._cleanfid_inputs import GeneratedImages, ImageFunctions, cleanfid_images, cleanfid_statistics
+from fidfast.compat._cleanfid_inputs import (
+    GeneratedImages,
+    ImageFunctions,
+    cleanfid_images,
+    find_statistics,
+    statistics_file,
+)
 
 __all__ = ["compute_fid", "compute_kid"]
 
@@ -163,6 +169,7 @@ def _opened(given: dict[str, Any], *, kid: bool) -> tuple[dict[str, Any], Any, A
     mode, verbose = require_choice("mode", given["mode"], tuple(_LIKE)), require_bool("verbose", given["verbose"])
     require_bool("use_dataparallel", given["use_dataparallel"])
     num_gen, z_dim = require_integer("num_gen", given["num_gen"], 2), require_integer("z_dim", given["z_dim"], 1)
+    file = statistics_file(given["dataset_name"], given["dataset_res"], given["dataset_split"], mode, kid=kid)
     for name in ("gen", "custom_feat_extractor", "custom_image_tranform", "custom_fn_resize"):
         optional(require_callable, name, given.setdefault(name, None))
     model_name, network = (
@@ -192,8 +199,7 @@ def _opened(given: dict[str, Any], *, kid: bool) -> tuple[dict[str, Any], Any, A
         device = resolve_device(options.device)
         sides = {"gen": GeneratedImages(gen, num_gen, z_dim, given["batch_size"], device)}
     if given["fdir2"] is None:
-        name, resolution, split = (given[f"dataset_{part}"] for part in ("name", "res", "split"))
-        statistics = cleanfid_statistics(name, resolution, split, mode, kid=kid, progress=verbose)
+        statistics = find_statistics(file, progress=verbose)
         sides["dataset_name"] = open_input(statistics, "dataset_name", rows=kid)
     else:
         sides["fdir2"] = given["fdir2"]
