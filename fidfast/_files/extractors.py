@@ -19,9 +19,16 @@ def network_of(extractor: str) -> str:
 
 
 def is_same_extractor(one: str, two: str) -> bool:
-    """Whether two names mean the same network and output; their details may differ."""
-    names = [name.partition("/")[0] for name in (one, two)]
-    return len({_ALIASES.get(name, name) for name in names}) == 1
+    """Whether two names mean the same network and output; their details may differ.
+
+    The name of Inception contains the digest of weights that are not those of 2015-12-05; that of another network may
+    lack the digest.
+    """
+    (network, _, weights), (other, _, other_weights) = (
+        name.partition("/")[0].partition("-weights-") for name in (one, two)
+    )
+    is_unknown = not (weights and other_weights) and not network.startswith("inception")
+    return _ALIASES.get(network, network) == _ALIASES.get(other, other) and (weights == other_weights or is_unknown)
 
 
 def may_be(asked: str, name: str) -> bool:
