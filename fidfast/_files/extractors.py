@@ -21,14 +21,11 @@ def network_of(extractor: str) -> str:
 def is_same_extractor(one: str, two: str) -> bool:
     """Whether two names mean the same network and output; their details may differ.
 
-    The name of Inception contains the digest of weights that are not those of 2015-12-05; that of another network may
-    lack the digest.
+    Only a name of the Inception network means certain weights if it does not have their digest.
     """
-    (network, _, weights), (other, _, other_weights) = (
-        name.partition("/")[0].partition("-weights-") for name in (one, two)
-    )
-    is_unknown = not (weights and other_weights) and not network.startswith("inception")
-    return _ALIASES.get(network, network) == _ALIASES.get(other, other) and (weights == other_weights or is_unknown)
+    (first, digest), (second, other_digest) = (_name_and_digest(name) for name in (one, two))
+    is_unknown = not (digest and other_digest) and not first.startswith("inception")
+    return first == second and (digest == other_digest or is_unknown)
 
 
 def may_be(asked: str, name: str) -> bool:
@@ -41,6 +38,11 @@ def contains(extractor: str | None, word: str) -> bool:
     """Whether the name of an extractor contains a word, without regard to case and punctuation."""
     plain, part = (re.sub(r"[\W_]", "", (text or "").lower()) for text in (extractor, word))
     return bool(part) and part in plain
+
+
+def _name_and_digest(extractor: str) -> tuple[str, str]:
+    name, _, digest = extractor.partition("/")[0].partition("-weights-")
+    return _ALIASES.get(name, name), digest
 
 
 def _parts(extractor: str) -> tuple[str, str | None]:

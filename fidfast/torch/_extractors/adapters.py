@@ -30,7 +30,7 @@ from fidfast.torch._extractors.networks import (
 )
 from fidfast.torch._extractors.resize import check_resize
 
-__all__ = ["LayerFeatures", "PooledFeatures", "ScriptFeatures", "as_extractor", "at_layer", "name_of_extractor"]
+__all__ = ["LayerFeatures", "PooledFeatures", "ScriptFeatures", "as_extractor", "at_layer"]
 
 
 def as_extractor(model: Any, *, name: str | None = None, resize: str | None = None) -> Extractor:
@@ -243,10 +243,3 @@ def _input_range(bounds: Any) -> tuple[float, float]:
             f"input_range must be (low, high) with low < high, the values of black and white, got {bounds!r}"
         )
     return low, high
-
-
-def name_of_extractor(extractor: Any) -> str | None:
-    """The name that chooses among the statistics of a file: of an extractor given by name or as an `Extractor`."""
-    if isinstance(extractor, str):
-        return extractor
-    return extractor.name if isinstance(extractor, Extractor) else None

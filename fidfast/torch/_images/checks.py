@@ -16,11 +16,10 @@ from fidfast._inputs import Input, open_input, require_same_dim, warn_of_extract
 from fidfast._results import Result
 from fidfast._sources import is_image_source
 from fidfast._stats import GaussianStats, Moments
-from fidfast.torch._extractors.adapters import name_of_extractor
 from fidfast.torch._extractors.conventions import convention_of
 from fidfast.torch._extractors.extractor import Extractor
 from fidfast.torch._extractors.inception import INCEPTION_OUTPUTS
-from fidfast.torch._extractors.named import load_extractor, open_extractor, open_extractors
+from fidfast.torch._extractors.named import load_extractor, name_of_extractor, open_extractor, open_extractors
 from fidfast.torch._extractors.stored import extractor_of_statistics
 from fidfast.torch._images.batches import DecodedImage, Decoder, features_of_batch
 from fidfast.torch._images.checkpoint import check_checkpoint

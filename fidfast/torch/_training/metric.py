@@ -12,9 +12,8 @@ from fidfast._inputs import open_input, warn_of_extractors
 from fidfast._metrics.frechet import frechet_distance
 from fidfast._metrics.uncertainty import Estimate, estimate
 from fidfast._stats import GaussianStats, Moments
-from fidfast.torch._extractors.adapters import name_of_extractor
 from fidfast.torch._extractors.extractor import Extractor
-from fidfast.torch._extractors.named import open_extractor
+from fidfast.torch._extractors.named import name_of_extractor, open_extractor
 from fidfast.torch._extractors.networks import device_of
 from fidfast.torch._images.batches import features_of_batch, rows_of
 from fidfast.torch._images.pixels import image_batch
