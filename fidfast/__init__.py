@@ -37,7 +37,9 @@ from fidfast._metrics.neighbours import (
     precision_recall,
 )
 from fidfast._metrics.ngrams import NgramCounts, ngram_jsd
+from fidfast._metrics.sliced import SlicedDistance, mind
 from fidfast._metrics.uncertainty import Estimate, estimate, influence
+from fidfast._metrics.vendi import VendiScore, vendi
 from fidfast._report import HarmfulSample, ReferenceSample, Report, Trimmed, report
 from fidfast._stats import ClassMoments, GaussianStats, Moments, save_stats
 
@@ -65,8 +67,10 @@ __all__ = [
     "PrecisionRecall",
     "ReferenceSample",
     "Report",
+    "SlicedDistance",
     "SubsetKernelDistance",
     "Trimmed",
+    "VendiScore",
     "__version__",
     "class_distances",
     "cmmd",
@@ -85,11 +89,13 @@ __all__ = [
     "kid_subsets",
     "manifold_metrics",
     "mifid",
+    "mind",
     "ngram_jsd",
     "precision_recall",
     "report",
     "save_stats",
     "transport_map",
+    "vendi",
 ]
 
 # Pickles, messages and documentation use this public path; the defining modules may change.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fidfast._arguments import require_path
-from fidfast._files import Catalog, State, Stats, catalog_of, is_supported, naming, read
+from fidfast._files import Catalog, Item, State, Stats, catalog_of, is_supported, naming, read, reading
 from fidfast._images import describe_images, holds_images
 from fidfast._results import Result, json_object
 from fidfast._stats import ACCEPT_ALL, Moments, stats_from_record
@@ -35,11 +35,15 @@ class FileInfo(Result):
     keys: tuple[str, ...] = ()
     #: All arrays and values of the file by key: for example "float32 (1000, 2048)".
     entries: Mapping[str, str] = field(default_factory=dict)
+    #: The properties of each of several statistics, features and images by key, and ``holds``; for a damaged one
+    #: ``holds`` and ``problem``. Empty for a file of only one.
+    parts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """File, holds, all properties by name, keys and entries."""
+        """File, holds, all properties by name, keys, parts and entries."""
         common = {"file": self.file, "holds": self.holds}
-        return json_object({**common, **self.properties, "keys": self.keys, "entries": self.entries})
+        listed = {"keys": self.keys, "parts": self.parts, "entries": self.entries}
+        return json_object({**common, **self.properties, **listed})
 
     def __str__(self) -> str:
         shown = [f"{name} {'unknown' if value is None else value}" for name, value in self.properties.items()]
@@ -49,14 +53,14 @@ class FileInfo(Result):
 def file_info(path: str | os.PathLike[str]) -> FileInfo:
     """Describe a file of features, statistics, images or a checkpoint, or a folder or archive of images.
 
-    Reads the headers of arrays, and ``mu`` and ``sigma``; pickles and checkpoints completely; of a folder or archive
-    the headers of at most 1,000 images.
+    Reads the headers of arrays, and all statistics one after the other; pickles and checkpoints completely; of a folder
+    or archive the headers of at most 1,000 images.
 
     Parameters
     ----------
     path : path
-        Any file that `fid` accepts, a folder, ``.zip``, ``.tar``, ``.npz`` or ``.npy`` of images, or a checkpoint of a
-        class with ``save``.
+        Any file or folder that `fid` accepts, a folder, ``.zip``, ``.tar``, ``.npz`` or ``.npy`` of images, or a
+        checkpoint of a class with ``save``.
 
     Returns
     -------
@@ -70,8 +74,10 @@ def file_info(path: str | os.PathLike[str]) -> FileInfo:
         If the file is damaged or of an unknown kind.
     """
     path = require_path("path", path)
-    if not is_supported(path) and holds_images(path):
-        return FileInfo(os.fspath(path), "images", describe_images(path))
+    is_folder = os.path.isdir(path)
+    pictures = describe_images(path) if (is_folder or not is_supported(path)) and holds_images(path) else None
+    if pictures is not None and not is_supported(path):
+        return FileInfo(os.fspath(path), "images", pictures)
     catalog = catalog_of(path)
     entries = {key: str(entry) for key, entry in catalog.entries.items()}
     with naming(path):
@@ -79,25 +85,40 @@ def file_info(path: str | os.PathLike[str]) -> FileInfo:
             state = read(path)
             assert isinstance(state, State)
             return FileInfo(os.fspath(path), state.what, _properties_of_state(state), (), entries)
-        holds = " and ".join(catalog.kinds) or "other arrays"
-        return FileInfo(os.fspath(path), holds, _properties(catalog), catalog.keys, entries)
+        parts = {item.key: _properties_of(item, path) for item in catalog.items}
+        main = _main_of(catalog)
+        properties = pictures if pictures is not None else {} if main is None else parts[main.key]
+        if "problem" in properties:
+            raise ValueError(properties["problem"])
+        kinds = [*catalog.kinds, *(["images"] if pictures is not None else [])]
+        return FileInfo(
+            os.fspath(path),
+            " and ".join(kinds) or "other arrays",
+            {name: value for name, value in properties.items() if name != "holds"},
+            catalog.keys,
+            entries,
+            parts if kinds != ["images"] and len(parts) + (pictures is not None) > 1 else {},
+        )
 
 
-def _properties(catalog: Catalog) -> dict[str, Any]:
-    """Properties of the statistics that `fid` uses by default, else of the features or images."""
-    if not catalog.kinds:
-        return {}
-    items = catalog.of_kind(catalog.kinds[0])
+def _main_of(catalog: Catalog) -> Item | None:
+    """The statistics that `fid` uses by default, else the features or images; None if there is no default."""
+    items = catalog.of_kind(catalog.kinds[0]) if catalog.kinds else []
     main = [item for item in items if item.is_main]
-    item = main[0] if len(main) == 1 else items[0]
-    if len(items) > 1 and not main:
-        return {}
-    if item.what == "images":
-        return {"shape": list(item.entry.shape), "dtype": item.entry.dtype}
-    if item.what == "features":
-        shape, dtype = list(item.entry.shape), item.entry.dtype
-        return {"shape": shape, "dtype": dtype, "extractor": catalog.extractor}
-    return _properties_of_stats(item.read())
+    if len(main) == 1:
+        return main[0]
+    return items[0] if len(items) == 1 or (items and main) else None
+
+
+def _properties_of(item: Item, path: str | os.PathLike[str]) -> dict[str, Any]:
+    try:
+        with reading(path):
+            if item.what == "statistics":
+                return {"holds": item.what, **_properties_of_stats(item.read())}
+            found = {"holds": item.what, "shape": list(item.entry.shape), "dtype": item.entry.dtype}
+            return found if item.what == "images" else {**found, "extractor": item.extractor}
+    except ValueError as error:
+        return {"holds": item.what, "problem": str(error)}
 
 
 def _properties_of_stats(record: Stats) -> dict[str, Any]:

@@ -13,7 +13,17 @@ from numpy.typing import NDArray
 from fidfast import _core
 from fidfast._arguments import require_path, require_precision, shape_of_array
 from fidfast._devices import to_host
-from fidfast._files import Content, Features, State, Stats, naming, read, read_object, reading_state
+from fidfast._files import (
+    Content,
+    Features,
+    State,
+    Stats,
+    is_same_extractor,
+    naming,
+    read,
+    read_object,
+    reading_state,
+)
 from fidfast._masked import require_unmasked
 from fidfast._results import Result
 from fidfast._sources import is_image_source
@@ -156,6 +166,17 @@ class Input:
         """The features in slices of bounded size."""
         shape = shape_of_array(self.rows)
         return row_slices(self.rows, shape[0] if len(shape) == 2 else self.num_samples or 0)
+
+    def float64_slices(self) -> Iterator[NDArray[np.float64]]:
+        """The features in slices of bounded size, as new arrays in host memory; errors name the argument."""
+        first = 0
+        for rows in map(to_host, self.slices()):
+            try:
+                n, _ = _core.require_finite(rows, first_row=first)
+            except (TypeError, ValueError) as error:
+                raise _naming_argument(error, self.name) from None
+            yield _core.gather(rows, np.arange(n)).astype(np.float64)
+            first += n
 
     @property
     def row_hashes(self) -> NDArray[np.int64]:
@@ -338,19 +359,10 @@ def warn_of_extractors(one_side: HasExtractor, other_side: HasExtractor) -> None
     one, two = one_side.extractor, other_side.extractor
     if not one or not two or one == two:
         return
-    if not _may_be_one_network(one, two):
+    if not is_same_extractor(one, two):
         why = "the result is not meaningful"
     elif "/" in one and "/" in two:
         why = "part of the result is due to the different resize or arithmetic"
     else:
         return  # the same network, and one side has no details
     warn_user(f"the two inputs have different extractors, {one!r} and {two!r}: {why}")
-
-
-def _may_be_one_network(one: str, two: str) -> bool:
-    """Whether the names without details are equal, but for a digest of the weights that one of them does not have."""
-    (first, _, weights), (second, _, other_weights) = (name.split("/")[0].partition("-weights-") for name in (one, two))
-    is_unknown = not (weights and other_weights) and not first.startswith(
-        "inception"
-    )  # which has a digest if it differs
-    return first == second and (weights == other_weights or is_unknown)

@@ -30,7 +30,7 @@ POSITIONAL = {
 
 TWO_SIDED = """
     cmmd density_coverage estimate fid_infinity frechet_distance frechet_terms influence kid kid_subsets
-    manifold_metrics mifid ngram_jsd precision_recall report transport_map class_distances
+    manifold_metrics mifid mind ngram_jsd precision_recall report transport_map class_distances
 """.split()  # noqa: SIM905
 
 
@@ -95,7 +95,7 @@ def class_moments(labels, **options):
 
 
 def inception_score(**options):
-    result = InceptionScore(5, splits=2, **options)
+    result = InceptionScore(5, **{"splits": 2, **options})
     result.update(np.random.default_rng(0).standard_normal((20, 5)))
     return result
 
@@ -116,6 +116,7 @@ COLLECTORS = {
     "ClassMoments without rows": ClassMoments(3, num_classes=4),
     "InceptionScore": inception_score(),
     "InceptionScore of a part": inception_score(length=50, first=30),
+    "InceptionScore with splits of a size": inception_score(splits=None, split_size=7, first=9),
     "NgramCounts of characters": ngram_counts(2, ["banana", "band 😀"]),
     "NgramCounts of words": ngram_counts(2, ["to be or not to be"], level="word"),
     "NgramCounts without texts": NgramCounts(3),
@@ -163,6 +164,8 @@ RESULTS = {
     "precision_recall": lambda: fidfast.precision_recall(features(60), features(80, 1.0)),
     "density_coverage": lambda: fidfast.density_coverage(features(60), features(80, 1.0)),
     "manifold_metrics": lambda: fidfast.manifold_metrics(features(60), features(80, 1.0)),
+    "mind": lambda: fidfast.mind(features(60), features(80, 1.0), num_projections=9),
+    "vendi": lambda: fidfast.vendi(features(60)),
     "inception_score": lambda: fidfast.inception_score(features(60)),
     "inception_score of one split": lambda: fidfast.inception_score(features(60), splits=1, like="torchmetrics"),
     "report": lambda: fidfast.report(features(60), features(80, 1.0)),
@@ -175,6 +178,7 @@ RESULTS = {
     "CachedMoments": lambda: fidfast.CachedMoments("a.npz", 10, 0.5, None, None, None),
     "moments_of_images": lambda: fidfast.torch.ImageMoments(moments(), ["b.png: not an image"]),
     "features_of_images": image_features,
+    "evaluate": lambda: fidfast.torch.evaluate(features(60), features(80, 1.0), metrics="fid,kid", estimate=True),
     "GrowingSample": growing_sample,
     "demo": lambda: fidfast.torch.DemoResult(1000, "net", 75.08, {"blurred": [48.18, 219.84]}, growing_sample()),
 }

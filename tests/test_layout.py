@@ -31,7 +31,8 @@ _text _warnings _masked _arguments _errors _progress
 cuda._problems cuda cuda.__main__
 _devices _results
 _files.records _files.buffers _files.zips _files.objects _files.pickles _files.torch_files _files.safetensors
-_files.states _files.formats _files.write _files.items _files.catalog _files.readers _files
+_files.states _files.formats _files.write _files.items _files.extractors
+_files.folders _files.catalog _files.readers _files
 _stats.slices _stats.locks _stats.collector _stats.gaussian _stats.block_states _stats.moments _stats.class_moments
 _stats.several _stats
 _images.decode _images.hashes _images.selection _images.images _images.folders _images.tar _images.archives
@@ -39,8 +40,8 @@ _images.arrays _images.open _images.choice _images.describe _images.cache _image
 _sources _inputs
 _metrics.scale _metrics.duplicates _metrics.frechet _metrics.jackknife _metrics.uncertainty _metrics.comparison
 _metrics.extrapolation _metrics.classwise _metrics.subsets
-_metrics.kernel _metrics.neighbours _metrics.predictions _metrics.splits _metrics.inception_score _metrics.ngrams
-_metrics
+_metrics.kernel _metrics.neighbours _metrics.predictions _metrics.splits _metrics.split_sums
+_metrics.inception_score _metrics.ngrams _metrics.sliced _metrics.vendi _metrics
 _report.contents _report.worst _report.plots _report.page _report.result _report.build _report
 _info
 torch._extractors.devices torch._extractors.resize torch._extractors.arithmetic torch._extractors.callables
@@ -54,10 +55,14 @@ torch._images.collection torch._images.extraction torch._images.distances torch.
 torch._training.distributed torch._training.packing torch._training.sampling torch._training.metric
 torch._training.samples
 torch._training.means torch._training.running_stats torch._training.loss torch._training
+torch._evaluation.metrics torch._evaluation.names torch._evaluation.sides torch._evaluation.networks
+torch._evaluation.result torch._evaluation.collecting torch._evaluation.evaluate torch._evaluation
 torch._demo torch
 _fid __init__
 torch.torchmetrics torch.lightning torch.ignite
-_cli.cache _cli.output _cli.failures _cli.signals _cli.suggestions _cli.arguments _cli.sources _cli.commands _cli
+_cli.cache _cli.output _cli.failures _cli.signals _cli.suggestions _cli.arguments
+_cli.checkpoints _cli.sources _cli.evaluation _cli.commands
+_cli
 __main__
 """.split()  # noqa: SIM905  # a line for each layer
 

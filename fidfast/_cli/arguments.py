@@ -20,6 +20,7 @@ __all__ = ["IMAGE_OPTIONS", "parse"]
 
 #: Options that apply to images only.
 IMAGE_OPTIONS = (
+    "extractors",
     "weights",
     "resize",
     "bfloat16",
@@ -124,6 +125,38 @@ def _add_fid(command: argparse.ArgumentParser) -> None:
     _add_source_options(command)
 
 
+def _add_evaluate(command: argparse.ArgumentParser) -> None:
+    command.add_argument("samples", metavar="SAMPLES", help=f"the generated samples: {_SOURCES}")
+    command.add_argument(
+        "reference",
+        metavar="REFERENCE",
+        nargs="?",
+        help="the real data: the same kinds of source; not for is and vendi",
+    )
+    command.add_argument(
+        "--metrics",
+        metavar="NAMES",
+        help="names with commas between them: is, fid, sfid, kid, precision, recall, density, coverage, cmmd, vendi, "
+        "mind, fd-NETWORK (fd-dinov2) and METRIC@EXTRACTOR (kid@dinov2-vitl14) (default: is,fid,sfid,precision,recall)",
+    )
+    command.add_argument(
+        "--estimate", action="store_true", help="print standard errors, and Fréchet distances without bias"
+    )
+    command.add_argument(
+        "--seed",
+        type=_at_least(0),
+        default=2020,
+        metavar="N",
+        help="seed of shuffles and subsets (default: %(default)s)",
+    )
+    command.add_argument(
+        "--checkpoint", metavar="FILE", help="write what is done to FILE.samples.npz and FILE.reference.npz, and resume"
+    )
+    _add_json(command)
+    _add_numerical_options(command)
+    _add_image_options(command.add_argument_group("images"))
+
+
 def _add_report(command: argparse.ArgumentParser) -> None:
     _add_two_sources(command)
     command.add_argument("--html", metavar="FILE", help="write a page with the table, the plots and the worst images")
@@ -140,6 +173,13 @@ def _add_report(command: argparse.ArgumentParser) -> None:
 def _add_stats(command: argparse.ArgumentParser) -> None:
     command.add_argument("source", metavar="SOURCE", help=_SOURCES)
     command.add_argument("out", metavar="OUT", help="the .npz file to write; other FID tools can read it")
+    command.add_argument(
+        "--extractors",
+        type=_names,
+        metavar="NAMES",
+        help="several networks with commas between them, in one pass over the images and one file, of which --key NAME "
+        "chooses the statistics: inception,inception-spatial",
+    )
     _add_source_options(command)
 
 
@@ -169,19 +209,31 @@ def _add_quiet(command: argparse._ActionsContainer) -> None:
 
 
 def _add_source_options(command: argparse.ArgumentParser) -> None:
-    """Options of every command that reads images, features or statistics."""
-    command.add_argument(
-        "--precision",
-        choices=("float32", "float64"),
-        default="float32",
-        help="arithmetic of the products of float32 and narrower features (default: %(default)s)",
-    )
+    """Options of the commands that read one thing of each source: images, features or statistics."""
+    _add_numerical_options(command)
     command.add_argument(
         "--key",
         action="append",
         metavar="KEY",
         help="what to use of a file of several things: fd_dinov2, mu_s,sigma_s, images; `info` lists the keys; "
         "given twice, for SAMPLES and REFERENCE",
+    )
+    group = command.add_argument_group("images")
+    group.add_argument(
+        "--extractor",
+        metavar="NAME",
+        help="the network: inception, dinov2-vitl14 and others (docs/networks.md) or package.module:factory (default: "
+        "that of the statistics, else inception); it also names the network of features whose file does not",
+    )
+    _add_image_options(group)
+
+
+def _add_numerical_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--precision",
+        choices=("float32", "float64"),
+        default="float32",
+        help="arithmetic of the products of float32 and narrower features (default: %(default)s)",
     )
     command.add_argument(
         "--negative-tolerance",
@@ -191,18 +243,15 @@ def _add_source_options(command: argparse.ArgumentParser) -> None:
         help="accept covariances with negative eigenvalues of up to X times the largest, and drop these; for "
         "statistics computed in float32 or half precision (default: %(default)g)",
     )
-    group = command.add_argument_group("images")
-    group.add_argument(
-        "--extractor",
-        metavar="NAME",
-        help="the network: inception, dinov2-vitl14 and others (docs/networks.md) or package.module:factory (default: "
-        "that of the statistics, else inception); it also names the network of features whose file does not",
-    )
+
+
+def _add_image_options(group: argparse._ActionsContainer) -> None:
     group.add_argument("--weights", metavar="FILE", help="weights of the network (default: downloaded once)")
     group.add_argument(
         "--like",
         metavar="TOOL",
-        help="compute what another tool computes: pytorch-fid, torch-fidelity, clean-fid, torchmetrics or stylegan3",
+        help="compute what another tool computes: pytorch-fid, torch-fidelity, clean-fid, torchmetrics, "
+        "stylegan3 or adm",
     )
     group.add_argument(
         "--resize",
@@ -245,6 +294,13 @@ def _add_source_options(command: argparse.ArgumentParser) -> None:
     _add_quiet(group)
 
 
+def _names(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise argparse.ArgumentTypeError(f"must be names with commas between them, got {text!r}")
+    return names
+
+
 def _positive(text: str) -> float:
     try:
         value = float(text)
@@ -271,6 +327,12 @@ def _at_least(least: int) -> Callable[[str], int]:
 #: Name of each command, the function that adds its arguments, the arguments without options, and what it does.
 _COMMANDS: tuple[tuple[str, Callable[[argparse.ArgumentParser], None], str, str], ...] = (
     ("fid", _add_fid, "SAMPLES REFERENCE", "print the distance between two sets of images, features or statistics"),
+    (
+        "evaluate",
+        _add_evaluate,
+        "SAMPLES [REFERENCE]",
+        "print several metrics from one pass over the images: Inception score, FID, sFID, precision, recall, ...",
+    ),
     (
         "report",
         _add_report,

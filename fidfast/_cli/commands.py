@@ -1,4 +1,4 @@
-"""The command line: ``fidfast fid | report | stats | info | cache | demo``."""
+"""The command line: ``fidfast fid | evaluate | report | stats | info | cache | demo``."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import signal
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import redirect_stdout, suppress
 from dataclasses import replace
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,13 @@ from typing import Any
 from fidfast import _core
 from fidfast._cli.arguments import parse
 from fidfast._cli.cache import update_cache
+from fidfast._cli.checkpoints import checkpoint_of_stats, how_to_continue, write_continued
+from fidfast._cli.evaluation import print_evaluation
 from fidfast._cli.failures import write_bug, write_failure_of_extractor
 from fidfast._cli.output import Output, write_message
 from fidfast._cli.signals import Terminated, ending_commands, ignoring_signals
-from fidfast._cli.sources import Sources, ddof_of
-from fidfast._files import npz_path, read_progress, require_writable
+from fidfast._cli.sources import Sources, ddof_of, lines_of_images
+from fidfast._files import npz_path, require_writable
 from fidfast._images import BrokenImageError
 from fidfast._info import file_info
 from fidfast._inputs import Input
@@ -30,7 +33,7 @@ from fidfast._metrics.frechet import FrechetTerms, frechet_terms
 from fidfast._metrics.uncertainty import Estimate, estimate, estimate_with_terms
 from fidfast._report import report
 from fidfast._results import distance_label, rounding_text
-from fidfast._stats import GaussianStats
+from fidfast._stats import GaussianStats, save_stats
 
 __all__ = ["main"]
 
@@ -76,19 +79,20 @@ def _run(options: argparse.Namespace, output: Output) -> None:
 
 def _write_error(error: Exception | KeyboardInterrupt, options: argparse.Namespace) -> int:
     """Write a message about an error, and return the exit code."""
-    how_to_continue = _how_to_continue(options)
+    how = how_to_continue(options)
     if isinstance(error, KeyboardInterrupt):
-        how = f"ended by {error}" if isinstance(error, Terminated) else "interrupted"
-        write_message(f"fidfast: {how}{how_to_continue}")
+        ended = f"ended by {error}" if isinstance(error, Terminated) else "interrupted"
+        write_message(f"fidfast: {ended}{how}")
         return 128 + (error.number if isinstance(error, Terminated) else signal.SIGINT)
-    if write_failure_of_extractor(error, getattr(options, "extractor", None)):
-        if how_to_continue:
-            write_message(f"fidfast: {how_to_continue.removeprefix('; ')}")
+    extractors = getattr(options, "extractors", None) or [getattr(options, "extractor", None)]
+    if any(write_failure_of_extractor(error, extractor) for extractor in extractors):
+        if how:
+            write_message(f"fidfast: {how.removeprefix('; ')}")
     elif isinstance(error, BrokenImageError):
-        write_message(f"fidfast: {error}; --skip-broken skips such images{how_to_continue}")
+        write_message(f"fidfast: {error}; --skip-broken skips such images{how}")
     elif isinstance(error, (MemoryError, RuntimeError)):
         message = " ".join(str(error).split())  # messages of torch have several lines
-        write_message(f"fidfast: {message or type(error).__name__}{how_to_continue}")
+        write_message(f"fidfast: {message or type(error).__name__}{how}")
     elif isinstance(error, (OSError, ValueError, TypeError, ImportError)):
         write_message(f"fidfast: {error or type(error).__name__}")
     else:
@@ -170,7 +174,9 @@ def _report(options: argparse.Namespace, output: Output) -> None:
 
 def _stats(options: argparse.Namespace, output: Output) -> None:
     out = npz_path(options.out)
-    checkpoint = _checkpoint_of(options)
+    checkpoint = checkpoint_of_stats(options)
+    if options.extractor and options.extractors:
+        raise ValueError("--extractor and --extractors exclude each other: pass one of them")
     sources = Sources(
         options,
         {"source": options.source},
@@ -178,30 +184,33 @@ def _stats(options: argparse.Namespace, output: Output) -> None:
         checkpoint=checkpoint,
         ddof=ddof_of(options),
     )
-    done = _images_done(checkpoint)
-    if done is not None and not options.quiet:
-        write_message(f"fidfast: continuing: {checkpoint} holds {done:,} images")
-    stats = sources.stats("source")
+    write_continued(options)
+    if options.extractors is None:
+        every = [sources.stats("source")]
+        save = every[0].save
+    else:
+        by_extractor = sources.stats_by_extractor()
+        every = list(by_extractor.values())
+        save = partial(save_stats, stats=by_extractor)
     with sources.removing_checkpoint():
-        _save(stats, out)
-    counts = f"dim {stats.dim}, num_samples {_or_unknown(stats.num_samples)}"
+        _save(save, out)
     lines = [
-        f"{out}: {counts}, extractor {_or_unknown(stats.extractor)}",
-        *_given(stats.caution),
-        *_source_lines(sources),
+        f"{out}: dim {stats.dim}, num_samples {_or_unknown(stats.num_samples)}, "
+        f"extractor {_or_unknown(stats.extractor)}"
+        for stats in every
     ]
-    output.lines(lines)
+    output.lines([*lines, *_given(*(stats.caution for stats in every)), *_source_lines(sources)])
 
 
-def _save(stats: GaussianStats, out: str) -> None:
+def _save(save: Callable[[str], None], out: str) -> None:
     """Save the statistics; if that fails, to the folder for temporary files, since the images have been processed."""
     try:
-        stats.save(out)
+        save(out)
     except OSError as error:
         reason = str(error).removeprefix(f"cannot write {out}: ")
         try:
             rescued = os.path.join(tempfile.mkdtemp(prefix="fidfast-"), os.path.basename(out))
-            stats.save(rescued)
+            save(rescued)
         except OSError as second:
             raise RuntimeError(
                 f"cannot write {out} ({reason}), nor to the folder for temporary files ({second})"
@@ -214,8 +223,9 @@ def _info(options: argparse.Namespace, output: Output) -> None:
     if options.json:
         output.json(facts)
         return
-    keys, entries = facts.pop("keys", ()), facts.pop("entries", {})
+    keys, parts, entries = facts.pop("keys", ()), facts.pop("parts", {}), facts.pop("entries", {})
     facts.update({"keys": "  ".join(keys)} if keys else {})
+    facts.update({f"part {key}": _described(part) for key, part in parts.items()})
     facts.update({f"entry {key}": entry for key, entry in entries.items() if key})
     width = max(map(len, facts))
     output.lines(f"{name:{width}}  {_shown(value)}" for name, value in facts.items())
@@ -252,7 +262,15 @@ def _check_plot_format(path: Path) -> None:
             raise ValueError(f"{path}: unknown format of plots {path.suffix!r}; supported are {', '.join(formats)}")
 
 
-_COMMANDS = {"fid": _fid, "report": _report, "stats": _stats, "info": _info, "cache": _cache, "demo": _demo}
+_COMMANDS = {
+    "fid": _fid,
+    "evaluate": print_evaluation,
+    "report": _report,
+    "stats": _stats,
+    "info": _info,
+    "cache": _cache,
+    "demo": _demo,
+}
 
 
 # Results -------------------------------------------------------------------------------------------------------------
@@ -288,13 +306,7 @@ def _given(*texts: str | None) -> Iterator[str]:
 def _source_lines(sources: Sources) -> Iterator[str]:
     """What was used of files that hold more, what was not read, and the images that were skipped."""
     yield from (f"{path}: {note}" for path, note in sources.used.items())
-    for path, reasons in sources.ignored.items():
-        yield f"{path}: not read: {', '.join(f'{number} {reason}' for reason, number in reasons.items())}"
-    for path, messages in sources.skipped.items():
-        images = "broken image" if len(messages) == 1 else "broken images"
-        yield f"{path}: skipped {len(messages)} {images}"
-        for message in messages:
-            yield f"  {message}"
+    yield from lines_of_images(sources.ignored, sources.skipped)
 
 
 def _names(*extractors: str | None) -> str:
@@ -309,6 +321,11 @@ def _shown(value: object) -> str:
     return _or_unknown(value)
 
 
+def _described(part: Mapping[str, Any]) -> str:
+    """The properties of a part of a file: "statistics, dim 2048, ..."."""
+    return ", ".join([part["holds"], *(f"{name} {_or_unknown(part[name])}" for name in part if name != "holds")])
+
+
 def _or_unknown(value: object) -> str:
     return "unknown" if value is None else str(value)
 
@@ -318,26 +335,3 @@ def _or_unknown(value: object) -> str:
 
 def _two_paths(options: argparse.Namespace) -> dict[str, str]:
     return {"samples": options.samples, "reference": options.reference}
-
-
-def _checkpoint_of(options: argparse.Namespace) -> str:
-    """File of an unfinished run of `stats`; its name is shortened to the 255 bytes that file systems allow."""
-    folder, name = os.path.split(options.out.removesuffix(".npz"))
-    return os.path.join(folder, f"{os.fsdecode(os.fsencode(name)[:243])}.partial.npz")
-
-
-def _how_to_continue(options: argparse.Namespace) -> str:
-    """The end of a message after an unfinished extraction."""
-    done = None if options.command != "stats" else _images_done(_checkpoint_of(options))
-    if done is None:
-        return ""
-    return f"; continue with the same command: {_checkpoint_of(options)} holds {done:,} images"
-
-
-def _images_done(checkpoint: str) -> int | None:
-    """Number of images in a checkpoint; None if there is none."""
-    try:
-        progress = read_progress(checkpoint)
-    except OSError:
-        return None
-    return None if progress is None else progress.done

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,7 +20,7 @@ from fidfast._inputs import Input, open_input, require_same_dim
 from fidfast._sources import is_image_source
 from fidfast._stats import GaussianStats
 
-__all__ = ["OpenedSource", "Sources", "ddof_of"]
+__all__ = ["OpenedSource", "Sources", "add_current_folder", "ddof_of", "image_options", "lines_of_images"]
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,9 @@ class Sources:
         #: By path: what was used of a file that holds more.
         self.used: dict[str, str] = {}
         self._checkpoint: Any = None
+        #: Names of several extractors, which need images.
+        self._extractors: list[str] | None = getattr(options, "extractors", None)
+        rows = rows or self._extractors is not None
         keys = _keys_of(options, paths)
         with_images = [name for name, path in paths.items() if is_image_source(path, rows=rows, key=keys[name])]
         _require_applicable(options, paths, with_images)
@@ -128,30 +131,21 @@ class Sources:
 
     def _check_images(self, names: Sequence[str], keys: Mapping[str, str | None], checkpoint: str | None) -> Any:
         """Open the images, load the extractor, and check them against the files on the other side."""
-        from fidfast.torch import ImageOptions
-        from fidfast.torch._images.checks import check_images
+        from fidfast.torch import load_extractors
+        from fidfast.torch._images.checks import check_images, check_images_of_several
+        from fidfast.torch._images.extraction import names_of_extractors
         from fidfast.torch._images.options import check_device
         from fidfast.torch._images.sources import open_source
 
         given = self._options
-        if ":" in (given.extractor or "") and os.getcwd() not in sys.path:
-            sys.path.append(os.getcwd())  # last, so that files there do not replace installed modules
-        options = ImageOptions(
-            batch_size=given.batch_size,
-            num_workers=given.num_workers,
-            device=given.device,
-            dtype="bfloat16" if given.bfloat16 else None,
-            compile={"yes": True, "no": False}.get(given.compile, "auto"),
-            precision=given.precision,
-            skip_broken=given.skip_broken,
-            suffix=given.suffix,
-            max_value=given.max_value,
-            max_pixels=given.max_pixels,
-            checkpoint=checkpoint,
-            use_cache=not given.no_cache,
-        )
+        add_current_folder(",".join(self._extractors or [given.extractor or ""]))
+        options = image_options(given, checkpoint)
         check_device(options.device)
         images = {name: open_source(self._paths[name], options, keys[name]) for name in names}
+        if self._extractors is not None:
+            networks = load_extractors(self._extractors, weights=given.weights, like=given.like, resize=given.resize)
+            names_of_extractors(self._extractors, networks)
+            return check_images_of_several(images["source"], networks, options=options, min_images=1 + self._ddof)
         extractor, dtype = self._load_extractor()
         options = replace(options, dtype=options.dtype or dtype)
         sources = {name: images[name] if name in images else self._files[name] for name in self._paths}
@@ -191,6 +185,16 @@ class Sources:
         found, self._checkpoint = moments_of_source(source, self._checked.extractor, self._options_of(name))
         self._note(name, found)
         return found.moments.stats(ddof=self._ddof)
+
+    def stats_by_extractor(self) -> dict[str, GaussianStats]:
+        """Statistics of the argument `source`, by the names of ``--extractors``."""
+        from fidfast.torch._images.extraction import moments_of_several, names_of_extractors, stats_of_collection
+
+        checked = self._checked
+        found, self._checkpoint = moments_of_several(checked.source, checked.extractors, self._options_of("source"))
+        self._note("source", found)
+        names = names_of_extractors(self._extractors or [], checked.extractors)
+        return stats_of_collection(found, names, self._ddof)
 
     def removing_checkpoint(self) -> AbstractContextManager[None]:
         """Removes the checkpoint after the block, which writes the result."""
@@ -233,6 +237,42 @@ class Sources:
             self.cached.append(path)
 
 
+def image_options(options: argparse.Namespace, checkpoint: str | None = None) -> Any:
+    """The `ImageOptions` of a command line."""
+    from fidfast.torch import ImageOptions
+
+    return ImageOptions(
+        batch_size=options.batch_size,
+        num_workers=options.num_workers,
+        device=options.device,
+        dtype="bfloat16" if options.bfloat16 else None,
+        compile={"yes": True, "no": False}.get(options.compile, "auto"),
+        precision=options.precision,
+        skip_broken=options.skip_broken,
+        suffix=options.suffix,
+        max_value=options.max_value,
+        max_pixels=options.max_pixels,
+        checkpoint=checkpoint,
+        use_cache=not options.no_cache,
+    )
+
+
+def add_current_folder(extractor: str | None) -> None:
+    """Add the current folder to the module path for ``module:factory``."""
+    if ":" in (extractor or "") and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # last, so that files there do not replace installed modules
+
+
+def lines_of_images(ignored: Mapping[str, Mapping[str, int]], skipped: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """Lines about the files that were not read and the images that were skipped, by path."""
+    for path, reasons in ignored.items():
+        yield f"{path}: not read: {', '.join(f'{number} {reason}' for reason, number in reasons.items())}"
+    for path, messages in skipped.items():
+        images = "broken image" if len(messages) == 1 else "broken images"
+        yield f"{path}: skipped {len(messages)} {images}"
+        yield from (f"  {message}" for message in messages)
+
+
 def ddof_of(options: argparse.Namespace) -> int:
     """Delta degrees of freedom of the covariance in the tool of ``--like``."""
     if options.like is None:
@@ -244,7 +284,7 @@ def ddof_of(options: argparse.Namespace) -> int:
 
 def _require_applicable(options: argparse.Namespace, paths: Mapping[str, str], with_images: Collection[str]) -> None:
     """Raise ValueError if an option that applies to images only is given without images."""
-    given = [name for name in IMAGE_OPTIONS if getattr(options, name) not in (None, False)]
+    given = [name for name in IMAGE_OPTIONS if getattr(options, name, None) not in (None, False)]
     if given and not with_images and all(map(os.path.exists, paths.values())):
         option = "--" + given[0].replace("_", "-")
         held = "there are none in" if not any(map(holds_images, paths.values())) else "none are used of"
@@ -272,6 +312,7 @@ def _keys_of(options: argparse.Namespace, paths: Mapping[str, str]) -> dict[str,
             key in catalog.keys
             or catalog.has(key)
             or catalog.has_images(key)
+            or (key == "images" and holds_images(path))
             or ("," in key and catalog.of_kind("statistics"))
         ):
             keys[name] = key

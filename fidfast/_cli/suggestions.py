@@ -30,16 +30,20 @@ _OTHER_TOOLS = {
     ("input1", "input2", "path1", "path2", "fake", "real", "gen", "ref", "reference", "samples", "generated", "fdir",
      "dataset1", "dataset2"): "the sources are given without options: fidfast fid SAMPLES REFERENCE",
     ("save-stats", "save-statistics", "make-custom-stats"): "the command is: fidfast stats SOURCE OUT",
-    ("kid", "prc", "precision-recall", "prdc", "cmmd", "density", "coverage"):
-        "the command is: fidfast report SAMPLES REFERENCE",
+    ("is", "isc", "kid", "prc", "precision-recall", "prdc", "cmmd", "density", "coverage", "sfid"):
+        "the command is: fidfast evaluate SAMPLES REFERENCE",
     ("fid",): "the command is: fidfast fid SAMPLES REFERENCE",
 }  # fmt: skip
 
+_EXTRACTOR = ("extractor", "model", "net", "network", "backbone", "encoder", "feature-extractor")
+
 #: Names of commands of other tools.
 _OTHER_COMMANDS = {
-    "fid": ("calc", "calculate", "calculate-fid", "compare", "compute", "compute-fid", "distance", "eval", "evaluate",
+    "fid": ("calc", "calculate", "calculate-fid", "compare", "compute", "compute-fid", "distance",
             "fid-score", "frechet", "score"),
-    "report": ("all", "kid", "metrics", "prdc", "summary"),
+    "evaluate": ("all", "cmmd", "eval", "evaluator", "evaluation", "is", "isc", "kid", "metrics", "prc", "prdc",
+                 "sfid"),
+    "report": ("summary",),
     "stats": ("dump", "extract", "features", "make-custom-stats", "moments", "ref", "save", "save-stats", "statistics"),
     "info": ("describe", "inspect", "show"),
     "demo": ("example", "test"),
@@ -70,6 +74,8 @@ def suggest_option(given: str, following: str | None, command: str, options: Map
                 return f"; {meaning}"
             if meaning.split()[0] in options[command]:
                 return _did_you_mean(meaning.format(_device_index(value or following or "")))
+    if command == "evaluate" and name in _EXTRACTOR:
+        return "; the extractor follows the name of the metric: --metrics fid@NAME"
     others = [other for other, strings in options.items() if f"--{name}" in strings]
     if others:
         return f"; it is an option of {' and '.join(f'fidfast {other}' for other in others)}"

@@ -1,6 +1,9 @@
 """Reading and writing of files of statistics, features and checkpoints."""
 
 from fidfast._files.catalog import Catalog
+from fidfast._files.extractors import is_same_extractor
+from fidfast._files.folders import is_stats_folder
+from fidfast._files.items import Item
 from fidfast._files.readers import (
     catalog_of,
     is_supported,
@@ -9,6 +12,7 @@ from fidfast._files.readers import (
     read_object,
     read_progress,
     read_state,
+    reading,
     reading_state,
     require_tensors,
 )
@@ -31,6 +35,7 @@ __all__ = [
     "Content",
     "Entries",
     "Features",
+    "Item",
     "Progress",
     "State",
     "Stats",
@@ -39,6 +44,8 @@ __all__ = [
     "check_inception_score",
     "check_moments",
     "check_ngrams",
+    "is_same_extractor",
+    "is_stats_folder",
     "is_supported",
     "naming",
     "npz_path",
@@ -46,6 +53,7 @@ __all__ = [
     "read_object",
     "read_progress",
     "read_state",
+    "reading",
     "reading_state",
     "require_name",
     "require_tensors",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import replace
 
+from fidfast._files.extractors import contains, may_be, network_of
 from fidfast._files.items import (
     FEATURE_KEYS,
     Item,
@@ -22,9 +22,6 @@ from fidfast._files.write import STATE_MARK
 
 __all__ = ["Catalog"]
 
-#: Name of an extractor: the network, and an output of several that have different features.
-_OUTPUT = re.compile(r"(.*?)(-spatial|-logits)?", re.DOTALL)
-
 _CHOOSE = "choose one with key= or --key"
 
 
@@ -37,11 +34,14 @@ class Catalog:
         The entries, which are read when they are needed.
     origin : str
         Name of the file, for messages.
+    container : str, default "file"
+        "file" or "folder", for messages.
     """
 
-    def __init__(self, tree: Tree, origin: str) -> None:
+    def __init__(self, tree: Tree, origin: str, *, container: str = "file") -> None:
         self.tree = tree
         self._origin = origin
+        self._container = container
         #: The entries by key; "/" joins the keys of nested dictionaries.
         self.entries: dict[str, Entry] = {}
         #: By key: the dictionary of the entry, and those around it.
@@ -91,7 +91,7 @@ class Catalog:
         order = ["features", "statistics"] if rows else ["statistics", "features"]
         item = self._main(order, extractor) if key is None else self._with_key(key, order)
         record: Stats | Features = item.read()
-        if item.implied is not None and record.extractor == item.implied and _contains(extractor, item.implied):
+        if item.implied is not None and record.extractor == item.implied and contains(extractor, item.implied):
             record = replace(record, extractor=extractor)
         return replace(record, note=self.note(item.what, item))
 
@@ -104,8 +104,8 @@ class Catalog:
         return True
 
     def has_images(self, key: str) -> bool:
-        """Whether the key is that of an array with the number of dimensions of images."""
-        return key in self.entries and is_images(self.entries[key])
+        """Whether the key is that of an array with the number of dimensions of images, or "images" if there are any."""
+        return is_images(self.entries[key]) if key in self.entries else key == "images" and bool(self.of_kind("images"))
 
     def note(self, what: str, used: Item | None = None) -> str | None:
         """What was used, if the file holds more: for example "statistics (the file also holds 10,000 images)"."""
@@ -115,7 +115,7 @@ class Catalog:
             others = [repr(item.key) for item in self.of_kind(what) if item.key != used.key]
             name = f"{what} {used.key!r}" if others else what
         others += [self._amount(other) for other in self.kinds if other != what]
-        return f"{name} (the file also holds {_joined(others)})" if others else None
+        return f"{name} (the {self._container} also holds {_joined(others)})" if others else None
 
     def _amount(self, what: str) -> str:
         items = self.of_kind(what)
@@ -143,24 +143,24 @@ class Catalog:
         if not key or key in self.entries:
             return []
         names = [(item, item.extractor or "") for item in usable]
-        exact = [item for item, name in names if _base(name) == key.lower()]
-        return exact or [item for item, name in names if name and _may_be(key, name)]
+        exact = [item for item, name in names if network_of(name) == key.lower()]
+        return exact or [item for item, name in names if name and may_be(key, name)]
 
     def _of_extractor(self, items: list[Item], extractor: str) -> list[Item]:
         """The items that may be of an extractor."""
         if len(items) == 1 and items[0].implied is None:
             return items  # a stored name is compared later, with a warning
         names = [(item, item.extractor) for item in items]
-        exact = [item for item, name in names if name is not None and _base(name) == _base(extractor)]
+        exact = [item for item, name in names if name is not None and network_of(name) == network_of(extractor)]
         if exact:
             return exact
-        possible = [(item, name) for item, name in names if name is None or _may_be(extractor, name)]
+        possible = [(item, name) for item, name in names if name is None or may_be(extractor, name)]
         if not possible:
             found = _joined([f"{item.key!r} of {name}" for item, name in names])
             raise ValueError(
                 f"{self._origin} holds {items[0].what} {found}, but the extractor is {extractor}; {_CHOOSE}"
             )
-        named = [item for item, name in possible if name is not None or _contains(extractor, item.key)]
+        named = [item for item, name in possible if name is not None or contains(extractor, item.key)]
         return named if len(named) == 1 else [item for item, _ in possible]
 
     def _with_key(self, key: str, order: list[str]) -> Item:
@@ -225,20 +225,3 @@ def _flat(levels: tuple[Tree, ...], prefix: str = "") -> Iterator[tuple[str, Ent
 def _joined(texts: list[str]) -> str:
     """The texts with commas, and "and" before the last."""
     return " and ".join([*filter(None, [", ".join(texts[:-1])]), *texts[-1:]])
-
-
-def _base(extractor: str) -> str:
-    """The name without the details of a full name, in lower case."""
-    return extractor.partition("/")[0].lower()
-
-
-def _may_be(asked: str, name: str) -> bool:
-    """Whether two names may be of one extractor: "dinov2" may be "dinov2-vitl14", but not "dinov2-spatial"."""
-    (network, output), (other, other_output) = (_OUTPUT.fullmatch(_base(text)).groups() for text in (asked, name))  # type: ignore[union-attr]
-    return output == other_output and (_contains(network, other) or other.startswith(f"{network}-"))
-
-
-def _contains(extractor: str | None, word: str) -> bool:
-    """Whether the name of an extractor contains a word, without regard to case and punctuation."""
-    plain, part = (re.sub(r"[\W_]", "", (text or "").lower()) for text in (extractor, word))
-    return bool(part) and part in plain

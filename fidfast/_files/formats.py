@@ -20,7 +20,7 @@ from fidfast._files.torch_files import read_torch
 from fidfast._files.zips import members_of, read_npy_header
 from fidfast._masked import require_unmasked
 
-__all__ = ["FORMATS", "read_npy_header", "tree_of"]
+__all__ = ["FORMATS", "open_npy", "read_npy_header", "tree_of"]
 
 #: Largest number of characters in a list of texts that becomes an array, and of items in one that does not.
 _MAX_TEXT = 2**28
@@ -29,7 +29,8 @@ _MAX_ITEMS = 10_000
 _ADVICE = "save it as .npz where it was made: numpy.savez('stats.npz', mu=mu, sigma=sigma)"
 
 
-def _open_npy(path: Path) -> Tree:
+def open_npy(path: Path) -> Tree:
+    """The array under the key "", or the entries of a pickled dictionary."""
     size = path.stat().st_size
     with open(path, "rb") as file:
         shape, fortran, dtype = read_npy_header(file, size=size)
@@ -116,7 +117,7 @@ def _open_torch(path: Path) -> Tree:
 #: The function that lists the entries of a file, by suffix. A new format needs one function and one entry here.
 FORMATS: dict[str, Callable[[Path], Tree]] = {
     ".npz": _open_npz,
-    ".npy": _open_npy,
+    ".npy": open_npy,
     ".pkl": _open_pickle,
     ".pickle": _open_pickle,
     ".pt": _open_torch,

@@ -12,8 +12,11 @@ import numpy as np
 from fidfast._files.records import Entry, Features, Stats, Tree
 
 __all__ = [
+    "COUNT_KEYS",
+    "COVARIANCES",
     "FEATURE_KEYS",
     "IMAGE_KEYS",
+    "MEANS",
     "Item",
     "features_item",
     "is_features",
@@ -25,20 +28,22 @@ __all__ = [
 ]
 
 #: Names that tools use for features in a file of several arrays, besides ``arr_0``, ``arr_1``, ... of ``numpy.savez``.
-FEATURE_KEYS = ("features", "feats", "activations", "all_features", "embeddings")
+FEATURE_KEYS = ("features", "feats", "activations", "all_features", "embeddings", "reps", "pool_3")
 
 #: Names of images; ADM writes ``arr_0``.
 IMAGE_KEYS = ("arr_0", "images", "samples")
 
-_COUNT_KEYS = ("num_samples", "num_images", "num_items", "n_samples", "n")
+#: Names of the number of samples.
+COUNT_KEYS = ("num_samples", "num_images", "num_items", "n_samples", "n", "count")
 #: Largest number of samples: integers up to here are exact in float64.
 _MAX_COUNT = 2**53
-_MEANS = ("mu", "mean", "mus", "means")
-_COVARIANCES = ("sigma", "cov", "covariance", "sigmas", "covs")
+#: Names of the mean and of the covariance, in the order of precedence.
+MEANS = ("mu", "mean", "mus", "means")
+COVARIANCES = ("sigma", "cov", "covariance", "sigmas", "covs")
 _POSITIONAL = re.compile(r"arr_\d+")
 # A pair has equal names but for one word each: mu_s and sigma_s, real_mean and real_cov, m1 and s1.
 _ROLE = re.compile(
-    rf"(?P<before>(?!raw_)(?:.*[_./-])?)(?:(?P<mean>{'|'.join(_MEANS)})|(?:{'|'.join(_COVARIANCES)}))"
+    rf"(?P<before>(?!raw_)(?:.*[_./-])?)(?:(?P<mean>{'|'.join(MEANS)})|(?:{'|'.join(COVARIANCES)}))"
     r"(?P<after>(?:[_.-].*|\d*))|(?:(?P<m>m)|s)(?P<number>\d*)",
     re.IGNORECASE,
 )
@@ -149,14 +154,12 @@ def _positional_pair(entries: Mapping[str, Entry], levels: tuple[Tree, ...], pre
 def _label_of(name: str) -> str:
     """The part of a name that does not mean mean or covariance: "dinov2" of ``mu_dinov2``; often empty."""
     role = _ROLE.fullmatch(name)
-    return (
-        "" if role is None else f"{role['before'] or ''}{role['after'] or role['number'] or ''}".strip("_./-").lower()
-    )
+    return "" if role is None else f"{role['before'] or ''}{role['after'] or role['number'] or ''}".strip("_./-")
 
 
 def _rank(key: str) -> int:
     """Order of the names ``mu``, ``mean``, ... of one thing."""
-    words = (*_MEANS, *_COVARIANCES)
+    words = (*MEANS, *COVARIANCES)
     return words.index(key.lower()) if key.lower() in words else len(words)
 
 
@@ -172,9 +175,12 @@ def pair_item(
     parents, names = zip(*(key.rpartition("/")[::2] for key in keys), strict=True)
     implied = _extractor_of(parents[0])
     label = _label_of(names[0])
-    named = _NETWORK.match(label) is not None and _label_of(names[1]) == label
+    is_fadtk = tuple(name.rpartition(".")[2] for name in names) == ("mu", "cov")
+    named = _label_of(names[1]) == label and (_NETWORK.match(label.lower()) is not None or (is_fadtk and label != ""))
     if names == ("mu_s", "sigma_s"):  # ADM's features with positions
         implied, named = "inception-spatial", True
+    elif not label and "mu_s" in levels[0] and "sigma_s" in levels[0]:
+        implied = "inception"
     elif named:
         implied = label
     # The stored name is that of mu and sigma, not of mu_dinov2 and sigma_dinov2 beside them.
@@ -268,12 +274,14 @@ def features_item(key: str, entry: Entry, levels: tuple[Tree, ...], *, checked: 
                 "statistics need mu and sigma: np.savez(path, mu=mu, sigma=sigma); "
                 "features of this shape need a name: np.savez(path, features=features)"
             )
-        return Features(rows, stored())
+        return Features(rows, stored() or implied)
 
     def stored() -> str | None:
-        return text_of(levels[0], "extractor")
+        return text_of(levels[0], "model" if name == "reps" else "extractor")  # dgm-eval's representations
 
-    return Item(key, "features", entry, read, stored=stored)
+    name = key.rpartition("/")[2]
+    implied = "inception" if name == "pool_3" else None  # of score_sde
+    return Item(key, "features", entry, read, implied, stored)
 
 
 def _looks_like_covariance(rows: Any) -> bool:
@@ -296,7 +304,7 @@ def _count(levels: Sequence[Tree]) -> int | None:
     for level in levels:
         if level is not levels[0] and any(map(names_mean, level)):  # the number of these statistics
             return None
-        for key in _COUNT_KEYS:
+        for key in COUNT_KEYS:
             entry = level.get(key)
             if isinstance(entry, Entry) and (key == "num_samples" or entry.shape in ((), (1,))):
                 return _integer(level, key)

@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 
 from fidfast import _core
 from fidfast._files.catalog import Catalog
-from fidfast._files.formats import FORMATS, tree_of
+from fidfast._files.folders import is_stats_folder, open_folder
+from fidfast._files.formats import FORMATS, open_npy, tree_of
 from fidfast._files.records import Content, Entries, Entry, Features, Progress, State, Stats, Tree
 from fidfast._files.states import check_state, require_semidefinite
 from fidfast._files.torch_files import read_torch
@@ -29,6 +30,7 @@ __all__ = [
     "read_object",
     "read_progress",
     "read_state",
+    "reading",
     "reading_state",
     "require_tensors",
 ]
@@ -72,7 +74,7 @@ def read(
         none was chosen.
     """
     catalog = catalog_of(path)
-    with naming(path), _reading(path):
+    with naming(path), reading(path):
         if catalog.is_state:
             return _state_of(catalog)
         return catalog.read(key=key, rows=rows, extractor=extractor)
@@ -91,13 +93,16 @@ def catalog_of(path: str | os.PathLike[str]) -> Catalog:
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"no such file: {path}")
+    if path.is_dir() and is_stats_folder(path):
+        with naming(path), reading(path):
+            return Catalog(open_folder(path, open_npy), str(path), container="folder")
     open_format = FORMATS.get(path.suffix.lower())
     if open_format is None:
         raise ValueError(f"{path}: unknown suffix {path.suffix!r}; supported are {', '.join(FORMATS)}")
     if not path.is_file():  # opening a FIFO would wait for a writer for ever
         raise ValueError(f"{path} is not a regular file")
     try:
-        with _reading(path):
+        with reading(path):
             return Catalog(open_format(path), str(path))
     except ValueError as error:
         if str(path) in str(error):
@@ -106,8 +111,8 @@ def catalog_of(path: str | os.PathLike[str]) -> Catalog:
 
 
 def is_supported(path: str | os.PathLike[str]) -> bool:
-    """Whether the path is a file with the suffix of a format that `read` reads."""
-    return Path(path).is_file() and Path(path).suffix.lower() in FORMATS
+    """Whether the path is a file with the suffix of a format that `read` reads, or a folder of statistics."""
+    return Path(path).suffix.lower() in FORMATS if Path(path).is_file() else is_stats_folder(path)
 
 
 def require_tensors(path: str | os.PathLike[str]) -> None:
@@ -169,7 +174,7 @@ def read_progress(path: str | os.PathLike[str]) -> Progress | None:
     """
     try:
         catalog = catalog_of(path)
-        with _reading(path):
+        with reading(path):
             return _progress_of(catalog.entries["progress"].load()) if catalog.is_state else None
     except ValueError:
         return None
@@ -205,7 +210,7 @@ def _require_version(version: Any) -> None:
 
 
 @contextmanager
-def _reading(path: str | os.PathLike[str]) -> Iterator[None]:
+def reading(path: str | os.PathLike[str]) -> Iterator[None]:
     """Turns the errors of damaged files into a ValueError that names the file."""
     try:
         yield

@@ -99,10 +99,11 @@ def require_semidefinite(state: _State) -> None:
 
 def check_inception_score(state: _State) -> None:
     """Check the state of `InceptionScore`."""
-    _require_only(state, ("counts", "probabilities", "information", "stream", "from_logits"))
+    _require_only(state, ("counts", "probabilities", "information", "stream", "from_logits", "split_size"))
     probabilities = _numbers(state, "probabilities", "f", (None, None))
     splits, num_classes = probabilities.shape
-    _require(splits > 0 and num_classes > 0, "probabilities", "must have splits and classes", probabilities)
+    fits = num_classes > 0 and (splits > 0 or "split_size" in state)
+    _require(fits, "probabilities", "must have splits and classes", probabilities)
     counts = _numbers(state, "counts", "iu", (splits,))
     information = _numbers(state, "information", "f", (splits,))
     _require(bool(np.all((counts >= 0) & (counts <= _MAX_COUNT))), "counts", "must not be negative", counts)
@@ -118,6 +119,12 @@ def check_inception_score(state: _State) -> None:
     length, first, end = _numbers(state, "stream", "iu", (3,)).tolist()
     fits = first >= 0 and end >= first and (length == -1 or (length >= splits and end <= length))
     _require(fits, "stream", "must be a length of at least splits, or -1, and two ascending rows", state["stream"])
+    if "split_size" in state:  # older states have none
+        size, first_split = _numbers(state, "split_size", "iu", (2,)).tolist()
+        fits = size > 0 and first_split >= 0 and length == -1
+        _require(fits, "split_size", "must be a size above 0 and the number of a split", state["split_size"])
+        rows = [min(size, end - (first_split + i) * size) for i in range(splits)]  # before the next one
+        _require(all(np.asarray(counts <= rows)), "counts", f"must fit split_size = {size} and {end} rows", counts)
     if length >= 0:
         edges = [i * length // splits for i in range(splits + 1)]
         _require(bool(np.all(counts <= np.diff(edges))), "counts", f"must fit length = {length}", counts)

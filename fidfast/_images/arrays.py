@@ -196,7 +196,8 @@ def open_array(path: Path, decoding: Decoding, key: str | None = None, verify: b
             raise ValueError("two arrays have the same name")
         for member in archive.infolist():
             archive.open(member).close()  # raises an error if a name is damaged
-        found = _image_members(archive, key)
+        named = key != "images" or f"{key}.npy" in archive.namelist()
+        found = _image_members(archive, key if named else None)
         if not found:
             keys = ", ".join(repr(name.removesuffix(".npy")) for name in archive.namelist()) or "none"
             expected = " or ".join(map(repr, IMAGE_KEYS)) if key is None else repr(key)

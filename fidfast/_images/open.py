@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fidfast._files import is_stats_folder
 from fidfast._images.archives import TarImages, ZipImages
 from fidfast._images.arrays import ArrayImages, array_ndim, open_array
 from fidfast._images.decode import Decoding
 from fidfast._images.folders import FolderImages
 from fidfast._images.images import Images
-from fidfast._images.selection import as_suffixes
+from fidfast._images.selection import as_suffixes, is_picture
 from fidfast._images.tar import TarError
 from fidfast._masked import require_unmasked
 
@@ -41,9 +42,14 @@ _DAMAGED = (
 
 
 def holds_images(path: str | os.PathLike[str]) -> bool:
-    """Whether the path is a folder, an archive, or an array of 3 or more dimensions, which `open_images` reads."""
+    """Whether the path is a folder, an archive, or an array of 3 or more dimensions, which `open_images` reads.
+
+    Not a folder of statistics without images.
+    """
     path = Path(path)
-    if path.is_dir() or path.suffix.lower() in (".zip", ".tar") or path.name.lower().endswith(_COMPRESSED):
+    if path.is_dir():
+        return not is_stats_folder(path) or any(is_picture(name) for *_, names in os.walk(path) for name in names)
+    if path.suffix.lower() in (".zip", ".tar") or path.name.lower().endswith(_COMPRESSED):
         return True
     if path.suffix.lower() not in (".npy", ".npz") or not path.is_file():
         return False

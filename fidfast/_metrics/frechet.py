@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -63,6 +63,8 @@ class FrechetTerms(Result):
     note: str | None = None
     #: What was dropped from a covariance that is not positive semidefinite by more than 1e-6, or None.
     caution: str | None = None
+    #: By argument: what was used of a file that holds more, for example "statistics (the file also holds 12 images)".
+    used: Mapping[str, str] = field(default_factory=dict, kw_only=True)
 
     @property
     def distance_text(self) -> str:
@@ -71,7 +73,8 @@ class FrechetTerms(Result):
 
     def __str__(self) -> str:
         text = f"Fréchet distance {self.distance_text}, {rounding_text(self.rounding)}"
-        return "; ".join(part for part in (text, self.note, self.caution) if part is not None)
+        used = (f"{name}: {what}" for name, what in self.used.items())
+        return "; ".join(part for part in (text, self.note, self.caution, *used) if part is not None)
 
 
 def frechet_terms(
@@ -114,6 +117,7 @@ def frechet_terms(
     """
     given = open_pair(samples, reference, precision=precision, rows=False, negative_tolerance=negative_tolerance)
     terms, exponent = _in_range(terms_between, *given, lambda found: found.distance)
+    terms = replace(terms, used={side.name: side.note for side in given if side.note is not None})
     if exponent == 0:
         return terms
     scaled: dict[str, Any] = {

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fidfast import _core
-from fidfast._arguments import require_bool, require_choice, require_instance, require_integer, require_mapping
+from fidfast._arguments import (
+    optional,
+    require_bool,
+    require_choice,
+    require_instance,
+    require_integer,
+    require_mapping,
+)
 from fidfast._files import check_inception_score
-from fidfast._metrics.predictions import host_predictions, of_logits, of_probabilities, shape_of, sum_p_log_p
-from fidfast._metrics.splits import TOOLS, seed_of, split_edges, split_of_rows
+from fidfast._metrics.predictions import host_predictions, of_logits, of_probabilities, shape_of
+from fidfast._metrics.split_sums import MAX_SIZE, SplitSums
+from fidfast._metrics.splits import TOOLS, check_splits, seed_of, split_edges, split_of_rows
 from fidfast._results import Result
 from fidfast._stats import Collector, atomic, holding
 
@@ -21,9 +29,6 @@ __all__ = ["InceptionScore", "InceptionScoreResult", "inception_score"]
 
 #: Rows that are processed at a time, so that intermediate results stay in the cache.
 _BLOCK = 64
-
-#: Largest number of classes times splits: 1 GB of sums.
-MAX_SIZE = 2**27
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,9 @@ class InceptionScore(Collector):
         them.
     splits : int, default 10
         Number of parts whose scores are averaged.
+    split_size : int, optional
+        Number of rows of a split, instead of `splits`: row ``j`` belongs to split ``j // split_size``, so that the
+        number of splits grows with the stream. The last split may be smaller. 5,000 in guided-diffusion's evaluator.
     length : int, optional
         Number of rows of the complete stream. If given, split ``i`` contains the rows from ``i * length // splits``
         to ``(i + 1) * length // splits``, as in Salimans et al.'s code, StyleGAN3 and torch-fidelity without
@@ -77,7 +85,7 @@ class InceptionScore(Collector):
     Raises
     ------
     ValueError
-        If a number is too small, or `length` is below `splits`.
+        If a number is too small, `length` is below `splits`, or `split_size` is given with `splits` or `length`.
 
     Notes
     -----
@@ -93,54 +101,54 @@ class InceptionScore(Collector):
     4.0
     """
 
-    __slots__ = (
-        "_counts",
-        "_first",
-        "_from_logits",
-        "_information",
-        "_length",
-        "_next",
-        "_probabilities",
-    )
+    __slots__ = ("_first", "_from_logits", "_length", "_next", "_split_size", "_sums")
 
     def __init__(
         self,
         num_classes: int,
         *,
-        splits: int = 10,
+        splits: int | None = None,
+        split_size: int | None = None,
         length: int | None = None,
         first: int = 0,
         from_logits: bool = True,
     ) -> None:
         num_classes = require_integer("num_classes", num_classes, 1, MAX_SIZE)
-        splits = require_integer("splits", splits, 1, MAX_SIZE // num_classes)
+        splits, split_size = check_splits(splits, split_size, MAX_SIZE // num_classes)
         first = require_integer("first", first, 0)
-        if length is not None and (length := require_integer("length", length)) < splits:
+        length = optional(require_integer, "length", length)
+        if split_size is not None and length is not None:
+            raise ValueError(f"split_size={split_size} needs no length, got length={length}")
+        if length is not None and length < splits:
             raise ValueError(f"length must be at least splits = {splits}, got {length}")
-        from_logits = require_bool("from_logits", from_logits)
-        self._counts = np.zeros(splits, dtype=np.int64)
-        self._probabilities = np.zeros((splits, num_classes))  # sums over rows of p
-        self._information = np.zeros(splits)  # sums over rows of sum_y p log p
+        self._from_logits = require_bool("from_logits", from_logits)
+        self._sums = SplitSums.zeros(splits, num_classes)
+        self._split_size = split_size
         self._length = length
         self._first = first
         self._next = first
-        self._from_logits = from_logits
 
     @property
     def num_classes(self) -> int:
         """Number of columns of the predictions."""
-        return self._probabilities.shape[1]
+        return int(self._sums.probabilities.shape[1])
 
     @property
+    @atomic
     def splits(self) -> int:
-        """Number of parts whose scores are averaged."""
-        return len(self._counts)
+        """Number of parts whose scores are averaged; with `split_size`, of those seen so far."""
+        return len(self._sums.counts)
+
+    @property
+    def split_size(self) -> int | None:
+        """Number of rows of a split; None if the number of splits is fixed."""
+        return self._split_size
 
     @property
     @atomic
     def num_samples(self) -> int:
         """Number of rows seen."""
-        return int(self._counts.sum())
+        return int(self._sums.counts.sum())
 
     @property
     def from_logits(self) -> bool:
@@ -161,7 +169,7 @@ class InceptionScore(Collector):
             If they are not an array, or not of a floating-point type.
         ValueError
             If the shape does not match, a value is NaN or infinite, probabilities are invalid, or there are more rows
-            than `length`. The score stays unchanged.
+            than `length`, or more splits of `split_size` than fit in 1 GB. The score stays unchanged.
         """
         predictions = host_predictions(predictions)
         n, num_classes = shape_of(predictions)
@@ -176,6 +184,8 @@ class InceptionScore(Collector):
 
     def _split_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """The split of each row, by its number in the complete stream."""
+        if self._split_size is not None:
+            return rows // self._split_size
         if self._length is None:
             return rows % self.splits
         if rows.size and rows[-1] >= self._length:
@@ -184,23 +194,19 @@ class InceptionScore(Collector):
 
     def _add_rows(self, predictions: Any, split_of: NDArray[np.int64], next_row: int) -> None:
         """Add rows to their splits; everything is computed before anything changes."""
-        probabilities = np.zeros_like(self._probabilities)
-        information = np.zeros_like(self._information)
+        if len(split_of) == 0:
+            return
+        first_split = int(split_of.min())
+        added = SplitSums.zeros(int(split_of.max()) - first_split + 1, self.num_classes, first_split)
         for first in range(0, len(split_of), _BLOCK):
             splits = split_of[first : first + _BLOCK]
             block = _core.gather(predictions, np.arange(first, first + len(splits)))
             if self._from_logits:
-                terms, weights, row_information = of_logits(block)
+                terms, weights, information = of_logits(block)
             else:
-                terms, weights, row_information = of_probabilities(block, first)
-            present, local = np.unique(splits, return_inverse=True)
-            membership = np.zeros((len(present), len(splits)))
-            membership[local, np.arange(len(splits))] = weights
-            probabilities[present] += membership @ terms
-            information[present] += np.bincount(local, row_information, len(present))
-        self._counts += np.bincount(split_of, minlength=self.splits)
-        self._probabilities += probabilities
-        self._information += information
+                terms, weights, information = of_probabilities(block, first)
+            added.add_rows(splits, terms, weights, information)
+        self._sums = self._sums.plus(added)
         self._next = next_row
 
     @atomic
@@ -210,40 +216,45 @@ class InceptionScore(Collector):
         Parameters
         ----------
         other : InceptionScore
-            With the same `num_classes`, `splits`, `length` and `from_logits`, and no rows in common; not changed. Give
-            each part its `first`, or the rows of every part are numbered from 0.
+            With the same `num_classes`, `splits` or `split_size`, `length` and `from_logits`, and no rows in common;
+            not changed. Give each part its `first`, or the rows of every part are numbered from 0.
 
         Raises
         ------
         ValueError
-            If one of these differs, or a split would have more rows than `length` allows.
+            If one of these differs, or a split would have more rows than `length` or `split_size` allows.
         """
         require_instance("other", other, InceptionScore)
         for name, mine, theirs in (
             ("num_classes", self.num_classes, other.num_classes),
-            ("splits", self.splits, other.splits),
+            ("split_size", self._split_size, other._split_size),
+            ("splits", self._split_size or self.splits, other._split_size or other.splits),
             ("length", self._length, other._length),
             ("from_logits", self._from_logits, other._from_logits),
         ):
             if mine != theirs:
                 raise ValueError(f"cannot merge Inception Scores of {name}={mine} and {name}={theirs}")
-        if self._length is not None:
-            sizes = np.diff(split_edges(self._length, self.splits))
-            for split in np.flatnonzero(self._counts + other._counts > sizes)[:1]:
+        total, next_row = self._sums.plus(other._sums), max(self._next, other._next)
+        if self._split_size is not None or self._length is not None:
+            for i in np.flatnonzero(total.counts > self._sizes(total, next_row))[:1]:
+                split = total.first + int(i)
                 raise ValueError(
-                    f"cannot merge: split {split} has {sizes[split]} rows, but the two scores have seen "
-                    f"{self._counts[split]} and {other._counts[split]} of them"
+                    f"cannot merge: split {split} has {self._sizes(total, next_row)[i]} rows, but the two scores have "
+                    f"seen {self._sums.count(split)} and {other._sums.count(split)} of them"
                 )
-        self._counts += other._counts
-        self._probabilities += other._probabilities
-        self._information += other._information
-        self._next = max(self._next, other._next)
+        self._sums, self._next = total, next_row
+
+    def _sizes(self, sums: SplitSums, next_row: int) -> NDArray[np.int64]:
+        """(splits,) number of rows of each split; with `split_size`, of those before `next_row`."""
+        if self._split_size is None:
+            return np.diff(split_edges(cast(int, self._length), self.splits))
+        starts = self._split_size * np.arange(sums.first, sums.first + len(sums.counts))
+        return np.minimum(next_row - starts, self._split_size)
 
     @atomic
     def reset(self) -> None:
         """Remove all rows."""
-        for array in (self._counts, self._probabilities, self._information):
-            array[...] = 0
+        self._sums = SplitSums.zeros(0 if self._split_size else self.splits, self.num_classes)
         self._next = self._first
 
     @atomic
@@ -261,14 +272,15 @@ class InceptionScore(Collector):
         ValueError
             If a split has no rows, or there are fewer rows than `length`.
         """
-        counts, seen = self._counts[:, np.newaxis], self.num_samples
+        seen = self.num_samples
         if self._length is not None and seen != self._length:
             raise ValueError(f"got {seen} rows, but length={self._length}")
-        if not counts.all():
-            raise ValueError(f"split {np.argmin(counts)} has no rows: got {seen} rows for splits={self.splits}")
-        marginal = self._probabilities / counts
-        divergence = self._information / self._counts - sum_p_log_p(marginal)
-        scores = np.exp(np.maximum(divergence, 0))  # negative by rounding only
+        sums = self._sums
+        if seen == 0 or not sums.counts.all():
+            number = f"splits={self.splits}" if self._split_size is None else f"split_size={self._split_size}"
+            empty = sums.first + int(np.argmin(sums.counts)) if self.splits else 0
+            raise ValueError(f"split {empty} has no rows: got {seen} rows for {number}")
+        scores = sums.scores()
         ddof = require_integer("ddof", ddof, 0)
         std = float(np.std(scores, ddof=ddof)) if len(scores) > ddof else float("nan")
         return InceptionScoreResult(float(np.mean(scores)), std, tuple(scores.tolist()), seen)
@@ -281,16 +293,20 @@ class InceptionScore(Collector):
         -------
         dict of str to ndarray
             ``counts`` (splits,), ``probabilities`` (splits, num_classes), ``information`` (splits,), ``stream`` (length
-            or -1, first row, next row) and ``from_logits``.
+            or -1, first row, next row) and ``from_logits``; with `split_size` also ``split_size`` (rows of a split,
+            number of the first split of the arrays).
         """
         length = -1 if self._length is None else self._length
-        return {
-            "counts": np.array(self._counts),
-            "probabilities": np.array(self._probabilities),
-            "information": np.array(self._information),
+        state = {
+            "counts": np.array(self._sums.counts),
+            "probabilities": np.array(self._sums.probabilities),
+            "information": np.array(self._sums.information),
             "stream": np.array([length, self._first, self._next]),
             "from_logits": np.array(self._from_logits),
         }
+        if self._split_size is not None:
+            state["split_size"] = np.array([self._split_size, self._sums.first])
+        return state
 
     @classmethod
     def from_state(cls, state: Mapping[str, NDArray[Any]]) -> InceptionScore:
@@ -304,27 +320,29 @@ class InceptionScore(Collector):
         check_inception_score(require_mapping("state", state))
         counts, probabilities, information = (state[key] for key in ("counts", "probabilities", "information"))
         length, first, next_row = state["stream"].tolist()
+        split_size, first_split = state["split_size"].tolist() if "split_size" in state else (None, 0)
         score = cls(
             probabilities.shape[1],
-            splits=len(counts),
+            splits=len(counts) if split_size is None else None,
+            split_size=split_size,
             length=None if length < 0 else length,
             first=first,
             from_logits=bool(state["from_logits"]),
         )
-        score._counts += counts
-        score._probabilities += probabilities
-        score._information += information
+        score._sums = score._sums.plus(SplitSums(first_split, counts, probabilities, information))
         score._next = next_row
         return score
 
     def __repr__(self) -> str:
-        return f"InceptionScore(num_classes={self.num_classes}, splits={self.splits}, num_samples={self.num_samples})"
+        splits = f"splits={self.splits}" if self._split_size is None else f"split_size={self._split_size}"
+        return f"InceptionScore(num_classes={self.num_classes}, {splits}, num_samples={self.num_samples})"
 
 
 def inception_score(
     predictions: Any,
     *,
-    splits: int = 10,
+    splits: int | None = None,
+    split_size: int | None = None,
     from_logits: bool = True,
     like: str = "torch-fidelity",
     seed: int | None = None,
@@ -337,14 +355,16 @@ def inception_score(
         Logits or probabilities in float16, bfloat16, float32 or float64.
     splits : int, default 10
         Number of parts whose scores are averaged.
+    split_size : int, optional
+        Number of rows of a part, instead of `splits`; the last part may be smaller. 5,000 by default for "adm".
     from_logits : bool, default True
         Whether predictions are logits, to which the softmax is applied, or probabilities.
-    like : {"torch-fidelity", "torchmetrics", "improved-gan", "stylegan3"}, default "torch-fidelity"
+    like : {"torch-fidelity", "torchmetrics", "improved-gan", "stylegan3", "adm"}, default "torch-fidelity"
         The tool whose splits and standard deviation are used. torch-fidelity shuffles with
         ``numpy.random.RandomState(seed)`` and splits into equal parts. torchmetrics shuffles with ``torch.randperm``,
         splits with ``torch.chunk`` (equal parts but for a smaller last one, possibly fewer than `splits`), and uses
-        ``ddof=1`` in the standard deviation. The other two split without shuffling, which gives samples sorted by class
-        a low score.
+        ``ddof=1`` in the standard deviation. The others split without shuffling, which gives samples sorted by class
+        a low score; "adm", the evaluator of guided-diffusion, into parts of 5,000 rows.
     seed : int, optional
         Seed of the shuffle. By default 2020 for torch-fidelity, its own default, and torch's global generator for
         torchmetrics.
@@ -361,15 +381,13 @@ def inception_score(
     Notes
     -----
     Salimans et al. (2016). Everything is computed in float64, as in torch-fidelity; torchmetrics computes in the type
-    of the predictions, which changes the sixth digit in float32.
+    of the predictions, which changes the sixth digit in float32, and guided-diffusion in float32, where a probability
+    that underflows gives NaN. It prints the mean only.
     """
     predictions = host_predictions(predictions)
     n, num_classes = shape_of(predictions)
-    splits = require_integer("splits", splits)
-    if not 1 <= splits <= n:
-        raise ValueError(f"splits must be from 1 to the number of rows = {n}, got {splits}")
     seed = seed_of(require_choice("like", like, TOOLS), seed)
-    split_of = split_of_rows(n, splits, like, seed)
+    split_of = split_of_rows(n, splits, split_size, like, seed)
     score = InceptionScore(num_classes, splits=int(split_of.max()) + 1, from_logits=from_logits)
     score._add_rows(predictions, split_of, n)
     return replace(score.compute(ddof=1 if like == "torchmetrics" else 0), like=like, seed=seed)

@@ -13,6 +13,8 @@ except ImportError as error:
 
 from fidfast._images import BrokenImageError, Images
 from fidfast.torch._demo import DemoResult, GrowingSample, demo
+from fidfast.torch._evaluation.evaluate import evaluate
+from fidfast.torch._evaluation.result import Evaluation
 from fidfast.torch._extractors.adapters import LayerFeatures, PooledFeatures, ScriptFeatures, as_extractor, at_layer
 from fidfast.torch._extractors.conventions import LIKE, Convention
 from fidfast.torch._extractors.efficientnet import PooledEfficientNet
@@ -49,6 +51,7 @@ __all__ = [
     "CheckedImages",
     "Convention",
     "DemoResult",
+    "Evaluation",
     "Extractor",
     "FeatureQueue",
     "FrechetDistance",
@@ -66,6 +69,7 @@ __all__ = [
     "check_images",
     "demo",
     "estimate_of_images",
+    "evaluate",
     "extractor_names",
     "features_of_images",
     "features_of_samples",

@@ -36,7 +36,7 @@ def numbers(capsys, *arguments):
     return json.loads(out)
 
 
-ADM = "statistics (the file also holds 12 images)"
+ADM = "statistics 'mu,sigma' (the file also holds 'mu_s,sigma_s' and 12 images)"
 
 
 def test_statistics_have_precedence_over_images(files, capsys):
@@ -50,7 +50,7 @@ def test_statistics_have_precedence_over_images(files, capsys):
     code, out, _ = run(capsys, "stats", "adm.npz", "out.npz")
     assert code == 0
     assert out.splitlines()[-1] == f"adm.npz: {ADM}"
-    assert fidfast.GaussianStats.load("out.npz") == fidfast.GaussianStats(np.zeros(4), np.eye(4))
+    assert fidfast.GaussianStats.load("out.npz") == fidfast.GaussianStats(np.zeros(4), np.eye(4), extractor="inception")
 
 
 @pytest.mark.parametrize("command", [("fid", "--estimate"), ("report", "--no-pairs"), ("fid", "--key", "arr_0")])
@@ -102,7 +102,7 @@ def test_a_key_of_one_side(files, capsys):
 def test_keys_of_both_sides(files, capsys):
     found = numbers(capsys, "fid", "adm.npz", "adm.npz", "--key", "mu,sigma", "--key", "mu_s,sigma_s")
     assert found["distance"] == pytest.approx(4)
-    assert found["extractor"] == [None, "inception-spatial"]
+    assert found["extractor"] == ["inception", "inception-spatial"]
     found = numbers(capsys, "fid", "adm.npz", "edm2.pkl", "--key", "", "--key", "fd_dinov2")
     assert found["distance"] == pytest.approx(4)
     assert numbers(capsys, "fid", "adm.npz", "adm.npz", "--key", "mu_s,sigma_s")["distance"] == 0

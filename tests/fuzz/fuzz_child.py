@@ -8,6 +8,7 @@ import faulthandler
 import json
 import os
 import resource
+import shutil
 import socket
 import sys
 import time
@@ -43,8 +44,11 @@ def _files(job, begin, end):
         if job["only"] not in name:
             continue
         valid = Path(f"valid{suffix}")
+        valid.parent.mkdir(exist_ok=True)
         write(valid, fuzz_calls.generator_of(name, job["seed"], 0))
         data = valid.read_bytes()
+        if valid.parent.name:  # one file of a folder is damaged
+            shutil.copytree(valid.parent, "damaged", dirs_exist_ok=True)
         for number in range(job["first"], job["first"] + job["files"]):
             rng = fuzz_calls.generator_of(name, job["seed"], number + 1)
             path = Path(f"damaged{suffix}")

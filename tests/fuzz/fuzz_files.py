@@ -17,6 +17,8 @@ from safetensors.numpy import save_file
 
 import fidfast
 import fidfast.torch as ft
+from fidfast._files import write_several_stats
+from fidfast._stats import record_of_stats
 
 
 def _encoded(image, kind, **options):
@@ -56,6 +58,32 @@ def _write_pickle(path, content):
     path.write_bytes(pickle.dumps(content))
 
 
+def _sums(rng):
+    """The attributes of FeatureStats of StyleGAN and cd-fvd."""
+    data = rows(rng, dtype=np.float64)
+    sums = {"raw_mean": data.sum(axis=0), "raw_cov": data.T @ data, "all_features": [data[:4], data[4:]]}
+    return {
+        "capture_all": True,
+        "capture_mean_cov": True,
+        "max_items": None,
+        "num_items": N,
+        "num_features": DIM,
+        **sums,
+    }
+
+
+def _reference_batch(path, rng):
+    """As ADM writes it, compressed."""
+    pair = {"mu": rng.normal(size=DIM), "sigma": np.eye(DIM), "mu_s": np.zeros(3), "sigma_s": np.eye(3)}
+    np.savez_compressed(path, images(rng), **pair)
+
+
+def _write_pair(path, rng):
+    """``mu.npy`` and ``cov.npy`` of fadtk; `path` is one of them."""
+    for name, array in (("mu", rng.normal(size=DIM)), ("cov", np.eye(DIM))):
+        np.save(path.with_name(f"{name}.npy"), array)
+
+
 #: Functions of a path and a random generator that write a valid file, by the name of the format and the suffix.
 WRITERS: dict[str, tuple[str, Callable]] = {
     "features .npy": (".npy", lambda path, rng: np.save(path, rows(rng))),
@@ -72,6 +100,13 @@ WRITERS: dict[str, tuple[str, Callable]] = {
     "statistics .pt of torch 1.5": (
         ".pt", lambda path, rng: torch.save(_tensors(rng), path, _use_new_zipfile_serialization=False),
     ),
+    "statistics .npz of three extractors": (
+        ".npz", lambda path, rng: write_several_stats(path, {name: record_of_stats(stats(rng)) for name in "abc"}),
+    ),
+    "statistics .npz with images": (".npz", _reference_batch),
+    "statistics .pkl of sums": (".pkl", lambda path, rng: _write_pickle(path, _sums(rng))),
+    "statistics folder, the mean": ("/mu.npy", _write_pair),
+    "statistics folder, the covariance": ("/cov.npy", _write_pair),
     "Moments": (".npz", lambda path, rng: moments(rng).save(path)),
     "Moments of three blocks": (".npz", lambda path, rng: moments(rng, 3).save(path)),
     "ClassMoments": (".npz", lambda path, rng: class_moments(rng).save(path)),
@@ -104,7 +139,11 @@ def readers(name: str) -> dict[str, Callable[[Path], object]]:
             "file_info": fidfast.file_info,
         }
     found = {"fid": lambda path: fidfast.fid(path, np.eye(DIM)), "file_info": fidfast.file_info}
-    return found if name.startswith("features") else {**found, "load": fidfast.GaussianStats.load}
+    if not name.startswith("features"):
+        found["load"] = fidfast.GaussianStats.load
+    if name.startswith("statistics folder"):
+        return {function: lambda path, read=reader: read(path.parent) for function, reader in found.items()}
+    return found
 
 
 _LENGTHS = (0, 1, -1, 2**15, 2**31 - 1, 2**32 - 1, 2**63 - 1)
@@ -197,5 +236,7 @@ def _judge_error(function: str, error: BaseException, path: Path) -> Outcome:
     text = f"{function}: {type(error).__name__}: {error}"
     documented = isinstance(error, (ValueError, OSError, TypeError)) and not isinstance(error, UnicodeError)
     text_of_error = str(error)
-    named = any(name in text_of_error for name in (path.name, "features_a")) or getattr(error, "filename", None)
+    named = any(name in text_of_error for name in (path.name, str(path.parent), "features_a")) or getattr(
+        error, "filename", None
+    )
     return Outcome("error" if documented and named else "fault", text)

@@ -85,7 +85,11 @@ BY_NAME: dict[str, Kind] = {
     "seed": _SEED,
     "num_points": integer(2, 4),
     "min_samples": integer(2, 8, optional=True),
-    "splits": integer(1, 3),
+    "splits": integer(1, 3, optional=True),
+    "split_size": integer(2, 9, optional=True),
+    "num_projections": integer(2, 4, slow=_NUMBER_JUNK),
+    "q": real(0.0, 1, 2, bad=("-1",)),
+    "kernel": choice("cosine"),
     "from_logits": BOOL,
     "paired": BOOL,
     "skip_incomplete": BOOL,
@@ -200,6 +204,15 @@ BY_NAME: dict[str, Kind] = {
     "checkpoint": replace(PATH, good=(lambda _: None,), optional=True),
     "use_cache": BOOL,
     "params": Kind((), ()),
+    "metrics": Kind(
+        (lambda _: "fid", lambda _: ["fid", "fid"], lambda _: "fd-net,fid"),
+        ("3", "str", "object", "list of None", "dict", "empty str"),
+    ),
+    "estimate": BOOL,
+    "extractors": Kind(
+        (lambda _: dict.fromkeys(("inception", "inception-spatial", "inception-logits", "net"), network),),
+        ("3", "str", "object", "list"),
+    ),
 }
 BY_NAME["reference_names"], BY_NAME["reference_images"] = BY_NAME["names"], BY_NAME["images"]
 _IMAGE_SOURCES = replace(_IMAGES, good=(*_IMAGES.good, rows, stats))
@@ -209,10 +222,19 @@ _LIKE_OF_IMAGES = Kind((lambda _: None,), ("str", "3", "list", "object"), option
 OVERRIDES: dict[str, Kind] = {
     **{
         f"{name}.{side}": FEATURES
-        for name in ("kid", "kid_subsets", "cmmd", "precision_recall", "density_coverage", "manifold_metrics", "mifid")
+        for name in (
+            "kid",
+            "kid_subsets",
+            "cmmd",
+            "precision_recall",
+            "density_coverage",
+            "manifold_metrics",
+            "mifid",
+            "mind",
+        )
         for side in ("samples", "reference")
     },
-    **{f"{name}.samples": FEATURES for name in ("estimate", "influence", "fid_infinity")},
+    **{f"{name}.samples": FEATURES for name in ("estimate", "influence", "fid_infinity", "vendi")},
     **{
         f"class_distances.{side}": Kind((class_moments,), ("3", "object", "list", "tensor", "bytes", "None"))
         for side in ("samples", "reference")
@@ -223,7 +245,7 @@ OVERRIDES: dict[str, Kind] = {
     },
     **{
         f"{name}.{side}": _IMAGE_SOURCES
-        for name in ("fid_of_images", "estimate_of_images")
+        for name in ("fid_of_images", "estimate_of_images", "evaluate")
         for side in ("samples", "reference")
     },
     **{
@@ -246,6 +268,7 @@ OVERRIDES: dict[str, Kind] = {
         for name in (
             "fid_of_images",
             "estimate_of_images",
+            "evaluate",
             "stats_of_images",
             "stats_by_extractor",
             "check_images",
@@ -257,11 +280,16 @@ OVERRIDES: dict[str, Kind] = {
         f"{name}.ddof": integer(0, 2, optional=True)
         for name in ("fid_of_images", "stats_of_images", "stats_by_extractor")
     },
-    "inception_score.like": choice("torch-fidelity", "torchmetrics"),
+    "inception_score.like": choice("torch-fidelity", "torchmetrics", "adm"),
     "inception_score.seed": replace(_SEED, optional=True),
+    "mind.like": choice("torch-fidelity", optional=True),
+    "mind.seed": integer(0, 2**31),
+    "Evaluation.text.metric": choice("fid"),
+    "vendi.sigma": Kind((lambda _: None,), ("2.5", "-1", "str", "list", "object"), optional=True),
     "kid_subsets.seed": replace(_SEED, optional=True),
     "manifold_metrics.k": integer(1, 4, optional=True),
     "manifold_metrics.inclusive": replace(BOOL, optional=True),
+    "precision_recall.like": choice("adm", "stylegan3", optional=True),
     "mifid.samples": FEATURES,
     "GaussianStats.sigma": Kind((lambda _: np.eye(DIM), lambda _: torch.eye(DIM, requires_grad=True)), _MATRIX),
     "GaussianStats.ddof": integer(0, 2, optional=True),

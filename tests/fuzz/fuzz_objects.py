@@ -81,6 +81,10 @@ def demo_result(rng):
     return ft.DemoResult(N, "name", 1.0, {name: [1.0, 2.0, 3.0, 4.0] for name in CORRUPTIONS}, growing(rng))
 
 
+def evaluation(rng):
+    return ft.evaluate(rows(rng), rows(rng), metrics="fid")
+
+
 def image_features(_=None):
     return ft.features_of_images(images(np.random.default_rng(0)), network, num_workers=0)
 
@@ -96,6 +100,7 @@ INSTANCES: dict[str, Callable] = {
     "ClassDistances": lambda rng: fidfast.class_distances(class_moments(rng), class_moments(rng)),
     "Comparison": lambda rng: fidfast.compare(rows(rng), rows(rng), rows(rng)),
     "DensityCoverage": lambda rng: fidfast.density_coverage(rows(rng), rows(rng)),
+    "Evaluation": evaluation,
     "Estimate": lambda rng: fidfast.estimate(rows(rng), rows(rng)),
     "Extrapolation": lambda rng: fidfast.fid_infinity(rows(rng), rows(rng), num_points=2),
     "FileInfo": lambda _: fidfast.FileInfo("file", "features", {}),
@@ -103,6 +108,8 @@ INSTANCES: dict[str, Callable] = {
     "HarmfulSample": lambda rng: fidfast.report(rows(rng), rows(rng)).most_harmful[0],
     "ImageCache": lambda _: fidfast.image_cache(),
     "InceptionScoreResult": lambda rng: score(rng).compute(),
+    "SlicedDistance": lambda rng: fidfast.mind(rows(rng), rows(rng), num_projections=2),
+    "VendiScore": lambda rng: fidfast.vendi(rows(rng)),
     "KernelDistance": lambda rng: fidfast.kid(rows(rng), rows(rng)),
     "ManifoldMetrics": lambda rng: fidfast.manifold_metrics(rows(rng), rows(rng)),
     "PrecisionRecall": lambda rng: fidfast.precision_recall(rows(rng), rows(rng)),

@@ -56,6 +56,7 @@ ALWAYS = {
     "fid_of_images": ("extractor",),
     "estimate_of_images": ("extractor",),
     "check_images": ("extractor",),
+    "evaluate": ("metrics", "extractors"),
     "FrechetInceptionDistance": ("feature", "input_img_size"),
     "kid_subsets": ("subsets", "subset_size"),
     "fid_infinity": ("num_points",),

@@ -204,13 +204,21 @@ def test_number_of_rows_other_than_length(rng):
         (lambda: InceptionScore(5, splits=0), "splits must be at least 1, got 0"),
         (lambda: InceptionScore(5, first=-1), "first must be at least 0, got -1"),
         (lambda: InceptionScore(5, splits=10, length=9), "length must be at least splits = 10, got 9"),
+        (lambda: InceptionScore(5, split_size=0), "split_size must be at least 1, got 0"),
+        (
+            lambda: InceptionScore(5, splits=2, split_size=3),
+            "give splits or split_size, not both; got splits=2 and split_size=3",
+        ),
+        (lambda: InceptionScore(5, split_size=3, length=9), "split_size=3 needs no length, got length=9"),
+        (lambda: InceptionScore(5, split_size=3).compute(), "split 0 has no rows: got 0 rows for split_size=3"),
+        (lambda: inception_score(np.zeros((0, 3)), like="adm"), "predictions has no rows"),
         (lambda: InceptionScore(5, splits=2).compute(), "split 0 has no rows: got 0 rows for splits=2"),
         (lambda: score_of(np.zeros((2, 7))).compute(), "split 2 has no rows: got 2 rows for splits=3"),
         (lambda: inception_score(np.zeros((5, 3))), "splits must be from 1 to the number of rows = 5, got 10"),
-        (lambda: inception_score(np.zeros((5, 3)), splits=0), "splits must be from 1 to the number of rows = 5, got 0"),
+        (lambda: inception_score(np.zeros((5, 3)), splits=0), "splits must be at least 1, got 0"),
         (
             lambda: inception_score(np.eye(5), splits=2, like="tf"),
-            "like must be one of 'torch-fidelity', 'torchmetrics', 'improved-gan', 'stylegan3', got 'tf'",
+            "like must be one of 'torch-fidelity', 'torchmetrics', 'improved-gan', 'stylegan3', 'adm', got 'tf'",
         ),
         (
             lambda: inception_score(np.eye(5), splits=2, like="stylegan3", seed=1),
@@ -265,7 +273,10 @@ def test_results_hold_the_seed_of_the_shuffle(rng):
 
 
 @pytest.mark.parametrize("n", [0, 40])
-@pytest.mark.parametrize("options", [{}, {"length": 100}, {"first": 3, "from_logits": True}])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"length": 100}, {"first": 3, "from_logits": True}, {"splits": None, "split_size": 15, "first": 20}],
+)
 def test_copies_pickles_and_checkpoints_continue_with_the_same_digits(rng, tmp_path, n, options):
     logits = logits_of(rng, 90)
     original = score_of(logits[:n], **options)
@@ -280,7 +291,8 @@ def test_copies_pickles_and_checkpoints_continue_with_the_same_digits(rng, tmp_p
     original.update(logits[n:])
     for name, copied in copies.items():
         assert copied == untouched, name
-        assert repr(copied) == f"InceptionScore(num_classes=7, splits=3, num_samples={n})"
+        splits = "split_size=15" if "split_size" in options else "splits=3"
+        assert repr(copied) == f"InceptionScore(num_classes=7, {splits}, num_samples={n})"
         copied.update(logits[n:])
         assert copied == original, name
     original.reset()
@@ -305,6 +317,7 @@ def test_equality(rng):
         ({"num_classes": 6}, "num_classes=7 and num_classes=6"),
         ({"splits": 4}, "splits=3 and splits=4"),
         ({"length": 9}, "length=None and length=9"),
+        ({"splits": None, "split_size": 3}, "split_size=None and split_size=3"),
         ({"from_logits": False}, "from_logits=True and from_logits=False"),
     ],
 )
@@ -314,11 +327,19 @@ def test_merge_of_different_options_is_rejected(rng, options, message):
         score.merge(score_of(**options))
 
 
-def test_merge_with_too_many_rows_in_a_split_is_rejected(rng):
+@pytest.mark.parametrize(
+    ("options", "size", "seen"),
+    [
+        ({"length": 9}, 3, "3 and 3"),
+        ({"splits": None, "split_size": 4}, 4, "4 and 4"),
+        ({"splits": None, "split_size": 100}, 5, "5 and 4"),  # both parts are numbered from 0
+    ],
+)
+def test_merge_with_too_many_rows_in_a_split_is_rejected(rng, options, size, seen):
     logits = logits_of(rng, 9)
-    score, overlapping = score_of(logits[:5], length=9), score_of(logits[:4], length=9)
+    score, overlapping = score_of(logits[:5], **options), score_of(logits[:4], **options)
     before = copy.copy(score)
-    message = "cannot merge: split 0 has 3 rows, but the two scores have seen 3 and 3 of them"
+    message = f"cannot merge: split 0 has {size} rows, but the two scores have seen {seen} of them"
     with pytest.raises(ValueError, match=f"^{message}$"):
         score.merge(overlapping)
     assert score == before

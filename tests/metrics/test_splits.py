@@ -48,6 +48,33 @@ def test_torch_fidelity_without_shuffle_equals_the_tools_that_do_not_shuffle(rng
         assert ours.std == pytest.approx(theirs["inception_score_std"], abs=CLOSE * ours.mean)
 
 
+@pytest.mark.parametrize("n", [5, 5000, 12003])
+def test_guided_diffusion(rng, n):
+    """Its rule in float64: the mean over consecutive parts of 5,000 rows, the last one smaller."""
+    logits = rng.standard_normal((n, 4)) * 3
+    p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    parts = [p[i : i + 5000] for i in range(0, n, 5000)]
+    scores = [np.exp(np.mean(np.sum(part * (np.log(part) - np.log(part.mean(axis=0))), axis=1))) for part in parts]
+    stream = InceptionScore(4, split_size=5000)
+    for batch in np.array_split(logits, 3):
+        stream.update(batch)
+    array = inception_score(logits, like="adm")
+    assert (array.like, array.seed) == ("adm", None)
+    # Means of 5,000 terms of at most log(4), each rounded to eps = 2e-16, in exp.
+    for ours in (array, stream.compute()):
+        np.testing.assert_allclose(ours.scores, scores, rtol=CLOSE)
+        assert ours.mean == pytest.approx(np.mean(scores), rel=CLOSE)
+
+
+@pytest.mark.parametrize("like", ["torch-fidelity", "torchmetrics", "stylegan3"])
+def test_split_size_instead_of_splits(rng, like):
+    logits, seed = logits_of(rng, 60), None if like == "stylegan3" else 3
+    by_size, by_number = (
+        inception_score(logits, like=like, seed=seed, **o) for o in ({"split_size": 15}, {"splits": 4})
+    )
+    assert by_size == by_number
+
+
 def torchmetrics_score(logits, splits):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it warns that it stores all features

@@ -20,7 +20,15 @@ from fidfast.torch._extractors.plugins import load_plugin, package_of_plugin, pl
 from fidfast.torch._extractors.pretrained import pretrained
 from fidfast.torch._extractors.resize import check_resize
 
-__all__ = ["BUILT_IN", "extractor_names", "load_extractor", "load_extractors", "open_extractor", "open_extractors"]
+__all__ = [
+    "BUILT_IN",
+    "extractor_names",
+    "load_extractor",
+    "load_extractors",
+    "name_of_extractor",
+    "open_extractor",
+    "open_extractors",
+]
 
 #: Names of the extractors of this package.
 BUILT_IN = (*INCEPTION_OUTPUTS, "efficientnet-lite0", *NETWORKS)
@@ -212,3 +220,10 @@ def open_extractors(extractors: Any, *, like: str | None = None) -> list[Extract
         raise ValueError("like is an option of the extractor inception, but no extractor is given by name")
     loaded = iter(load_extractors(names, like=like) if names else [])
     return [next(loaded) if isinstance(one, str) else open_extractor(one) for one in given]
+
+
+def name_of_extractor(extractor: Any) -> str | None:
+    """The name that chooses among the statistics of a file: of an extractor given by name or as an `Extractor`."""
+    if isinstance(extractor, str):
+        return extractor
+    return extractor.name if isinstance(extractor, Extractor) else None

@@ -129,7 +129,8 @@ def estimate_of_images(
     """
     options = merge_options(options, keywords, "estimate_of_images")
     _refuse_checkpoint(options)
-    checked = check_images({"samples": samples, "reference": reference}, extractor, like=like, options=options)
+    sources = {"samples": samples, "reference": reference}
+    checked = check_images(sources, extractor, like=like, options=options, rows=True)
     inputs: list[Input] = []
     for name, source in checked.sources.items():
         if isinstance(source, Input):

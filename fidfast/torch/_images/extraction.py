@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fidfast._arguments import require_integer
+from fidfast._images import warn_of_statistics
 from fidfast._images.selection import unread_pictures
 from fidfast._stats import GaussianStats, Moments
 from fidfast._warnings import warn_user
@@ -19,7 +20,7 @@ from fidfast.torch._images.checkpoint import Checkpoint, removed_after
 from fidfast.torch._images.checks import check_images, check_images_of_several
 from fidfast.torch._images.collection import Collection, ImageResult, Need, collect_of_source
 from fidfast.torch._images.options import FeatureKeywords, ImageKeywords, ImageOptions, merge_options
-from fidfast.torch._images.sources import open_source
+from fidfast.torch._images.sources import ImageSource, open_source
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -31,6 +32,7 @@ __all__ = [
     "features_of_images",
     "features_of_source",
     "moments_of_images",
+    "moments_of_several",
     "moments_of_source",
     "names_of_extractors",
     "stats_by_extractor",
@@ -131,6 +133,11 @@ def moments_of_images(
     FileNotFoundError, PermissionError, TypeError, ValueError
         If an argument is invalid. Everything that can be known is checked before the network runs.
 
+    Warns
+    -----
+    UserWarning
+        If the file of the images also holds statistics, as ADM's reference batches do: those of more images.
+
     Examples
     --------
     >>> import fidfast.torch
@@ -139,6 +146,7 @@ def moments_of_images(
     ... )  # doctest: +SKIP
     """
     options = merge_options(options, keywords, "moments_of_images")
+    warn_of_statistics(source)
     checked = check_images({"source": open_source(source, options)}, extractor, options=options, min_images=1)
     assert checked.extractor is not None
     found, checkpoint = moments_of_source(checked.sources["source"], checked.extractor, checked.options)
@@ -151,7 +159,7 @@ def moments_of_source(
     source: Any, extractor: Extractor, options: ImageOptions
 ) -> tuple[ImageMoments, Checkpoint | None]:
     """Moments of a source that `check_images` has opened, and the checkpoint, for `removed_after`."""
-    found, checkpoint = collect_of_source(source, [Need(extractor, moments=True)], options)
+    found, checkpoint = moments_of_several(source, [extractor], options)
     moments = found.parts[0].moments
     assert moments is not None
     result = ImageMoments(moments, found.skipped)
@@ -230,9 +238,15 @@ def stats_of_images(
     ------
     BrokenImageError, FileNotFoundError, TypeError, ValueError
         As `moments_of_images`.
+
+    Warns
+    -----
+    UserWarning
+        As `moments_of_images`, and if images were skipped.
     """
     options = merge_options(options, keywords, "stats_of_images")
     ddof = ddof_of(ddof, like)
+    warn_of_statistics(source)
     checked = check_images(
         {"source": open_source(source, options)}, extractor, like=like, options=options, min_images=max(2, ddof + 1)
     )
@@ -280,17 +294,30 @@ def stats_by_extractor(
     ------
     BrokenImageError, FileNotFoundError, TypeError, ValueError
         As `moments_of_images`, and if two extractors have the same name.
+
+    Warns
+    -----
+    UserWarning
+        As `moments_of_images`, and if images were skipped.
     """
     options = merge_options(options, keywords, "stats_by_extractor")
     ddof = ddof_of(ddof, like)
+    warn_of_statistics(source)
     opened, networks, options = check_images_of_several(
         source, extractors, like=like, options=options, min_images=max(2, ddof + 1)
     )
     names = names_of_extractors(extractors, networks)
-    found, checkpoint = collect_of_source(opened, [Need(network, moments=True) for network in networks], options)
+    found, checkpoint = moments_of_several(opened, networks, options)
     with removed_after(checkpoint):
         warn_of_skipped(found, "source")
         return stats_of_collection(found, names, ddof)
+
+
+def moments_of_several(
+    source: ImageSource, extractors: Sequence[Extractor], options: ImageOptions
+) -> tuple[Collection, Checkpoint | None]:
+    """The moments of several extractors, as `moments_of_source`."""
+    return collect_of_source(source, [Need(extractor, moments=True) for extractor in extractors], options)
 
 
 def names_of_extractors(given: Sequence[Any], networks: Sequence[Extractor]) -> list[str]:

@@ -1,0 +1,103 @@
+"""The extractors that an evaluation runs, and whether they fit what the other side holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from fidfast._inputs import Input, require_same_dim, warn_of_extractors
+from fidfast.torch._evaluation.sides import Plan
+from fidfast.torch._extractors.extractor import Extractor
+from fidfast.torch._extractors.inception import INCEPTION_OUTPUTS
+from fidfast.torch._extractors.named import load_extractors, open_extractor
+from fidfast.torch._extractors.stored import with_details
+from fidfast.torch._images.options import ImageOptions
+
+__all__ = ["load_networks", "require_fitting"]
+
+
+def load_networks(
+    plans: Sequence[Plan],
+    given: Mapping[str, Any],
+    *,
+    weights: Any,
+    like: str | None,
+    resize: str | None,
+    options: ImageOptions,
+) -> tuple[dict[str, Extractor], ImageOptions]:
+    """The extractors that run on images, by name, and the options with the arithmetic of the networks.
+
+    Without `like` and `resize` they have the resize and arithmetic of the statistics on the other side.
+    """
+    names = list(dict.fromkeys(name for plan in plans for name in plan.extractors))
+    loaded: dict[str, Extractor] = {name: open_extractor(given[name]) for name in names if name in given}
+    by_name = [name for name in names if name not in given]
+    if by_name:
+        usual = any(name in INCEPTION_OUTPUTS for name in by_name)
+        try:
+            found = load_extractors(by_name, weights=weights, like=like if usual else None, resize=resize)
+        except ModuleNotFoundError as error:
+            if error.name != "torch_fidelity":
+                raise
+            raise ImportError(
+                f"the extractor inception needs torch-fidelity: pip install 'fidfast[images]' ({error})"
+            ) from error
+        loaded.update(zip(by_name, found, strict=True))
+    if like is None and resize is None:
+        stored = _stored_names(plans)
+        for name in by_name:
+            if name in stored:
+                loaded[name] = with_details(loaded[name], stored[name])
+        if options.dtype is None and any("bfloat16" in stored[name].split("/") for name in by_name if name in stored):
+            options = replace(options, dtype="bfloat16")
+    return loaded, options
+
+
+def _stored_names(plans: Sequence[Plan]) -> dict[str, str]:
+    """Full names with details of what the sides hold: of each extractor, and of one Inception output for all three."""
+    stored: dict[str, str] = {}
+    for plan in plans:
+        for (name, _), part in plan.of_parts.items():
+            if part.extractor is not None and "/" in part.extractor:
+                stored.setdefault(name, part.extractor)
+    of_inception = next((stored[name] for name in INCEPTION_OUTPUTS if name in stored), None)
+    if of_inception is not None:
+        stored = {**dict.fromkeys(INCEPTION_OUTPUTS, of_inception), **stored}
+    return stored
+
+
+def require_fitting(
+    name: str, sides: Sequence[Input | None], extractor: Extractor | None, options: ImageOptions
+) -> None:
+    """Check that both sides of a metric have the same number of features; warn if their extractors differ.
+
+    Parameters
+    ----------
+    name : str
+        Name of the extractor.
+    sides : sequence of Input or None
+        None for images.
+    extractor : Extractor or None
+        That of the images.
+    options : ImageOptions
+    """
+    inputs = [side for side in sides if side is not None]
+    if len(inputs) == 2:
+        require_same_dim(dim_of(inputs[0]), dim_of(inputs[1]), inputs[0].name, inputs[1].name)
+        warn_of_extractors(*inputs)
+    if extractor is None or not inputs or len(inputs) == len(sides):
+        return
+    full_name = replace(extractor, dtype=options.dtype or extractor.dtype).full_name
+    for side in inputs:
+        warn_of_extractors(side, Input("", extractor=full_name))
+        if extractor.num_features not in (None, dim_of(side)):
+            raise ValueError(
+                f"{side.name} has dim {dim_of(side)}, but the extractor {name} has dim {extractor.num_features}: pass "
+                f"images or the statistics or features of {name} as {side.name}"
+            )
+
+
+def dim_of(side: Input) -> int:
+    """Number of columns, without computing moments of rows."""
+    return side.dim if side.rows is None else side.finite_shape()[1]

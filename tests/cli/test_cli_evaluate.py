@@ -1,0 +1,134 @@
+"""``fidfast evaluate`` parses and prints; the numbers are those of `fidfast.torch.evaluate`."""
+
+import json
+
+import networks
+import numpy as np
+import pytest
+from photographs import crops, write
+
+import fidfast
+import fidfast.torch as ft
+from fidfast._cli import commands as cli
+from fidfast.torch._images import extraction_pass
+
+NETWORK = """
+import torch
+
+def make():
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 6, 5, stride=3), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()
+    )
+    network.input_size = 32
+    return network
+"""
+SMALL = "small_network:make"
+METRICS = f"fd-{SMALL},kid@{SMALL},is@{SMALL},precision@{SMALL}"
+OPTIONS = ("--device", "cpu", "--no-cache")
+
+
+@pytest.fixture(autouse=True)
+def folders(tmp_path, monkeypatch):
+    """Two folders of 12 images, and a small network in a module beside them."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FIDFAST_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "small_network.py").write_text(NETWORK)
+    for seed, name in enumerate(("a", "b")):
+        write(tmp_path / name, crops(seed, [(40, 40)] * 12))
+    return tmp_path
+
+
+def run(capsys, *arguments):
+    code = cli.main(("evaluate", *arguments))
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_table_and_json(capsys):
+    code, out, err = run(capsys, "a", "b", "--metrics", METRICS, "--estimate", *OPTIONS)
+    assert (code, err) == (0, "")
+    found = ft.evaluate("a", "b", metrics=METRICS, estimate=True, device="cpu")
+    assert out == found.table() + "\n"
+    code, out, _ = run(capsys, "a", "b", "--metrics", METRICS, "--estimate", "--json", *OPTIONS)
+    numbers = json.loads(out)
+    assert numbers.items() >= found.to_dict().items()
+    assert (numbers["files"], numbers["fidfast_version"]) == (["a", "b"], fidfast.__version__)
+
+
+def test_one_side(capsys):
+    code, out, _ = run(capsys, "a", "--metrics", f"vendi@{SMALL}", *OPTIONS)
+    assert code == 0
+    assert (
+        out.splitlines()[0]
+        == f"vendi@{SMALL}  {ft.evaluate('a', None, metrics=f'vendi@{SMALL}').text(f'vendi@{SMALL}')}"
+    )
+    assert run(capsys, "a", "--metrics", f"kid@{SMALL}", *OPTIONS) == (
+        1, "", f"fidfast: kid@{SMALL} needs images, or features of {SMALL}, as reference, but got None: pass one of "
+        "these\n",
+    )  # fmt: skip
+
+
+def test_broken_images(capsys, folders):
+    (folders / "b" / "0004.png").write_bytes(b"not an image")
+    code, out, err = run(capsys, "a", "b", "--metrics", f"fd-{SMALL}", *OPTIONS)
+    assert (code, out) == (1, "")
+    assert err.startswith("fidfast: b/0004.png: not an image")
+    code, out, err = run(capsys, "a", "b", "--metrics", f"fd-{SMALL}", "--skip-broken", *OPTIONS)
+    assert (code, err) == (0, "")
+    assert "b: skipped 1 broken image" in out.splitlines()
+
+
+def test_an_interrupted_run_is_resumed(capsys, monkeypatch, folders):
+    monkeypatch.setattr(extraction_pass, "CHECKPOINT_INTERVAL", 0.0)
+    arguments = ("a", "b", "--metrics", METRICS, "--batch-size", "2", "--checkpoint", "run", *OPTIONS)
+    expected = run(capsys, *arguments)
+    calls = []
+    original = extraction_pass.output_of
+
+    def stop(extractor, images):
+        calls.append(len(images))
+        if len(calls) == 9:
+            raise KeyboardInterrupt
+        return original(extractor, images)
+
+    monkeypatch.setattr(extraction_pass, "output_of", stop)
+    code, _, err = run(capsys, *arguments)
+    files = "run.samples.npz holds 12 images and run.reference.npz holds 4 images"
+    assert (code, err) == (130, f"fidfast: interrupted; continue with the same command: {files}\n")
+    code, out, err = run(capsys, *arguments)
+    assert (code, out, err) == (0, expected[1], f"fidfast: continuing: {files}\n")
+    assert len(calls) == 9 + 4
+    assert not list(folders.glob("run.*"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("a", "b", "--metrics", "fdi"), "metrics: unknown metric 'fdi'; did you mean 'fid'?"),
+        (("a", "gone"), "no such file or folder: gone"),
+        (("a", "b", "--like", "fid"), "like must be one of 'torch-fidelity', "),
+        (("a", "b", "--metrics", "fd-resnet"), "unknown extractor 'resnet'"),
+        (("a", "b", "--resize", "nearest"), "unknown resize 'nearest'"),
+    ],
+)
+def test_errors_are_one_line(capsys, arguments, message):
+    code, out, err = run(capsys, *arguments)
+    assert (code, out) == (1, "")
+    assert message in err
+    assert err.startswith("fidfast: ")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_the_lines_of_the_documentation(capsys, folders):
+    """With seeded weights, since those of 2015 are not part of a package."""
+    weights = ("--weights", str(networks.seeded_inception_weights(folders / "torch")), *OPTIONS)
+    for name in ("a", "b"):
+        images = np.stack(list(crops(ord(name), [(40, 40)] * 10)))
+        np.savez({"a": "samples.npz", "b": "reference.npz"}[name], images)
+    code, out, err = run(capsys, "samples.npz", "reference.npz", *weights)
+    assert code == 0
+    assert "the distance is not an FID" in err
+    names = [line.split("  ")[0] for line in out.splitlines()[:5]]
+    assert names == ["Inception Score", "Fréchet distance", "sFID", "Precision", "Recall"]
