@@ -166,6 +166,7 @@ def paths(folder: Path) -> dict[str, Kind]:
         if hasattr(thing, "state"):
             state = thing.state()
             found[f"{name}.from_state.state"] = replace(STATE, good=(lambda _, state=state: dict(state),))
+    found["save_stats.path"] = replace(PATH, good=(lambda _: folder / "saved-several.npz",))
     found["file_info.path"] = replace(PATH, good=(lambda _: folder / "Moments.npz",))
     found["Report.write_html.path"] = replace(PATH, good=(lambda _: folder / "report.html",))
     found["DemoResult.save_plots.path"] = replace(PATH, good=(lambda _: folder,))
