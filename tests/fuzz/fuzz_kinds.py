@@ -144,6 +144,7 @@ BY_NAME: dict[str, Kind] = {
     "keywords": foreign(None),
     "sources": Kind((lambda rng: {"samples": images(rng)},), ("3", "str", "object", "list", "1-d")),
     "min_images": integer(1, 3),
+    "rows": BOOL,
     "model": Kind((lambda _: Pooled(),), ("3", "str", "object", "None", "tensor")),
     "name": NAME,
     "resize": Kind((lambda _: "pil-bicubic",), ("3", "str", "object", "list"), optional=True),

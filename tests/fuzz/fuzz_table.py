@@ -175,6 +175,7 @@ def paths(folder: Path) -> dict[str, Kind]:
             found[f"{name}.from_state.state"] = replace(STATE, good=(lambda _, state=state: dict(state),))
     both = [folder / "GaussianStats.npz", folder / "Moments.npz"]
     found["calculate_fid_given_paths.paths"] = replace(BY_NAME["paths"], good=(lambda _: both,))
+    found["save_stats.path"] = replace(PATH, good=(lambda _: folder / "saved-several.npz",))
     found["file_info.path"] = replace(PATH, good=(lambda _: folder / "Moments.npz",))
     found["Report.write_html.path"] = replace(PATH, good=(lambda _: folder / "report.html",))
     found["DemoResult.save_plots.path"] = replace(PATH, good=(lambda _: folder,))
