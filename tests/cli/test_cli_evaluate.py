@@ -6,6 +6,7 @@ import adm
 import networks
 import numpy as np
 import pytest
+import torch
 from photographs import crops, write
 
 import fidfast
@@ -123,7 +124,16 @@ def test_errors_are_one_line(capsys, arguments, message):
     assert err.count("\n") == 1
 
 
+@pytest.fixture
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_thread")
 def test_the_lines_of_the_documentation(capsys, folders):
     """With seeded weights, since those of 2015 are not part of a package."""
     weights = ("--weights", str(networks.seeded_inception_weights(folders / "torch")), *OPTIONS)
