@@ -27,6 +27,7 @@ from fidfast.torch._images.options import ImageOptions, check_device, resolve_de
 from fidfast.torch._images.sources import ImageSource, open_source
 
 __all__ = [
+    "CheckedExtractors",
     "CheckedImages",
     "check_images",
     "check_images_of_several",
@@ -149,9 +150,18 @@ def check_images(
     return CheckedImages(opened, network, options)
 
 
+class CheckedExtractors(NamedTuple):
+    """What `check_images_of_several` has opened, for `collect_of_source`."""
+
+    source: ImageSource
+    extractors: list[Extractor]
+    #: The options, with the device and the batch size if the extractors are prepared.
+    options: ImageOptions
+
+
 def check_images_of_several(
     source: Any, extractors: Any, *, like: str | None = None, options: ImageOptions, min_images: int = 2
-) -> tuple[ImageSource, list[Extractor], ImageOptions]:
+) -> CheckedExtractors:
     """Open images and extractors, and raise every error that can be found before the networks run.
 
     Parameters
@@ -162,11 +172,6 @@ def check_images_of_several(
         Each as in `check_images`.
     like, options, min_images
         As in `check_images`.
-
-    Returns
-    -------
-    ImageSource, list of Extractor, ImageOptions
-        For `collect_of_source`.
     """
     check_device(options.device)
     if options.checkpoint is not None:
@@ -176,7 +181,7 @@ def check_images_of_several(
     networks = open_extractors(extractors, like=like)
     if not (options.use_cache and all(network.reproducible for network in networks)):
         networks, options = prepared_for(networks, opened.length, options)
-    return opened, networks, options
+    return CheckedExtractors(opened, networks, options)
 
 
 def _checked_first_image(source: ImageSource, name: str, options: ImageOptions) -> DecodedImage | None:
