@@ -75,10 +75,9 @@ def _names(inputs: Sequence[Input]) -> str:
 def _groups(labels: Any, source: Input) -> Groups | None:
     source.check_rows("groups")
     texts = _texts(labels, f"groups of {source.name}")
-    if len(texts) != source.num_samples:
-        raise ValueError(
-            f"groups of {source.name} has {len(texts)} labels, but {source.name} has {source.num_samples} rows"
-        )
+    n, _ = source.finite_shape()
+    if len(texts) != n:
+        raise ValueError(f"groups of {source.name} has {len(texts)} labels, but {source.name} has {n} rows")
     names, first, codes = np.unique(texts, return_index=True, return_inverse=True)
     if len(names) == len(texts):
         return None  # every row is a group
