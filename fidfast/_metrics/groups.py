@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fidfast._arguments import as_array, shown
+from fidfast._arguments import as_array, shape_of_array, shown
 from fidfast._inputs import Input
 
 __all__ = ["MAX_BLOCKS", "Groups", "require_groups"]
@@ -75,10 +75,10 @@ def _names(inputs: Sequence[Input]) -> str:
 def _groups(labels: Any, source: Input) -> Groups | None:
     source.check_rows("groups")
     texts = _texts(labels, f"groups of {source.name}")
-    if len(texts) != source.num_samples:
-        raise ValueError(
-            f"groups of {source.name} has {len(texts)} labels, but {source.name} has {source.num_samples} rows"
-        )
+    shape = shape_of_array(source.rows)
+    n = shape[0] if len(shape) == 2 else source.finite_shape()[0]  # which raises
+    if len(texts) != n:
+        raise ValueError(f"groups of {source.name} has {len(texts)} labels, but {source.name} has {n} rows")
     names, first, codes = np.unique(texts, return_index=True, return_inverse=True)
     if len(names) == len(texts):
         return None  # every row is a group

@@ -51,6 +51,10 @@ class Replicates(NamedTuple):
             distance=self.distance - other.distance, corrected=self.corrected - other.corrected, complete=complete
         )
 
+    def with_corrected(self, corrected: Array, of_complete: float) -> Replicates:
+        """The replicates with other distances without bias."""
+        return self._replace(corrected=corrected, complete=(self.complete[0], of_complete))
+
     def in_unit(self, exponent: int) -> Replicates:
         """The replicates of features that are multiplied by ``2^exponent``."""
         complete = (math.ldexp(self.complete[0], 2 * exponent), math.ldexp(self.complete[1], 2 * exponent))
@@ -272,8 +276,7 @@ class Jackknife:
                 traces, sides = self._traces.copy(), self._sides.copy()
                 traces[k], sides[k] = rest.trace, sides[k].part(1 - rest.size / n)
                 corrected.append(self._corrected(rest.core, traces, sides))
-            complete = (self.distance, self.corrected)
-            self.replicates[k] = self.replicates[k]._replace(corrected=np.array(corrected), complete=complete)
+            self.replicates[k] = self.replicates[k].with_corrected(np.array(corrected), self.corrected)
 
     @staticmethod
     def _corrected(core: _core.Jackknife, traces: Sequence[float], sides: Sequence[_Side]) -> float:

@@ -305,6 +305,7 @@ OVERRIDES: dict[str, Kind] = {
         f"{name}.ddof": integer(0, 2, optional=True)
         for name in ("fid_of_images", "stats_of_images", "stats_by_extractor")
     },
+    "estimate_of_images.groups": Kind((lambda _: None,), ("3", "str", "object", "2.5", "list"), optional=True),
     "estimate.groups": Kind(
         (lambda _: None, lambda rng: (rng.integers(0, 4, N), None), lambda _: (list("aabbccddeeffgg")[:N], None)),
         ("3", "str", "object", "2.5", "1j", "dict"),
