@@ -59,3 +59,37 @@ def test_files_that_cannot_be_read(tmp_path):
     (tmp_path / "a.npz").write_bytes(b"not an archive")
     with pytest.raises(ValueError, match=r"a\.npz is damaged or not a \.npz file"):
         fidfast.file_info(tmp_path / "a.npz")
+
+
+def test_the_parts_of_a_file(tmp_path, moments):
+    path, stats, images = tmp_path / "a.npz", moments.stats(), np.zeros((12, 4, 4, 3), np.uint8)
+    np.savez(path, images, mu=stats.mu, sigma=stats.sigma, mu_s=np.zeros(2), sigma_s=np.diag([1.0, 0.0]))
+    info = fidfast.file_info(path)
+    assert (info.holds, info.properties["dim"]) == ("statistics and images", 4)
+    common = {"holds": "statistics", "num_samples": None, "ddof": None}
+    assert info.parts == {
+        "mu,sigma": {
+            **common, "dim": 4, "extractor": "inception", "trace": pytest.approx(np.trace(stats.sigma)), "dead_units": 0
+        },
+        "mu_s,sigma_s": {**common, "dim": 2, "extractor": "inception-spatial", "trace": 1, "dead_units": 1},
+        "arr_0": {"holds": "images", "shape": [12, 4, 4, 3], "dtype": "uint8"},
+    }  # fmt: skip
+    assert json.loads(json.dumps(info.to_dict()))["parts"].keys() == info.parts.keys()
+    np.savez(path, features=np.zeros((3, 4)), mu=stats.mu, sigma=stats.sigma)
+    assert fidfast.file_info(path).parts["features"]["shape"] == [3, 4]
+    moments.stats().save(path)
+    assert fidfast.file_info(path).parts == {}
+
+
+def test_damaged_parts(tmp_path, moments):
+    """A damaged part does not hide the others, unless it is the one that `fid` uses."""
+    path, stats = tmp_path / "a.npz", moments.stats()
+    np.savez(path, mu=stats.mu, sigma=stats.sigma, mu_s=np.zeros(2), sigma_s=np.full((2, 2), np.nan))
+    info = fidfast.file_info(path)
+    assert info.properties["dim"] == 4
+    assert info.parts["mu_s,sigma_s"] == {
+        "holds": "statistics", "problem": "sigma holds NaN or infinity; the first such row is 0"
+    }  # fmt: skip
+    np.savez(path, mu=np.zeros(2), sigma=np.full((2, 2), np.nan), mu_s=stats.mu, sigma_s=stats.sigma)
+    with pytest.raises(ValueError, match=r"a\.npz: sigma holds NaN or infinity"):
+        fidfast.file_info(path)

@@ -74,6 +74,12 @@ CLAIMS = (
     ),
     Claim("the same", FOLDERS, ("torch-fidelity",), "calculate_metrics", (FOLDERS, "fidfast like torch-fidelity")),
     Claim("the same in bfloat16", FOLDERS, ("pytorch-fid",), "command", (FOLDERS, "fidfast bfloat16")),
+    Claim(
+        "five numbers of ADM's evaluator, 2 x 2,000 images",
+        "five numbers of 2 x 2,000 images",
+        ("features alone",),
+        "features_of_images",
+    ),
 )
 
 

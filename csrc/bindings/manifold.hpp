@@ -10,6 +10,7 @@
 
 #include "bindings/arrays.hpp"
 #include "core/neighbours/manifold.hpp"
+#include "core/neighbours/rounded.hpp"
 
 namespace fidfast::bindings {
 
@@ -33,6 +34,17 @@ void bind_manifold(py::module_& module, void (*prepare)()) {
         });
       },
       py::arg("samples"), py::arg("reference"), py::arg("rules"));
+  module.def(
+      "rounded_precision_recall",
+      [prepare](const py::object& samples, const py::object& reference, Index k, bool like_stylegan3, Index block) {
+        const Features of_samples = import_named(samples, "samples");
+        const Features of_reference = import_named(reference, "reference");
+        const DistanceTool tool = like_stylegan3 ? DistanceTool::kStyleGan3 : DistanceTool::kGuidedDiffusion;
+        return without_gil(prepare, [&] {
+          return rounded_precision_recall<Device>(of_samples.view, of_reference.view, k, tool, block);
+        });
+      },
+      py::arg("samples"), py::arg("reference"), py::arg("k"), py::arg("like_stylegan3"), py::arg("block") = 10000);
   module.def(
       "mean_nearest_cosine_distance",
       [prepare](const py::object& samples, const py::object& reference, bool over_samples) {

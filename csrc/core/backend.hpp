@@ -80,6 +80,13 @@ struct Polynomial {
 /// exp(e) - 1.
 struct ExponentialLessOne {};
 
+/// How RowOps::rounded_distances() rounds.
+enum class Rounding {
+  kFloat32,              // each operation to float32
+  kFloat16,              // each operation to float16
+  kFloat16AfterSumming,  // the sum of the three terms to float16
+};
+
 /// Operations on rows of features. S is the type of the input, T (float or double) the type of the products.
 template <class Device>
 struct RowOps {
@@ -204,6 +211,24 @@ struct RowOps {
   template <class T>
   static void select(const Matrix<Device, T>& c, Range rows, Range columns, T sign, const std::vector<T>& row_limit,
                      const std::vector<T>& column_limit, std::vector<Element>& selected);
+
+  // Distances in float16 and float32 --------------------------------------------------------------------------
+  /// columns[:, p] = features[rows.first + p] rounded to float32, and then to float16 if `half`. squared_norms[p], on
+  /// the host: the sum of its squares, where squares and sum are rounded likewise.
+  template <class S>
+  static void round_rows(const FeatureView<S>& features, Range rows, bool half, Matrix<Device, float>& columns,
+                         std::vector<float>& squared_norms);
+  /// distances[i, j] = |x_i|^2 - 2 x_i . y_j + |y_j|^2, at least 0, from products[i, j] = x_i . y_j, for row_norms
+  /// |x_i|^2 (m,) and column_norms |y_j|^2 (n,); both matrices (>= m, >= n). Returns whether all are finite. If
+  /// `column_first`, the product is subtracted from |y_j|^2.
+  static bool rounded_distances(Rounding rounding, const Matrix<Device, float>& products,
+                                const std::vector<float>& row_norms, const std::vector<float>& column_norms,
+                                bool column_first, Matrix<Device, float>& distances);
+  /// Sets rows_within[i] if any distances[i, j] <= column_limits[j], and columns_within[j] if any distances[i, j] <=
+  /// row_limits[i]; (m,) and (n,), distances (>= m, >= n).
+  static void mark_within(const Matrix<Device, float>& distances, const std::vector<float>& row_limits,
+                          const std::vector<float>& column_limits, std::vector<char>& rows_within,
+                          std::vector<char>& columns_within);
 
   // Kernels ---------------------------------------------------------------------------------------------------
   /// result[i, :] = (features[i] - origin)^T vectors in float64: (n, dim), (dim,), (dim, k) -> (n, k).

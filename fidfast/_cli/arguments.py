@@ -20,6 +20,7 @@ __all__ = ["IMAGE_OPTIONS", "parse"]
 
 #: Options that apply to images only.
 IMAGE_OPTIONS = (
+    "extractors",
     "weights",
     "resize",
     "bfloat16",
@@ -32,7 +33,7 @@ IMAGE_OPTIONS = (
     "max_pixels",
 )
 
-_FILES = "statistics (.npz, .pkl, .pt) or features (.npy, .npz, .pt, .safetensors)"
+_FILES = "statistics (.npz, .pkl, .pt, a folder with mu.npy and cov.npy) or features (.npy, .npz, .pt, .safetensors)"
 _SOURCES = f"images (a folder, .zip, .tar, .npz, .npy), {_FILES}"
 
 
@@ -172,6 +173,13 @@ def _add_report(command: argparse.ArgumentParser) -> None:
 def _add_stats(command: argparse.ArgumentParser) -> None:
     command.add_argument("source", metavar="SOURCE", help=_SOURCES)
     command.add_argument("out", metavar="OUT", help="the .npz file to write; other FID tools can read it")
+    command.add_argument(
+        "--extractors",
+        type=_names,
+        metavar="NAMES",
+        help="several networks with commas between them, in one pass over the images and one file, of which --key NAME "
+        "chooses the statistics: inception,inception-spatial",
+    )
     _add_source_options(command)
 
 
@@ -214,8 +222,8 @@ def _add_source_options(command: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--extractor",
         metavar="NAME",
-        help="the network: inception, efficientnet-lite0 or package.module:factory (default: that of the statistics, "
-        "else inception); it also names the network of features whose file does not",
+        help="the network: inception, dinov2-vitl14 and others (docs/networks.md) or package.module:factory (default: "
+        "that of the statistics, else inception); it also names the network of features whose file does not",
     )
     _add_image_options(group)
 
@@ -237,8 +245,8 @@ def _add_numerical_options(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_image_options(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--weights", metavar="FILE", help="weights of inception (default: downloaded once)")
+def _add_image_options(group: argparse._ActionsContainer) -> None:
+    group.add_argument("--weights", metavar="FILE", help="weights of the network (default: downloaded once)")
     group.add_argument(
         "--like",
         metavar="TOOL",
@@ -284,6 +292,13 @@ def _add_image_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--skip-broken", action="store_true", help="skip images that cannot be read, and list them")
     group.add_argument("--no-cache", action="store_true", help="do not read or write the cache of statistics")
     _add_quiet(group)
+
+
+def _names(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise argparse.ArgumentTypeError(f"must be names with commas between them, got {text!r}")
+    return names
 
 
 def _positive(text: str) -> float:

@@ -8,9 +8,10 @@ import signal
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import redirect_stdout, suppress
 from dataclasses import replace
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from fidfast._metrics.frechet import FrechetTerms, frechet_terms
 from fidfast._metrics.uncertainty import Estimate, estimate, estimate_with_terms
 from fidfast._report import report
 from fidfast._results import distance_label, rounding_text
-from fidfast._stats import GaussianStats
+from fidfast._stats import GaussianStats, save_stats
 
 __all__ = ["main"]
 
@@ -83,7 +84,8 @@ def _write_error(error: Exception | KeyboardInterrupt, options: argparse.Namespa
         ended = f"ended by {error}" if isinstance(error, Terminated) else "interrupted"
         write_message(f"fidfast: {ended}{how}")
         return 128 + (error.number if isinstance(error, Terminated) else signal.SIGINT)
-    if write_failure_of_extractor(error, getattr(options, "extractor", None)):
+    extractors = getattr(options, "extractors", None) or [getattr(options, "extractor", None)]
+    if any(write_failure_of_extractor(error, extractor) for extractor in extractors):
         if how:
             write_message(f"fidfast: {how.removeprefix('; ')}")
     elif isinstance(error, BrokenImageError):
@@ -173,6 +175,8 @@ def _report(options: argparse.Namespace, output: Output) -> None:
 def _stats(options: argparse.Namespace, output: Output) -> None:
     out = npz_path(options.out)
     checkpoint = checkpoint_of_stats(options)
+    if options.extractor and options.extractors:
+        raise ValueError("--extractor and --extractors exclude each other: pass one of them")
     sources = Sources(
         options,
         {"source": options.source},
@@ -181,27 +185,32 @@ def _stats(options: argparse.Namespace, output: Output) -> None:
         ddof=ddof_of(options),
     )
     write_continued(options)
-    stats = sources.stats("source")
+    if options.extractors is None:
+        every = [sources.stats("source")]
+        save = every[0].save
+    else:
+        by_extractor = sources.stats_by_extractor()
+        every = list(by_extractor.values())
+        save = partial(save_stats, stats=by_extractor)
     with sources.removing_checkpoint():
-        _save(stats, out)
-    counts = f"dim {stats.dim}, num_samples {_or_unknown(stats.num_samples)}"
+        _save(save, out)
     lines = [
-        f"{out}: {counts}, extractor {_or_unknown(stats.extractor)}",
-        *_given(stats.caution),
-        *_source_lines(sources),
+        f"{out}: dim {stats.dim}, num_samples {_or_unknown(stats.num_samples)}, "
+        f"extractor {_or_unknown(stats.extractor)}"
+        for stats in every
     ]
-    output.lines(lines)
+    output.lines([*lines, *_given(*(stats.caution for stats in every)), *_source_lines(sources)])
 
 
-def _save(stats: GaussianStats, out: str) -> None:
+def _save(save: Callable[[str], None], out: str) -> None:
     """Save the statistics; if that fails, to the folder for temporary files, since the images have been processed."""
     try:
-        stats.save(out)
+        save(out)
     except OSError as error:
         reason = str(error).removeprefix(f"cannot write {out}: ")
         try:
             rescued = os.path.join(tempfile.mkdtemp(prefix="fidfast-"), os.path.basename(out))
-            stats.save(rescued)
+            save(rescued)
         except OSError as second:
             raise RuntimeError(
                 f"cannot write {out} ({reason}), nor to the folder for temporary files ({second})"

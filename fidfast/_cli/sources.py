@@ -84,6 +84,9 @@ class Sources:
         #: By path: what was used of a file that holds more.
         self.used: dict[str, str] = {}
         self._checkpoint: Any = None
+        #: Names of several extractors, which need images.
+        self._extractors: list[str] | None = getattr(options, "extractors", None)
+        rows = rows or self._extractors is not None
         keys = _keys_of(options, paths)
         with_images = [name for name, path in paths.items() if is_image_source(path, rows=rows, key=keys[name])]
         _require_applicable(options, paths, with_images)
@@ -128,15 +131,21 @@ class Sources:
 
     def _check_images(self, names: Sequence[str], keys: Mapping[str, str | None], checkpoint: str | None) -> Any:
         """Open the images, load the extractor, and check them against the files on the other side."""
-        from fidfast.torch._images.checks import check_images
+        from fidfast.torch import load_extractors
+        from fidfast.torch._images.checks import check_images, check_images_of_several
+        from fidfast.torch._images.extraction import names_of_extractors
         from fidfast.torch._images.options import check_device
         from fidfast.torch._images.sources import open_source
 
         given = self._options
-        add_current_folder(given.extractor)
+        add_current_folder(",".join(self._extractors or [given.extractor or ""]))
         options = image_options(given, checkpoint)
         check_device(options.device)
         images = {name: open_source(self._paths[name], options, keys[name]) for name in names}
+        if self._extractors is not None:
+            networks = load_extractors(self._extractors, weights=given.weights, like=given.like, resize=given.resize)
+            names_of_extractors(self._extractors, networks)
+            return check_images_of_several(images["source"], networks, options=options, min_images=1 + self._ddof)
         extractor, dtype = self._load_extractor()
         options = replace(options, dtype=options.dtype or dtype)
         sources = {name: images[name] if name in images else self._files[name] for name in self._paths}
@@ -176,6 +185,16 @@ class Sources:
         found, self._checkpoint = moments_of_source(source, self._checked.extractor, self._options_of(name))
         self._note(name, found)
         return found.moments.stats(ddof=self._ddof)
+
+    def stats_by_extractor(self) -> dict[str, GaussianStats]:
+        """Statistics of the argument `source`, by the names of ``--extractors``."""
+        from fidfast.torch._images.extraction import moments_of_several, names_of_extractors, stats_of_collection
+
+        checked = self._checked
+        found, self._checkpoint = moments_of_several(checked.source, checked.extractors, self._options_of("source"))
+        self._note("source", found)
+        names = names_of_extractors(self._extractors or [], checked.extractors)
+        return stats_of_collection(found, names, self._ddof)
 
     def removing_checkpoint(self) -> AbstractContextManager[None]:
         """Removes the checkpoint after the block, which writes the result."""
@@ -265,7 +284,7 @@ def ddof_of(options: argparse.Namespace) -> int:
 
 def _require_applicable(options: argparse.Namespace, paths: Mapping[str, str], with_images: Collection[str]) -> None:
     """Raise ValueError if an option that applies to images only is given without images."""
-    given = [name for name in IMAGE_OPTIONS if getattr(options, name) not in (None, False)]
+    given = [name for name in IMAGE_OPTIONS if getattr(options, name, None) not in (None, False)]
     if given and not with_images and all(map(os.path.exists, paths.values())):
         option = "--" + given[0].replace("_", "-")
         held = "there are none in" if not any(map(holds_images, paths.values())) else "none are used of"

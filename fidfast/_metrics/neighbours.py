@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fidfast import _core
-from fidfast._arguments import require_bool, require_choice, require_integer, require_real
+from fidfast._arguments import optional, require_bool, require_choice, require_integer, require_real
 from fidfast._inputs import open_pair
 from fidfast._metrics.duplicates import PairResult, find_equal_rows
 from fidfast._metrics.frechet import terms_between
@@ -25,6 +25,12 @@ __all__ = [
     "precision_recall",
     "precision_recall_of",
 ]
+
+#: Tools whose rounding `precision_recall` reproduces.
+_TOOLS = ("adm", "stylegan3")
+
+#: What equal rows between the sides, and within one, mean for these metrics.
+_EQUAL_ROWS = (", and count as within its manifold", "the balls are too small if they are copies")
 
 
 @dataclass(frozen=True)
@@ -82,7 +88,9 @@ class ManifoldMetrics(PairResult):
         )
 
 
-def precision_recall(samples: Any, reference: Any, *, k: int = 3, inclusive: bool = True) -> PrecisionRecall:
+def precision_recall(
+    samples: Any, reference: Any, *, k: int = 3, inclusive: bool = True, like: str | None = None
+) -> PrecisionRecall:
     """Improved precision and recall: the share of each set that is within the manifold of the other.
 
     The manifold of a set is the union of balls around its samples. The radius of a ball is the distance to the `k`-th
@@ -99,6 +107,10 @@ def precision_recall(samples: Any, reference: Any, *, k: int = 3, inclusive: boo
     inclusive : bool, default True
         Whether a sample at exactly the radius is in the ball: True in the paper, its authors' code and torch-fidelity,
         False in prdc. It matters if samples repeat.
+    like : {"adm", "stylegan3"}, optional
+        A tool whose rounding is reproduced: the evaluator of guided-diffusion (ADM), or ``pr50k3`` of StyleGAN3. Both
+        compute distances in float16 (see Notes), so that many are equal to a radius and count as inside. By default
+        the distances are those of float64.
 
     Returns
     -------
@@ -122,6 +134,20 @@ def precision_recall(samples: Any, reference: Any, *, k: int = 3, inclusive: boo
     Kynkäänniemi et al. (2019), equations 1 and 2. The counts are those of float64 distances, including ties and
     repeated samples, for features of any type; memory does not grow with the number of pairs.
 
+    With `like`, features are rounded to float32 and then to float16, and the radius is the ``k + 1``-th smallest of all
+    distances of a sample in its set. The distance to itself takes part with its rounding error, which may not be 0.
+
+    - "adm", ``evaluations/evaluator.py`` of openai/guided-diffusion: squared distances ``|x|^2 - 2 x.y + |y|^2``, where
+      each square, sum, product, doubling, subtraction and addition is rounded to float16. If one of the distances of a
+      block of 10,000 x 10,000 samples is not finite in float16 (above 65,504), the block is computed in float32.
+    - "stylegan3", ``metrics/precision_recall.py`` of NVlabs/stylegan3: distances of ``torch.cdist`` in float16: the
+      three terms are summed in one matrix product and rounded once, as is the root.
+
+    The sources do not determine how a GPU adds up the terms of a product or a sum. Here products and sums are added up
+    in float32, or more exactly, and then rounded: this is the default of TensorFlow and PyTorch for products of float16
+    matrices. TensorFlow adds up the squares of a norm in float16 on some GPUs, in an order that depends on the
+    version, and newer ones may multiply float32 matrices in TF32. So the last digits of a published number can differ.
+
     Examples
     --------
     >>> import numpy as np
@@ -129,8 +155,17 @@ def precision_recall(samples: Any, reference: Any, *, k: int = 3, inclusive: boo
     >>> precision_recall(reference[:4] + 0.25, reference, k=1)
     PrecisionRecall(precision=1.0, recall=0.625)
     """
-    (shares,) = _shares("precision_recall", samples, reference, [(k, inclusive, True)])
-    return precision_recall_of(shares)
+    if optional(require_choice, "like", like, _TOOLS) is None:
+        (shares,) = _shares("precision_recall", samples, reference, [(k, inclusive, True)])
+        return precision_recall_of(shares)
+    k = require_integer("k", k, 1)
+    if not require_bool("inclusive", inclusive):
+        raise ValueError(f"inclusive=False contradicts like={like!r}, which counts a sample at the radius as inside")
+    one, two = open_pair(samples, reference)
+    rows = one.require_rows("precision_recall"), two.require_rows("precision_recall")
+    precision, recall = _core.rounded_precision_recall(*rows, k, like == "stylegan3")
+    equal = find_equal_rows(one, two)
+    return PrecisionRecall(precision, recall, shared_rows=equal.shared_rows, caution=equal.caution(*_EQUAL_ROWS))
 
 
 def density_coverage(samples: Any, reference: Any, *, k: int = 5, inclusive: bool = False) -> DensityCoverage:
@@ -299,5 +334,5 @@ def _shares(caller: str, samples: Any, reference: Any, rules: list[tuple[int, bo
     rows = one.require_rows(caller), two.require_rows(caller)
     shares = _core.manifold_metrics(*rows, checked)
     equal = find_equal_rows(one, two)
-    caution = equal.caution(", and count as within its manifold", "the balls are too small if they are copies")
+    caution = equal.caution(*_EQUAL_ROWS)
     return [ManifoldMetrics(*share, shared_rows=equal.shared_rows, caution=caution) for share in shares]

@@ -193,9 +193,9 @@ def test_weights_of_statistics(capsys, monkeypatch):
 
     def inception(weights, convention):
         name = "inception" if weights is None else f"inception-weights-{weights}"
-        return ft.Extractor(Four(), name=name, input_size=(8, 8), resize=convention.resize)
+        return {"inception": ft.Extractor(Four(), name=name, input_size=(8, 8), resize=convention.resize)}
 
-    monkeypatch.setattr(named_extractors, "inception", inception)
+    monkeypatch.setattr(named_extractors, "inception_extractors", inception)
     assert run(capsys, "stats", "a", "a.npz", "--weights", "1234", "--like", "clean-fid")[0] == 0
     _, out, err = run(capsys, "fid", "a", "a.npz", "--weights", "1234", "--json")
     assert (json.loads(out)["extractor"], err) == (["inception-weights-1234/pil-bicubic-8"] * 2, "")

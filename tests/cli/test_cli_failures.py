@@ -144,7 +144,7 @@ def ordinary_handlers():
 def test_a_signal_saves_what_is_done(capsys, folder, monkeypatch, name, code):
     (folder / "plain_means.py").write_text(GOOD)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
-    call, calls = ft.Extractor.__call__, []
+    call, calls = extraction_pass.output_of, []
 
     def signalled(self, images):
         calls.append(len(images))
@@ -153,7 +153,7 @@ def test_a_signal_saves_what_is_done(capsys, folder, monkeypatch, name, code):
         return call(self, images)
 
     expected = tuple(stats(capsys, "plain_means:make", out="expected.npz"))
-    monkeypatch.setattr(ft.Extractor, "__call__", signalled)
+    monkeypatch.setattr(extraction_pass, "output_of", signalled)
     status, out, err = stats(capsys, "plain_means:make", "--batch-size", "4")
     reason = "interrupted" if name == "SIGINT" else f"ended by {name}"
     assert (status, out) == (code, "")
@@ -193,8 +193,8 @@ def test_a_result_that_cannot_be_saved(capsys, folder, monkeypatch, kept):
     assert ("continue with the same command: out.partial.npz holds 12 images" in err) == (kept == "nothing")
     os.rmdir("out.npz")
     passes = []
-    call = ft.Extractor.__call__
-    monkeypatch.setattr(ft.Extractor, "__call__", lambda *arguments: (passes.append(1), call(*arguments))[1])
+    call = extraction_pass.output_of
+    monkeypatch.setattr(extraction_pass, "output_of", lambda *arguments: (passes.append(1), call(*arguments))[1])
     code, out, err = stats(capsys, "other_means:make")
     assert (code, passes) == (0, [])
     assert sorted(path.name for path in folder.glob("*.npz")) == ["images.npz", "out.npz"]

@@ -28,6 +28,12 @@ def make():
     )
     network.input_size = 32
     return network
+
+def pooled(images):
+    return images.amax(dim=(2, 3))
+
+def other():
+    return pooled
 """
 
 
@@ -146,6 +152,31 @@ def test_broken_images(capsys, folders):
     assert list(json.loads(out)["skipped"]) == ["b"]
 
 
+def test_statistics_of_several_extractors(capsys, monkeypatch, folders):
+    names = ["small_network:make", "small_network:other"]
+    code, out, err = run(capsys, "stats", "a", "several", "--extractors", ",".join(names), "--device", "cpu")
+    assert (code, err) == (0, "")
+    assert [line.split(", extractor ")[1].split("/")[0] for line in out.splitlines()] == names
+    for name in names:
+        assert run(capsys, "stats", "a", "one", "--extractor", name, "--device", "cpu")[0] == 0
+        key = "mu,sigma" if name == names[0] else name
+        assert fidfast.GaussianStats.load("several.npz", key=key) == fidfast.GaussianStats.load("one.npz")
+        _, out, _ = run(capsys, "fid", "a", "several.npz", "--key", key, "--extractor", name, "--json")
+        assert json.loads(out)["distance"] == 0
+    for arguments, message in (
+        (("--extractors", "inception", *SMALL), "--extractor and --extractors exclude each other"),
+        (("--extractors", f"{names[0]},{names[0]}"), "have the same name 'small_network:make'"),
+        (("--extractors", "small_network:gone"), "has no attribute 'gone'"),
+        (("--extractors", f"{names[0]},small_network:other", "--like", "adm"), "like is an option of the extractor"),
+    ):
+        code, _, err = run(capsys, "stats", "a", "x.npz", *arguments)
+        assert (code, message in err) == (1, True), err
+    code, _, err = run(capsys, "stats", "one.npz", "x.npz", "--extractors", names[0])
+    assert (code, "--extractors applies to images, but there are none in one.npz" in err) == (1, True)
+    with pytest.raises(SystemExit):
+        run(capsys, "stats", "a", "x.npz", "--extractors", "inception,")
+
+
 def test_an_interrupted_run_is_resumed(capsys, monkeypatch, folders):
     monkeypatch.setattr(extraction_pass, "CHECKPOINT_INTERVAL", 0.0)
     arguments = ("stats", "a", "a.npz", *SMALL, "--batch-size", "2")
@@ -153,7 +184,7 @@ def test_an_interrupted_run_is_resumed(capsys, monkeypatch, folders):
     expected = fidfast.GaussianStats.load("a.npz")
     (folders / "a.npz").unlink()
     calls = []
-    original = ft.Extractor.__call__
+    original = extraction_pass.output_of
 
     def stop(self, images):
         calls.append(len(images))
@@ -161,7 +192,7 @@ def test_an_interrupted_run_is_resumed(capsys, monkeypatch, folders):
             raise KeyboardInterrupt
         return original(self, images)
 
-    monkeypatch.setattr(ft.Extractor, "__call__", stop)
+    monkeypatch.setattr(extraction_pass, "output_of", stop)
     code, _, err = run(capsys, *arguments)
     message = "fidfast: interrupted; continue with the same command: a.partial.npz holds 6 images\n"
     assert (code, err) == (130, message)

@@ -45,7 +45,7 @@ def interrupt(monkeypatch):
 
     def at(n, error=KeyboardInterrupt):
         calls = []
-        original = ft.Extractor.__call__
+        original = extraction_pass.output_of
 
         def stop(self, images):
             calls.append(len(images))
@@ -53,7 +53,7 @@ def interrupt(monkeypatch):
                 raise error
             return original(self, images)
 
-        monkeypatch.setattr(ft.Extractor, "__call__", stop)
+        monkeypatch.setattr(extraction_pass, "output_of", stop)
 
     return at
 

@@ -74,7 +74,10 @@ def test_options(capsys, option):
     ("arguments", "end"),
     [
         ("fid a b --html page.html", "unknown option --html; it is an option of fidfast report"),
-        ("stats a out --estimate", "unknown option --estimate; it is an option of fidfast fid"),
+        ("fid a b --kid", "unknown option --kid; the command is: fidfast evaluate SAMPLES REFERENCE"),
+        ("eval a b", "unknown command eval; did you mean fidfast evaluate a b?"),
+        ("evaluate a b --extractor x", "--extractor; the extractor follows the name of the metric: --metrics fid@NAME"),
+        ("stats a out --estimate", "unknown option --estimate; it is an option of fidfast fid and fidfast evaluate"),
         ("info a.npy --gpu 0", "unknown option --gpu; see fidfast info --help"),
         ("fid a b --dims 2048", "--dims; the extractor determines the features: --extractor package.module:factory"),
         ("fid a b --num-gpus 2", "unknown option --num-gpus; one GPU is used: --device cuda"),
@@ -94,7 +97,7 @@ def test_options(capsys, option):
         ("compute a b", "unknown command compute; did you mean fidfast fid a b?"),
         ("calc --images=a", "unknown command calc; did you mean fidfast fid --images=a?"),
         ("save_stats a out", "unknown command save_stats; did you mean fidfast stats a out?"),
-        ("xyz", "unknown command xyz; the commands are fid, report, stats, info, cache, demo"),
+        ("xyz", "unknown command xyz; the commands are fid, evaluate, report, stats, info, cache, demo"),
         ("fid a.npy b.npy a.npy b.npy", "unexpected argument a.npy (2 too many); pass the folder, not its files"),
         ("fid a b a", "unexpected argument a (1 too many)"),
         ("fid a b --batch-size 0", "argument --batch-size: must be at least 1, got 0"),
@@ -124,7 +127,7 @@ def test_options_that_are_right(capsys):
         assert "Fréchet distance " in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", [(), ("fid",), ("report",), ("stats",), ("info",), ("demo",)])
+@pytest.mark.parametrize("command", [(), ("fid",), ("evaluate",), ("report",), ("stats",), ("info",), ("demo",)])
 def test_help_fits_80_columns(capsys, monkeypatch, command):
     monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit, match="0"):

@@ -92,6 +92,7 @@ BY_NAME: dict[str, Kind] = {
     "kernel": choice("cosine"),
     "from_logits": BOOL,
     "paired": BOOL,
+    "groups": Kind((lambda _: None,), ("3", "str", "object", "2.5", "1j", "dict"), optional=True),
     "skip_incomplete": BOOL,
     "mean_over": choice("samples", "reference"),
     "threshold": real(0.1, 1, bad=("-1", "0", "inf")),
@@ -155,7 +156,7 @@ BY_NAME: dict[str, Kind] = {
     "image": Kind(
         (lambda _: torch.rand(3, 6, 5),), ("3", "str", "object", "1-d", "0-d tensor", "sparse tensor", "nested")
     ),
-    "method": choice("pil-bicubic", "tf1-bilinear", "torch-bilinear", "torch-bilinear-antialias"),
+    "method": choice(*ft.RESIZES),
     "size": Kind((lambda _: (4, 5),), ("3", "str", "object", "list", "ragged", "1-d")),
     "generator": _CALLABLE,
     "group": foreign(None),
@@ -205,7 +206,7 @@ BY_NAME: dict[str, Kind] = {
     "use_cache": BOOL,
     "params": Kind((), ()),
     "metrics": Kind(
-        (lambda _: "fid,kid@net", lambda _: ("precision", "fd-net", "is", "sfid")),
+        (lambda _: "fid", lambda _: ["fid", "fid"], lambda _: "fd-net,fid"),
         ("3", "str", "object", "list of None", "dict", "empty str"),
     ),
     "estimate": BOOL,
@@ -303,6 +304,11 @@ OVERRIDES: dict[str, Kind] = {
         f"{name}.ddof": integer(0, 2, optional=True)
         for name in ("fid_of_images", "stats_of_images", "stats_by_extractor")
     },
+    "estimate.groups": Kind(
+        (lambda _: None, lambda rng: (rng.integers(0, 4, N), None), lambda _: (list("aabbccddeeffgg")[:N], None)),
+        ("3", "str", "object", "2.5", "1j", "dict"),
+        optional=True,
+    ),
     "inception_score.like": choice("torch-fidelity", "torchmetrics", "adm"),
     "inception_score.seed": replace(_SEED, optional=True),
     "mind.like": choice("torch-fidelity", optional=True),
@@ -312,6 +318,7 @@ OVERRIDES: dict[str, Kind] = {
     "kid_subsets.seed": replace(_SEED, optional=True),
     "manifold_metrics.k": integer(1, 4, optional=True),
     "manifold_metrics.inclusive": replace(BOOL, optional=True),
+    "precision_recall.like": choice("adm", "stylegan3", optional=True),
     "mifid.samples": FEATURES,
     "GaussianStats.sigma": Kind((lambda _: np.eye(DIM), lambda _: torch.eye(DIM, requires_grad=True)), _MATRIX),
     "GaussianStats.ddof": integer(0, 2, optional=True),

@@ -163,6 +163,7 @@ def test_statistics_of_several_extractors(networks, sides, stats, tmp_path):
     assert found.values == pytest.approx(expected.values, rel=ROUNDING)
     assert networks.seen - seen == 200  # the samples
     assert found.notes == ()
+    assert evaluate(networks, sides[0], stats, metrics="is,fid,sfid,fd-means").values == found.values
 
 
 def adm_batch(path, side, stats):

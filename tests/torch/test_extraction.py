@@ -355,7 +355,7 @@ def test_checkpoint_of_another_run_is_refused(monkeypatch, tmp_path, folder):
     with pytest.raises(KeyboardInterrupt):
         ft.moments_of_images(folder, interrupted(Colours(), 20), checkpoint=checkpoint)
     other = replace(ft.as_extractor(Colours()), resize="tf1-bilinear")
-    message = r"run.npz belongs to another run \(other images, or another extractor than Colours/tf1-bilinear-16\)"
+    message = r"run.npz belongs to another run \(other images, or other extractors than Colours/tf1-bilinear-16\)"
     with pytest.raises(ValueError, match=message):
         ft.moments_of_images(folder, other, checkpoint=checkpoint)
     changed = Colours()
@@ -378,9 +378,9 @@ def test_damaged_checkpoint_is_a_named_error(monkeypatch, tmp_path, folder):
     with np.load(checkpoint) as archive:
         entries = dict(archive)
     for entry in ("0/count", "dim", "precision", "extractor"):
-        np.savez(checkpoint, **{key: value for key, value in entries.items() if key != entry})
-        with pytest.raises(ValueError, match=f"run.npz: the state of Moments has no '{entry}'"):
+        np.savez(checkpoint, **{key: value for key, value in entries.items() if key != f"0/moments/{entry}"})
+        with pytest.raises(ValueError, match=f"run.npz: the state of Collection has no '{entry}'"):
             ft.moments_of_images(folder, interrupted(Colours(), 10**6), checkpoint=checkpoint)
-    np.savez(checkpoint, **{**entries, "dim": np.array([1, 2])})
+    np.savez(checkpoint, **{**entries, "0/moments/dim": np.array([1, 2])})
     with pytest.raises(ValueError, match=r"run.npz: 'dim' must be an integer from 1 to \d+, got \[1, 2\]"):
         ft.moments_of_images(folder, interrupted(Colours(), 10**6), checkpoint=checkpoint)

@@ -93,11 +93,12 @@ def test_like_stylegan3(stats_like):
     np.testing.assert_allclose(ours.sigma, other.sigma * 3 / 4, rtol=1e-9)
     assert (ours.ddof, other.ddof) == (0, 1)
     assert ours.extractor == other.extractor
+    assert ft.LIKE["adm"] == ft.LIKE["torch-fidelity"]
 
 
 def test_tools_differ(stats_like):
     """Therefore the resize is part of the extractor's name."""
-    means = {tool: stats_like(tool) for tool in ft.LIKE if tool != "stylegan3"}
+    means = {tool: stats_like(tool) for tool in ft.LIKE if tool not in ("stylegan3", "adm")}
     assert len({stats.extractor for stats in means.values()}) == 4
     default = means.pop("torch-fidelity")
     for tool, stats in means.items():

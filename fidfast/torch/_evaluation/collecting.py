@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -43,7 +42,10 @@ class Collector:
         self._settings = settings
         self._options = options
         self._checkpoints = [_checkpoint_of(plan, options) for plan in plans]
-        self._inputs = [{key: part.open() for key, part in plan.of_parts.items()} for plan in plans]
+        #: For each side what the metrics need of it: `Input`, or `InceptionScore`.
+        self._inputs: list[dict[_Key, Any]] = [
+            {key: part.open() for key, part in plan.of_parts.items()} for plan in plans
+        ]
         for side, plan in enumerate(plans):
             for key, part in plan.of_parts.items():
                 self._require_number(side, key, part.num_samples)
@@ -98,7 +100,7 @@ class Collector:
             self._require_number(side, key, count)
         return source
 
-    def load(self, given: Mapping[str, Any], *, weights: str | os.PathLike[str] | None, resize: str | None) -> None:
+    def load(self, given: Mapping[str, Any], *, weights: Any, resize: str | None) -> None:
         """Load the extractors that run on images, and check that they fit the other side."""
         self._extractors, self._options = load_networks(
             self._plans, given, weights=weights, like=self._settings.like, resize=resize, options=self._options
@@ -128,7 +130,8 @@ class Collector:
                 if checkpoint is not None and side == 0 and self._sources[1] is not None:
                     checkpoint.save_finished()  # the other side takes as long, and may be killed
             keys = dict.fromkeys([*self._plans[0].metrics, *self._plans[1].metrics])
-            yield {key: Pair(*(inputs.get(key) for inputs in self._inputs), self._names_of(key)) for key in keys}
+            one, two = self._inputs
+            yield {key: Pair(one.get(key), two.get(key), self._names_of(key)) for key in keys}
 
     def _names_of(self, key: _Key) -> tuple[str | None, str | None]:
         """Full names of the extractors of both sides."""

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fidfast._arguments import MAX_SEED, optional, require_bool, require_integer, require_mapping, require_path
+from fidfast._arguments import MAX_SEED, require_bool, require_integer, require_mapping
 from fidfast._inputs import Input
 from fidfast._progress import progress_bar
 from fidfast._results import distance_label, kernel_label
@@ -34,7 +34,7 @@ def evaluate(
     like: str | None = None,
     estimate: bool = False,
     extractors: Mapping[str, Any] | None = None,
-    weights: str | os.PathLike[str] | None = None,
+    weights: str | os.PathLike[str] | Mapping[str, str | os.PathLike[str]] | None = None,
     resize: str | None = None,
     seed: int = 2020,
     negative_tolerance: float = NEGATIVE_TOLERANCE,
@@ -47,8 +47,9 @@ def evaluate(
     ----------
     samples, reference
         Any source of images that `moments_of_images` accepts; a file of statistics, of one or several extractors; (n,
-        dim) features, `Moments`, `GaussianStats` or a file of these; or a file with images and statistics. Statistics
-        are used where they suffice, then features, then images, and a network runs only for what a side lacks.
+        dim) features, `Moments`, `GaussianStats` or a file of these; a dictionary as of `stats_by_extractor`; or a file
+        with images and statistics. Statistics are used where they suffice, then features, then images, and a network
+        runs only for what a side lacks.
         `reference` may be None if no metric needs it.
     metrics : str or sequence of str, optional
         Names, in a string separated by commas. "is" (Inception Score), "fid", "sfid", "kid", "precision", "recall",
@@ -64,8 +65,8 @@ def evaluate(
     extractors : mapping, optional
         Extractors by name, for names in `metrics`: anything that `as_extractor` accepts. They have precedence over
         extractors that `load_extractor` loads by the same name.
-    weights : path, optional
-        Weights file of the Inception network, as in `load_extractor`.
+    weights : path or mapping, optional
+        Weights file of the Inception network, or files by name of the network, as in `load_extractors`.
     resize : str, optional
         One of `RESIZES`, for all extractors that are loaded by name. By default that of `like`, of statistics on the
         other side, or of each extractor.
@@ -121,7 +122,6 @@ def evaluate(
         precision=options.precision,
         in_blocks=options.blocks > 1,
     )
-    optional(require_path, "weights", weights)
     if resize is not None:
         check_resize(resize)
     given = {} if extractors is None else require_mapping("extractors", extractors)

@@ -35,9 +35,12 @@ _SUBSETS = ("torch-fidelity", "torchmetrics", "clean-fid")
 _SPLITS = ("torch-fidelity", "torchmetrics", "stylegan3", "adm")
 _SHUFFLES = ("torch-fidelity", "torchmetrics")
 
+#: Tools that round distances to float16 in precision and recall.
+_ROUNDS = ("adm", "stylegan3")
+
 #: Rows of a subset of the KID, and of a split of the Inception Score in guided-diffusion's evaluator.
 SUBSET_SIZE = 1000
-_ADM_SPLIT_SIZE = 5000
+ADM_SPLIT_SIZE = 5000
 
 
 @dataclass(frozen=True)
@@ -185,7 +188,7 @@ def collects_score(settings: Settings) -> bool:
 def new_score(num_classes: int, settings: Settings) -> InceptionScore:
     """An empty score with the splits of the settings."""
     if settings.like == "adm":
-        return InceptionScore(num_classes, split_size=_ADM_SPLIT_SIZE)
+        return InceptionScore(num_classes, split_size=ADM_SPLIT_SIZE)
     return InceptionScore(num_classes)
 
 
@@ -221,7 +224,7 @@ def _vendi(computer: Computer, names: tuple[str, ...]) -> Any:
 def _kid(computer: Computer, names: tuple[str, ...]) -> Any:
     samples, reference = computer.rows(names)
     settings = computer.settings
-    if _draws_subsets(settings):
+    if settings.like is not None and _draws_subsets(settings):
         return kid_subsets(
             samples, reference, like=settings.like, subset_size=SUBSET_SIZE, seed=settings.seed,
             precision=settings.precision,
@@ -269,15 +272,15 @@ def _mind(computer: Computer, names: tuple[str, ...]) -> Any:
 
 
 def _precision_recall(computer: Computer, names: tuple[str, ...]) -> Any:
-    if computer.settings.like == "adm":
-        return precision_recall(*computer.rows(names), like="adm")
+    if computer.settings.like in _ROUNDS:
+        return precision_recall(*computer.rows(names), like=computer.settings.like)
     if computer.is_requested(_density_coverage, names):
         return precision_recall_of(computer.result(_manifold_metrics, names))
     return precision_recall(*computer.rows(names))
 
 
 def _density_coverage(computer: Computer, names: tuple[str, ...]) -> Any:
-    if computer.settings.like != "adm" and computer.is_requested(_precision_recall, names):
+    if computer.settings.like not in _ROUNDS and computer.is_requested(_precision_recall, names):
         return density_coverage_of(computer.result(_manifold_metrics, names))
     return density_coverage(*computer.rows(names))
 

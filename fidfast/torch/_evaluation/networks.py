@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -22,7 +21,7 @@ def load_networks(
     plans: Sequence[Plan],
     given: Mapping[str, Any],
     *,
-    weights: str | os.PathLike[str] | None,
+    weights: Any,
     like: str | None,
     resize: str | None,
     options: ImageOptions,
@@ -36,9 +35,14 @@ def load_networks(
     by_name = [name for name in names if name not in given]
     if by_name:
         usual = any(name in INCEPTION_OUTPUTS for name in by_name)
-        found = load_extractors(
-            by_name, weights=weights, like=like if usual else None, resize=resize
-        )  # fmt: skip
+        try:
+            found = load_extractors(by_name, weights=weights, like=like if usual else None, resize=resize)
+        except ModuleNotFoundError as error:
+            if error.name != "torch_fidelity":
+                raise
+            raise ImportError(
+                f"the extractor inception needs torch-fidelity: pip install 'fidfast[images]' ({error})"
+            ) from error
         loaded.update(zip(by_name, found, strict=True))
     if like is None and resize is None:
         stored = _stored_names(plans)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from fidfast._arguments import require_choice, shown
 from fidfast._metrics.frechet import FrechetTerms
 from fidfast._metrics.uncertainty import Estimate
 from fidfast._results import Result, value_with_error
@@ -51,8 +52,8 @@ class Evaluation(Result):
 
     def __getitem__(self, metric: str) -> float:
         """The value of a metric."""
-        if metric not in self.values:
-            raise KeyError(f"{metric!r} was not computed; the metrics are {', '.join(self.values)}")
+        if not isinstance(metric, str) or metric not in self.values:
+            raise KeyError(f"{shown(metric)} was not computed; the metrics are {', '.join(self.values)}")
         return self.values[metric]
 
     def text(self, metric: str) -> str:
@@ -67,7 +68,13 @@ class Evaluation(Result):
         str
             ``12.34 ± 0.08``: two digits of the error, or six digits of the value; eight of a Fréchet distance, or
             three if there are too few samples.
+
+        Raises
+        ------
+        ValueError
+            If the metric was not computed.
         """
+        metric = require_choice("metric", metric, tuple(self.values))
         value, error, result = self[metric], self.stderr[metric], self.results[metric]
         if error is not None:
             return value_with_error(value, error)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,11 +11,16 @@ from fidfast._arguments import require_path, shape_of_array
 from fidfast._files import catalog_of, is_supported
 from fidfast._images import holds_images
 from fidfast._inputs import Input, open_input
+from fidfast._stats import GaussianStats, Moments
 from fidfast.torch._evaluation.metrics import Settings
 from fidfast.torch._evaluation.names import Request, network_of
 from fidfast.torch._images.checks import is_source_of_images
+from fidfast.torch._images.extraction import ImageFeatures, ImageMoments
 
 __all__ = ["Part", "Plan", "Side", "open_side", "plan_of"]
+
+#: Values of a dictionary by names of extractors, such as `stats_by_extractor` returns.
+_NAMED = (GaussianStats, Moments, ImageMoments, ImageFeatures)
 
 #: The network whose statistics have no name in the files of other tools.
 _USUAL = "inception"
@@ -103,6 +108,8 @@ def open_side(source: Any, name: str, precision: str, negative_tolerance: float)
         return Side(name, "None", [])
     if not isinstance(source, (str, os.PathLike)):
         title = type(source).__name__
+        if _is_by_extractor(source):
+            return Side(name, title, [_part_of(open_input(one, name, extractor=key)) for key, one in source.items()])
         if is_source_of_images(source):
             return Side(name, title, [], source)
         return Side(name, title, [_part_of(opened())])
@@ -126,6 +133,15 @@ def open_side(source: Any, name: str, precision: str, negative_tolerance: float)
         count = item.entry.shape[0] if is_features and item.entry.shape else None
         parts.append(Part(item.what, item.extractor, open_item, item.is_main, count))
     return Side(name, path, parts, images)
+
+
+def _is_by_extractor(source: Any) -> bool:
+    """Whether an argument is a dictionary by names of extractors."""
+    return (
+        isinstance(source, Mapping)
+        and len(source) > 0
+        and all(isinstance(name, str) and isinstance(one, _NAMED) for name, one in source.items())
+    )
 
 
 def _part_of(opened: Input) -> Part:

@@ -209,15 +209,17 @@ def features_of(extractor: Extractor, output: Any) -> torch.Tensor:
 
 def _only_tensor(output: Any) -> torch.Tensor:
     """The only (n, dim) tensor in an output."""
+    choices = ""
     while not isinstance(output, torch.Tensor):
         if isinstance(output, Mapping):
+            choices = f": pass an Extractor with output={' or '.join(map(repr, output))}"
             output = list(output.values())
         if isinstance(output, (list, tuple)) and len(output) == 1:
             output = output[0]
         elif hasattr(output, "__array__"):
             output = torch.as_tensor(output)
         else:
-            found = f"{len(output)} outputs" if isinstance(output, (list, tuple)) else type(output).__name__
+            found = f"{len(output)} outputs{choices}" if isinstance(output, (list, tuple)) else type(output).__name__
             raise TypeError(f"the extractor must return one (n, dim) tensor, got {found}")
     if output.ndim == 4 and output.shape[2:] == (1, 1):
         output = output[:, :, 0, 0]

@@ -19,7 +19,7 @@ from fidfast._stats import GaussianStats, Moments
 from fidfast.torch._extractors.conventions import convention_of
 from fidfast.torch._extractors.extractor import Extractor
 from fidfast.torch._extractors.inception import INCEPTION_OUTPUTS
-from fidfast.torch._extractors.named import load_extractor, open_extractor, open_extractors
+from fidfast.torch._extractors.named import load_extractor, name_of_extractor, open_extractor, open_extractors
 from fidfast.torch._extractors.stored import extractor_of_statistics
 from fidfast.torch._images.batches import DecodedImage, Decoder, features_of_batch
 from fidfast.torch._images.checkpoint import check_checkpoint
@@ -27,6 +27,7 @@ from fidfast.torch._images.options import ImageOptions, check_device, resolve_de
 from fidfast.torch._images.sources import ImageSource, open_source
 
 __all__ = [
+    "CheckedExtractors",
     "CheckedImages",
     "check_images",
     "check_images_of_several",
@@ -117,7 +118,8 @@ def check_images(
         if is_source_of_images(source, rows=rows):
             opened[name] = open_images_of(source, name, options, min_images)
         else:
-            opened[name] = open_input(source, name, precision=options.precision, rows=rows)
+            asked = name_of_extractor(extractor)
+            opened[name] = open_input(source, name, precision=options.precision, extractor=asked, rows=rows)
     files = [source for source in opened.values() if isinstance(source, Input)]
     images = {name: source for name, source in opened.items() if isinstance(source, ImageSource)}
     dims = [file.dim for file in files]  # raises if a file cannot be used
@@ -148,9 +150,18 @@ def check_images(
     return CheckedImages(opened, network, options)
 
 
+class CheckedExtractors(NamedTuple):
+    """What `check_images_of_several` has opened, for `collect_of_source`."""
+
+    source: ImageSource
+    extractors: list[Extractor]
+    #: The options, with the device and the batch size if the extractors are prepared.
+    options: ImageOptions
+
+
 def check_images_of_several(
     source: Any, extractors: Any, *, like: str | None = None, options: ImageOptions, min_images: int = 2
-) -> tuple[ImageSource, list[Extractor], ImageOptions]:
+) -> CheckedExtractors:
     """Open images and extractors, and raise every error that can be found before the networks run.
 
     Parameters
@@ -161,11 +172,6 @@ def check_images_of_several(
         Each as in `check_images`.
     like, options, min_images
         As in `check_images`.
-
-    Returns
-    -------
-    ImageSource, list of Extractor, ImageOptions
-        For `collect_of_source`.
     """
     check_device(options.device)
     if options.checkpoint is not None:
@@ -175,7 +181,7 @@ def check_images_of_several(
     networks = open_extractors(extractors, like=like)
     if not (options.use_cache and all(network.reproducible for network in networks)):
         networks, options = prepared_for(networks, opened.length, options)
-    return opened, networks, options
+    return CheckedExtractors(opened, networks, options)
 
 
 def _checked_first_image(source: ImageSource, name: str, options: ImageOptions) -> DecodedImage | None:

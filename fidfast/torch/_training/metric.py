@@ -13,7 +13,7 @@ from fidfast._metrics.frechet import frechet_distance
 from fidfast._metrics.uncertainty import Estimate, estimate
 from fidfast._stats import GaussianStats, Moments
 from fidfast.torch._extractors.extractor import Extractor
-from fidfast.torch._extractors.named import open_extractor
+from fidfast.torch._extractors.named import name_of_extractor, open_extractor
 from fidfast.torch._extractors.networks import device_of
 from fidfast.torch._images.batches import features_of_batch, rows_of
 from fidfast.torch._images.pixels import image_batch
@@ -84,7 +84,8 @@ class FrechetDistance(TensorStateModule):
         self._extractor_holder: tuple[Extractor | None] = (
             None if extractor is None else open_extractor(extractor).prepared(compile=False),
         )
-        self._reference = open_input(reference, "reference", precision=precision).stats
+        asked = name_of_extractor(extractor)
+        self._reference = open_input(reference, "reference", precision=precision, extractor=asked).stats
         if self.extractor is not None and self.extractor.num_features not in (None, self._reference.dim):
             raise ValueError(
                 f"reference has dim {self._reference.dim}, but the extractor {self.extractor.name} has dim "
