@@ -139,7 +139,7 @@ def test_stylegan3(rng, kind):
 @pytest.mark.parametrize("like", TOOLS)
 def test_many_tiles(rng, like):
     """At dim 2^14 a tile has 256 x 128 rows."""
-    samples, reference = (rng.integers(0, 2**4, (n, 2**14)).astype(np.float32) / 2**5 for n in (140, 300))
+    samples, reference = (rng.integers(0, 2**4, (n, 2**14)).astype(np.float32) / 2**5 for n in (70, 270))
     for k, numbers in expected(samples, reference, (3,), like):
         assert tuple(precision_recall(samples, reference, k=k, like=like))[:2] == numbers
 
