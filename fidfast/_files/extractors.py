@@ -21,11 +21,11 @@ def network_of(extractor: str) -> str:
 def is_same_extractor(one: str, two: str) -> bool:
     """Whether two names mean the same network and output; their details may differ.
 
-    Only names of Inception always have the digest of weights other than the usual ones.
+    Only a name of the Inception network means certain weights if it does not have their digest.
     """
-    (first, _, weights), (second, _, other) = (name.partition("/")[0].partition("-weights-") for name in (one, two))
-    is_unknown = not (weights and other) and not first.startswith("inception")
-    return _ALIASES.get(first, first) == _ALIASES.get(second, second) and (weights == other or is_unknown)
+    (first, digest), (second, other_digest) = (_name_and_digest(name) for name in (one, two))
+    is_unknown = not (digest and other_digest) and not first.startswith("inception")
+    return first == second and (digest == other_digest or is_unknown)
 
 
 def may_be(asked: str, name: str) -> bool:
@@ -38,6 +38,11 @@ def contains(extractor: str | None, word: str) -> bool:
     """Whether the name of an extractor contains a word, without regard to case and punctuation."""
     plain, part = (re.sub(r"[\W_]", "", (text or "").lower()) for text in (extractor, word))
     return bool(part) and part in plain
+
+
+def _name_and_digest(extractor: str) -> tuple[str, str]:
+    name, _, digest = extractor.partition("/")[0].partition("-weights-")
+    return _ALIASES.get(name, name), digest
 
 
 def _parts(extractor: str) -> tuple[str, str | None]:

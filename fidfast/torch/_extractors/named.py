@@ -195,13 +195,13 @@ def _from_factory(name: str) -> Extractor:
     return as_extractor(model, name=getattr(model, "name", None) or name)
 
 
-def open_extractor(extractor: Any) -> Extractor:
+def open_extractor(extractor: Any, argument: str = "extractor") -> Extractor:
     """An extractor given by name, as an `Extractor`, or as anything that `as_extractor` accepts."""
     if isinstance(extractor, str):
         return load_extractor(extractor)
     if not (callable(extractor) or hasattr(extractor, "run")):
         found = type(extractor).__name__
-        raise TypeError(f"extractor must be a name, an Extractor, a network or another callable, got {found}")
+        raise TypeError(f"{argument} must be a name, an Extractor, a network or another callable, got {found}")
     return as_extractor(extractor)
 
 
@@ -219,7 +219,10 @@ def open_extractors(extractors: Any, *, like: str | None = None) -> list[Extract
     if like is not None and not names:
         raise ValueError("like is an option of the extractor inception, but no extractor is given by name")
     loaded = iter(load_extractors(names, like=like) if names else [])
-    return [next(loaded) if isinstance(one, str) else open_extractor(one) for one in given]
+    return [
+        next(loaded) if isinstance(one, str) else open_extractor(one, f"extractors[{number}]")
+        for number, one in enumerate(given)
+    ]
 
 
 def name_of_extractor(extractor: Any) -> str | None:

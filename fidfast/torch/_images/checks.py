@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from fidfast._arguments import require_instance, require_integer, require_mapping, shape_of_array
+from fidfast._arguments import require_bool, require_instance, require_integer, require_mapping, shape_of_array
 from fidfast._images import BrokenImageError, warn_of_frames, warn_of_range
 from fidfast._inputs import Input, open_input, require_same_dim, warn_of_extractors
 from fidfast._results import Result
@@ -104,7 +104,7 @@ def check_images(
     """
     options = ImageOptions() if options is None else require_instance("options", options, ImageOptions)
     require_mapping("sources", sources)
-    min_images = require_integer("min_images", min_images, 1)
+    min_images, rows = require_integer("min_images", min_images, 1), require_bool("rows", rows)
     check_device(options.device)
     if options.checkpoint is not None:
         check_checkpoint(options.checkpoint)

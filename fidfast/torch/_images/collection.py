@@ -27,7 +27,7 @@ from fidfast.torch._images.extraction_pass import ExtractionPass
 from fidfast.torch._images.options import ImageOptions
 from fidfast.torch._images.sources import ImageSource
 
-__all__ = ["Collected", "Collection", "ImageResult", "Need", "collect_of_source"]
+__all__ = ["Collected", "Collection", "ImageResult", "Need", "collect_of_source", "describe_source", "summary_of"]
 
 
 class ImageResult(Result):
@@ -38,15 +38,19 @@ class ImageResult(Result):
     #: Whether the result is from the cache.
     from_cache: bool = False
 
-    def describe_source(self, source: ImageSource, *, from_cache: bool = False) -> None:
-        object.__setattr__(self, "ignored", {} if source.images is None else dict(source.images.ignored))
-        object.__setattr__(self, "from_cache", from_cache)
 
-    def summary(self, num_samples: int, dim: int, extractor: str | None, skipped: list[str]) -> str:
-        not_read = f", {sum(self.ignored.values())} files not read" if self.ignored else ""
-        cached = ", from the cache" if self.from_cache else ""
-        images = f"{num_samples} images ({len(skipped)} skipped{not_read})"
-        return f"{images}, {dim} features of {printable(extractor or 'unknown')}{cached}"
+def describe_source(result: ImageResult, source: ImageSource, *, from_cache: bool = False) -> None:
+    """Complete a new result with what it says about its source."""
+    object.__setattr__(result, "ignored", {} if source.images is None else dict(source.images.ignored))
+    object.__setattr__(result, "from_cache", from_cache)
+
+
+def summary_of(result: ImageResult, num_samples: int, dim: int, extractor: str | None, skipped: list[str]) -> str:
+    """One line about a result."""
+    not_read = f", {sum(result.ignored.values())} files not read" if result.ignored else ""
+    cached = ", from the cache" if result.from_cache else ""
+    images = f"{num_samples} images ({len(skipped)} skipped{not_read})"
+    return f"{images}, {dim} features of {printable(extractor or 'unknown')}{cached}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +108,7 @@ def collect_of_source(
                 for number, need in enumerate(needs)
             ]
             result = Collection(parts, [], [], [])
-            result.describe_source(source, from_cache=True)
+            describe_source(result, source, from_cache=True)
             return result, checkpoint
     running = [number for number, need in enumerate(remaining) if not need.is_empty]
     prepared, options = prepared_for([needs[number].extractor for number in running], source.length, options)
@@ -125,10 +129,12 @@ def collect_of_source(
             if number in cached:
                 part = replace(part, moments=cached[number])
             elif number in files and not extraction.skipped:
+                assert part.moments is not None
+                assert source.images is not None
                 cache.save(files[number], part.moments, source.images)
             parts.append(part)
         result = Collection(parts, extraction.skipped, extraction.names, extraction.indices)
-        result.describe_source(source)
+        describe_source(result, source)
     return result, checkpoint
 
 

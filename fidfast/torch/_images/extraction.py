@@ -18,7 +18,14 @@ from fidfast.torch._extractors.conventions import convention_of
 from fidfast.torch._extractors.extractor import Extractor
 from fidfast.torch._images.checkpoint import Checkpoint, removed_after
 from fidfast.torch._images.checks import check_images, check_images_of_several
-from fidfast.torch._images.collection import Collection, ImageResult, Need, collect_of_source
+from fidfast.torch._images.collection import (
+    Collection,
+    ImageResult,
+    Need,
+    collect_of_source,
+    describe_source,
+    summary_of,
+)
 from fidfast.torch._images.options import FeatureKeywords, ImageKeywords, ImageOptions, merge_options
 from fidfast.torch._images.sources import ImageSource, open_source
 
@@ -52,7 +59,7 @@ class ImageMoments(ImageResult):
 
     def __str__(self) -> str:
         moments = self.moments
-        return self.summary(moments.num_samples, moments.dim, moments.extractor, self.skipped)
+        return summary_of(self, moments.num_samples, moments.dim, moments.extractor, self.skipped)
 
     def to_dict(self) -> dict[str, Any]:
         """Numbers that describe the moments, and `skipped`, in JSON types."""
@@ -86,7 +93,7 @@ class ImageFeatures(ImageResult):
 
     def __str__(self) -> str:
         num_samples, dim = self.features.shape
-        return self.summary(num_samples, dim, self.extractor, self.skipped)
+        return summary_of(self, num_samples, dim, self.extractor, self.skipped)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the features, whose shape is `num_samples` and `dim`, in JSON types."""
@@ -163,7 +170,7 @@ def moments_of_source(
     moments = found.parts[0].moments
     assert moments is not None
     result = ImageMoments(moments, found.skipped)
-    result.describe_source(source, from_cache=found.from_cache)
+    describe_source(result, source, from_cache=found.from_cache)
     return result, checkpoint
 
 
@@ -204,7 +211,7 @@ def features_of_source(source: Any, extractor: Extractor, options: ImageOptions)
     (part,) = found.parts
     assert part.rows is not None
     result = ImageFeatures(part.rows, found.names, found.skipped, part.extractor, found.indices)
-    result.describe_source(source)
+    describe_source(result, source)
     return result
 
 

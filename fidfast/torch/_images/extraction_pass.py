@@ -191,13 +191,10 @@ class ExtractionPass:
                 for row in (~rows[number].isfinite().all(dim=1)).nonzero()[:, 0].tolist():
                     broken.setdefault(row, collector.extractor.name)
         indices = [self._done + position for position in batch.positions]
-        skipped = []
-        for row, extractor in sorted(broken.items()):
-            number_of_image = f"image {indices[row]}"
-            name = number_of_image if batch.names[row] is None else f"{batch.names[row]} ({number_of_image})"
-            if self._source.images is not None:
-                name = f"{self._source.images.path_of(indices[row])} ({number_of_image})"
-            skipped.append(f"{name}: extractor {extractor}: features hold NaN or infinity")
+        skipped = [
+            f"{self._name_of(row, indices, batch)}: extractor {extractor}: features hold NaN or infinity"
+            for row, extractor in sorted(broken.items())
+        ]
         if skipped and not self._options.skip_broken:
             raise BrokenImageError(skipped[0])
         kept = [row for row in range(len(indices)) if row not in broken]
@@ -213,6 +210,13 @@ class ExtractionPass:
             self.indices += [indices[row] for row in kept]
             self.names += [str(indices[row]) if (name := batch.names[row]) is None else name for row in kept]
         return skipped
+
+    def _name_of(self, row: int, indices: list[int], batch: ImageBatch) -> str:
+        """The name of an image, and its number among all images."""
+        number, name = f"image {indices[row]}", batch.names[row]
+        if self._source.images is not None:
+            name = self._source.images.path_of(indices[row])
+        return number if name is None else f"{name} ({number})"
 
     def _batches(self) -> Iterator[ImageBatch]:
         """The batches that are not in the checkpoint."""
