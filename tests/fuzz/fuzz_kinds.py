@@ -217,29 +217,6 @@ BY_NAME: dict[str, Kind] = {
     ),
 }
 BY_NAME["reference_names"], BY_NAME["reference_images"] = BY_NAME["names"], BY_NAME["images"]
-_FUNCTION = replace(_CALLABLE, good=(lambda _: identity,), optional=True).without("None")
-BY_NAME.update({  # of fidfast.compat
-    **dict.fromkeys(("mu1", "mu2"), Kind((lambda rng: rng.normal(size=DIM), lambda _: torch.zeros(DIM)), _MATRIX)),
-    **dict.fromkeys(("sigma1", "sigma2"), Kind((lambda _: np.eye(DIM), lambda _: torch.eye(DIM)), _MATRIX)),
-    "eps": real(1e-6, 0.1),
-    "paths": Kind((), ("3", "str", "object", "list", "list of None", "None")),
-    "dims": integer(2048, 2048),
-    "fdir1": replace(_IMAGES, good=(*_IMAGES.good, rows, stats)),
-    "fdir2": replace(_IMAGES, good=(*_IMAGES.good, rows, stats), slow=("None",), optional=True),  # downloads statistics
-    "gen": Kind((lambda _: None,), ("3", "str", "list", "tensor"), optional=True),
-    "mode": choice("clean", "legacy_tensorflow", "legacy_pytorch"),
-    "model_name": TEXT,
-    "dataset_name": TEXT,
-    "dataset_res": Kind((lambda _: 256, lambda _: "na"), ("2.5", "object", "list", "True", "tensor")),
-    "dataset_split": TEXT,
-    "num_gen": integer(2, 9, slow=_NUMBER_JUNK),
-    "z_dim": integer(1, 9, slow=_NUMBER_JUNK),
-    "custom_feat_extractor": replace(_FUNCTION, good=(lambda _: network,), slow=(*_FOREIGN, "None")),
-    "verbose": BOOL,
-    "custom_image_tranform": _FUNCTION,
-    "custom_fn_resize": _FUNCTION,
-    "use_dataparallel": BOOL,
-})  # fmt: skip
 _IMAGE_SOURCES = replace(_IMAGES, good=(*_IMAGES.good, rows, stats))
 _LIKE_OF_IMAGES = Kind((lambda _: None,), ("str", "3", "list", "object"), optional=True)
 

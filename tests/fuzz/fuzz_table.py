@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from fuzz_compat import COMPAT
 from fuzz_kinds import BY_NAME, OVERRIDES, STATE
 from fuzz_objects import INSTANCES
 from fuzz_values import PATH, Kind, class_moments, counts, moments, score, stats
@@ -90,6 +91,8 @@ def _kind(owner: str, name: str) -> Kind:
     for key in (f"{owner}.{name}", f"{owner.removeprefix('ignite.')}.{name}"):
         if key in OVERRIDES:
             return OVERRIDES[key]
+    if name in COMPAT:
+        return COMPAT[name]
     if name not in BY_NAME:
         raise KeyError(f"{owner} has the argument {name}, which has no kind: add it to BY_NAME or OVERRIDES")
     return BY_NAME[name]
@@ -174,7 +177,7 @@ def paths(folder: Path) -> dict[str, Kind]:
             state = thing.state()
             found[f"{name}.from_state.state"] = replace(STATE, good=(lambda _, state=state: dict(state),))
     both = [folder / "GaussianStats.npz", folder / "Moments.npz"]
-    found["calculate_fid_given_paths.paths"] = replace(BY_NAME["paths"], good=(lambda _: both,))
+    found["calculate_fid_given_paths.paths"] = replace(COMPAT["paths"], good=(lambda _: both,))
     found["save_stats.path"] = replace(PATH, good=(lambda _: folder / "saved-several.npz",))
     found["file_info.path"] = replace(PATH, good=(lambda _: folder / "Moments.npz",))
     found["Report.write_html.path"] = replace(PATH, good=(lambda _: folder / "report.html",))
