@@ -275,11 +275,10 @@ OVERRIDES: dict[str, Kind] = {
     },
     **{
         f"{name}.extractor": replace(_EXTRACTOR, optional=True)
-        for name in ("fid_of_images", "estimate_of_images", "check_images")
-    },
-    **{
-        f"{name}.extractor": replace(_EXTRACTOR, optional=True)
         for name in (
+            "fid_of_images",
+            "estimate_of_images",
+            "check_images",
             "moments_of_images",
             "stats_of_images",
             "features_of_images",
