@@ -364,10 +364,7 @@ OVERRIDES: dict[str, Kind] = {
         f"{name}.seed": integer(-3, 3)
         for name in ("moments_of_samples", "features_of_samples", "fid_of_samples", "FrechetDistance.update_samples")
     },
-    "FrechetLoss.forward.features": replace(
-        FEATURES,
-        good=(lambda rng: torch.from_numpy(rows(rng)),),
-    ),
+    "FrechetLoss.forward.features": replace(FEATURES, good=(lambda rng: torch.from_numpy(rows(rng)),)),
     "frechet_loss.features": replace(FEATURES, good=(lambda rng: torch.from_numpy(rows(rng)).requires_grad_(),)),
     "FeatureQueue.push.features": replace(FEATURES, good=(lambda rng: torch.from_numpy(rows(rng)),)),
     "MovingMoments.push.features": replace(FEATURES, good=(lambda rng: torch.from_numpy(rows(rng)),)),
