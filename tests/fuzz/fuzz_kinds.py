@@ -252,11 +252,10 @@ OVERRIDES: dict[str, Kind] = {
     },
     **{
         f"{name}.extractor": replace(_EXTRACTOR, optional=True)
-        for name in ("fid_of_images", "estimate_of_images", "check_images")
-    },
-    **{
-        f"{name}.extractor": replace(_EXTRACTOR, optional=True)
         for name in (
+            "fid_of_images",
+            "estimate_of_images",
+            "check_images",
             "moments_of_images",
             "stats_of_images",
             "features_of_images",
@@ -342,10 +341,7 @@ OVERRIDES: dict[str, Kind] = {
         f"{name}.seed": integer(-3, 3)
         for name in ("moments_of_samples", "features_of_samples", "fid_of_samples", "FrechetDistance.update_samples")
     },
-    "FrechetLoss.forward.features": replace(
-        FEATURES,
-        good=(lambda rng: torch.from_numpy(rows(rng)),),
-    ),
+    "FrechetLoss.forward.features": replace(FEATURES, good=(lambda rng: torch.from_numpy(rows(rng)),)),
     "frechet_loss.features": replace(FEATURES, good=(lambda rng: torch.from_numpy(rows(rng)).requires_grad_(),)),
     "FeatureQueue.push.features": replace(FEATURES, good=(lambda rng: torch.from_numpy(rows(rng)),)),
     "MovingMoments.push.features": replace(FEATURES, good=(lambda rng: torch.from_numpy(rows(rng)),)),
