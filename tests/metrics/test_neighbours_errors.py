@@ -13,6 +13,10 @@ ROWS = np.random.default_rng(1).standard_normal((20, 5))
 WITH_NAN = np.where(np.arange(100).reshape(20, 5) == 38, np.nan, ROWS)
 
 
+def with_number(number):
+    return np.where(np.isnan(WITH_NAN), number, ROWS)
+
+
 def saved(folder):
     fidfast.GaussianStats(np.zeros(5), np.eye(5)).save(folder / "stats.npz")
     return folder / "stats.npz"
@@ -52,6 +56,21 @@ ERRORS = [
     (lambda _: mifid(ROWS, ROWS, threshold=0.0), ValueError, "threshold must be above 0 and at most 1, got 0.0"),
     (lambda _: mifid(ROWS, ROWS, precision="half"), ValueError,
      "precision must be 'float32' or 'float64', got 'half'"),
+    (lambda _: precision_recall(ROWS, ROWS, like="tf"), ValueError, "like must be 'adm' or 'stylegan3', got 'tf'"),
+    (lambda _: precision_recall(ROWS, ROWS, like="adm", inclusive=False), ValueError,
+     "inclusive=False contradicts like='adm', which counts a sample at the radius as inside"),
+    (lambda _: precision_recall(ROWS, ROWS, like="adm", k=20), ValueError,
+     "k=20 needs at least 21 rows; reference has 20"),
+    (lambda _: precision_recall(ROWS[:3], ROWS, like="stylegan3"), ValueError,
+     "k=3 needs at least 4 rows; samples has 3"),
+    (lambda _: precision_recall(ROWS[:, :3], ROWS, like="adm"), ValueError,
+     "samples has dim 3, but reference has dim 5"),
+    (lambda _: precision_recall(WITH_NAN, ROWS, like="adm"), ValueError,
+     "samples: features hold NaN or infinity; the first such row is 7"),
+    (lambda _: precision_recall(with_number(1e20), ROWS, like="adm"), ValueError,
+     "samples: squared distances overflow in float32; the first such row is 7"),
+    (lambda _: precision_recall(with_number(-65520.0), ROWS, like="stylegan3"), ValueError,
+     "samples: features exceed the range of float16; the first such row is 7"),
 ]  # fmt: skip
 
 
