@@ -10,12 +10,12 @@ from fidfast._text import printable
 __all__ = ["warn_user"]
 
 
-def warn_user(message: str) -> None:
-    """Emit a UserWarning at the line outside the package that led to the call.
+def warn_user(message: str, category: type[Warning] = UserWarning) -> None:
+    """Emit a warning at the line outside the package that led to the call.
 
     Control characters and line breaks, which names in the message may contain, are escaped.
     """
-    warnings.warn(printable(message), stacklevel=_caller_level())
+    warnings.warn(printable(message), category, stacklevel=_caller_level())
 
 
 def _caller_level() -> int:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import fidfast
+import fidfast.compat
 import fidfast.cuda
 import fidfast.torch
 from fidfast import ClassMoments, GaussianStats, InceptionScore, Moments, NgramCounts
@@ -71,7 +72,7 @@ def test_metrics_of_two_sides_take_samples_and_reference(function):
     assert list(inspect.signature(function).parameters)[:2] == ["samples", "reference"]
 
 
-@pytest.mark.parametrize("module", [fidfast, fidfast.torch])
+@pytest.mark.parametrize("module", [fidfast, fidfast.compat, fidfast.torch])
 def test_public_names_belong_to_the_public_module(module):
     for name in module.__all__:
         assert getattr(getattr(module, name), "__module__", module.__name__) == module.__name__, name

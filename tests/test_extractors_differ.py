@@ -108,3 +108,22 @@ def test_equal_and_unknown_extractors_do_not_warn(name, tmp_path):
     make = MAKERS[name][-1] if name == "class_distances" else result_of_extraction
     for pair in ((ONE, ONE), (ONE, None), (None, None)):
         assert messages(FUNCTIONS[name], make(tmp_path, 0, pair[0]), make(tmp_path, 1, pair[1])) == (set(), 0)
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "differ"),
+    [
+        ("dinov2-vitl14", "dinov2-vitl14-weights-1234/torch-bicubic-antialias-224", False),
+        ("dinov2-vitl14-weights-1234", "dinov2-vitl14-weights-5678", True),
+        ("dinov2-vitl14", "dinov2-vitl14-fdr-weights-1234", True),
+        ("inception", "inception-weights-1234", True),
+        ("inception-spatial", "inception-spatial-weights-1234", True),
+    ],
+)
+def test_a_name_without_a_digest_may_have_any_weights(one, two, differ):
+    """Files of other tools do not state their weights; "inception" alone always has those of 2015-12-05."""
+    pair = [statistics(None, seed, name) for seed, name in enumerate((one, two))]
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        fidfast.fid(*pair)
+    assert [str(warning.message).endswith("is not meaningful") for warning in found] == [True] * differ

@@ -38,8 +38,8 @@ _stats.several _stats
 _images.decode _images.hashes _images.selection _images.images _images.folders _images.tar _images.archives
 _images.arrays _images.open _images.choice _images.describe _images.cache _images
 _sources _inputs
-_metrics.scale _metrics.duplicates _metrics.frechet _metrics.jackknife _metrics.uncertainty _metrics.comparison
-_metrics.extrapolation _metrics.classwise _metrics.subsets
+_metrics.scale _metrics.duplicates _metrics.frechet _metrics.groups _metrics.jackknife _metrics.uncertainty
+_metrics.comparison _metrics.extrapolation _metrics.classwise _metrics.subsets
 _metrics.kernel _metrics.neighbours _metrics.predictions _metrics.splits _metrics.split_sums
 _metrics.inception_score _metrics.ngrams _metrics.sliced _metrics.vendi _metrics
 _report.contents _report.worst _report.plots _report.page _report.result _report.build _report
@@ -48,7 +48,7 @@ torch._extractors.devices torch._extractors.resize torch._extractors.arithmetic 
 torch._extractors.networks torch._extractors.prepare
 torch._extractors.extractor torch._extractors.adapters torch._extractors.conventions torch._extractors.inception
 torch._extractors.efficientnet torch._extractors.network_table torch._extractors.pretrained torch._extractors.plugins
-torch._extractors.named torch._extractors.stored torch._extractors
+torch._extractors.named torch._extractors.stored torch._extractors.fidelity torch._extractors
 torch._images.options torch._images.pixels torch._images.items torch._images.sources torch._images.batches
 torch._images.checkpoint torch._images.collectors torch._images.extraction_pass torch._images.checks
 torch._images.collection torch._images.extraction torch._images.distances torch._images
@@ -60,6 +60,8 @@ torch._evaluation.result torch._evaluation.collecting torch._evaluation.evaluate
 torch._demo torch
 _fid __init__
 torch.torchmetrics torch.lightning torch.ignite
+compat._distance compat._fidelity_keywords compat._fidelity_inputs compat._cleanfid_inputs compat.torch_fidelity
+compat.cleanfid compat.pytorch_fid compat.evaluator compat
 _cli.cache _cli.output _cli.failures _cli.signals _cli.suggestions _cli.arguments
 _cli.checkpoints _cli.sources _cli.evaluation _cli.commands
 _cli

@@ -33,9 +33,11 @@ void bind_jackknife(py::module_& module) {
       .def_property_readonly("distance", &J::distance)
       .def_property_readonly("corrected", &J::corrected)
       .def_property_readonly("second_order", &J::second_order)
+      .def("root_correction", &J::root_correction, py::arg("first"), py::arg("second"))
       .def(
           "gaussian_bias", [operand](const J& self, bool second) { return self.gaussian_bias(operand(second)); },
           py::arg("second"))
+      .def("gaussian_bias_of", py::overload_cast<double>(&J::gaussian_bias, py::const_), py::arg("inverse"))
       .def(
           "without",
           [operand](J& self, bool second, const py::object& features, const py::object& stream) {

@@ -120,13 +120,19 @@ class Jackknife {
     return distance_of(mean_term, traces_, scaling_ * (root_ + correction(x_, inverse(0), inverse(1))));
   }
 
+  /// By how much the spread of the eigenvalues makes the root too small, for Gaussian features that are worth 1 / first
+  /// and 1 / second degrees of freedom.
+  double root_correction(double first, double second) const { return scaling_ * correction(x_, first, second); }
+
   /// Bias of the root that the jackknife would find for Gaussian features. The ratio of the bias that it does find to
   /// this one measures the effect of the features' fourth moments.
-  double gaussian_bias(Operand operand) const {
-    const double a = inverse(index(operand));
+  double gaussian_bias(Operand operand) const { return gaussian_bias(inverse(index(operand))); }
+
+  /// The same for rows that are worth 1 / inverse degrees of freedom, if they are not independent.
+  double gaussian_bias(double inverse) const {
     double sum = 0;
     for (std::size_t q = 0; q < x_.size(); ++q) {
-      const double rest = std::max(1 - a * x_[q], kLeast);
+      const double rest = std::max(1 - inverse * x_[q], kLeast);
       sum -= nodes_.weight[q] * decay_[q] * (1 - rest) / rest;
     }
     return scaling_ * sum / kPi;

@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <limits>
 #include <mutex>
 #include <vector>
 
@@ -27,23 +26,28 @@ void in_pieces(Index n, Index numbers, const Work& work) {
   });
 }
 
-/// Squares of float16 numbers are at most 2^32, and multiples of 2^-24 once rounded: the sum is exact in float64.
-float squared_norm(const float* row, Index dim, bool half) {
+/// Rounds a row in place, and returns the rounded sum of its rounded squares. Squares of float16 numbers are at most
+/// 2^32, and multiples of 2^-24 once rounded: the sum is exact in float64.
+template <bool half>
+float round_row(float* row, Index dim) {
+  const auto rounded = [](float value) { return half ? to_float16(value) : value; };
   constexpr Index kLanes = 16;
   double lanes[kLanes] = {};
   Index j = 0;
-  const auto square = [=](Index i) {
-    const float value = row[i] * row[i];
-    return static_cast<double>(half ? to_float16(value) : value);
-  };
   for (; j + kLanes <= dim; j += kLanes) {
-    for (Index lane = 0; lane < kLanes; ++lane) lanes[lane] += square(j + lane);
+    for (Index lane = 0; lane < kLanes; ++lane) {
+      const float value = rounded(row[j + lane]);
+      row[j + lane] = value;
+      lanes[lane] += static_cast<double>(rounded(value * value));
+    }
   }
-  for (; j < dim; ++j) lanes[0] += square(j);
+  for (; j < dim; ++j) {
+    row[j] = rounded(row[j]);
+    lanes[0] += static_cast<double>(rounded(row[j] * row[j]));
+  }
   double sum = 0;
   for (const double lane : lanes) sum += lane;
-  const auto rounded = static_cast<float>(sum);
-  return half ? to_float16(rounded) : rounded;
+  return rounded(static_cast<float>(sum));
 }
 
 template <Rounding rounding>
@@ -78,7 +82,7 @@ bool fill(const Matrix<Cpu, float>& products, const std::vector<float>& row_norm
       } else {
         for (Index i = 0; i < m; ++i) to[i] = distance<rounding>(from[i], row_norm[i], norm);
       }
-      for (Index i = 0; i < m; ++i) infinite |= to[i] <= std::numeric_limits<float>::max() ? 0 : 1;
+      for (Index i = 0; i < m; ++i) infinite |= std::isfinite(to[i]) ? 0 : 1;
       finite[static_cast<std::size_t>(j)] = infinite == 0 ? '\1' : '\0';
     }
   });
@@ -95,11 +99,10 @@ void RowOps<Cpu>::round_rows(const FeatureView<S>& features, Range rows, bool ha
   in_pieces(rows.last - rows.first, features.dim, [&](Index begin, Index end) {
     for (Index p = begin; p < end; ++p) {
       float* const column = columns.column(p);
-      for_each_column(features, rows.first + p, [&](Index j, const S& value) {
-        const auto rounded = static_cast<float>(widen(value));
-        column[j] = half ? to_float16(rounded) : rounded;
-      });
-      squared_norms[static_cast<std::size_t>(p)] = squared_norm(column, features.dim, half);
+      for_each_column(features, rows.first + p,
+                      [&](Index j, const S& value) { column[j] = static_cast<float>(widen(value)); });
+      squared_norms[static_cast<std::size_t>(p)] =
+          half ? round_row<true>(column, features.dim) : round_row<false>(column, features.dim);
     }
   });
 }

@@ -33,7 +33,7 @@ IMAGE_OPTIONS = (
     "max_pixels",
 )
 
-_FILES = "statistics (.npz, .pkl, .pt) or features (.npy, .npz, .pt, .safetensors)"
+_FILES = "statistics (.npz, .pkl, .pt, a folder with mu.npy and cov.npy) or features (.npy, .npz, .pt, .safetensors)"
 _SOURCES = f"images (a folder, .zip, .tar, .npz, .npy), {_FILES}"
 
 
@@ -222,8 +222,8 @@ def _add_source_options(command: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--extractor",
         metavar="NAME",
-        help="the network: inception, efficientnet-lite0 or package.module:factory (default: that of the statistics, "
-        "else inception); it also names the network of features whose file does not",
+        help="the network: inception, dinov2-vitl14 and others (docs/networks.md) or package.module:factory (default: "
+        "that of the statistics, else inception); it also names the network of features whose file does not",
     )
     _add_image_options(group)
 
@@ -246,7 +246,7 @@ def _add_numerical_options(command: argparse.ArgumentParser) -> None:
 
 
 def _add_image_options(group: argparse._ActionsContainer) -> None:
-    group.add_argument("--weights", metavar="FILE", help="weights of inception (default: downloaded once)")
+    group.add_argument("--weights", metavar="FILE", help="weights of the network (default: downloaded once)")
     group.add_argument(
         "--like",
         metavar="TOOL",

@@ -9,8 +9,8 @@ __all__ = ["contains", "is_same_extractor", "may_be", "network_of"]
 #: Names that other tools use for the networks that `fidfast.torch.load_extractor` loads.
 _ALIASES = {"inception-2015-12-05": "inception", "dinov2": "dinov2-vitl14"}
 
-#: The network, and an output of one that has several outputs with different features.
-_NAME = re.compile(r"(.*?)(-spatial|-logits)?", re.DOTALL)
+#: The network, an output of one that has several outputs with different features, and the digest of other weights.
+_NAME = re.compile(r"(.*?)(-spatial|-logits)?(-weights-[0-9a-f]+)?", re.DOTALL)
 
 
 def network_of(extractor: str) -> str:
@@ -19,9 +19,13 @@ def network_of(extractor: str) -> str:
 
 
 def is_same_extractor(one: str, two: str) -> bool:
-    """Whether two names mean the same network and output; their details may differ."""
-    names = [name.partition("/")[0] for name in (one, two)]
-    return len({_ALIASES.get(name, name) for name in names}) == 1
+    """Whether two names mean the same network and output; their details may differ.
+
+    Only a name of the Inception network means certain weights if it does not have their digest.
+    """
+    (first, digest), (second, other_digest) = (_name_and_digest(name) for name in (one, two))
+    is_unknown = not (digest and other_digest) and not first.startswith("inception")
+    return first == second and (digest == other_digest or is_unknown)
 
 
 def may_be(asked: str, name: str) -> bool:
@@ -34,6 +38,11 @@ def contains(extractor: str | None, word: str) -> bool:
     """Whether the name of an extractor contains a word, without regard to case and punctuation."""
     plain, part = (re.sub(r"[\W_]", "", (text or "").lower()) for text in (extractor, word))
     return bool(part) and part in plain
+
+
+def _name_and_digest(extractor: str) -> tuple[str, str]:
+    name, _, digest = extractor.partition("/")[0].partition("-weights-")
+    return _ALIASES.get(name, name), digest
 
 
 def _parts(extractor: str) -> tuple[str, str | None]:

@@ -9,6 +9,7 @@ from typing import Any
 from fidfast._arguments import require_bool
 from fidfast._inputs import Input, open_input, warn_of_extractors
 from fidfast._metrics.duplicates import find_equal_rows, join_cautions
+from fidfast._metrics.groups import require_groups
 from fidfast._metrics.jackknife import Jackknife, degrees_of_freedom
 from fidfast._metrics.scale import in_units
 from fidfast._metrics.uncertainty import NORMAL, Estimate, estimate_in_units, scaled_estimate
@@ -49,7 +50,13 @@ class Comparison(Result):
 
 
 def compare(
-    samples_a: Any, samples_b: Any, reference: Any, *, paired: bool = False, precision: str = "float32"
+    samples_a: Any,
+    samples_b: Any,
+    reference: Any,
+    *,
+    paired: bool = False,
+    groups: Any = None,
+    precision: str = "float32",
 ) -> Comparison:
     """Whether model A is closer to the reference than model B.
 
@@ -61,6 +68,9 @@ def compare(
         As in `estimate`. Its own sampling error is common to both distances, and mostly cancels.
     paired : bool, default False
         Whether row i of both was made from the same prompt, class or seed; their common variation cancels too.
+    groups : tuple of three, optional
+        For `samples_a`, `samples_b` and `reference`, the group of each row as in `estimate`, or None. Paired rows have
+        equal groups.
     precision : {"float32", "float64"}, default "float32"
         As in `Moments`.
 
@@ -71,7 +81,7 @@ def compare(
     Raises
     ------
     TypeError, ValueError
-        If an argument cannot be used, or `paired` is True and the numbers of rows differ.
+        If an argument cannot be used, or `paired` is True and the numbers of rows, or the groups, differ.
 
     Warns
     -----
@@ -96,20 +106,22 @@ def compare(
         raise ValueError(
             f"samples_a has {one.num_samples} rows, but samples_b has {two.num_samples}: they cannot be paired"
         )
-    first, second = Jackknife(one, common, precision), Jackknife(two, common, precision)
+    of_a, of_b, of_common = require_groups(groups, (one, two, common), paired=paired)
+    first = Jackknife(one, common, precision, groups=(of_a, of_common))
+    second = Jackknife(two, common, precision, groups=(of_b, of_common))
     a, b = scaled_estimate(first), scaled_estimate(second)
     exponent = max(first.exponent, second.exponent)  # the larger unit
     shift_a, shift_b = first.exponent - exponent, second.exponent - exponent
-    of_a = {k: part.in_unit(shift_a) for k, part in first.replicates.items()}
-    of_b = {k: part.in_unit(shift_b) for k, part in second.replicates.items()}
+    parts_a = {k: part.in_unit(shift_a) for k, part in first.replicates.items()}
+    parts_b = {k: part.in_unit(shift_b) for k, part in second.replicates.items()}
     parts = []
     if common.has_samples:
-        parts.append(of_a[1] - of_b[1])
+        parts.append(parts_a[1] - parts_b[1])
     if paired:
-        parts.append(of_a[0] - of_b[0])
+        parts.append(parts_a[0] - parts_b[0])
     variance = sum(part.variance for part in parts)
     if not paired:
-        parts += [of_a[0], of_b[0]]
+        parts += [parts_a[0], parts_b[0]]
         variance += math.ldexp(first.variance([0]), 4 * shift_a) + math.ldexp(second.variance([0]), 4 * shift_b)
     usable = a.note is None and b.note is None
     stderr = math.sqrt(variance) if usable else math.nan

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -94,12 +95,17 @@ class EqualRows(NamedTuple):
         return join_cautions(shared, self.why_no_error(), repeated)
 
 
-def find_equal_rows(samples: Input, reference: Input) -> EqualRows:
-    """Equal rows of two inputs; rows are equal if all their numbers are, whatever their types."""
+def find_equal_rows(
+    samples: Input, reference: Input, groups: Sequence[NDArray[np.int64] | None] = (None, None)
+) -> EqualRows:
+    """Equal rows of two inputs; rows are equal if all their numbers are, whatever their types.
+
+    Equal rows of one group, given by the (n,) numbers of the groups of both sides, do not count as repeated.
+    """
     one, two = _keys(samples), _keys(reference)
     ordered = np.sort(two)
     times = np.searchsorted(ordered, one, "right") - np.searchsorted(ordered, one)
-    return EqualRows((_side(samples, one, two), _side(reference, two, one)), times)
+    return EqualRows((_side(samples, one, two, groups[0]), _side(reference, two, one, groups[1])), times)
 
 
 def join_cautions(*cautions: str | None) -> str | None:
@@ -117,9 +123,10 @@ def _keys(source: Input) -> NDArray[np.int64]:
     return np.array(keys, dtype=np.int64)
 
 
-def _side(source: Input, keys: NDArray[np.int64], other: NDArray[np.int64]) -> _Side:
+def _side(source: Input, keys: NDArray[np.int64], other: NDArray[np.int64], groups: NDArray[np.int64] | None) -> _Side:
     unit = "rows" if source.rows is not None else "blocks"
-    times = np.unique(keys, return_counts=True)[1]
+    once = keys if groups is None else np.unique(np.stack([keys, groups]), axis=1)[0]
+    times = np.unique(once, return_counts=True)[1]
     shared = int(np.count_nonzero(np.isin(keys, other)))
     same = int(times[0]) if len(times) > 0 and np.all(times == times[0]) else 1
-    return _Side(source.name, unit, len(keys), shared, len(keys) - len(times), same)
+    return _Side(source.name, unit, len(keys), shared, len(once) - len(times), same)

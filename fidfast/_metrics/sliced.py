@@ -116,7 +116,7 @@ def mind(
     like = require_choice("like", like, (None, "torch-fidelity"))
     one, two = open_pair(samples, reference)
     for side in (one, two):
-        side.check_rows("mind")
+        side.require_rows("mind")
     (n, dim), (m, dim_of_reference) = one.finite_shape(), two.finite_shape()
     require_same_dim(dim, dim_of_reference, one.name, two.name)
     for side, count in ((one, n), (two, m)):

@@ -122,7 +122,7 @@ def _matrix(source: Input, kernel: str, sigma: float | None) -> tuple[Array, int
         matrix = stats.sigma + np.outer(stats.mu, stats.mu)
         _require_unit_norm(float(np.trace(matrix)))
         return matrix, source.moments.num_samples
-    source.check_rows("vendi")
+    source.require_rows("vendi")
     n, dim = source.finite_shape()
     if n == 0:
         raise ValueError("samples: vendi needs at least 1 row, got 0")

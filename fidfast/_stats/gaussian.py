@@ -225,13 +225,15 @@ class GaussianStats:
         Parameters
         ----------
         path : path
-            ``.npz`` with ``mu`` and ``sigma`` (fidfast, pytorch-fid, TTUR, EDM, clean-fid, ADM), ``.pkl`` of EDM2 or
-            StyleGAN, ``.pt`` of torch-fidelity, ``.safetensors``, or a ``.npy`` of a dictionary. Instead of ``mu`` and
-            ``sigma``, the names may be ``mean`` and ``cov`` or ``covariance``, or ``m`` and ``s``.
+            ``.npz`` with ``mu`` and ``sigma`` (fidfast, pytorch-fid, TTUR, EDM, clean-fid, ADM), ``.pkl`` of EDM2,
+            StyleGAN or cd-fvd, ``.pt`` of torch-fidelity, ``.safetensors``, a ``.npy`` of a dictionary, or a folder
+            with ``mu.npy`` and ``cov.npy`` (fadtk). Instead of ``mu`` and ``sigma``, the names may be ``mean`` and
+            ``cov`` or ``covariance``, or ``m`` and ``s``, with equal prefixes and suffixes.
         key : str, optional
             Chooses statistics in a file with several: the name of a nested dictionary (``"fd_dinov2"`` in a file of
-            EDM2), or the names of two entries (``"mu_s,sigma_s"`` in a file of ADM). Default: ``mu`` and ``sigma``, in
-            a file of EDM2 those of ``fid``. `file_info` lists the keys.
+            EDM2), the names of any two entries (``"mu_s,sigma_s"`` in a file of ADM), or the name of an extractor
+            (``"inception-spatial"``). Default: ``mu`` and ``sigma``, in a file of EDM2 those of ``fid``. `file_info`
+            lists the keys.
         negative_tolerance : float, default 1e-6
             As in `GaussianStats`.
 

@@ -20,8 +20,10 @@ from fidfast.torch._extractors.conventions import LIKE, Convention
 from fidfast.torch._extractors.efficientnet import PooledEfficientNet
 from fidfast.torch._extractors.extractor import Extractor
 from fidfast.torch._extractors.inception import InceptionNetwork, ToFloat32
-from fidfast.torch._extractors.named import load_extractor, load_extractors
+from fidfast.torch._extractors.named import extractor_names, load_extractor, load_extractors
+from fidfast.torch._extractors.network_table import FDR_DISTANCES, NETWORKS, PretrainedNetwork
 from fidfast.torch._extractors.prepare import PreparedNetwork, prepare
+from fidfast.torch._extractors.pretrained import PretrainedFeatures
 from fidfast.torch._extractors.resize import RESIZES, resize
 from fidfast.torch._images.checks import CheckedImages, check_images
 from fidfast.torch._images.distances import estimate_of_images, fid_of_images
@@ -41,7 +43,9 @@ from fidfast.torch._training.running_stats import FeatureQueue, MovingMoments
 from fidfast.torch._training.samples import features_of_samples, fid_of_samples, moments_of_samples
 
 __all__ = [
+    "FDR_DISTANCES",
     "LIKE",
+    "NETWORKS",
     "RESIZES",
     "BrokenImageError",
     "CheckedImages",
@@ -58,6 +62,7 @@ __all__ = [
     "ImageOptions",
     "Images",
     "MovingMoments",
+    "PretrainedNetwork",
     "all_reduce",
     "as_extractor",
     "at_layer",
@@ -65,6 +70,7 @@ __all__ = [
     "demo",
     "estimate_of_images",
     "evaluate",
+    "extractor_names",
     "features_of_images",
     "features_of_samples",
     "fid_of_images",
@@ -87,6 +93,7 @@ _PICKLED = (
     PooledEfficientNet,
     PooledFeatures,
     PreparedNetwork,
+    PretrainedFeatures,
     ScriptFeatures,
     ToFloat32,
 )

@@ -159,3 +159,22 @@ def test_the_key_chooses_the_images(files, capsys, rng):
     assert found["samples"]["distance"] == pytest.approx(0, abs=1e-9)
     assert found["images"]["distance"] > 1e-3
     assert found["samples"]["used"] == {"two.npz": "images 'samples' (the file also holds 'images')"}
+
+
+def test_folders_of_statistics(files, capsys):
+    """The cache of fadtk, of two models."""
+    for model, mean in (("vggish", 0), ("whisper-tiny", 1)):
+        folder = files / "sounds" / "stats" / model
+        folder.mkdir(parents=True)
+        np.save(folder / "mu.npy", np.full(4, mean))
+        np.save(folder / "cov.npy", np.eye(4))
+    found = numbers(capsys, "fid", "sounds/stats/vggish", "sounds/stats/whisper-tiny")
+    assert (found["distance"], found["extractor"]) == (pytest.approx(4), ["vggish", "whisper-tiny"])
+    code, _, err = run(capsys, "fid", "sounds", "sounds/stats/vggish")
+    message = "sounds holds several statistics: 'vggish', 'whisper-tiny'; choose one with key= or --key"
+    assert (code, err) == (1, f"fidfast: samples: {message}\n")
+    found = numbers(capsys, "fid", "sounds", "sounds/stats/vggish", "--key", "whisper-tiny", "--key", "")
+    assert found["distance"] == pytest.approx(4)
+    assert found["used"] == {"sounds": "statistics 'whisper-tiny' (the folder also holds 'vggish')"}
+    lines = dict(line.split("  ", 1) for line in run(capsys, "info", "sounds")[1].splitlines())
+    assert lines["part vggish"].strip().startswith("statistics, dim 4, num_samples unknown, ")

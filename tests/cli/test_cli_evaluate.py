@@ -2,9 +2,11 @@
 
 import json
 
+import adm
 import networks
 import numpy as np
 import pytest
+import torch
 from photographs import crops, write
 
 import fidfast
@@ -24,6 +26,8 @@ def make():
     return network
 """
 SMALL = "small_network:make"
+#: Outputs of the Inception network.
+OUTPUTS = ("inception", "inception-spatial", "inception-logits")
 METRICS = f"fd-{SMALL},kid@{SMALL},is@{SMALL},precision@{SMALL}"
 OPTIONS = ("--device", "cpu", "--no-cache")
 
@@ -120,7 +124,16 @@ def test_errors_are_one_line(capsys, arguments, message):
     assert err.count("\n") == 1
 
 
+@pytest.fixture
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_thread")
 def test_the_lines_of_the_documentation(capsys, folders):
     """With seeded weights, since those of 2015 are not part of a package."""
     weights = ("--weights", str(networks.seeded_inception_weights(folders / "torch")), *OPTIONS)
@@ -132,3 +145,21 @@ def test_the_lines_of_the_documentation(capsys, folders):
     assert "the distance is not an FID" in err
     names = [line.split("  ")[0] for line in out.splitlines()[:5]]
     assert names == ["Inception Score", "Fréchet distance", "sFID", "Precision", "Recall"]
+    code, out, _ = run(capsys, "samples.npz", "reference.npz", "--like", "adm", "--json", *weights)
+    assert code == 0
+    numbers = json.loads(out)
+    with pytest.warns(UserWarning, match="is not an FID"):
+        extractors = ft.load_extractors(list(OUTPUTS), weights=weights[1], like="adm")
+    samples, reference = (
+        {
+            one.name.partition("-weights-")[0]: ft.features_of_images(file, one, device="cpu").features
+            for one in extractors
+        }
+        for file in ("samples.npz", "reference.npz")
+    )
+    assert numbers["values"]["is"] == pytest.approx(adm.inception_score(samples["inception-logits"]), rel=1e-6)
+    precision, recall = adm.precision_recall(samples["inception"], reference["inception"])
+    assert (numbers["values"]["precision"], numbers["values"]["recall"]) == (precision, recall)
+    for name, extractor in (("fid", "inception"), ("sfid", "inception-spatial")):
+        expected = fidfast.fid(samples[extractor], reference[extractor])
+        assert numbers["values"][name] == pytest.approx(expected, rel=1e-6), name

@@ -307,6 +307,9 @@ TEST(correction_closed_form_in_one_dimension) {
       const double root = 2 * variance * 2 * m * (1 - std::sqrt(1 - 1 / m));
       const double exact = 5 * variance * (1 - 1 / as_double(n)) - 2 * root;
       CHECK_CLOSE(one.corrected(), exact, kQuadrature * variance);
+      // The same by its parts; they are added in another order.
+      const double by_parts = one.distance() - 5 * variance / as_double(n) - 2 * one.root_correction(1 / m, 1 / m);
+      CHECK_CLOSE(by_parts, one.corrected(), 1e-14 * variance);
     }
   }
 }
@@ -333,6 +336,7 @@ TEST(second_order_and_gaussian_bias_closed_forms) {
   const double tolerance = (kQuadrature + 12 / as_double(kMany)) * std::abs(bias);
   CHECK_CLOSE(many.gaussian_bias(Operand::kFirst), bias, tolerance);
   CHECK_CLOSE(many.gaussian_bias(Operand::kSecond), bias, tolerance);
+  CHECK(many.gaussian_bias(1 / as_double(kMany - 1)) == many.gaussian_bias(Operand::kFirst));
 }
 
 TEST(gaussian_bias_of_few_rows_equals_its_integral) {

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <thread>
 #include <vector>
 
 #include "check.hpp"
@@ -122,19 +121,4 @@ TEST(precision_and_recall_equal_plain_loops) {
       }
     }
   }
-}
-
-TEST(concurrent_searches) {
-  // Several pieces of work in every operation, and blocks that are not finite.
-  const M samples = integers(64, 1100, 60, 3);
-  const M reference = integers(64, 1100, 60, 4);
-  const auto metrics = [&] {
-    return rounded_precision_recall<Cpu>(view(samples), view(reference), 3, DistanceTool::kGuidedDiffusion, 500);
-  };
-  const std::pair<double, double> expected = metrics();
-  std::pair<double, double> found;
-  std::thread other([&] { found = metrics(); });
-  CHECK(metrics() == expected);
-  other.join();
-  CHECK(found == expected);
 }

@@ -8,6 +8,7 @@
 
 #include "check.hpp"
 #include "core/jackknife.hpp"
+#include "core/neighbours/rounded.hpp"
 #include "streams.hpp"
 
 using namespace fidfast;
@@ -181,6 +182,23 @@ TEST(concurrent_nearest_neighbour_searches) {
     CHECK(each.precision == expected.precision && each.recall == expected.recall);
     CHECK(each.density == expected.density && each.coverage == expected.coverage);
   }
+}
+
+TEST(concurrent_searches_in_float16) {
+  Random random(8);
+  // Squared norms of about 16,500, for which a product decides whether a block is finite; and a row that is infinite.
+  M reference = random.rows(64, 1100, 16);
+  const M generated = random.rows(64, 1100, 16);
+  for (Index d = 0; d < 64; ++d) reference.column(7)[d] *= 8;
+  const auto metrics = [&] {
+    return rounded_precision_recall<Cpu>(columns_as_features(generated, 0, 1100),
+                                         columns_as_features(reference, 0, 1100), 3, DistanceTool::kGuidedDiffusion,
+                                         500);
+  };
+  const std::pair<double, double> expected = metrics();
+  std::vector<std::pair<double, double>> found(2);
+  at_once({[&] { found[0] = metrics(); }, [&] { found[1] = metrics(); }});
+  for (const std::pair<double, double>& each : found) CHECK(each == expected);
 }
 
 TEST(concurrent_leave_one_out) {

@@ -283,6 +283,22 @@ def test_estimate(rng, device, with_stats):
     assert found.value == fidfast.fid(device.array(rows), on_device)
 
 
+def test_metrics_that_are_computed_on_the_host(rng, device):
+    rows, others = rng.standard_normal((30, 4)), rng.standard_normal((40, 4))
+    assert fidfast.mind(device.array(rows), device.array(others)) == fidfast.mind(rows, others)
+    assert fidfast.vendi(device.array(rows)) == fidfast.vendi(rows)
+
+
+def test_estimate_of_groups(rng, device):
+    rows, others = (rng.standard_normal((60, 5)) + shift for shift in (0.0, 0.5))
+    groups = np.arange(60) // 3
+    found = fidfast.estimate(device.array(rows), device.array(others), groups=(groups, None))
+    expected = fidfast.estimate(rows, others, groups=(groups, None))
+    # Of differences of distances, whose rounding is that of the traces.
+    assert found.stderr == pytest.approx(expected.stderr, rel=1e-9)
+    assert found.unbiased == pytest.approx(expected.unbiased, rel=1e-9)
+
+
 def test_estimate_from_blocks(rng, device):
     rows, others = rng.standard_normal((30, 3)), 1.3 * rng.standard_normal((20, 3))
     found = []

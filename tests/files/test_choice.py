@@ -65,11 +65,17 @@ def write(path, content):
 # Statistics, features and images in one file -------------------------------------------------------------------------
 
 
-def test_images_are_not_read_to_find_the_statistics(reference_batch, pair):
+@pytest.mark.parametrize("is_compressed", [False, True])
+def test_images_are_not_read_to_find_the_statistics(reference_batch, pair, is_compressed):
+    if is_compressed:
+        with np.load(reference_batch) as archive:
+            np.savez_compressed(reference_batch, **archive)
     damage(reference_batch, "arr_0")
     np.testing.assert_array_equal(GaussianStats.load(reference_batch).mu, pair["mu"])
     assert fidfast.fid(reference_batch, GaussianStats(**pair)) == pytest.approx(0, abs=1e-10)
-    assert fidfast.file_info(reference_batch).entries["arr_0"] == "uint8 (12, 64, 64, 3)"
+    info = fidfast.file_info(reference_batch)
+    assert info.entries["arr_0"] == "uint8 (12, 64, 64, 3)"
+    assert list(info.parts) == ["mu,sigma", "mu_s,sigma_s", "arr_0"]
 
 
 def test_features_are_not_read_to_find_the_statistics(tmp_path, rng, pair):

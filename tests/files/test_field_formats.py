@@ -257,6 +257,9 @@ def test_damaged_folders(tmp_path, pair):
         ("inception", "inception-weights-01234567", False),
         ("net", "net-large", False),
         ("dinov2", "dinov2-vitb14", False),
+        ("dinov2", "dinov2-vitl14-weights-01234567/torch-bicubic-224", True),
+        ("net-weights-01234567", "net-weights-12345678", False),
+        ("inception-weights-01234567", "inception-weights-01234567/tf1-bilinear-299", True),
     ],
 )
 def test_names_of_the_same_extractor(one, two, same):

@@ -63,6 +63,8 @@ def test_the_first_is_the_default_of_this_and_of_other_tools(path, parts):
         ("inception-2015-12-05", 3),
         ("inception-2015-12-05/pil-bicubic-299", 3),
         ("inception-spatial/bfloat16", 4),
+        ("inception-weights-01234567/tf1-bilinear-299", 3),
+        ("inception-spatial-weights-01234567/tf1-bilinear-299", 4),
         ("dinov2", 5),
         ("timm:vit_large_patch14_dinov2-vitl14", 5),
         ("package.module:factory/half", 6),

@@ -92,6 +92,7 @@ BY_NAME: dict[str, Kind] = {
     "kernel": choice("cosine"),
     "from_logits": BOOL,
     "paired": BOOL,
+    "groups": Kind((lambda _: None,), ("3", "str", "object", "2.5", "1j", "dict"), optional=True),
     "skip_incomplete": BOOL,
     "mean_over": choice("samples", "reference"),
     "threshold": real(0.1, 1, bad=("-1", "0", "inf")),
@@ -156,7 +157,7 @@ BY_NAME: dict[str, Kind] = {
     "image": Kind(
         (lambda _: torch.rand(3, 6, 5),), ("3", "str", "object", "1-d", "0-d tensor", "sparse tensor", "nested")
     ),
-    "method": choice("pil-bicubic", "tf1-bilinear", "torch-bilinear", "torch-bilinear-antialias"),
+    "method": choice(*ft.RESIZES),
     "size": Kind((lambda _: (4, 5),), ("3", "str", "object", "list", "ragged", "1-d")),
     "generator": _CALLABLE,
     "group": foreign(None),
@@ -216,6 +217,29 @@ BY_NAME: dict[str, Kind] = {
     ),
 }
 BY_NAME["reference_names"], BY_NAME["reference_images"] = BY_NAME["names"], BY_NAME["images"]
+_FUNCTION = replace(_CALLABLE, good=(lambda _: identity,), optional=True).without("None")
+BY_NAME.update({  # of fidfast.compat
+    **dict.fromkeys(("mu1", "mu2"), Kind((lambda rng: rng.normal(size=DIM), lambda _: torch.zeros(DIM)), _MATRIX)),
+    **dict.fromkeys(("sigma1", "sigma2"), Kind((lambda _: np.eye(DIM), lambda _: torch.eye(DIM)), _MATRIX)),
+    "eps": real(1e-6, 0.1),
+    "paths": Kind((), ("3", "str", "object", "list", "list of None", "None")),
+    "dims": integer(2048, 2048),
+    "fdir1": replace(_IMAGES, good=(*_IMAGES.good, rows, stats)),
+    "fdir2": replace(_IMAGES, good=(*_IMAGES.good, rows, stats), slow=("None",), optional=True),  # downloads statistics
+    "gen": Kind((lambda _: None,), ("3", "str", "list", "tensor"), optional=True),
+    "mode": choice("clean", "legacy_tensorflow", "legacy_pytorch"),
+    "model_name": TEXT,
+    "dataset_name": TEXT,
+    "dataset_res": Kind((lambda _: 256, lambda _: "na"), ("2.5", "object", "list", "True", "tensor")),
+    "dataset_split": TEXT,
+    "num_gen": integer(2, 9, slow=_NUMBER_JUNK),
+    "z_dim": integer(1, 9, slow=_NUMBER_JUNK),
+    "custom_feat_extractor": replace(_FUNCTION, good=(lambda _: network,), slow=(*_FOREIGN, "None")),
+    "verbose": BOOL,
+    "custom_image_tranform": _FUNCTION,
+    "custom_fn_resize": _FUNCTION,
+    "use_dataparallel": BOOL,
+})  # fmt: skip
 _IMAGE_SOURCES = replace(_IMAGES, good=(*_IMAGES.good, rows, stats))
 _LIKE_OF_IMAGES = Kind((lambda _: None,), ("str", "3", "list", "object"), optional=True)
 
@@ -251,11 +275,10 @@ OVERRIDES: dict[str, Kind] = {
     },
     **{
         f"{name}.extractor": replace(_EXTRACTOR, optional=True)
-        for name in ("fid_of_images", "estimate_of_images", "check_images")
-    },
-    **{
-        f"{name}.extractor": replace(_EXTRACTOR, optional=True)
         for name in (
+            "fid_of_images",
+            "estimate_of_images",
+            "check_images",
             "moments_of_images",
             "stats_of_images",
             "features_of_images",
@@ -281,6 +304,12 @@ OVERRIDES: dict[str, Kind] = {
         f"{name}.ddof": integer(0, 2, optional=True)
         for name in ("fid_of_images", "stats_of_images", "stats_by_extractor")
     },
+    "estimate_of_images.groups": Kind((lambda _: None,), ("3", "str", "object", "2.5", "list"), optional=True),
+    "estimate.groups": Kind(
+        (lambda _: None, lambda rng: (rng.integers(0, 4, N), None), lambda _: (list("aabbccddeeffgg")[:N], None)),
+        ("3", "str", "object", "2.5", "1j", "dict"),
+        optional=True,
+    ),
     "inception_score.like": choice("torch-fidelity", "torchmetrics", "adm"),
     "inception_score.seed": replace(_SEED, optional=True),
     "mind.like": choice("torch-fidelity", optional=True),
@@ -335,10 +364,7 @@ OVERRIDES: dict[str, Kind] = {
         f"{name}.seed": integer(-3, 3)
         for name in ("moments_of_samples", "features_of_samples", "fid_of_samples", "FrechetDistance.update_samples")
     },
-    "FrechetLoss.forward.features": replace(
-        FEATURES,
-        good=(lambda rng: torch.from_numpy(rows(rng)),),
-    ),
+    "FrechetLoss.forward.features": replace(FEATURES, good=(lambda rng: torch.from_numpy(rows(rng)),)),
     "frechet_loss.features": replace(FEATURES, good=(lambda rng: torch.from_numpy(rows(rng)).requires_grad_(),)),
     "FeatureQueue.push.features": replace(FEATURES, good=(lambda rng: torch.from_numpy(rows(rng)),)),
     "MovingMoments.push.features": replace(FEATURES, good=(lambda rng: torch.from_numpy(rows(rng)),)),

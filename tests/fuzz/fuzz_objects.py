@@ -127,6 +127,7 @@ INSTANCES: dict[str, Callable] = {
     "ImageFeatures": image_features,
     "ImageMoments": lambda rng: ft.moments_of_images(images(rng), network, num_workers=0),
     "ImageOptions": lambda _: ft.ImageOptions(),
+    "PretrainedNetwork": lambda _: ft.NETWORKS["vgg16"],
     "Images": lambda rng: open_images(images(rng)),
     "FrechetInceptionDistance": torchmetric,
     "FrechetDistanceCallback": callback,

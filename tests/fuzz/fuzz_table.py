@@ -25,6 +25,8 @@ MODULES = (
     "fidfast.torch.torchmetrics",
     "fidfast.torch.lightning",
     "fidfast.torch.ignite",
+    "fidfast.compat",
+    "fidfast.compat.pytorch_fid",
 )
 
 #: Not called, with the reason.
@@ -46,6 +48,10 @@ EXCLUDED = {
     "FrechetInceptionDistance.plot": "of torchmetrics",
     "FrechetInceptionDistance.set_dtype": "of torchmetrics",
     "Extractor.prepared": "as prepare",
+    "calculate_metrics": "takes keywords only; tests/compat has each of them",
+    "compute_kid": "needs the weights of Inception, as does the next",
+    "save_fid_stats": "",
+    "main": "reads the command line",
     "Images.path_of": "as an index of a list",
     "Images.fingerprint": "only the truth of its argument matters",
 }
@@ -63,6 +69,7 @@ ALWAYS = {
     "fid_of_samples": ("num_samples",),
     "FID": ("num_features", "feature_extractor"),
     "FrechetDistanceCallback": ("every_n_steps",),
+    "compute_fid": ("fdir1", "fdir2", "custom_feat_extractor"),
 }
 
 
@@ -166,6 +173,8 @@ def paths(folder: Path) -> dict[str, Kind]:
         if hasattr(thing, "state"):
             state = thing.state()
             found[f"{name}.from_state.state"] = replace(STATE, good=(lambda _, state=state: dict(state),))
+    both = [folder / "GaussianStats.npz", folder / "Moments.npz"]
+    found["calculate_fid_given_paths.paths"] = replace(BY_NAME["paths"], good=(lambda _: both,))
     found["save_stats.path"] = replace(PATH, good=(lambda _: folder / "saved-several.npz",))
     found["file_info.path"] = replace(PATH, good=(lambda _: folder / "Moments.npz",))
     found["Report.write_html.path"] = replace(PATH, good=(lambda _: folder / "report.html",))

@@ -177,6 +177,12 @@ def precision_recall(large):
 
 
 @case
+def precision_recall_in_float16(large):
+    one, two = rows(20_000, 2048), rows(20_000, 2048, 1)
+    return Case(lambda: fidfast.precision_recall(one, two, like="adm"))
+
+
+@case
 def manifold_metrics_of_equal_rows(large):
     one, two = np.tile(rows(1, 256), (8000, 1)), rows(8000, 256, 1)
     return Case(lambda: fidfast.manifold_metrics(one, two))

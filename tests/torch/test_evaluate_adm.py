@@ -6,7 +6,6 @@ import pytest
 from evaluations import DIMS, Networks, images
 
 import fidfast
-import fidfast
 import fidfast.torch as ft
 from fidfast.torch._evaluation import metrics
 

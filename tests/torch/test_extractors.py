@@ -336,7 +336,9 @@ def test_factory_in_a_module(monkeypatch):
 
 
 def test_options_of_inception(tmp_path):
-    with pytest.raises(ValueError, match="weights is an option of the extractor inception, not of efficientnet-lite0"):
+    with pytest.raises(
+        ValueError, match="weights is an option of the extractor inception and of pretrained networks, not of eff"
+    ):
         ft.load_extractor("efficientnet-lite0", weights="file")
     with pytest.raises(ValueError, match="like is an option of the extractor inception"):
         ft.load_extractor("efficientnet-lite0", like="clean-fid")

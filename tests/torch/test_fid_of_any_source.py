@@ -1,11 +1,13 @@
 """`fidfast.fid` and `fid_of_images` take images, features and statistics on either side, and choose the extractor."""
 
+import os
 import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from image_files import png, write_files
 from photographs import write
 from sources import IMAGES, PICTURES, TENSOR, Columns, Stream, channel_means, encoded, not_called
 from torch.utils.data import DataLoader, TensorDataset
@@ -280,3 +282,24 @@ def test_estimate_of_images_and_statistics(folder):
     assert (found.value, found.stderr) == pytest.approx((expected.value, expected.stderr), rel=1e-6)
     with pytest.raises(ValueError, match="checkpoint applies to one set of images"):
         ft.estimate_of_images(images, reference, channel_means, checkpoint="run.npz")
+
+
+def test_groups_of_images_by_folder(tmp_path, rng):
+    """Frames of 20 videos, each in a folder of its own."""
+    frames = {
+        f"{video}/{frame}.png": png((colour + rng.integers(-9, 10, (8, 8, 3))).astype(np.uint8))
+        for video, colour in enumerate(rng.integers(30, 220, (20, 3)))
+        for frame in range(3)
+    }
+    folder = write_files("folder", tmp_path / "videos", frames)
+    reference = ft.stats_of_images(REFERENCE, channel_means)
+    found = ft.estimate_of_images(folder, reference, channel_means, groups=os.path.dirname)
+    features = ft.features_of_images(folder, channel_means)
+    videos = [name.split("/")[0] for name in features.names]
+    expected = fidfast.estimate(features.features, reference, groups=videos)
+    assert found.stderr == pytest.approx(expected.stderr, rel=1e-6)
+    assert found.stderr > 1.2 * ft.estimate_of_images(folder, reference, channel_means).stderr
+    with pytest.raises(TypeError, match="groups must be callable, got list"):
+        ft.estimate_of_images(folder, reference, channel_means, groups=videos)
+    with pytest.raises(ValueError, match="groups must have 2 items, one for each side, got 1"):
+        ft.estimate_of_images(folder, reference, channel_means, groups=(os.path.dirname,))

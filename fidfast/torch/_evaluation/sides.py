@@ -85,9 +85,17 @@ class Side:
 
     @property
     def held(self) -> str:
-        """What the argument holds, in words: "statistics of inception, 10,000 images"."""
-        texts = [f"{part.what} of {part.extractor or 'an unknown extractor'}" for part in self.parts]
-        return ", ".join([*dict.fromkeys(texts), *(["images"] if self.images is not None else [])]) or "nothing"
+        """What the argument holds, in words: "statistics of inception and inception-spatial, images"."""
+        names: dict[str, list[str]] = {}
+        for part in self.parts:
+            names.setdefault(part.what, []).append(part.extractor or "an unknown extractor")
+        texts = [f"{what} of {' and '.join(dict.fromkeys(of))}" for what, of in names.items()]
+        return ", ".join([*texts, *(["images"] if self.images is not None else [])]) or "nothing"
+
+    @property
+    def kinds(self) -> set[str]:
+        """The kinds of what it holds: "statistics", "features", "images"."""
+        return {part.what for part in self.parts} | ({"images"} if self.images is not None else set())
 
 
 def open_side(source: Any, name: str, precision: str, negative_tolerance: float) -> Side:
@@ -199,7 +207,7 @@ class Plan:
 
     def notes(self) -> list[str]:
         """What was used of an argument that holds several things."""
-        if self.side.images is None or not self.side.parts:
+        if len(self.side.kinds) < 2:
             return []
         used: dict[str, list[str]] = {}
         for key, requests in self.metrics.items():

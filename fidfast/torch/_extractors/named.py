@@ -4,19 +4,54 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from fidfast._arguments import optional, require_path, require_sequence, require_text
+from fidfast._warnings import warn_user
 from fidfast.torch._extractors.adapters import as_extractor
 from fidfast.torch._extractors.conventions import convention_of
 from fidfast.torch._extractors.efficientnet import efficientnet_lite0
 from fidfast.torch._extractors.extractor import Extractor
 from fidfast.torch._extractors.inception import INCEPTION_OUTPUTS, inception_extractors
+from fidfast.torch._extractors.network_table import NETWORKS
+from fidfast.torch._extractors.plugins import load_plugin, package_of_plugin, plugins
+from fidfast.torch._extractors.pretrained import pretrained
 from fidfast.torch._extractors.resize import check_resize
 
-__all__ = ["load_extractor", "load_extractors", "name_of_extractor", "open_extractor", "open_extractors"]
+__all__ = [
+    "BUILT_IN",
+    "extractor_names",
+    "load_extractor",
+    "load_extractors",
+    "name_of_extractor",
+    "open_extractor",
+    "open_extractors",
+]
+
+#: Names of the extractors of this package.
+BUILT_IN = (*INCEPTION_OUTPUTS, "efficientnet-lite0", *NETWORKS)
+
+#: A weights file, or several by the name of their network.
+Weights = str | os.PathLike[str] | Mapping[str, str | os.PathLike[str]]
+
+
+def extractor_names() -> list[str]:
+    """Names that `load_extractor` accepts, beside "package.module:factory".
+
+    Returns
+    -------
+    list of str
+        The extractors of this package, then those of installed packages: the entry points of the group
+        ``fidfast.extractors``.
+
+    Examples
+    --------
+    >>> extractor_names()[:3]
+    ['inception', 'inception-spatial', 'inception-logits']
+    """
+    return [*BUILT_IN, *(name for name in plugins() if name not in BUILT_IN)]
 
 
 def load_extractor(
@@ -33,10 +68,13 @@ def load_extractor(
     name : str
         "inception" (the 2,048 pooled features of the network of 2015-12-05, used by the FID), "inception-spatial"
         (its 2,023 features of the sFID), "inception-logits" (its 1,008 logits without biases, used by the Inception
-        Score), "efficientnet-lite0" (its weights are in a package, nothing is downloaded) or "package.module:factory",
-        a callable without arguments that returns a network or callable.
+        Score), "efficientnet-lite0" (its weights are in a package, nothing is downloaded), a key of
+        `fidfast.torch.NETWORKS` ("dinov2-vitl14", "clip-vit-l14-336" and others), the name of an extractor of an
+        installed package (`extractor_names`) or "package.module:factory", a callable without arguments that returns a
+        network or callable.
     weights : path, optional
-        Weights file of the Inception network. By default torch's cache is searched, then the file is downloaded.
+        Weights file of the Inception network, or of the network in `NETWORKS`, which may be a ``.safetensors`` file or
+        one of ``torch.save``. By default torch's cache is searched, then the file is downloaded.
     like : str, optional
         For the Inception network: one of `LIKE`, the tool whose resize and pixel range are used. Default
         "torch-fidelity".
@@ -57,17 +95,19 @@ def load_extractor(
     Warns
     -----
     UserWarning
-        If `weights` are not those of 2015-12-05. The extractor's name then contains their digest, and its distance is
-        not called FID.
+        If the weights of the Inception network are not those of 2015-12-05: its name then contains their digest, and
+        its distance is not called FID. If an installed package has an extractor with the name of one of this package,
+        which is not used.
     """
     require_text("name", name)
+    optional(require_path, "weights", weights)
     return load_extractors([name], weights=weights, like=like, resize=resize)[0]
 
 
 def load_extractors(
     names: Sequence[str],
     *,
-    weights: str | os.PathLike[str] | None = None,
+    weights: Weights | None = None,
     like: str | None = None,
     resize: str | None = None,
 ) -> list[Extractor]:
@@ -77,7 +117,10 @@ def load_extractors(
     ----------
     names : sequence of str
         As in `load_extractor`.
-    weights, like
+    weights : path or mapping, optional
+        Files by the name of their network, for example ``{"inception": ..., "dinov2-vitl14": ...}``. A single file is
+        that of the Inception network if there is one, else of the only network in `fidfast.torch.NETWORKS`.
+    like : str, optional
         As in `load_extractor`, for the extractors of the Inception network, of which there must be one.
     resize : str, optional
         As in `load_extractor`, for all of them.
@@ -88,29 +131,58 @@ def load_extractors(
         As `load_extractor`.
     """
     names = require_sequence("names", names, str, least=1)
-    optional(require_path, "weights", weights)
+    files = _files_of_networks(names, weights)
     if resize is not None:
         check_resize(resize)
     convention = convention_of("torch-fidelity" if like is None else like)
-    if (weights or like) and not any(name in INCEPTION_OUTPUTS for name in names):
-        option = "weights" if weights else "like"
-        raise ValueError(f"{option} is an option of the extractor inception, not of {' and '.join(names)}")
+    if like and not any(name in INCEPTION_OUTPUTS for name in names):
+        raise ValueError(f"like is an option of the extractor inception, not of {' and '.join(names)}")
+    installed = plugins()
     found: dict[str, Extractor] = {}
     for name in names:
+        if name in BUILT_IN and name in installed:
+            packages = " and ".join(map(package_of_plugin, installed[name]))
+            warn_user(f"the extractor {name!r} of the package {packages} is not used: fidfast has one of this name")
         if name in found:
             continue
         if name in INCEPTION_OUTPUTS:
-            found.update(inception_extractors(weights, convention))
+            found.update(inception_extractors(files.get("inception"), convention))
+        elif name in NETWORKS:
+            found[name] = pretrained(name, files.get(name))
+        elif name == "efficientnet-lite0":
+            found[name] = efficientnet_lite0()
         else:
-            found[name] = efficientnet_lite0() if name == "efficientnet-lite0" else _from_factory(name)
+            found[name] = load_plugin(name, installed[name]) if name in installed else _from_factory(name)
     return [replace(found[name], resize=resize) if resize else found[name] for name in names]
+
+
+def _files_of_networks(names: Sequence[str], weights: Weights | None) -> dict[str, str]:
+    """Weights files by the name of their network, "inception" for all extractors of the Inception network."""
+    networks = {name: "inception" if name in INCEPTION_OUTPUTS else name for name in names}
+    having = [name for name in dict.fromkeys(networks.values()) if name == "inception" or name in NETWORKS]
+    if weights is None:
+        return {}
+    if not isinstance(weights, Mapping):
+        require_path("weights", weights)
+        if not having:
+            raise ValueError(
+                "weights is an option of the extractor inception and of pretrained networks, not of "
+                + " and ".join(names)
+            )
+        if len(having) > 1 and "inception" not in having:
+            raise ValueError(f"weights must be a file for each of {', '.join(having)}: {{name: file}}, got one file")
+        return {"inception" if "inception" in having else having[0]: require_path("weights", weights)}
+    for name in weights:
+        if name not in having:
+            raise ValueError(f"weights has a file of {name!r}; the networks are {', '.join(having) or 'none'}")
+    return {name: require_path(f"weights[{name!r}]", path) for name, path in weights.items()}
 
 
 def _from_factory(name: str) -> Extractor:
     """The extractor of a name "package.module:factory"."""
     module, colon, factory = name.partition(":")
     if not (module and colon and factory):
-        choices = ", ".join([*INCEPTION_OUTPUTS, "efficientnet-lite0", "package.module:factory"])
+        choices = ", ".join([*extractor_names(), "package.module:factory"])
         raise ValueError(f"unknown extractor {name!r}; choose one of {choices}")
     try:
         loaded = importlib.import_module(module)

@@ -25,11 +25,11 @@ GROUP = "fidfast.extractors"
 
 def plugins() -> dict[str, list[EntryPoint]]:
     """The entry points of all installed packages, by name. Imports none of them."""
-    found = defaultdict(list)
+    found: dict[str, list[EntryPoint]] = defaultdict(list)
     for point in entry_points(group=GROUP):
         if point not in found[point.name]:  # the same package twice in the module path
             found[point.name].append(point)
-    return dict(sorted(found.items()))
+    return {name: sorted(points, key=package_of_plugin) for name, points in sorted(found.items())}
 
 
 def package_of_plugin(point: EntryPoint) -> str:

@@ -7,17 +7,13 @@ from dataclasses import replace
 
 from fidfast.torch._extractors.conventions import LIKE
 from fidfast.torch._extractors.extractor import Extractor
-from fidfast.torch._extractors.inception import INCEPTION_OUTPUTS
-from fidfast.torch._extractors.named import load_extractor
+from fidfast.torch._extractors.named import extractor_names, load_extractor
 from fidfast.torch._extractors.resize import RESIZES
 
 __all__ = ["extractor_of_statistics", "with_details"]
 
-#: Names for `load_extractor`. A file must not choose other modules to import.
-_NAMED = {
-    **{name: name for name in (*INCEPTION_OUTPUTS, "efficientnet-lite0")},
-    "inception-2015-12-05": "inception",
-}
+#: Names for `load_extractor` by other stored names.
+_RENAMED = {"inception-2015-12-05": "inception"}
 
 
 def extractor_of_statistics(
@@ -48,18 +44,18 @@ def extractor_of_statistics(
     """
     name, *details = full_name.split("/")
     network, of_weights, _ = name.partition("-weights-")
-    known = network if of_weights and network in INCEPTION_OUTPUTS else _NAMED.get(name)
+    known = _RENAMED.get(name, network if of_weights else name)
     refusal = (
         f"the statistics of {argument} were computed with the extractor {full_name!r}, which cannot be loaded by name: "
         f"pass the extractor (--extractor {name if ':' in name else 'package.module:factory'})"
     )
-    if known is None:
+    if known not in extractor_names():  # a file must not choose other modules to import
         raise ValueError(refusal)
     dtype = "bfloat16" if "bfloat16" in details else "float32"
     extractor = with_details(load_extractor(known, weights=weights), full_name)
     found = replace(extractor, dtype=dtype).full_name
-    stored = "/".join([_NAMED.get(name, name), *details])
-    if weights is None and stored != (found if details else extractor.name):
+    stored = "/".join([_RENAMED.get(name, name), *details])
+    if weights is None and stored not in (found, *(() if details else (extractor.name, found.split("/")[0]))):
         raise ValueError(f"{refusal} (the extractor loaded by name is {found!r})")
     return extractor, dtype
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fidfast._arguments import optional, require_callable
 from fidfast._inputs import Input
 from fidfast._metrics.frechet import distance_between, terms_between
+from fidfast._metrics.groups import require_groups
 from fidfast._metrics.jackknife import Jackknife
 from fidfast._metrics.uncertainty import Estimate, estimate_from_jackknife, estimate_with_terms
 from fidfast._stats import GaussianStats
@@ -99,6 +101,7 @@ def estimate_of_images(
     extractor: Any = None,
     *,
     like: str | None = None,
+    groups: Any = None,
     options: ImageOptions | None = None,
     **keywords: Unpack[ImageKeywords],
 ) -> Estimate:
@@ -108,6 +111,10 @@ def estimate_of_images(
     ----------
     samples, reference, extractor, like
         As in `fid_of_images`.
+    groups : callable, or tuple of two, optional
+        From the name of an image to its group, an integer or a string, where images are not independent, such as frames
+        of videos: ``os.path.dirname`` if each video has a folder. `fidfast.estimate` leaves out whole groups. A tuple
+        has the functions of samples and reference; None stands for independent images.
     options, **keywords
         As in `fid_of_images`. The features of both sides are kept in memory, 4 bytes per number.
 
@@ -129,18 +136,27 @@ def estimate_of_images(
     """
     options = merge_options(options, keywords, "estimate_of_images")
     _refuse_checkpoint(options)
+    functions = groups if isinstance(groups, tuple) else (groups, groups)
+    if len(functions) != 2:
+        raise ValueError(f"groups must have 2 items, one for each side, got {len(functions)}")
+    for function in functions:
+        optional(require_callable, "groups", function)
     sources = {"samples": samples, "reference": reference}
     checked = check_images(sources, extractor, like=like, options=options, rows=True)
     inputs: list[Input] = []
-    for name, source in checked.sources.items():
+    labels: list[list[Any] | None] = []
+    for (name, source), function in zip(checked.sources.items(), functions, strict=True):
         if isinstance(source, Input):
             inputs.append(source)
+            labels.append(None)
             continue
         assert checked.extractor is not None
         found = features_of_source(source, checked.extractor, with_label(checked.options, name))
         warn_of_skipped(found, name)
         inputs.append(Input(name, rows=found.features, extractor=found.extractor, precision=options.precision))
-    estimate = estimate_from_jackknife(Jackknife(inputs[0], inputs[1], options.precision))
+        labels.append(None if function is None else [function(image) for image in found.names])
+    found_groups = require_groups(tuple(labels), inputs)
+    estimate = estimate_from_jackknife(Jackknife(inputs[0], inputs[1], options.precision, groups=found_groups))
     if (ddof := ddof_of(None, like)) == 1:
         return estimate
     return estimate_with_terms(estimate, terms_between(*(source.stats_with(ddof=ddof) for source in inputs)))

@@ -1,0 +1,35 @@
+"""Fixtures of the tests against other tools: one thread, seeded Inception weights, two folders of photographs."""
+
+import networks
+import pytest
+import torch
+from photographs import crops, write
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """The operations are too small to gain from several threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory):
+    """A weights file of the Inception network in torch's cache below a temporary folder."""
+    return networks.seeded_inception_weights(tmp_path_factory.mktemp("torch"))
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory):
+    """Two folders of photographs of one size, as the other tools require."""
+    made = tmp_path_factory.mktemp("photographs")
+    return [write(made / name, crops(seed, [(40, 50)] * n)) for name, seed, n in (("a", 0, 9), ("b", 1, 7))]
+
+
+@pytest.fixture(scope="session")
+def pairs(tmp_path_factory):
+    """As `folders` with 2 images each, for the Inception network."""
+    made = tmp_path_factory.mktemp("pairs")
+    return [write(made / name, crops(seed, [(40, 50)] * 2)) for name, seed in (("a", 2), ("b", 3))]
