@@ -107,11 +107,12 @@ class ImageOptions:
         decompression bombs, 178,956,970.
     checkpoint : path, optional
         File to which the moments are written once a minute (less often if that takes more than 2 s) and after any
-        error, and from which the same call continues with identical results; removed when the function returns. If it cannot be written during the run, a warning
-        says so. A file that is not a checkpoint, and a checkpoint of other images, of other options that change pixels,
-        or of an extractor with another name, structure, weights or code, is rejected and stays as it is. Of paths,
-        arrays and lists of images the bytes are compared; of a torch Dataset or DataLoader only the length. Sources
-        without a fixed order (iterables, a DataLoader that shuffles) are rejected. Not used by `features_of_images`.
+        error, and from which the same call continues with identical results; removed when the function returns. If it
+        cannot be written during the run, a warning says so. A file that is not a checkpoint, and a checkpoint of other
+        images, of other options that change pixels, or of an extractor with another name, structure, weights or code,
+        is rejected and stays as it is. Of paths, arrays and lists of images the bytes are compared; of a torch Dataset
+        or DataLoader only the length. Sources without a fixed order (iterables, a DataLoader that shuffles) are
+        rejected. Not used by `features_of_images`.
     use_cache : bool, default False
         Whether to cache the moments, keyed by the bytes of the images and the extractor. Only for paths, and for
         extractors that `load_extractor` loads by name. Not used by `features_of_images`.
