@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fidfast._arguments import MAX_SEED, require_bool, require_integer, require_mapping
+from fidfast._arguments import MAX_SEED, optional, require_bool, require_integer, require_mapping, require_path
 from fidfast._inputs import Input
 from fidfast._progress import progress_bar
 from fidfast._results import distance_label, kernel_label
@@ -124,6 +124,8 @@ def evaluate(
     )
     if resize is not None:
         check_resize(resize)
+    for name, path in weights.items() if isinstance(weights, Mapping) else [("", weights)]:
+        optional(require_path, f"weights[{name!r}]" if name else "weights", path)
     given = {} if extractors is None else require_mapping("extractors", extractors)
     negative_tolerance = require_tolerance(negative_tolerance)
     check_device(options.device)
