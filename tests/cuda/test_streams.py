@@ -90,7 +90,14 @@ class WithCurrentDevice(DeviceArray):
     """Like torch tensors, which are exported only while their device is torch's current device."""
 
     is_cuda = True
+    is_nested = is_quantized = is_meta = requires_grad = False
+    layout = "strided"
     current = 0
+
+    def is_conj(self):
+        return False
+
+    is_neg = is_conj
 
     def __dlpack__(self, **options):
         if WithCurrentDevice.current != self.device:
@@ -108,7 +115,8 @@ def test_the_device_of_a_tensor_is_current_during_its_export(rng, cuda, monkeypa
 
     stream = types.SimpleNamespace(cuda_stream=LEGACY)
     calls = types.SimpleNamespace(device=device, current_stream=lambda number: stream)
-    monkeypatch.setitem(sys.modules, "torch", types.SimpleNamespace(Tensor=WithCurrentDevice, cuda=calls))
+    torch = types.SimpleNamespace(Tensor=WithCurrentDevice, cuda=calls, strided="strided")
+    monkeypatch.setitem(sys.modules, "torch", torch)
     rows = rng.standard_normal((30, 4))
     moments = Moments(4, precision="float64", blocks=blocks)
     moments.update(WithCurrentDevice(rows, device=1))
