@@ -19,7 +19,11 @@ _R = TypeVar("_R")
 _L = TypeVar("_L", bound="Locked")
 
 _NUMBERS = itertools.count()
-_LOCKS: weakref.WeakSet[Lock] = weakref.WeakSet()
+
+#: All locks by number, for forks. Weak references without a callback, in which Python would ignore an interrupt.
+_LOCKS: dict[int, weakref.ref[Lock]] = {}
+#: Length of `_LOCKS` from which a new lock removes the references to locks that do not exist any more.
+_limit = 1024
 
 #: How long a fork waits for the operations of other threads, in seconds.
 _FORK_TIMEOUT = 10.0
@@ -40,7 +44,9 @@ class Lock:
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.number = next(_NUMBERS)
-        _LOCKS.add(self)
+        _LOCKS[self.number] = weakref.ref(self)
+        if len(_LOCKS) >= _limit:
+            _remove_dead_references()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Lock, ()
@@ -107,10 +113,23 @@ class _Forks(threading.local):
 _FORKS = _Forks()
 
 
+def _remove_dead_references() -> None:
+    global _limit
+    for number, reference in _items():
+        if reference() is None:
+            _LOCKS.pop(number, None)
+    _limit = max(1024, 2 * len(_LOCKS))
+
+
 def _all_locks() -> list[Lock]:
+    """The locks in the order of their creation."""
+    return [lock for _, reference in sorted(_items()) if (lock := reference()) is not None]
+
+
+def _items() -> list[tuple[int, weakref.ref[Lock]]]:
     while True:
         try:
-            return sorted(_LOCKS, key=lambda lock: lock.number)
+            return list(_LOCKS.items())
         except RuntimeError:  # another thread has created an object meanwhile
             continue
 

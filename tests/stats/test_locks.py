@@ -213,3 +213,11 @@ def test_class_distances_of_objects_that_change(tmp_path):
 
     in_threads(update, distances)
     assert ClassMoments.load(tmp_path / "classes.npz").num_samples % 3 == 0
+
+
+def test_locks_of_deleted_objects_are_forgotten():
+    kept = Moments(2)
+    for _ in range(5000):
+        Moments(2)
+    assert len(locks._LOCKS) <= 2 * 1024
+    assert kept._lock in locks._all_locks()
