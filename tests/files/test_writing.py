@@ -86,25 +86,27 @@ def test_the_longest_name(tmp_path, temporary):
     assert names(tmp_path) == [path.name]
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def full_disk():
-    """Files end at 4 KB, as on a full disk."""
+    """Files end at 4 KB, as on a full disk. Not a fixture, since pytest could not write its report to a file."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    signal.signal(signal.SIGXFSZ, handler)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
 
 
 @pytest.mark.parametrize("existing", [False, True])
-def test_a_full_disk(tmp_path, temporary, full_disk, existing):
+def test_a_full_disk(tmp_path, temporary, existing):
     path = tmp_path / "x.npz"
     if existing:
         path.write_bytes(b"old")
     moments = fidfast.Moments.from_features(np.random.default_rng(0).normal(size=(90, 40)))
     for save in (STATS.save, moments.save):
-        with pytest.raises(OSError, match=r"^cannot write .*x\.npz: File too large"):
+        with pytest.raises(OSError, match=r"^cannot write .*x\.npz: File too large"), full_disk():
             save(path)
         assert names(tmp_path) == ["x.npz"] * existing
         assert not existing or path.read_bytes() == b"old"

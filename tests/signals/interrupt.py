@@ -296,6 +296,10 @@ def now() -> np.ndarray:
     return np.array([time.perf_counter(), time.clock_gettime(MAIN_CLOCK)])
 
 
+#: Outcome of a call that returned before the signal was sent.
+ENDED = "ended before"
+
+
 def interrupted(call: Callable[[], object], delay: float) -> tuple[str, np.ndarray]:
     """Name of the exception that the call raised, and the time since the signal as `now` measures it."""
     sent: list[np.ndarray] = []
@@ -310,6 +314,7 @@ def interrupted(call: Callable[[], object], delay: float) -> tuple[str, np.ndarr
     try:
         sender.start()
         call()
+        name = "nothing" if sent else ENDED
     except BaseException as error:  # what a handler raises need not be an Exception
         name = type(error).__name__
     response = now() - sent[0] if sent else np.zeros(2)
@@ -343,6 +348,8 @@ def main(size: str = "small", *names: str) -> None:
         for delay in delays(large):
             before = made.state()
             outcome, response = interrupted(made.call, delay)
+            if outcome == ENDED and outcomes:
+                break  # the call is shorter than this delay, and was interrupted after shorter ones
             outcomes.add(outcome)
             same = same and made.state() == before
             longest = np.maximum(longest, response)
