@@ -25,7 +25,7 @@ def print_evaluation(options: argparse.Namespace, output: Output) -> None:
         metrics=options.metrics,
         like=options.like,
         estimate=options.estimate,
-        weights=_weights(options.weights),
+        weights=options.weights,
         resize=options.resize,
         seed=options.seed,
         negative_tolerance=options.negative_tolerance,
@@ -40,10 +40,3 @@ def print_evaluation(options: argparse.Namespace, output: Output) -> None:
     ignored = {titles[side]: reasons for side, reasons in found.ignored.items()}
     skipped = {titles[side]: messages for side, messages in found.skipped.items()}
     output.lines([*found.table().split("\n"), *lines_of_images(ignored, skipped)])
-
-
-def _weights(text: str | None) -> str | dict[str, str] | None:
-    """A file, or files by name of the network: ``inception=FILE,dinov2-vitl14=FILE``."""
-    if text is None or "=" not in text or os.path.exists(text):
-        return text
-    return dict(part.partition("=")[::2] for part in text.split(","))

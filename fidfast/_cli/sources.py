@@ -153,7 +153,7 @@ class Sources:
 
     def _load_extractor(self) -> tuple[Any, str | None]:
         """The extractor of the options, or of a file's features, and the arithmetic of the latter."""
-        from fidfast.torch import load_extractor
+        from fidfast.torch import load_extractors
         from fidfast.torch._extractors.resize import check_resize
         from fidfast.torch._extractors.stored import extractor_of_statistics
 
@@ -161,7 +161,7 @@ class Sources:
         stored = next((name for name, file in self._files.items() if file.extractor is not None), None)
         if stored is None or given.extractor or given.like:
             name = given.extractor or "inception"
-            return load_extractor(name, weights=given.weights, like=given.like, resize=given.resize), None
+            return load_extractors([name], weights=given.weights, like=given.like, resize=given.resize)[0], None
         extractor, dtype = extractor_of_statistics(
             self._files[stored].extractor or "", self._paths[stored], weights=given.weights
         )
