@@ -69,6 +69,11 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     if surplus:
         hint = "; pass the folder, not its files" if os.path.isfile(surplus[0]) else ""
         commands[options.command].error(f"unexpected argument {surplus[0]} ({len(surplus)} too many){hint}")
+    if getattr(options, "weights", None) is not None:
+        try:
+            options.weights = _weights_of(options.weights)
+        except argparse.ArgumentTypeError as error:
+            commands[options.command].error(str(error))
     options.command_line = shlex.join(["fidfast", *words])
     return options
 
@@ -137,7 +142,8 @@ def _add_evaluate(command: argparse.ArgumentParser) -> None:
         "--metrics",
         metavar="NAMES",
         help="names with commas between them: is, fid, sfid, kid, precision, recall, density, coverage, cmmd, vendi, "
-        "mind, fd-NETWORK (fd-dinov2) and METRIC@EXTRACTOR (kid@dinov2-vitl14) (default: is,fid,sfid,precision,recall)",
+        "mind, fdr, fd-NETWORK (fd-dinov2) and METRIC@EXTRACTOR (kid@dinov2-vitl14) "
+        "(default: is,fid,sfid,precision,recall)",
     )
     command.add_argument(
         "--estimate", action="store_true", help="print standard errors, and Fréchet distances without bias"
@@ -246,7 +252,13 @@ def _add_numerical_options(command: argparse.ArgumentParser) -> None:
 
 
 def _add_image_options(group: argparse._ActionsContainer) -> None:
-    group.add_argument("--weights", metavar="FILE", help="weights of the network (default: downloaded once)")
+    group.add_argument(
+        "--weights",
+        action="append",
+        metavar="[NAME=]FILE",
+        help="weights of the network (default: downloaded once); for several networks once each, with their names: "
+        "inception=FILE, dinov2-vitl14=FILE",
+    )
     group.add_argument(
         "--like",
         metavar="TOOL",
@@ -301,6 +313,25 @@ def _names(text: str) -> list[str]:
     return names
 
 
+def _weights_of(given: Sequence[str]) -> str | dict[str, str]:
+    """The file of ``--weights FILE``, or the files of each ``--weights NAME=FILE`` by name."""
+    files: dict[str, str] = {}
+    for text in given:
+        name, equals, file = text.partition("=")
+        if not equals or os.path.exists(text):
+            if len(given) > 1:
+                raise argparse.ArgumentTypeError(
+                    f"--weights is given {len(given)} times, but {text} has no name: pass NAME=FILE for each network"
+                )
+            return text
+        if not (name and file):
+            raise argparse.ArgumentTypeError(f"--weights must be FILE or NAME=FILE, got {text!r}")
+        if name in files:
+            raise argparse.ArgumentTypeError(f"--weights has two files for {name}: {files[name]} and {file}; pass one")
+        files[name] = file
+    return files
+
+
 def _positive(text: str) -> float:
     try:
         value = float(text)
@@ -331,7 +362,7 @@ _COMMANDS: tuple[tuple[str, Callable[[argparse.ArgumentParser], None], str, str]
         "evaluate",
         _add_evaluate,
         "SAMPLES [REFERENCE]",
-        "print several metrics from one pass over the images: Inception score, FID, sFID, precision, recall, ...",
+        "print several metrics (Inception score, FID, sFID, precision, recall, others) from one pass over the images",
     ),
     (
         "report",

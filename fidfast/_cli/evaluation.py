@@ -8,7 +8,7 @@ import os
 from fidfast import _core
 from fidfast._cli.checkpoints import write_continued
 from fidfast._cli.output import Output
-from fidfast._cli.sources import add_current_folder, image_options, lines_of_images, weights_of
+from fidfast._cli.sources import add_current_folder, image_options, lines_of_images
 
 __all__ = ["print_evaluation"]
 
@@ -25,7 +25,7 @@ def print_evaluation(options: argparse.Namespace, output: Output) -> None:
         metrics=options.metrics,
         like=options.like,
         estimate=options.estimate,
-        weights=weights_of(options.weights),
+        weights=options.weights,
         resize=options.resize,
         seed=options.seed,
         negative_tolerance=options.negative_tolerance,

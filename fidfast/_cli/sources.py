@@ -20,7 +20,7 @@ from fidfast._inputs import Input, open_input, require_same_dim
 from fidfast._sources import is_image_source
 from fidfast._stats import GaussianStats
 
-__all__ = ["OpenedSource", "Sources", "add_current_folder", "ddof_of", "image_options", "lines_of_images", "weights_of"]
+__all__ = ["OpenedSource", "Sources", "add_current_folder", "ddof_of", "image_options", "lines_of_images"]
 
 
 @dataclass(frozen=True)
@@ -143,8 +143,7 @@ class Sources:
         check_device(options.device)
         images = {name: open_source(self._paths[name], options, keys[name]) for name in names}
         if self._extractors is not None:
-            weights = weights_of(given.weights)
-            networks = load_extractors(self._extractors, weights=weights, like=given.like, resize=given.resize)
+            networks = load_extractors(self._extractors, weights=given.weights, like=given.like, resize=given.resize)
             names_of_extractors(self._extractors, networks)
             return check_images_of_several(images["source"], networks, options=options, min_images=1 + self._ddof)
         extractor, dtype = self._load_extractor()
@@ -154,7 +153,7 @@ class Sources:
 
     def _load_extractor(self) -> tuple[Any, str | None]:
         """The extractor of the options, or of a file's features, and the arithmetic of the latter."""
-        from fidfast.torch import load_extractor
+        from fidfast.torch import load_extractors
         from fidfast.torch._extractors.resize import check_resize
         from fidfast.torch._extractors.stored import extractor_of_statistics
 
@@ -162,7 +161,7 @@ class Sources:
         stored = next((name for name, file in self._files.items() if file.extractor is not None), None)
         if stored is None or given.extractor or given.like:
             name = given.extractor or "inception"
-            return load_extractor(name, weights=given.weights, like=given.like, resize=given.resize), None
+            return load_extractors([name], weights=given.weights, like=given.like, resize=given.resize)[0], None
         extractor, dtype = extractor_of_statistics(
             self._files[stored].extractor or "", self._paths[stored], weights=given.weights
         )
@@ -262,13 +261,6 @@ def add_current_folder(extractor: str | None) -> None:
     """Add the current folder to the module path for ``module:factory``."""
     if ":" in (extractor or "") and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # last, so that files there do not replace installed modules
-
-
-def weights_of(text: str | None) -> str | dict[str, str] | None:
-    """A file, or files by name of the network: ``inception=FILE,dinov2-vitl14=FILE``."""
-    if text is None or "=" not in text or os.path.exists(text):
-        return text
-    return dict(part.partition("=")[::2] for part in text.split(","))
 
 
 def lines_of_images(ignored: Mapping[str, Mapping[str, int]], skipped: Mapping[str, Sequence[str]]) -> Iterator[str]:

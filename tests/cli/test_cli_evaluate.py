@@ -12,6 +12,7 @@ from photographs import crops, write
 import fidfast
 import fidfast.torch as ft
 from fidfast._cli import commands as cli
+from fidfast._cli.arguments import parse
 from fidfast.torch._images import extraction_pass
 
 NETWORK = """
@@ -68,8 +69,8 @@ def test_one_side(capsys):
         == f"vendi@{SMALL}  {ft.evaluate('a', None, metrics=f'vendi@{SMALL}').text(f'vendi@{SMALL}')}"
     )
     assert run(capsys, "a", "--metrics", f"kid@{SMALL}", *OPTIONS) == (
-        1, "", f"fidfast: kid@{SMALL} needs images, or features of {SMALL}, as reference, but got None: pass one of "
-        "these\n",
+        1, "", f"fidfast: kid@{SMALL} needs images, or features of {SMALL}, as reference, which is not given: pass "
+        "one of these\n",
     )  # fmt: skip
 
 
@@ -163,3 +164,44 @@ def test_the_lines_of_the_documentation(capsys, folders):
     for name, extractor in (("fid", "inception"), ("sfid", "inception-spatial")):
         expected = fidfast.fid(samples[extractor], reference[extractor])
         assert numbers["values"][name] == pytest.approx(expected, rel=1e-6), name
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (["w.pth"], "w.pth"),
+        (["a=b.pth"], "a=b.pth"),  # a file of this name exists
+        (["inception=w.pth"], {"inception": "w.pth"}),
+        (["inception=w.pth", "vgg16=v=1.pth"], {"inception": "w.pth", "vgg16": "v=1.pth"}),
+    ],
+)
+def test_weights_by_name(folders, given, expected):
+    (folders / "a=b.pth").write_bytes(b"")
+    options = [word for text in given for word in ("--weights", text)]
+    for command in ("fid a b", "report a b", "evaluate a b", "stats a out.npz"):
+        assert parse([*command.split(), *options]).weights == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["w.pth", "v.pth"], "--weights is given 2 times, but w.pth has no name: pass NAME=FILE for each network"),
+        (["vgg16="], "--weights must be FILE or NAME=FILE, got 'vgg16='"),
+        (["vgg16=a", "vgg16=b"], "--weights has two files for vgg16: a and b; pass one"),
+    ],
+)
+def test_weights_that_cannot_be_assigned(capsys, given, message):
+    with pytest.raises(SystemExit):
+        run(capsys, "a", "b", *(word for text in given for word in ("--weights", text)))
+    assert message in capsys.readouterr().err
+
+
+def test_weights_of_other_networks(capsys):
+    arguments = ("a", "b", "--metrics", "fd-vgg16,fd-swav", *OPTIONS)
+    _, _, err = run(capsys, *arguments, "--weights", "w.pth")
+    assert "vgg16, swav-resnet50: {name: file} (--weights NAME=FILE), got one file" in err
+    _, _, err = run(capsys, *arguments, "--weights", "inception=w.pth")
+    assert "weights has a file of 'inception'; the networks are vgg16, swav-resnet50" in err
+    for command in (("fid", "a", "b", "--extractor"), ("stats", "a", "out.npz", "--extractors")):
+        assert cli.main([*command, "vgg16", "--weights", "vgg16=gone.pth", *OPTIONS]) == 1
+        assert "no such weights file: gone.pth" in capsys.readouterr().err

@@ -230,7 +230,7 @@ def test_what_cannot_be_computed_is_an_error_before_a_network_runs(networks, sid
          "or metrics='is,fid'"),
         ("fd-means", path, "fd-means needs images, or statistics or features of means, as reference"),
         ("recall", stats["inception"], "recall needs .* as reference, but GaussianStats holds statistics of inception"),
-        ("fid", None, "fid needs .* as reference, but got None"),
+        ("fid", None, "fid needs .* as reference, which is not given"),
         ("fidd", path, r"metrics: unknown metric 'fidd'; did you mean 'fid'\?"),
         ("xyz", path, "metrics: unknown metric 'xyz'; the metrics are is, fid, sfid, "),
         ("sfid@means", path, "metrics: sfid is defined for inception-spatial, not for means; use fd-means"),

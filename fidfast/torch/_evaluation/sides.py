@@ -196,9 +196,10 @@ class Plan:
     def _why_not(self, request: Request, extractor: str, what: str) -> str:
         side = self.side
         kinds = {"moments": "statistics or features", "rows": "features", "logits": "features (the logits)"}
-        got = f"{side.title} holds {side.held}" if side.parts else f"got {side.title}"
         needed = f"images, or {kinds[what]} of {extractor}"
-        return f"{request.name} needs {needed}, as {side.name}, but {got}: pass one of these"
+        if not side.kinds:
+            return f"{request.name} needs {needed}, as {side.name}, which is not given: pass one of these"
+        return f"{request.name} needs {needed}, as {side.name}, but {side.title} holds {side.held}: pass one of these"
 
     @property
     def extractors(self) -> list[str]:

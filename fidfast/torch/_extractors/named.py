@@ -22,6 +22,7 @@ from fidfast.torch._extractors.resize import check_resize
 
 __all__ = [
     "BUILT_IN",
+    "Weights",
     "extractor_names",
     "load_extractor",
     "load_extractors",
@@ -170,7 +171,10 @@ def _files_of_networks(names: Sequence[str], weights: Weights | None) -> dict[st
                 + " and ".join(names)
             )
         if len(having) > 1 and "inception" not in having:
-            raise ValueError(f"weights must be a file for each of {', '.join(having)}: {{name: file}}, got one file")
+            raise ValueError(
+                f"weights must be a file for each of {', '.join(having)}: {{name: file}} (--weights NAME=FILE), "
+                "got one file"
+            )
         return {"inception" if "inception" in having else having[0]: require_path("weights", weights)}
     for name in weights:
         if name not in having:

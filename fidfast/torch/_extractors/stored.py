@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 
 from fidfast.torch._extractors.conventions import LIKE
 from fidfast.torch._extractors.extractor import Extractor
-from fidfast.torch._extractors.named import extractor_names, load_extractor
+from fidfast.torch._extractors.named import Weights, extractor_names, load_extractors
 from fidfast.torch._extractors.resize import RESIZES
 
 __all__ = ["extractor_of_statistics", "with_details"]
@@ -16,9 +15,7 @@ __all__ = ["extractor_of_statistics", "with_details"]
 _RENAMED = {"inception-2015-12-05": "inception"}
 
 
-def extractor_of_statistics(
-    full_name: str, argument: str, *, weights: str | os.PathLike[str] | None = None
-) -> tuple[Extractor, str]:
+def extractor_of_statistics(full_name: str, argument: str, *, weights: Weights | None = None) -> tuple[Extractor, str]:
     """The extractor that computed stored statistics, and its arithmetic.
 
     Parameters
@@ -27,8 +24,8 @@ def extractor_of_statistics(
         As `Extractor.full_name`, or only the name of the network.
     argument : str
         Name of the argument with the statistics, for messages.
-    weights : path, optional
-        As in `load_extractor`. Then the weights may be others than those of the statistics.
+    weights : path or mapping, optional
+        As in `load_extractors`. Then the weights may be others than those of the statistics.
 
     Returns
     -------
@@ -52,7 +49,7 @@ def extractor_of_statistics(
     if known not in extractor_names():  # a file must not choose other modules to import
         raise ValueError(refusal)
     dtype = "bfloat16" if "bfloat16" in details else "float32"
-    extractor = with_details(load_extractor(known, weights=weights), full_name)
+    extractor = with_details(load_extractors([known], weights=weights)[0], full_name)
     found = replace(extractor, dtype=dtype).full_name
     stored = "/".join([_RENAMED.get(name, name), *details])
     if weights is None and stored not in (found, *(() if details else (extractor.name, found.split("/")[0]))):
