@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -51,9 +52,9 @@ def require_groups(groups: Any, inputs: Sequence[Input], *, paired: bool = False
         others = [source.name for source in inputs[1:] if source.has_samples]
         if groups is not None and others:
             names = ", ".join(f"groups_of_{source.name}" for source in inputs)
+            having = f"{' and '.join(others)} {'has' if len(others) == 1 else 'have'}"
             raise ValueError(
-                f"groups must be a tuple ({names}), since {' and '.join(others)} has samples too; None stands for "
-                "independent rows"
+                f"groups must be a tuple ({names}), since {having} samples too; None stands for independent rows"
             )
         groups = (groups, *(None for _ in inputs[1:]))
     if len(groups) != len(inputs):
@@ -104,11 +105,11 @@ def _texts(labels: Any, name: str) -> NDArray[np.str_]:
     array = as_array(name, labels, "a sequence of integers or strings")
     if array.ndim != 1:
         raise ValueError(f"{name} must be 1-D (n,), got shape {array.shape}")
-    if array.dtype.kind in "iuU":
+    if array.dtype.kind in "iu":
         return array.astype(np.str_)
-    if array.dtype.kind == "O":
-        for label in array:
-            if not isinstance(label, (str, int, os.PathLike)):
+    if array.dtype.kind in "OU":
+        for label in labels:  # not of the array: NumPy converts NaN beside strings to a string
+            if not isinstance(label, (str, Integral, os.PathLike)):
                 raise TypeError(f"{name} must be integers or strings, got {shown(label)}")
-        return np.array([str(label) for label in array], dtype=np.str_)
+        return np.array([str(label) for label in labels], dtype=np.str_)
     raise TypeError(f"{name} must be integers or strings, got {array.dtype}")

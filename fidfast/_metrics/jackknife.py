@@ -97,16 +97,19 @@ def degrees_of_freedom(parts: Iterable[Replicates]) -> float:
     return 2 * sum(variance for variance, _ in moments) ** 2 / variance_of_sum if variance_of_sum > 0 else math.inf
 
 
-def why_no_jackknife(inputs: tuple[Input, Input], sampled: tuple[bool, bool]) -> str | None:
+def why_no_jackknife(
+    inputs: tuple[Input, Input], sampled: tuple[bool, bool], groups: Sequence[Groups | None] = (None, None)
+) -> str | None:
     """Why no parts of the samples can be left out, or None."""
     if not any(sampled):
         return (
             f"{inputs[0].name} has no samples to estimate an error from: pass the (n, dim) features or "
             "Moments(dim, blocks=20)"
         )
-    for source, is_sample in zip(inputs, sampled, strict=True):
+    for source, is_sample, grouped in zip(inputs, sampled, groups, strict=True):
         # The remaining rows must have a covariance.
-        largest = max((block.num_samples for block in source.blocks), default=1)
+        sizes = [block.num_samples for block in source.blocks] if grouped is None else map(len, grouped.blocks)
+        largest = max(sizes, default=1)
         if is_sample and (source.num_samples or 0) - largest < 2:
             return (
                 f"{source.name} has {source.num_samples} samples; the jackknife leaves out {largest} at a time and "
@@ -171,7 +174,7 @@ class Jackknife:
             require_same_dim(samples.dim, reference.dim, samples.name, reference.name)
             #: In the unit ``2^exponent``.
             self.inputs = (samples, reference)
-            reason = why_no_jackknife(self.inputs, self.sampled)
+            reason = why_no_jackknife(self.inputs, self.sampled, self.groups)
             if reason is not None:
                 raise ValueError(reason)
             with_rows = any(

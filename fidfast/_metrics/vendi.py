@@ -118,6 +118,8 @@ def vendi(samples: Any, *, q: float | str = 1.0, kernel: str = "cosine", sigma: 
 def _matrix(source: Input, kernel: str, sigma: float | None) -> tuple[Array, int]:
     """A matrix with the nonzero eigenvalues of ``K / n``, and n."""
     if kernel == "linear" and source.moments is not None and source.rows is None:
+        if source.moments.num_samples < 2:
+            raise ValueError(f"samples: vendi needs Moments of at least 2 rows, got {source.moments.num_samples}")
         stats = source.stats_with(ddof=0)
         matrix = stats.sigma + np.outer(stats.mu, stats.mu)
         _require_unit_norm(float(np.trace(matrix)))

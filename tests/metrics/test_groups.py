@@ -182,6 +182,14 @@ ERRORS = {
     "groups of samples must be integers or strings, got None": lambda: estimate(
         ROWS, EXACT, groups=[None, *map(str, LABELS[1:])]
     ),
+    "groups of samples must be integers or strings, got nan": lambda: estimate(
+        ROWS, EXACT, groups=[float("nan"), *map(str, LABELS[1:])]
+    ),
+    "samples has 20 samples; the jackknife leaves out 19 at a time and needs at least 21": lambda: estimate(
+        ROWS, EXACT, groups=[1] + [0] * 19
+    ),
+    "groups must be a tuple (groups_of_samples_a, groups_of_samples_b, groups_of_reference), since samples_b and "
+    "reference have samples too": lambda: compare(ROWS, ROWS + 1, ROWS + 2, groups=LABELS),
     "samples: groups needs the (n, dim) features themselves, got Moments": lambda: estimate(
         fidfast.Moments.from_features(ROWS), ROWS, groups=(LABELS, None)
     ),

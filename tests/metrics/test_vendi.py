@@ -153,6 +153,9 @@ CASES = {
     "samples: kernel='linear' needs rows of norm 1, and": lambda: vendi(
         fidfast.Moments.from_features(ROWS), kernel="linear"
     ),
+    "samples: vendi needs Moments of at least 2 rows, got 1": lambda: vendi(
+        fidfast.Moments.from_features(np.eye(3)[:1]), kernel="linear"
+    ),
     "samples: vendi needs the (n, dim) features themselves, got Moments": lambda: vendi(
         fidfast.Moments.from_features(ROWS)
     ),
