@@ -32,12 +32,14 @@ def made(one: list, two: list) -> dcgan.Result:
     return dcgan.Result({**asdict(dcgan.QUICK), "seeds": len(one)}, 0.9, search, {"one": one, "two": two})
 
 
+@pytest.mark.slow
 def test_every_run_lowers_the_distance(result):
     # By a factor of at least 2; over 5 seeds of both regimes it was 3.9 to 8.6.
     sentence = next(each for each in dcgan.claim(result) if each.text.startswith("Every run"))
     assert sentence.holds, sentence.text
 
 
+@pytest.mark.slow
 def test_both_regimes_are_searched_equally(result):
     for settings in (dcgan.QUICK, dcgan.FULL):
         assert len(settings.one_rate) == len(settings.two_rates)
@@ -45,15 +47,18 @@ def test_both_regimes_are_searched_equally(result):
     assert len(result.search["one"]) == len(result.search["two"])
 
 
+@pytest.mark.slow
 def test_both_regimes_start_with_the_same_weights(result):
     for one, two in zip(result.runs["one"], result.runs["two"], strict=True):
         assert one[0]["value"] == two[0]["value"]
 
 
+@pytest.mark.slow
 def test_result_in_json(result):
     assert dcgan.Result(**json.loads(json.dumps(asdict(result), allow_nan=False))) == result
 
 
+@pytest.mark.slow
 def test_texts_and_plot(result):
     for values in dcgan.compare(result).best.values():
         assert f"{values.mean():.3g}" in dcgan.summary(result)

@@ -217,6 +217,7 @@ def result():
     return disturbances.run(disturbances.QUICK, Work())
 
 
+@pytest.mark.slow
 def test_the_distances_of_the_quick_preset_rise_with_every_level(result):
     # Each step of the distance exceeds two of its standard errors; the sentences say by how much. That of the kernel
     # distance is not asserted: with 200 images its smallest step, in the noise, is 1.6 standard errors.
@@ -230,6 +231,7 @@ def test_the_distances_of_the_quick_preset_rise_with_every_level(result):
         assert kernel == sorted(kernel)
 
 
+@pytest.mark.slow
 def test_the_result_is_stored_with_its_plot(result, tmp_path):
     stored = experiment.write(tmp_path, "disturbances", result, preset="quick", seconds=1.0)
     assert stored.plot_path.stat().st_size < experiment.MAX_PLOT
