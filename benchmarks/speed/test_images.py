@@ -45,7 +45,7 @@ def folders(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     for photograph in load_sample_images().images:
         folder = tmp_path_factory.mktemp("photograph")
         height, width = photograph.shape[:2]
-        for i in range(request.config.getoption("--images")):
+        for i in range(request.config.getoption("--images") or 300):
             top, left = rng.integers(0, height - 256), rng.integers(0, width - 256)
             crop = photograph[top : top + 256, left : left + 256, :]
             Image.fromarray(crop[:, :: rng.choice((1, -1))]).save(folder / f"{i:05}.png")
