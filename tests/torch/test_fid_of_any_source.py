@@ -44,8 +44,8 @@ def load_small(name, *, weights=None, like=None, resize=None):
 @pytest.fixture
 def small(monkeypatch):
     """Small networks instead of the named ones."""
-    for module in (checks, stored):
-        monkeypatch.setattr(module, "load_extractor", load_small)
+    monkeypatch.setattr(checks, "load_extractor", load_small)
+    monkeypatch.setattr(stored, "load_extractors", lambda names, **options: [load_small(name) for name in names])
     monkeypatch.setattr(checks, "open_extractor", lambda model: load_small(model) if isinstance(model, str) else model)
 
 
@@ -209,15 +209,26 @@ def test_the_extractor_of_the_statistics_is_used(tmp_path, folder, small):
 def test_statistics_of_an_unknown_extractor_are_refused_at_once(folder, small):
     for name in ("Pooled/pil-bicubic-16", "os:abort", "inception/unknown-8", "inception-weights-12345678"):
         stats = fidfast.GaussianStats(np.zeros(3), np.eye(3), extractor=name)
+        why = "but the extractor" if name.startswith("inception") else "which cannot be"
         with pytest.raises(
-            ValueError, match=f"statistics of features_b were computed with the extractor '{name}', whi"
+            ValueError, match=f"features_b were computed with the extractor '{name}', {why} loaded by name"
         ):
             fidfast.fid(folder, stats)
-        with pytest.raises(ValueError, match="which cannot be loaded by name: pass the extractor"):
+        with pytest.raises(ValueError, match=r"loaded by name.*: pass the extractor"):
             ft.fid_of_images(stats, folder)
     nameless = fidfast.GaussianStats(np.zeros(3), np.eye(3))
     expected = ft.fid_of_images(folder, nameless, load_small("inception"))
     assert fidfast.fid(folder, nameless) == expected
+
+
+def test_other_weights_than_those_of_another_tools_file_are_a_warning(monkeypatch, folder, small, tmp_path):
+    """Its statistics are assumed to be those of the Inception network, whose weights may be replaced on purpose."""
+    np.savez(tmp_path / "adm.npz", mu=np.zeros(3), sigma=np.eye(3), mu_s=np.zeros(3), sigma_s=np.eye(3))
+    replaced = replace(load_small("inception"), name="inception-weights-12345678")
+    monkeypatch.setattr(stored, "load_extractors", lambda names, **options: [replaced])
+    with pytest.warns(UserWarning, match="different extractors, 'inception-weights-12345678/.*' and 'inception'"):
+        found = fidfast.fid(folder, tmp_path / "adm.npz")
+    assert found == ft.fid_of_images(folder, fidfast.GaussianStats(np.zeros(3), np.eye(3)), replaced)
 
 
 def test_stored_names_of_the_inception_network(monkeypatch, weights, folder):
@@ -225,14 +236,12 @@ def test_stored_names_of_the_inception_network(monkeypatch, weights, folder):
     monkeypatch.setenv("TORCH_HOME", str(weights.parents[2]))
     with pytest.warns(UserWarning, match="is not an FID"):
         extractor = ft.load_extractor("inception")
-    monkeypatch.setattr(stored, "load_extractor", lambda name, **options: extractor)  # loaded once
+    monkeypatch.setattr(stored, "load_extractors", lambda names, **options: [extractor])  # loaded once
     like, full_name = ft.LIKE["pytorch-fid"], f"{extractor.name}/torch-bilinear-299/divisor-127.5"
     found, dtype = stored.extractor_of_statistics(f"{full_name}/bfloat16", "reference")
     assert (found.full_name, dtype, found.num_features) == (full_name, "bfloat16", 2048)
     assert (found.offset, found.divisor) == ((like.offset,) * 3, (like.divisor,) * 3)
-    with pytest.raises(
-        ValueError, match=r"cannot be loaded by name: pass the extractor .*\(the extractor loaded by name is"
-    ):
+    with pytest.raises(ValueError, match=r"but the extractor loaded by name is .*: pass the extractor"):
         stored.extractor_of_statistics("inception/tf1-bilinear-299", "reference")
 
 

@@ -71,7 +71,9 @@ def test_extractors_share_the_network(extractors, images):
 
 @pytest.mark.parametrize("number", range(3))
 def test_stored_names_are_loaded(monkeypatch, extractors, number):
-    monkeypatch.setattr(stored, "load_extractor", lambda name, **options: extractors[NAMES.index(name)])
+    monkeypatch.setattr(
+        stored, "load_extractors", lambda names, **options: [extractors[NAMES.index(name)] for name in names]
+    )
     extractor = extractors[number]
     found, _ = stored.extractor_of_statistics(extractor.full_name, "reference")
     assert (found.full_name, found.output) == (extractor.full_name, extractor.output)

@@ -37,23 +37,26 @@ def extractor_of_statistics(full_name: str, argument: str, *, weights: Weights |
     Raises
     ------
     ValueError
-        If no extractor that `load_extractor` loads by name has this name.
+        If `load_extractor` loads no extractor by this name, or loads one with other weights or another arithmetic.
     """
     name, *details = full_name.split("/")
     network, of_weights, _ = name.partition("-weights-")
     known = _RENAMED.get(name, network if of_weights else name)
-    refusal = (
-        f"the statistics of {argument} were computed with the extractor {full_name!r}, which cannot be loaded by name: "
-        f"pass the extractor (--extractor {name if ':' in name else 'package.module:factory'})"
-    )
+    computed = f"the statistics of {argument} were computed with the extractor {full_name!r}"
     if known not in extractor_names():  # a file must not choose other modules to import
-        raise ValueError(refusal)
+        factory = name if ":" in name else "package.module:factory"
+        raise ValueError(f"{computed}, which cannot be loaded by name: pass the extractor (--extractor {factory})")
     dtype = "bfloat16" if "bfloat16" in details else "float32"
     extractor = with_details(load_extractors([known], weights=weights)[0], full_name)
     found = replace(extractor, dtype=dtype).full_name
     stored = "/".join([_RENAMED.get(name, name), *details])
-    if weights is None and stored not in (found, *(() if details else (extractor.name, found.split("/")[0]))):
-        raise ValueError(f"{refusal} (the extractor loaded by name is {found!r})")
+    # A name alone may be assumed for the file of another tool: if the weights are others, a warning is given later.
+    is_exact = bool(details or of_weights)
+    if weights is None and is_exact and stored != (found if details else found.partition("/")[0]):
+        raise ValueError(
+            f"{computed}, but the extractor loaded by name is {found!r}: pass the extractor of the statistics "
+            "(--extractor package.module:factory), or its weights (--weights FILE)"
+        )
     return extractor, dtype
 
 
