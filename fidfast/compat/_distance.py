@@ -63,11 +63,11 @@ def calculate_frechet_distance(mu1: Any, sigma1: Any, mu2: Any, sigma2: Any, eps
         try:
             stats.append(GaussianStats(means[i], covariances[i]))
         except (TypeError, ValueError) as error:
-            names = f"mu{i + 1}, sigma{i + 1}"
+            arguments = f"mu{i + 1}, sigma{i + 1}"
             # negative_tolerance is not an argument of this function.
-            hint = f"fidfast.GaussianStats({names}, negative_tolerance="
+            hint = f"fidfast.GaussianStats({arguments}, negative_tolerance="
             message = re.sub(r"negative_tolerance=(\S+)", rf"fidfast.fid with {hint}\1)", str(error))
-            raise with_message(error, f"{names}: {message}") from error
+            raise with_message(error, f"{arguments}: {message}") from error
     return np.float64(frechet_distance(*stats))
 
 
