@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -62,7 +63,11 @@ def calculate_frechet_distance(mu1: Any, sigma1: Any, mu2: Any, sigma2: Any, eps
         try:
             stats.append(GaussianStats(means[i], covariances[i]))
         except (TypeError, ValueError) as error:
-            raise with_message(error, f"mu{i + 1}, sigma{i + 1}: {error}") from error
+            arguments = f"mu{i + 1}, sigma{i + 1}"
+            # negative_tolerance is not an argument of this function.
+            hint = f"fidfast.GaussianStats({arguments}, negative_tolerance="
+            message = re.sub(r"negative_tolerance=(\S+)", rf"fidfast.fid with {hint}\1)", str(error))
+            raise with_message(error, f"{arguments}: {message}") from error
     return np.float64(frechet_distance(*stats))
 
 

@@ -1,6 +1,7 @@
 """`calculate_frechet_distance` and the functions of pytorch-fid, against pytorch-fid's own."""
 
 import inspect
+import re
 import subprocess
 import sys
 import warnings
@@ -102,6 +103,17 @@ def test_not_a_covariance(sigma, message):
         calculate_frechet_distance(np.zeros(2), np.eye(2), np.zeros(2), sigma)
     with pytest.raises(TypeError, match="mu1 must hold real numbers, got dtype complex128"):
         calculate_frechet_distance(np.zeros(2) * 1j, np.eye(2), np.zeros(2), np.eye(2))
+
+
+def test_the_next_step_exists(rng):
+    """The message names a call that accepts the covariance, not an argument that the function lacks."""
+    sigma = np.diag([1.0, -1e-4])
+    with pytest.raises(ValueError, match="mu2, sigma2: sigma is not positive semidefinite") as raised:
+        calculate_frechet_distance(np.zeros(2), np.eye(2), np.ones(2), sigma)
+    (call,) = re.findall(r"fidfast.fid with (fidfast\.GaussianStats\(mu2, sigma2, .*?\)) accepts it", str(raised.value))
+    stats = eval(call, {"fidfast": fidfast, "mu2": np.ones(2), "sigma2": sigma})
+    # 2 of the means, and 1 of an eigenvalue without a pair; the trace contains the negative eigenvalue.
+    assert fidfast.fid(fidfast.GaussianStats(np.zeros(2), np.eye(2)), stats) == pytest.approx(3 - 1e-4, abs=1e-12)
 
 
 def test_scipy_without_disp(monkeypatch, rng):

@@ -35,6 +35,10 @@ def fails():
 
 def nothing():
     return 3
+
+
+def exits():
+    raise SystemExit(3)
 """
 
 
@@ -49,7 +53,7 @@ def install(tmp_path, monkeypatch):
         info = tmp_path / f"{module}-1.2.dist-info"
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.2\n")
-        lines = [f"{name.replace('_', '-')} = {module}:{factory}" for name, factory in points.items()]
+        lines = [f"{name} = {module}:{factory}" for name, factory in points.items()]
         (info / "entry_points.txt").write_text("\n".join(["[fidfast.extractors]", *lines, ""]))
         monkeypatch.syspath_prepend(tmp_path)  # clears the caches of importlib
 
@@ -62,7 +66,7 @@ def images(rng):
 
 
 def test_an_installed_extractor_works_by_its_name(install, images, tmp_path, capsys):
-    install("colour-networks", colours="Colours", exact_colours="extractor")
+    install("colour-networks", colours="Colours", **{"exact-colours": "extractor"})
     assert ft.extractor_names()[-2:] == ["colours", "exact-colours"]
     extractor = ft.load_extractor("colours", resize="tf1-bilinear")
     assert extractor.full_name == f"colours-weights-{extractor.weights}/tf1-bilinear-8"
@@ -81,21 +85,28 @@ def test_no_package_is_imported_for_its_names(install):
     assert {"broken", "absent"} <= set(ft.extractor_names())
 
 
-def test_broken_packages_are_named(install):
-    install("broken-networks", missing="missing", fails="fails", nothing="nothing", inception_2015_12_05="Colours")
-    package = r"of the package broken-networks 1\.2"
-    with pytest.raises(
-        ImportError, match=rf"extractor 'missing' {package} \(broken_networks:missing\) could not be lo"
-    ):
-        ft.load_extractor("missing")
-    with pytest.raises(ImportError, match=rf"extractor 'fails' {package} .*: RuntimeError: no licence"):
-        ft.load_extractor("fails")
-    with pytest.raises(
-        TypeError, match=rf"extractor 'nothing' {package}: model: an extractor must be callable, got in"
-    ):
-        ft.load_extractor("nothing")
-    with pytest.raises(ValueError, match=rf"extractor 'inception-2015-12-05' {package}: this name is reserved"):
-        ft.load_extractor("inception-2015-12-05")
+@pytest.mark.parametrize(
+    ("name", "factory", "kind", "message"),
+    [
+        ("absent", "missing", ImportError, "could not be loaded: AttributeError: .*; install what the package needs"),
+        (
+            "fails",
+            "fails",
+            ImportError,
+            "could not be loaded: RuntimeError: no licence; install what the package needs",
+        ),
+        ("exits", "exits", ImportError, "could not be loaded: SystemExit: 3; install what the package needs"),
+        ("nothing", "nothing", TypeError, ": model: an extractor must be callable, got int; its factory must return a"),
+        ("inception-2015-12-05", "Colours", ValueError, ": this name is reserved: rename the entry point, or pass the"),
+        ("two,names", "Colours", ValueError, ": this name contains '/' or ',': rename the entry point, or pass the"),
+    ],
+)
+def test_broken_packages_are_named(install, name, factory, kind, message):
+    """The error names the package, the factory and the next step."""
+    install("broken-networks", **{name: factory})
+    place = rf"extractor '{name}' of the package broken-networks 1\.2 \(broken_networks:{factory}\)"
+    with pytest.raises(kind, match=place + " ?" + message):
+        ft.load_extractor(name)
 
 
 def test_two_packages_with_one_name(install):
@@ -108,17 +119,20 @@ def test_two_packages_with_one_name(install):
 
 
 def test_built_in_names_win(install):
-    install("false-networks", efficientnet_lite0="Colours")
-    with pytest.warns(UserWarning, match=r"'efficientnet-lite0' of the package false-networks 1\.2 is not used"):
+    install("false-networks", **{"efficientnet-lite0": "Colours"})
+    with pytest.warns(
+        UserWarning, match=r"0' of the package false-networks 1\.2 is not used: .* factory, 'false_networks:Colours'"
+    ):
         extractor = ft.load_extractor("efficientnet-lite0")
     assert extractor.num_features == 1280
     assert ft.extractor_names().count("efficientnet-lite0") == 1
 
 
 def test_an_unknown_name_lists_all(install):
-    install("colour-networks", colours="Colours")
-    with pytest.raises(
-        ValueError, match=r"unknown extractor 'colour'; choose one of inception, .*dinov2.*, colours, pac"
-    ):
-        ft.load_extractor("colour")
+    install("colour-networks", **{"My_Colours.v2": "Colours", "colours": "Colours"})
+    for name, hint in (("nothing", "choose"), ("my-colours-v2", r"did you mean 'My_Colours\.v2'\? Choose")):
+        with pytest.raises(
+            ValueError, match=rf"unknown extractor '{name}'; {hint} one of inception, .*dinov2.*, colours, pac"
+        ):
+            ft.load_extractor(name)
     assert isinstance(ft.load_extractor("colours").model, torch.nn.Module)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -143,7 +145,10 @@ def load_extractors(
     for name in names:
         if name in BUILT_IN and name in installed:
             packages = " and ".join(map(package_of_plugin, installed[name]))
-            warn_user(f"the extractor {name!r} of the package {packages} is not used: fidfast has one of this name")
+            warn_user(
+                f"the extractor {name!r} of the package {packages} is not used: fidfast has one of this name; to use "
+                f"it, pass its factory, {installed[name][0].value!r}"
+            )
         if name in found:
             continue
         if name in INCEPTION_OUTPUTS:
@@ -186,8 +191,11 @@ def _from_factory(name: str) -> Extractor:
     """The extractor of a name "package.module:factory"."""
     module, colon, factory = name.partition(":")
     if not (module and colon and factory):
+        names = {re.sub("[-_. ]+", "-", known).lower(): known for known in extractor_names()}
+        similar = difflib.get_close_matches(re.sub("[-_. ]+", "-", name).lower(), names, n=1, cutoff=0.8)
+        hint = f"did you mean {names[similar[0]]!r}? Choose" if similar else "choose"
         choices = ", ".join([*extractor_names(), "package.module:factory"])
-        raise ValueError(f"unknown extractor {name!r}; choose one of {choices}")
+        raise ValueError(f"unknown extractor {name!r}; {hint} one of {choices}")
     try:
         loaded = importlib.import_module(module)
         if not hasattr(loaded, factory):

@@ -45,27 +45,32 @@ def load_plugin(name: str, points: list[EntryPoint]) -> Extractor:
     ImportError
         If the factory cannot be imported or fails; the message names the package.
     ValueError
-        If several packages have an entry point of this name.
+        If several packages have an entry point of this name, or the name cannot be used.
     TypeError, ValueError
         If the factory does not return an extractor, as in `as_extractor`.
     """
     packages = [package_of_plugin(point) for point in points]
-    if "/" in name or is_inception(name):  # a slash precedes resize and arithmetic in stored names
-        raise ValueError(f"extractor {name!r} of the package {packages[0]}: this name is reserved")
+    factory = points[0].value
+    extractor = f"extractor {name!r} of the package {packages[0]} ({factory})"
+    if "/" in name or "," in name or is_inception(name):  # "/" separates the parts of stored names
+        reserved = "contains '/' or ','" if {"/", ","} & set(name) else "is reserved"
+        raise ValueError(f"{extractor}: this name {reserved}: rename the entry point, or pass the factory, {factory!r}")
     if len(points) > 1:
         raise ValueError(
             f"extractor {name!r} is in {' and in '.join(packages)}: uninstall one of them, or name a factory, "
-            f"for example {points[0].value}"
+            f"for example {factory}"
         )
     try:
         model = points[0].load()()
-    except Exception as error:  # of the package's code
+    except (Exception, SystemExit) as error:  # of the package's code
+        reason = f"{type(error).__name__}: {error}"
         raise ImportError(
-            f"extractor {name!r} of the package {packages[0]} ({points[0].value}) could not be loaded: "
-            f"{type(error).__name__}: {error}"
+            f"{extractor} could not be loaded: {reason}; install what the package needs or another version of it"
         ) from error
     try:
         return replace(as_extractor(model), name=name)
     except (TypeError, ValueError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
-        raise kind(f"extractor {name!r} of the package {packages[0]}: {error}") from error
+        raise kind(
+            f"{extractor}: {error}; its factory must return a network, another callable or a fidfast.torch.Extractor"
+        ) from error
