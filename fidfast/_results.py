@@ -99,14 +99,16 @@ def value_with_error(value: float, stderr: float) -> str:
 
 
 def digits_of_error(value: float, stderr: float, sign: str = "-") -> str:
-    """The value with two digits of its standard error; with an exponent if that is very small or large.
+    """The value with two digits of its standard error, at most 16; with an exponent if that is very small or large.
 
     `sign` is as in format specifications: "+" for both signs.
     """
-    if stderr > 0 and math.isfinite(value) and math.isfinite(stderr) and not 1e-9 <= stderr < 1e7:
-        orders = math.floor(math.log10(max(abs(value), stderr))) - math.floor(math.log10(stderr))
-        return f"{value:{sign}.{orders + 1}e}"
-    return f"{value:{sign}.{decimals(stderr)}f}"
+    if not (math.isfinite(value) and math.isfinite(stderr)) or stderr == 0:
+        return f"{value:{sign}.{decimals(stderr)}f}"
+    order, of_error = (math.floor(math.log10(number)) for number in (max(abs(value), stderr), stderr))
+    if not 1e-9 <= stderr < 1e7 or order > 15:
+        return f"{value:{sign}.{min(order - of_error + 1, 15)}e}"
+    return f"{value:{sign}.{min(decimals(stderr), 15 - order)}f}"
 
 
 def too_few_samples(dim: int, *num_samples: int | None) -> str | None:

@@ -50,12 +50,12 @@ float round_row(float* row, Index dim) {
   return rounded(static_cast<float>(sum));
 }
 
-template <Rounding rounding>
+template <Rounding R>
 inline float distance(float product, float first, float second) {
   float sum = 0;
-  if constexpr (rounding == Rounding::kFloat16AfterSumming) {
+  if constexpr (R == Rounding::kFloat16AfterSumming) {
     sum = to_float16((first + second) - 2 * product);
-  } else if constexpr (rounding == Rounding::kFloat16) {
+  } else if constexpr (R == Rounding::kFloat16) {
     sum = to_float16(to_float16(first - to_float16(2 * to_float16(product))) + second);
   } else {
     sum = (first - 2 * product) + second;
@@ -64,7 +64,7 @@ inline float distance(float product, float first, float second) {
 }
 
 /// Returns whether all are finite.
-template <Rounding rounding>
+template <Rounding R>
 bool fill(const Matrix<Cpu, float>& products, const std::vector<float>& row_norms,
           const std::vector<float>& column_norms, bool column_first, Matrix<Cpu, float>& distances) {
   const auto m = static_cast<Index>(row_norms.size());
@@ -78,9 +78,9 @@ bool fill(const Matrix<Cpu, float>& products, const std::vector<float>& row_norm
       const float norm = column_norms[static_cast<std::size_t>(j)];
       std::int32_t infinite = 0;
       if (column_first) {
-        for (Index i = 0; i < m; ++i) to[i] = distance<rounding>(from[i], norm, row_norm[i]);
+        for (Index i = 0; i < m; ++i) to[i] = distance<R>(from[i], norm, row_norm[i]);
       } else {
-        for (Index i = 0; i < m; ++i) to[i] = distance<rounding>(from[i], row_norm[i], norm);
+        for (Index i = 0; i < m; ++i) to[i] = distance<R>(from[i], row_norm[i], norm);
       }
       for (Index i = 0; i < m; ++i) infinite |= std::isfinite(to[i]) ? 0 : 1;
       finite[static_cast<std::size_t>(j)] = infinite == 0 ? '\1' : '\0';

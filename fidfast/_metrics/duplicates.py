@@ -49,6 +49,8 @@ class EqualRows(NamedTuple):
     sides: tuple[_Side, _Side]
     #: (n,) how often each row of the first side occurs on the second.
     times_in_reference: NDArray[np.int64]
+    #: Whether each row is the same share of both sides; True for two sides without rows.
+    same_distribution: bool
 
     @property
     def shared_rows(self) -> int | None:
@@ -105,7 +107,9 @@ def find_equal_rows(
     one, two = _keys(samples), _keys(reference)
     ordered = np.sort(two)
     times = np.searchsorted(ordered, one, "right") - np.searchsorted(ordered, one)
-    return EqualRows((_side(samples, one, two, groups[0]), _side(reference, two, one, groups[1])), times)
+    of_one, of_two = (np.unique(keys, return_counts=True) for keys in (one, two))
+    same = np.array_equal(of_one[0], of_two[0]) and np.array_equal(of_one[1] * len(two), of_two[1] * len(one))
+    return EqualRows((_side(samples, one, two, groups[0]), _side(reference, two, one, groups[1])), times, same)
 
 
 def join_cautions(*cautions: str | None) -> str | None:

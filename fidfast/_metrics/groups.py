@@ -66,6 +66,7 @@ def require_groups(groups: Any, inputs: Sequence[Input], *, paired: bool = False
             raise ValueError(
                 f"groups of {inputs[0].name} and {inputs[1].name} must be equal, since their rows are paired"
             )
+        found[1] = one  # the blocks follow from the names, and pairs must be in the same block
     return found
 
 
@@ -88,7 +89,7 @@ def _groups(labels: Any, source: Input) -> Groups | None:
             f"groups of {source.name} has 1 group; the jackknife leaves out one group and needs at least 2"
         )
     # A hash of the name makes the blocks random, but the same for the same names in any order.
-    hashes = [(zlib.crc32(name.encode()), name) for name in names.tolist()]
+    hashes = [(zlib.crc32(name.encode("utf-8", "surrogatepass")), name) for name in names.tolist()]
     order = sorted(range(len(names)), key=hashes.__getitem__)
     block_of_group = np.empty(len(names), dtype=np.int64)
     for number, members in enumerate(np.array_split(np.array(order), min(MAX_BLOCKS, len(names)))):
@@ -107,7 +108,7 @@ def _texts(labels: Any, name: str) -> NDArray[np.str_]:
         raise ValueError(f"{name} must be 1-D (n,), got shape {array.shape}")
     if array.dtype.kind in "iu":
         return array.astype(np.str_)
-    if array.dtype.kind in "OU":
+    if array.dtype.kind in "OUT":
         for label in labels:  # not of the array: NumPy converts NaN beside strings to a string
             if not isinstance(label, (str, Integral, os.PathLike)):
                 raise TypeError(f"{name} must be integers or strings, got {shown(label)}")

@@ -272,7 +272,7 @@ def cmmd(samples: Any, reference: Any, *, sigma: float = 10.0, precision: str = 
     -------
     float
         1000 times the biased estimate of the squared maximum mean discrepancy, over all pairs including those of a row
-        with itself; never negative.
+        with itself; never negative, and 0 if both sides hold the same rows, in any order.
 
     Raises
     ------
@@ -294,7 +294,8 @@ def cmmd(samples: Any, reference: Any, *, sigma: float = 10.0, precision: str = 
     sigma = require_real("sigma", sigma)
     require_precision(precision)
     one, two = open_pair(samples, reference)
-    return _CMMD_SCALE * _core.gaussian_mmd(one.require_rows("cmmd"), two.require_rows("cmmd"), sigma, precision)
+    value = _CMMD_SCALE * _core.gaussian_mmd(one.require_rows("cmmd"), two.require_rows("cmmd"), sigma, precision)
+    return 0.0 if value > 0 and find_equal_rows(one, two).same_distribution else value  # the rest is rounding
 
 
 #: The factor in the code of CMMD's authors.

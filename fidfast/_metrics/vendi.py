@@ -191,7 +191,7 @@ def _effective_number(values: Array, q: float) -> float:
     if values[0] < -max(NEGATIVE_TOLERANCE, len(values) * np.finfo(float).eps) * values[-1]:
         raise ValueError(
             f"samples: the kernel is not positive semidefinite (eigenvalues of K / n from {values[0]:.3g} to "
-            f"{values[-1]:.3g})"
+            f"{values[-1]:.3g}); if that is rounding, compute the kernel in float32 or float64"
         )
     shares = values[values > len(values) * np.finfo(float).eps * values[-1]]
     shares = shares / shares.sum()

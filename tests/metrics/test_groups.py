@@ -62,6 +62,10 @@ def test_names_and_order_do_not_matter(rng):
     by_name = numbers(estimate(rows, EXACT, groups=names))
     for labels in (names.tolist(), names.astype(object)):
         assert numbers(estimate(rows, EXACT, groups=labels)) == by_name
+    if np.lib.NumpyVersion(np.__version__) >= "2.0.0":
+        assert numbers(estimate(rows, EXACT, groups=names.astype("T"))) == by_name
+    undecodable = [f"{name}\udcff" for name in names]  # as os.listdir returns it
+    assert estimate(rows, EXACT, groups=undecodable).value == expected[0]
     assert numbers(estimate(rows, EXACT, groups=torch.from_numpy(groups))) == expected
     # The sums of the rows have another order: rounding, 1e-16 times the number of rows and the condition of sums.
     assert numbers(estimate(rows[order], EXACT, groups=groups[order])) == pytest.approx(expected, rel=1e-9)
@@ -149,6 +153,13 @@ def test_paired_groups_of_equal_rows_count_once(rng):
     # As above: differences of the order of 1 / n.
     assert found.stderr == pytest.approx(expected.stderr, rel=4 / MAX_BLOCKS)
     assert found.difference == pytest.approx(expected.difference, abs=0.2 * expected.stderr)
+
+
+def test_pairs_are_left_out_together_whatever_the_names(rng):
+    one, groups = frames(rng, 2 * MAX_BLOCKS, 5, 0.5)
+    two, names = one * 1.1, np.array([f"run/{7 * group}" for group in groups])
+    expected = compare(one, two, EXACT, paired=True, groups=(groups, groups, None))
+    assert compare(one, two, EXACT, paired=True, groups=(groups, names, None)) == expected
 
 
 def test_groups_of_the_reference_of_a_comparison(rng):

@@ -194,9 +194,9 @@ def test_linear_kernel_compares_the_means(rng):
 @given(seeds, st.integers(1, 20), st.integers(1, 6), st.sampled_from([np.float32, np.float64]))
 def test_cmmd_of_equal_sets_is_zero_and_cmmd_is_never_negative(rng, n, dim, dtype):
     rows = rng.standard_normal((n, dim)).astype(dtype)
-    # Rounding of sums in another order, and for float32 rows of products in another order.
-    assert 0 <= cmmd(rows, rows[::-1].copy()) <= (1e-11 if dtype is np.float64 else 1e-6)
-    assert cmmd(rows, rows + 1) >= 0
+    for same in (rows, rng.permutation(rows), rows.astype(np.float64), np.repeat(rows, 3, axis=0)):
+        assert cmmd(rows, same) == cmmd(same, rows, sigma=0.3) == 0
+    assert cmmd(rows, rows + 1) > 0 < cmmd(rows, np.concatenate([rows, rows[:1] + 1]))
 
 
 def test_no_digits_are_lost_far_from_the_origin(rng):

@@ -301,8 +301,10 @@ class RoundedDistances {
   float radius(float square) const {
     if (tool_ != DistanceTool::kStyleGan3 || std::isinf(square)) return square;
     const float root = to_float16(std::sqrt(square));
-    for (float next = next_float16(square); to_float16(std::sqrt(next)) == root; next = next_float16(next)) {
+    float next = next_float16(square);
+    while (to_float16(std::sqrt(next)) == root) {
       square = next;
+      next = next_float16(next);
     }
     return square;
   }
