@@ -145,7 +145,7 @@ def test_the_lines_of_the_documentation(capsys, folders):
     assert code == 0
     assert "the distance is not an FID" in err
     names = [line.split("  ")[0] for line in out.splitlines()[:5]]
-    assert names == ["Inception Score", "Fréchet distance", "sFID", "Precision", "Recall"]
+    assert names == ["Inception Score", "Fréchet distance", "spatial Fréchet distance", "Precision", "Recall"]
     code, out, _ = run(capsys, "samples.npz", "reference.npz", "--like", "adm", "--json", *weights)
     assert code == 0
     numbers = json.loads(out)
