@@ -26,6 +26,9 @@ _ALSO = {
 }
 
 
+_CHOICES = f"the metrics are {', '.join(METRICS)}, fd-NETWORK (fd-dinov2) and METRIC@EXTRACTOR (kid@dinov2-vitl14)"
+
+
 class Request(NamedTuple):
     """A metric of the caller."""
 
@@ -58,7 +61,9 @@ def parse_metrics(metrics: Any) -> list[Request]:
     if metrics is None:
         metrics = DEFAULT_METRICS
     if isinstance(metrics, str):
-        metrics = [part for part in metrics.replace(" ", ",").split(",") if part]
+        given, metrics = metrics, [part for part in metrics.replace(" ", ",").split(",") if part]
+        if not metrics:
+            raise ValueError(f"metrics: got no name in {given!r}; {_CHOICES}")
     names = require_sequence("metrics", metrics, str, least=1)
     requests = [_request(name) for name in names]
     return list({request.name: request for request in requests}.values())
@@ -89,4 +94,4 @@ def _hint(name: str) -> str:
     close = difflib.get_close_matches(name, [*METRICS, *_ALSO, "fd-dinov2"], n=1)
     if close:
         return f"; did you mean {_ALSO.get(close[0], close[0])!r}?"
-    return f"; the metrics are {', '.join(METRICS)}, fd-NETWORK (fd-dinov2) and METRIC@EXTRACTOR (kid@dinov2-vitl14)"
+    return f"; {_CHOICES}"
