@@ -142,8 +142,17 @@ def is_inception(extractor: str | None) -> bool:
 
 
 def distance_label(*extractors: str | None) -> str:
-    """Return "FID" if all extractors are the 2015 Inception network, else "Fréchet distance"."""
-    return "FID" if all(map(is_inception, extractors)) else "Fréchet distance"
+    """Return "FID" or "sFID" if all extractors are the 2015 Inception network, else "Fréchet distance".
+
+    With other weights the distance of its features with positions is a "spatial Fréchet distance".
+    """
+    if all(map(is_inception, extractors)):
+        return "FID"
+    networks = {(extractor or "").split("/")[0] for extractor in extractors}
+    if networks == {"inception-spatial"}:
+        return "sFID"
+    are_spatial = all(network.partition("-weights-")[0] == "inception-spatial" for network in networks)
+    return "spatial Fréchet distance" if are_spatial else "Fréchet distance"
 
 
 def kernel_label(*extractors: str | None) -> str:

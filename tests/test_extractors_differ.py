@@ -35,7 +35,7 @@ def public_functions():
 
 FUNCTIONS = public_functions()
 NEED_ROWS = {"cmmd", "compare", "density_coverage", "fid_infinity", "influence", "kid", "kid_subsets"}
-NEED_ROWS |= {"manifold_metrics", "mifid", "precision_recall"}
+NEED_ROWS |= {"manifold_metrics", "mifid", "mind", "precision_recall"}
 
 
 def npz(folder, seed, extractor):

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from fidfast._results import digits_of_error, value_with_error
+from fidfast._results import digits_of_error, distance_label, value_with_error
 
 
 @pytest.mark.parametrize(
@@ -35,3 +35,19 @@ def test_texts_are_short_and_show_two_digits_of_the_error(exponent):
     assert len(text) < 32
     # Half a unit of the second digit of the error.
     assert float(text.split(" ")[0]) == pytest.approx(value, abs=0.05 * 10.0 ** (exponent - 2), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("extractors", "label"),
+    [
+        (("inception", "inception-2015-12-05/tf1-bilinear-299"), "FID"),
+        (("inception-spatial", "inception-spatial/tf1-bilinear-299"), "sFID"),
+        (("inception-spatial", "inception-spatial-weights-01234567"), "spatial Fréchet distance"),
+        (("inception", "inception-weights-01234567"), "Fréchet distance"),
+        (("inception", "inception-spatial"), "Fréchet distance"),
+        (("inception-spatial", None), "Fréchet distance"),
+        (("dinov2-vitl14", "dinov2-vitl14"), "Fréchet distance"),
+    ],
+)
+def test_the_label_of_a_distance(extractors, label):
+    assert distance_label(*extractors) == label

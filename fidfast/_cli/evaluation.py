@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 
 from fidfast import _core
 from fidfast._cli.checkpoints import write_continued
 from fidfast._cli.output import Output
-from fidfast._cli.sources import add_current_folder, image_options, lines_of_images
+from fidfast._cli.sources import add_current_folder, image_options, lines_of_images, require_applicable
+from fidfast._images import holds_images
 
 __all__ = ["print_evaluation"]
 
@@ -17,6 +17,8 @@ def print_evaluation(options: argparse.Namespace, output: Output) -> None:
     """Print the numbers that `fidfast.torch.evaluate` returns."""
     from fidfast.torch import evaluate
 
+    paths = {side: getattr(options, side) for side in ("samples", "reference") if getattr(options, side) is not None}
+    require_applicable(options, paths, [side for side, path in paths.items() if holds_images(path)])
     add_current_folder(options.metrics)
     write_continued(options)
     found = evaluate(
@@ -32,11 +34,10 @@ def print_evaluation(options: argparse.Namespace, output: Output) -> None:
         options=image_options(options, options.checkpoint),
         progress=not options.quiet,
     )
-    files = {"samples": options.samples, "reference": options.reference}
     if options.json:
-        output.json({**found.to_dict(), "files": list(files.values()), "fidfast_version": _core.__version__})
+        files = [options.samples, options.reference]
+        output.json({**found.to_dict(), "files": files, "fidfast_version": _core.__version__})
         return
-    titles = {side: os.fspath(path) for side, path in files.items() if path is not None}
-    ignored = {titles[side]: reasons for side, reasons in found.ignored.items()}
-    skipped = {titles[side]: messages for side, messages in found.skipped.items()}
+    ignored = {paths[side]: reasons for side, reasons in found.ignored.items()}
+    skipped = {paths[side]: messages for side, messages in found.skipped.items()}
     output.lines([*found.table().split("\n"), *lines_of_images(ignored, skipped)])

@@ -20,7 +20,15 @@ from fidfast._inputs import Input, open_input, require_same_dim
 from fidfast._sources import is_image_source
 from fidfast._stats import GaussianStats
 
-__all__ = ["OpenedSource", "Sources", "add_current_folder", "ddof_of", "image_options", "lines_of_images"]
+__all__ = [
+    "OpenedSource",
+    "Sources",
+    "add_current_folder",
+    "ddof_of",
+    "image_options",
+    "lines_of_images",
+    "require_applicable",
+]
 
 
 @dataclass(frozen=True)
@@ -89,7 +97,7 @@ class Sources:
         rows = rows or self._extractors is not None
         keys = _keys_of(options, paths)
         with_images = [name for name, path in paths.items() if is_image_source(path, rows=rows, key=keys[name])]
-        _require_applicable(options, paths, with_images)
+        require_applicable(options, paths, with_images)
         _check_writes(writes, [*paths.values(), *([] if images_of_samples is None else [images_of_samples])])
         self._files: dict[str, Input] = {}
         for name, path in paths.items():
@@ -111,8 +119,23 @@ class Sources:
         self._images_of_samples = self._open_images_of_samples(images_of_samples)
         dims = [(name, file.stats_with(ddof=ddof).dim) for name, file in self._files.items()]
         if len(dims) == 2:
-            require_same_dim(dims[0][1], dims[1][1], dims[0][0], dims[1][0])
+            try:
+                require_same_dim(dims[0][1], dims[1][1], dims[0][0], dims[1][0])
+            except ValueError as error:
+                raise ValueError(f"{error}{self._other_statistics(options.key)}") from None
         self._checked: Any = self._check_images(with_images, keys, checkpoint) if with_images else None
+
+    def _other_statistics(self, key: list[str] | None) -> str:
+        """A hint to ``--key``, as the end of a message, if a file holds statistics besides those that are used."""
+        several = {}
+        for path in dict.fromkeys(self._paths.values()):
+            items = catalog_of(path).of_kind("statistics") if is_supported(path) else []
+            if len(items) > 1:
+                several[path] = " and ".join(repr(item.key) for item in items)
+        if not several:
+            return ""
+        held = ", and ".join(f"{path} holds statistics {keys}" for path, keys in several.items())
+        return f"; {held}: choose with --key" + (" for each side" if key else "")
 
     def _open_images_of_samples(self, path: str | None) -> Images | None:
         if path is None:
@@ -282,7 +305,7 @@ def ddof_of(options: argparse.Namespace) -> int:
     return convention_of(options.like).ddof
 
 
-def _require_applicable(options: argparse.Namespace, paths: Mapping[str, str], with_images: Collection[str]) -> None:
+def require_applicable(options: argparse.Namespace, paths: Mapping[str, str], with_images: Collection[str]) -> None:
     """Raise ValueError if an option that applies to images only is given without images."""
     given = [name for name in IMAGE_OPTIONS if getattr(options, name, None) not in (None, False)]
     if given and not with_images and all(map(os.path.exists, paths.values())):

@@ -18,6 +18,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fidfast._files import catalog_of
 from fidfast._files.formats import read_npy_header
 from fidfast._files.items import IMAGE_KEYS
 from fidfast._images.archives import require_complete
@@ -206,9 +207,10 @@ def open_array(path: Path, decoding: Decoding, key: str | None = None, verify: b
             keys = ", ".join(repr(next(iter(members))) for members in found)
             raise ValueError(f"{path} holds several images: {keys}; choose one with --key")
         (members,) = found
-        for name in archive.namelist():
-            if name.removesuffix(".npy") not in members:
-                ignored.add("other array", name.removesuffix(".npy"))
+        if catalog_of(path).kinds == ["images"]:  # else a note says what the file holds
+            for name in archive.namelist():
+                if name.removesuffix(".npy") not in members:
+                    ignored.add("other array", name.removesuffix(".npy"))
         for member in members.values():
             _header(archive, member)  # checks it
             with archive.open(member) as file:  # compares the checksum at the end

@@ -38,6 +38,8 @@ _HIDDEN_FOLDERS = frozenset({"__MACOSX", "@eaDir"})
 #: Suffix that chooses every file with one of `EXTENSIONS`.
 ALL = "*"
 
+#: The reason for arrays of an ``.npz`` that are not images, in the singular.
+_ARRAY = "other array"
 #: Number of reasons with their own line; further extensions are counted together.
 _MAX_REASONS = 20
 
@@ -58,7 +60,10 @@ class Ignored:
 
     def to_dict(self) -> dict[str, int]:
         """Number of files by reason; each reason ends with an example in parentheses."""
-        return {f"{reason} ({self._examples[reason]})": count for reason, count in self._counts.items()}
+        return {
+            f"{reason}{'s' if reason == _ARRAY and count > 1 else ''} ({self._examples[reason]})": count
+            for reason, count in self._counts.items()
+        }
 
 
 def as_suffixes(suffix: str | Iterable[str] | None) -> tuple[str, ...] | None:
@@ -100,7 +105,7 @@ def unread_pictures(ignored: Mapping[str, int]) -> dict[str, int]:
 def _is_unexpected(reason: str) -> bool:
     if reason.startswith("."):
         return is_picture(f"x{reason}")
-    return reason not in ("hidden", "no extension", "other extensions", "other array") and "suffix" not in reason
+    return reason not in ("hidden", "no extension", "other extensions", _ARRAY, f"{_ARRAY}s") and "suffix" not in reason
 
 
 def select(

@@ -178,3 +178,20 @@ def test_folders_of_statistics(files, capsys):
     assert found["used"] == {"sounds": "statistics 'whisper-tiny' (the folder also holds 'vggish')"}
     lines = dict(line.split("  ", 1) for line in run(capsys, "info", "sounds")[1].splitlines())
     assert lines["part vggish"].strip().startswith("statistics, dim 4, num_samples unknown, ")
+
+
+def test_statistics_of_other_features_suggest_a_key(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pool, spatial = {"mu": np.zeros(3), "sigma": np.eye(3)}, {"mu_s": np.zeros(2), "sigma_s": np.eye(2)}
+    np.savez("spatial.npz", **spatial)
+    np.savez("pool.npz", **pool)
+    np.savez("both.npz", **pool, **spatial)
+    assert cli.main(["fid", "spatial.npz", "both.npz"]) == 1
+    assert capsys.readouterr().err == (
+        "fidfast: samples has dim 2, but reference has dim 3; both.npz holds statistics 'mu,sigma' and 'mu_s,sigma_s': "
+        "choose with --key\n"
+    )
+    assert cli.main(["fid", "spatial.npz", "both.npz", "--key", "mu_s,sigma_s"]) == 0
+    assert capsys.readouterr().out.startswith("sFID 0\n")
+    assert cli.main(["fid", "spatial.npz", "pool.npz"]) == 1
+    assert capsys.readouterr().err == "fidfast: samples has dim 2, but reference has dim 3\n"

@@ -115,6 +115,8 @@ def test_an_interrupted_run_is_resumed(capsys, monkeypatch, folders):
         (("a", "b", "--like", "fid"), "like must be one of 'torch-fidelity', "),
         (("a", "b", "--metrics", "fd-resnet"), "unknown extractor 'resnet'"),
         (("a", "b", "--resize", "nearest"), "unknown resize 'nearest'"),
+        (("a", "b", "--metrics", ""), "metrics: got no name in ''; the metrics are is, fid, sfid, "),
+        (("a", "b", "--metrics", " ,"), "metrics: got no name in ' ,'; the metrics are is, fid, sfid, "),
     ],
 )
 def test_errors_are_one_line(capsys, arguments, message):
@@ -145,7 +147,7 @@ def test_the_lines_of_the_documentation(capsys, folders):
     assert code == 0
     assert "the distance is not an FID" in err
     names = [line.split("  ")[0] for line in out.splitlines()[:5]]
-    assert names == ["Inception Score", "Fréchet distance", "sFID", "Precision", "Recall"]
+    assert names == ["Inception Score", "Fréchet distance", "spatial Fréchet distance", "Precision", "Recall"]
     code, out, _ = run(capsys, "samples.npz", "reference.npz", "--like", "adm", "--json", *weights)
     assert code == 0
     numbers = json.loads(out)
@@ -205,3 +207,14 @@ def test_weights_of_other_networks(capsys):
     for command in (("fid", "a", "b", "--extractor"), ("stats", "a", "out.npz", "--extractors")):
         assert cli.main([*command, "vgg16", "--weights", "vgg16=gone.pth", *OPTIONS]) == 1
         assert "no such weights file: gone.pth" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["fid", "evaluate"])
+def test_options_of_images_need_images(capsys, folders, command):
+    for name in ("one.npz", "two.npz"):
+        np.savez(folders / name, mu=np.zeros(3), sigma=np.eye(3))
+    arguments = [command, "one.npz", "two.npz", *(("--metrics", "fid") if command == "evaluate" else ())]
+    assert cli.main(arguments) == 0
+    assert cli.main([*arguments, "--resize", "pil-bicubic"]) == 1
+    message = "fidfast: --resize applies to images, but there are none in one.npz or two.npz\n"
+    assert capsys.readouterr().err == message

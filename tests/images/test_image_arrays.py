@@ -119,7 +119,7 @@ def test_savez_of_single_images_and_of_batches(tmp_path, rng, save):
 def test_other_arrays_of_a_file_are_counted(tmp_path, rng):
     np.savez(tmp_path / "a.npz", arr_0=pixels(rng, 5, 20, 30, 3), arr_1=np.arange(5), mu=np.zeros(3))
     images = open_images(tmp_path / "a.npz")
-    assert (len(images), images.ignored) == (5, {"other array (arr_1)": 2})
+    assert (len(images), images.ignored) == (5, {"other arrays (arr_1)": 2})
     np.savez(tmp_path / "one.npz", pixels(rng, 32, 32, 3))
     with pytest.raises(ValueError, match=r"shape \(32, 32, 3\) is one image"):
         open_images(tmp_path / "one.npz")

@@ -57,6 +57,15 @@ def test_positional_arrays_of_another_kind_are_not_read(path, rng, save, other):
     assert found.ignored == {"other array (arr_1)": 1}
 
 
+def test_statistics_beside_the_images_are_not_counted_as_unread(path, rng):
+    """A note says that the file holds them; ADM's reference batches are such files."""
+    images = batch(rng, 5, 8, 9, 3)
+    np.savez(path, arr_0=images, mu=np.zeros(3), sigma=np.eye(3), mu_s=np.zeros(2), sigma_s=np.eye(2))
+    assert open_images(path).ignored == {}
+    np.savez(path, arr_0=images, labels=np.arange(5), weight=np.ones((5, 3, 3, 3)))
+    assert open_images(path).ignored == {"other arrays (labels)": 2}
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "bool", "float32"])
 @pytest.mark.parametrize("shape", [(8, 9), (8, 9, 3), (3, 8, 9)])
 def test_positional_batches_of_one_kind_are_joined(path, rng, dtype, shape):

@@ -323,6 +323,45 @@ def test_a_killed_run_continues(networks, sides, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def renamed(networks, suffix):
+    """The same extractors, whose names end with a digest of weights."""
+    return {name: replace(one, name=f"{name}{suffix}") for name, one in networks.extractors.items()}
+
+
+@pytest.mark.parametrize("like", [None, "adm"])
+def test_labels_of_other_weights(networks, sides, stats, tmp_path, like):
+    path = adm_batch(tmp_path / "VIRTUAL.npz", sides[1][:60], stats)
+    extractors = renamed(networks, "-weights-01234567")
+    labels = {"fid": "Fréchet distance", "sfid": "spatial Fréchet distance"}
+    options = {**OPTIONS, "metrics": list(labels), "extractors": extractors, "like": like}
+    assert ft.evaluate(*sides, **options).labels == labels
+    with pytest.warns(UserWarning, match="different extractors"):
+        found = ft.evaluate(sides[0], path, **options)
+    assert found.labels == labels
+    assert found.notes[0].endswith("used: its statistics for Fréchet distance, spatial Fréchet distance")
+
+
+def test_warns_once_for_each_pair_of_extractors(networks, sides, rows, recwarn):
+    """In the order of the arguments, whatever number of metrics compares them."""
+    reference = {"inception": ft.ImageFeatures(rows["inception"][1], [], [], "inception-weights-76543210", [])}
+    message = "the two inputs have different extractors, {!r} and {!r}: the result is not meaningful"
+    evaluate(networks, sides[0], reference, metrics="fid,kid,precision,recall,density")
+    assert [str(one.message) for one in recwarn] == [message.format("inception", "inception-weights-76543210")]
+    recwarn.clear()
+    evaluate(networks, reference, sides[0], metrics="fid,kid,precision")
+    assert [str(one.message) for one in recwarn] == [message.format("inception-weights-76543210", "inception")]
+
+
+def test_kid_explains_a_missing_error_only_if_errors_are_requested(networks, sides):
+    few = [side[:3] for side in sides]
+    assert evaluate(networks, *few, metrics="kid").cautions == {}
+    (caution,) = evaluate(networks, *few, metrics="kid", estimate=True).cautions.values()
+    assert caution == "without a standard error: it needs at least 4 samples; samples has 3"
+    shared = np.concatenate([sides[0][:50], sides[1][:50]])
+    (caution,) = evaluate(networks, sides[0], shared, metrics="kid").cautions.values()
+    assert caution == "50 of the 200 rows of samples are also in reference, so the two sides are not independent"
+
+
 def test_the_result(networks, sides):
     found = evaluate(networks, *sides)
     assert list(found.values) == ["is", "fid", "sfid", "precision", "recall"]

@@ -357,7 +357,13 @@ def test_failed_download_says_what_to_download(monkeypatch, tmp_path):
     monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
     with pytest.raises(FileNotFoundError) as caught:
         ft.load_extractor("inception")
-    for part in (WEIGHTS_URL, WEIGHTS_SHA256, "--weights FILE", str(tmp_path / "hub" / "checkpoints"), "no route"):
+    for part in (
+        WEIGHTS_URL,
+        WEIGHTS_SHA256,
+        "--weights inception=FILE",
+        str(tmp_path / "hub" / "checkpoints"),
+        "no route",
+    ):
         assert part in str(caught.value)
 
 

@@ -309,8 +309,36 @@ def test_offline_the_message_says_what_to_download(monkeypatch, small, name):
         ft.load_extractor(name)
     entry, message = ft.NETWORKS[name], str(error.value)
     assert message.startswith(f"the weights of {name} could not be downloaded (<urlopen error no network>); download ")
-    assert all(part in message for part in (entry.file_url, str(cache / entry.file_name), "--weights FILE"))
+    assert all(part in message for part in (entry.file_url, str(cache / entry.file_name), f"--weights {name}=FILE"))
     assert "\n" not in message
+
+
+def test_offline_one_message_names_all_that_is_missing(monkeypatch, small, tmp_path, recwarn):
+    """Before the other weights of the Inception network are warned of."""
+
+    def fail(*_args, **_options):
+        raise urllib.error.URLError("no network")
+
+    monkeypatch.setenv("HF_HUB_CACHE", "gone")
+    monkeypatch.setattr(urllib.request, "urlopen", fail)
+    monkeypatch.setattr(torch.hub, "urlopen", fail)
+    small("vgg16")
+    (tmp_path / "inception.pth").write_bytes(b"other weights")
+    images = np.zeros((12, 8, 8, 3), np.uint8)
+    with pytest.raises(FileNotFoundError) as error:
+        ft.evaluate(images, images, metrics="fid,fd-dinov2,fd-vgg", weights={"inception": tmp_path / "inception.pth"})
+    message = str(error.value)
+    assert message.startswith("the weights of 2 networks are missing: (1) the weights of dinov2-vitl14 could not be ")
+    assert " (2) the weights of vgg16 could not be downloaded" in message
+    assert all(f"--weights {name}=FILE" in message for name in ("dinov2-vitl14", "vgg16"))
+    assert not recwarn.list
+
+
+def test_weights_by_the_short_name_of_a_network():
+    with pytest.raises(FileNotFoundError, match=r"no such weights file: gone\.pth"):
+        ft.load_extractors(["dinov2-vitl14"], weights={"dinov2": "gone.pth"})
+    with pytest.raises(ValueError, match=r"weights has two files of vgg16: a\.pth and b\.pth; pass one"):
+        ft.load_extractors(["vgg16"], weights={"vgg16": "a.pth", "vgg": "b.pth"})
 
 
 def test_a_missing_package(monkeypatch):

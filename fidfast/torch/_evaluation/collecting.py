@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from fidfast._files import npz_path
-from fidfast._inputs import Input
+from fidfast._inputs import Input, warn_of_extractors
 from fidfast.torch._evaluation.metrics import Pair, Settings, collects_score, new_score
 from fidfast.torch._evaluation.networks import load_networks, require_fitting
 from fidfast.torch._evaluation.sides import Plan
@@ -105,11 +105,16 @@ class Collector:
         self._extractors, self._options = load_networks(
             self._plans, given, weights=weights, like=self._settings.like, resize=resize, options=self._options
         )
+        pairs: dict[tuple[str | None, ...], None] = {}
         for key in dict.fromkeys([*self._plans[0].metrics, *self._plans[1].metrics]):
             sides = [
                 inputs.get(key) for inputs, plan in zip(self._inputs, self._plans, strict=True) if key in plan.metrics
             ]
-            require_fitting(key[0], sides, self._extractors.get(key[0]), self._options)
+            names = require_fitting(key[0], sides, self._extractors.get(key[0]), self._options)
+            pairs.setdefault(names)
+        for names in pairs:
+            if len(names) == 2:
+                warn_of_extractors(*(Input("", extractor=name) for name in names))
         used = list(self._extractors.values())
         if not used or (self._options.use_cache and all(one.reproducible for one in used)):
             return  # not prepared, since the moments may be in the cache
@@ -174,10 +179,9 @@ class Collector:
 
     # What the result says about the sides -------------------------------------------------------------------------
 
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What was used of files that hold several things."""
-        return tuple(note for plan in self._plans for note in plan.notes())
+    def notes(self, labels: Mapping[str, str]) -> tuple[str, ...]:
+        """What was used of files that hold several things; `labels` are the names of the metrics in tables."""
+        return tuple(note for plan in self._plans for note in plan.notes(labels))
 
     @property
     def skipped(self) -> dict[str, list[str]]:

@@ -160,10 +160,14 @@ def _evaluation(
             number = request.metric.number(result)
             values[request.name], results[request.name] = number.value, result
             errors[request.name] = number.stderr if settings.estimate else None
-            if number.caution is not None:
-                cautions[request.name] = number.caution
+            caution = number.caution
+            if settings.estimate and number.no_error is not None:
+                caution = f"without a standard error: {number.no_error}"
+            if caution is not None:
+                cautions[request.name] = caution
             bar.update(1)
     pairs = {request.name: [found[key] for key in request.keys] for request in requests}
+    labels = {request.name: _label(request, pairs[request.name][0]) for request in requests}
     is_random = any(request.metric.is_random(settings) for request in requests)
     return Evaluation(
         values=values,
@@ -171,11 +175,11 @@ def _evaluation(
         results=results,
         num_samples={request.name: _counts(request, pairs[request.name][0]) for request in requests},
         extractors={name: _extractors(of) for name, of in pairs.items()},
-        labels={request.name: _label(request, pairs[request.name][0], settings) for request in requests},
+        labels=labels,
         like=settings.like,
         seed=settings.seed if is_random else None,
         cautions=cautions,
-        notes=collector.notes,
+        notes=collector.notes(labels),
         skipped=collector.skipped,
         ignored=collector.ignored,
         from_cache=collector.from_cache,
@@ -197,7 +201,11 @@ def _extractors(pairs: Sequence[Pair]) -> str | None:
     return " and ".join(dict.fromkeys(names)) or None
 
 
-def _label(request: Request, pair: Pair, settings: Settings) -> str:
-    """The name of the metric in tables: FID and KID are those of metrics of the Inception network only."""
-    label = {"FID": distance_label, "KID": kernel_label}.get(request.label)
-    return request.label if label is None or settings.like == "adm" else label(*pair.extractors)
+def _label(request: Request, pair: Pair) -> str:
+    """The name of the metric in tables: FID, sFID and KID are those of metrics of the 2015 Inception network only."""
+    if request.label == "KID":
+        return kernel_label(*pair.extractors)
+    if request.label not in ("FID", "sFID"):
+        return request.label
+    label = distance_label(*pair.extractors)
+    return "spatial Fréchet distance" if request.label == "sFID" and label == "Fréchet distance" else label

@@ -63,6 +63,8 @@ class Number(NamedTuple):
     value: float
     stderr: float | None = None
     caution: str | None = None
+    #: Why it has no standard error.
+    no_error: str | None = None
 
 
 class Pair(NamedTuple):
@@ -241,7 +243,7 @@ def _number_of_kid(found: Any) -> Number:
     if not isinstance(found, KernelDistance):
         return Number(found.mean, None, found.caution)
     if found.note is not None:
-        return Number(found.value, None, f"without a standard error: {found.note}")
+        return Number(found.value, None, found.note if found.shared_rows else None, found.note)
     return Number(found.value, found.stderr, found.caution)
 
 

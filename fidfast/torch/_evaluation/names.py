@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from fidfast._arguments import require_sequence, shown
 from fidfast.torch._evaluation.metrics import METRICS, Metric
+from fidfast.torch._extractors.network_table import SHORT_NAMES
 
 __all__ = ["DEFAULT_METRICS", "Request", "network_of", "parse_metrics"]
 
@@ -24,16 +25,8 @@ _ALSO = {
     "rec": "recall",
 }
 
-#: Short forms of the names of networks.
-_SHORT = {
-    "dinov2": "dinov2-vitl14",
-    "clip": "clip-vit-l14",
-    "convnextv2": "convnextv2-base",
-    "mae": "mae-vitl16",
-    "siglip2": "siglip2-so400m",
-    "swav": "swav-resnet50",
-    "vgg": "vgg16",
-}
+
+_CHOICES = f"the metrics are {', '.join(METRICS)}, fd-NETWORK (fd-dinov2) and METRIC@EXTRACTOR (kid@dinov2-vitl14)"
 
 
 class Request(NamedTuple):
@@ -54,7 +47,7 @@ class Request(NamedTuple):
 def network_of(extractor: str) -> str:
     """The network in the full name of an extractor, whatever its weights: "inception" of "inception-2015-12-05/x"."""
     name = extractor.split("/")[0].partition("-weights-")[0].removesuffix("-2015-12-05")
-    return _SHORT.get(name, name)
+    return SHORT_NAMES.get(name, name)
 
 
 def parse_metrics(metrics: Any) -> list[Request]:
@@ -68,7 +61,9 @@ def parse_metrics(metrics: Any) -> list[Request]:
     if metrics is None:
         metrics = DEFAULT_METRICS
     if isinstance(metrics, str):
-        metrics = [part for part in metrics.replace(" ", ",").split(",") if part]
+        given, metrics = metrics, [part for part in metrics.replace(" ", ",").split(",") if part]
+        if not metrics:
+            raise ValueError(f"metrics: got no name in {given!r}; {_CHOICES}")
     names = require_sequence("metrics", metrics, str, least=1)
     requests = [_request(name) for name in names]
     return list({request.name: request for request in requests}.values())
@@ -79,7 +74,7 @@ def _request(given: str) -> Request:
     name = name.lower()
     if name.startswith(("fd-", "fd_")) and not at and len(name) > 3:
         network = given.strip()[3:]
-        return Request(f"fd-{network}", METRICS["fid"], (_SHORT.get(network, network),), f"FD-{network}")
+        return Request(f"fd-{network}", METRICS["fid"], (SHORT_NAMES.get(network, network),), f"FD-{network}")
     name = _ALSO.get(name, name)
     if name not in METRICS:
         raise ValueError(f"metrics: unknown metric {shown(given)}{_hint(name)}")
@@ -92,11 +87,11 @@ def _request(given: str) -> Request:
         networks = " and ".join(metric.extractors)
         raise ValueError(f"metrics: {name} is defined for {networks}, not for {extractor}; use fd-{extractor}")
     full = f"{name}@{extractor}"
-    return Request(full, metric, (_SHORT.get(extractor, extractor),), full)
+    return Request(full, metric, (SHORT_NAMES.get(extractor, extractor),), full)
 
 
 def _hint(name: str) -> str:
     close = difflib.get_close_matches(name, [*METRICS, *_ALSO, "fd-dinov2"], n=1)
     if close:
         return f"; did you mean {_ALSO.get(close[0], close[0])!r}?"
-    return f"; the metrics are {', '.join(METRICS)}, fd-NETWORK (fd-dinov2) and METRIC@EXTRACTOR (kid@dinov2-vitl14)"
+    return f"; {_CHOICES}"

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from fidfast._inputs import Input, require_same_dim, warn_of_extractors
+from fidfast._inputs import Input, require_same_dim
 from fidfast.torch._evaluation.sides import Plan
 from fidfast.torch._extractors.extractor import Extractor
 from fidfast.torch._extractors.inception import INCEPTION_OUTPUTS
@@ -69,8 +69,8 @@ def _stored_names(plans: Sequence[Plan]) -> dict[str, str]:
 
 def require_fitting(
     name: str, sides: Sequence[Input | None], extractor: Extractor | None, options: ImageOptions
-) -> None:
-    """Check that both sides of a metric have the same number of features; warn if their extractors differ.
+) -> tuple[str | None, ...]:
+    """Check that both sides of a metric have the same number of features.
 
     Parameters
     ----------
@@ -81,21 +81,25 @@ def require_fitting(
     extractor : Extractor or None
         That of the images.
     options : ImageOptions
+
+    Returns
+    -------
+    tuple of str or None
+        Full names of the extractors of the sides.
     """
     inputs = [side for side in sides if side is not None]
     if len(inputs) == 2:
         require_same_dim(dim_of(inputs[0]), dim_of(inputs[1]), inputs[0].name, inputs[1].name)
-        warn_of_extractors(*inputs)
-    if extractor is None or not inputs or len(inputs) == len(sides):
-        return
-    full_name = replace(extractor, dtype=options.dtype or extractor.dtype).full_name
+    if extractor is None or len(inputs) == len(sides):
+        return tuple(side.extractor for side in inputs)
     for side in inputs:
-        warn_of_extractors(side, Input("", extractor=full_name))
         if extractor.num_features not in (None, dim_of(side)):
             raise ValueError(
                 f"{side.name} has dim {dim_of(side)}, but the extractor {name} has dim {extractor.num_features}: pass "
                 f"images or the statistics or features of {name} as {side.name}"
             )
+    of_images = replace(extractor, dtype=options.dtype or extractor.dtype).full_name
+    return tuple(of_images if side is None else side.extractor for side in sides)
 
 
 def dim_of(side: Input) -> int:

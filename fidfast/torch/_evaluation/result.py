@@ -39,7 +39,7 @@ class Evaluation(Result):
     like: str | None = None
     #: Seed of what is random: shuffled splits, subsets, directions.
     seed: int | None = None
-    #: What limits the meaning of a metric, or why it has no standard error.
+    #: What limits the meaning of a metric, or with ``estimate=True`` why it has no standard error.
     cautions: Mapping[str, str] = field(default_factory=dict)
     #: What was used of files that hold several things.
     notes: tuple[str, ...] = ()

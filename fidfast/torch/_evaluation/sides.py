@@ -206,15 +206,15 @@ class Plan:
         """Names of the extractors that run on the images of this side."""
         return list(dict.fromkeys(extractor for extractor, _ in self.of_images))
 
-    def notes(self) -> list[str]:
-        """What was used of an argument that holds several things."""
+    def notes(self, labels: Mapping[str, str]) -> list[str]:
+        """What was used of an argument that holds several things; `labels` are the names of the metrics in tables."""
         if len(self.side.kinds) < 2:
             return []
         used: dict[str, list[str]] = {}
         for key, requests in self.metrics.items():
             what = self.of_parts[key].what if key in self.of_parts else "images"
-            used.setdefault(what, []).extend(request.label for request in requests)
-        texts = [f"its {what} for {', '.join(dict.fromkeys(labels))}" for what, labels in used.items()]
+            used.setdefault(what, []).extend(labels[request.name] for request in requests)
+        texts = [f"its {what} for {', '.join(dict.fromkeys(names))}" for what, names in used.items()]
         return [f"{self.side.name}: {self.side.title} holds {self.side.held}; used: {'; '.join(texts)}"]
 
 

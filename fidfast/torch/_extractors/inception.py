@@ -28,6 +28,7 @@ __all__ = [
     "WEIGHTS_URL",
     "InceptionNetwork",
     "ToFloat32",
+    "find_file_of_inception",
     "find_weights",
     "inception_extractors",
     "inception_network",
@@ -97,11 +98,7 @@ def find_weights(weights: str | os.PathLike[str] | None) -> tuple[Path, str]:
 
     Raises and warns as `inception_extractors` does.
     """
-    path = Path(weights) if weights is not None else _cached_or_downloaded()
-    if not path.exists():
-        raise FileNotFoundError(f"no such weights file: {path}")
-    if not path.is_file():  # opening a FIFO would wait for a writer for ever
-        raise ValueError(f"weights: {path} is not a regular file")
+    path = find_file_of_inception(weights)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if digest == WEIGHTS_SHA256:
         return path, "inception"
@@ -110,6 +107,16 @@ def find_weights(weights: str | os.PathLike[str] | None) -> tuple[Path, str]:
         "the distance is not an FID"
     )
     return path, f"inception-weights-{digest[:8]}"
+
+
+def find_file_of_inception(weights: str | os.PathLike[str] | None) -> Path:
+    """The weights file, as in `inception_extractors`; raises as it does."""
+    path = Path(weights) if weights is not None else _cached_or_downloaded()
+    if not path.exists():
+        raise FileNotFoundError(f"no such weights file: {path}")
+    if not path.is_file():  # opening a FIFO would wait for a writer for ever
+        raise ValueError(f"weights: {path} is not a regular file")
+    return path
 
 
 def inception_network(weights: Path) -> InceptionNetwork:
@@ -171,6 +178,6 @@ def _cached_or_downloaded() -> Path:
     except (urllib.error.URLError, OSError) as error:
         raise FileNotFoundError(
             f"the weights of the Inception network could not be downloaded ({error}); download {WEIGHTS_URL} "
-            f"(SHA-256 {WEIGHTS_SHA256}), and pass it as weights (--weights FILE) or put it at {target}"
+            f"(SHA-256 {WEIGHTS_SHA256}), and pass it as weights (--weights inception=FILE) or put it at {target}"
         ) from error
     return target

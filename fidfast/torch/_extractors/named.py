@@ -16,10 +16,10 @@ from fidfast.torch._extractors.adapters import as_extractor
 from fidfast.torch._extractors.conventions import convention_of
 from fidfast.torch._extractors.efficientnet import efficientnet_lite0
 from fidfast.torch._extractors.extractor import Extractor
-from fidfast.torch._extractors.inception import INCEPTION_OUTPUTS, inception_extractors
-from fidfast.torch._extractors.network_table import NETWORKS
+from fidfast.torch._extractors.inception import INCEPTION_OUTPUTS, find_file_of_inception, inception_extractors
+from fidfast.torch._extractors.network_table import NETWORKS, SHORT_NAMES
 from fidfast.torch._extractors.plugins import load_plugin, package_of_plugin, plugins
-from fidfast.torch._extractors.pretrained import pretrained
+from fidfast.torch._extractors.pretrained import find_file, pretrained, require_package
 from fidfast.torch._extractors.resize import check_resize
 
 __all__ = [
@@ -121,8 +121,9 @@ def load_extractors(
     names : sequence of str
         As in `load_extractor`.
     weights : path or mapping, optional
-        Files by the name of their network, for example ``{"inception": ..., "dinov2-vitl14": ...}``. A single file is
-        that of the Inception network if there is one, else of the only network in `fidfast.torch.NETWORKS`.
+        Files by the name of their network, for example ``{"inception": ..., "dinov2-vitl14": ...}``, also short
+        as in the names of metrics ("dinov2"). A single file is that of the Inception network if there is one, else of
+        the only network in `fidfast.torch.NETWORKS`.
     like : str, optional
         As in `load_extractor`, for the extractors of the Inception network, of which there must be one.
     resize : str, optional
@@ -140,6 +141,7 @@ def load_extractors(
     convention = convention_of("torch-fidelity" if like is None else like)
     if like and not any(name in INCEPTION_OUTPUTS for name in names):
         raise ValueError(f"like is an option of the extractor inception, not of {' and '.join(names)}")
+    files = _found_files(names, files)
     installed = plugins()
     found: dict[str, Extractor] = {}
     for name in names:
@@ -181,10 +183,42 @@ def _files_of_networks(names: Sequence[str], weights: Weights | None) -> dict[st
                 "got one file"
             )
         return {"inception" if "inception" in having else having[0]: require_path("weights", weights)}
-    for name in weights:
-        if name not in having:
+    files: dict[str, str] = {}
+    for name, path in weights.items():
+        network = SHORT_NAMES.get(name, name)
+        if network not in having:
             raise ValueError(f"weights has a file of {name!r}; the networks are {', '.join(having) or 'none'}")
-    return {name: require_path(f"weights[{name!r}]", path) for name, path in weights.items()}
+        if network in files:
+            raise ValueError(f"weights has two files of {network}: {files[network]} and {path}; pass one")
+        files[network] = require_path(f"weights[{name!r}]", path)
+    return files
+
+
+def _found_files(names: Sequence[str], files: Mapping[str, str]) -> dict[str, str]:
+    """The weights files of all networks, downloaded where none is given.
+
+    Raises
+    ------
+    FileNotFoundError
+        If some are missing; the message says what to do about each.
+    """
+    found: dict[str, str] = {}
+    errors: list[FileNotFoundError] = []
+    for network in dict.fromkeys("inception" if name in INCEPTION_OUTPUTS else name for name in names):
+        try:
+            if network == "inception":
+                found[network] = str(find_file_of_inception(files.get(network)))
+            elif network in NETWORKS:
+                require_package(network)
+                found[network] = str(find_file(network, NETWORKS[network], files.get(network)))
+        except FileNotFoundError as error:
+            errors.append(error)
+    if len(errors) > 1:
+        each = " ".join(f"({number}) {error}" for number, error in enumerate(errors, 1))
+        raise FileNotFoundError(f"the weights of {len(errors)} networks are missing: {each}") from errors[0]
+    if errors:
+        raise errors[0]
+    return found
 
 
 def _from_factory(name: str) -> Extractor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-__all__ = ["FDR_DISTANCES", "NETWORKS", "PretrainedNetwork"]
+__all__ = ["FDR_DISTANCES", "NETWORKS", "SHORT_NAMES", "PretrainedNetwork"]
 
 Channels = tuple[float, float, float]
 
@@ -168,4 +168,15 @@ FDR_DISTANCES: dict[str, float] = {
     "mae-vitl16": 0.04,
     "siglip2-so400m": 0.60,
     "clip-vit-l14-fdr": 5.60,
+}
+
+#: Short forms of the names of networks.
+SHORT_NAMES = {
+    "dinov2": "dinov2-vitl14",
+    "clip": "clip-vit-l14",
+    "convnextv2": "convnextv2-base",
+    "mae": "mae-vitl16",
+    "siglip2": "siglip2-so400m",
+    "swav": "swav-resnet50",
+    "vgg": "vgg16",
 }

@@ -19,7 +19,7 @@ from fidfast.torch._extractors.extractor import Extractor
 from fidfast.torch._extractors.network_table import NETWORKS, PretrainedNetwork
 from fidfast.torch._extractors.networks import name_of
 
-__all__ = ["PretrainedFeatures", "find_file", "pretrained"]
+__all__ = ["PretrainedFeatures", "find_file", "pretrained", "require_package"]
 
 
 def pretrained(name: str, weights: str | os.PathLike[str] | None) -> Extractor:
@@ -105,7 +105,7 @@ def find_file(name: str, entry: PretrainedNetwork, weights: str | os.PathLike[st
         digest = f" (SHA-256 {entry.sha256}...)" if entry.sha256 else ""
         raise FileNotFoundError(
             f"the weights of {name} could not be downloaded ({error}); download {entry.file_url}{digest}, and pass it "
-            f"as weights (--weights FILE) or put it at {target}"
+            f"as weights (--weights {name}=FILE) or put it at {target}"
         ) from error
 
 
@@ -126,14 +126,18 @@ def _downloaded(entry: PretrainedNetwork, target: Path) -> Path:
     return Path(hf_hub_download(entry.repository, "model.safetensors"))  # without a network it retries for 30 s
 
 
+def require_package(name: str) -> Any:
+    """The module with the architecture of a network; raises ImportError with the next step."""
+    package = NETWORKS[name].package
+    try:
+        return importlib.import_module("timm" if package == "timm" else "torchvision.models")
+    except ImportError as error:
+        raise ImportError(f"the extractor {name} needs {package}: pip install 'fidfast[networks]' ({error})") from error
+
+
 def _architecture(name: str, entry: PretrainedNetwork) -> Any:
     """A function that returns the network, without weights, on the meta device."""
-    try:
-        module = importlib.import_module("timm" if entry.package == "timm" else "torchvision.models")
-    except ImportError as error:
-        raise ImportError(
-            f"the extractor {name} needs {entry.package}: pip install 'fidfast[networks]' ({error})"
-        ) from error
+    module = require_package(name)
 
     def create() -> torch.nn.Module:
         with torch.device("meta"):
