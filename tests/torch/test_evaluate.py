@@ -1,6 +1,8 @@
 """Every number of `evaluate` is that of the separate function on the same features."""
 
+import copy
 import json
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -327,6 +329,7 @@ def test_the_result(networks, sides):
     found = evaluate(networks, *sides)
     assert list(found.values) == ["is", "fid", "sfid", "precision", "recall"]
     assert json.loads(json.dumps(found.to_dict(), allow_nan=False))["values"] == dict(found.values)
+    assert pickle.loads(pickle.dumps(found)) == copy.deepcopy(found) == found != replace(found, like="adm")
     lines = found.table().splitlines()
     assert [line.split("  ")[0] for line in lines[:5]] == ["Inception Score", "FID", "sFID", "Precision", "Recall"]
     assert lines[5] == ""
