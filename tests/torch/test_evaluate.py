@@ -1,6 +1,8 @@
 """Every number of `evaluate` is that of the separate function on the same features."""
 
+import copy
 import json
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -166,6 +168,30 @@ def test_statistics_of_several_extractors(networks, sides, stats, tmp_path):
     assert evaluate(networks, sides[0], stats, metrics="is,fid,sfid,fd-means").values == found.values
 
 
+def test_statistics_of_an_extractor_with_another_name(networks, sides, tmp_path, monkeypatch):
+    """Files have the name that an extractor gives itself, not that of the factory or of the argument."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "own_network.py").write_text(
+        "import fidfast.torch as ft\n"
+        "def make():\n"
+        "    return ft.Extractor(lambda images: images.mean(dim=(2, 3)), 'mine', input_size=(8, 8), num_features=3)\n"
+    )
+    path, options = tmp_path / "reference.npz", {"metrics": "fid@own_network:make", **OPTIONS}
+    reference = ft.stats_of_images(sides[1], ft.load_extractor("own_network:make"), **OPTIONS)
+    reference.save(path)
+    assert reference.extractor == "mine/pil-bicubic-8"
+    expected = ft.evaluate(*sides, **options).values
+    assert ft.evaluate(sides[0], path, **options).values == pytest.approx(expected, rel=ROUNDING)
+    with pytest.warns(UserWarning, match="due to the different resize"):
+        resized = ft.evaluate(sides[0], path, **options, resize="torch-bilinear")
+    assert resized.extractors == {"fid@own_network:make": "mine/torch-bilinear-8 and mine/pil-bicubic-8"}
+    networks.extractors["means"] = replace(networks.extractors["means"], name="averages")
+    stats = ft.stats_of_images(sides[1], networks.extractors["means"], **OPTIONS)
+    assert evaluate(networks, sides[0], stats, metrics="fd-means")["fd-means"] == pytest.approx(
+        evaluate(networks, *sides, metrics="fd-means")["fd-means"], rel=ROUNDING
+    )
+
+
 def adm_batch(path, side, stats):
     """A file as ADM's reference batches: images, and statistics of more images."""
     names = {"mu": stats["inception"].mu, "sigma": stats["inception"].sigma}
@@ -223,6 +249,10 @@ def test_features_moments_and_files(networks, sides, rows, tmp_path):
 def test_what_cannot_be_computed_is_an_error_before_a_network_runs(networks, sides, stats, tmp_path):
     path = tmp_path / "reference.npz"
     stats["inception"].save(path)
+    two = tmp_path / "two.npz"
+    np.savez(
+        two, **{f"{name}_{one}": array for one in "ab" for name, array in (("mu", np.zeros(2)), ("sigma", np.eye(2)))}
+    )
     for metrics, reference, message in (
         ("is,fid,kid", path, "kid needs images, or features of inception, as reference, but .*reference.npz holds "
          r"statistics of inception: pass one of these, or metrics='is,fid'"),
@@ -240,6 +270,8 @@ def test_what_cannot_be_computed_is_an_error_before_a_network_runs(networks, sid
          "reference has dim 2, but the extractor means has dim 3"),
         ("fd-nothing", sides[1], "unknown extractor 'nothing'"),
         ("fid", tmp_path / "gone.npz", "no such file"),
+        ("fid", two, r"two.npz holds statistics of an unknown extractor \('mu_a,sigma_a'\) and an unknown extractor "
+         r"\('mu_b,sigma_b'\): pass one of these, or choose one with `fidfast stats .*two.npz OUT --key mu_a,sigma_a`"),
     ):  # fmt: skip
         with pytest.raises((ValueError, FileNotFoundError), match=message):
             evaluate(networks, sides[0], reference, metrics=metrics)
@@ -366,6 +398,7 @@ def test_the_result(networks, sides):
     found = evaluate(networks, *sides)
     assert list(found.values) == ["is", "fid", "sfid", "precision", "recall"]
     assert json.loads(json.dumps(found.to_dict(), allow_nan=False))["values"] == dict(found.values)
+    assert pickle.loads(pickle.dumps(found)) == copy.deepcopy(found) == found != replace(found, like="adm")
     lines = found.table().splitlines()
     assert [line.split("  ")[0] for line in lines[:5]] == ["Inception Score", "FID", "sFID", "Precision", "Recall"]
     assert lines[5] == ""

@@ -100,10 +100,10 @@ class Collector:
             self._require_number(side, key, count)
         return source
 
-    def load(self, given: Mapping[str, Any], *, weights: Any, resize: str | None) -> None:
+    def load(self, given: Mapping[str, Any], *, own: Mapping[str, Extractor], weights: Any, resize: str | None) -> None:
         """Load the extractors that run on images, and check that they fit the other side."""
         self._extractors, self._options = load_networks(
-            self._plans, given, weights=weights, like=self._settings.like, resize=resize, options=self._options
+            self._plans, given, own=own, weights=weights, like=self._settings.like, resize=resize, options=self._options
         )
         pairs: dict[tuple[str | None, ...], None] = {}
         for key in dict.fromkeys([*self._plans[0].metrics, *self._plans[1].metrics]):

@@ -14,6 +14,7 @@ from fidfast._stats import NEGATIVE_TOLERANCE, require_tolerance
 from fidfast.torch._evaluation.collecting import Collector
 from fidfast.torch._evaluation.metrics import Computer, Pair, Settings
 from fidfast.torch._evaluation.names import Request, parse_metrics
+from fidfast.torch._evaluation.networks import open_own
 from fidfast.torch._evaluation.result import Evaluation
 from fidfast.torch._evaluation.sides import open_side, plan_of
 from fidfast.torch._extractors.resize import check_resize
@@ -133,9 +134,10 @@ def evaluate(
         open_side(source, name, options.precision, negative_tolerance)
         for name, source in (("samples", samples), ("reference", reference))
     )
-    plans = plan_of(requests, (one, two), settings)
+    own = open_own([name for request in requests for name in request.extractors], (one, two), given)
+    plans = plan_of(requests, (one, two), settings, {name: extractor.name for name, extractor in own.items()})
     collector = Collector(plans, settings, options)
-    collector.load(given, weights=weights, resize=resize)
+    collector.load(given, own=own, weights=weights, resize=resize)
     with collector.collected() as found:
         return _evaluation(requests, found, settings, collector, options)
 

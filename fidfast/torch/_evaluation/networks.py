@@ -7,20 +7,38 @@ from dataclasses import replace
 from typing import Any
 
 from fidfast._inputs import Input, require_same_dim
-from fidfast.torch._evaluation.sides import Plan
+from fidfast.torch._evaluation.sides import Plan, Side
 from fidfast.torch._extractors.extractor import Extractor
 from fidfast.torch._extractors.inception import INCEPTION_OUTPUTS
-from fidfast.torch._extractors.named import load_extractors, open_extractor
+from fidfast.torch._extractors.named import BUILT_IN, extractor_names, load_extractors, open_extractor
 from fidfast.torch._extractors.stored import with_details
 from fidfast.torch._images.options import ImageOptions
 
-__all__ = ["load_networks", "require_fitting"]
+__all__ = ["load_networks", "open_own", "require_fitting"]
+
+
+def open_own(names: Sequence[str], sides: Sequence[Side], given: Mapping[str, Any]) -> dict[str, Extractor]:
+    """Extractors of the caller under whose names nothing is stored: files have the names that they give themselves.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Names of the extractors of all metrics.
+    sides : sequence of Side
+    given : mapping
+        The argument `extractors` of `evaluate`.
+    """
+    stored = set().union(*(side.networks for side in sides))
+    missing = [name for name in dict.fromkeys(names) if stored and name not in stored]
+    loadable = [*given, *(name for name in missing if ":" in name), *(set(extractor_names()) - set(BUILT_IN))]
+    return {name: open_extractor(given.get(name, name)) for name in missing if name in loadable}
 
 
 def load_networks(
     plans: Sequence[Plan],
     given: Mapping[str, Any],
     *,
+    own: Mapping[str, Extractor],
     weights: Any,
     like: str | None,
     resize: str | None,
@@ -33,17 +51,19 @@ def load_networks(
     names = list(dict.fromkeys(name for plan in plans for name in plan.extractors))
     loaded: dict[str, Extractor] = {name: open_extractor(given[name]) for name in names if name in given}
     by_name = [name for name in names if name not in given]
-    if by_name:
+    loaded.update({name: replace(own[name], resize=resize or own[name].resize) for name in by_name if name in own})
+    not_loaded = [name for name in by_name if name not in own]
+    if not_loaded:
         usual = any(name in INCEPTION_OUTPUTS for name in by_name)
         try:
-            found = load_extractors(by_name, weights=weights, like=like if usual else None, resize=resize)
+            found = load_extractors(not_loaded, weights=weights, like=like if usual else None, resize=resize)
         except ModuleNotFoundError as error:
             if error.name != "torch_fidelity":
                 raise
             raise ImportError(
                 f"the extractor inception needs torch-fidelity: pip install 'fidfast[images]' ({error})"
             ) from error
-        loaded.update(zip(by_name, found, strict=True))
+        loaded.update(zip(not_loaded, found, strict=True))
     if like is None and resize is None:
         stored = _stored_names(plans)
         for name in by_name:

@@ -50,6 +50,10 @@ class Evaluation(Result):
     #: The sides whose moments are from the cache.
     from_cache: tuple[str, ...] = ()
 
+    def __eq__(self, other: object) -> bool:
+        """Whether all fields are equal; NaN equals NaN."""
+        return self.to_dict() == other.to_dict() if isinstance(other, Evaluation) else NotImplemented
+
     def __getitem__(self, metric: str) -> float:
         """The value of a metric."""
         if not isinstance(metric, str) or metric not in self.values:

@@ -38,6 +38,8 @@ class Part:
     #: Whether it is used if other parts have no name either.
     is_main: bool = True
     num_samples: int | None = None
+    #: What ``key=`` selects it with in a file.
+    key: str = ""
 
     @property
     def has_rows(self) -> bool:
@@ -64,11 +66,17 @@ class Side:
         self.parts = parts
         self.images = images
         self._of_unnamed: str | None = None
+        self._stored_as: Mapping[str, str] = {}
 
-    def assign(self, extractors: Sequence[str]) -> None:
-        """Decide of which of these extractors the parts without a name are."""
-        named = {network_of(part.extractor) for part in self.parts if part.extractor is not None}
-        missing = [name for name in extractors if name not in named]
+    @property
+    def networks(self) -> set[str]:
+        """The networks whose names the parts have."""
+        return {network_of(part.extractor) for part in self.parts if part.extractor is not None}
+
+    def assign(self, extractors: Sequence[str], stored_as: Mapping[str, str]) -> None:
+        """Decide of which of these extractors the parts are that have no name, or another name of `stored_as`."""
+        named, self._stored_as = self.networks, stored_as
+        missing = [name for name in extractors if named.isdisjoint((name, stored_as.get(name)))]
         if self.images is not None or named or _USUAL in missing or not missing:
             self._of_unnamed = _USUAL
         else:
@@ -77,18 +85,26 @@ class Side:
     def part(self, extractor: str, what: str) -> Part | None:
         """The statistics or features of an extractor, or None."""
         parts = [part for part in self.parts if part.what == what]
-        found = [part for part in parts if part.extractor is not None and network_of(part.extractor) == extractor]
+        names = extractor, self._stored_as.get(extractor)
+        found = [part for part in parts if part.extractor is not None and network_of(part.extractor) in names]
         if not found and extractor == self._of_unnamed:
             unnamed = [part for part in parts if part.extractor is None]
             found = [part for part in unnamed if part.is_main] if len(unnamed) > 1 else unnamed
         return found[0] if found else None
 
     @property
+    def ambiguous(self) -> list[Part]:
+        """Several statistics or features without a name, of which none is the first choice."""
+        unnamed = [part for part in self.parts if part.extractor is None]
+        return unnamed if len(unnamed) > 1 and not any(part.is_main for part in unnamed) else []
+
+    @property
     def held(self) -> str:
         """What the argument holds, in words: "statistics of inception and inception-spatial, images"."""
         names: dict[str, list[str]] = {}
         for part in self.parts:
-            names.setdefault(part.what, []).append(part.extractor or "an unknown extractor")
+            unknown = f"an unknown extractor ({part.key!r})" if part in self.ambiguous else "an unknown extractor"
+            names.setdefault(part.what, []).append(part.extractor or unknown)
         texts = [f"{what} of {' and '.join(dict.fromkeys(of))}" for what, of in names.items()]
         return ", ".join([*texts, *(["images"] if self.images is not None else [])]) or "nothing"
 
@@ -139,7 +155,7 @@ def open_side(source: Any, name: str, precision: str, negative_tolerance: float)
             return opened(key, rows=is_features)
 
         count = item.entry.shape[0] if is_features and item.entry.shape else None
-        parts.append(Part(item.what, item.extractor, open_item, item.is_main, count))
+        parts.append(Part(item.what, item.extractor, open_item, item.is_main, count, item.key))
     return Side(name, path, parts, images)
 
 
@@ -199,7 +215,10 @@ class Plan:
         needed = f"images, or {kinds[what]} of {extractor}"
         if not side.kinds:
             return f"{request.name} needs {needed}, as {side.name}, which is not given: pass one of these"
-        return f"{request.name} needs {needed}, as {side.name}, but {side.title} holds {side.held}: pass one of these"
+        choose = "pass one of these"
+        if side.ambiguous:
+            choose += f", or choose one with `fidfast stats {side.title} OUT --key {side.ambiguous[0].key}`"
+        return f"{request.name} needs {needed}, as {side.name}, but {side.title} holds {side.held}: {choose}"
 
     @property
     def extractors(self) -> list[str]:
@@ -218,8 +237,10 @@ class Plan:
         return [f"{self.side.name}: {self.side.title} holds {self.side.held}; used: {'; '.join(texts)}"]
 
 
-def plan_of(requests: Sequence[Request], sides: tuple[Side, Side], settings: Settings) -> tuple[Plan, Plan]:
-    """From what each metric is computed.
+def plan_of(
+    requests: Sequence[Request], sides: tuple[Side, Side], settings: Settings, stored_as: Mapping[str, str]
+) -> tuple[Plan, Plan]:
+    """From what each metric is computed; `stored_as` has the names of extractors in files, where they are others.
 
     Statistics have precedence over features, and features over images; of the samples, rows have precedence if
     standard errors are estimated from them.
@@ -233,7 +254,7 @@ def plan_of(requests: Sequence[Request], sides: tuple[Side, Side], settings: Set
     reasons: dict[str, str] = {}
     for plan, attribute in zip(plans, ("samples", "reference"), strict=True):
         needed = [request for request in requests if getattr(request.metric, attribute) is not None]
-        plan.side.assign([extractor for request in needed for extractor in request.extractors])
+        plan.side.assign([extractor for request in needed for extractor in request.extractors], stored_as)
         for request in needed:
             what = getattr(request.metric, attribute)
             for extractor in request.extractors:

@@ -60,8 +60,8 @@ class Checkpoint:
         progress = content.progress if isinstance(content, State) else None
         if not isinstance(content, State) or progress is None or content.kind != _KIND or progress.job != self._job:
             raise ValueError(
-                f"{self._path} belongs to another run (other images, or other extractors than {self._extractors}); "
-                "delete it to start over"
+                f"{self._path} belongs to another run (other images, options or metrics, or other extractors than "
+                f"{self._extractors}); delete it to start over"
             )
         num_samples = int(content.entries["num_samples"])
         if num_samples + len(progress.skipped) != progress.done:
@@ -122,7 +122,9 @@ def check_checkpoint(path: str | os.PathLike[str]) -> None:
     except OSError as error:
         raise with_message(error, f"checkpoint: {error}") from error
     if os.path.exists(path) and read_progress(path) is None:
-        raise ValueError(f"checkpoint: {path} belongs to another run or is not a checkpoint: pass another name")
+        raise ValueError(
+            f"checkpoint: {path} is damaged or not a checkpoint of an unfinished run: pass another name, or delete it"
+        )
 
 
 @contextmanager
