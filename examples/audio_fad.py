@@ -23,7 +23,10 @@ import fidfast
 
 def read_clip(path, rate):
     """The samples of a .wav file from -1 to 1, mono, at this rate."""
-    its_rate, sound = wavfile.read(path)
+    try:
+        its_rate, sound = wavfile.read(path)
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
     if sound.dtype.kind == "u":
         sound = (sound.astype(np.float32) - 128) / 128
     elif sound.dtype.kind == "i":
@@ -35,12 +38,18 @@ def read_clip(path, rate):
 
 
 def vggish(options):
-    """(windows, 128) embeddings of 0.96 s each, as in Kilgour et al. (2019)."""
+    """(windows, 128) embeddings of 0.96 s each (Kilgour et al., 2019), as fadtk computes them."""
     import torch
 
     local = {"source": "local"} if Path(options.hub).is_dir() else {}
-    model = torch.hub.load(options.hub, "vggish", **local).eval()
+    try:
+        model = torch.hub.load(options.hub, "vggish", **local).eval()
+    except (OSError, RuntimeError) as error:
+        raise OSError(
+            f"VGGish cannot be loaded from {options.hub}: {error}; see --hub, or use --extractor mel"
+        ) from error
     model.postprocess = False  # no PCA and no rounding to 8 bits
+    model.embeddings = model.embeddings[:-1]  # without the last ReLU
 
     def embed(sound):
         with torch.no_grad():
@@ -51,8 +60,10 @@ def vggish(options):
 
 def clap(options):
     """(windows, 512) embeddings of 10 s each."""
-    import laion_clap
-
+    try:
+        import laion_clap
+    except ImportError as error:
+        raise ImportError(f"--extractor clap needs laion-clap: pip install laion-clap ({error})") from error
     model = laion_clap.CLAP_Module(enable_fusion=False)
     model.load_ckpt()
     window = 10 * 48000
@@ -97,7 +108,7 @@ def features_of(folder, rate, embed):
         rows.append(found)
         clips += [str(path)] * len(found)
     if not rows:
-        raise SystemExit(f"{folder} has no .wav file that is long enough")
+        raise ValueError(f"{folder} has no .wav file of at least a window")
     return np.concatenate(rows), clips
 
 
@@ -112,6 +123,9 @@ def main():
     parser.add_argument("--bands", type=int, default=64, help="number of mel bands of --extractor mel")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    for folder in (options.samples, options.reference):
+        if not Path(folder).is_dir():
+            parser.error(f"no such folder: {folder}")
     rate, embed = EXTRACTORS[options.extractor](options)
     samples, clips = features_of(options.samples, rate, embed)
     reference, clips_of_reference = features_of(options.reference, rate, embed)
@@ -120,4 +134,7 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (ImportError, OSError, ValueError) as error:
+        raise SystemExit(f"audio_fad.py: {error}") from None

@@ -61,7 +61,14 @@ def energy_flow_polynomials(jets: np.ndarray, max_edges: int = 4) -> np.ndarray:
 
 def features(path: str) -> np.ndarray:
     """The polynomials of a file, 100 jets at a time."""
-    jets = np.load(path, mmap_mode="r")
+    try:
+        jets = np.lib.format.open_memmap(path, mode="r")
+    except ValueError as error:
+        raise ValueError(f"{path} is not an .npy file of numbers") from error
+    if jets.ndim != 3 or len(jets) < 2 or jets.shape[2] != 3:
+        raise ValueError(
+            f"{path} has shape {jets.shape}, expected at least 2 jets (n, particles, 3) of eta, phi and pt"
+        )
     return np.concatenate([energy_flow_polynomials(jets[first : first + 100]) for first in range(0, len(jets), 100)])
 
 
@@ -79,4 +86,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"jets_fpd.py: {error}") from None

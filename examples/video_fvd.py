@@ -23,7 +23,10 @@ def read_video(path):
     from PIL import Image, ImageSequence
 
     if path.suffix == ".npy":
-        return np.load(path)
+        video = np.load(path)
+        if video.ndim != 4 or video.shape[3] != 3 or video.dtype != np.uint8:
+            raise ValueError(f"{path} has {video.dtype} {video.shape}, expected uint8 (frames, height, width, 3)")
+        return video
     if path.is_dir():
         frames = [Image.open(frame) for frame in sorted(path.iterdir())]
     else:
@@ -36,8 +39,13 @@ def i3d(options):
     import torch
 
     if options.weights is None:
-        raise SystemExit("--extractor i3d needs --weights i3d_torchscript.pt: see the repository of StyleGAN-V")
-    model = torch.jit.load(options.weights).eval()
+        raise ValueError("--extractor i3d needs --weights i3d_torchscript.pt: see the repository of StyleGAN-V")
+    if not Path(options.weights).is_file():
+        raise ValueError(f"no such file: {options.weights}")
+    try:
+        model = torch.jit.load(options.weights).eval()
+    except RuntimeError as error:
+        raise ValueError(f"{options.weights} is not a TorchScript file") from error
 
     def embed(clips):
         videos = torch.from_numpy(clips).permute(0, 4, 1, 2, 3).float()  # (clips, 3, frames, height, width)
@@ -50,8 +58,11 @@ def i3d(options):
 def videomae(options):
     """(clips, 768) mean of the tokens of VideoMAE, which takes 16 frames."""
     import torch
-    import transformers
 
+    try:
+        import transformers
+    except ImportError as error:
+        raise ImportError(f"--extractor videomae needs transformers: pip install transformers ({error})") from error
     name = options.weights or "MCG-NJU/videomae-base"
     model = transformers.VideoMAEModel.from_pretrained(name).eval()
     processor = transformers.VideoMAEImageProcessor.from_pretrained(name)
@@ -93,7 +104,7 @@ def features_of(folder, embed, frames):
         rows.append(embed(video[: number * frames].reshape(number, frames, *video.shape[1:])))
         names += [path.name] * number
     if not rows:
-        raise SystemExit(f"{folder} has no video of {frames} frames")
+        raise ValueError(f"{folder} has no video of {frames} frames")
     return np.concatenate(rows), names
 
 
@@ -107,6 +118,9 @@ def main():
     parser.add_argument("--cells", type=int, default=4, help="rows and columns of the grid of --extractor motion")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    for folder in (options.samples, options.reference):
+        if not Path(folder).is_dir():
+            parser.error(f"no such folder: {folder}")
     embed = EXTRACTORS[options.extractor](options)
     samples, videos = features_of(options.samples, embed, options.frames)
     reference, videos_of_reference = features_of(options.reference, embed, options.frames)
@@ -115,4 +129,7 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (ImportError, OSError, ValueError) as error:
+        raise SystemExit(f"video_fvd.py: {error}") from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from fidfast._files.extractors import contains, may_be, network_of
+from fidfast._files.extractors import contains, has_name, may_be, network_of
 from fidfast._files.items import (
     FEATURE_KEYS,
     Item,
@@ -144,6 +144,7 @@ class Catalog:
             return []
         names = [(item, item.extractor or "") for item in usable]
         exact = [item for item, name in names if network_of(name) == key.lower()]
+        exact = exact or [item for item, name in names if name and has_name(key, name)]
         return exact or [item for item, name in names if name and may_be(key, name)]
 
     def _of_extractor(self, items: list[Item], extractor: str) -> list[Item]:
@@ -152,6 +153,7 @@ class Catalog:
             return items  # a stored name is compared later, with a warning
         names = [(item, item.extractor) for item in items]
         exact = [item for item, name in names if name is not None and network_of(name) == network_of(extractor)]
+        exact = exact or [item for item, name in names if name is not None and has_name(extractor, name)]
         if exact:
             return exact
         possible = [(item, name) for item, name in names if name is None or may_be(extractor, name)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["contains", "is_same_extractor", "may_be", "network_of"]
+__all__ = ["contains", "has_name", "is_same_extractor", "may_be", "network_of"]
 
 #: Names that other tools use for the networks that `fidfast.torch.load_extractor` loads.
 _ALIASES = {"inception-2015-12-05": "inception", "dinov2": "dinov2-vitl14"}
@@ -26,6 +26,11 @@ def is_same_extractor(one: str, two: str) -> bool:
     (first, digest), (second, other_digest) = (_name_and_digest(name) for name in (one, two))
     is_unknown = not (digest and other_digest) and not first.startswith("inception")
     return first == second and (digest == other_digest or is_unknown)
+
+
+def has_name(asked: str, name: str) -> bool:
+    """Whether two names are equal without the digests of the weights and the details."""
+    return _parts(asked) == _parts(name)
 
 
 def may_be(asked: str, name: str) -> bool:

@@ -132,4 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (ImportError, OSError, TypeError, ValueError) as error:
+        raise SystemExit(f"fidfast.compat.pytorch_fid: {error}") from None

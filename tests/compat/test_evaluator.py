@@ -1,8 +1,10 @@
 """The command line of guided-diffusion's evaluator."""
 
+import runpy
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -36,6 +38,13 @@ def test_as_a_module(module):
     command = [sys.executable, "-W", "error", "-m", f"fidfast.compat.{module}", "--help"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd="/")
     assert done.stdout.startswith(f"usage: python -m fidfast.compat.{module} ")
+
+
+@pytest.mark.parametrize("module", ["evaluator", "pytorch_fid"])
+def test_a_command_ends_with_a_sentence(monkeypatch, module):
+    monkeypatch.setattr(sys, "argv", [module, "missing-a", "missing-b"])
+    with pytest.raises(SystemExit, match=rf"^fidfast\.compat\.{module}: no such file or folder: missing-"):
+        runpy.run_path(str(Path(fidfast.compat.__file__).with_name(f"{module}.py")), run_name="__main__")
 
 
 @pytest.mark.slow

@@ -1,5 +1,7 @@
 """Statistics of several extractors in one file."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -72,6 +74,20 @@ def test_the_first_is_the_default_of_this_and_of_other_tools(path, parts):
 )
 def test_names_with_and_without_details_choose_the_extractor(path, asked, dim):
     assert open_input(path, "a", extractor=asked).dim == dim
+
+
+def test_a_name_that_begins_as_another_one(tmp_path, parts):
+    names = ["clip-vit-l14", "clip-vit-l14-336", "clip-vit-l14-fdr"]
+    record = parts["inception"]
+    stored = {
+        name: replace(record, mu=record.mu + i, extractor=f"{name}-weights-{i:08x}/pil-224")
+        for i, name in enumerate(names)
+    }
+    for order in (names, names[::-1]):
+        write_several_stats(tmp_path / "all.npz", {name: stored[name] for name in order})
+        for name in names:
+            for options in ({"key": name}, {"extractor": name}, {"extractor": f"{name}-weights-0000000f"}):
+                assert read(tmp_path / "all.npz", **options).extractor == stored[name].extractor
 
 
 @pytest.mark.parametrize("asked", ["clip", "inception-logits", "dinov2-vitb14", "dino", "inceptionv4", "factory"])
