@@ -1,4 +1,4 @@
-// Bindings of Gaussian, the Frechet distance and the transport map.
+// Bindings of Gaussian, the Frechet distance, the transport map and eigenvalues.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -137,6 +137,20 @@ void bind_frechet(py::module_& module) {
         return array_of(map, {map.rows(), map.cols()});
       },
       py::arg("gaussian1"), py::arg("gaussian2"));
+  module.def(
+      "eigenvalues",
+      [](const Array<double>& symmetric, int device) {
+        if (symmetric.ndim() != 2 || symmetric.shape(0) != symmetric.shape(1)) {
+          throw py::value_error("symmetric must be a matrix (n, n), got shape " +
+                                shape_text(symmetric.shape(), symmetric.ndim()));
+        }
+        const typename Binding::Session session(device);
+        Matrix<Device> matrix = matrix_of<Device, double>(symmetric);
+        const std::vector<double> values =
+            without_gil(&Binding::prepare, [&] { return MatrixOps<Device>::eigenvalues(matrix); });
+        return Array<double>(static_cast<py::ssize_t>(values.size()), values.data());
+      },
+      py::arg("symmetric"), py::arg("device") = 0);
 }
 
 }  // namespace fidfast::bindings

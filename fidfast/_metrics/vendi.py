@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fidfast import _core
 from fidfast._arguments import optional, require_choice, require_real
 from fidfast._inputs import Input, open_input
 from fidfast._results import Result
@@ -111,8 +112,7 @@ def vendi(samples: Any, *, q: float | str = 1.0, kernel: str = "cosine", sigma: 
         )
     source = open_input(samples, "samples", rows=True)
     matrix, n = _matrix(source, kernel, sigma)
-    values = np.asarray(np.linalg.eigvalsh(matrix), dtype=np.float64)
-    return VendiScore(_effective_number(values, q), n, q, kernel)
+    return VendiScore(_effective_number(_core.eigenvalues(matrix), q), n, q, kernel)
 
 
 def _matrix(source: Input, kernel: str, sigma: float | None) -> tuple[Array, int]:
