@@ -207,13 +207,19 @@ def test_the_extractor_of_the_statistics_is_used(tmp_path, folder, small):
 
 
 def test_statistics_of_an_unknown_extractor_are_refused_at_once(folder, small):
-    for name in ("Pooled/pil-bicubic-16", "os:abort", "inception/unknown-8", "inception-weights-12345678"):
+    refused = {
+        "Pooled/pil-bicubic-16": "which cannot be loaded by name: pass the extractor",
+        "os:abort": "which cannot be loaded by name: pass the extractor",
+        "inception/unknown-8": "but the one that is loaded by name is 'inception",
+        "inception-weights-12345678": "but the one that is loaded by name is 'inception",
+    }
+    for name, message in refused.items():
         stats = fidfast.GaussianStats(np.zeros(3), np.eye(3), extractor=name)
         with pytest.raises(
-            ValueError, match=f"statistics of features_b were computed with the extractor '{name}', whi"
+            ValueError, match=f"statistics of features_b were computed with the extractor '{name}', {message[:3]}"
         ):
             fidfast.fid(folder, stats)
-        with pytest.raises(ValueError, match="which cannot be loaded by name: pass the extractor"):
+        with pytest.raises(ValueError, match=message):
             ft.fid_of_images(stats, folder)
     nameless = fidfast.GaussianStats(np.zeros(3), np.eye(3))
     expected = ft.fid_of_images(folder, nameless, load_small("inception"))
@@ -225,13 +231,13 @@ def test_stored_names_of_the_inception_network(monkeypatch, weights, folder):
     monkeypatch.setenv("TORCH_HOME", str(weights.parents[2]))
     with pytest.warns(UserWarning, match="is not an FID"):
         extractor = ft.load_extractor("inception")
-    monkeypatch.setattr(stored, "load_extractor", lambda name, **options: extractor)  # loaded once
+    monkeypatch.setattr(stored, "load_extractors", lambda names, **options: [extractor])  # loaded once
     like, full_name = ft.LIKE["pytorch-fid"], f"{extractor.name}/torch-bilinear-299/divisor-127.5"
     found, dtype = stored.extractor_of_statistics(f"{full_name}/bfloat16", "reference")
     assert (found.full_name, dtype, found.num_features) == (full_name, "bfloat16", 2048)
     assert (found.offset, found.divisor) == ((like.offset,) * 3, (like.divisor,) * 3)
     with pytest.raises(
-        ValueError, match=r"cannot be loaded by name: pass the extractor .*\(the extractor loaded by name is"
+        ValueError, match=r"loaded by name is 'inception-weights-.*: pass the weights .* \(--extractor inception\) to"
     ):
         stored.extractor_of_statistics("inception/tf1-bilinear-299", "reference")
 

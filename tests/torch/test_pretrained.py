@@ -329,7 +329,7 @@ def test_offline_one_message_names_all_that_is_missing(monkeypatch, small, tmp_p
         ft.evaluate(images, images, metrics="fid,fd-dinov2,fd-vgg", weights={"inception": tmp_path / "inception.pth"})
     message = str(error.value)
     assert message.startswith("the weights of 2 networks are missing: (1) the weights of dinov2-vitl14 could not be ")
-    assert " (2) the weights of vgg16 could not be downloaded" in message
+    assert "; (2) the weights of vgg16 could not be downloaded" in message
     assert all(f"--weights {name}=FILE" in message for name in ("dinov2-vitl14", "vgg16"))
     assert not recwarn.list
 

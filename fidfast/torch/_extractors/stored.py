@@ -53,7 +53,11 @@ def extractor_of_statistics(full_name: str, argument: str, *, weights: Weights |
     found = replace(extractor, dtype=dtype).full_name
     stored = "/".join([_RENAMED.get(name, name), *details])
     if weights is None and stored not in (found, *(() if details else (extractor.name, found.split("/")[0]))):
-        raise ValueError(f"{refusal} (the extractor loaded by name is {found!r})")
+        raise ValueError(
+            f"the statistics of {argument} were computed with the extractor {full_name!r}, but the one that is loaded "
+            f"by name is {found!r}: pass the weights of the statistics (--weights FILE), or the extractor (--extractor "
+            f"{known}) to compare with other weights"
+        )
     return extractor, dtype
 
 
