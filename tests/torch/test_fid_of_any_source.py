@@ -44,8 +44,10 @@ def load_small(name, *, weights=None, like=None, resize=None):
 @pytest.fixture
 def small(monkeypatch):
     """Small networks instead of the named ones."""
-    for module in (checks, stored):
-        monkeypatch.setattr(module, "load_extractor", load_small)
+    monkeypatch.setattr(checks, "load_extractor", load_small)
+    monkeypatch.setattr(
+        stored, "load_extractors", lambda names, **options: [load_small(name, **options) for name in names]
+    )
     monkeypatch.setattr(checks, "open_extractor", lambda model: load_small(model) if isinstance(model, str) else model)
 
 
