@@ -257,7 +257,7 @@ def test_statistics_find_their_network_again(images, mae, tmp_path):
     assert (found.full_name, dtype) == (extractor.full_name, "bfloat16")
     for name in (extractor.full_name.split("/")[0], "mae-vitl16"):
         assert extractor_of_statistics(name, "reference")[0].full_name == extractor.full_name
-    with pytest.raises(ValueError, match=r"\(the extractor loaded by name is 'mae-vitl16-weights-"):
+    with pytest.raises(ValueError, match=r"but the one that is loaded by name is 'mae-vitl16-weights-"):
         extractor_of_statistics("mae-vitl16-weights-12345678/torch-bicubic-antialias-224", "reference")
     other = {"model": seeded(mae, seed=1).state_dict()}  # as the authors' file
     torch.save(other, tmp_path / "other.pth")
