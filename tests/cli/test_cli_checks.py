@@ -200,7 +200,7 @@ def test_weights_of_statistics(capsys, monkeypatch):
     _, out, err = run(capsys, "fid", "a", "a.npz", "--weights", "1234", "--json")
     assert (json.loads(out)["extractor"], err) == (["inception-weights-1234/pil-bicubic-8"] * 2, "")
     code, _, err = run(capsys, "fid", "a", "a.npz")
-    assert (code, "but the extractor loaded by name is" in err) == (1, True)
+    assert (code, "but the one that is loaded by name is" in err) == (1, True)
     code, _, err = run(capsys, "fid", "a", "a.npz", "--weights", "5678")
     assert (code, "different extractors" in err) == (0, True)
 

@@ -100,7 +100,7 @@ def test_info_of_a_folder_and_an_archive(capsys):
 
 def test_the_cache(capsys, folder, monkeypatch):
     means = replace(ft.as_extractor(lambda images: images.mean(dim=(2, 3)), name="means"), reproducible=True)
-    monkeypatch.setattr(ft, "load_extractor", lambda *_, **__: means)
+    monkeypatch.setattr(ft, "load_extractors", lambda *_, **__: [means])
     arguments = ("fid", "b", "b", "--device", "cpu", "--json")
     _, first, _ = run(capsys, *arguments)
     _, second, _ = run(capsys, *arguments)

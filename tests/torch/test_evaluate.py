@@ -208,7 +208,7 @@ def test_a_file_with_images_and_statistics(networks, sides, stats, tmp_path):
     for name, expected in (("is", whole), ("fid", whole), ("sfid", whole), ("precision", part), ("recall", part)):
         assert found[name] == pytest.approx(expected[name], rel=ROUNDING), name
     (note,) = found.notes
-    assert note.startswith(f"reference: {path} holds statistics of inception and inception-spatial, images; used: ")
+    assert note.startswith(f"reference: {path} holds statistics of inception and inception-spatial, and images; used: ")
     assert note.endswith("used: its statistics for FID, sFID; its images for Precision, Recall")
     assert note in found.table()
     assert found.num_samples["fid"] == (200, None)

@@ -45,7 +45,9 @@ def load_small(name, *, weights=None, like=None, resize=None):
 def small(monkeypatch):
     """Small networks instead of the named ones."""
     monkeypatch.setattr(checks, "load_extractor", load_small)
-    monkeypatch.setattr(stored, "load_extractors", lambda names, **options: [load_small(name) for name in names])
+    monkeypatch.setattr(
+        stored, "load_extractors", lambda names, **options: [load_small(name, **options) for name in names]
+    )
     monkeypatch.setattr(checks, "open_extractor", lambda model: load_small(model) if isinstance(model, str) else model)
 
 
@@ -207,14 +209,19 @@ def test_the_extractor_of_the_statistics_is_used(tmp_path, folder, small):
 
 
 def test_statistics_of_an_unknown_extractor_are_refused_at_once(folder, small):
-    for name in ("Pooled/pil-bicubic-16", "os:abort", "inception/unknown-8", "inception-weights-12345678"):
+    refused = {
+        "Pooled/pil-bicubic-16": "which cannot be loaded by name: pass the extractor",
+        "os:abort": "which cannot be loaded by name: pass the extractor",
+        "inception/unknown-8": "but the one that is loaded by name is 'inception",
+        "inception-weights-12345678": "but the one that is loaded by name is 'inception",
+    }
+    for name, message in refused.items():
         stats = fidfast.GaussianStats(np.zeros(3), np.eye(3), extractor=name)
-        why = "but the extractor" if name.startswith("inception") else "which cannot be"
         with pytest.raises(
-            ValueError, match=f"features_b were computed with the extractor '{name}', {why} loaded by name"
+            ValueError, match=f"statistics of features_b were computed with the extractor '{name}', {message[:3]}"
         ):
             fidfast.fid(folder, stats)
-        with pytest.raises(ValueError, match=r"loaded by name.*: pass the extractor"):
+        with pytest.raises(ValueError, match=message):
             ft.fid_of_images(stats, folder)
     nameless = fidfast.GaussianStats(np.zeros(3), np.eye(3))
     expected = ft.fid_of_images(folder, nameless, load_small("inception"))
@@ -241,7 +248,9 @@ def test_stored_names_of_the_inception_network(monkeypatch, weights, folder):
     found, dtype = stored.extractor_of_statistics(f"{full_name}/bfloat16", "reference")
     assert (found.full_name, dtype, found.num_features) == (full_name, "bfloat16", 2048)
     assert (found.offset, found.divisor) == ((like.offset,) * 3, (like.divisor,) * 3)
-    with pytest.raises(ValueError, match=r"but the extractor loaded by name is .*: pass the extractor"):
+    with pytest.raises(
+        ValueError, match=r"loaded by name is 'inception-weights-.*: pass the weights .* \(--extractor inception\) to"
+    ):
         stored.extractor_of_statistics("inception/tf1-bilinear-299", "reference")
 
 

@@ -257,7 +257,7 @@ def test_statistics_find_their_network_again(images, mae, tmp_path):
     assert (found.full_name, dtype) == (extractor.full_name, "bfloat16")
     for name in (extractor.full_name.split("/")[0], "mae-vitl16"):
         assert extractor_of_statistics(name, "reference")[0].full_name == extractor.full_name
-    with pytest.raises(ValueError, match=r"the extractor loaded by name is 'mae-vitl16-weights-"):
+    with pytest.raises(ValueError, match=r"but the one that is loaded by name is 'mae-vitl16-weights-"):
         extractor_of_statistics("mae-vitl16-weights-12345678/torch-bicubic-antialias-224", "reference")
     other = {"model": seeded(mae, seed=1).state_dict()}  # as the authors' file
     torch.save(other, tmp_path / "other.pth")
@@ -329,7 +329,7 @@ def test_offline_one_message_names_all_that_is_missing(monkeypatch, small, tmp_p
         ft.evaluate(images, images, metrics="fid,fd-dinov2,fd-vgg", weights={"inception": tmp_path / "inception.pth"})
     message = str(error.value)
     assert message.startswith("the weights of 2 networks are missing: (1) the weights of dinov2-vitl14 could not be ")
-    assert " (2) the weights of vgg16 could not be downloaded" in message
+    assert "; (2) the weights of vgg16 could not be downloaded" in message
     assert all(f"--weights {name}=FILE" in message for name in ("dinov2-vitl14", "vgg16"))
     assert not recwarn.list
 

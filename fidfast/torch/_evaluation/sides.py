@@ -100,13 +100,15 @@ class Side:
 
     @property
     def held(self) -> str:
-        """What the argument holds, in words: "statistics of inception and inception-spatial, images"."""
+        """What the argument holds, in words: "statistics of inception and inception-spatial, and images"."""
         names: dict[str, list[str]] = {}
         for part in self.parts:
             unknown = f"an unknown extractor ({part.key!r})" if part in self.ambiguous else "an unknown extractor"
             names.setdefault(part.what, []).append(part.extractor or unknown)
         texts = [f"{what} of {' and '.join(dict.fromkeys(of))}" for what, of in names.items()]
-        return ", ".join([*texts, *(["images"] if self.images is not None else [])]) or "nothing"
+        if self.images is not None:
+            texts.append("and images" if texts else "images")
+        return ", ".join(texts) or "nothing"
 
     @property
     def kinds(self) -> set[str]:

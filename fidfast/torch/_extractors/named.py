@@ -195,26 +195,30 @@ def _files_of_networks(names: Sequence[str], weights: Weights | None) -> dict[st
 
 
 def _found_files(names: Sequence[str], files: Mapping[str, str]) -> dict[str, str]:
-    """The weights files of all networks, downloaded where none is given.
+    """The weights files of several networks, downloaded where none is given; of one network as given.
 
     Raises
     ------
     FileNotFoundError
         If some are missing; the message says what to do about each.
     """
+    networks = dict.fromkeys("inception" if name in INCEPTION_OUTPUTS else name for name in names)
+    having = [network for network in networks if network == "inception" or network in NETWORKS]
+    if len(having) < 2:
+        return dict(files)
     found: dict[str, str] = {}
     errors: list[FileNotFoundError] = []
-    for network in dict.fromkeys("inception" if name in INCEPTION_OUTPUTS else name for name in names):
+    for network in having:
         try:
             if network == "inception":
                 found[network] = str(find_file_of_inception(files.get(network)))
-            elif network in NETWORKS:
+            else:
                 require_package(network)
                 found[network] = str(find_file(network, NETWORKS[network], files.get(network)))
         except FileNotFoundError as error:
             errors.append(error)
     if len(errors) > 1:
-        each = " ".join(f"({number}) {error}" for number, error in enumerate(errors, 1))
+        each = "; ".join(f"({number}) {error}" for number, error in enumerate(errors, 1))
         raise FileNotFoundError(f"the weights of {len(errors)} networks are missing: {each}") from errors[0]
     if errors:
         raise errors[0]
