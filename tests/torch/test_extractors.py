@@ -367,6 +367,19 @@ def test_failed_download_says_what_to_download(monkeypatch, tmp_path):
         assert part in str(caught.value)
 
 
+def test_inception_refuses_weights_of_another_network(tmp_path):
+    path = tmp_path / "other.pth"
+    torch.save({"cls_token": torch.zeros(1, 1, 4)}, path)
+    with (
+        pytest.warns(UserWarning, match="are not those of 2015-12-05"),
+        pytest.raises(
+            ValueError,
+            match=r"^weights: .*other\.pth does not hold the weights of inception: pass the file weights-inc",
+        ),
+    ):
+        ft.load_extractor("inception", weights=path)
+
+
 def test_weights_are_not_executed(tmp_path):
     class Trap:
         def __reduce__(self):

@@ -124,7 +124,13 @@ def inception_network(weights: Path) -> InceptionNetwork:
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
     require_tensors(weights)  # torch-fidelity would execute a pickle of other objects
-    network = FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=str(weights))
+    try:
+        network = FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=str(weights))
+    except RuntimeError as error:  # of load_state_dict, with a list of all names
+        raise ValueError(
+            f"weights: {weights} does not hold the weights of inception: pass the file {CACHED_NAMES[0]}, or name the "
+            "network, for example weights={'dinov2-vitl14': path} (--weights NAME=FILE)"
+        ) from error
     return InceptionNetwork(network).eval()
 
 
