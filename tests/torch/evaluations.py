@@ -5,6 +5,8 @@ import torch
 
 import fidfast.torch as ft
 
+OPTIONS = {"device": "cpu", "num_workers": 0}
+
 #: Sizes of the outputs by name of the extractor.
 DIMS = {"inception": 16, "inception-spatial": 8, "inception-logits": 5}
 
@@ -52,3 +54,8 @@ def images(seed, n, high=256):
     rng = np.random.default_rng(seed)
     contrast = rng.uniform(0.2, 1, (n, 1, 1, 3))
     return (rng.integers(0, high, (n, 8, 8, 3)) * contrast).astype(np.uint8)
+
+
+def evaluate(networks, *sides, **options):
+    """`fidfast.torch.evaluate` with small networks."""
+    return ft.evaluate(*sides, extractors=networks.extractors, **{**OPTIONS, **options})

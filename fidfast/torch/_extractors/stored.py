@@ -54,8 +54,8 @@ def extractor_of_statistics(full_name: str, argument: str, *, weights: Weights |
     is_exact = bool(details or of_weights)
     if weights is None and is_exact and stored != (found if details else found.partition("/")[0]):
         raise ValueError(
-            f"{computed}, but the one that is loaded by name is {found!r}: pass the weights of the statistics (--weights "
-            f"FILE), or the extractor (--extractor {known}) to compare with other weights"
+            f"{computed}, but the one that is loaded by name is {found!r}: pass the weights of the statistics "
+            f"(--weights FILE), or the extractor (--extractor {known}) to compare with other weights"
         )
     return extractor, dtype
 
