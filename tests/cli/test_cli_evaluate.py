@@ -26,7 +26,7 @@ def make():
     network.input_size = 32
     return network
 """
-SMALL = "small_network:make"
+SMALL = "evaluated_network:make"
 #: Outputs of the Inception network.
 OUTPUTS = ("inception", "inception-spatial", "inception-logits")
 METRICS = f"fd-{SMALL},kid@{SMALL},is@{SMALL},precision@{SMALL}"
@@ -38,7 +38,7 @@ def folders(tmp_path, monkeypatch):
     """Two folders of 12 images, and a small network in a module beside them."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FIDFAST_CACHE", str(tmp_path / "cache"))
-    (tmp_path / "small_network.py").write_text(NETWORK)
+    (tmp_path / "evaluated_network.py").write_text(NETWORK)
     for seed, name in enumerate(("a", "b")):
         write(tmp_path / name, crops(seed, [(40, 40)] * 12))
     return tmp_path

@@ -110,8 +110,7 @@ def evaluate(
     --------
     >>> import fidfast.torch
     >>> found = fidfast.torch.evaluate("samples.npz", "reference.npz", like="adm")  # doctest: +SKIP
-    >>> found["fid"], found["recall"]  # doctest: +SKIP
-    (3.9426, 0.5309)
+    >>> print(found.table())  # doctest: +SKIP
     """
     options = merge_options(options, keywords, "evaluate")
     requests = parse_metrics(metrics)
