@@ -28,9 +28,9 @@ void in_pieces(Index n, Index numbers, const Work& work) {
 
 /// Rounds a row in place, and returns the rounded sum of its rounded squares. Squares of float16 numbers are at most
 /// 2^32, and multiples of 2^-24 once rounded: the sum is exact in float64.
-template <bool half>
+template <bool Half>
 float round_row(float* row, Index dim) {
-  const auto rounded = [](float value) { return half ? to_float16(value) : value; };
+  const auto rounded = [](float value) { return Half ? to_float16(value) : value; };
   constexpr Index kLanes = 16;
   double lanes[kLanes] = {};
   Index j = 0;
