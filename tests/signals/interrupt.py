@@ -340,6 +340,7 @@ def delays(large: bool) -> Iterator[float]:
 
 
 def main(size: str = "small", *names: str) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs that ignore it
     large = size == "large"
     results = {}
     for name in names or CASES:
