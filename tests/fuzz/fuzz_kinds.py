@@ -214,6 +214,7 @@ BY_NAME: dict[str, Kind] = {
     "extractors": Kind(
         (lambda _: dict.fromkeys(("inception", "inception-spatial", "inception-logits", "net"), network),),
         ("3", "str", "object", "list"),
+        optional=True,
     ),
 }
 BY_NAME["reference_names"], BY_NAME["reference_images"] = BY_NAME["names"], BY_NAME["images"]
