@@ -1,24 +1,8 @@
 """Fixtures of the tests against other tools: one thread, seeded Inception weights, two folders of photographs."""
 
-import networks
 import pytest
-import torch
+from network_fixtures import one_thread, weights  # noqa: F401
 from photographs import crops, write
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """The operations are too small to gain from several threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="session")
-def weights(tmp_path_factory):
-    """A weights file of the Inception network in torch's cache below a temporary folder."""
-    return networks.seeded_inception_weights(tmp_path_factory.mktemp("torch"))
 
 
 @pytest.fixture(scope="session")
