@@ -79,7 +79,7 @@ def test_damaged_files(files, capsys, monkeypatch, pytestconfig):
         with open(name, "rb") as file:
             contents[name] = file.read()
     source = random.Random(20151205)
-    for number in range(20_000 if pytestconfig.getoption("--all") else 150):
+    for number in range(8_000 if pytestconfig.getoption("--all") else 150):
         name = source.choice(files)
         suffix = name.rpartition(".")[2] if source.random() < 0.9 else source.choice(files).rpartition(".")[2]
         path = f"damaged.{suffix}"

@@ -336,7 +336,7 @@ def wait_for_routines() -> None:
 def delays(large: bool) -> Iterator[float]:
     yield 0.1
     if large:
-        yield from (0.3, 0.7, 1.5, 3.0)
+        yield from (0.5, 1.5)
 
 
 def main(size: str = "small", *names: str) -> None:

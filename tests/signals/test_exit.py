@@ -31,8 +31,8 @@ def test_exit_with_daemon_threads_in_a_call(call):
 @pytest.mark.slow
 @pytest.mark.parametrize("call", CALLS)
 def test_exit_with_daemon_threads_at_many_moments(call):
-    for moment in range(25):
-        ended = run(str(HERE / "daemons.py"), call, str(0.01 + 0.003 * moment))
+    for moment in range(10):
+        ended = run(str(HERE / "daemons.py"), call, str(0.01 + 0.0075 * moment))
         assert (ended.returncode, ended.stderr) == (3, ""), moment
 
 
