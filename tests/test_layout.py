@@ -34,7 +34,7 @@ _files.records _files.buffers _files.zips _files.objects _files.pickles _files.t
 _files.states _files.formats _files.write _files.items _files.extractors
 _files.folders _files.catalog _files.readers _files
 _stats.slices _stats.locks _stats.collector _stats.gaussian _stats.block_states _stats.moments _stats.class_moments
-_stats.several _stats
+_stats.packing _stats.several _stats
 _images.decode _images.hashes _images.selection _images.images _images.folders _images.tar _images.archives
 _images.arrays _images.open _images.choice _images.describe _images.cache _images
 _sources _inputs

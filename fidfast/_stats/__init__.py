@@ -16,6 +16,7 @@ from fidfast._stats.gaussian import (
 )
 from fidfast._stats.locks import Locked, atomic, holding
 from fidfast._stats.moments import Moments
+from fidfast._stats.packing import pack, pack_blocks, unpack, unpack_blocks
 from fidfast._stats.several import save_stats
 from fidfast._stats.slices import ROWS_PER_SLICE, as_rows, row_slices
 
@@ -34,6 +35,8 @@ __all__ = [
     "explain_overflow",
     "holding",
     "on_common_device",
+    "pack",
+    "pack_blocks",
     "record_of_stats",
     "require_tolerance",
     "row_slices",
@@ -41,4 +44,6 @@ __all__ = [
     "scaled_stats",
     "stats_from_core",
     "stats_from_record",
+    "unpack",
+    "unpack_blocks",
 ]
