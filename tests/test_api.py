@@ -13,6 +13,7 @@ import pytest
 import fidfast
 import fidfast.compat
 import fidfast.cuda
+import fidfast.jax
 import fidfast.torch
 from fidfast import ClassMoments, GaussianStats, InceptionScore, Moments, NgramCounts
 from fidfast._results import Result
@@ -37,7 +38,7 @@ TWO_SIDED = """
 
 def callables():
     """Names and objects of all public functions, methods and constructors, except constructors of dataclasses."""
-    for module in (fidfast, fidfast.cuda, fidfast.torch):
+    for module in (fidfast, fidfast.cuda, fidfast.jax, fidfast.torch):
         for name in module.__all__:
             value, path = getattr(module, name), f"{module.__name__}.{name}"
             if inspect.isfunction(value):
@@ -72,7 +73,7 @@ def test_metrics_of_two_sides_take_samples_and_reference(function):
     assert list(inspect.signature(function).parameters)[:2] == ["samples", "reference"]
 
 
-@pytest.mark.parametrize("module", [fidfast, fidfast.compat, fidfast.torch])
+@pytest.mark.parametrize("module", [fidfast, fidfast.compat, fidfast.jax, fidfast.torch])
 def test_public_names_belong_to_the_public_module(module):
     for name in module.__all__:
         assert getattr(getattr(module, name), "__module__", module.__name__) == module.__name__, name

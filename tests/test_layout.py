@@ -60,6 +60,7 @@ torch._evaluation.result torch._evaluation.collecting torch._evaluation.evaluate
 torch._demo torch
 _fid __init__
 torch.torchmetrics torch.lightning torch.ignite
+jax
 compat._distance compat._fidelity_keywords compat._fidelity_inputs compat._cleanfid_inputs compat.torch_fidelity
 compat.cleanfid compat.pytorch_fid compat.evaluator compat
 _cli.cache _cli.output _cli.failures _cli.signals _cli.suggestions _cli.arguments

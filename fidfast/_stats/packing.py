@@ -83,8 +83,7 @@ def pack_blocks(moments: Moments) -> NDArray[np.float64]:
     dim, blocks = moments.dim, [pack(block) for block in moments.blocks]
     name = (moments.extractor or "").encode()[:_NAME_BYTES].ljust(_NAME_BYTES, b"\0")
     header = [dim, moments.precision == "float64", len(blocks), *name, *(len(block) for block in blocks)]
-    reserved = len(header) + len(blocks) * (4 + dim * (3 + dim + _RESERVED_ROWS))
-    values = np.zeros(max(reserved, len(header) + sum(map(len, blocks))))
+    values = np.zeros(max(_reserved(dim, len(blocks)), len(header) + sum(map(len, blocks))))
     values[: len(header)] = header
     first = len(header)
     for block in blocks:
@@ -93,13 +92,15 @@ def pack_blocks(moments: Moments) -> NDArray[np.float64]:
     return values
 
 
-def unpack_blocks(values: NDArray[np.float64], dim: int, blocks: int, *, extractor: str | None) -> Moments:
-    """Inverse of `pack_blocks`; the result has the name `extractor`.
+def unpack_blocks(
+    values: NDArray[np.float64], dim: int | None = None, blocks: int | None = None, *, extractor: str | None = None
+) -> Moments:
+    """Inverse of `pack_blocks`; without `extractor` the result has the packed name.
 
     Raises
     ------
     ValueError
-        If the array has another dim or number of blocks, or is damaged.
+        If the array has another dim or number of blocks than is given, or is damaged.
 
     Warns
     -----
@@ -111,22 +112,31 @@ def unpack_blocks(values: NDArray[np.float64], dim: int, blocks: int, *, extract
     if not np.array_equal(values[:3], values[:3].round()):
         raise ValueError(f"the state is damaged: dim, precision and blocks are {values[:3].tolist()}")
     found_dim, is_float64, found_blocks = (int(value) for value in values[:3])
-    if found_dim != dim:
+    if dim is not None and found_dim != dim:
         raise ValueError(f"the state has dim {found_dim}, but the reference has dim {dim}")
-    if found_blocks != blocks:
+    if blocks is not None and found_blocks != blocks:
         raise ValueError(
             f"the state has {found_blocks} blocks, but the metric has {blocks}: "
             f"create it with blocks={found_blocks} to continue"
         )
+    least = _reserved(found_dim, found_blocks)
+    if min(found_dim, found_blocks) < 1 or len(values) < least:
+        raise ValueError(f"the state is damaged: {len(values)} numbers for dim {found_dim} and {found_blocks} blocks")
     name = bytes(int(value) & 255 for value in values[3 : 3 + _NAME_BYTES]).rstrip(b"\0").decode(errors="ignore")
     values = values[3 + _NAME_BYTES :]
-    lengths = [int(length) for length in values[:blocks]]
-    values = values[blocks:]
-    if len(lengths) < blocks or min(lengths) < 0 or sum(lengths) > len(values):
-        raise ValueError(f"the state is damaged: {blocks} blocks of {lengths} numbers, but {len(values)} numbers")
+    lengths = [int(length) for length in values[:found_blocks]]
+    values = values[found_blocks:]
+    if min(lengths) < 0 or sum(lengths) > len(values):
+        raise ValueError(f"the state is damaged: {found_blocks} blocks of {lengths} numbers, but {len(values)} numbers")
     precision = "float64" if is_float64 else "float32"
     parts = np.split(values[: sum(lengths)], np.cumsum(lengths[:-1]))
-    moments = Moments.from_blocks([unpack(part, dim, precision=precision, extractor=extractor) for part in parts])
+    adopted = extractor or name or None
+    moments = Moments.from_blocks([unpack(part, found_dim, precision=precision, extractor=adopted) for part in parts])
     if name and extractor and name != extractor.encode()[:_NAME_BYTES].decode(errors="ignore"):
         warn_user(f"the state is of the extractor {name!r}, but the metric has {extractor!r}")
     return moments
+
+
+def _reserved(dim: int, blocks: int) -> int:
+    """Least number of numbers that `pack_blocks` returns."""
+    return 3 + _NAME_BYTES + blocks + blocks * (4 + dim * (3 + dim + _RESERVED_ROWS))

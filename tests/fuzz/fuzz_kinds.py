@@ -13,6 +13,7 @@ from fuzz_values import (
     NAME,
     NOT_ARRAYS,
     NOT_DENSE,
+    NOT_FEATURES,
     PATH,
     SOURCE,
     TEXT,
@@ -36,6 +37,7 @@ from fuzz_values import (
 
 import fidfast
 import fidfast.torch as ft
+from fidfast.jax import to_array
 
 _NUMBER_JUNK = ("2**31 - 1", "10**400")
 STATE = Kind((), ("3", "str", "list", "object", "1-d"))
@@ -282,6 +284,8 @@ OVERRIDES: dict[str, Kind] = {
         f"{name}.ddof": integer(0, 2, optional=True)
         for name in ("fid_of_images", "stats_of_images", "stats_by_extractor")
     },
+    "to_array.moments": replace(OTHER, good=(moments,)),
+    "from_array.array": Kind((lambda rng: to_array(moments(rng)),), NOT_FEATURES),
     "estimate_of_images.groups": Kind((lambda _: None,), ("3", "str", "object", "2.5", "list"), optional=True),
     "estimate.groups": Kind(
         (lambda _: None, lambda rng: (rng.integers(0, 4, N), None), lambda _: (list("aabbccddeeffgg")[:N], None)),

@@ -22,6 +22,7 @@ from fidfast._results import Result
 MODULES = (
     "fidfast",
     "fidfast.cuda",
+    "fidfast.jax",
     "fidfast.torch",
     "fidfast.torch.torchmetrics",
     "fidfast.torch.lightning",
@@ -33,7 +34,7 @@ MODULES = (
 #: Not called, with the reason.
 EXCLUDED = {
     "demo": "a minute",
-    "all_reduce": "needs several processes; tests/torch has them",
+    "all_reduce": "needs several processes; tests/torch and tests/jax have them",
     "FrechetDistanceCallback.measure": "called by Lightning, as are the next",
     "FrechetDistanceCallback.setup": "",
     "FrechetDistanceCallback.on_train_start": "",
