@@ -185,6 +185,12 @@ def why_not_dense(array: Any) -> str | None:
     Sparse, nested and quantized tensors, and those without data, are refused: their libraries raise errors of many
     types, or export a null pointer.
     """
+    jax = sys.modules.get("jax")
+    if jax is not None and isinstance(array, jax.Array):
+        if isinstance(array, jax.core.Tracer):
+            return "it is traced; call fidfast outside of jit, grad and vmap, or in jax.pure_callback"
+        if not (array.is_fully_addressable or array.is_fully_replicated):
+            return "its shards belong to several processes; pass the data of its addressable_shards"
     torch = sys.modules.get("torch")
     if torch is None or not isinstance(array, torch.Tensor):
         is_sparse = hasattr(array, "nnz") and hasattr(array, "toarray")  # of SciPy and CuPy
@@ -212,6 +218,8 @@ def shape_of_array(array: Any) -> tuple[int, ...]:
 def as_dense(array: Any, name: str = "features") -> Any:
     """The array, or the tensor without its gradient and with its conjugate and negative bits applied.
 
+    An array of JAX that is sharded over several devices is copied to the host.
+
     Raises
     ------
     TypeError
@@ -225,6 +233,9 @@ def as_dense(array: Any, name: str = "features") -> Any:
     reason = why_not_dense(array)
     if reason is not None:
         raise TypeError(f"{name} must be a dense array or tensor, got {type(array).__name__}: {reason}")
+    jax = sys.modules.get("jax")
+    if jax is not None and isinstance(array, jax.Array) and len(array.sharding.device_set) > 1:
+        return np.asarray(array.addressable_data(0) if array.is_fully_replicated else array)  # DLPack has one device
     torch = sys.modules.get("torch")
     if torch is None or not isinstance(array, torch.Tensor):
         return array

@@ -1,8 +1,10 @@
 """fidfast.jax: processes, checkpoints, arrays."""
 
+import os
 import socket
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -91,3 +93,32 @@ def test_arrays_that_are_not_from_to_array(rng):
     ):
         with pytest.raises(kind, match=f"array.*{message}"):
             fidfast.jax.from_array(other)
+
+
+def test_arrays_on_several_devices_and_traced_arrays():
+    code = """
+        import jax, numpy as np, fidfast
+        from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+        rows = jax.numpy.arange(80.0).reshape(16, 5) ** 1.5
+        mesh = Mesh(np.array(jax.devices()), ("x",))
+        assert mesh.size == 4
+        expected = fidfast.Moments.from_features(rows)
+        for spec in (PartitionSpec("x"), PartitionSpec()):
+            sharded = jax.device_put(rows, NamedSharding(mesh, spec))
+            assert fidfast.Moments.from_features(sharded) == expected
+            assert fidfast.fid(sharded, rows) == 0
+            assert fidfast.kid(sharded, rows + 1) == fidfast.kid(rows, rows + 1)
+            assert fidfast.Moments.from_features(sharded.astype("bfloat16")).num_samples == 16
+        message = ""
+        try:
+            jax.jit(lambda rows: fidfast.Moments(5).update(rows))(rows)
+        except TypeError as error:
+            message = str(error)
+        assert "outside of jit" in message, message
+    """
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False, env=environment
+    )
+    assert done.returncode == 0, done.stderr
