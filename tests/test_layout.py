@@ -27,7 +27,7 @@ def includes(path):
 #: The modules of the package. Each imports only those before it, also inside functions.
 ORDER = """
 _command_path _core _cuda
-_text _warnings _masked _arguments _errors _progress
+_text _warnings _masked _arguments _errors _progress _shards
 cuda._problems cuda cuda.__main__
 _devices _results
 _files.records _files.buffers _files.zips _files.objects _files.pickles _files.torch_files _files.safetensors
@@ -49,7 +49,8 @@ torch._extractors.networks torch._extractors.prepare
 torch._extractors.extractor torch._extractors.adapters torch._extractors.conventions torch._extractors.inception
 torch._extractors.efficientnet torch._extractors.network_table torch._extractors.pretrained torch._extractors.plugins
 torch._extractors.named torch._extractors.stored torch._extractors.fidelity torch._extractors
-torch._images.options torch._images.pixels torch._images.items torch._images.sources torch._images.batches
+torch._images.options torch._images.pixels torch._images.items torch._images.streams torch._images.sources
+torch._images.batches
 torch._images.checkpoint torch._images.collectors torch._images.extraction_pass torch._images.checks
 torch._images.collection torch._images.extraction torch._images.distances torch._images
 torch._training.distributed torch._training.packing torch._training.sampling torch._training.metric

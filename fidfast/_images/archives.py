@@ -29,6 +29,7 @@ class _ArchiveImages(EncodedImages):
 
     origin: Path
     _names: Sequence[str]
+    _members: Sequence[Any]
 
     @property
     def names(self) -> Sequence[str]:
@@ -40,6 +41,10 @@ class _ArchiveImages(EncodedImages):
 
     def _identity(self) -> Iterable[str]:
         return self._names
+
+    def _select(self, indices: range) -> None:
+        self._names = self._names[indices.start : indices.stop]
+        self._members = self._members[indices.start : indices.stop]
 
 
 class ZipImages(_ArchiveImages):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
 from abc import ABC, abstractmethod
@@ -32,6 +33,8 @@ class Images(ABC, Sequence[NDArray[np.uint8]]):
     origin: Path | str
     #: How files become pixels.
     decoding: Decoding
+    #: Of a part of a source, the indices of its images there, and the number of images there.
+    _part: tuple[range, int] | None = None
     #: The fingerprint, and the state of the files from which it was computed.
     _hashed: tuple[str, list[FileState]] | None = None
 
@@ -48,6 +51,10 @@ class Images(ABC, Sequence[NDArray[np.uint8]]):
     @abstractmethod
     def _identity(self) -> Iterable[str]:
         """Strings that identify the images, together with the bytes of `files`."""
+
+    @abstractmethod
+    def _select(self, indices: range) -> None:
+        """Keep only the images with these indices."""
 
     @abstractmethod
     def _read(self, index: int) -> NDArray[np.uint8]: ...
@@ -70,11 +77,23 @@ class Images(ABC, Sequence[NDArray[np.uint8]]):
             return self._hashed[0]
         digests, states = hash_files(self.files, Path(self.origin), progress=progress)
         total = hashlib.blake2b(f"{type(self).__name__}\n{self.decoding}".encode(), digest_size=32)
+        if self._part is not None:
+            indices, number = self._part
+            total.update(f"\nimages {indices.start} to {indices.stop} of {number}".encode())
         for line in self._identity():
             total.update(b"\n" + os.fsencode(line))
         total.update(b"\n\n" + b"".join(digest or bytes(32) for digest in digests))
         self._hashed = total.hexdigest(), states
         return self._hashed[0]
+
+    def part(self, indices: range) -> Images:
+        """The images with these consecutive indices, with the same names; only their files are hashed."""
+        part = copy.copy(self)
+        part._hashed = None
+        within, number = (range(len(self)), len(self)) if self._part is None else self._part
+        part._part = within[indices.start : indices.stop], number
+        part._select(indices)
+        return part
 
     def have_changed(self) -> bool:
         """Whether a file has changed since `fingerprint` read it."""

@@ -295,12 +295,12 @@ def first_image(source: ImageSource, name: str, options: ImageOptions) -> Decode
                 item = source.read(index)
             except IndexError:
                 return None
-            image = decoder(lambda: item, index)  # noqa: B023
+            image = decoder(lambda: item, source.first + index)  # noqa: B023
         elif index == source.length:
             return None
         else:
             path = None if source.images is None else source.images.names[index]
-            image = decoder(lambda: source.read(index), index, path)  # noqa: B023
+            image = decoder(lambda: source.read(index), source.first + index, path)  # noqa: B023
         if image.broken is None:
             return image
         if not options.skip_broken:

@@ -190,7 +190,7 @@ class ExtractionPass:
                 rows[number] = collector.joined([one for one, _ in features[number]], order)
                 for row in (~rows[number].isfinite().all(dim=1)).nonzero()[:, 0].tolist():
                     broken.setdefault(row, collector.extractor.name)
-        indices = [self._done + position for position in batch.positions]
+        indices = [self._source.first + self._done + position for position in batch.positions]
         skipped = [
             f"{self._name_of(row, indices, batch)}: extractor {extractor}: features hold NaN or infinity"
             for row, extractor in sorted(broken.items())
@@ -215,7 +215,7 @@ class ExtractionPass:
         """The name of an image, and its number among all images."""
         number, name = f"image {indices[row]}", batch.names[row]
         if self._source.images is not None:
-            name = self._source.images.path_of(indices[row])
+            name = self._source.images.path_of(indices[row] - self._source.first)
         return number if name is None else f"{name} ({number})"
 
     def _batches(self) -> Iterator[ImageBatch]:
@@ -224,9 +224,9 @@ class ExtractionPass:
         assert batch_size is not None
         if self._source.indexed is None:
             items = itertools.islice(self._source.stream(), self._done, None)
-            yield from decoded_batches(items, self._decoder, self._done, batch_size)
+            yield from decoded_batches(items, self._decoder, self._source.first + self._done, batch_size)
             return
-        images: Dataset[DecodedImage] = DecodedImages(self._source.indexed, self._decoder)
+        images: Dataset[DecodedImage] = DecodedImages(self._source.indexed, self._decoder, self._source.first)
         total = len(self._source.indexed)
         if self._done > 0:
             images = Subset(images, range(self._done, total))
