@@ -49,11 +49,12 @@ torch._extractors.networks torch._extractors.prepare
 torch._extractors.extractor torch._extractors.adapters torch._extractors.conventions torch._extractors.inception
 torch._extractors.efficientnet torch._extractors.network_table torch._extractors.pretrained torch._extractors.plugins
 torch._extractors.named torch._extractors.stored torch._extractors.fidelity torch._extractors
+torch._processes.reduction torch._processes.ranks torch._processes
 torch._images.options torch._images.pixels torch._images.items torch._images.streams torch._images.sources
 torch._images.batches
-torch._images.checkpoint torch._images.collectors torch._images.extraction_pass torch._images.checks
-torch._images.collection torch._images.extraction torch._images.distances torch._images
-torch._training.distributed torch._training.packing torch._training.sampling torch._training.metric
+torch._images.checkpoint torch._images.collectors torch._images.joining torch._images.extraction_pass
+torch._images.checks torch._images.collection torch._images.extraction torch._images.distances torch._images
+torch._training.packing torch._training.sampling torch._training.metric
 torch._training.samples
 torch._training.means torch._training.running_stats torch._training.loss torch._training
 torch._evaluation.metrics torch._evaluation.names torch._evaluation.sides torch._evaluation.networks
@@ -76,6 +77,7 @@ FOREIGN = {
     "_forward_hooks",
     "_forward_pre_hooks",
     "_getframe",
+    "_get_default_store",
     "_ActionsContainer",
     "_option_string_actions",
 }

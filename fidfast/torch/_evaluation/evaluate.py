@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fidfast._arguments import MAX_SEED, optional, require_bool, require_integer, require_mapping, require_path
@@ -19,7 +20,7 @@ from fidfast.torch._evaluation.result import Evaluation
 from fidfast.torch._evaluation.sides import open_side, plan_of
 from fidfast.torch._extractors.resize import check_resize
 from fidfast.torch._images.extraction import ddof_of
-from fidfast.torch._images.options import ImageKeywords, ImageOptions, check_device, merge_options
+from fidfast.torch._images.options import ImageKeywords, ImageOptions, check_device, merge_options, processes_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -129,16 +130,19 @@ def evaluate(
     given = {} if extractors is None else require_mapping("extractors", extractors)
     negative_tolerance = require_tolerance(negative_tolerance)
     check_device(options.device)
-    one, two = (
-        open_side(source, name, options.precision, negative_tolerance)
-        for name, source in (("samples", samples), ("reference", reference))
-    )
-    own = open_own([name for request in requests for name in request.extractors], (one, two), given)
-    plans = plan_of(requests, (one, two), settings, {name: extractor.name for name, extractor in own.items()})
-    collector = Collector(plans, settings, options)
-    collector.load(given, own=own, weights=weights, resize=resize)
-    with collector.collected() as found:
-        return _evaluation(requests, found, settings, collector, options)
+    with processes_of(options) as ranks:
+        one, two = (
+            open_side(source, name, options.precision, negative_tolerance)
+            for name, source in (("samples", samples), ("reference", reference))
+        )
+        own = open_own([name for request in requests for name in request.extractors], (one, two), given)
+        plans = plan_of(requests, (one, two), settings, {name: extractor.name for name, extractor in own.items()})
+        collector = Collector(plans, settings, options)
+        collector.load(given, own=own, weights=weights, resize=resize)
+        with collector.collected() as found:
+            return _evaluation(
+                requests, found, settings, collector, options if ranks.is_first else replace(options, progress=False)
+            )
 
 
 def _evaluation(

@@ -26,7 +26,7 @@ from fidfast.torch._images.collection import (
     describe_source,
     summary_of,
 )
-from fidfast.torch._images.options import FeatureKeywords, ImageKeywords, ImageOptions, merge_options
+from fidfast.torch._images.options import FeatureKeywords, ImageKeywords, ImageOptions, merge_options, processes_of
 from fidfast.torch._images.sources import ImageSource, open_source
 
 if TYPE_CHECKING:
@@ -153,10 +153,11 @@ def moments_of_images(
     ... )  # doctest: +SKIP
     """
     options = merge_options(options, keywords, "moments_of_images")
-    warn_of_statistics(source)
-    checked = check_images({"source": open_source(source, options)}, extractor, options=options, min_images=1)
-    assert checked.extractor is not None
-    found, checkpoint = moments_of_source(checked.sources["source"], checked.extractor, checked.options)
+    with processes_of(options):
+        warn_of_statistics(source)
+        checked = check_images({"source": open_source(source, options)}, extractor, options=options, min_images=1)
+        assert checked.extractor is not None
+        found, checkpoint = moments_of_source(checked.sources["source"], checked.extractor, checked.options)
     if checkpoint is not None:
         checkpoint.remove()
     return found
@@ -200,9 +201,10 @@ def features_of_images(
     """
     options = merge_options(options, keywords, "features_of_images", moments=False)
     options = replace(options, checkpoint=None, use_cache=False)
-    checked = check_images({"source": open_source(source, options)}, extractor, options=options, min_images=1)
-    assert checked.extractor is not None
-    return features_of_source(checked.sources["source"], checked.extractor, checked.options)
+    with processes_of(options):
+        checked = check_images({"source": open_source(source, options)}, extractor, options=options, min_images=1)
+        assert checked.extractor is not None
+        return features_of_source(checked.sources["source"], checked.extractor, checked.options)
 
 
 def features_of_source(source: Any, extractor: Extractor, options: ImageOptions) -> ImageFeatures:
@@ -253,15 +255,16 @@ def stats_of_images(
     """
     options = merge_options(options, keywords, "stats_of_images")
     ddof = ddof_of(ddof, like)
-    warn_of_statistics(source)
-    checked = check_images(
-        {"source": open_source(source, options)}, extractor, like=like, options=options, min_images=max(2, ddof + 1)
-    )
-    assert checked.extractor is not None
-    found, checkpoint = moments_of_source(checked.sources["source"], checked.extractor, checked.options)
-    with removed_after(checkpoint):
-        warn_of_skipped(found, "source")
-        return found.moments.stats(ddof=ddof)
+    with processes_of(options):
+        warn_of_statistics(source)
+        checked = check_images(
+            {"source": open_source(source, options)}, extractor, like=like, options=options, min_images=max(2, ddof + 1)
+        )
+        assert checked.extractor is not None
+        found, checkpoint = moments_of_source(checked.sources["source"], checked.extractor, checked.options)
+        with removed_after(checkpoint):
+            warn_of_skipped(found, "source")
+            return found.moments.stats(ddof=ddof)
 
 
 def stats_by_extractor(
@@ -309,15 +312,16 @@ def stats_by_extractor(
     """
     options = merge_options(options, keywords, "stats_by_extractor")
     ddof = ddof_of(ddof, like)
-    warn_of_statistics(source)
-    opened, networks, options = check_images_of_several(
-        source, extractors, like=like, options=options, min_images=max(2, ddof + 1)
-    )
-    names = names_of_extractors(extractors, networks)
-    found, checkpoint = moments_of_several(opened, networks, options)
-    with removed_after(checkpoint):
-        warn_of_skipped(found, "source")
-        return stats_of_collection(found, names, ddof)
+    with processes_of(options):
+        warn_of_statistics(source)
+        opened, networks, options = check_images_of_several(
+            source, extractors, like=like, options=options, min_images=max(2, ddof + 1)
+        )
+        names = names_of_extractors(extractors, networks)
+        found, checkpoint = moments_of_several(opened, networks, options)
+        with removed_after(checkpoint):
+            warn_of_skipped(found, "source")
+            return stats_of_collection(found, names, ddof)
 
 
 def moments_of_several(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypedDict
 
@@ -22,6 +23,7 @@ from fidfast._arguments import (
 from fidfast._images.decode import Decoding
 from fidfast._images.selection import as_suffixes
 from fidfast.torch._extractors.devices import check_device, resolve_device
+from fidfast.torch._processes.ranks import Ranks, require_group, sharing
 
 __all__ = [
     "FeatureKeywords",
@@ -30,6 +32,7 @@ __all__ = [
     "check_device",
     "default_num_workers",
     "merge_options",
+    "processes_of",
     "resolve_device",
     "with_label",
 ]
@@ -49,6 +52,8 @@ class FeatureKeywords(TypedDict, total=False):
     max_value: float | None
     max_pixels: int | None
     progress: bool | str
+    distributed: bool
+    group: Any
 
 
 class ImageKeywords(FeatureKeywords, total=False):
@@ -119,6 +124,11 @@ class ImageOptions:
     progress : bool or str, default False
         Whether to show progress on standard error: a bar on a terminal or in a notebook, else a line every 30 seconds.
         A string is its label.
+    distributed : bool, default False
+        Whether all processes of a process group make the call and share the images: each runs the extractor on
+        consecutive images, and all return the same result, that of all images. docs/torchrun.md describes it.
+    group : torch.distributed.ProcessGroup, optional
+        The processes that share the images, with ``distributed=True``. By default the default group.
 
     Raises
     ------
@@ -141,6 +151,8 @@ class ImageOptions:
     checkpoint: str | os.PathLike[str] | None = None
     use_cache: bool = False
     progress: bool | str = False
+    distributed: bool = False
+    group: Any = None
 
     @property
     def decoding(self) -> Decoding:
@@ -155,8 +167,9 @@ class ImageOptions:
         require_integer("blocks", self.blocks)
         optional(require_text, "image_key", self.image_key)
         optional(require_path, "checkpoint", self.checkpoint)
-        for name in ("skip_broken", "use_cache"):
+        for name in ("skip_broken", "use_cache", "distributed"):
             require_bool(name, getattr(self, name))
+        require_group(self.distributed, self.group)
         if not isinstance(self.progress, str):
             require_bool("progress", self.progress)
         for name, choices in (
@@ -165,6 +178,11 @@ class ImageOptions:
             ("compile", ("auto", True, False)),
         ):
             require_choice(name, getattr(self, name), choices)
+
+
+def processes_of(options: ImageOptions) -> AbstractContextManager[Ranks]:
+    """The processes that share the images of a call, as `sharing`."""
+    return sharing(options.distributed, options.group)
 
 
 def with_label(options: ImageOptions, name: str) -> ImageOptions:
@@ -194,10 +212,12 @@ def merge_options(
     return replace(options or ImageOptions(), **keywords)
 
 
-def default_num_workers(device: torch.device | str | None = None) -> int:
+def default_num_workers(device: torch.device | str | None = None, processes: int = 1) -> int:
     """Number of processes that decode and resize: up to 8 with CUDA, up to 2 with a network on the CPU.
 
     0 on 2 cores: there two workers cost an eighth of the throughput, measured with an Inception network in bfloat16.
+    The cores are divided by the number of `processes` that share the machine.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = max(1, cores // processes)
     return min(cores, 8) if resolve_device(device).type == "cuda" else max(0, min(cores - 2, 2))
