@@ -100,6 +100,17 @@ class Ranks:
             if error is not None and not isinstance(error, OtherProcessError):
                 self._publish(f"rank {self.rank} raised {type(error).__name__}: {error}", self.rank)
             self._store.set(f"alive/{self.rank}", "left")
+            if error is not None and self.is_first:  # which may have the store, and end the process
+                self._await_others(3 * BEAT)
+
+    def _await_others(self, seconds: float) -> None:
+        """Wait until the others have left the call, at most for some seconds."""
+        end = time.monotonic() + seconds
+        keys = [f"alive/{rank}" for rank in range(1, self.size)]
+        while time.monotonic() < end:
+            if self._store.check(keys) and all(self._store.get(key) == b"left" for key in keys):
+                return
+            time.sleep(0.05)
 
     # Waiting ---------------------------------------------------------------------------------------------------------
 
@@ -298,6 +309,8 @@ def require_group(distributed: bool, group: Any) -> None:
     """Raise an error unless the arguments `distributed` and `group` fit together."""
     if group is None:
         return
+    if dist.is_available() and group is dist.GroupMember.NON_GROUP_MEMBER:
+        raise ValueError("group does not contain this process: call the function in the processes of the group only")
     if not (dist.is_available() and isinstance(group, dist.ProcessGroup)):
         raise TypeError(f"group must be a torch.distributed.ProcessGroup or None, got {type(group).__name__}")
     if not distributed:
@@ -314,16 +327,12 @@ def sharing(distributed: bool, group: Any) -> Iterator[Ranks]:
     ------
     RuntimeError
         If no process group is initialised.
-    ValueError
-        If this process is not in the group.
     """
     if not distributed:
         yield Ranks(alone=True)
         return
     if not (dist.is_available() and dist.is_initialized()):
         raise RuntimeError("distributed=True needs a process group: call torch.distributed.init_process_group first")
-    if dist.get_rank(group) < 0:
-        raise ValueError("group does not contain this process: call the function in the processes of the group only")
     active = _ACTIVE.get()
     if active is not None and active.group is group:
         yield active
