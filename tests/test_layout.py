@@ -32,12 +32,12 @@ cuda._problems cuda cuda.__main__
 _devices _results
 _files.records _files.buffers _files.zips _files.objects _files.pickles _files.torch_files _files.safetensors
 _files.states _files.formats _files.write _files.items _files.extractors
-_files.folders _files.catalog _files.readers _files
+_files.folders _files.catalog _files.readers _files.headers _files
 _stats.slices _stats.locks _stats.collector _stats.gaussian _stats.block_states _stats.moments _stats.class_moments
 _stats.several _stats
 _images.decode _images.hashes _images.selection _images.images _images.folders _images.tar _images.archives
 _images.arrays _images.open _images.choice _images.describe _images.cache _images
-_sources _inputs
+_sources _inputs _parts
 _metrics.scale _metrics.duplicates _metrics.frechet _metrics.groups _metrics.jackknife _metrics.uncertainty
 _metrics.comparison _metrics.extrapolation _metrics.classwise _metrics.subsets
 _metrics.kernel _metrics.neighbours _metrics.predictions _metrics.splits _metrics.split_sums
