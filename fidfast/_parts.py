@@ -13,7 +13,16 @@ from typing import Any
 
 from fidfast._arguments import as_array, require_bool, require_path, require_sequence, shape_of_array
 from fidfast._devices import to_host
-from fidfast._files import SourcePart, State, StateHeader, read_header, require_semidefinite, write_state
+from fidfast._files import (
+    SourcePart,
+    State,
+    StateHeader,
+    naming,
+    read_header,
+    reading_state,
+    require_semidefinite,
+    write_state,
+)
 from fidfast._inputs import Input, open_input
 from fidfast._progress import progress_bar
 from fidfast._results import Result
@@ -317,7 +326,9 @@ def _loaded(
     """The moments of the files in order; the next file is read while one is merged."""
 
     def load(header: StateHeader) -> Moments | ClassMoments:
-        return kind.from_state(header.load())
+        entries = header.load()
+        with naming(header.path), reading_state(header.kind):
+            return kind.from_state(entries)
 
     with ThreadPoolExecutor(1) as reader:
         following = reader.submit(load, headers[0])

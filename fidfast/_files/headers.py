@@ -30,9 +30,9 @@ class StateHeader:
     content: str
 
     def load(self) -> Entries:
-        """The state, checked, except that scatters are semidefinite."""
+        """The state, which is not checked."""
         with naming(self.path), reading(self.path):
-            state = state_of(catalog_of(self.path), semidefinite=False)
+            state = state_of(catalog_of(self.path), checked=False)
             if (state.kind, tuple(state.parts)) != (self.kind, tuple(self.parts)):
                 raise ValueError("the file has changed while the files were merged: merge them again")
             return state.entries

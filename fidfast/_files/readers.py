@@ -182,18 +182,18 @@ def read_progress(path: str | os.PathLike[str]) -> Progress | None:
         return None
 
 
-def state_of(catalog: Catalog, *, semidefinite: bool = True) -> State:
-    """The state in a file; scatters are checked to be semidefinite in O(dim^3) if `semidefinite`."""
+def state_of(catalog: Catalog, *, checked: bool = True) -> State:
+    """The state in a file. If not `checked`, `from_state` checks it, except that scatters are semidefinite."""
     entries = {key: entry.load() for key, entry in catalog.entries.items()}
     kind = str(entries.pop(STATE_MARK))
     _require_version(entries.pop("fidfast_version", None))
     progress, parts = entries.pop("progress", None), entries.pop("parts", None)
     for key in ("num_images", "source"):  # of files of the cache of images
         entries.pop(key, None)
-    with reading_state(kind):
-        check_state(kind, entries)
-    if semidefinite:
-        require_semidefinite(entries)
+    if checked:
+        with reading_state(kind):
+            check_state(kind, entries)
+        require_semidefinite(entries)  # in O(dim^3)
     return State(
         kind, entries, None if progress is None else _progress_of(progress), () if parts is None else parts_of(parts)
     )
