@@ -26,16 +26,13 @@ from fidfast._files import (
 from fidfast._inputs import Input, open_input
 from fidfast._progress import progress_bar
 from fidfast._results import Result
-from fidfast._shards import Shard
+from fidfast._shards import Shard, sampled
 from fidfast._stats import ClassMoments, Moments
 
-__all__ = ["SourceMoments", "merge_parts", "moments_of_features", "moments_of_input", "save_parts"]
+__all__ = ["SUFFIX", "SourceMoments", "merge_parts", "moments_of_features", "moments_of_input", "save_parts"]
 
 #: End of the names of files of moments.
 SUFFIX = ".moments.npz"
-
-#: Rows of a source that its hash covers.
-_SAMPLED = 16
 
 #: Number of moments that are added to one sum before it is added to the next, so that few sums are in memory.
 _FAN_IN = 32
@@ -141,13 +138,13 @@ def moments_of_features(
     [3, 3, 4]
     """
     opened = open_input(features, "features", precision=precision, extractor=extractor, key=key, rows=True)
-    return moments_of_input(opened, shard, precision)
+    return moments_of_input(opened, shard, precision, "moments_of_features")
 
 
-def moments_of_input(source: Input, shard: str | None, precision: str) -> SourceMoments:
-    """As `moments_of_features`, of an argument that is open."""
+def moments_of_input(source: Input, shard: str | None, precision: str, caller: str) -> SourceMoments:
+    """As `moments_of_features`, of an argument that is open; `caller` is for messages."""
     part = Shard(1, 1) if shard is None else Shard.from_text("shard", shard)
-    source.check_rows("shard" if part.parts > 1 else "moments_of_features")
+    source.check_rows(caller)
     n, dim = _shape_of(source)
     indices = part.range_of(n)
     rows = source.rows if hasattr(source.rows, "__getitem__") else to_host(source.rows)
@@ -171,8 +168,7 @@ def _shape_of(source: Input) -> tuple[int, int]:
 def _digest_of_rows(rows: Any, n: int, dim: int) -> str:
     """Hash of the shape and of evenly spaced rows, equal for equal numbers of any dtype."""
     digest = hashlib.blake2b(f"features {n} {dim}".encode(), digest_size=16)
-    number = min(n, _SAMPLED)
-    for index in (i * n // number for i in range(number)):
+    for index in sampled(n):
         row = as_array("features", to_host(rows[index : index + 1]))
         digest.update(row.astype("<f8").tobytes())
     return digest.hexdigest()

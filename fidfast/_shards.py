@@ -7,7 +7,10 @@ from typing import Any, NamedTuple
 
 from fidfast._arguments import require_text
 
-__all__ = ["Shard"]
+__all__ = ["Shard", "sampled"]
+
+#: Images or rows of a source that its digest covers.
+_SAMPLED = 16
 
 
 class Shard(NamedTuple):
@@ -34,3 +37,9 @@ class Shard(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.number}/{self.parts}"
+
+
+def sampled(total: int) -> list[int]:
+    """Evenly spaced indices of the images or rows of a source that its digest covers."""
+    number = min(total, _SAMPLED)
+    return [i * total // number for i in range(number)]

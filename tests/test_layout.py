@@ -53,7 +53,8 @@ torch._processes.reduction torch._processes.ranks torch._processes
 torch._images.options torch._images.pixels torch._images.items torch._images.streams torch._images.sources
 torch._images.batches
 torch._images.checkpoint torch._images.collectors torch._images.joining torch._images.extraction_pass
-torch._images.checks torch._images.collection torch._images.extraction torch._images.distances torch._images
+torch._images.checks torch._images.collection torch._images.parts torch._images.extraction torch._images.distances
+torch._images
 torch._training.packing torch._training.sampling torch._training.metric
 torch._training.samples
 torch._training.means torch._training.running_stats torch._training.loss torch._training

@@ -211,7 +211,8 @@ class Sources:
 
     def stats_by_extractor(self) -> dict[str, GaussianStats]:
         """Statistics of the argument `source`, by the names of ``--extractors``."""
-        from fidfast.torch._images.extraction import moments_of_several, names_of_extractors, stats_of_collection
+        from fidfast.torch._images.extraction import names_of_extractors, stats_of_collection
+        from fidfast.torch._images.parts import moments_of_several
 
         checked = self._checked
         found, self._checkpoint = moments_of_several(checked.source, checked.extractors, self._options_of("source"))

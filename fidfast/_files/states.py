@@ -231,7 +231,12 @@ def _check_block(block: _State, dim: int, prefix: str) -> None:
             bound += slack
             fits = np.abs(part) <= bound
         fits[:, : len(part)] |= np.tri(len(part), k=-1, dtype=bool)
-        _require(bool(fits.all()), prefix + "scatter", "must have no entry above the root of the product of its variances", scatter)
+        _require(
+            bool(fits.all()),
+            prefix + "scatter",
+            "must have no entry above the root of the product of its variances",
+            scatter,
+        )
 
 
 def check_state(kind: str, state: _State) -> None:

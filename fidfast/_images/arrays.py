@@ -93,6 +93,12 @@ class ArrayImages(Images):
     def path_of(self, index: int) -> str:
         return str(self._names[index])
 
+    def _listing(self) -> Iterable[str]:
+        return [f"{key!r} {array.shape} {array.dtype.str}" for key, array in zip(self._keys, self._arrays, strict=True)]
+
+    def _content(self, index: int) -> bytes:
+        return self.stored(index).tobytes()
+
     def _identity(self) -> Iterable[str]:
         for key, array in zip(self._keys, self._arrays, strict=True):
             yield f"{key!r} {array.shape} {array.dtype.str}"

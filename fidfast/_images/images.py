@@ -7,6 +7,7 @@ import hashlib
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from fidfast._images.decode import Decoding, decode
 from fidfast._images.hashes import FileState, hash_files, states_of
 from fidfast._images.selection import EXTENSIONS, Ignored, is_picture
+from fidfast._shards import sampled
 
 __all__ = ["BrokenImageError", "EncodedImages", "Images", "reason_of", "require_images"]
 
@@ -52,6 +54,14 @@ class Images(ABC, Sequence[NDArray[np.uint8]]):
     def _identity(self) -> Iterable[str]:
         """Strings that identify the images, together with the bytes of `files`."""
 
+    def _listing(self) -> Iterable[str]:
+        """Strings that name the images, without the path of the source."""
+        return self.names
+
+    @abstractmethod
+    def _content(self, index: int) -> bytes:
+        """The bytes of an image, before it is decoded."""
+
     @abstractmethod
     def _select(self, indices: range) -> None:
         """Keep only the images with these indices."""
@@ -85,6 +95,16 @@ class Images(ABC, Sequence[NDArray[np.uint8]]):
         total.update(b"\n\n" + b"".join(digest or bytes(32) for digest in digests))
         self._hashed = total.hexdigest(), states
         return self._hashed[0]
+
+    def digest(self) -> str:
+        """Hash of the names and of the bytes of a few images; equal on machines with copies of the source."""
+        total = hashlib.blake2b(f"{len(self)} images {self.decoding.max_value}".encode(), digest_size=16)
+        for line in self._listing():
+            total.update(b"\n" + os.fsencode(line))
+        for index in sampled(len(self)):
+            with suppress(Exception):  # as in __getitem__; broken images are reported when they are read
+                total.update(hashlib.blake2b(self._content(index)).digest())
+        return total.hexdigest()
 
     def part(self, indices: range) -> Images:
         """The images with these consecutive indices, with the same names; only their files are hashed."""
@@ -128,6 +148,10 @@ class EncodedImages(Images):
     @abstractmethod
     def open_file(self, index: int) -> IO[bytes]:
         """The file of an image, to be closed by the caller."""
+
+    def _content(self, index: int) -> bytes:
+        with self.open_file(index) as file:
+            return file.read()
 
     def _read(self, index: int) -> NDArray[np.uint8]:
         with self.open_file(index) as file:

@@ -84,8 +84,14 @@ def broken_images(folder):
         for source, options in ((folder, {"skip_broken": True}), (IMAGES, {})):
             found, alone = (
                 evaluations.evaluate(
-                    networks, source, reference, like=like, metrics="is,fid,sfid,precision,recall,kid",
-                    distributed=distributed, batch_size=1, **options,
+                    networks,
+                    source,
+                    reference,
+                    like=like,
+                    metrics="is,fid,sfid,precision,recall,kid",
+                    distributed=distributed,
+                    batch_size=1,
+                    **options,
                 )  # fmt: skip
                 for distributed in (True, False)
             )
@@ -104,7 +110,9 @@ def fails(call, rank, kind, pattern):
         with pytest.raises(kind, match=pattern):
             call()
     else:
-        with pytest.raises(RuntimeError, match=f"another process failed: rank {rank} raised {kind.__name__}.*{pattern}"):
+        with pytest.raises(
+            RuntimeError, match=f"another process failed: rank {rank} raised {kind.__name__}.*{pattern}"
+        ):
             call()
 
 

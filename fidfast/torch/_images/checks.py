@@ -32,6 +32,7 @@ __all__ = [
     "CheckedImages",
     "check_images",
     "check_images_of_several",
+    "dim_of_image",
     "first_image",
     "is_source_of_images",
     "open_images_of",
@@ -146,9 +147,8 @@ def check_images(
         return CheckedImages(opened, network, options)  # not prepared, since the moments may be in the cache
     lengths = [source.length for source in images.values() if source.length is not None]
     (network,), options = prepared_for([network], sum(lengths) if len(lengths) == len(images) else None, options)
-    if files and network.num_features is None and first is not None and first.pixels is not None:
-        image = first.pixels[0].round().to(torch.uint8)[None]
-        _require_dim(files[0], network, features_of_batch(network, image, resolve_device(options.device)).shape[1])
+    if files and network.num_features is None and first is not None:
+        _require_dim(files[0], network, dim_of_image(network, first, options))
     return CheckedImages(opened, network, options)
 
 
@@ -263,7 +263,7 @@ def open_images_of(source: Any, name: str, options: ImageOptions, min_images: in
             warn(opened.images, opened.images.decoding, opened.images.origin)
         elif isinstance(opened.indexed, (list, tuple)) or hasattr(opened.indexed, "__array__"):
             warn(opened.indexed, options.decoding, name)
-    length = opened.length
+    length = opened.complete.length  # a part may be empty
     if length is None:  # at least the first images of a stream can be counted
         try:
             opened.read(min_images - 1)
@@ -325,6 +325,13 @@ def first_image(source: ImageSource, name: str, options: ImageOptions) -> Decode
             message = image.broken if image.name is not None or name == "source" else f"{name}: {image.broken}"
             raise (TypeError if type(image.cause) is TypeError else BrokenImageError)(message) from image.cause
     return None
+
+
+def dim_of_image(network: Extractor, image: DecodedImage, options: ImageOptions) -> int:
+    """Number of features that a prepared network computes of an image that is not broken."""
+    assert image.pixels is not None
+    pixels = image.pixels[0].round().to(torch.uint8)[None]
+    return int(features_of_batch(network, pixels, resolve_device(options.device)).shape[1])
 
 
 def _require_dim(file: Input, extractor: Extractor, dim: int) -> None:

@@ -28,7 +28,16 @@ from fidfast.torch._images.options import ImageOptions, processes_of
 from fidfast.torch._images.sources import ImageSource
 from fidfast.torch._processes.ranks import Ranks
 
-__all__ = ["Collected", "Collection", "ImageResult", "Need", "collect_of_source", "describe_source", "summary_of"]
+__all__ = [
+    "Collected",
+    "Collection",
+    "ImageResult",
+    "Need",
+    "collect_of_source",
+    "describe_source",
+    "full_name",
+    "summary_of",
+]
 
 
 class ImageResult(Result):
@@ -115,7 +124,7 @@ def _collect(
             checkpoint = _checkpoint_of(part, needs, options, ranks)
         with _progress(source, options, "from the cache", initial=source.length or 0):
             parts = [
-                Collected(cached.get(number), None, None, _full_name(need.extractor, options))
+                Collected(cached.get(number), None, None, full_name(need.extractor, options))
                 for number, need in enumerate(needs)
             ]
             result = Collection(parts, [], [], [])
@@ -143,20 +152,21 @@ def _collect(
         summaries = ranks.exchange(extraction.summary())
         ranks.end_pass(source.length)
         skipped = [message for summary in summaries for message in summary.skipped]
-        if not any(summary.num_samples for summary in summaries):
+        num_samples = sum(summary.num_samples for summary in summaries)
+        if num_samples == 0 and (options.shard is None or not skipped):
             raise ValueError(
                 f"none of the {len(skipped)} images could be used; the first: {skipped[0]}"
                 if skipped
                 else "there are no images"
             )
-        if ranks.size > 1:
+        if ranks.size > 1 and num_samples > 0:
             collected = {
                 number: joined(
                     ranks, one, number, remaining[number], summaries, moments_options(remaining[number], options)
                 )
                 for number, one in collected.items()
             }
-        elif skipped and cached:  # the moments in the cache have rows of these images
+        elif ranks.size == 1 and skipped and cached:  # the moments in the cache have rows of these images
             return collect_of_source(source, needs, replace(options, use_cache=False))
         parts = []
         for number, need in enumerate(needs):
@@ -188,14 +198,14 @@ def _cache_files(source: ImageSource, needs: Sequence[Need], options: ImageOptio
     progress = options.progress is not False
     return {
         number: cache.cache_file(
-            source.images, f"{_full_name(need.extractor, options)} {options.precision}{blocks}", progress=progress
+            source.images, f"{full_name(need.extractor, options)} {options.precision}{blocks}", progress=progress
         )
         for number, need in enumerate(needs)
         if need.moments and need.extractor.reproducible
     }
 
 
-def _full_name(extractor: Extractor, options: ImageOptions) -> str:
+def full_name(extractor: Extractor, options: ImageOptions) -> str:
     """The name of the extractor when it is prepared."""
     return replace(extractor, dtype=options.dtype or extractor.dtype).full_name
 
@@ -206,7 +216,7 @@ def _checkpoint_of(source: ImageSource, needs: Sequence[Need], options: ImageOpt
     It does not depend on what is in the cache.
     """
     assert options.checkpoint is not None
-    names = [_full_name(need.extractor, options) for need in needs]
+    names = [full_name(need.extractor, options) for need in needs]
     job = [source.fingerprint(progress=options.progress is not False), repr(options.image_key), str(options.decoding)]
     job += [options.precision, *([f"{options.blocks} blocks"] if options.blocks > 1 else [])]
     for name, need in zip(names, needs, strict=True):

@@ -22,6 +22,7 @@ from fidfast._arguments import (
 )
 from fidfast._images.decode import Decoding
 from fidfast._images.selection import as_suffixes
+from fidfast._shards import Shard
 from fidfast.torch._extractors.devices import check_device, resolve_device
 from fidfast.torch._processes.ranks import Ranks, require_group, sharing
 
@@ -63,6 +64,7 @@ class ImageKeywords(FeatureKeywords, total=False):
     blocks: int
     checkpoint: str | os.PathLike[str] | None
     use_cache: bool
+    shard: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +123,10 @@ class ImageOptions:
     use_cache : bool, default False
         Whether to cache the moments, keyed by the bytes of the images and the extractor. Only for paths, and for
         extractors that `load_extractor` loads by name. Not used by `features_of_images`.
+    shard : str, optional
+        Part ``"K/N"`` of the source, K from 1 to N: the n images from ``n * (K - 1) // N`` to ``n * K // N`` in their
+        fixed order. `ImageMoments.save` writes the moments of a part, and `fidfast.merge_parts` merges all of them. By
+        default all images. Only for `moments_of_images`, since statistics and distances of parts cannot be merged.
     progress : bool or str, default False
         Whether to show progress on standard error: a bar on a terminal or in a notebook, else a line every 30 seconds.
         A string is its label.
@@ -150,6 +156,7 @@ class ImageOptions:
     max_pixels: int | None = None
     checkpoint: str | os.PathLike[str] | None = None
     use_cache: bool = False
+    shard: str | None = None
     progress: bool | str = False
     distributed: bool = False
     group: Any = None
@@ -167,6 +174,8 @@ class ImageOptions:
         require_integer("blocks", self.blocks)
         optional(require_text, "image_key", self.image_key)
         optional(require_path, "checkpoint", self.checkpoint)
+        if self.shard is not None:
+            Shard.from_text("shard", self.shard)
         for name in ("skip_broken", "use_cache", "distributed"):
             require_bool(name, getattr(self, name))
         require_group(self.distributed, self.group)
@@ -200,6 +209,8 @@ def merge_options(
     TypeError
         If `options` is not an ImageOptions, or a keyword is not the name of a field that the function uses; the
         message names the most similar field.
+    ValueError
+        If there is a shard, and the function is not `moments_of_images`.
     """
     if not isinstance(options, (ImageOptions, type(None))):
         raise TypeError(f"options must be an ImageOptions, got {type(options).__name__}")
@@ -209,7 +220,12 @@ def merge_options(
             similar = difflib.get_close_matches(keyword, names, n=1)
             hint = f"; did you mean {similar[0]!r}?" if similar else f"; its options are {', '.join(names)}"
             raise TypeError(f"{function} got an unexpected keyword argument {keyword!r}{hint}")
-    return replace(options or ImageOptions(), **keywords)
+    merged = replace(options or ImageOptions(), **keywords)
+    if merged.shard is not None and function != "moments_of_images":
+        raise ValueError(
+            f"shard applies to moments_of_images, whose results fidfast.merge_parts merges, not to {function}"
+        )
+    return merged
 
 
 def default_num_workers(device: torch.device | str | None = None, processes: int = 1) -> int:

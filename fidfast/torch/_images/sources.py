@@ -8,6 +8,7 @@ import itertools
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from fidfast._devices import to_host
 from fidfast._images import BrokenImageError, Images, open_images
 from fidfast._images.hashes import hash_files
 from fidfast._masked import require_unmasked
-from fidfast._shards import Shard
+from fidfast._shards import Shard, sampled
 from fidfast.torch._images.items import items_of_batch
 from fidfast.torch._images.options import ImageOptions
 from fidfast.torch._images.streams import continued, flattened, items_of_loader
@@ -70,12 +71,17 @@ class ImageSource:
         self.first = 0
         self._stream = stream
         self._stream_of = stream_of
-        self._total: int | None = None  # images of the source of which this is a part
+        self._complete: ImageSource | None = None
 
     @property
     def images(self) -> Images | None:
         """The source as images of a path or an array, or None if it is something else."""
         return self.indexed if isinstance(self.indexed, Images) else None
+
+    @property
+    def complete(self) -> ImageSource:
+        """The source of which this is a part, or the source itself."""
+        return self._complete or self
 
     def part(self, index: int, count: int) -> ImageSource:
         """The images from ``length * index // count`` to ``length * (index + 1) // count``, in order.
@@ -92,7 +98,7 @@ class ImageSource:
             raise ValueError(f"part {index + 1}/{count} needs images in a fixed order, but {reason}")
         within = Shard(index + 1, count).range_of(self.length)
         part = copy.copy(self)
-        part._total, part.first, part.length = self._total or self.length, self.first + within.start, len(within)
+        part._complete, part.first, part.length = self.complete, self.first + within.start, len(within)
         if self.indexed is not None:
             part.indexed = _part_of(self.indexed, within)
         else:
@@ -100,12 +106,37 @@ class ImageSource:
             part._stream = self._stream_of(range(part.first, part.first + len(within)))
         return part
 
+    def digest(self) -> str:
+        """Hash of names and of the bytes of a few items; equal on machines with copies of the source.
+
+        Of a Dataset or DataLoader, whose items may be random, only the number of items.
+        """
+        items = self.indexed
+        if isinstance(items, Images):
+            return items.digest()
+        total = hashlib.blake2b(f"{self.length} items".encode(), digest_size=16)
+        if _are_paths(items) and len(items) > 0:
+            paths = [os.path.abspath(item) for item in items]
+            folder = os.path.commonpath(list(map(os.path.dirname, paths)))
+            total.update("\n".join(os.path.relpath(path, folder) for path in paths).encode(errors="surrogateescape"))
+            for index in sampled(len(paths)):
+                with suppress(OSError):  # broken images are reported when they are read
+                    total.update(hashlib.blake2b(Path(paths[index]).read_bytes()).digest())
+        elif isinstance(items, (list, tuple)) or hasattr(items, "__array__"):
+            for index in sampled(len(items)):
+                total.update(_described(items[index]).encode())
+        return total.hexdigest()
+
     def fingerprint(self, *, progress: bool) -> str:
         """Hash of the bytes of images, files or an array; the number of items of a Dataset or DataLoader."""
+        of_items = self._fingerprint(progress)
+        return of_items if self._complete is None else f"{of_items} {self.first} of {self._complete.length}"
+
+    def _fingerprint(self, progress: bool) -> str:
         items = self.indexed
         if isinstance(items, Images):
             return items.fingerprint(progress=progress)
-        if isinstance(items, (list, tuple)) and all(isinstance(item, (str, os.PathLike)) for item in items):
+        if _are_paths(items):
             digests, _ = hash_files([Path(item) for item in items], Path("list of paths"), progress=progress)
             return hashlib.blake2b(b"".join(digests)).hexdigest()
         if isinstance(items, (list, tuple)):
@@ -113,10 +144,7 @@ class ImageSource:
             for item in items:
                 digest.update(_described(item).encode())
             return digest.hexdigest()
-        number = f"{self.length} items"
-        if self._total is not None:
-            number += f" of {self._total}, from {self.first}"
-        return number if items is None else _described(items, number)
+        return f"{self.length} items" if items is None else _described(items, f"{self.length} items")
 
     def read(self, index: int) -> Any:
         """One of the first items, which a stream keeps for `stream`; raises an IndexError beyond the end."""
@@ -132,6 +160,10 @@ class ImageSource:
         """The items of a stream; can be read once."""
         assert self._stream is not None
         return self._stream
+
+
+def _are_paths(items: Any) -> bool:
+    return isinstance(items, (list, tuple)) and all(isinstance(item, (str, os.PathLike)) for item in items)
 
 
 def _part_of(items: Any, indices: range) -> Any:
@@ -166,16 +198,21 @@ def open_source(source: Any, options: ImageOptions, key: str | None = None, *, n
     if isinstance(source, ImageSource):
         return source
     if isinstance(source, Images):
-        return ImageSource(source)
-    if isinstance(source, (str, os.PathLike)):
-        return ImageSource(_open_images(require_path(name, source), options, key))
-    try:
-        return _open_object(as_dense(source, "images"), options)
-    except (TypeError, ValueError) as error:
-        if isinstance(error, BrokenImageError):
-            raise
-        kind = TypeError if isinstance(error, TypeError) else ValueError  # subclasses have other constructors
-        raise kind(f"{name}: {error}") from error
+        opened = ImageSource(source)
+    elif isinstance(source, (str, os.PathLike)):
+        opened = ImageSource(_open_images(require_path(name, source), options, key))
+    else:
+        try:
+            opened = _open_object(as_dense(source, "images"), options)
+        except (TypeError, ValueError) as error:
+            if isinstance(error, BrokenImageError):
+                raise
+            kind = TypeError if isinstance(error, TypeError) else ValueError  # subclasses have other constructors
+            raise kind(f"{name}: {error}") from error
+    if options.shard is None:
+        return opened
+    shard = Shard.from_text("shard", options.shard)
+    return opened.part(shard.number - 1, shard.parts)
 
 
 def _open_object(source: Any, options: ImageOptions) -> ImageSource:
