@@ -29,7 +29,15 @@ from fidfast._results import Result
 from fidfast._shards import Shard, sampled
 from fidfast._stats import ClassMoments, Moments
 
-__all__ = ["SUFFIX", "SourceMoments", "merge_parts", "moments_of_features", "moments_of_input", "save_parts"]
+__all__ = [
+    "SUFFIX",
+    "SourceMoments",
+    "merge_parts",
+    "moments_of_features",
+    "moments_of_input",
+    "require_divisible",
+    "save_parts",
+]
 
 #: End of the names of files of moments.
 SUFFIX = ".moments.npz"
@@ -144,7 +152,7 @@ def moments_of_features(
 def moments_of_input(source: Input, shard: str | None, precision: str, caller: str) -> SourceMoments:
     """As `moments_of_features`, of an argument that is open; `caller` is for messages."""
     part = Shard(1, 1) if shard is None else Shard.from_text("shard", shard)
-    source.check_rows(caller)
+    require_divisible(source, caller)
     n, dim = _shape_of(source)
     indices = part.range_of(n)
     rows = source.rows if hasattr(source.rows, "__getitem__") else to_host(source.rows)
@@ -156,6 +164,14 @@ def moments_of_input(source: Input, shard: str | None, precision: str, caller: s
         which = f" (rows are numbered from the first of shard {part}, row {indices.start})" if indices.start else ""
         raise ValueError(f"{source.name}: {error}{which}") from error
     return SourceMoments(moments, [], (SourcePart(part.number, part.parts, n, _digest_of_rows(source.rows, n, dim)),))
+
+
+def require_divisible(source: Input, caller: str) -> None:
+    """Raise a TypeError or ValueError unless an argument holds features, whose rows can be divided into parts."""
+    try:
+        source.check_rows(caller)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{error}; statistics and moments cannot be split") from None
 
 
 def _shape_of(source: Input) -> tuple[int, int]:

@@ -1,9 +1,10 @@
-"""The command line: ``fidfast fid | evaluate | report | stats | info | cache | demo``."""
+"""The command line: ``fidfast fid | evaluate | report | stats | merge | info | cache | demo``."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -24,16 +25,17 @@ from fidfast._cli.evaluation import print_evaluation
 from fidfast._cli.failures import write_bug, write_failure_of_extractor
 from fidfast._cli.output import Output, write_message
 from fidfast._cli.signals import Terminated, ending_commands, ignoring_signals
-from fidfast._cli.sources import Sources, ddof_of, lines_of_images
+from fidfast._cli.sources import Sources, check_writes, ddof_of, lines_of_images
 from fidfast._files import npz_path, require_writable
 from fidfast._images import BrokenImageError
 from fidfast._info import file_info
 from fidfast._inputs import Input
 from fidfast._metrics.frechet import FrechetTerms, frechet_terms
 from fidfast._metrics.uncertainty import Estimate, estimate, estimate_with_terms
+from fidfast._parts import SUFFIX, SourceMoments, merge_parts
 from fidfast._report import report
 from fidfast._results import distance_label, rounding_text
-from fidfast._stats import GaussianStats, save_stats
+from fidfast._stats import ClassMoments, GaussianStats, save_stats
 
 __all__ = ["main"]
 
@@ -177,14 +179,27 @@ def _stats(options: argparse.Namespace, output: Output) -> None:
     checkpoint = checkpoint_of_stats(options)
     if options.extractor and options.extractors:
         raise ValueError("--extractor and --extractors exclude each other: pass one of them")
+    as_moments = out.endswith(SUFFIX)
+    if options.shard and not as_moments:
+        raise ValueError(f"--shard writes moments, which can be merged: OUT must end in {SUFFIX}, got {options.out}")
+    options.shard = options.shard or ("1/1" if as_moments else None)
+    outs = _files_of_extractors(out, options.extractors) if as_moments and options.extractors else [out]
     sources = Sources(
         options,
         {"source": options.source},
-        writes=[*([options.out] if os.path.isdir(options.out) else []), out, checkpoint],
+        writes=[*([options.out] if os.path.isdir(options.out) else []), *outs, checkpoint],
         checkpoint=checkpoint,
         ddof=ddof_of(options),
+        moments=as_moments,
     )
     write_continued(options)
+    if as_moments:
+        found = sources.moments()
+        with sources.removing_checkpoint():
+            for one, path in zip(found, outs, strict=True):
+                _save(one.save, path)
+        output.lines([*_lines_of_moments(found, outs), *_source_lines(sources)])
+        return
     if options.extractors is None:
         every = [sources.stats("source")]
         save = every[0].save
@@ -200,6 +215,41 @@ def _stats(options: argparse.Namespace, output: Output) -> None:
         for stats in every
     ]
     output.lines([*lines, *_given(*(stats.caution for stats in every)), *_source_lines(sources)])
+
+
+def _files_of_extractors(out: str, extractors: Sequence[str]) -> list[str]:
+    """The files of moments of several extractors: ``out.inception.moments.npz``, ..."""
+    stem = out.removesuffix(SUFFIX)
+    return [stem + re.sub(r"[^\w.+-]", "-", f".{name}") + SUFFIX for name in extractors]
+
+
+def _lines_of_moments(every: Sequence[SourceMoments], files: Sequence[str]) -> Iterator[str]:
+    for one, file in zip(every, files, strict=True):
+        shards = "".join(f"{part}, " for part in one.parts if part.shards > 1)
+        moments = one.moments
+        yield (
+            f"{file}: moments, {shards}dim {moments.dim}, num_samples {moments.num_samples}, "
+            f"extractor {_or_unknown(moments.extractor)}"
+        )
+
+
+def _merge(options: argparse.Namespace, output: Output) -> None:
+    out, ddof = npz_path(options.out), ddof_of(options)
+    check_writes([out], options.files)
+    found = merge_parts(options.files, progress=not options.quiet)
+    if out.endswith(SUFFIX):
+        found.save(out)
+    elif isinstance(found.moments, ClassMoments):
+        raise ValueError(f"the files hold ClassMoments, which are merged as moments: OUT must end in {SUFFIX}")
+    else:
+        found.moments.stats(ddof=ddof).save(out)
+    if options.json:
+        output.json({"file": out, **found.to_dict(), "fidfast_version": _core.__version__})
+        return
+    (line,) = _lines_of_moments([found], [out])
+    line = line if out.endswith(SUFFIX) else line.replace(": moments, ", ": ", 1)
+    sources = "1 source" if len(found.parts) == 1 else f"{len(found.parts)} sources"
+    output.lines([line, *lines_of_images({}, {f"merged from {sources}": found.skipped} if found.skipped else {})])
 
 
 def _save(save: Callable[[str], None], out: str) -> None:
@@ -267,6 +317,7 @@ _COMMANDS = {
     "evaluate": print_evaluation,
     "report": _report,
     "stats": _stats,
+    "merge": _merge,
     "info": _info,
     "cache": _cache,
     "demo": _demo,
