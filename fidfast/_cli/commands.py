@@ -26,6 +26,7 @@ from fidfast._cli.failures import write_bug, write_failure_of_extractor
 from fidfast._cli.output import Output, write_message
 from fidfast._cli.signals import Terminated, ending_commands, ignoring_signals
 from fidfast._cli.sources import Sources, check_writes, ddof_of, lines_of_images
+from fidfast._cli.torchrun import Launch, launch_of
 from fidfast._files import npz_path, require_writable
 from fidfast._images import BrokenImageError
 from fidfast._info import file_info
@@ -55,20 +56,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         With exit code 2 if the arguments cannot be parsed, and 0 after ``--help`` and ``--version``.
     """
     output, options = Output(), argparse.Namespace(command=None)
+    launch = Launch() if arguments is not None else launch_of(dict(os.environ))
     if arguments is None:  # this process is the command: what Python itself adds to the path of child processes
         os.environ.setdefault("PYTHONSAFEPATH", "1")
     with ending_commands() as signals:
         try:
-            options = parse(arguments)
+            options = launch.parse(lambda: parse(arguments), output)
+            if not launch.takes_part_in(options.command):
+                return 0
             # What a network prints must not mix with the result.
             with warnings.catch_warnings(), redirect_stdout(sys.stderr or StringIO()):
                 warnings.simplefilter("always")
                 warnings.showwarning = lambda message, *_, **__: output.warning(str(message))
                 _run(options, output)
+                launch.finish()
         except (Exception, KeyboardInterrupt) as error:
-            with ignoring_signals():
-                # A signal that also ends the workers becomes an error of torch.
-                return _write_error(Terminated(signals[0]) if signals else error, options)
+            # A signal that also ends the workers becomes an error of torch.
+            ended = Terminated(signals[0]) if signals else error
+            return launch.fail(ended, lambda: _write_error(ended, options))
     return 1 if output.failed else 0
 
 
@@ -80,7 +85,12 @@ def _run(options: argparse.Namespace, output: Output) -> None:
 
 
 def _write_error(error: Exception | KeyboardInterrupt, options: argparse.Namespace) -> int:
-    """Write a message about an error, and return the exit code."""
+    """Write a message about an error, without being interrupted, and return the exit code."""
+    with ignoring_signals():
+        return _write_message_of(error, options)
+
+
+def _write_message_of(error: Exception | KeyboardInterrupt, options: argparse.Namespace) -> int:
     how = how_to_continue(options)
     if isinstance(error, KeyboardInterrupt):
         ended = f"ended by {error}" if isinstance(error, Terminated) else "interrupted"
@@ -108,6 +118,8 @@ def _fid(options: argparse.Namespace, output: Output) -> None:
         return
     sources = Sources(options, _two_paths(options), ddof=ddof_of(options))
     samples, reference = sources.stats("samples"), sources.stats("reference")
+    if not options.launch.continues():
+        return
     terms = _terms(samples, reference)
     extractors = (samples.extractor, reference.extractor)
     label = distance_label(*extractors)
@@ -132,6 +144,8 @@ def _estimate(options: argparse.Namespace, output: Output) -> None:
     ddof = ddof_of(options)
     sources = Sources(options, _two_paths(options), rows=True)
     samples, reference = sources.samples("samples").source, sources.samples("reference").source
+    if not options.launch.continues():
+        return
     found = _with_ddof(estimate(samples, reference, precision=options.precision), samples, reference, ddof)
     label = distance_label(samples.extractor, reference.extractor)
     if options.json:
@@ -149,6 +163,8 @@ def _report(options: argparse.Namespace, output: Output) -> None:
     writes = [] if options.html is None else [options.html]
     sources = Sources(options, _two_paths(options), images_of_samples=options.images, writes=writes, rows=True)
     samples, reference = sources.samples("samples"), sources.samples("reference")
+    if not options.launch.continues():
+        return
     found = report(
         samples.source,
         reference.source,
@@ -196,6 +212,8 @@ def _stats(options: argparse.Namespace, output: Output) -> None:
     if as_moments:
         found = sources.moments()
         with sources.removing_checkpoint():
+            if not options.launch.continues():
+                return
             for one, path in zip(found, outs, strict=True):
                 _save(one.save, path)
         output.lines([*_lines_of_moments(found, outs), *_source_lines(sources)])
@@ -208,6 +226,8 @@ def _stats(options: argparse.Namespace, output: Output) -> None:
         every = list(by_extractor.values())
         save = partial(save_stats, stats=by_extractor)
     with sources.removing_checkpoint():
+        if not options.launch.continues():
+            return
         _save(save, out)
     lines = [
         f"{out}: dim {stats.dim}, num_samples {_or_unknown(stats.num_samples)}, "

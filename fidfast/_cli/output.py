@@ -24,8 +24,11 @@ class Output:
     def __init__(self) -> None:
         #: Whether a result could not be written to standard output.
         self.failed = False
+        #: Whether warnings are kept only, for another process that writes them.
+        self.is_silent = False
+        #: The warnings so far.
+        self.warnings: set[str] = set()
         self._stdout = sys.stdout
-        self._warnings: set[str] = set()
 
     def lines(self, lines: Iterable[str]) -> None:
         """Write lines to standard output, or to standard error if that is impossible."""
@@ -45,9 +48,10 @@ class Output:
 
     def warning(self, message: str) -> None:
         """Write a warning to standard error, once."""
-        if message not in self._warnings:
-            self._warnings.add(message)
-            write_message(f"fidfast: warning: {message}")
+        if message not in self.warnings:
+            self.warnings.add(message)
+            if not self.is_silent:
+                write_message(f"fidfast: warning: {message}")
 
     def _write(self, text: str) -> None:
         error = write_text(self._stdout, text)

@@ -306,6 +306,7 @@ def image_options(options: argparse.Namespace, checkpoint: str | None = None) ->
         max_pixels=options.max_pixels,
         checkpoint=checkpoint,
         use_cache=not options.no_cache,
+        distributed=options.launch.join(options.device),
         shard=getattr(options, "shard", None),
     )
 

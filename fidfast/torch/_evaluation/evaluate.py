@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ from fidfast.torch._images.options import ImageKeywords, ImageOptions, check_dev
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["evaluate"]
+__all__ = ["evaluate", "evaluate_after"]
 
 
 def evaluate(
@@ -113,7 +113,31 @@ def evaluate(
     >>> found = fidfast.torch.evaluate("samples.npz", "reference.npz", like="adm")  # doctest: +SKIP
     >>> print(found.table())  # doctest: +SKIP
     """
-    options = merge_options(options, keywords, "evaluate")
+    found = evaluate_after(
+        samples, reference, metrics=metrics, like=like, estimate=estimate, extractors=extractors, weights=weights,
+        resize=resize, seed=seed, negative_tolerance=negative_tolerance,
+        options=merge_options(options, keywords, "evaluate"),
+    )  # fmt: skip
+    assert found is not None
+    return found
+
+
+def evaluate_after(
+    samples: Any,
+    reference: Any,
+    *,
+    metrics: str | Sequence[str] | None,
+    like: str | None,
+    estimate: bool,
+    extractors: Mapping[str, Any] | None,
+    weights: str | os.PathLike[str] | Mapping[str, str | os.PathLike[str]] | None,
+    resize: str | None,
+    seed: int,
+    negative_tolerance: float,
+    options: ImageOptions,
+    continues: Callable[[], bool] = lambda: True,
+) -> Evaluation | None:
+    """As `evaluate`; None if `continues`, which is called when the images are done, returns False."""
     requests = parse_metrics(metrics)
     settings = Settings(
         like=like,
@@ -140,6 +164,8 @@ def evaluate(
         collector = Collector(plans, settings, options)
         collector.load(given, own=own, weights=weights, resize=resize)
         with collector.collected() as found:
+            if not continues():
+                return None
             return _evaluation(
                 requests, found, settings, collector, options if ranks.is_first else replace(options, progress=False)
             )

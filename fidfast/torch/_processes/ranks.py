@@ -98,10 +98,30 @@ class Ranks:
         self._thread.join()
         with suppress(RuntimeError):  # the process that has the store may have ended
             if error is not None and not isinstance(error, OtherProcessError):
-                self._publish(f"rank {self.rank} raised {type(error).__name__}: {error}", self.rank)
+                self.fail(error)
             self._store.set(f"alive/{self.rank}", "left")
             if error is not None and self.is_first:  # which may have the store, and end the process
                 self._await_others(3 * BEAT)
+
+    def fail(self, error: BaseException) -> None:
+        """Raise an error about this one in the other processes."""
+        with suppress(RuntimeError):
+            self._publish(f"rank {self.rank} raised {type(error).__name__}: {error}", self.rank)
+
+    def post(self, key: str, text: str) -> None:
+        """Store a text that other processes can read during the call."""
+        with suppress(RuntimeError):
+            self._store.set(key, text)
+
+    def posted(self, key: str, seconds: float) -> str | None:
+        """The text that a process has stored; None if there is none after some seconds, or the store is gone."""
+        end = time.monotonic() + seconds
+        with suppress(RuntimeError):
+            while time.monotonic() < end:
+                if self._store.check([key]):
+                    return str(self._store.get(key).decode())
+                time.sleep(0.05)
+        return None
 
     def _await_others(self, seconds: float) -> None:
         """Wait until the others have left the call, at most for some seconds."""
