@@ -11,7 +11,7 @@ def two_processes(folder, program, *arguments):
     return several_processes(2, folder, program, *arguments)
 
 
-def several_processes(number, folder, program, *arguments):
+def several_processes(number, folder, program, *arguments, environment=None):
     """Run the source of a program in processes with the environment of torchrun, and return their exit statuses.
 
     The program's arguments are the folder and `arguments`. Unlike with torchrun, no process is ended when another
@@ -20,7 +20,7 @@ def several_processes(number, folder, program, *arguments):
     (folder / "worker.py").write_text(program, encoding="utf-8")
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    environment = {
+    variables = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
         "MASTER_ADDR": "127.0.0.1",
@@ -28,10 +28,11 @@ def several_processes(number, folder, program, *arguments):
         "WORLD_SIZE": str(number),
         "LOCAL_WORLD_SIZE": str(number),
         "TORCHELASTIC_RUN_ID": "test",
+        **(environment or {}),
     }
     command = [sys.executable, "worker.py", str(folder), *arguments]
     started = [
-        subprocess.Popen(command, cwd=folder, env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)})
+        subprocess.Popen(command, cwd=folder, env={**variables, "RANK": str(rank), "LOCAL_RANK": str(rank)})
         for rank in range(number)
     ]
     try:

@@ -131,6 +131,10 @@ class Launch:
         with ignoring_signals():
             code = self._fail_together(error, write, interrupted)
             self._stack.__exit__(type(error), error, None)
+            import torch.distributed as dist
+
+            if dist.get_backend() == "gloo":  # NCCL may wait for the processes that failed
+                dist.destroy_process_group()
         return code
 
     def _fail_together(self, error: BaseException, write: Callable[[], int], interrupted: bool) -> int:
@@ -196,7 +200,7 @@ class Launch:
                 backend = "nccl"
         store, rank, size = next(rendezvous("env://", timeout=datetime.timedelta(seconds=_UNTIL_MEETING)))
         # With a prefix, since the process that runs this command may have a process group with the same store.
-        store = dist.PrefixStore("fidfast", store)
+        store = dist.PrefixStore(f"fidfast/{store.add(f'fidfast/commands/{rank}', 1)}", store)
         self._meet(store)
         dist.init_process_group(backend, store=dist.PrefixStore("group", store), rank=rank, world_size=size)
 

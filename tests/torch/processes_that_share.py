@@ -126,7 +126,7 @@ def errors(folder):
     last = SIZE - 1
 
     def failing(images):
-        if RANK == last:
+        if last == RANK:
             raise FloatingPointError("of the network")
         return sums(images)
 
@@ -146,10 +146,10 @@ def errors(folder):
 
 
 def slow_process():
-    """The others wait for longer than the timeout of the group, 3 s."""
+    """The others wait for longer than the timeout of the group, 2 s."""
 
     def slow(images):
-        time.sleep(2.5 if RANK == 1 else 0)
+        time.sleep(1.5 if RANK == 1 else 0)
         return sums(images)
 
     found = ft.moments_of_images(IMAGES[:6], slow, batch_size=1, distributed=True, **OPTIONS)
@@ -205,7 +205,6 @@ def cache(folder):
 
 def dead_process():
     """Noticed without the help of the process group."""
-    ranks.SILENT = 2.0
 
     def dying(images):
         if RANK == SIZE - 1:
@@ -221,6 +220,7 @@ def run(folder):
     RANK, SIZE = dist.get_rank(), dist.get_world_size()
     folder = Path(folder)
     torch.set_num_threads(1)
+    ranks.BEAT, ranks.SILENT = 0.2, 2.0
     images = folder / "images"
     if RANK == 0:
         folder_of(images)

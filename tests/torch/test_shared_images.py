@@ -10,7 +10,7 @@ import fidfast.torch as ft
 WORKER = """
 import datetime, os, sys, torch.distributed as dist
 sys.path[:0] = sys.argv[2:]
-dist.init_process_group("gloo", timeout=datetime.timedelta(seconds=3))
+dist.init_process_group("gloo", timeout=datetime.timedelta(seconds=2))
 import processes_that_share
 processes_that_share.run(sys.argv[1])
 os._exit(0)  # a process has died, so that the group cannot be destroyed
