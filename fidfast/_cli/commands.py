@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import signal
 import sys
 import tempfile
 import warnings
@@ -20,15 +19,14 @@ from typing import Any
 from fidfast import _core
 from fidfast._cli.arguments import parse
 from fidfast._cli.cache import update_cache
-from fidfast._cli.checkpoints import checkpoint_of_stats, how_to_continue, write_continued
+from fidfast._cli.checkpoints import checkpoint_of_stats, write_continued
 from fidfast._cli.evaluation import print_evaluation
-from fidfast._cli.failures import write_bug, write_failure_of_extractor
-from fidfast._cli.output import Output, write_message
-from fidfast._cli.signals import Terminated, ending_commands, ignoring_signals
+from fidfast._cli.failures import write_error
+from fidfast._cli.output import Output
+from fidfast._cli.signals import Terminated, ending_commands
 from fidfast._cli.sources import Sources, check_writes, ddof_of, lines_of_images
 from fidfast._cli.torchrun import Launch, launch_of
 from fidfast._files import npz_path, require_writable
-from fidfast._images import BrokenImageError
 from fidfast._info import file_info
 from fidfast._inputs import Input
 from fidfast._metrics.frechet import FrechetTerms, frechet_terms
@@ -73,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except (Exception, KeyboardInterrupt) as error:
             # A signal that also ends the workers becomes an error of torch.
             ended = Terminated(signals[0]) if signals else error
-            return launch.fail(ended, lambda: _write_error(ended, options))
+            return launch.fail(ended, lambda: write_error(ended, options))
     return 1 if output.failed else 0
 
 
@@ -82,34 +80,6 @@ def _run(options: argparse.Namespace, output: Output) -> None:
         _COMMANDS[options.command](options, output)
     except SystemExit as error:  # of an extractor; it would end the command without a message
         raise RuntimeError(f"sys.exit({error.code!r}) was called") from error
-
-
-def _write_error(error: Exception | KeyboardInterrupt, options: argparse.Namespace) -> int:
-    """Write a message about an error, without being interrupted, and return the exit code."""
-    with ignoring_signals():
-        return _write_message_of(error, options)
-
-
-def _write_message_of(error: Exception | KeyboardInterrupt, options: argparse.Namespace) -> int:
-    how = how_to_continue(options)
-    if isinstance(error, KeyboardInterrupt):
-        ended = f"ended by {error}" if isinstance(error, Terminated) else "interrupted"
-        write_message(f"fidfast: {ended}{how}")
-        return 128 + (error.number if isinstance(error, Terminated) else signal.SIGINT)
-    extractors = getattr(options, "extractors", None) or [getattr(options, "extractor", None)]
-    if any(write_failure_of_extractor(error, extractor) for extractor in extractors):
-        if how:
-            write_message(f"fidfast: {how.removeprefix('; ')}")
-    elif isinstance(error, BrokenImageError):
-        write_message(f"fidfast: {error}; --skip-broken skips such images{how}")
-    elif isinstance(error, (MemoryError, RuntimeError)):
-        message = " ".join(str(error).split())  # messages of torch have several lines
-        write_message(f"fidfast: {message or type(error).__name__}{how}")
-    elif isinstance(error, (OSError, ValueError, TypeError, ImportError)):
-        write_message(f"fidfast: {error or type(error).__name__}")
-    else:
-        write_bug(error, getattr(options, "command_line", "fidfast"))
-    return 1
 
 
 def _fid(options: argparse.Namespace, output: Output) -> None:

@@ -121,7 +121,7 @@ def test_the_output_of_one_process(folder, results, name, monkeypatch, capsys):
         one, two = flat(json.loads(output)), flat(json.loads(alone.out))
         assert one.keys() == two.keys()
         for key in one.keys() - {"/rounding"}:
-            # Sums in another order change the last digits; differences of the distance's terms are larger in comparison.
+            # Sums in another order change the last digits, of the terms more than of their difference.
             assert one[key] == (pytest.approx(two[key], rel=1e-10) if isinstance(two[key], float) else two[key]), key
     if name == "stats":
         shared, own = (fidfast.GaussianStats.load(folder / path) for path in (f"shared-{written}", written))

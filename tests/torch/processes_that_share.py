@@ -82,26 +82,19 @@ def broken_images(folder):
     reference = evaluations.images(4, 30)
     for like in (None, "adm", "stylegan3"):
         for source, options in ((folder, {"skip_broken": True}), (IMAGES, {})):
-            found, alone = (
-                evaluations.evaluate(
-                    networks,
-                    source,
-                    reference,
-                    like=like,
-                    metrics="is,fid,sfid,precision,recall,kid",
-                    distributed=distributed,
-                    batch_size=1,
-                    **options,
-                )  # fmt: skip
-                for distributed in (True, False)
-            )
+            options = {"like": like, "metrics": "is,fid,sfid,precision,recall,kid", "batch_size": 1, **options}
+            found = evaluations.evaluate(networks, source, reference, distributed=True, **options)
+            alone = evaluations.evaluate(networks, source, reference, **options)
             assert found.values == pytest.approx(alone.values, rel=1e-12)
             assert (found.skipped, found.num_samples) == (alone.skipped, alone.num_samples)
             assert found.results["is"].scores == pytest.approx(alone.results["is"].scores, rel=1e-12)
-    for found in (ft.moments_of_images(folder, sums, skip_broken=True, distributed=True, **OPTIONS),):
-        assert [message.split(":")[0].split("/")[-1] for message in found.skipped] == [
-            "02.png", "03.png", "17.png", "39.png"
-        ]  # fmt: skip
+    found = ft.moments_of_images(folder, sums, skip_broken=True, distributed=True, **OPTIONS)
+    assert [message.split(":")[0].split("/")[-1] for message in found.skipped] == [
+        "02.png",
+        "03.png",
+        "17.png",
+        "39.png",
+    ]
 
 
 def fails(call, rank, kind, pattern):
