@@ -269,7 +269,7 @@ def _require_equal_settings(headers: Sequence[StateHeader]) -> None:
     for other in headers[1:]:
         if other.kind != first.kind:
             raise ValueError(f"{first.path} holds {first.kind}, but {other.path} holds {other.kind}")
-        for name in sorted(first.settings.keys() | other.settings.keys()):
+        for name in sorted(first.settings.keys() | other.settings.keys(), key=lambda name: (name != "extractor", name)):
             one, two = (header.settings.get(name, "none") for header in (first, other))
             if one != two:
                 raise ValueError(
