@@ -205,6 +205,7 @@ BY_NAME: dict[str, Kind] = {
     "max_pixels": real(10**6, bad=("-1", "0", "inf"), optional=True),
     "checkpoint": replace(PATH, good=(lambda _: None,), optional=True),
     "use_cache": BOOL,
+    "distributed": Kind((lambda _: False,), BOOL.bad),
     "params": Kind((), ()),
     "metrics": Kind(
         (lambda _: "fid", lambda _: ["fid", "fid"], lambda _: "fd-net,fid"),
@@ -362,6 +363,7 @@ OVERRIDES: dict[str, Kind] = {
     ),
     "load_extractor.name": Kind((lambda _: "efficientnet-lite0",), ("3", "list", "object")),
     "ImageOptions.device": Kind(_DEVICE.good, (), optional=True),  # checked when it is used
+    "ImageOptions.group": Kind((lambda _: None,), ("3", "str", "object", "list"), optional=True),
     "ImageOptions.progress": Kind((lambda _: False,), ("3", "object", "list")),
     "ImageOptions.batch_size": integer(1, 4, optional=True),
     "ImageOptions.dtype": choice("float32", "bfloat16", optional=True),
