@@ -1,5 +1,6 @@
 """Program of several processes that share images; see `test_shared_images.py`."""
 
+import contextlib
 import os
 import time
 from dataclasses import replace
@@ -15,7 +16,7 @@ from image_files import png, write_files
 import fidfast
 import fidfast.torch as ft
 from fidfast.torch._evaluation import metrics
-from fidfast.torch._images import extraction_pass
+from fidfast.torch._images import collection, extraction_pass
 from fidfast.torch._processes import ranks
 
 RANK = SIZE = 0
@@ -196,6 +197,41 @@ def cache(folder):
     assert found.moments.num_samples == 40
 
 
+def progress():
+    """The first process shows the images of all."""
+    shown = []
+
+    class Bar(contextlib.nullcontext):
+        def update(self, number):
+            shown.append(number)
+
+    def progress_bar(total, show, *, initial, **_):
+        assert show == (RANK == 0)
+        shown.append(initial)
+        return Bar(Bar())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(collection, "progress_bar", progress_bar)
+        ft.moments_of_images(IMAGES, sums, distributed=True, progress=True, **OPTIONS)
+    assert sum(shown) == 40
+    assert max(shown) < 40  # not at once
+
+
+def one_at_a_time(folder):
+    """The first process downloads a file that the others find."""
+    file = folder / "weights"
+    with ranks.sharing(True, None) as processes:
+        for _ in range(2):
+            with processes.after_first_of_machine():
+                assert file.exists() == (RANK > 0)
+                if RANK == 0:
+                    time.sleep(0.3)
+                    file.touch()
+            processes.exchange()
+            file.unlink(missing_ok=True)
+            processes.exchange()
+
+
 def dead_process():
     """Noticed without the help of the process group."""
 
@@ -225,4 +261,6 @@ def run(folder):
     slow_process()
     checkpoints(folder)
     cache(folder)
+    progress()
+    one_at_a_time(folder)
     dead_process()
