@@ -11,7 +11,15 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from fidfast._arguments import as_array, require_bool, require_path, require_sequence, shape_of_array
+from fidfast._arguments import (
+    as_array,
+    optional,
+    require_bool,
+    require_path,
+    require_sequence,
+    require_text,
+    shape_of_array,
+)
 from fidfast._devices import to_host
 from fidfast._files import (
     SourcePart,
@@ -28,6 +36,7 @@ from fidfast._progress import progress_bar
 from fidfast._results import Result
 from fidfast._shards import Shard, sampled
 from fidfast._stats import ClassMoments, Moments
+from fidfast._text import printable
 
 __all__ = [
     "SUFFIX",
@@ -78,8 +87,9 @@ class SourceMoments(Result):
         save_parts(path, self.moments, self.parts)
 
     def __str__(self) -> str:
-        parts = f", {', '.join(map(str, self.parts))}" if self.parts else ""
-        return f"{self.moments!r}{parts}"
+        moments, parts = self.moments, "".join(f", {part}" for part in self.parts)
+        extractor = printable(moments.extractor or "unknown")
+        return f"{moments.num_samples} samples, {moments.dim} features of {extractor}{parts}"
 
     def to_dict(self) -> dict[str, Any]:
         """Numbers that describe the moments, `skipped` and `parts`, in JSON types."""
@@ -145,6 +155,7 @@ def moments_of_features(
     >>> [part.moments.num_samples for part in parts]
     [3, 3, 4]
     """
+    optional(require_text, "key", key)
     opened = open_input(features, "features", precision=precision, extractor=extractor, key=key, rows=True)
     return moments_of_input(opened, shard, precision, "moments_of_features")
 
@@ -233,8 +244,7 @@ def merge_parts(paths: Any, *, progress: bool = False) -> SourceMoments:
     kind = _KINDS[headers[0].kind]
     with progress_bar(len(headers), progress, unit="files") as bar:
         moments = _sum_of(_loaded(headers, kind, lambda: bar.update(1)))
-    if len(headers) > 1:
-        _require_valid(moments)
+    _require_valid(moments, headers)
     skipped = [message for header in headers for part in header.parts for message in part.skipped]
     return SourceMoments(moments, skipped, _complete(part for header in headers for part in header.parts))
 
@@ -378,9 +388,10 @@ def _sum_of(every: Iterable[Any]) -> Any:
     return total
 
 
-def _require_valid(moments: Moments | ClassMoments) -> None:
+def _require_valid(moments: Moments | ClassMoments, headers: Sequence[StateHeader]) -> None:
     """Check that the scatters are semidefinite: sums of those that are. In O(dim^3), so not for each file."""
     try:
         require_semidefinite(moments.state())
     except ValueError as error:
-        raise ValueError(f"a file is damaged: of the merged moments, {error}") from None
+        which = headers[0].path if len(headers) == 1 else f"one of {len(headers)} files, {headers[0].path} and others,"
+        raise ValueError(f"{which} is damaged: of the merged moments, {error}") from None

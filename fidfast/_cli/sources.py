@@ -246,7 +246,8 @@ class Sources:
         found, self._checkpoint = moments_of_several(source, extractors, options)
         self._note("source", found)
         parts = [replace(part, skipped=found.skipped) for part in parts]
-        return [SourceMoments(one.moments, found.skipped, parts) for one in found.parts]
+        every = [one.moments for one in found.parts]
+        return [SourceMoments(one, found.skipped, parts) for one in every if one is not None]
 
     def removing_checkpoint(self) -> AbstractContextManager[None]:
         """Removes the checkpoint after the block, which writes the result."""

@@ -90,7 +90,7 @@ class Member:
 
     def _copy(self, file: IO[bytes], data: Bytes) -> tuple[int, int]:
         """Read stored data into an array; return their CRC-32 and their number."""
-        crc, filled, to = 0, 0, memoryview(data)
+        crc, filled, to = 0, 0, data.data
         while filled < self.size and (number := file.readinto(to[filled : filled + _IN_CACHE])):  # type: ignore[attr-defined]
             crc, filled = zlib.crc32(to[filled : filled + number], crc), filled + number
         return crc, filled

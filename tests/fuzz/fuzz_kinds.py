@@ -206,6 +206,7 @@ BY_NAME: dict[str, Kind] = {
     "checkpoint": replace(PATH, good=(lambda _: None,), optional=True),
     "use_cache": BOOL,
     "distributed": Kind((lambda _: False,), BOOL.bad),
+    "shard": Kind((lambda _: "1/2", lambda _: "2/2"), ("3", "str", "list", "object", "empty str"), optional=True),
     "params": Kind((), ()),
     "metrics": Kind(
         (lambda _: "fid", lambda _: ["fid", "fid"], lambda _: "fd-net,fid"),
