@@ -81,7 +81,7 @@ class ImageMoments(_PartOfSource):
             "skipped": list(self.skipped),
             "ignored": dict(self.ignored),
             "from_cache": self.from_cache,
-            "parts": [part.to_dict() for part in self.parts],
+            **({"parts": [part.to_dict() for part in self.parts]} if self.parts else {}),
         }
 
     def save(self, path: str | os.PathLike[str]) -> None:
