@@ -14,7 +14,7 @@ import fidfast
 from fidfast._cli import commands as cli
 
 ROWS = np.random.default_rng(0).normal(size=(30, 4))
-SMALL = ("--extractor", "small_network:means", "--device", "cpu")
+SMALL = ("--extractor", "colour_network:means", "--device", "cpu")
 
 NETWORK = """
 import os, signal
@@ -44,7 +44,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FIDFAST_CACHE", str(tmp_path / "cache"))
     np.save("rows.npy", ROWS)
-    (tmp_path / "small_network.py").write_text(NETWORK)
+    (tmp_path / "colour_network.py").write_text(NETWORK)
     write(tmp_path / "images", crops(0, [(20, 20)] * 7))
     return tmp_path
 
@@ -99,22 +99,22 @@ def test_the_divisor_of_another_tool(capsys):
 
 def test_several_extractors_and_broken_images(capsys, folder):
     (folder / "images" / "a.png").write_bytes(b"no image")
-    options = ("--extractors", "small_network:means,small_network:maxima", "--device", "cpu", "--skip-broken")
+    options = ("--extractors", "colour_network:means,colour_network:maxima", "--device", "cpu", "--skip-broken")
     for k in range(1, 10):  # more shards than images
         done(capsys, "stats", "images", f"{k}.moments.npz", "--shard", f"{k}/9", *options)
     done(capsys, "stats", "images", "one.npz", *options)
     for name in ("means", "maxima"):
-        files = sorted(path.name for path in folder.glob(f"*.small_network-{name}.moments.npz"))
+        files = sorted(path.name for path in folder.glob(f"*.colour_network-{name}.moments.npz"))
         assert len(files) == 9
         out = done(capsys, "merge", *files, "-o", f"{name}.npz")
         skipped = [line for line in out.splitlines() if "a.png" in line]
         assert "merged from 1 source: skipped 1 broken image" in out
         assert len(skipped) == 1
         found = fidfast.GaussianStats.load(f"{name}.npz")
-        assert found == fidfast.GaussianStats.load("one.npz", key=f"small_network:{name}")
+        assert found == fidfast.GaussianStats.load("one.npz", key=f"colour_network:{name}")
         assert found.num_samples == 7
     err = refused(capsys, "merge", *(path.name for path in folder.glob("1.*.npz")), "-o", "x.npz")
-    assert "has extractor small_network:m" in err
+    assert "has extractor colour_network:m" in err
 
 
 def test_a_distance_to_one_shard_says_so(capsys):
@@ -165,7 +165,7 @@ def test_a_killed_job_continues(capsys, folder):
         "import sys; from fidfast.torch._images import extraction_pass; extraction_pass.CHECKPOINT_INTERVAL = 0.0\n"
         "from fidfast._cli.commands import main; sys.exit(main(sys.argv[1:]))"
     )
-    options = ("--extractor", "small_network:killed", "--device", "cpu", "--batch-size", "1", "--num-workers", "0")
+    options = ("--extractor", "colour_network:killed", "--device", "cpu", "--batch-size", "1", "--num-workers", "0")
     command = [sys.executable, "-c", program, "stats", "images", "2.moments.npz", "--shard", "2/2", *options]
     killed = subprocess.run(command, env={**os.environ, "KILL": "1"}, check=False, capture_output=True)
     assert killed.returncode == -signal.SIGKILL
