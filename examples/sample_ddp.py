@@ -5,42 +5,40 @@
     python examples/sample_ddp.py                                       # the same samples in one process
 
 The usual sampling script writes 50,000 PNG files, which another tool reads again. Here every process feeds its batches
-to moments, and `all_reduce` adds those of all processes. The generator is a stand-in that takes seconds on a CPU: a
-Gaussian with the mean and the principal components of handwritten digits. Replace `Generator` and `reference_images`
-by your own; needs pip install 'fidfast[demo]'.
+to moments, and `all_reduce` adds those of all processes. The generator is a stand-in that runs on CPUs, and draws discs
+with blurred edges. Replace `Generator` and `reference_images` by your own; needs pip install 'fidfast[demo]'.
 """
 
 import argparse
 import os
 from dataclasses import replace
 
-import numpy as np
 import torch
 import torch.distributed as dist
-from sklearn.datasets import load_digits
 
 import fidfast
 import fidfast.torch
 
 
 class Generator(torch.nn.Module):
-    """Gaussian in the space of the principal components of digits, 8 x 8 pixels."""
+    """Draws a disc from each row of noise; `edge` is the width of its edge in pixels."""
 
-    def __init__(self, components):
+    def __init__(self, edge):
         super().__init__()
-        pixels = torch.tensor(load_digits().data / 16, dtype=torch.float32)
-        _, scales, directions = torch.linalg.svd(pixels - pixels.mean(0), full_matrices=False)
-        self.register_buffer("mean", pixels.mean(0))
-        self.register_buffer("factor", scales[:components, None] * directions[:components] / len(pixels) ** 0.5)
+        self.edge = edge
+        self.register_buffer("grid", torch.arange(32.0))
 
     def forward(self, noise):
-        """Images (n, 1, 8, 8) from 0 to 1."""
-        return (self.mean + noise @ self.factor).clamp(0, 1).unflatten(1, (1, 8, 8))
+        """Images (n, 3, 32, 32) from 0 to 1, of noise (n, 6)."""
+        x, y, radius, *colour = torch.sigmoid(noise)[..., None, None].unbind(1)
+        distance = torch.hypot(self.grid - 8 - 16 * x, self.grid[:, None] - 8 - 16 * y)
+        covered = torch.clamp((4 + 8 * radius - distance) / self.edge, 0, 1)
+        return covered[:, None] * torch.stack(colour, dim=1)
 
 
 def reference_images(number):
-    """(n, 8, 8) uint8 images."""
-    return (load_digits().images[:number] * 255 / 16).astype(np.uint8)
+    """(n, 3, 32, 32) images of discs with sharp edges."""
+    return Generator(edge=1.0)(torch.randn(number, 6, generator=torch.Generator().manual_seed(2**31)))
 
 
 def start():
@@ -58,21 +56,24 @@ def start():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--num-samples", type=int, default=1000, help="of all processes together")
-    parser.add_argument("--num-reference", type=int, default=1000, help="digits, at most 1797")
+    parser.add_argument("--num-samples", type=int, default=500, help="of all processes together")
+    parser.add_argument("--num-reference", type=int, default=500, help="discs")
     parser.add_argument("--batch-size", type=int, default=50)
-    parser.add_argument("--components", type=int, default=20, help="of the generator, at most 64")
+    parser.add_argument(
+        "--edge", type=float, default=6.0, help="of the discs of the generator, in pixels; reference: 1"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--save", metavar="FILE", help="write the statistics of the samples")
     options = parser.parse_args()
     rank, size, device = start()
 
-    extractor = replace(fidfast.torch.load_extractor("efficientnet-lite0"), input_size=(64, 64))
+    extractor = replace(fidfast.torch.load_extractor("efficientnet-lite0"), input_size=(32, 32))
+    extractor = extractor.prepared(compile=False, device=device)
     # The processes share the images of the reference, and each gets the statistics of all.
     reference = fidfast.torch.stats_of_images(
         reference_images(options.num_reference), extractor, device=device, distributed=size > 1, progress="reference"
     )
-    generator = Generator(options.components).to(device).eval()
+    generator = Generator(options.edge).to(device).eval()
     metric = fidfast.torch.FrechetDistance(extractor, reference).to(device)
     starts = range(0, options.num_samples, options.batch_size)
     for batch in range(rank, len(starts), size):
@@ -80,7 +81,7 @@ def main():
         random = torch.Generator(device).manual_seed(options.seed + batch)
         n = min(options.batch_size, options.num_samples - starts[batch])  # the last one may be smaller
         with torch.no_grad():
-            metric.update(generator(torch.randn(n, options.components, generator=random, device=device)))
+            metric.update(generator(torch.randn(n, 6, generator=random, device=device)))
 
     moments = metric.moments
     if size > 1:

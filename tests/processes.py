@@ -18,6 +18,11 @@ def several_processes(number, folder, program, *arguments, environment=None):
     dies.
     """
     (folder / "worker.py").write_text(program, encoding="utf-8")
+    return run_processes(number, ["worker.py", str(folder), *arguments], folder, environment)
+
+
+def run_processes(number, arguments, folder, environment=None):
+    """Run Python with these arguments in several processes with the environment of torchrun."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     variables = {
@@ -30,9 +35,10 @@ def several_processes(number, folder, program, *arguments, environment=None):
         "TORCHELASTIC_RUN_ID": "test",
         **(environment or {}),
     }
-    command = [sys.executable, "worker.py", str(folder), *arguments]
     started = [
-        subprocess.Popen(command, cwd=folder, env={**variables, "RANK": str(rank), "LOCAL_RANK": str(rank)})
+        subprocess.Popen(
+            [sys.executable, *arguments], cwd=folder, env={**variables, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+        )
         for rank in range(number)
     ]
     try:

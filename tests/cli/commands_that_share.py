@@ -13,7 +13,7 @@ from fidfast.torch._processes import ranks
 
 
 def run(folder):
-    ranks.BEAT, ranks.SILENT, torchrun._UNTIL_OWN_MESSAGE = 0.2, 2.0, 0.1
+    ranks.BEAT, ranks.SILENT, torchrun._UNTIL_OWN_MESSAGE = 0.1, 1.5, 0.1
     rank, results = os.environ["RANK"], []
     for arguments in json.loads(Path(folder, "commands.json").read_text()):
         sys.argv[1:] = arguments

@@ -153,6 +153,7 @@ def test_errors_are_written_once(folder, results):
     assert "rank 1 has given no sign of life" in errors
 
 
+@pytest.mark.slow
 def test_torchrun(folder, capsys, monkeypatch):
     arguments = EQUAL["fid"]
     done = subprocess.run(
