@@ -166,7 +166,7 @@ class Sources:
         from fidfast.torch import load_extractors
         from fidfast.torch._images.checks import check_images, check_images_of_several
         from fidfast.torch._images.extraction import names_of_extractors
-        from fidfast.torch._images.options import check_device
+        from fidfast.torch._images.options import check_device, processes_of
         from fidfast.torch._images.sources import open_source
 
         given = self._options
@@ -175,10 +175,14 @@ class Sources:
         check_device(options.device)
         images = {name: open_source(self._paths[name], options, keys[name]) for name in names}
         if self._extractors is not None:
-            networks = load_extractors(self._extractors, weights=given.weights, like=given.like, resize=given.resize)
+            with processes_of(options) as ranks, ranks.after_first_of_machine():
+                networks = load_extractors(
+                    self._extractors, weights=given.weights, like=given.like, resize=given.resize
+                )
             names_of_extractors(self._extractors, networks)
             return check_images_of_several(images["source"], networks, options=options, min_images=self._min_images)
-        extractor, dtype = self._load_extractor()
+        with processes_of(options) as ranks, ranks.after_first_of_machine():
+            extractor, dtype = self._load_extractor()
         options = replace(options, dtype=options.dtype or dtype)
         sources = {name: images[name] if name in images else self._files[name] for name in self._paths}
         return check_images(sources, extractor, options=options, min_images=self._min_images)
