@@ -6,9 +6,9 @@ import argparse
 import os
 
 from fidfast._cli.output import write_message
-from fidfast._files import npz_path, read_progress
+from fidfast._files import npz_path, read_header, read_progress
 
-__all__ = ["checkpoint_of_stats", "how_to_continue", "images_done", "write_continued"]
+__all__ = ["check_shard", "checkpoint_of_stats", "how_to_continue", "images_done", "write_continued"]
 
 
 def checkpoint_of_stats(options: argparse.Namespace) -> str:
@@ -41,6 +41,17 @@ def images_done(checkpoint: str) -> int | None:
     except OSError:
         return None
     return None if progress is None else progress.done
+
+
+def check_shard(out: str, shard: str) -> None:
+    """Raise a ValueError if a file holds another shard, which the moments of `shard` would replace."""
+    try:
+        parts = read_header(out, ["Moments"]).parts
+    except (OSError, ValueError):  # none, or something else, as for other commands
+        return
+    for part in parts:
+        if f"{part.shard}/{part.shards}" != shard:
+            raise ValueError(f"{out} holds {part}: pass another name for shard {shard}, or delete it")
 
 
 def _found(options: argparse.Namespace) -> str:

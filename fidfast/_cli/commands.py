@@ -19,7 +19,7 @@ from typing import Any
 from fidfast import _core
 from fidfast._cli.arguments import parse
 from fidfast._cli.cache import update_cache
-from fidfast._cli.checkpoints import checkpoint_of_stats, write_continued
+from fidfast._cli.checkpoints import check_shard, checkpoint_of_stats, write_continued
 from fidfast._cli.evaluation import print_evaluation
 from fidfast._cli.failures import write_error
 from fidfast._cli.output import Output
@@ -168,8 +168,10 @@ def _stats(options: argparse.Namespace, output: Output) -> None:
     as_moments = out.endswith(SUFFIX)
     if options.shard and not as_moments:
         raise ValueError(f"--shard writes moments, which can be merged: OUT must end in {SUFFIX}, got {options.out}")
-    options.shard = options.shard or ("1/1" if as_moments else None)
     outs = _files_of_extractors(out, options.extractors) if as_moments and options.extractors else [out]
+    for path in outs if options.shard else ():
+        check_shard(path, options.shard)
+    options.shard = options.shard or ("1/1" if as_moments else None)
     sources = Sources(
         options,
         {"source": options.source},

@@ -28,6 +28,7 @@ class _ArchiveImages(EncodedImages):
     """Images of one file."""
 
     origin: Path
+    _share_file = True
     _names: Sequence[str]
     _members: Sequence[Any]
 

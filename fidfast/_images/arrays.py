@@ -54,6 +54,8 @@ class ArrayImages(Images):
         With which `open_array` reads the arrays from the file.
     """
 
+    _share_file = True
+
     def __init__(
         self,
         arrays: dict[str, NDArray[Any]],

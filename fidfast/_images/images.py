@@ -37,6 +37,8 @@ class Images(ABC, Sequence[NDArray[np.uint8]]):
     decoding: Decoding
     #: Of a part of a source, the indices of its images there, and the number of images there.
     _part: tuple[range, int] | None = None
+    #: Whether one file holds all images.
+    _share_file = False
     #: The fingerprint, and the state of the files from which it was computed.
     _hashed: tuple[str, list[FileState]] | None = None
 
@@ -85,7 +87,7 @@ class Images(ABC, Sequence[NDArray[np.uint8]]):
         """
         if self._hashed is not None and not self.have_changed():
             return self._hashed[0]
-        digests, states = hash_files(self.files, Path(self.origin), progress=progress)
+        digests, states = self._hashes(progress)
         total = hashlib.blake2b(f"{type(self).__name__}\n{self.decoding}".encode(), digest_size=32)
         if self._part is not None:
             indices, number = self._part
@@ -96,14 +98,28 @@ class Images(ABC, Sequence[NDArray[np.uint8]]):
         self._hashed = total.hexdigest(), states
         return self._hashed[0]
 
+    def _hashes(self, progress: bool) -> tuple[list[bytes], list[FileState]]:
+        """Hashes of the files, or of the images of a part of one file; and the state of the files before."""
+        indices, number = self._part or (range(0), 0)
+        if len(indices) == number or not (self._share_file and self.files):
+            return hash_files(self.files, Path(self.origin), progress=progress)
+        states = states_of(self.files)
+        return list(map(self._hash_of, range(len(self)))), states
+
+    def _hash_of(self, index: int) -> bytes:
+        """Hash of the bytes of an image, of none if they cannot be read: it is reported as broken when it is read."""
+        content = b""
+        with suppress(Exception):  # as in __getitem__
+            content = self._content(index)
+        return hashlib.blake2b(content, digest_size=32).digest()
+
     def digest(self) -> str:
         """Hash of the names and of the bytes of a few images; equal on machines with copies of the source."""
         total = hashlib.blake2b(f"{len(self)} images {self.decoding.max_value}".encode(), digest_size=16)
         for line in self._listing():
             total.update(b"\n" + os.fsencode(line))
         for index in sampled(len(self)):
-            with suppress(Exception):  # as in __getitem__; broken images are reported when they are read
-                total.update(hashlib.blake2b(self._content(index)).digest())
+            total.update(self._hash_of(index))
         return total.hexdigest()
 
     def part(self, indices: range) -> Images:

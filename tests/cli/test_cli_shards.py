@@ -130,6 +130,10 @@ def test_a_distance_to_one_shard_says_so(capsys):
             ("stats", "s.npz", "x.moments.npz", "--shard", "1/2"),
             "holds statistics; statistics and moments cannot",
         ),
+        (
+            ("stats", "rows.npy", "1.moments.npz", "--shard", "2/4"),
+            "1.moments.npz holds shard 1/4 (0 to 6 of 30 samples): pass another name for shard 2/4, or delete it",
+        ),
         (("stats", "s.npz", "x.moments.npz"), "a file of moments needs the (n, dim) features themselves"),
         (("stats", "1.moments.npz", "x.moments.npz", "--shard", "1/2"), "which holds a checkpoint of Moments; stat"),
         (("merge", "1.moments.npz", "-o", "x.npz"), "missing 2/4 to 4/4 of the source of 1.moments.npz"),

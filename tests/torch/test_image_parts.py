@@ -78,11 +78,19 @@ def test_parts_of_parts_copies_and_fingerprints(kind, tmp_path):
         assert copied.fingerprint() == part.images.fingerprint()
 
 
-def test_fingerprint_of_a_part_of_a_folder_depends_on_its_files_only(tmp_path):
-    source = open_source(write_files("folder", tmp_path, FILES), ImageOptions())
-    before = [source.part(index, 2).fingerprint(progress=False) for index in range(2)]
-    (tmp_path / sorted(FILES)[0]).write_bytes(encoded(IMAGES[5]))
-    after = [source.part(index, 2).fingerprint(progress=False) for index in range(2)]
+@pytest.mark.parametrize("kind", ["folder", "zip", "tar", "npy"])
+def test_fingerprints_of_parts_depend_on_their_images_only(kind, tmp_path):
+    def fingerprints(name, images):
+        path = tmp_path / name
+        if kind == "npy":
+            path = path.with_suffix(".npy")
+            np.save(path, images)
+        else:
+            path = write_files(kind, path, {f"{k:02}.png": encoded(image) for k, image in enumerate(images)})
+        source = open_source(path, ImageOptions())
+        return [source.part(index, 2).fingerprint(progress=False) for index in range(2)]
+
+    before, after = fingerprints("a", IMAGES), fingerprints("b", [IMAGES[1], *IMAGES[1:]])
     assert (before[0] != after[0], before[1] == after[1]) == (True, True)
 
 
