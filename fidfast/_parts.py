@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,9 @@ SUFFIX = ".moments.npz"
 
 #: Number of moments that are added to one sum before it is added to the next, so that few sums are in memory.
 _FAN_IN = 32
+
+#: Files that are read at a time: their checksums and checks take longer than adding them.
+_READERS = 2
 
 #: Missing shards that a message lists.
 _LISTED = 20
@@ -345,20 +349,21 @@ def _complete(parts: Iterable[SourcePart]) -> tuple[SourcePart, ...]:
 def _loaded(
     headers: Sequence[StateHeader], kind: type[Moments] | type[ClassMoments], done: Callable[[], None]
 ) -> Iterator[Any]:
-    """The moments of the files in order; the next file is read while one is merged."""
+    """The moments of the files in order; the next files are read while one is merged."""
 
     def load(header: StateHeader) -> Moments | ClassMoments:
         entries = header.load()
         with naming(header.path), reading_state(header.kind):
             return kind.from_state(entries)
 
-    with ThreadPoolExecutor(1) as reader:
-        following = reader.submit(load, headers[0])
-        for number in range(len(headers)):
-            moments = following.result()
-            if number + 1 < len(headers):
-                following = reader.submit(load, headers[number + 1])
+    with ThreadPoolExecutor(_READERS) as readers:
+        remaining = iter(headers)
+        loading = deque(readers.submit(load, header) for header in islice(remaining, _READERS))
+        while loading:
+            moments = loading.popleft().result()
+            loading.extend(readers.submit(load, header) for header in islice(remaining, 1))
             yield moments
+            del moments  # before the next one is there
             done()
 
 
