@@ -212,7 +212,7 @@ def merge_parts(paths: Any, *, progress: bool = False) -> SourceMoments:
     """Moments of all parts of one or more sources, from files.
 
     Everything is checked before the matrices are read. The files are added in the order of the parts, so that the
-    result does not depend on the order of `paths`, and at most log32(n) + 2 of them are in memory at a time.
+    result does not depend on the order of `paths`, and at most log32(n) + 4 of them are in memory at a time.
 
     Parameters
     ----------
@@ -293,12 +293,14 @@ def _require_equal_settings(headers: Sequence[StateHeader]) -> None:
 
 def _require_all_parts(headers: Sequence[StateHeader]) -> None:
     """Check that no part is there twice, and none is missing."""
-    without: dict[str, str] = {}
+    seen: dict[str, StateHeader] = {}
     sources: dict[tuple[str, int], list[tuple[SourcePart, str]]] = {}
     for header in headers:
-        if not header.parts and header.content in without:
-            raise ValueError(f"{without[header.content]} and {header.path} hold the same moments: pass one of them")
-        without[header.content] = header.path
+        same = seen.setdefault(header.content, header)
+        if same is not header and not (
+            same.parts and header.parts
+        ):  # parts of equal rows, or without rows, may be equal
+            raise ValueError(f"{same.path} and {header.path} hold the same moments: pass one of them")
         for part in header.parts:
             sources.setdefault((part.source, part.num_samples), []).append((part, header.path))
     missing = []

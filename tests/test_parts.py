@@ -125,6 +125,13 @@ def test_moments_without_shards(tmp_path):
     shutil.copy(files[0], tmp_path / "copy.npz")
     with pytest.raises(ValueError, match=r"0\.npz and .*copy\.npz hold the same moments: pass one of them"):
         merge_parts([*files, tmp_path / "copy.npz"])
+    part = save(tmp_path / "part.npz", ROWS, "1/4")
+    with pytest.raises(ValueError, match=r"0\.npz and .*part\.npz hold the same moments"):
+        merge_parts([files[0], part])
+
+
+def test_parts_of_equal_rows(tmp_path):
+    assert merge_parts(parts(tmp_path, np.ones((6, 2)), 3)).moments.num_samples == 6
 
 
 def test_moments_in_blocks_and_of_classes(tmp_path):

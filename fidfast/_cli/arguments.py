@@ -196,7 +196,7 @@ def _add_stats(command: argparse.ArgumentParser) -> None:
         type=names,
         metavar="NAMES",
         help="several networks with commas between them, in one pass over the images and one file, of which --key NAME "
-        "chooses the statistics: inception,inception-spatial",
+        "chooses the statistics: inception,inception-spatial; of moments one file each, OUT.NAME.moments.npz",
     )
     _add_source_options(command)
 
