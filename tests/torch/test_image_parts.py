@@ -51,7 +51,7 @@ def features(source, **options):
 @pytest.mark.parametrize("kind", SOURCES)
 def test_parts_are_the_images_in_order(kind, tmp_path):
     complete = features(opened(kind, tmp_path))
-    for count in (1, 3, 5):
+    for count in (1, 5):
         source = opened(kind, tmp_path)
         parts = [source.part(index, count) for index in range(count)]
         assert [(part.first, part.length) for part in parts] == [
