@@ -22,9 +22,9 @@ from fidfast._cli.cache import update_cache
 from fidfast._cli.checkpoints import check_shard, checkpoint_of_stats, write_continued
 from fidfast._cli.evaluation import print_evaluation
 from fidfast._cli.failures import write_error
-from fidfast._cli.output import Output
+from fidfast._cli.output import Output, lines_of_images
 from fidfast._cli.signals import Terminated, ending_commands
-from fidfast._cli.sources import Sources, check_writes, ddof_of, lines_of_images
+from fidfast._cli.sources import Sources, check_writes, ddof_of
 from fidfast._cli.torchrun import Launch, launch_of
 from fidfast._files import npz_path, require_writable
 from fidfast._info import file_info

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from fidfast import _core
 from fidfast._cli.checkpoints import write_continued
-from fidfast._cli.output import Output
-from fidfast._cli.sources import add_current_folder, image_options, lines_of_images, require_applicable
+from fidfast._cli.output import Output, lines_of_images
+from fidfast._cli.sources import add_current_folder, image_options, require_applicable
 from fidfast._images import holds_images
 
 __all__ = ["print_evaluation"]

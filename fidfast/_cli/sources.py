@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -28,7 +28,6 @@ __all__ = [
     "check_writes",
     "ddof_of",
     "image_options",
-    "lines_of_images",
     "require_applicable",
 ]
 
@@ -320,16 +319,6 @@ def add_current_folder(extractor: str | None) -> None:
     """Add the current folder to the module path for ``module:factory``."""
     if ":" in (extractor or "") and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # last, so that files there do not replace installed modules
-
-
-def lines_of_images(ignored: Mapping[str, Mapping[str, int]], skipped: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    """Lines about the files that were not read and the images that were skipped, by path."""
-    for path, reasons in ignored.items():
-        yield f"{path}: not read: {', '.join(f'{number} {reason}' for reason, number in reasons.items())}"
-    for path, messages in skipped.items():
-        images = "broken image" if len(messages) == 1 else "broken images"
-        yield f"{path}: skipped {len(messages)} {images}"
-        yield from (f"  {message}" for message in messages)
 
 
 def ddof_of(options: argparse.Namespace) -> int:
