@@ -22,6 +22,7 @@ from fidfast._fid import fid
 from fidfast._files import SourcePart
 from fidfast._images.cache import CachedMoments, ImageCache, image_cache
 from fidfast._info import FileInfo, file_info
+from fidfast._merging import merge_parts
 from fidfast._metrics.classwise import ClassDistances, class_distances
 from fidfast._metrics.comparison import Comparison, compare
 from fidfast._metrics.extrapolation import Extrapolation, fid_infinity
@@ -41,7 +42,7 @@ from fidfast._metrics.ngrams import NgramCounts, ngram_jsd
 from fidfast._metrics.sliced import SlicedDistance, mind
 from fidfast._metrics.uncertainty import Estimate, estimate, influence
 from fidfast._metrics.vendi import VendiScore, vendi
-from fidfast._parts import SourceMoments, merge_parts, moments_of_features
+from fidfast._parts import SourceMoments, moments_of_features
 from fidfast._report import HarmfulSample, ReferenceSample, Report, Trimmed, report
 from fidfast._stats import ClassMoments, GaussianStats, Moments, save_stats
 

@@ -37,7 +37,7 @@ _stats.slices _stats.locks _stats.collector _stats.gaussian _stats.block_states 
 _stats.several _stats
 _images.decode _images.hashes _images.selection _images.images _images.folders _images.tar _images.archives
 _images.arrays _images.open _images.choice _images.describe _images.cache _images
-_sources _inputs _parts
+_sources _inputs _parts _merging
 _metrics.scale _metrics.duplicates _metrics.frechet _metrics.groups _metrics.jackknife _metrics.uncertainty
 _metrics.comparison _metrics.extrapolation _metrics.classwise _metrics.subsets
 _metrics.kernel _metrics.neighbours _metrics.predictions _metrics.splits _metrics.split_sums

@@ -29,9 +29,10 @@ from fidfast._cli.torchrun import Launch, launch_of
 from fidfast._files import npz_path, require_writable
 from fidfast._info import file_info
 from fidfast._inputs import Input
+from fidfast._merging import merge_parts
 from fidfast._metrics.frechet import FrechetTerms, frechet_terms
 from fidfast._metrics.uncertainty import Estimate, estimate, estimate_with_terms
-from fidfast._parts import SUFFIX, SourceMoments, merge_parts
+from fidfast._parts import SUFFIX, SourceMoments
 from fidfast._report import report
 from fidfast._results import distance_label, rounding_text
 from fidfast._stats import ClassMoments, GaussianStats, save_stats
