@@ -19,8 +19,10 @@ if _util.find_spec("fidfast._core") is None:
 
 from fidfast import _command_path, _core  # noqa: F401  # the first of them before any other import
 from fidfast._fid import fid
+from fidfast._files import SourcePart
 from fidfast._images.cache import CachedMoments, ImageCache, image_cache
 from fidfast._info import FileInfo, file_info
+from fidfast._merging import merge_parts
 from fidfast._metrics.classwise import ClassDistances, class_distances
 from fidfast._metrics.comparison import Comparison, compare
 from fidfast._metrics.extrapolation import Extrapolation, fid_infinity
@@ -40,6 +42,7 @@ from fidfast._metrics.ngrams import NgramCounts, ngram_jsd
 from fidfast._metrics.sliced import SlicedDistance, mind
 from fidfast._metrics.uncertainty import Estimate, estimate, influence
 from fidfast._metrics.vendi import VendiScore, vendi
+from fidfast._parts import SourceMoments, moments_of_features
 from fidfast._report import HarmfulSample, ReferenceSample, Report, Trimmed, report
 from fidfast._stats import ClassMoments, GaussianStats, Moments, save_stats
 
@@ -68,6 +71,8 @@ __all__ = [
     "ReferenceSample",
     "Report",
     "SlicedDistance",
+    "SourceMoments",
+    "SourcePart",
     "SubsetKernelDistance",
     "Trimmed",
     "VendiScore",
@@ -88,8 +93,10 @@ __all__ = [
     "kid",
     "kid_subsets",
     "manifold_metrics",
+    "merge_parts",
     "mifid",
     "mind",
+    "moments_of_features",
     "ngram_jsd",
     "precision_recall",
     "report",

@@ -29,7 +29,9 @@ class FileInfo(Result):
     #: Statistics: ``dim``, ``num_samples``, ``ddof``, ``trace`` of the covariance, ``dead_units``, the number of
     #: columns with zero variance, and ``least_eigenvalue`` if other functions need a `negative_tolerance`; those of the
     #: statistics that `fid` uses by default. A checkpoint of Moments: ``dim``, ``num_samples``, ``precision``, and
-    #: ``images_done`` if its run is unfinished. Other checkpoints: their settings. None if unknown.
+    #: ``images_done`` if its run is unfinished; if it stores one `SourcePart`, ``shard`` (K/N), ``indices`` (the first,
+    #: and the last plus 1), ``source_samples``, ``source`` and ``skipped``, the number of images. Other checkpoints:
+    #: their settings. None if unknown.
     properties: Mapping[str, Any]
     #: What ``key=`` and ``--key`` can select: "mu,sigma", "fd_dinov2", "features", ...
     keys: tuple[str, ...] = ()
@@ -136,11 +138,15 @@ def _properties_of_stats(record: Stats) -> dict[str, Any]:
 
 
 def _properties_of_state(state: State) -> dict[str, Any]:
-    done = {} if state.progress is None else {"images_done": state.progress.done}
+    done: dict[str, Any] = {} if state.progress is None else {"images_done": state.progress.done}
     if state.kind != "Moments":
         settings = {key: value.item() for key, value in state.entries.items() if value.ndim == 0 and "/" not in key}
         return {**settings, **done}
     moments = Moments.from_state(state.entries)
+    for part in state.parts if len(state.parts) == 1 else ():
+        first, stop = part.indices.start, part.indices.stop
+        done.update({"shard": f"{part.shard}/{part.shards}", "indices": [first, stop], "source": part.source})
+        done.update({"source_samples": part.num_samples, "skipped": len(part.skipped)})
     return {
         "dim": moments.dim,
         "num_samples": moments.num_samples,

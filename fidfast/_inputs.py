@@ -320,7 +320,8 @@ def _input_of_content(
             moments = Moments.from_state(content.entries)
         if moments.extractor is None and extractor is not None:
             moments.merge(Moments(moments.dim, extractor=extractor))  # adopts the name
-        return Input(name, moments=moments, extractor=moments.extractor, file=file)
+        shards = ", ".join(str(part) for part in content.parts if part.shards > 1)
+        return Input(name, moments=moments, extractor=moments.extractor, file=file, note=shards or None)
 
 
 def _naming_argument(error: TypeError | ValueError, name: str) -> Exception:

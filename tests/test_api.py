@@ -178,6 +178,8 @@ RESULTS = {
     "file_info": file_info,
     "image_cache": lambda: fidfast.ImageCache("cache", [fidfast.CachedMoments("a.npz", 10, 0.5, "net", 3, "a")], 0, 0),
     "CachedMoments": lambda: fidfast.CachedMoments("a.npz", 10, 0.5, None, None, None),
+    "moments_of_features": lambda: fidfast.moments_of_features(features(60), shard="2/3"),
+    "SourcePart": lambda: fidfast.SourcePart(2, 3, 60, "0a1b", ["b.png: not an image"]),
     "moments_of_images": lambda: fidfast.torch.ImageMoments(moments(), ["b.png: not an image"]),
     "features_of_images": image_features,
     "evaluate": lambda: fidfast.torch.evaluate(features(60), features(80, 1.0), metrics="fid,kid", estimate=True),

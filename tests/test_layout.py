@@ -27,17 +27,17 @@ def includes(path):
 #: The modules of the package. Each imports only those before it, also inside functions.
 ORDER = """
 _command_path _core _cuda
-_text _warnings _masked _arguments _errors _progress
+_text _warnings _masked _arguments _errors _progress _shards
 cuda._problems cuda cuda.__main__
 _devices _results
 _files.records _files.buffers _files.zips _files.objects _files.pickles _files.torch_files _files.safetensors
 _files.states _files.formats _files.write _files.items _files.extractors
-_files.folders _files.catalog _files.readers _files
+_files.folders _files.catalog _files.readers _files.headers _files
 _stats.slices _stats.locks _stats.collector _stats.gaussian _stats.block_states _stats.moments _stats.class_moments
 _stats.packing _stats.several _stats
 _images.decode _images.hashes _images.selection _images.images _images.folders _images.tar _images.archives
 _images.arrays _images.open _images.choice _images.describe _images.cache _images
-_sources _inputs
+_sources _inputs _parts _merging
 _metrics.scale _metrics.duplicates _metrics.frechet _metrics.groups _metrics.jackknife _metrics.uncertainty
 _metrics.comparison _metrics.extrapolation _metrics.classwise _metrics.subsets
 _metrics.kernel _metrics.neighbours _metrics.predictions _metrics.splits _metrics.split_sums
@@ -49,10 +49,13 @@ torch._extractors.networks torch._extractors.prepare
 torch._extractors.extractor torch._extractors.adapters torch._extractors.conventions torch._extractors.inception
 torch._extractors.efficientnet torch._extractors.network_table torch._extractors.pretrained torch._extractors.plugins
 torch._extractors.named torch._extractors.stored torch._extractors.fidelity torch._extractors
-torch._images.options torch._images.pixels torch._images.items torch._images.sources torch._images.batches
-torch._images.checkpoint torch._images.collectors torch._images.extraction_pass torch._images.checks
-torch._images.collection torch._images.extraction torch._images.distances torch._images
-torch._training.distributed torch._training.packing torch._training.sampling torch._training.metric
+torch._processes.reduction torch._processes.ranks torch._processes
+torch._images.options torch._images.pixels torch._images.items torch._images.streams torch._images.sources
+torch._images.batches
+torch._images.checkpoint torch._images.collectors torch._images.joining torch._images.extraction_pass
+torch._images.checks torch._images.collection torch._images.parts torch._images.extraction torch._images.distances
+torch._images
+torch._training.packing torch._training.sampling torch._training.metric
 torch._training.samples
 torch._training.means torch._training.running_stats torch._training.loss torch._training
 torch._evaluation.metrics torch._evaluation.names torch._evaluation.sides torch._evaluation.networks
@@ -63,8 +66,8 @@ torch.torchmetrics torch.lightning torch.ignite
 jax
 compat._distance compat._fidelity_keywords compat._fidelity_inputs compat._cleanfid_inputs compat.torch_fidelity
 compat.cleanfid compat.pytorch_fid compat.evaluator compat
-_cli.cache _cli.output _cli.failures _cli.signals _cli.suggestions _cli.arguments
-_cli.checkpoints _cli.sources _cli.evaluation _cli.commands
+_cli.cache _cli.output _cli.signals _cli.checkpoints _cli.failures _cli.suggestions _cli.argument_types _cli.arguments
+_cli.torchrun _cli.sources _cli.evaluation _cli.commands
 _cli
 __main__
 """.split()  # noqa: SIM905  # a line for each layer
@@ -76,6 +79,7 @@ FOREIGN = {
     "_forward_hooks",
     "_forward_pre_hooks",
     "_getframe",
+    "_get_default_store",
     "_ActionsContainer",
     "_option_string_actions",
 }

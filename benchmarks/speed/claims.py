@@ -44,6 +44,7 @@ CLAIMS = (
         times=15,
     ),
     Claim("updates with 100 rows of float32", "200 updates with 100 rows", ("torchmetrics",), "update"),
+    Claim("moments of 1,000,000 rows in 2 processes", "moments of 1,000,000 rows", ("one process",), "all cores"),
     Claim("loss of 64 rows, forward and backward", "loss at batch 64", ("eigvals and autograd",), "torch.linalg"),
     Claim(
         "KID of 2 x 10,000 rows, all pairs",

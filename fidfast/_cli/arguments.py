@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any, NoReturn
 
 from fidfast import _core
+from fidfast._cli.argument_types import at_least, names, positive, shard, weights_of
 from fidfast._cli.cache import add_cache_arguments
 from fidfast._cli.output import write_message, write_text
 from fidfast._cli.suggestions import suggest_command, suggest_option
@@ -71,7 +72,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         commands[options.command].error(f"unexpected argument {surplus[0]} ({len(surplus)} too many){hint}")
     if getattr(options, "weights", None) is not None:
         try:
-            options.weights = _weights_of(options.weights)
+            options.weights = weights_of(options.weights)
         except argparse.ArgumentTypeError as error:
             commands[options.command].error(str(error))
     options.command_line = shlex.join(["fidfast", *words])
@@ -150,7 +151,7 @@ def _add_evaluate(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--seed",
-        type=_at_least(0),
+        type=at_least(0),
         default=2020,
         metavar="N",
         help="seed of shuffles and subsets (default: %(default)s)",
@@ -178,15 +179,48 @@ def _add_report(command: argparse.ArgumentParser) -> None:
 
 def _add_stats(command: argparse.ArgumentParser) -> None:
     command.add_argument("source", metavar="SOURCE", help=_SOURCES)
-    command.add_argument("out", metavar="OUT", help="the .npz file to write; other FID tools can read it")
+    command.add_argument(
+        "out",
+        metavar="OUT",
+        help="the .npz file to write, which other FID tools can read; a name that ends in .moments.npz is written as "
+        "moments, which `merge` adds to others",
+    )
+    command.add_argument(
+        "--shard",
+        type=shard,
+        metavar="K/N",
+        help="only part K of N, from 1 to N, of the images or rows, as moments: OUT must end in .moments.npz",
+    )
     command.add_argument(
         "--extractors",
-        type=_names,
+        type=names,
         metavar="NAMES",
         help="several networks with commas between them, in one pass over the images and one file, of which --key NAME "
-        "chooses the statistics: inception,inception-spatial",
+        "chooses the statistics: inception,inception-spatial; of moments one file each, OUT.NAME.moments.npz",
     )
     _add_source_options(command)
+
+
+def _add_merge(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "files",
+        metavar="FILE",
+        nargs="+",
+        help="files that `stats` wrote as .moments.npz, all shards of one or more sources in any order, or a folder of "
+        "such files",
+    )
+    command.add_argument(
+        "-o",
+        "--out",
+        metavar="OUT",
+        required=True,
+        help="the .npz file to write: statistics as of `stats`, or moments if the name ends in .moments.npz",
+    )
+    command.add_argument(
+        "--like", metavar="TOOL", help="the covariance of another tool: pytorch-fid, torch-fidelity, clean-fid, ..."
+    )
+    _add_json(command)
+    _add_quiet(command)
 
 
 def _add_info(command: argparse.ArgumentParser) -> None:
@@ -279,9 +313,9 @@ def _add_image_options(group: argparse._ActionsContainer) -> None:
     group.add_argument(
         "--compile", choices=("auto", "yes", "no"), default="auto", help="compile the network (default: %(default)s)"
     )
-    group.add_argument("--batch-size", type=_at_least(1), metavar="N", help="images per batch")
+    group.add_argument("--batch-size", type=at_least(1), metavar="N", help="images per batch")
     group.add_argument(
-        "--num-workers", type=_at_least(0), metavar="N", help="number of processes that decode and resize"
+        "--num-workers", type=at_least(0), metavar="N", help="number of processes that decode and resize"
     )
     group.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: cuda if available)")
     group.add_argument(
@@ -291,68 +325,19 @@ def _add_image_options(group: argparse._ActionsContainer) -> None:
     )
     group.add_argument(
         "--max-value",
-        type=_positive,
+        type=positive,
         metavar="VALUE",
         help="value of white in images of more than 8 bits: 255, 4095, ... (default: 65535)",
     )
     group.add_argument(
         "--max-pixels",
-        type=_at_least(1),
+        type=at_least(1),
         metavar="N",
         help="decode images of up to this number of pixels (default: Pillow's limit, 178956970)",
     )
     group.add_argument("--skip-broken", action="store_true", help="skip images that cannot be read, and list them")
     group.add_argument("--no-cache", action="store_true", help="do not read or write the cache of statistics")
     _add_quiet(group)
-
-
-def _names(text: str) -> list[str]:
-    names = [name.strip() for name in text.split(",")]
-    if not all(names):
-        raise argparse.ArgumentTypeError(f"must be names with commas between them, got {text!r}")
-    return names
-
-
-def _weights_of(given: Sequence[str]) -> str | dict[str, str]:
-    """The file of ``--weights FILE``, or the files of each ``--weights NAME=FILE`` by name."""
-    files: dict[str, str] = {}
-    for text in given:
-        name, equals, file = text.partition("=")
-        if not equals or os.path.exists(text):
-            if len(given) > 1:
-                raise argparse.ArgumentTypeError(
-                    f"--weights is given {len(given)} times, but {text} has no name: pass NAME=FILE for each network"
-                )
-            return text
-        if not (name and file):
-            raise argparse.ArgumentTypeError(f"--weights must be FILE or NAME=FILE, got {text!r}")
-        if name in files:
-            raise argparse.ArgumentTypeError(f"--weights has two files for {name}: {files[name]} and {file}; pass one")
-        files[name] = file
-    return files
-
-
-def _positive(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be a positive number, got {text!r}")
-    return value
-
-
-def _at_least(least: int) -> Callable[[str], int]:
-    def number(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"must be an integer, got {text!r}") from None
-        if value < least:
-            raise argparse.ArgumentTypeError(f"must be at least {least}, got {value}")
-        return value
-
-    return number
 
 
 #: Name of each command, the function that adds its arguments, the arguments without options, and what it does.
@@ -371,6 +356,7 @@ _COMMANDS: tuple[tuple[str, Callable[[argparse.ArgumentParser], None], str, str]
         "print every metric of features, and write a page with plots (--html)",
     ),
     ("stats", _add_stats, "SOURCE OUT", "write the statistics of images or features; resumes an interrupted run"),
+    ("merge", _add_merge, "FILE... -o OUT", "merge the moments of all shards of one or more sources"),
     ("info", _add_info, "FILE", "describe the content of a file, folder or archive"),
     ("cache", add_cache_arguments, "", "show, prune or empty the cache of the statistics of images"),
     ("demo", _add_demo, "", "show how the distance responds to corruptions of real images"),

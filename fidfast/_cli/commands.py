@@ -1,10 +1,10 @@
-"""The command line: ``fidfast fid | evaluate | report | stats | info | cache | demo``."""
+"""The command line: ``fidfast fid | evaluate | report | stats | merge | info | cache | demo``."""
 
 from __future__ import annotations
 
 import argparse
 import os
-import signal
+import re
 import sys
 import tempfile
 import warnings
@@ -19,21 +19,23 @@ from typing import Any
 from fidfast import _core
 from fidfast._cli.arguments import parse
 from fidfast._cli.cache import update_cache
-from fidfast._cli.checkpoints import checkpoint_of_stats, how_to_continue, write_continued
+from fidfast._cli.checkpoints import check_shard, checkpoint_of_stats, write_continued
 from fidfast._cli.evaluation import print_evaluation
-from fidfast._cli.failures import write_bug, write_failure_of_extractor
-from fidfast._cli.output import Output, write_message
-from fidfast._cli.signals import Terminated, ending_commands, ignoring_signals
-from fidfast._cli.sources import Sources, ddof_of, lines_of_images
+from fidfast._cli.failures import write_error
+from fidfast._cli.output import Output, lines_of_images
+from fidfast._cli.signals import Terminated, ending_commands
+from fidfast._cli.sources import Sources, check_writes, ddof_of
+from fidfast._cli.torchrun import Launch, launch_of
 from fidfast._files import npz_path, require_writable
-from fidfast._images import BrokenImageError
 from fidfast._info import file_info
 from fidfast._inputs import Input
+from fidfast._merging import merge_parts
 from fidfast._metrics.frechet import FrechetTerms, frechet_terms
 from fidfast._metrics.uncertainty import Estimate, estimate, estimate_with_terms
+from fidfast._parts import SUFFIX, SourceMoments
 from fidfast._report import report
 from fidfast._results import distance_label, rounding_text
-from fidfast._stats import GaussianStats, save_stats
+from fidfast._stats import ClassMoments, GaussianStats, save_stats
 
 __all__ = ["main"]
 
@@ -53,20 +55,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         With exit code 2 if the arguments cannot be parsed, and 0 after ``--help`` and ``--version``.
     """
     output, options = Output(), argparse.Namespace(command=None)
+    launch = Launch() if arguments is not None else launch_of(dict(os.environ))
     if arguments is None:  # this process is the command: what Python itself adds to the path of child processes
         os.environ.setdefault("PYTHONSAFEPATH", "1")
     with ending_commands() as signals:
         try:
-            options = parse(arguments)
+            options = launch.parse(lambda: parse(arguments), output)
+            if not launch.takes_part_in(options.command):
+                return 0
             # What a network prints must not mix with the result.
             with warnings.catch_warnings(), redirect_stdout(sys.stderr or StringIO()):
                 warnings.simplefilter("always")
                 warnings.showwarning = lambda message, *_, **__: output.warning(str(message))
                 _run(options, output)
+                launch.finish()
         except (Exception, KeyboardInterrupt) as error:
-            with ignoring_signals():
-                # A signal that also ends the workers becomes an error of torch.
-                return _write_error(Terminated(signals[0]) if signals else error, options)
+            # A signal that also ends the workers becomes an error of torch.
+            ended = Terminated(signals[0]) if signals else error
+            return launch.fail(ended, lambda: write_error(ended, options))
     return 1 if output.failed else 0
 
 
@@ -77,35 +83,14 @@ def _run(options: argparse.Namespace, output: Output) -> None:
         raise RuntimeError(f"sys.exit({error.code!r}) was called") from error
 
 
-def _write_error(error: Exception | KeyboardInterrupt, options: argparse.Namespace) -> int:
-    """Write a message about an error, and return the exit code."""
-    how = how_to_continue(options)
-    if isinstance(error, KeyboardInterrupt):
-        ended = f"ended by {error}" if isinstance(error, Terminated) else "interrupted"
-        write_message(f"fidfast: {ended}{how}")
-        return 128 + (error.number if isinstance(error, Terminated) else signal.SIGINT)
-    extractors = getattr(options, "extractors", None) or [getattr(options, "extractor", None)]
-    if any(write_failure_of_extractor(error, extractor) for extractor in extractors):
-        if how:
-            write_message(f"fidfast: {how.removeprefix('; ')}")
-    elif isinstance(error, BrokenImageError):
-        write_message(f"fidfast: {error}; --skip-broken skips such images{how}")
-    elif isinstance(error, (MemoryError, RuntimeError)):
-        message = " ".join(str(error).split())  # messages of torch have several lines
-        write_message(f"fidfast: {message or type(error).__name__}{how}")
-    elif isinstance(error, (OSError, ValueError, TypeError, ImportError)):
-        write_message(f"fidfast: {error or type(error).__name__}")
-    else:
-        write_bug(error, getattr(options, "command_line", "fidfast"))
-    return 1
-
-
 def _fid(options: argparse.Namespace, output: Output) -> None:
     if options.estimate:
         _estimate(options, output)
         return
     sources = Sources(options, _two_paths(options), ddof=ddof_of(options))
     samples, reference = sources.stats("samples"), sources.stats("reference")
+    if not options.launch.continues():
+        return
     terms = _terms(samples, reference)
     extractors = (samples.extractor, reference.extractor)
     label = distance_label(*extractors)
@@ -130,6 +115,8 @@ def _estimate(options: argparse.Namespace, output: Output) -> None:
     ddof = ddof_of(options)
     sources = Sources(options, _two_paths(options), rows=True)
     samples, reference = sources.samples("samples").source, sources.samples("reference").source
+    if not options.launch.continues():
+        return
     found = _with_ddof(estimate(samples, reference, precision=options.precision), samples, reference, ddof)
     label = distance_label(samples.extractor, reference.extractor)
     if options.json:
@@ -147,6 +134,8 @@ def _report(options: argparse.Namespace, output: Output) -> None:
     writes = [] if options.html is None else [options.html]
     sources = Sources(options, _two_paths(options), images_of_samples=options.images, writes=writes, rows=True)
     samples, reference = sources.samples("samples"), sources.samples("reference")
+    if not options.launch.continues():
+        return
     found = report(
         samples.source,
         reference.source,
@@ -177,14 +166,31 @@ def _stats(options: argparse.Namespace, output: Output) -> None:
     checkpoint = checkpoint_of_stats(options)
     if options.extractor and options.extractors:
         raise ValueError("--extractor and --extractors exclude each other: pass one of them")
+    as_moments = out.endswith(SUFFIX)
+    if options.shard and not as_moments:
+        raise ValueError(f"--shard writes moments, which can be merged: OUT must end in {SUFFIX}, got {options.out}")
+    outs = _files_of_extractors(out, options.extractors) if as_moments and options.extractors else [out]
+    for path in outs if options.shard else ():
+        check_shard(path, options.shard)
+    options.shard = options.shard or ("1/1" if as_moments else None)
     sources = Sources(
         options,
         {"source": options.source},
-        writes=[*([options.out] if os.path.isdir(options.out) else []), out, checkpoint],
+        writes=[*([options.out] if os.path.isdir(options.out) else []), *outs, checkpoint],
         checkpoint=checkpoint,
         ddof=ddof_of(options),
+        moments=as_moments,
     )
     write_continued(options)
+    if as_moments:
+        found = sources.moments()
+        with sources.removing_checkpoint():
+            if not options.launch.continues():
+                return
+            for one, path in zip(found, outs, strict=True):
+                _save(one.save, path)
+        output.lines([*_lines_of_moments(found, outs), *_source_lines(sources)])
+        return
     if options.extractors is None:
         every = [sources.stats("source")]
         save = every[0].save
@@ -193,6 +199,8 @@ def _stats(options: argparse.Namespace, output: Output) -> None:
         every = list(by_extractor.values())
         save = partial(save_stats, stats=by_extractor)
     with sources.removing_checkpoint():
+        if not options.launch.continues():
+            return
         _save(save, out)
     lines = [
         f"{out}: dim {stats.dim}, num_samples {_or_unknown(stats.num_samples)}, "
@@ -200,6 +208,41 @@ def _stats(options: argparse.Namespace, output: Output) -> None:
         for stats in every
     ]
     output.lines([*lines, *_given(*(stats.caution for stats in every)), *_source_lines(sources)])
+
+
+def _files_of_extractors(out: str, extractors: Sequence[str]) -> list[str]:
+    """The files of moments of several extractors: ``out.inception.moments.npz``, ..."""
+    stem = out.removesuffix(SUFFIX)
+    return [stem + re.sub(r"[^\w.+-]", "-", f".{name}") + SUFFIX for name in extractors]
+
+
+def _lines_of_moments(every: Sequence[SourceMoments], files: Sequence[str]) -> Iterator[str]:
+    for one, file in zip(every, files, strict=True):
+        shards = "".join(f"{part}, " for part in one.parts if part.shards > 1)
+        moments = one.moments
+        yield (
+            f"{file}: moments, {shards}dim {moments.dim}, num_samples {moments.num_samples}, "
+            f"extractor {_or_unknown(moments.extractor)}"
+        )
+
+
+def _merge(options: argparse.Namespace, output: Output) -> None:
+    out, ddof = npz_path(options.out), ddof_of(options)
+    check_writes([out], options.files)
+    found = merge_parts(options.files, progress=not options.quiet)
+    if out.endswith(SUFFIX):
+        found.save(out)
+    elif isinstance(found.moments, ClassMoments):
+        raise ValueError(f"the files hold ClassMoments, which are merged as moments: OUT must end in {SUFFIX}")
+    else:
+        found.moments.stats(ddof=ddof).save(out)
+    if options.json:
+        output.json({"file": out, **found.to_dict(), "fidfast_version": _core.__version__})
+        return
+    (line,) = _lines_of_moments([found], [out])
+    line = line if out.endswith(SUFFIX) else line.replace(": moments, ", ": ", 1)
+    sources = "1 source" if len(found.parts) == 1 else f"{len(found.parts)} sources"
+    output.lines([line, *lines_of_images({}, {f"merged from {sources}": found.skipped} if found.skipped else {})])
 
 
 def _save(save: Callable[[str], None], out: str) -> None:
@@ -267,6 +310,7 @@ _COMMANDS = {
     "evaluate": print_evaluation,
     "report": _report,
     "stats": _stats,
+    "merge": _merge,
     "info": _info,
     "cache": _cache,
     "demo": _demo,

@@ -1,9 +1,11 @@
-"""Messages about exceptions: of the user's own code, and of errors in this package."""
+"""Messages about exceptions of a command, also of the user's own code and of errors in this package."""
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import os
+import signal
 import sys
 import sysconfig
 import traceback
@@ -11,15 +13,46 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fidfast import _core
+from fidfast._cli.checkpoints import how_to_continue
 from fidfast._cli.output import write_message
+from fidfast._cli.signals import Terminated, ignoring_signals
+from fidfast._images import BrokenImageError
 from fidfast._text import printable
 
-__all__ = ["write_bug", "write_failure_of_extractor"]
+__all__ = ["write_error"]
 
 _PACKAGE = Path(__file__).parents[1]
 
 
-def write_failure_of_extractor(error: BaseException, extractor: str | None) -> bool:
+def write_error(error: Exception | KeyboardInterrupt, options: argparse.Namespace) -> int:
+    """Write a message about an error, without being interrupted, and return the exit code."""
+    with ignoring_signals():
+        return _write_message_of(error, options)
+
+
+def _write_message_of(error: Exception | KeyboardInterrupt, options: argparse.Namespace) -> int:
+    how = how_to_continue(options)
+    if isinstance(error, KeyboardInterrupt):
+        ended = f"ended by {error}" if isinstance(error, Terminated) else "interrupted"
+        write_message(f"fidfast: {ended}{how}")
+        return 128 + (error.number if isinstance(error, Terminated) else signal.SIGINT)
+    extractors = getattr(options, "extractors", None) or [getattr(options, "extractor", None)]
+    if any(_write_failure_of_extractor(error, extractor) for extractor in extractors):
+        if how:
+            write_message(f"fidfast: {how.removeprefix('; ')}")
+    elif isinstance(error, BrokenImageError):
+        write_message(f"fidfast: {error}; --skip-broken skips such images{how}")
+    elif isinstance(error, (MemoryError, RuntimeError)):
+        message = " ".join(str(error).split())  # messages of torch have several lines
+        write_message(f"fidfast: {message or type(error).__name__}{how}")
+    elif isinstance(error, (OSError, ValueError, TypeError, ImportError)):
+        write_message(f"fidfast: {error or type(error).__name__}")
+    else:
+        _write_bug(error, getattr(options, "command_line", "fidfast"))
+    return 1
+
+
+def _write_failure_of_extractor(error: BaseException, extractor: str | None) -> bool:
     """If an error comes from the code of ``--extractor package.module:factory``, write its traceback.
 
     Returns
@@ -44,7 +77,7 @@ def write_failure_of_extractor(error: BaseException, extractor: str | None) -> b
     return False
 
 
-def write_bug(error: BaseException, command_line: str) -> None:
+def _write_bug(error: BaseException, command_line: str) -> None:
     """Write the traceback of an error that this package should have prevented."""
     _write_traceback(traceback.TracebackException.from_exception(error))
     write_message(

@@ -8,14 +8,14 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
 from fidfast._results import json_object
 from fidfast._text import encodable, printable
 
-__all__ = ["Output", "write_message", "write_text"]
+__all__ = ["Output", "lines_of_images", "write_message", "write_text"]
 
 
 class Output:
@@ -24,8 +24,11 @@ class Output:
     def __init__(self) -> None:
         #: Whether a result could not be written to standard output.
         self.failed = False
+        #: Whether warnings are kept only, for another process that writes them.
+        self.is_silent = False
+        #: The warnings so far.
+        self.warnings: set[str] = set()
         self._stdout = sys.stdout
-        self._warnings: set[str] = set()
 
     def lines(self, lines: Iterable[str]) -> None:
         """Write lines to standard output, or to standard error if that is impossible."""
@@ -45,9 +48,10 @@ class Output:
 
     def warning(self, message: str) -> None:
         """Write a warning to standard error, once."""
-        if message not in self._warnings:
-            self._warnings.add(message)
-            write_message(f"fidfast: warning: {message}")
+        if message not in self.warnings:
+            self.warnings.add(message)
+            if not self.is_silent:
+                write_message(f"fidfast: warning: {message}")
 
     def _write(self, text: str) -> None:
         error = write_text(self._stdout, text)
@@ -56,6 +60,16 @@ class Output:
         self.failed = True
         write_message(f"fidfast: cannot write to standard output ({error}); the result follows")
         write_text(sys.stderr, text)
+
+
+def lines_of_images(ignored: Mapping[str, Mapping[str, int]], skipped: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """Lines about the files that were not read and the images that were skipped, by path."""
+    for path, reasons in ignored.items():
+        yield f"{path}: not read: {', '.join(f'{number} {reason}' for reason, number in reasons.items())}"
+    for path, messages in skipped.items():
+        images = "broken image" if len(messages) == 1 else "broken images"
+        yield f"{path}: skipped {len(messages)} {images}"
+        yield from (f"  {message}" for message in messages)
 
 
 def write_message(message: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,6 +17,7 @@ from fidfast._cli.arguments import IMAGE_OPTIONS
 from fidfast._files import catalog_of, is_supported, require_writable
 from fidfast._images import Images, holds_images, note_of_images, open_images
 from fidfast._inputs import Input, open_input, require_same_dim
+from fidfast._parts import SourceMoments, moments_of_input, require_divisible
 from fidfast._sources import is_image_source
 from fidfast._stats import GaussianStats
 
@@ -24,9 +25,9 @@ __all__ = [
     "OpenedSource",
     "Sources",
     "add_current_folder",
+    "check_writes",
     "ddof_of",
     "image_options",
-    "lines_of_images",
     "require_applicable",
 ]
 
@@ -62,6 +63,8 @@ class Sources:
         Of the covariances.
     rows : bool, default False
         Whether the command needs images or features where a file holds statistics as well.
+    moments : bool, default False
+        Whether the command needs the moments of a single source, or of the shard of the options.
 
     Raises
     ------
@@ -79,6 +82,7 @@ class Sources:
         checkpoint: str | None = None,
         ddof: int = 1,
         rows: bool = False,
+        moments: bool = False,
     ) -> None:
         self._options = options
         self._paths = paths
@@ -94,11 +98,12 @@ class Sources:
         self._checkpoint: Any = None
         #: Names of several extractors, which need images.
         self._extractors: list[str] | None = getattr(options, "extractors", None)
-        rows = rows or self._extractors is not None
+        rows = rows or moments or self._extractors is not None
+        self._min_images = 1 if moments else 1 + ddof
         keys = _keys_of(options, paths)
         with_images = [name for name, path in paths.items() if is_image_source(path, rows=rows, key=keys[name])]
         require_applicable(options, paths, with_images)
-        _check_writes(writes, [*paths.values(), *([] if images_of_samples is None else [images_of_samples])])
+        check_writes(writes, [*paths.values(), *([] if images_of_samples is None else [images_of_samples])])
         self._files: dict[str, Input] = {}
         for name, path in paths.items():
             if name in with_images:
@@ -117,7 +122,10 @@ class Sources:
             if note is not None:
                 self.used[path] = note
         self._images_of_samples = self._open_images_of_samples(images_of_samples)
-        dims = [(name, file.stats_with(ddof=ddof).dim) for name, file in self._files.items()]
+        if moments:
+            for file in self._files.values():
+                require_divisible(file, "a file of moments" if options.shard == "1/1" else "--shard")
+        dims = [] if moments else [(name, file.stats_with(ddof=ddof).dim) for name, file in self._files.items()]
         if len(dims) == 2:
             try:
                 require_same_dim(dims[0][1], dims[1][1], dims[0][0], dims[1][0])
@@ -157,7 +165,7 @@ class Sources:
         from fidfast.torch import load_extractors
         from fidfast.torch._images.checks import check_images, check_images_of_several
         from fidfast.torch._images.extraction import names_of_extractors
-        from fidfast.torch._images.options import check_device
+        from fidfast.torch._images.options import check_device, processes_of
         from fidfast.torch._images.sources import open_source
 
         given = self._options
@@ -166,13 +174,17 @@ class Sources:
         check_device(options.device)
         images = {name: open_source(self._paths[name], options, keys[name]) for name in names}
         if self._extractors is not None:
-            networks = load_extractors(self._extractors, weights=given.weights, like=given.like, resize=given.resize)
+            with processes_of(options) as ranks, ranks.after_first_of_machine():
+                networks = load_extractors(
+                    self._extractors, weights=given.weights, like=given.like, resize=given.resize
+                )
             names_of_extractors(self._extractors, networks)
-            return check_images_of_several(images["source"], networks, options=options, min_images=1 + self._ddof)
-        extractor, dtype = self._load_extractor()
+            return check_images_of_several(images["source"], networks, options=options, min_images=self._min_images)
+        with processes_of(options) as ranks, ranks.after_first_of_machine():
+            extractor, dtype = self._load_extractor()
         options = replace(options, dtype=options.dtype or dtype)
         sources = {name: images[name] if name in images else self._files[name] for name in self._paths}
-        return check_images(sources, extractor, options=options, min_images=1 + self._ddof)
+        return check_images(sources, extractor, options=options, min_images=self._min_images)
 
     def _load_extractor(self) -> tuple[Any, str | None]:
         """The extractor of the options, or of a file's features, and the arithmetic of the latter."""
@@ -211,13 +223,34 @@ class Sources:
 
     def stats_by_extractor(self) -> dict[str, GaussianStats]:
         """Statistics of the argument `source`, by the names of ``--extractors``."""
-        from fidfast.torch._images.extraction import moments_of_several, names_of_extractors, stats_of_collection
+        from fidfast.torch._images.extraction import names_of_extractors, stats_of_collection
+        from fidfast.torch._images.parts import moments_of_several
 
         checked = self._checked
         found, self._checkpoint = moments_of_several(checked.source, checked.extractors, self._options_of("source"))
         self._note("source", found)
         names = names_of_extractors(self._extractors or [], checked.extractors)
         return stats_of_collection(found, names, self._ddof)
+
+    def moments(self) -> list[SourceMoments]:
+        """Moments of the shard of the argument `source`, one for each extractor."""
+        if "source" in self._files:
+            given = self._options
+            return [moments_of_input(self._files["source"], given.shard, given.precision, "stats")]
+        from fidfast.torch._images.parts import moments_of_several, parts_of_source
+
+        checked, options = self._checked, self._options_of("source")
+        source, extractors = (
+            (checked.sources["source"], [checked.extractor])
+            if self._extractors is None
+            else (checked.source, checked.extractors)
+        )
+        parts = parts_of_source(source, options)
+        found, self._checkpoint = moments_of_several(source, extractors, options)
+        self._note("source", found)
+        parts = [replace(part, skipped=found.skipped) for part in parts]
+        every = [one.moments for one in found.parts]
+        return [SourceMoments(one, found.skipped, parts) for one in every if one is not None]
 
     def removing_checkpoint(self) -> AbstractContextManager[None]:
         """Removes the checkpoint after the block, which writes the result."""
@@ -277,6 +310,8 @@ def image_options(options: argparse.Namespace, checkpoint: str | None = None) ->
         max_pixels=options.max_pixels,
         checkpoint=checkpoint,
         use_cache=not options.no_cache,
+        distributed=options.launch.join(options.device),
+        shard=getattr(options, "shard", None),
     )
 
 
@@ -284,16 +319,6 @@ def add_current_folder(extractor: str | None) -> None:
     """Add the current folder to the module path for ``module:factory``."""
     if ":" in (extractor or "") and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # last, so that files there do not replace installed modules
-
-
-def lines_of_images(ignored: Mapping[str, Mapping[str, int]], skipped: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    """Lines about the files that were not read and the images that were skipped, by path."""
-    for path, reasons in ignored.items():
-        yield f"{path}: not read: {', '.join(f'{number} {reason}' for reason, number in reasons.items())}"
-    for path, messages in skipped.items():
-        images = "broken image" if len(messages) == 1 else "broken images"
-        yield f"{path}: skipped {len(messages)} {images}"
-        yield from (f"  {message}" for message in messages)
 
 
 def ddof_of(options: argparse.Namespace) -> int:
@@ -348,7 +373,8 @@ def _keys_of(options: argparse.Namespace, paths: Mapping[str, str]) -> dict[str,
     return keys
 
 
-def _check_writes(writes: Sequence[str], inputs: Sequence[str]) -> None:
+def check_writes(writes: Sequence[str], inputs: Sequence[str]) -> None:
+    """Raise an error if a file cannot be written, would replace an input, or is written twice."""
     for write in writes:
         require_writable(write)
         for path in inputs:

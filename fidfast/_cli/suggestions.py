@@ -32,6 +32,7 @@ _OTHER_TOOLS = {
     ("save-stats", "save-statistics", "make-custom-stats"): "the command is: fidfast stats SOURCE OUT",
     ("is", "isc", "kid", "prc", "precision-recall", "prdc", "cmmd", "density", "coverage", "sfid"):
         "the command is: fidfast evaluate SAMPLES REFERENCE",
+    ("rank", "part", "chunk", "split", "num-shards", "shard-id", "shards"): "--shard K/N",
     ("fid",): "the command is: fidfast fid SAMPLES REFERENCE",
 }  # fmt: skip
 
@@ -45,6 +46,7 @@ _OTHER_COMMANDS = {
                  "sfid"),
     "report": ("summary",),
     "stats": ("dump", "extract", "features", "make-custom-stats", "moments", "ref", "save", "save-stats", "statistics"),
+    "merge": ("combine", "concat", "join", "reduce", "sum"),
     "info": ("describe", "inspect", "show"),
     "demo": ("example", "test"),
 }  # fmt: skip

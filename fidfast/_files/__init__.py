@@ -3,6 +3,7 @@
 from fidfast._files.catalog import Catalog
 from fidfast._files.extractors import is_same_extractor
 from fidfast._files.folders import is_stats_folder
+from fidfast._files.headers import StateHeader, read_header
 from fidfast._files.items import Item
 from fidfast._files.readers import (
     catalog_of,
@@ -15,9 +16,16 @@ from fidfast._files.readers import (
     reading,
     reading_state,
     require_tensors,
+    state_of,
 )
-from fidfast._files.records import Content, Entries, Features, Progress, State, Stats
-from fidfast._files.states import check_class_moments, check_inception_score, check_moments, check_ngrams
+from fidfast._files.records import Content, Entries, Features, Progress, SourcePart, State, Stats
+from fidfast._files.states import (
+    check_class_moments,
+    check_inception_score,
+    check_moments,
+    check_ngrams,
+    require_semidefinite,
+)
 from fidfast._files.write import (
     TEMPORARY_NAME,
     npz_path,
@@ -37,7 +45,9 @@ __all__ = [
     "Features",
     "Item",
     "Progress",
+    "SourcePart",
     "State",
+    "StateHeader",
     "Stats",
     "catalog_of",
     "check_class_moments",
@@ -50,14 +60,17 @@ __all__ = [
     "naming",
     "npz_path",
     "read",
+    "read_header",
     "read_object",
     "read_progress",
     "read_state",
     "reading",
     "reading_state",
     "require_name",
+    "require_semidefinite",
     "require_tensors",
     "require_writable",
+    "state_of",
     "write_several_stats",
     "write_state",
     "write_stats",

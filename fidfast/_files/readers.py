@@ -17,7 +17,7 @@ from fidfast import _core
 from fidfast._files.catalog import Catalog
 from fidfast._files.folders import is_stats_folder, open_folder
 from fidfast._files.formats import FORMATS, open_npy, tree_of
-from fidfast._files.records import Content, Entries, Entry, Features, Progress, State, Stats, Tree
+from fidfast._files.records import Content, Entries, Entry, Features, Progress, SourcePart, State, Stats, Tree
 from fidfast._files.states import check_state, require_semidefinite
 from fidfast._files.torch_files import read_torch
 from fidfast._files.write import STATE_MARK
@@ -26,6 +26,7 @@ __all__ = [
     "catalog_of",
     "is_supported",
     "naming",
+    "parts_of",
     "read",
     "read_object",
     "read_progress",
@@ -33,6 +34,7 @@ __all__ = [
     "reading",
     "reading_state",
     "require_tensors",
+    "state_of",
 ]
 
 #: What libraries raise for damaged files, beside ValueError.
@@ -76,7 +78,7 @@ def read(
     catalog = catalog_of(path)
     with naming(path), reading(path):
         if catalog.is_state:
-            return _state_of(catalog)
+            return state_of(catalog)
         return catalog.read(key=key, rows=rows, extractor=extractor)
 
 
@@ -180,21 +182,30 @@ def read_progress(path: str | os.PathLike[str]) -> Progress | None:
         return None
 
 
-def _state_of(catalog: Catalog) -> State:
+def state_of(catalog: Catalog, *, checked: bool = True) -> State:
+    """The state in a file. If not `checked`, `from_state` checks it, except that scatters are semidefinite."""
     entries = {key: entry.load() for key, entry in catalog.entries.items()}
     kind = str(entries.pop(STATE_MARK))
     _require_version(entries.pop("fidfast_version", None))
-    progress = entries.pop("progress", None)
+    progress, parts = entries.pop("progress", None), entries.pop("parts", None)
     for key in ("num_images", "source"):  # of files of the cache of images
         entries.pop(key, None)
-    with reading_state(kind):
-        check_state(kind, entries)
-    require_semidefinite(entries)
-    return State(kind, entries, None if progress is None else _progress_of(progress))
+    if checked:
+        with reading_state(kind):
+            check_state(kind, entries)
+        require_semidefinite(entries)  # in O(dim^3)
+    return State(
+        kind, entries, None if progress is None else _progress_of(progress), () if parts is None else parts_of(parts)
+    )
 
 
 def _progress_of(value: Any) -> Progress:
     return Progress(**json.loads(str(value)))
+
+
+def parts_of(value: Any) -> tuple[SourcePart, ...]:
+    """The parts in the text that `write_state` stores."""
+    return tuple(SourcePart(**part) for part in json.loads(str(value)))
 
 
 def _require_version(version: Any) -> None:

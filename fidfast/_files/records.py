@@ -9,7 +9,10 @@ from typing import Any, ClassVar, Union
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Content", "Entries", "Entry", "Features", "Progress", "State", "Stats", "Tree"]
+from fidfast._results import Result
+from fidfast._shards import Shard
+
+__all__ = ["Content", "Entries", "Entry", "Features", "Progress", "SourcePart", "State", "Stats", "Tree"]
 
 #: The state of an object as named arrays of numbers or strings.
 Entries = Mapping[str, NDArray[Any]]
@@ -79,6 +82,40 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class SourcePart(Result):
+    """Which part of a source of images or features moments are of."""
+
+    #: The part, from 1 to `shards`.
+    shard: int
+    #: Number of parts of the source; 1 for a complete source.
+    shards: int
+    #: Number of images or rows of the complete source.
+    num_samples: int
+    #: Hash of the names, or of shape and dtype, and of the content of a few images or rows of the complete source.
+    source: str
+    #: One message for each broken image of this part that was skipped.
+    skipped: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        integers = (self.shard, self.shards, self.num_samples)
+        fits = all(type(number) is int for number in integers) and 1 <= self.shard <= self.shards
+        texts = (self.source, *self.skipped)
+        if not (fits and self.num_samples >= 0 and all(isinstance(text, str) for text in texts)):
+            raise ValueError(f"a part must have a shard, a source and messages, got shard {self.shard!r}")
+        object.__setattr__(self, "skipped", tuple(self.skipped))
+
+    @property
+    def indices(self) -> range:
+        """Indices of the images or rows of this part."""
+        return Shard(self.shard, self.shards).range_of(self.num_samples)
+
+    def __str__(self) -> str:
+        first, stop = self.indices.start, self.indices.stop
+        which = f"{first} to {stop - 1}" if stop > first else "none"
+        return f"shard {self.shard}/{self.shards} ({which} of {self.num_samples} samples)"
+
+
+@dataclass(frozen=True)
 class State:
     """The state of a collector, and how much of a run is done if the run is unfinished."""
 
@@ -86,6 +123,8 @@ class State:
     kind: str
     entries: Entries
     progress: Progress | None = None
+    #: The parts of sources that the collector holds, if they are stored.
+    parts: Sequence[SourcePart] = ()
 
     @property
     def what(self) -> str:

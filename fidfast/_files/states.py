@@ -31,7 +31,7 @@ _MAX_COUNT = 2**53
 _BLOCK = 1024
 
 #: Rows of a scatter that are checked together, to stay in the cache.
-_SLICE = 128
+_SLICE = 64
 
 #: Rounding to float32 explains errors of a covariance up to this fraction of its largest entry.
 _ROUNDING = 1e-6
@@ -225,10 +225,18 @@ def _check_block(block: _State, dim: int, prefix: str) -> None:
     _require(bool(variances.min() >= -slack), prefix + "scatter", "must have no negative diagonal", scatter)
     roots = np.sqrt(np.maximum(variances, 0))
     for i in range(0, dim, _SLICE):
-        part = np.triu(scatter[i : i + _SLICE, i:])
+        part = scatter[i : i + _SLICE, i:]
         with np.errstate(over="ignore"):
-            fits = bool(np.all(np.abs(part) <= np.outer(roots[i : i + _SLICE], roots[i:]) + slack))
-        _require(fits, prefix + "scatter", "must have no entry above the root of the product of its variances", scatter)
+            bound = np.outer(roots[i : i + _SLICE], roots[i:])
+            bound += slack
+            fits = np.abs(part) <= bound
+        fits[:, : len(part)] |= np.tri(len(part), k=-1, dtype=bool)
+        _require(
+            bool(fits.all()),
+            prefix + "scatter",
+            "must have no entry above the root of the product of its variances",
+            scatter,
+        )
 
 
 def check_state(kind: str, state: _State) -> None:

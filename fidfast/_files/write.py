@@ -95,8 +95,10 @@ def _entries_of(stats: Stats) -> dict[str, Any]:
 
 def write_state(path: str | os.PathLike[str], state: State) -> None:
     """Write a checkpoint."""
-    progress = {} if state.progress is None else {"progress": json.dumps(asdict(state.progress))}
-    _write_npz(path, {STATE_MARK: state.kind, "fidfast_version": _core.__version__, **progress, **state.entries})
+    described = {} if state.progress is None else {"progress": json.dumps(asdict(state.progress))}
+    if state.parts:
+        described["parts"] = json.dumps([asdict(part) for part in state.parts])
+    _write_npz(path, {STATE_MARK: state.kind, "fidfast_version": _core.__version__, **described, **state.entries})
 
 
 def _write_npz(path: str | os.PathLike[str], entries: Mapping[str, Any]) -> None:

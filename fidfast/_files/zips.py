@@ -20,6 +20,8 @@ __all__ = ["Member", "members_of", "read_npy_header"]
 _LOCAL_HEADER = struct.Struct("<4s5H3L2H")
 #: Bytes that are read or checked at a time.
 _CHUNK = 2**24
+#: Bytes that are copied at a time, so that their checksum is computed in the cache.
+_IN_CACHE = 2**18
 #: NumPy limits the header of an array to 10,000 bytes.
 _NPY_HEADER = 2**14
 #: Largest size of checksum and sizes after the data of a member.
@@ -79,26 +81,37 @@ class Member:
         """All bytes (size,), in memory. Raises ValueError if the data are damaged."""
         require_plausible(self.size, self.stored_size, f"{self.path}: {self.name!r}")
         data = np.empty(self.size, np.uint8)
-        inflate = zlib.decompressobj(-zlib.MAX_WBITS) if self.is_compressed else None
-        crc, filled, left = 0, 0, self.stored_size
         with open(self.path, "rb") as file:
             file.seek(self.start)
-            pending = b""
-            while inflate is None or not inflate.eof:
-                chunk = pending or file.read(min(_CHUNK, left))
-                if not chunk:
-                    break
-                left -= 0 if pending else len(chunk)
-                if inflate is not None:
-                    # One byte more than allowed shows that the data are too long.
-                    chunk = inflate.decompress(chunk, min(_CHUNK, self.size - filled + 1))
-                    pending = inflate.unconsumed_tail
-                self._require(filled + len(chunk) <= self.size, "its data are longer than its size")
-                data[filled : filled + len(chunk)] = np.frombuffer(chunk, np.uint8)
-                crc, filled = zlib.crc32(chunk, crc), filled + len(chunk)
+            crc, filled = (self._inflate if self.is_compressed else self._copy)(file, data)
         self._require(filled == self.size, f"it has {filled:,} bytes of {self.size:,}")
         self._require(self.crc in (crc, None), "its checksum does not match")
         return data
+
+    def _copy(self, file: IO[bytes], data: Bytes) -> tuple[int, int]:
+        """Read stored data into an array; return their CRC-32 and their number."""
+        crc, filled, to = 0, 0, data.data
+        while filled < self.size and (number := file.readinto(to[filled : filled + _IN_CACHE])):  # type: ignore[attr-defined]
+            crc, filled = zlib.crc32(to[filled : filled + number], crc), filled + number
+        return crc, filled
+
+    def _inflate(self, file: IO[bytes], data: Bytes) -> tuple[int, int]:
+        """Read compressed data into an array; return their CRC-32 and their number."""
+        inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+        crc, filled, left = 0, 0, self.stored_size
+        pending = b""
+        while not inflate.eof:
+            chunk = pending or file.read(min(_CHUNK, left))
+            if not chunk:
+                break
+            left -= 0 if pending else len(chunk)
+            # One byte more than allowed shows that the data are too long.
+            chunk = inflate.decompress(chunk, min(_CHUNK, self.size - filled + 1))
+            pending = inflate.unconsumed_tail
+            self._require(filled + len(chunk) <= self.size, "its data are longer than its size")
+            data[filled : filled + len(chunk)] = np.frombuffer(chunk, np.uint8)
+            crc, filled = zlib.crc32(chunk, crc), filled + len(chunk)
+        return crc, filled
 
     def _require(self, condition: bool, problem: str) -> None:
         if not condition:

@@ -28,7 +28,9 @@ class _ArchiveImages(EncodedImages):
     """Images of one file."""
 
     origin: Path
+    _share_file = True
     _names: Sequence[str]
+    _members: Sequence[Any]
 
     @property
     def names(self) -> Sequence[str]:
@@ -40,6 +42,10 @@ class _ArchiveImages(EncodedImages):
 
     def _identity(self) -> Iterable[str]:
         return self._names
+
+    def _select(self, indices: range) -> None:
+        self._names = self._names[indices.start : indices.stop]
+        self._members = self._members[indices.start : indices.stop]
 
 
 class ZipImages(_ArchiveImages):

@@ -54,6 +54,8 @@ class ArrayImages(Images):
         With which `open_array` reads the arrays from the file.
     """
 
+    _share_file = True
+
     def __init__(
         self,
         arrays: dict[str, NDArray[Any]],
@@ -75,7 +77,7 @@ class ArrayImages(Images):
             self._arrays.append(_channels_last(array, label))
             labels.append(label)
         self._ends = list(accumulate(map(len, self._arrays)))
-        self._names = _Names(labels, self._ends, single)
+        self._names = _Names(labels, self._ends, single, [0] * len(labels))
         ignored = ignored or Ignored()
         self.origin = origin
         self.decoding = decoding
@@ -93,6 +95,12 @@ class ArrayImages(Images):
     def path_of(self, index: int) -> str:
         return str(self._names[index])
 
+    def _listing(self) -> Iterable[str]:
+        return [f"{key!r} {array.shape} {array.dtype.str}" for key, array in zip(self._keys, self._arrays, strict=True)]
+
+    def _content(self, index: int) -> bytes:
+        return self.stored(index).tobytes()
+
     def _identity(self) -> Iterable[str]:
         for key, array in zip(self._keys, self._arrays, strict=True):
             yield f"{key!r} {array.shape} {array.dtype.str}"
@@ -102,9 +110,21 @@ class ArrayImages(Images):
                     digest.update(np.ascontiguousarray(array[i]).data)
                 yield digest.hexdigest()
 
+    def _select(self, indices: range) -> None:
+        kept: list[tuple[str, NDArray[Any], str, int]] = []
+        for key, array, end, label in zip(self._keys, self._arrays, self._ends, self._names.labels, strict=True):
+            first = max(indices.start - (end - len(array)), 0)
+            rows = array[first : max(indices.stop - (end - len(array)), 0)]
+            kept += [(key, rows, label, first)] if len(rows) else []
+        self._keys, self._arrays = [one[0] for one in kept], [one[1] for one in kept]
+        self._ends = list(accumulate(map(len, self._arrays)))
+        labels, firsts = [one[2] for one in kept], [one[3] for one in kept]
+        self._names = _Names(labels, self._ends, self._names.single, firsts)
+
     def __reduce__(self) -> Any:
         if isinstance(self.origin, Path):  # the pickle of a memory map would hold all of its data
-            return open_array, (self.origin, self.decoding, self._key, False)
+            indices = None if self._part is None else self._part[0]
+            return _reopened, (self.origin, self.decoding, self._key, indices)
         return super().__reduce__()
 
     def stored(self, index: int) -> NDArray[Any]:
@@ -124,10 +144,13 @@ class ArrayImages(Images):
 
 
 class _Names(Sequence[str]):
-    """The label of an array with the number of the image there, or the label itself of an array of one image."""
+    """The label of an array with the number of the image there, or the label itself of an array of one image.
 
-    def __init__(self, labels: list[str], ends: list[int], single: bool) -> None:
-        self._labels, self._ends, self._single = labels, ends, single
+    `firsts` are the numbers of the first images of the arrays.
+    """
+
+    def __init__(self, labels: list[str], ends: list[int], single: bool, firsts: list[int]) -> None:
+        self.labels, self._ends, self.single, self._firsts = labels, ends, single, firsts
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
@@ -137,7 +160,8 @@ class _Names(Sequence[str]):
             return [self[i] for i in range(*index.indices(len(self)))]
         index = range(len(self))[index]
         k = bisect_right(self._ends, index)
-        return self._labels[k] if self._single else f"{self._labels[k]}[{index - (self._ends[k - 1] if k else 0)}]"
+        number = index - (self._ends[k - 1] if k else 0) + self._firsts[k]
+        return self.labels[k] if self.single else f"{self.labels[k]}[{number}]"
 
 
 def _check_dtype(array: NDArray[Any], max_value: float | None, label: str) -> None:
@@ -218,6 +242,12 @@ def open_array(path: Path, decoding: Decoding, key: str | None = None, verify: b
                     pass
         arrays = _arrays_of(path, archive, members)
     return ArrayImages(arrays, path, decoding, ignored, key)
+
+
+def _reopened(path: Path, decoding: Decoding, key: str | None, indices: range | None) -> Images:
+    """The images of a file that was verified before, or a part of them."""
+    images = open_array(path, decoding, key, verify=False)
+    return images if indices is None else images.part(indices)
 
 
 def array_ndim(path: Path) -> int | None:

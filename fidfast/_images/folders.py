@@ -45,6 +45,9 @@ class FolderImages(EncodedImages):
     def _identity(self) -> Iterable[str]:
         return self._names
 
+    def _select(self, indices: range) -> None:
+        self._names = self._names[indices.start : indices.stop]
+
     def open_file(self, index: int) -> IO[bytes]:
         path = Path(self.origin, self._names[index])
         if self._names[index].endswith("/"):

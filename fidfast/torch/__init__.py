@@ -36,7 +36,7 @@ from fidfast.torch._images.extraction import (
     stats_of_images,
 )
 from fidfast.torch._images.options import ImageOptions
-from fidfast.torch._training.distributed import all_reduce
+from fidfast.torch._processes.reduction import all_reduce
 from fidfast.torch._training.loss import FrechetLoss, frechet_loss
 from fidfast.torch._training.metric import FrechetDistance
 from fidfast.torch._training.running_stats import FeatureQueue, MovingMoments

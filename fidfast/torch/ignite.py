@@ -28,7 +28,7 @@ from fidfast._metrics.frechet import frechet_distance
 from fidfast._stats import Moments
 from fidfast.torch._extractors.arithmetic import full_float32
 from fidfast.torch._extractors.networks import evaluating, name_of
-from fidfast.torch._training.distributed import all_reduce
+from fidfast.torch._processes.reduction import all_reduce
 from fidfast.torch._training.metric import FrechetDistance as TorchFrechetDistance
 from fidfast.torch._training.packing import pack, unpack
 from fidfast.torch._training.sampling import evaluation_mode, require_at_least

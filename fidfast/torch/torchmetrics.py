@@ -26,7 +26,7 @@ from fidfast.torch._extractors.conventions import LIKE
 from fidfast.torch._extractors.inception import find_weights
 from fidfast.torch._extractors.networks import attribute_of, evaluating, name_of
 from fidfast.torch._images.pixels import pixels_of_floats
-from fidfast.torch._training.distributed import moments_of_all
+from fidfast.torch._processes.reduction import moments_of_all
 from fidfast.torch._training.packing import pack, unpack
 
 try:

@@ -109,6 +109,9 @@ WRITERS: dict[str, tuple[str, Callable]] = {
     "statistics folder, the covariance": ("/cov.npy", _write_pair),
     "Moments": (".npz", lambda path, rng: moments(rng).save(path)),
     "Moments of three blocks": (".npz", lambda path, rng: moments(rng, 3).save(path)),
+    "Moments of a shard": (
+        ".npz", lambda path, rng: fidfast.moments_of_features(rows(rng), shard="1/1").save(path),
+    ),
     "ClassMoments": (".npz", lambda path, rng: class_moments(rng).save(path)),
     "InceptionScore": (".npz", lambda path, rng: score(rng).save(path)),
     "NgramCounts": (".npz", lambda path, rng: counts(rng).save(path)),
@@ -130,6 +133,8 @@ def readers(name: str) -> dict[str, Callable[[Path], object]]:
         found = {"load": getattr(fidfast, name.split()[0]).load, "file_info": fidfast.file_info}
         if name.startswith("Moments"):
             found["fid"] = lambda path: fidfast.fid(path, np.eye(DIM))
+        if name.endswith("Moments") or "shard" in name:
+            found["merge_parts"] = fidfast.merge_parts
         return found
     if name.startswith("image "):
         return {"features_of_images": lambda path: ft.features_of_images([path], network, num_workers=0)}

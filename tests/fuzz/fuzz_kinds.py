@@ -207,6 +207,8 @@ BY_NAME: dict[str, Kind] = {
     "max_pixels": real(10**6, bad=("-1", "0", "inf"), optional=True),
     "checkpoint": replace(PATH, good=(lambda _: None,), optional=True),
     "use_cache": BOOL,
+    "distributed": Kind((lambda _: False,), BOOL.bad),
+    "shard": Kind((lambda _: "1/2", lambda _: "2/2"), ("3", "str", "list", "object", "empty str"), optional=True),
     "params": Kind((), ()),
     "metrics": Kind(
         (lambda _: "fid", lambda _: ["fid", "fid"], lambda _: "fd-net,fid"),
@@ -366,6 +368,7 @@ OVERRIDES: dict[str, Kind] = {
     ),
     "load_extractor.name": Kind((lambda _: "efficientnet-lite0",), ("3", "list", "object")),
     "ImageOptions.device": Kind(_DEVICE.good, (), optional=True),  # checked when it is used
+    "ImageOptions.group": Kind((lambda _: None,), ("3", "str", "object", "list"), optional=True),
     "ImageOptions.progress": Kind((lambda _: False,), ("3", "object", "list")),
     "ImageOptions.batch_size": integer(1, 4, optional=True),
     "ImageOptions.dtype": choice("float32", "bfloat16", optional=True),

@@ -115,6 +115,8 @@ INSTANCES: dict[str, Callable] = {
     "PrecisionRecall": lambda rng: fidfast.precision_recall(rows(rng), rows(rng)),
     "ReferenceSample": lambda _: fidfast.ReferenceSample(0, "name", 1.0),
     "Report": lambda rng: fidfast.report(rows(rng), rows(rng), most_harmful=2),
+    "SourceMoments": lambda rng: fidfast.moments_of_features(rows(rng)),
+    "SourcePart": lambda _: fidfast.SourcePart(1, 2, N, "source"),
     "SubsetKernelDistance": lambda rng: fidfast.kid_subsets(rows(rng), rows(rng), subsets=2, subset_size=4),
     "Trimmed": lambda _: fidfast.Trimmed(3, 1.0),
     "DemoResult": demo_result,

@@ -55,6 +55,7 @@ EXCLUDED = {
     "save_fid_stats": "",
     "main": "reads the command line",
     "Images.path_of": "as an index of a list",
+    "Images.part": "takes a range, from ImageSource.part",
     "Images.fingerprint": "only the truth of its argument matters",
 }
 
@@ -179,6 +180,9 @@ def paths(folder: Path) -> dict[str, Kind]:
             found[f"{name}.from_state.state"] = replace(STATE, good=(lambda _, state=state: dict(state),))
     both = [folder / "GaussianStats.npz", folder / "Moments.npz"]
     found["calculate_fid_given_paths.paths"] = replace(COMPAT["paths"], good=(lambda _: both,))
+    found["merge_parts.paths"] = replace(COMPAT["paths"], good=(lambda _: both[1:], lambda _: both[1]))
+    for name in ("SourceMoments", "ImageMoments"):
+        found[f"{name}.save.path"] = replace(PATH, good=(lambda _, name=name: folder / f"saved-{name}.npz",))
     found["save_stats.path"] = replace(PATH, good=(lambda _: folder / "saved-several.npz",))
     found["file_info.path"] = replace(PATH, good=(lambda _: folder / "Moments.npz",))
     found["Report.write_html.path"] = replace(PATH, good=(lambda _: folder / "report.html",))

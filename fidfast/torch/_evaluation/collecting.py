@@ -14,9 +14,9 @@ from fidfast.torch._evaluation.networks import load_networks, require_fitting
 from fidfast.torch._evaluation.sides import Plan
 from fidfast.torch._extractors.extractor import Extractor
 from fidfast.torch._images.checkpoint import Checkpoint, check_checkpoint, removed_after
-from fidfast.torch._images.checks import first_image, open_images_of, prepared_for
+from fidfast.torch._images.checks import first_image, open_images_of, prepared_for, require_order
 from fidfast.torch._images.collection import Collection, Need, collect_of_source
-from fidfast.torch._images.options import ImageOptions, with_label
+from fidfast.torch._images.options import ImageOptions, processes_of, with_label
 from fidfast.torch._images.sources import ImageSource
 
 __all__ = ["Collector"]
@@ -87,8 +87,7 @@ class Collector:
         if not plan.of_images:
             return None
         source = open_images_of(plan.side.images, plan.side.name, options, 1)
-        if self._checkpoints[side] is not None and source.unordered is not None:
-            raise ValueError(f"checkpoint needs a fixed order of images, but {source.unordered}")
+        require_order(source, plan.side.name, replace(options, checkpoint=self._checkpoints[side]))
         first_image(source, plan.side.name, options)
         count = source.length
         if count is None:  # at least the first images of a stream can be counted
@@ -102,9 +101,11 @@ class Collector:
 
     def load(self, given: Mapping[str, Any], *, own: Mapping[str, Extractor], weights: Any, resize: str | None) -> None:
         """Load the extractors that run on images, and check that they fit the other side."""
-        self._extractors, self._options = load_networks(
-            self._plans, given, own=own, weights=weights, like=self._settings.like, resize=resize, options=self._options
-        )
+        with processes_of(self._options) as ranks, ranks.after_first_of_machine():
+            self._extractors, self._options = load_networks(
+                self._plans, given, own=own, weights=weights, like=self._settings.like, resize=resize,
+                options=self._options,
+            )  # fmt: skip
         pairs: dict[tuple[str | None, ...], None] = {}
         for key in dict.fromkeys([*self._plans[0].metrics, *self._plans[1].metrics]):
             sides = [
@@ -201,5 +202,6 @@ def _checkpoint_of(plan: Plan, options: ImageOptions) -> str | None:
     if options.checkpoint is None or not plan.of_images:
         return None
     path = f"{npz_path(options.checkpoint).removesuffix('.npz')}.{plan.side.name}.npz"
-    check_checkpoint(path)
+    with processes_of(options) as ranks:
+        check_checkpoint(path, ranks)
     return path

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fidfast._arguments import MAX_SEED, optional, require_bool, require_integer, require_mapping, require_path
@@ -19,12 +20,12 @@ from fidfast.torch._evaluation.result import Evaluation
 from fidfast.torch._evaluation.sides import open_side, plan_of
 from fidfast.torch._extractors.resize import check_resize
 from fidfast.torch._images.extraction import ddof_of
-from fidfast.torch._images.options import ImageKeywords, ImageOptions, check_device, merge_options
+from fidfast.torch._images.options import ImageKeywords, ImageOptions, check_device, merge_options, processes_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["evaluate"]
+__all__ = ["evaluate", "evaluate_after"]
 
 
 def evaluate(
@@ -112,7 +113,31 @@ def evaluate(
     >>> found = fidfast.torch.evaluate("samples.npz", "reference.npz", like="adm")  # doctest: +SKIP
     >>> print(found.table())  # doctest: +SKIP
     """
-    options = merge_options(options, keywords, "evaluate")
+    found = evaluate_after(
+        samples, reference, metrics=metrics, like=like, estimate=estimate, extractors=extractors, weights=weights,
+        resize=resize, seed=seed, negative_tolerance=negative_tolerance,
+        options=merge_options(options, keywords, "evaluate"),
+    )  # fmt: skip
+    assert found is not None
+    return found
+
+
+def evaluate_after(
+    samples: Any,
+    reference: Any,
+    *,
+    metrics: str | Sequence[str] | None,
+    like: str | None,
+    estimate: bool,
+    extractors: Mapping[str, Any] | None,
+    weights: str | os.PathLike[str] | Mapping[str, str | os.PathLike[str]] | None,
+    resize: str | None,
+    seed: int,
+    negative_tolerance: float,
+    options: ImageOptions,
+    continues: Callable[[], bool] = lambda: True,
+) -> Evaluation | None:
+    """As `evaluate`; None if `continues`, which is called when the images are done, returns False."""
     requests = parse_metrics(metrics)
     settings = Settings(
         like=like,
@@ -129,16 +154,21 @@ def evaluate(
     given = {} if extractors is None else require_mapping("extractors", extractors)
     negative_tolerance = require_tolerance(negative_tolerance)
     check_device(options.device)
-    one, two = (
-        open_side(source, name, options.precision, negative_tolerance)
-        for name, source in (("samples", samples), ("reference", reference))
-    )
-    own = open_own([name for request in requests for name in request.extractors], (one, two), given)
-    plans = plan_of(requests, (one, two), settings, {name: extractor.name for name, extractor in own.items()})
-    collector = Collector(plans, settings, options)
-    collector.load(given, own=own, weights=weights, resize=resize)
-    with collector.collected() as found:
-        return _evaluation(requests, found, settings, collector, options)
+    with processes_of(options) as ranks:
+        one, two = (
+            open_side(source, name, options.precision, negative_tolerance)
+            for name, source in (("samples", samples), ("reference", reference))
+        )
+        own = open_own([name for request in requests for name in request.extractors], (one, two), given)
+        plans = plan_of(requests, (one, two), settings, {name: extractor.name for name, extractor in own.items()})
+        collector = Collector(plans, settings, options)
+        collector.load(given, own=own, weights=weights, resize=resize)
+        with collector.collected() as found:
+            if not continues():
+                return None
+            return _evaluation(
+                requests, found, settings, collector, options if ranks.is_first else replace(options, progress=False)
+            )
 
 
 def _evaluation(

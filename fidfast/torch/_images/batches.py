@@ -17,7 +17,7 @@ from fidfast.torch._extractors.extractor import Extractor
 from fidfast.torch._extractors.resize import RESIZES, resize
 from fidfast.torch._images.items import AmbiguousKeyError, as_pixels, image_pixels, name_of_item
 from fidfast.torch._images.pixels import image_batch
-from fidfast.torch._images.sources import BrokenItem, error_text
+from fidfast.torch._images.streams import BrokenItem, error_text
 
 __all__ = [
     "DecodedImage",
@@ -95,18 +95,19 @@ def _broken(name: str | None, message: str, cause: Exception | None) -> DecodedI
 
 
 class DecodedImages(Dataset[DecodedImage]):
-    """Decoded and resized images of a sequence of items."""
+    """Decoded and resized images of a sequence of items; `first` is the number of the first one, for messages."""
 
-    def __init__(self, images: Any, decoder: Decoder) -> None:
+    def __init__(self, images: Any, decoder: Decoder, first: int = 0) -> None:
         self._images = images
         self._decoder = decoder
+        self._first = first
 
     def __len__(self) -> int:
         return len(self._images)
 
     def __getitem__(self, index: int) -> DecodedImage:
         name = self._images.names[index] if isinstance(self._images, Images) else None
-        return self._decoder(lambda: self._images[index], index, name)
+        return self._decoder(lambda: self._images[index], self._first + index, name)
 
 
 def decoded_batches(items: Iterator[Any], decoder: Decoder, first: int, batch_size: int) -> Iterator[ImageBatch]:

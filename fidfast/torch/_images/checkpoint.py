@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
@@ -18,8 +19,9 @@ from fidfast._files import (
     write_state,
 )
 from fidfast._warnings import warn_user
+from fidfast.torch._processes.ranks import Ranks
 
-__all__ = ["Checkpoint", "check_checkpoint", "kept_after_error", "removed_after"]
+__all__ = ["Checkpoint", "check_checkpoint", "checkpoint_path", "kept_after_error", "removed_after"]
 
 #: Kind of the state, as in `_files.states`.
 _KIND = "Collection"
@@ -31,7 +33,7 @@ class Checkpoint:
     Parameters
     ----------
     path : path
-        ``.npz`` is appended if the name does not end in it.
+        As `checkpoint_path` returns it.
     job : str
         Identifies images, extractor and options.
     extractors : str
@@ -39,7 +41,7 @@ class Checkpoint:
     """
 
     def __init__(self, path: str | os.PathLike[str], job: str, extractors: str) -> None:
-        self._path = npz_path(path)
+        self._path = os.fspath(path)
         self._job = job
         self._extractors = extractors
         self._warned = False
@@ -103,17 +105,24 @@ class Checkpoint:
         return progress is not None and progress.job == self._job
 
 
-def check_checkpoint(path: str | os.PathLike[str]) -> None:
-    """Raise an error before any work if the file cannot be a checkpoint.
+def checkpoint_path(path: str | os.PathLike[str], ranks: Ranks) -> str:
+    """The file of this process: ``run.npz``, or ``run.rank-0-of-2.npz`` if processes share the images."""
+    path = npz_path(path)
+    return path if ranks.size == 1 else f"{path.removesuffix('.npz')}.rank-{ranks.rank}-of-{ranks.size}.npz"
+
+
+def check_checkpoint(path: str | os.PathLike[str], ranks: Ranks) -> None:
+    """Raise an error before any work if the file of this process cannot be a checkpoint.
 
     Raises
     ------
     OSError
         If it cannot be written.
     ValueError
-        If it exists and is not a checkpoint of an unfinished run.
+        If it exists and is not a checkpoint of an unfinished run, or there is one of another number of processes.
     """
-    path = npz_path(path)
+    _require_same_number(npz_path(path), ranks.size)
+    path = checkpoint_path(path, ranks)
     folder = os.path.dirname(path) or "."
     try:
         if os.path.isdir(folder) and not os.access(folder, os.W_OK):
@@ -125,6 +134,24 @@ def check_checkpoint(path: str | os.PathLike[str]) -> None:
         raise ValueError(
             f"checkpoint: {path} is damaged or not a checkpoint of an unfinished run: pass another name, or delete it"
         )
+
+
+def _require_same_number(path: str, size: int) -> None:
+    """Raise a ValueError if there is a checkpoint of a run with another number of processes."""
+    folder, name = os.path.split(path)
+    stem = re.escape(name.removesuffix(".npz"))
+    try:
+        names = os.listdir(folder or ".")
+    except OSError:  # which `check_checkpoint` reports
+        return
+    for other in sorted(names):
+        found = re.fullmatch(rf"{stem}(?:\.rank-\d+-of-(\d+))?\.npz", other)
+        if found and (number := int(found[1] or 1)) != size and read_progress(os.path.join(folder, other)) is not None:
+            of = "1 process" if number == 1 else f"{number} processes"
+            raise ValueError(
+                f"checkpoint: {os.path.join(folder, other)} is of a run with {of}, this one has {size}: continue with "
+                f"{of}, or delete the file to start over"
+            )
 
 
 @contextmanager

@@ -23,18 +23,21 @@ from fidfast.torch._extractors.named import load_extractor, name_of_extractor, o
 from fidfast.torch._extractors.stored import extractor_of_statistics
 from fidfast.torch._images.batches import DecodedImage, Decoder, features_of_batch
 from fidfast.torch._images.checkpoint import check_checkpoint
-from fidfast.torch._images.options import ImageOptions, check_device, resolve_device
+from fidfast.torch._images.options import ImageOptions, check_device, processes_of, resolve_device
 from fidfast.torch._images.sources import ImageSource, open_source
+from fidfast.torch._processes.reduction import rank_and_size
 
 __all__ = [
     "CheckedExtractors",
     "CheckedImages",
     "check_images",
     "check_images_of_several",
+    "dim_of_image",
     "first_image",
     "is_source_of_images",
     "open_images_of",
     "prepared_for",
+    "require_order",
 ]
 
 
@@ -106,8 +109,7 @@ def check_images(
     require_mapping("sources", sources)
     min_images, rows = require_integer("min_images", min_images, 1), require_bool("rows", rows)
     check_device(options.device)
-    if options.checkpoint is not None:
-        check_checkpoint(options.checkpoint)
+    _check_checkpoint(options)
     if like is not None:
         convention_of(like)
     if like is not None and not (extractor is None or (isinstance(extractor, str) and extractor in INCEPTION_OUTPUTS)):
@@ -131,7 +133,8 @@ def check_images(
     first = None
     for name, source in images.items():
         first = _checked_first_image(source, name, options)
-    network, options = _open_extractor(extractor, like, files, options)
+    with processes_of(options) as ranks, ranks.after_first_of_machine():
+        network, options = _open_extractor(extractor, like, files, options)
     name_of_network = replace(network, dtype=options.dtype or network.dtype).full_name
     if files:
         warn_of_extractors(
@@ -144,9 +147,8 @@ def check_images(
         return CheckedImages(opened, network, options)  # not prepared, since the moments may be in the cache
     lengths = [source.length for source in images.values() if source.length is not None]
     (network,), options = prepared_for([network], sum(lengths) if len(lengths) == len(images) else None, options)
-    if files and network.num_features is None and first is not None and first.pixels is not None:
-        image = first.pixels[0].round().to(torch.uint8)[None]
-        _require_dim(files[0], network, features_of_batch(network, image, resolve_device(options.device)).shape[1])
+    if files and network.num_features is None and first is not None:
+        _require_dim(files[0], network, dim_of_image(network, first, options))
     return CheckedImages(opened, network, options)
 
 
@@ -174,20 +176,34 @@ def check_images_of_several(
         As in `check_images`.
     """
     check_device(options.device)
-    if options.checkpoint is not None:
-        check_checkpoint(options.checkpoint)
+    _check_checkpoint(options)
     opened = open_images_of(source, "source", options, min_images)
     _checked_first_image(opened, "source", options)
-    networks = open_extractors(extractors, like=like)
+    with processes_of(options) as ranks, ranks.after_first_of_machine():
+        networks = open_extractors(extractors, like=like)
     if not (options.use_cache and all(network.reproducible for network in networks)):
         networks, options = prepared_for(networks, opened.length, options)
     return CheckedExtractors(opened, networks, options)
 
 
-def _checked_first_image(source: ImageSource, name: str, options: ImageOptions) -> DecodedImage | None:
-    """As `first_image`, if the source can have a checkpoint."""
+def _check_checkpoint(options: ImageOptions) -> None:
+    if options.checkpoint is not None:
+        with processes_of(options) as ranks:
+            check_checkpoint(options.checkpoint, ranks)
+
+
+def require_order(source: ImageSource, name: str, options: ImageOptions) -> None:
+    """Raise a ValueError if the options need images in a fixed order, and the source has none."""
     if options.checkpoint is not None and source.unordered is not None:
         raise ValueError(f"checkpoint needs a fixed order of images, but {source.unordered}")
+    if options.distributed and (source.unordered is not None or source.length is None):
+        reason = source.unordered or f"the number of {name} is unknown: pass a path, a list or a Dataset"
+        raise ValueError(f"distributed=True needs a fixed order of images, but {reason}")
+
+
+def _checked_first_image(source: ImageSource, name: str, options: ImageOptions) -> DecodedImage | None:
+    """As `first_image`, if the source has the order that the options need."""
+    require_order(source, name, options)
     return first_image(source, name, options)
 
 
@@ -208,11 +224,13 @@ def is_source_of_images(source: Any, *, rows: bool = False) -> bool:
 def prepared_for(
     extractors: Sequence[Extractor], num_images: int | None, options: ImageOptions
 ) -> tuple[list[Extractor], ImageOptions]:
-    """The extractors ready for this number of images, and the options with device and batch size.
+    """The extractors ready for this number of images of all processes, and the options with device and batch size.
 
     Extractors that share a network share the prepared one.
     """
     device = resolve_device(options.device)
+    if num_images is not None:
+        num_images //= rank_and_size(options.group, options.distributed)[1]
     batch_size = options.batch_size or (128 if device.type == "cuda" else 8)
     ready: dict[tuple[int, bool], Extractor] = {}
     for extractor in extractors:
@@ -245,7 +263,7 @@ def open_images_of(source: Any, name: str, options: ImageOptions, min_images: in
             warn(opened.images, opened.images.decoding, opened.images.origin)
         elif isinstance(opened.indexed, (list, tuple)) or hasattr(opened.indexed, "__array__"):
             warn(opened.indexed, options.decoding, name)
-    length = opened.length
+    length = opened.complete.length  # a part may be empty
     if length is None:  # at least the first images of a stream can be counted
         try:
             opened.read(min_images - 1)
@@ -295,18 +313,25 @@ def first_image(source: ImageSource, name: str, options: ImageOptions) -> Decode
                 item = source.read(index)
             except IndexError:
                 return None
-            image = decoder(lambda: item, index)  # noqa: B023
+            image = decoder(lambda: item, source.first + index)  # noqa: B023
         elif index == source.length:
             return None
         else:
             path = None if source.images is None else source.images.names[index]
-            image = decoder(lambda: source.read(index), index, path)  # noqa: B023
+            image = decoder(lambda: source.read(index), source.first + index, path)  # noqa: B023
         if image.broken is None:
             return image
         if not options.skip_broken:
             message = image.broken if image.name is not None or name == "source" else f"{name}: {image.broken}"
             raise (TypeError if type(image.cause) is TypeError else BrokenImageError)(message) from image.cause
     return None
+
+
+def dim_of_image(network: Extractor, image: DecodedImage, options: ImageOptions) -> int:
+    """Number of features that a prepared network computes of an image that is not broken."""
+    assert image.pixels is not None
+    pixels = image.pixels[0].round().to(torch.uint8)[None]
+    return int(features_of_batch(network, pixels, resolve_device(options.device)).shape[1])
 
 
 def _require_dim(file: Input, extractor: Extractor, dim: int) -> None:

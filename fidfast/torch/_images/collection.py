@@ -2,32 +2,42 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from fidfast._files import npz_path
 from fidfast._images import cache
 from fidfast._metrics.inception_score import InceptionScore
 from fidfast._progress import progress_bar
 from fidfast._results import Result
+from fidfast._stats import Moments
 from fidfast._text import printable
 from fidfast.torch._extractors.callables import digest_of
 from fidfast.torch._extractors.extractor import Extractor
-from fidfast.torch._images.checkpoint import Checkpoint, kept_after_error
+from fidfast.torch._images.checkpoint import Checkpoint, checkpoint_path, kept_after_error
 from fidfast.torch._images.checks import prepared_for
 from fidfast.torch._images.collectors import Collected, Need
-from fidfast.torch._images.extraction_pass import ExtractionPass
-from fidfast.torch._images.options import ImageOptions
+from fidfast.torch._images.extraction_pass import ExtractionPass, moments_options
+from fidfast.torch._images.joining import joined, need_of_part
+from fidfast.torch._images.options import ImageOptions, processes_of
 from fidfast.torch._images.sources import ImageSource
+from fidfast.torch._processes.ranks import Ranks
 
-__all__ = ["Collected", "Collection", "ImageResult", "Need", "collect_of_source", "describe_source", "summary_of"]
+__all__ = [
+    "Collected",
+    "Collection",
+    "ImageResult",
+    "Need",
+    "collect_of_source",
+    "describe_source",
+    "full_name",
+    "summary_of",
+]
 
 
 class ImageResult(Result):
@@ -94,17 +104,27 @@ def collect_of_source(
     BrokenImageError, ValueError
         As `moments_of_images`.
     """
-    files = _cache_files(source, needs, options)
+    with processes_of(options) as ranks:
+        return _collect(source, needs, options if ranks.is_first else replace(options, progress=False), ranks)
+
+
+def _collect(
+    source: ImageSource, needs: Sequence[Need], options: ImageOptions, ranks: Ranks
+) -> tuple[Collection, Checkpoint | None]:
+    files = _cache_files(source, needs, options) if ranks.is_first else {}
     found = {number: cache.load(path, source.images) for number, path in files.items() if source.images is not None}
     cached = {number: moments for number, moments in found.items() if moments is not None}
-    remaining = [replace(need, moments=need.moments and number not in cached) for number, need in enumerate(needs)]
+    if ranks.size > 1 and options.use_cache:  # which is asked by the first process, for everything or nothing
+        cached = ranks.from_first(cached if all(need.is_empty for need in _without(needs, cached)) else {})
+    remaining = _without(needs, cached)
+    part = source if ranks.size == 1 else source.part(ranks.rank, ranks.size)
     if all(need.is_empty for need in remaining):
         checkpoint = None
-        if options.checkpoint is not None and os.path.exists(npz_path(options.checkpoint)):
-            checkpoint = _checkpoint_of(source, needs, options)
+        if options.checkpoint is not None and os.path.exists(checkpoint_path(options.checkpoint, ranks)):
+            checkpoint = _checkpoint_of(part, needs, options, ranks)
         with _progress(source, options, "from the cache", initial=source.length or 0):
             parts = [
-                Collected(cached.get(number), None, None, _full_name(need.extractor, options))
+                Collected(cached.get(number), None, None, full_name(need.extractor, options))
                 for number, need in enumerate(needs)
             ]
             result = Collection(parts, [], [], [])
@@ -117,25 +137,57 @@ def collect_of_source(
         [replace(need, extractor=ready.get(number, need.extractor)) for number, need in enumerate(some)]
         for some in (needs, remaining)
     )
-    checkpoint = None if options.checkpoint is None else _checkpoint_of(source, needs, options)
-    extraction = ExtractionPass(source, remaining, options, checkpoint)
-    collected = extraction.run(functools.partial(_progress, source, options))
-    if extraction.skipped and cached:  # the moments in the cache have rows of these images
-        return collect_of_source(source, needs, replace(options, use_cache=False))
-    with kept_after_error(checkpoint):
+    checkpoint = None if options.checkpoint is None else _checkpoint_of(part, needs, options, ranks)
+    local = remaining
+    if ranks.size > 1:
+        local = [need_of_part(need, part.first - source.first, options.skip_broken) for need in remaining]
+    extraction = ExtractionPass(part, local, options, checkpoint, ranks.local_size)
+    with ExitStack() as stack:
+
+        def open_progress(initial: int) -> AbstractContextManager[Any]:
+            return ranks.progress(stack.enter_context(_progress(source, options, initial=initial)), initial)
+
+        collected = extraction.run(open_progress)
+        stack.enter_context(kept_after_error(checkpoint))
+        summaries = ranks.exchange(extraction.summary())
+        ranks.end_pass(source.length)
+        skipped = [message for summary in summaries for message in summary.skipped]
+        num_samples = sum(summary.num_samples for summary in summaries)
+        if num_samples == 0 and (options.shard is None or not skipped):
+            raise ValueError(
+                f"none of the {len(skipped)} images could be used; the first: {skipped[0]}"
+                if skipped
+                else "there are no images"
+            )
+        if ranks.size > 1 and num_samples > 0:
+            collected = {
+                number: joined(
+                    ranks, one, number, remaining[number], summaries, moments_options(remaining[number], options)
+                )
+                for number, one in collected.items()
+            }
+        elif ranks.size == 1 and skipped and cached:  # the moments in the cache have rows of these images
+            return collect_of_source(source, needs, replace(options, use_cache=False))
         parts = []
         for number, need in enumerate(needs):
-            part = collected.get(number, Collected(None, None, None, need.extractor.full_name))
+            one = collected.get(number, Collected(None, None, None, need.extractor.full_name))
             if number in cached:
-                part = replace(part, moments=cached[number])
-            elif number in files and not extraction.skipped:
-                assert part.moments is not None
+                one = replace(one, moments=cached[number])
+            elif number in files and not skipped:
+                assert one.moments is not None
                 assert source.images is not None
-                cache.save(files[number], part.moments, source.images)
-            parts.append(part)
-        result = Collection(parts, extraction.skipped, extraction.names, extraction.indices)
+                cache.save(files[number], one.moments, source.images)
+            parts.append(one)
+        names = [name for summary in summaries for name in summary.names]
+        indices = [index for summary in summaries for index in summary.indices]
+        result = Collection(parts, skipped, names, indices)
         describe_source(result, source)
     return result, checkpoint
+
+
+def _without(needs: Sequence[Need], cached: Mapping[int, Moments]) -> list[Need]:
+    """What is needed besides the moments in the cache."""
+    return [replace(need, moments=need.moments and number not in cached) for number, need in enumerate(needs)]
 
 
 def _cache_files(source: ImageSource, needs: Sequence[Need], options: ImageOptions) -> dict[int, Path]:
@@ -146,32 +198,32 @@ def _cache_files(source: ImageSource, needs: Sequence[Need], options: ImageOptio
     progress = options.progress is not False
     return {
         number: cache.cache_file(
-            source.images, f"{_full_name(need.extractor, options)} {options.precision}{blocks}", progress=progress
+            source.images, f"{full_name(need.extractor, options)} {options.precision}{blocks}", progress=progress
         )
         for number, need in enumerate(needs)
         if need.moments and need.extractor.reproducible
     }
 
 
-def _full_name(extractor: Extractor, options: ImageOptions) -> str:
+def full_name(extractor: Extractor, options: ImageOptions) -> str:
     """The name of the extractor when it is prepared."""
     return replace(extractor, dtype=options.dtype or extractor.dtype).full_name
 
 
-def _checkpoint_of(source: ImageSource, needs: Sequence[Need], options: ImageOptions) -> Checkpoint:
+def _checkpoint_of(source: ImageSource, needs: Sequence[Need], options: ImageOptions, ranks: Ranks) -> Checkpoint:
     """The checkpoint of a run, with a description that must equal that in the file, before the first image is read.
 
     It does not depend on what is in the cache.
     """
     assert options.checkpoint is not None
-    names = [_full_name(need.extractor, options) for need in needs]
+    names = [full_name(need.extractor, options) for need in needs]
     job = [source.fingerprint(progress=options.progress is not False), repr(options.image_key), str(options.decoding)]
     job += [options.precision, *([f"{options.blocks} blocks"] if options.blocks > 1 else [])]
     for name, need in zip(names, needs, strict=True):
         job += [name, *([] if need.extractor.reproducible else [digest_of(need.extractor.model)])]
         job += [kind for kind in ("moments", "rows") if getattr(need, kind)]
         job += [] if need.score is None else [_digest_of_score(need.score)]
-    return Checkpoint(options.checkpoint, " ".join(job), " and ".join(dict.fromkeys(names)))
+    return Checkpoint(checkpoint_path(options.checkpoint, ranks), " ".join(job), " and ".join(dict.fromkeys(names)))
 
 
 def _digest_of_score(score: InceptionScore) -> str:

@@ -14,7 +14,7 @@ from fidfast._stats import GaussianStats
 from fidfast._warnings import warn_user
 from fidfast.torch._images.checks import check_images
 from fidfast.torch._images.extraction import ddof_of, features_of_source, moments_of_source, warn_of_skipped
-from fidfast.torch._images.options import ImageKeywords, ImageOptions, merge_options, with_label
+from fidfast.torch._images.options import ImageKeywords, ImageOptions, merge_options, processes_of, with_label
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -70,7 +70,8 @@ def fid_of_images(
     """
     options = merge_options(options, keywords, "fid_of_images")
     _refuse_checkpoint(options)
-    return distance_of_images({"samples": samples, "reference": reference}, extractor, like, ddof, options)
+    with processes_of(options):
+        return distance_of_images({"samples": samples, "reference": reference}, extractor, like, ddof, options)
 
 
 def distance_of_images(
@@ -141,20 +142,21 @@ def estimate_of_images(
         raise ValueError(f"groups must have 2 items, one for each side, got {len(functions)}")
     for function in functions:
         optional(require_callable, "groups", function)
-    sources = {"samples": samples, "reference": reference}
-    checked = check_images(sources, extractor, like=like, options=options, rows=True)
-    inputs: list[Input] = []
-    labels: list[list[Any] | None] = []
-    for (name, source), function in zip(checked.sources.items(), functions, strict=True):
-        if isinstance(source, Input):
-            inputs.append(source)
-            labels.append(None)
-            continue
-        assert checked.extractor is not None
-        found = features_of_source(source, checked.extractor, with_label(checked.options, name))
-        warn_of_skipped(found, name)
-        inputs.append(Input(name, rows=found.features, extractor=found.extractor, precision=options.precision))
-        labels.append(None if function is None else [function(image) for image in found.names])
+    with processes_of(options):
+        sources = {"samples": samples, "reference": reference}
+        checked = check_images(sources, extractor, like=like, options=options, rows=True)
+        inputs: list[Input] = []
+        labels: list[list[Any] | None] = []
+        for (name, source), function in zip(checked.sources.items(), functions, strict=True):
+            if isinstance(source, Input):
+                inputs.append(source)
+                labels.append(None)
+                continue
+            assert checked.extractor is not None
+            found = features_of_source(source, checked.extractor, with_label(checked.options, name))
+            warn_of_skipped(found, name)
+            inputs.append(Input(name, rows=found.features, extractor=found.extractor, precision=options.precision))
+            labels.append(None if function is None else [function(image) for image in found.names])
     found_groups = require_groups(tuple(labels), inputs)
     estimate = estimate_from_jackknife(Jackknife(inputs[0], inputs[1], options.precision, groups=found_groups))
     if (ddof := ddof_of(None, like)) == 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -10,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fidfast._arguments import require_integer
+from fidfast._files import SourcePart
 from fidfast._images import warn_of_statistics
 from fidfast._images.selection import unread_pictures
+from fidfast._parts import save_parts
 from fidfast._stats import GaussianStats, Moments
 from fidfast._warnings import warn_user
 from fidfast.torch._extractors.conventions import convention_of
@@ -26,8 +29,9 @@ from fidfast.torch._images.collection import (
     describe_source,
     summary_of,
 )
-from fidfast.torch._images.options import FeatureKeywords, ImageKeywords, ImageOptions, merge_options
-from fidfast.torch._images.sources import ImageSource, open_source
+from fidfast.torch._images.options import FeatureKeywords, ImageKeywords, ImageOptions, merge_options, processes_of
+from fidfast.torch._images.parts import moments_of_several, parts_of_source
+from fidfast.torch._images.sources import open_source
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -39,7 +43,6 @@ __all__ = [
     "features_of_images",
     "features_of_source",
     "moments_of_images",
-    "moments_of_several",
     "moments_of_source",
     "names_of_extractors",
     "stats_by_extractor",
@@ -49,8 +52,13 @@ __all__ = [
 ]
 
 
+class _PartOfSource(ImageResult):
+    #: With the option `shard`, the part of the source, else empty.
+    parts: Sequence[SourcePart] = ()
+
+
 @dataclass(frozen=True, eq=False)
-class ImageMoments(ImageResult):
+class ImageMoments(_PartOfSource):
     """Moments of the features of a set of images."""
 
     moments: Moments
@@ -73,7 +81,25 @@ class ImageMoments(ImageResult):
             "skipped": list(self.skipped),
             "ignored": dict(self.ignored),
             "from_cache": self.from_cache,
+            **({"parts": [part.to_dict() for part in self.parts]} if self.parts else {}),
         }
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the moments and the part of the source that they are of, which `fidfast.merge_parts` checks.
+
+        `fidfast.Moments.load` reads the moments.
+
+        Parameters
+        ----------
+        path : path
+            ``.npz`` is appended if the name does not end in it. The file is written atomically.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+        """
+        save_parts(path, self.moments, self.parts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,10 +179,11 @@ def moments_of_images(
     ... )  # doctest: +SKIP
     """
     options = merge_options(options, keywords, "moments_of_images")
-    warn_of_statistics(source)
-    checked = check_images({"source": open_source(source, options)}, extractor, options=options, min_images=1)
-    assert checked.extractor is not None
-    found, checkpoint = moments_of_source(checked.sources["source"], checked.extractor, checked.options)
+    with processes_of(options):
+        warn_of_statistics(source)
+        checked = check_images({"source": open_source(source, options)}, extractor, options=options, min_images=1)
+        assert checked.extractor is not None
+        found, checkpoint = moments_of_source(checked.sources["source"], checked.extractor, checked.options)
     if checkpoint is not None:
         checkpoint.remove()
     return found
@@ -166,11 +193,13 @@ def moments_of_source(
     source: Any, extractor: Extractor, options: ImageOptions
 ) -> tuple[ImageMoments, Checkpoint | None]:
     """Moments of a source that `check_images` has opened, and the checkpoint, for `removed_after`."""
+    parts = parts_of_source(source, options)
     found, checkpoint = moments_of_several(source, [extractor], options)
     moments = found.parts[0].moments
     assert moments is not None
     result = ImageMoments(moments, found.skipped)
     describe_source(result, source, from_cache=found.from_cache)
+    object.__setattr__(result, "parts", [replace(part, skipped=found.skipped) for part in parts])
     return result, checkpoint
 
 
@@ -200,9 +229,10 @@ def features_of_images(
     """
     options = merge_options(options, keywords, "features_of_images", moments=False)
     options = replace(options, checkpoint=None, use_cache=False)
-    checked = check_images({"source": open_source(source, options)}, extractor, options=options, min_images=1)
-    assert checked.extractor is not None
-    return features_of_source(checked.sources["source"], checked.extractor, checked.options)
+    with processes_of(options):
+        checked = check_images({"source": open_source(source, options)}, extractor, options=options, min_images=1)
+        assert checked.extractor is not None
+        return features_of_source(checked.sources["source"], checked.extractor, checked.options)
 
 
 def features_of_source(source: Any, extractor: Extractor, options: ImageOptions) -> ImageFeatures:
@@ -253,15 +283,16 @@ def stats_of_images(
     """
     options = merge_options(options, keywords, "stats_of_images")
     ddof = ddof_of(ddof, like)
-    warn_of_statistics(source)
-    checked = check_images(
-        {"source": open_source(source, options)}, extractor, like=like, options=options, min_images=max(2, ddof + 1)
-    )
-    assert checked.extractor is not None
-    found, checkpoint = moments_of_source(checked.sources["source"], checked.extractor, checked.options)
-    with removed_after(checkpoint):
-        warn_of_skipped(found, "source")
-        return found.moments.stats(ddof=ddof)
+    with processes_of(options):
+        warn_of_statistics(source)
+        checked = check_images(
+            {"source": open_source(source, options)}, extractor, like=like, options=options, min_images=max(2, ddof + 1)
+        )
+        assert checked.extractor is not None
+        found, checkpoint = moments_of_source(checked.sources["source"], checked.extractor, checked.options)
+        with removed_after(checkpoint):
+            warn_of_skipped(found, "source")
+            return found.moments.stats(ddof=ddof)
 
 
 def stats_by_extractor(
@@ -309,22 +340,16 @@ def stats_by_extractor(
     """
     options = merge_options(options, keywords, "stats_by_extractor")
     ddof = ddof_of(ddof, like)
-    warn_of_statistics(source)
-    opened, networks, options = check_images_of_several(
-        source, extractors, like=like, options=options, min_images=max(2, ddof + 1)
-    )
-    names = names_of_extractors(extractors, networks)
-    found, checkpoint = moments_of_several(opened, networks, options)
-    with removed_after(checkpoint):
-        warn_of_skipped(found, "source")
-        return stats_of_collection(found, names, ddof)
-
-
-def moments_of_several(
-    source: ImageSource, extractors: Sequence[Extractor], options: ImageOptions
-) -> tuple[Collection, Checkpoint | None]:
-    """The moments of several extractors, as `moments_of_source`."""
-    return collect_of_source(source, [Need(extractor, moments=True) for extractor in extractors], options)
+    with processes_of(options):
+        warn_of_statistics(source)
+        opened, networks, options = check_images_of_several(
+            source, extractors, like=like, options=options, min_images=max(2, ddof + 1)
+        )
+        names = names_of_extractors(extractors, networks)
+        found, checkpoint = moments_of_several(opened, networks, options)
+        with removed_after(checkpoint):
+            warn_of_skipped(found, "source")
+            return stats_of_collection(found, names, ddof)
 
 
 def names_of_extractors(given: Sequence[Any], networks: Sequence[Extractor]) -> list[str]:

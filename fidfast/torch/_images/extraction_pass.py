@@ -40,10 +40,11 @@ from fidfast.torch._images.batches import (
 )
 from fidfast.torch._images.checkpoint import Checkpoint
 from fidfast.torch._images.collectors import Collected, FeatureCollector, Need
+from fidfast.torch._images.joining import PartSummary
 from fidfast.torch._images.options import ImageOptions, default_num_workers, resolve_device
 from fidfast.torch._images.sources import ImageSource
 
-__all__ = ["ExtractionPass"]
+__all__ = ["ExtractionPass", "moments_options"]
 
 #: Seconds between checkpoints that take up to `_QUICK` seconds to write; longer in proportion if they take longer, so
 #: that writing takes a thirtieth of the time at most.
@@ -68,23 +69,27 @@ class ExtractionPass:
         With device and batch size.
     checkpoint : Checkpoint, optional
         Exists while the run is unfinished; the caller removes it when the result is safe.
+    processes : int, default 1
+        Number of processes that share the cores of this machine.
     """
 
     def __init__(
-        self, source: ImageSource, needs: Sequence[Need], options: ImageOptions, checkpoint: Checkpoint | None
+        self,
+        source: ImageSource,
+        needs: Sequence[Need],
+        options: ImageOptions,
+        checkpoint: Checkpoint | None,
+        processes: int = 1,
     ) -> None:
         self._source = source
         self._device = resolve_device(options.device)
         self._options = options
         self._checkpoint = checkpoint
+        self._processes = processes
         length = None if source.indexed is None else source.length
         #: By number of the need.
         self._collectors = {
-            number: FeatureCollector(
-                need,
-                {"precision": options.precision, "extractor": need.extractor.full_name, "blocks": options.blocks},
-                length,
-            )
+            number: FeatureCollector(need, moments_options(need, options), length)
             for number, need in enumerate(needs)
             if not need.is_empty
         }
@@ -92,7 +97,9 @@ class ExtractionPass:
         self._decoder = Decoder(resizes, options.image_key, options.decoding)
         self._calls = [_calls(self._collectors, resize) for resize in resizes]
         self._saved, self._interval = time.monotonic(), CHECKPOINT_INTERVAL
-        self._num_samples = self._done = self._done_in_checkpoint = 0
+        #: Number of images that were used.
+        self.num_samples = 0
+        self._done = self._done_in_checkpoint = 0
         self._failed = False
         #: Messages about images that were skipped.
         self.skipped: list[str] = []
@@ -102,7 +109,7 @@ class ExtractionPass:
         self.names: list[str] = []
 
     def run(self, open_progress: Callable[..., AbstractContextManager[Any]]) -> dict[int, Collected]:
-        """Process all images and return what was collected, by number of the need.
+        """Process all images and return what was collected, by number of the need; there may be no images.
 
         Parameters
         ----------
@@ -114,7 +121,7 @@ class ExtractionPass:
         BrokenImageError
             If an image cannot be read, or its features are not finite, and broken images are not skipped.
         ValueError
-            If there are no images, the features are invalid, or the checkpoint is damaged or belongs to another run.
+            If the features are invalid, or the checkpoint is damaged or belongs to another run.
         """
         self._restore()
         updates: deque[Future[None]] = deque()
@@ -132,13 +139,14 @@ class ExtractionPass:
             except BaseException:
                 updater.submit(self._save)  # after the updates that wait; the end of the block waits for it
                 raise
-        if self._num_samples == 0 and self.skipped:
-            raise ValueError(f"none of the {len(self.skipped)} images could be used; the first: {self.skipped[0]}")
-        if self._num_samples == 0:
-            raise ValueError("there are no images")
-        if self._checkpoint is not None:
+        if self._checkpoint is not None and self.num_samples > 0:
             self._checkpoint.finished = lambda: (self._state(), self._done, self.skipped)
         return {number: collector.collected() for number, collector in self._collectors.items()}
+
+    def summary(self) -> PartSummary:
+        """What other processes need to know, after `run`."""
+        dims = {number: collector.dim for number, collector in self._collectors.items()}
+        return PartSummary(self.num_samples, self.skipped, self.names, self.indices, dims)
 
     def _extract(self, batch: ImageBatch) -> dict[int, list[_Features]]:
         """The features of each collector, for each stack of its input."""
@@ -190,7 +198,7 @@ class ExtractionPass:
                 rows[number] = collector.joined([one for one, _ in features[number]], order)
                 for row in (~rows[number].isfinite().all(dim=1)).nonzero()[:, 0].tolist():
                     broken.setdefault(row, collector.extractor.name)
-        indices = [self._done + position for position in batch.positions]
+        indices = [self._source.first + self._done + position for position in batch.positions]
         skipped = [
             f"{self._name_of(row, indices, batch)}: extractor {extractor}: features hold NaN or infinity"
             for row, extractor in sorted(broken.items())
@@ -205,7 +213,7 @@ class ExtractionPass:
                 collector.update(rows[number] if not broken else rows[number][kept])
             except (TypeError, ValueError) as error:
                 raise with_message(error, f"extractor {collector.extractor.name}: {error}") from error
-        self._num_samples += len(kept)
+        self.num_samples += len(kept)
         if self._has_rows:
             self.indices += [indices[row] for row in kept]
             self.names += [str(indices[row]) if (name := batch.names[row]) is None else name for row in kept]
@@ -215,7 +223,7 @@ class ExtractionPass:
         """The name of an image, and its number among all images."""
         number, name = f"image {indices[row]}", batch.names[row]
         if self._source.images is not None:
-            name = self._source.images.path_of(indices[row])
+            name = self._source.images.path_of(indices[row] - self._source.first)
         return number if name is None else f"{name} ({number})"
 
     def _batches(self) -> Iterator[ImageBatch]:
@@ -224,16 +232,16 @@ class ExtractionPass:
         assert batch_size is not None
         if self._source.indexed is None:
             items = itertools.islice(self._source.stream(), self._done, None)
-            yield from decoded_batches(items, self._decoder, self._done, batch_size)
+            yield from decoded_batches(items, self._decoder, self._source.first + self._done, batch_size)
             return
-        images: Dataset[DecodedImage] = DecodedImages(self._source.indexed, self._decoder)
+        images: Dataset[DecodedImage] = DecodedImages(self._source.indexed, self._decoder, self._source.first)
         total = len(self._source.indexed)
         if self._done > 0:
             images = Subset(images, range(self._done, total))
         if num_workers is None:
             # With start methods other than fork, workers import the caller's script, which must support that.
             use_workers = total - self._done > 2 * batch_size and multiprocessing.get_start_method() == "fork"
-            num_workers = default_num_workers(self._device) if use_workers else 0
+            num_workers = default_num_workers(self._device, self._processes) if use_workers else 0
         yield from DataLoader(
             images,
             batch_size=batch_size,
@@ -247,9 +255,9 @@ class ExtractionPass:
 
     def _save(self) -> None:
         """Write what is done; runs in the updater's thread, so that a second signal does not interrupt it."""
-        if self._checkpoint is None or self._num_samples == 0 or self._done == self._done_in_checkpoint:
+        if self._checkpoint is None or self.num_samples == 0 or self._done == self._done_in_checkpoint:
             return
-        if any(collector.counts() != {self._num_samples} for collector in self._collectors.values()):
+        if any(collector.counts() != {self.num_samples} for collector in self._collectors.values()):
             return  # a batch failed halfway; an earlier checkpoint stays
         begin = time.monotonic()
         self._checkpoint.save(self._state(), self._done, self.skipped)
@@ -260,7 +268,7 @@ class ExtractionPass:
         """Everything collected, as named arrays: ``0/moments/...``, ``0/rows``, ``0/score/...`` of the first need."""
         extractors = [collector.extractor.full_name for collector in self._collectors.values()]
         state: dict[str, NDArray[Any]] = {
-            "num_samples": np.array(self._num_samples),
+            "num_samples": np.array(self.num_samples),
             "extractors": np.array(" ".join(extractors)),
         }
         if self._has_rows:
@@ -283,10 +291,15 @@ class ExtractionPass:
             raise BrokenImageError(progress.skipped[0])
         for number, collector in self._collectors.items():
             collector.restore(parts[number])
-        self._num_samples, self.skipped = int(state["num_samples"]), list(progress.skipped)
+        self.num_samples, self.skipped = int(state["num_samples"]), list(progress.skipped)
         self._done = self._done_in_checkpoint = progress.done
         if self._has_rows:
             self.indices, self.names = state["indices"].tolist(), json.loads(state["names"].tobytes())
+
+
+def moments_options(need: Need, options: ImageOptions) -> dict[str, Any]:
+    """Keyword arguments of the `Moments` of a need."""
+    return {"precision": options.precision, "extractor": need.extractor.full_name, "blocks": options.blocks}
 
 
 def _part(state: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypedDict
 
@@ -21,7 +22,9 @@ from fidfast._arguments import (
 )
 from fidfast._images.decode import Decoding
 from fidfast._images.selection import as_suffixes
+from fidfast._shards import Shard
 from fidfast.torch._extractors.devices import check_device, resolve_device
+from fidfast.torch._processes.ranks import Ranks, require_group, sharing
 
 __all__ = [
     "FeatureKeywords",
@@ -30,6 +33,7 @@ __all__ = [
     "check_device",
     "default_num_workers",
     "merge_options",
+    "processes_of",
     "resolve_device",
     "with_label",
 ]
@@ -49,6 +53,8 @@ class FeatureKeywords(TypedDict, total=False):
     max_value: float | None
     max_pixels: int | None
     progress: bool | str
+    distributed: bool
+    group: Any
 
 
 class ImageKeywords(FeatureKeywords, total=False):
@@ -58,6 +64,7 @@ class ImageKeywords(FeatureKeywords, total=False):
     blocks: int
     checkpoint: str | os.PathLike[str] | None
     use_cache: bool
+    shard: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,9 +123,18 @@ class ImageOptions:
     use_cache : bool, default False
         Whether to cache the moments, keyed by the bytes of the images and the extractor. Only for paths, and for
         extractors that `load_extractor` loads by name. Not used by `features_of_images`.
+    shard : str, optional
+        Part ``"K/N"`` of the source, K from 1 to N: the n images from ``n * (K - 1) // N`` to ``n * K // N`` in their
+        fixed order. `ImageMoments.save` writes the moments of a part, and `fidfast.merge_parts` merges all of them. By
+        default all images. Only for `moments_of_images`, since statistics and distances of parts cannot be merged.
     progress : bool or str, default False
         Whether to show progress on standard error: a bar on a terminal or in a notebook, else a line every 30 seconds.
         A string is its label.
+    distributed : bool, default False
+        Whether all processes of a process group make the call and share the images: each runs the extractor on
+        consecutive images, and all return the same result, that of all images. docs/torchrun.md describes it.
+    group : torch.distributed.ProcessGroup, optional
+        The processes that share the images, with ``distributed=True``. By default the default group.
 
     Raises
     ------
@@ -140,7 +156,10 @@ class ImageOptions:
     max_pixels: int | None = None
     checkpoint: str | os.PathLike[str] | None = None
     use_cache: bool = False
+    shard: str | None = None
     progress: bool | str = False
+    distributed: bool = False
+    group: Any = None
 
     @property
     def decoding(self) -> Decoding:
@@ -155,8 +174,11 @@ class ImageOptions:
         require_integer("blocks", self.blocks)
         optional(require_text, "image_key", self.image_key)
         optional(require_path, "checkpoint", self.checkpoint)
-        for name in ("skip_broken", "use_cache"):
+        if self.shard is not None:
+            Shard.from_text("shard", self.shard)
+        for name in ("skip_broken", "use_cache", "distributed"):
             require_bool(name, getattr(self, name))
+        require_group(self.distributed, self.group)
         if not isinstance(self.progress, str):
             require_bool("progress", self.progress)
         for name, choices in (
@@ -165,6 +187,11 @@ class ImageOptions:
             ("compile", ("auto", True, False)),
         ):
             require_choice(name, getattr(self, name), choices)
+
+
+def processes_of(options: ImageOptions) -> AbstractContextManager[Ranks]:
+    """The processes that share the images of a call, as `sharing`."""
+    return sharing(options.distributed, options.group)
 
 
 def with_label(options: ImageOptions, name: str) -> ImageOptions:
@@ -182,6 +209,8 @@ def merge_options(
     TypeError
         If `options` is not an ImageOptions, or a keyword is not the name of a field that the function uses; the
         message names the most similar field.
+    ValueError
+        If there is a shard, and the function is not `moments_of_images`.
     """
     if not isinstance(options, (ImageOptions, type(None))):
         raise TypeError(f"options must be an ImageOptions, got {type(options).__name__}")
@@ -191,13 +220,20 @@ def merge_options(
             similar = difflib.get_close_matches(keyword, names, n=1)
             hint = f"; did you mean {similar[0]!r}?" if similar else f"; its options are {', '.join(names)}"
             raise TypeError(f"{function} got an unexpected keyword argument {keyword!r}{hint}")
-    return replace(options or ImageOptions(), **keywords)
+    merged = replace(options or ImageOptions(), **keywords)
+    if merged.shard is not None and function != "moments_of_images":
+        raise ValueError(
+            f"shard applies to moments_of_images, whose results fidfast.merge_parts merges, not to {function}"
+        )
+    return merged
 
 
-def default_num_workers(device: torch.device | str | None = None) -> int:
+def default_num_workers(device: torch.device | str | None = None, processes: int = 1) -> int:
     """Number of processes that decode and resize: up to 8 with CUDA, up to 2 with a network on the CPU.
 
     0 on 2 cores: there two workers cost an eighth of the throughput, measured with an Inception network in bfloat16.
+    The cores are divided by the number of `processes` that share the machine.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = max(1, cores // processes)
     return min(cores, 8) if resolve_device(device).type == "cuda" else max(0, min(cores - 2, 2))

@@ -4,41 +4,43 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import inspect
 import itertools
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, SequentialSampler, default_collate
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    SequentialSampler,
+    Subset,
+)
 
-from fidfast._arguments import as_array, as_dense, require_path, shape_of_array
+from fidfast._arguments import as_array, as_dense, require_integer, require_path, shape_of_array
 from fidfast._devices import to_host
 from fidfast._images import BrokenImageError, Images, open_images
 from fidfast._images.hashes import hash_files
 from fidfast._masked import require_unmasked
-from fidfast.torch._images.items import AmbiguousKeyError, items_of_batch
+from fidfast._shards import Shard, sampled
+from fidfast.torch._images.items import items_of_batch
 from fidfast.torch._images.options import ImageOptions
+from fidfast.torch._images.streams import continued, flattened, items_of_loader
 
-__all__ = ["BrokenItem", "ImageSource", "error_text", "open_source"]
-
-#: Consecutive errors of an iterator after which it is not read further.
-_MOST_ERRORS = 1000
-
-
-class BrokenItem(NamedTuple):
-    """Takes the place of an item that could not be read."""
-
-    message: str
-    cause: Exception | None = None
+__all__ = ["ImageSource", "open_source"]
 
 
 class ImageSource:
     """Items of images. Exactly one of `indexed` and `stream` is given.
+
+    `first` is the index of the first item in the source of which this is a part, or 0.
 
     Parameters
     ----------
@@ -50,6 +52,8 @@ class ImageSource:
         Number of items; None if it is unknown.
     unordered : str, optional
         Why a run cannot be continued from a checkpoint, or None if it can.
+    stream_of : callable, optional
+        ``stream_of(indices)`` returns an iterator of the items of a stream with consecutive indices.
     """
 
     def __init__(
@@ -59,23 +63,80 @@ class ImageSource:
         stream: Iterator[Any] | None = None,
         length: int | None = None,
         unordered: str | None = None,
+        stream_of: Callable[[range], Iterator[Any]] | None = None,
     ) -> None:
         self.indexed = indexed
         self.length = len(indexed) if indexed is not None else length
         self.unordered = unordered
+        self.first = 0
         self._stream = stream
+        self._stream_of = stream_of
+        self._complete: ImageSource | None = None
 
     @property
     def images(self) -> Images | None:
         """The source as images of a path or an array, or None if it is something else."""
         return self.indexed if isinstance(self.indexed, Images) else None
 
+    @property
+    def complete(self) -> ImageSource:
+        """The source of which this is a part, or the source itself."""
+        return self._complete or self
+
+    def part(self, index: int, count: int) -> ImageSource:
+        """The images from ``length * index // count`` to ``length * (index + 1) // count``, in order.
+
+        Raises
+        ------
+        ValueError
+            If the order or the number of the images is not fixed, or `index` is not below `count`.
+        """
+        count = require_integer("count", count, 1)
+        index = require_integer("index", index, 0, count - 1)
+        if self.unordered is not None or self.length is None:
+            reason = self.unordered or "their number is unknown: pass a path, a list or a Dataset"
+            raise ValueError(f"part {index + 1}/{count} needs images in a fixed order, but {reason}")
+        within = Shard(index + 1, count).range_of(self.length)
+        part = copy.copy(self)
+        part._complete, part.first, part.length = self.complete, self.first + within.start, len(within)
+        if self.indexed is not None:
+            part.indexed = _part_of(self.indexed, within)
+        else:
+            assert self._stream_of is not None
+            part._stream = self._stream_of(range(part.first, part.first + len(within)))
+        return part
+
+    def digest(self) -> str:
+        """Hash of names and of the bytes of a few items; equal on machines with copies of the source.
+
+        Of a Dataset or DataLoader, whose items may be random, only the number of items.
+        """
+        items = self.indexed
+        if isinstance(items, Images):
+            return items.digest()
+        total = hashlib.blake2b(f"{self.length} items".encode(), digest_size=16)
+        if _are_paths(items) and len(items) > 0:
+            paths = [os.path.abspath(item) for item in items]
+            folder = os.path.commonpath(list(map(os.path.dirname, paths)))
+            total.update("\n".join(os.path.relpath(path, folder) for path in paths).encode(errors="surrogateescape"))
+            for index in sampled(len(paths)):
+                with suppress(OSError):  # broken images are reported when they are read
+                    total.update(hashlib.blake2b(Path(paths[index]).read_bytes()).digest())
+        elif isinstance(items, (list, tuple)) or hasattr(items, "__array__"):
+            for index in sampled(len(items)):
+                total.update(_described(items[index]).encode())
+        return total.hexdigest()
+
     def fingerprint(self, *, progress: bool) -> str:
         """Hash of the bytes of images, files or an array; the number of items of a Dataset or DataLoader."""
+        of_items = self._fingerprint(progress)
+        return of_items if self._complete is None else f"{of_items} {self.first} of {self._complete.length}"
+
+    def _fingerprint(self, progress: bool) -> str:
         items = self.indexed
         if isinstance(items, Images):
             return items.fingerprint(progress=progress)
-        if isinstance(items, (list, tuple)) and all(isinstance(item, (str, os.PathLike)) for item in items):
+        if _are_paths(items):
             digests, _ = hash_files([Path(item) for item in items], Path("list of paths"), progress=progress)
             return hashlib.blake2b(b"".join(digests)).hexdigest()
         if isinstance(items, (list, tuple)):
@@ -101,6 +162,19 @@ class ImageSource:
         return self._stream
 
 
+def _are_paths(items: Any) -> bool:
+    return isinstance(items, (list, tuple)) and all(isinstance(item, (str, os.PathLike)) for item in items)
+
+
+def _part_of(items: Any, indices: range) -> Any:
+    """The items with these indices: of the same kind, or a Subset of a Dataset."""
+    if isinstance(items, Images):
+        return items.part(indices)
+    if isinstance(items, (list, tuple)) or hasattr(items, "__array__"):
+        return items[indices.start : indices.stop]
+    return Subset(items, indices)
+
+
 def open_source(source: Any, options: ImageOptions, key: str | None = None, *, name: str = "source") -> ImageSource:
     """Open any source of images.
 
@@ -124,16 +198,21 @@ def open_source(source: Any, options: ImageOptions, key: str | None = None, *, n
     if isinstance(source, ImageSource):
         return source
     if isinstance(source, Images):
-        return ImageSource(source)
-    if isinstance(source, (str, os.PathLike)):
-        return ImageSource(_open_images(require_path(name, source), options, key))
-    try:
-        return _open_object(as_dense(source, "images"), options)
-    except (TypeError, ValueError) as error:
-        if isinstance(error, BrokenImageError):
-            raise
-        kind = TypeError if isinstance(error, TypeError) else ValueError  # subclasses have other constructors
-        raise kind(f"{name}: {error}") from error
+        opened = ImageSource(source)
+    elif isinstance(source, (str, os.PathLike)):
+        opened = ImageSource(_open_images(require_path(name, source), options, key))
+    else:
+        try:
+            opened = _open_object(as_dense(source, "images"), options)
+        except (TypeError, ValueError) as error:
+            if isinstance(error, BrokenImageError):
+                raise
+            kind = TypeError if isinstance(error, TypeError) else ValueError  # subclasses have other constructors
+            raise kind(f"{name}: {error}") from error
+    if options.shard is None:
+        return opened
+    shard = Shard.from_text("shard", options.shard)
+    return opened.part(shard.number - 1, shard.parts)
 
 
 def _open_object(source: Any, options: ImageOptions) -> ImageSource:
@@ -152,17 +231,12 @@ def _open_object(source: Any, options: ImageOptions) -> ImageSource:
     if isinstance(source, Iterable) or hasattr(source, "__getitem__"):
         iterator = iter(source)
         return ImageSource(
-            stream=_flattened(_continued(iterator), options.image_key),
+            stream=flattened(continued(iterator), options.image_key),
             length=_length_of_stream(source),
             unordered=f"{type(source).__name__} cannot be read from the middle: pass a path, a list or a Dataset",
         )
     expected = "a path, an array, a Dataset, a DataLoader or an iterable of images"
     raise TypeError(f"images must be {expected}, got {type(source).__name__}")
-
-
-def error_text(error: Exception) -> str:
-    """The error of a user's function in one line."""
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 # Arrays and sequences -----------------------------------------------------------------------------------------------
@@ -203,7 +277,7 @@ def _has_items(source: Any) -> bool:
 
 def _open_sequence(source: Any, image_key: str | None) -> ImageSource:
     if isinstance(source, (list, tuple)) and source and _is_batch(source[0], image_key):  # list(loader)
-        return ImageSource(stream=_flattened(iter(source), image_key), unordered="the list holds batches")
+        return ImageSource(stream=flattened(iter(source), image_key), unordered="the list holds batches")
     return ImageSource(source)
 
 
@@ -212,49 +286,6 @@ def _is_batch(item: Any, image_key: str | None) -> bool:
         return next(items_of_batch(item, image_key), item) is not item
     except ValueError:  # an ambiguous dictionary; the function that reads the item reports it
         return False
-
-
-# Streams ------------------------------------------------------------------------------------------------------------
-
-
-def _flattened(values: Iterable[Any], image_key: str | None) -> Iterator[Any]:
-    """The items of a stream of items and batches."""
-    for value in values:
-        if isinstance(value, BrokenItem):
-            yield value
-        else:
-            yield from items_of_batch(value, image_key)
-
-
-def _continued(iterator: Iterator[Any]) -> Iterator[Any]:
-    """The values of an iterator, with a `BrokenItem` in place of each error that it raises.
-
-    Raises
-    ------
-    BrokenImageError
-        If it ends with an error: the values that it would still have returned are lost.
-    """
-    number, errors = 0, list[Exception]()
-    while True:
-        try:
-            value = next(iterator)
-        except StopIteration:
-            break
-        except Exception as error:
-            errors.append(error)
-            if inspect.isgenerator(iterator) or len(errors) == _MOST_ERRORS:
-                break
-            continue
-        for raised in errors:
-            yield BrokenItem(error_text(raised), raised)
-        number += len(errors) + 1
-        errors.clear()
-        yield value
-    if errors:
-        raise BrokenImageError(
-            f"image {number}: {error_text(errors[0])}; the iterable cannot be read further, since a generator ends "
-            "when it raises an error: handle the error inside it"
-        ) from errors[0]
 
 
 def _length_of(source: Any) -> int | None:
@@ -266,9 +297,6 @@ def _length_of(source: Any) -> int | None:
 
 def _length_of_stream(source: Any) -> int | None:
     return _length_of(source) if isinstance(source, (Dataset, Sized)) else None
-
-
-# DataLoaders --------------------------------------------------------------------------------------------------------
 
 
 def _open_loader(loader: DataLoader[Any], image_key: str | None) -> ImageSource:
@@ -284,75 +312,8 @@ def _open_loader(loader: DataLoader[Any], image_key: str | None) -> ImageSource:
         length = _length_of(sampler)
     if length is not None and type(batches) is BatchSampler and batches.drop_last:
         length -= length % batches.batch_size
-    return ImageSource(stream=_items_of_loader(loader, image_key), length=length, unordered=unordered)
-
-
-def _items_of_loader(loader: DataLoader[Any], image_key: str | None) -> Iterator[Any]:
-    """The items of the batches. Items that the Dataset cannot read, or `collate_fn` rejects, are `BrokenItem`."""
-    collate = None if loader.collate_fn is default_collate else loader.collate_fn
-    changes: dict[str, Any] = {
-        "collate_fn": _Collate(collate, image_key, loader.batch_sampler is not None),
-        "_iterator": None,
-    }
-    if not isinstance(loader.dataset, IterableDataset):
-        changes["dataset"] = _GuardedDataset(loader.dataset)
-    ours = copy.copy(loader)
-    ours.__dict__.update(changes)  # DataLoader forbids to set the attribute dataset
-    for items in ours:
-        yield from items
-
-
-class _GuardedDataset(Dataset[Any]):
-    """A Dataset that returns a `BrokenItem` instead of raising an error."""
-
-    __getitems__ = None  # the DataLoader would prefer the method of this name of the other Dataset
-
-    def __init__(self, dataset: Any) -> None:
-        self._dataset = dataset
-
-    def __len__(self) -> int:
-        return len(self._dataset)
-
-    def __getitem__(self, index: Any) -> Any:
-        try:
-            return self._dataset[index]
-        except Exception as error:
-            return BrokenItem(f"item {index} of the Dataset: {error_text(error)}")
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or name == "_dataset":  # while it is unpickled it has no dataset
-            raise AttributeError(name)
-        return getattr(self._dataset, name)
-
-
-class _Collate:
-    """Returns the list of the items of a batch.
-
-    `collate` is the user's function, or None for torch's own, which fails for PIL images and for mixed sizes.
-    """
-
-    def __init__(self, collate: Callable[[Any], Any] | None, image_key: str | None, batched: bool) -> None:
-        self.collate = collate
-        self.image_key = image_key
-        self.batched = batched
-
-    def __call__(self, batch: Any) -> list[Any]:
-        if not self.batched:
-            good = batch if isinstance(batch, BrokenItem) or self.collate is None else self.collate(batch)
-            return [good] if isinstance(good, BrokenItem) else list(items_of_batch(good, self.image_key))
-        if self.collate is None:
-            return list(batch)
-        good = [item for item in batch if not isinstance(item, BrokenItem)]
-        try:
-            items = list(items_of_batch(self.collate(good), self.image_key, batched=True)) if good else []
-        except AmbiguousKeyError:
-            raise
-        except Exception as error:
-            items = [BrokenItem(f"collate_fn: {error_text(error)}")] * len(good)
-        if len(items) != len(good):
-            return items + [item for item in batch if isinstance(item, BrokenItem)]
-        remaining = iter(items)
-        return [item if isinstance(item, BrokenItem) else next(remaining) for item in batch]
+    items = partial(items_of_loader, loader, image_key)
+    return ImageSource(stream=items(), length=length, unordered=unordered, stream_of=items)
 
 
 def _described(item: Any, otherwise: str = "") -> str:

@@ -17,7 +17,7 @@ from fidfast.torch._extractors.named import name_of_extractor, open_extractor
 from fidfast.torch._extractors.networks import device_of
 from fidfast.torch._images.batches import features_of_batch, rows_of
 from fidfast.torch._images.pixels import image_batch
-from fidfast.torch._training.distributed import failing_together, moments_of_all
+from fidfast.torch._processes.reduction import failing_together, moments_of_all
 from fidfast.torch._training.packing import TensorStateModule, pack_blocks, unpack_blocks
 from fidfast.torch._training.sampling import draw_samples, require_at_least
 

@@ -15,7 +15,7 @@ from fidfast.torch._extractors.extractor import Extractor
 from fidfast.torch._extractors.named import open_extractor
 from fidfast.torch._images.batches import features_of_batch
 from fidfast.torch._images.options import check_device
-from fidfast.torch._training.distributed import (
+from fidfast.torch._processes.reduction import (
     all_reduce,
     failing_together,
     rank_and_size,

@@ -14,7 +14,7 @@ from fidfast._arguments import require_bool, require_callable, require_integer
 from fidfast._progress import progress_bar
 from fidfast.torch._extractors.networks import evaluating
 from fidfast.torch._images.pixels import image_batch
-from fidfast.torch._training.distributed import rank_and_size
+from fidfast.torch._processes.reduction import rank_and_size
 
 __all__ = ["draw_samples", "evaluation_mode", "require_at_least", "seed_of_batch"]
 

@@ -34,8 +34,9 @@ def all_reduce(moments: Moments, *, group: Any = None) -> None:
     """Replace the moments in every process of a group by those of all rows that the processes have seen.
 
     The result is exact. Two sums are computed over the processes: first of count and mean, then of the scatter about
-    the common mean. No features are sent. The result depends on the distribution of the rows over the processes only
-    through rounding, 1e-12 relative.
+    the common mean. No features are sent, unless there are at most `dim` rows in total: then the result has the rows
+    themselves, in the order of the ranks, as in one process. Otherwise the result depends on the distribution of the
+    rows over the processes only through rounding, 1e-12 relative.
 
     Parameters
     ----------
@@ -163,7 +164,14 @@ def _reduced_state(block: Moments, group: Any) -> dict[str, NDArray[Any]]:
         state = block.state()
         count, dim = int(state["0/count"]), block.dim
         # Rows that are not yet included in mean and scatter.
-        rows = np.concatenate([state["0/narrow_rows"].astype(np.float64), state["0/wide_rows"]])
+        pending = [state["0/narrow_rows"], state["0/wide_rows"]]
+        _require_finite(*pending)
+    lengths = _gathered([count, *map(len, pending)], group)
+    if not any(each[0] for each in lengths) and sum(map(sum, lengths)) <= dim:
+        narrow, wide = (_rows_of_all(rows, [each[i + 1] for each in lengths], group) for i, rows in enumerate(pending))
+        return {**state, "0/narrow_rows": narrow, "0/wide_rows": wide}
+    with failing_together(group):
+        rows = np.concatenate([pending[0].astype(np.float64), pending[1]])
         mean = state["0/mean"] if count > 0 else np.zeros(dim)
         mean_low = state["0/mean_low"] if count > 0 else np.zeros(dim)
         scatter = state["0/scatter"] if count > 0 else np.zeros((dim, dim))
@@ -173,8 +181,6 @@ def _reduced_state(block: Moments, group: Any) -> dict[str, NDArray[Any]]:
 
     count_and_sum = sum_over_processes(count_and_sum, group)
     total = int(count_and_sum[0])
-    if total == 0:
-        return state
     with failing_together(group):
         # The common origin is the mean up to rounding; the second sum corrects it.
         origin = count_and_sum[1:] / total
@@ -200,7 +206,15 @@ def _reduced_state(block: Moments, group: Any) -> dict[str, NDArray[Any]]:
     }
 
 
-def _require_finite(*arrays: NDArray[np.float64]) -> None:
+def _rows_of_all(rows: NDArray[_F], lengths: list[int], group: Any) -> NDArray[_F]:
+    """The rows of all processes in the order of their ranks; each is zero in all but one, so the sum is exact."""
+    first = sum(lengths[: dist.get_rank(group)])
+    every = np.zeros((sum(lengths), rows.shape[1]), rows.dtype)
+    every[first : first + len(rows)] = rows
+    return sum_over_processes(every, group)
+
+
+def _require_finite(*arrays: NDArray[Any]) -> None:
     if not all(np.isfinite(array).all() for array in arrays):
         raise ValueError("moments hold NaN or infinity, or their sums over the processes exceed the range of float64")
 
