@@ -17,6 +17,8 @@ from fidfast._files.readers import (
     require_tensors,
 )
 from fidfast._files.records import Content, Entries, Features, Progress, State, Stats
+from fidfast._files.rows import Rows
+from fidfast._files.shards import find_shards
 from fidfast._files.states import check_class_moments, check_inception_score, check_moments, check_ngrams
 from fidfast._files.write import (
     TEMPORARY_NAME,
@@ -28,6 +30,7 @@ from fidfast._files.write import (
     write_stats,
     write_whole,
 )
+from fidfast._files.zarr_arrays import is_zarr
 
 __all__ = [
     "TEMPORARY_NAME",
@@ -37,6 +40,7 @@ __all__ = [
     "Features",
     "Item",
     "Progress",
+    "Rows",
     "State",
     "Stats",
     "catalog_of",
@@ -44,9 +48,11 @@ __all__ = [
     "check_inception_score",
     "check_moments",
     "check_ngrams",
+    "find_shards",
     "is_same_extractor",
     "is_stats_folder",
     "is_supported",
+    "is_zarr",
     "naming",
     "npz_path",
     "read",
