@@ -1,8 +1,9 @@
 """Print the peak of this process's own memory in megabytes while a function reads features from files.
 
-Arguments: FUNCTION ROWS DIM [FORMAT] [FOLDER]. FUNCTION is a function of `fidfast` of two sets of features (or `compare`,
-of three). Each set is a file or folder of ROWS rows of float32 in FORMAT: npy (default), shards of npy, safetensors, parquet
-or zarr. Own memory is ``RssAnon`` of /proc/self/status: pages of mapped files, which the system can drop, do not count.
+Arguments: FUNCTION ROWS DIM [FORMAT] [FOLDER]. FUNCTION is a function of `fidfast` of two sets of features, or
+`compare`, of three. Each set has ROWS rows of float32 in FORMAT: one npy (default), or shards as npy-shards,
+safetensors or parquet, or zarr. They are written to a temporary folder in FOLDER. Own memory is ``RssAnon`` of
+/proc/self/status: the pages of mapped files, which the system can drop, do not count.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fidfast._files.buffers import nbytes_of, require_plausible
 from fidfast._files.records import Entry, Tree
+from fidfast._files.rows import sliced_entry
 
 __all__ = ["open_parquet"]
 
@@ -55,7 +56,7 @@ def open_parquet(path: Path) -> Tree:
                 else:
                     tree[field.name] = Entry((n,), "object", _refusal(path, field))
     except (pa.ArrowException, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
+        if isinstance(error, OSError) and error.filename is not None:
             raise
         raise ValueError(str(error)) from error
     if numbers and not any(entry.blocks for entry in tree.values()):
@@ -120,14 +121,7 @@ def _entry(path: Path, names: list[str], n: int, dim: int, dtype: str, *, are_co
     def blocks(first: int) -> Iterator[NDArray[Any]]:
         yield from _blocks(path, names, first, dim, dtype, are_columns)
 
-    def load() -> Any:
-        parts = [np.empty((0, dim), dtype), *blocks(0)]
-        rows = np.concatenate(parts)
-        if len(rows) != n:
-            raise ValueError(f"{path} is damaged: it holds {len(rows):,} rows of {n:,}")
-        return rows
-
-    return Entry((n, dim), dtype, load, blocks, str(path), tuple(names) if are_columns else ())
+    return sliced_entry(path, (n, dim), dtype, blocks, tuple(names) if are_columns else ())
 
 
 def _blocks(
@@ -138,7 +132,8 @@ def _blocks(
 
     size = max(1, _BLOCK // max(1, dim * np.dtype(dtype).itemsize))
     with _opened(pq, path, len(names)) as file:
-        groups, start = [], 0  # the first row of the groups that are read
+        groups: list[int] = []
+        start = 0  # the first row of these groups
         for group in range(file.num_row_groups):
             in_group = file.metadata.row_group(group).num_rows
             if groups or start + in_group > first:

@@ -20,7 +20,7 @@ from fidfast import _core
 from fidfast._files.buffers import is_narrow, nbytes_of
 from fidfast._files.records import Entry
 
-__all__ = ["MAX_IN_MEMORY", "RowPart", "Rows", "dtype_of_rows", "part_of", "rows_of"]
+__all__ = ["MAX_IN_MEMORY", "RowPart", "Rows", "dtype_of_rows", "part_of", "rows_of", "sliced_entry"]
 
 #: Features of at most this many bytes are read at once.
 MAX_IN_MEMORY = 2**27
@@ -63,7 +63,7 @@ class Rows:
         self._parts = list(parts)
         #: Number of the row after each part.
         self._ends = list(itertools.accumulate(part.n for part in parts))
-        self.shape = (self._ends[-1], dim)
+        self.shape: tuple[int, int] = (self._ends[-1], dim)
         self.dtype = np.dtype(dtype)
         self._mapped: NDArray[Any] | None = None
         self._lock = threading.RLock()
@@ -178,11 +178,27 @@ def _naming_file(blocks: Iterator[NDArray[Any]], file: str) -> Iterator[NDArray[
     except (MemoryError, ImportError):
         raise
     except Exception as error:
-        if isinstance(error, OSError) and error.errno is not None:  # of the system, which names the file
+        if isinstance(error, OSError) and error.filename is not None:
             raise
         if file in str(error):
             raise ValueError(str(error)) from error
         raise ValueError(f"{file} is damaged: {error}") from error
+
+
+def sliced_entry(
+    path: str | os.PathLike[str],
+    shape: tuple[int, ...],
+    dtype: str,
+    blocks: Callable[[int], Iterator[NDArray[Any]]],
+    columns: tuple[str, ...] = (),
+) -> Entry:
+    """The entry of features (n, dim) or (n, dim, 1, 1) in a file of which only `blocks` are read."""
+    file = os.fspath(path)
+
+    def load() -> Any:
+        return Rows([RowPart(file, shape[0], blocks)], int(np.prod(shape[1:])), dtype).mapped()
+
+    return Entry(shape, dtype, load, blocks, file, columns)
 
 
 def part_of(entry: Entry, file: str | os.PathLike[str]) -> RowPart:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import warnings
 import zipfile
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from fidfast._files.buffers import nbytes_of, require_plausible
 from fidfast._files.records import Entry, Tree
+from fidfast._files.rows import dtype_of_rows, sliced_entry
 from fidfast._warnings import warn_user
 
 __all__ = ["is_zarr", "open_zarr"]
@@ -59,7 +61,8 @@ def open_zarr(path: Path) -> Tree:
         import zarr
         from zarr.storage import LocalStore, ZipStore
     except ImportError as error:
-        raise ImportError(f"{path}: zarr needs the package of this name: pip install 'fidfast[features]'") from error
+        reason = "arrays of zarr need zarr 3, and Python 3.11 or later: pip install 'fidfast[features]'"
+        raise ImportError(f"{path}: {reason} ({error})") from error
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about members that are no part of the array
@@ -72,7 +75,7 @@ def open_zarr(path: Path) -> Tree:
     except (MemoryError, ImportError):
         raise
     except Exception as error:  # of zarr and its codecs, of many types
-        if isinstance(error, OSError) and error.errno is not None:
+        if isinstance(error, OSError) and error.filename is not None:
             raise
         raise ValueError(str(error) or type(error).__name__) from error
     if isinstance(text, str) and text:
@@ -109,17 +112,25 @@ def _entry(path: Path, key: str, array: Any, stored: int) -> Entry:
     require_plausible(nbytes_of(chunks, dtype.itemsize), stored, f"a chunk of {label}")
 
     def load() -> Any:
-        return array[...]
+        try:
+            return np.asarray(array[...])
+        except Exception as error:  # of codecs, of many types
+            raise ValueError(f"{label} is damaged: {error}") from error
+
+    @functools.cache  # once, though the array may be read several times
+    def warn() -> None:
+        _warn_of_missing(array, label)
 
     def blocks(first: int) -> Iterator[NDArray[Any]]:
-        _warn_of_missing(array, label)
+        warn()
         rows = max(chunks[0], _ROWS // chunks[0] * chunks[0])
         while first < shape[0]:
             last = min(first // rows * rows + rows, shape[0])
             yield np.asarray(array[first:last])
             first = last
 
-    return Entry(shape, dtype.name, load, blocks if len(shape) > 1 else None, str(path))
+    entry = Entry(shape, dtype.name, load)
+    return sliced_entry(path, shape, dtype.name, blocks) if dtype_of_rows(entry) and len(shape) in (2, 4) else entry
 
 
 def _refused(shape: tuple[int, ...], reason: str) -> Entry:

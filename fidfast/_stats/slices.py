@@ -8,6 +8,7 @@ from typing import Any
 from fidfast import _core
 from fidfast._arguments import as_dense, shape_of_array
 from fidfast._devices import to_host
+from fidfast._files import Rows
 
 __all__ = ["ROWS_PER_SLICE", "as_rows", "row_slices", "update_in_slices"]
 
@@ -23,7 +24,7 @@ def as_rows(features: Any) -> Any:
 
 def row_slices(features: Any, n: int) -> Iterator[Any]:
     """The n rows in order. At most `ROWS_PER_SLICE` rows are returned as they are, and need not support slicing."""
-    if n <= ROWS_PER_SLICE:
+    if n <= ROWS_PER_SLICE and not isinstance(features, Rows):
         yield features
         return
     for first in range(0, n, ROWS_PER_SLICE):
