@@ -75,7 +75,7 @@ class Rows:
     @property
     def nbytes(self) -> int:
         """Number of bytes of all rows."""
-        return self.shape[0] * self.shape[1] * self.dtype.itemsize
+        return int(self.shape[0] * self.shape[1] * self.dtype.itemsize)
 
     def __len__(self) -> int:
         return self.shape[0]

@@ -94,15 +94,15 @@ def test_one_of_several_arrays_is_chosen_by_key(tmp_path):
 def test_no_more_than_some_slices_are_in_memory(tmp_path, monkeypatch):
     """Whatever the number of shards. NumPy's allocations are counted; those of the core are in benchmarks/speed."""
     monkeypatch.setattr(rows, "MAX_IN_MEMORY", 0)
-    monkeypatch.setattr(rows, "_ROWS", 512)
-    monkeypatch.setattr(slices, "ROWS_PER_SLICE", 512)
-    dim, shard, n = 64, 256, 8_192
+    monkeypatch.setattr(rows, "_ROWS", 128)
+    monkeypatch.setattr(slices, "ROWS_PER_SLICE", 128)
+    dim, shard, n = 96, 128, 3_072
     rng = np.random.default_rng(0)
     sides = [
         write_shards(tmp_path / side, "array .npy", rng.standard_normal((n // shard, shard, dim)) + shift)
         for side, shift in (("a", 0.0), ("b", 0.1))
     ]
-    slice_bytes = 512 * dim * 8
+    slice_bytes = 128 * dim * 8
     # A slice, its parts, and three arrays of its size in one formula; of each row of both sides a hash and 15 numbers.
     # Entry and header of each file: 4 kB.
     bound = 5 * slice_bytes + 2 * n * 16 * 8 + 2 * 4096 * n // shard
