@@ -17,7 +17,7 @@ from fidfast._files.readers import (
     require_tensors,
 )
 from fidfast._files.records import Content, Entries, Features, Progress, State, Stats
-from fidfast._files.rows import Rows
+from fidfast._files.rows import Rows, rows_of_chunks
 from fidfast._files.shards import find_shards
 from fidfast._files.states import check_class_moments, check_inception_score, check_moments, check_ngrams
 from fidfast._files.write import (
@@ -64,6 +64,7 @@ __all__ = [
     "require_name",
     "require_tensors",
     "require_writable",
+    "rows_of_chunks",
     "write_several_stats",
     "write_state",
     "write_stats",

@@ -20,7 +20,7 @@ from fidfast import _core
 from fidfast._files.buffers import is_narrow, nbytes_of
 from fidfast._files.records import Entry
 
-__all__ = ["MAX_IN_MEMORY", "RowPart", "Rows", "dtype_of_rows", "part_of", "rows_of", "sliced_entry"]
+__all__ = ["MAX_IN_MEMORY", "RowPart", "Rows", "dtype_of_rows", "part_of", "rows_of", "rows_of_chunks", "sliced_entry"]
 
 #: Features of at most this many bytes are read at once.
 MAX_IN_MEMORY = 2**27
@@ -199,6 +199,25 @@ def sliced_entry(
         return Rows([RowPart(file, shape[0], blocks)], int(np.prod(shape[1:])), dtype).mapped()
 
     return Entry(shape, dtype, load, blocks, file, columns)
+
+
+def rows_of_chunks(array: Any, shape: tuple[int, ...]) -> Rows | None:
+    """The rows of an object that stores an array in chunks, as those of zarr, h5py and dask; None for any other."""
+    dtype = str(getattr(array, "dtype", ""))
+    chunks = getattr(array, "chunks", None)
+    if len(shape) != 2 or dtype not in ("float16", "float32", "float64") or hasattr(array, "__dlpack__"):
+        return None
+    if not hasattr(array, "chunks") or not hasattr(array, "__array__"):  # h5py's are None if there is one chunk
+        return None
+    step = chunks[0] if isinstance(chunks, tuple) and isinstance(chunks[0], int) else _ROWS
+
+    def blocks(first: int) -> Iterator[NDArray[Any]]:
+        while first < shape[0]:
+            last = min(first // step * step + step, shape[0])
+            yield np.asarray(array[first:last])
+            first = last
+
+    return Rows([RowPart(f"the {type(array).__name__}", shape[0], blocks)], shape[1], dtype)
 
 
 def part_of(entry: Entry, file: str | os.PathLike[str]) -> RowPart:

@@ -100,8 +100,8 @@ def kid(
     Parameters
     ----------
     samples, reference : array, tensor or path
-        (n, dim) features in float16, bfloat16, float32 or float64, n at least 2; or a file of features (an ``.npy``
-        is read block by block). Moments and statistics do not determine a kernel distance.
+        (n, dim) features in float16, bfloat16, float32 or float64, n at least 2; or a file, folder or
+        pattern of features (read block by block). Moments and statistics do not determine a kernel distance.
     degree, gamma, coef0 : int, float, float
         The kernel is ``(gamma x.y + coef0)^degree``; `gamma` is 1 / dim by default.
     precision : {"float32", "float64"}, default "float32"

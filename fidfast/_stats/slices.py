@@ -8,7 +8,7 @@ from typing import Any
 from fidfast import _core
 from fidfast._arguments import as_dense, shape_of_array
 from fidfast._devices import to_host
-from fidfast._files import Rows
+from fidfast._files import Rows, rows_of_chunks
 
 __all__ = ["ROWS_PER_SLICE", "as_rows", "row_slices", "update_in_slices"]
 
@@ -16,9 +16,14 @@ ROWS_PER_SLICE = 8192
 
 
 def as_rows(features: Any) -> Any:
-    """The features as `as_dense`, without the last two axes if they are a pooled feature map (n, dim, 1, 1)."""
+    """The features as `as_dense`, without the last two axes if they are a pooled feature map (n, dim, 1, 1).
+
+    Arrays in chunks, such as those of zarr, are read in slices.
+    """
     features = as_dense(features)
     shape = shape_of_array(features)
+    if (rows := rows_of_chunks(features, shape)) is not None:
+        return rows
     return features[:, :, 0, 0] if len(shape) == 4 and shape[2:] == (1, 1) else features
 
 
