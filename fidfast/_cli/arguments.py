@@ -34,8 +34,8 @@ IMAGE_OPTIONS = (
 )
 
 _FILES = (
-    "statistics (.npz, .pkl, .pt, a folder with mu.npy and cov.npy) or features (.npy, .npz, .pt, .safetensors, .parquet, "
-    "zarr, or a folder or quoted pattern of such files)"
+    "statistics (.npz, .pkl, .pt, a folder with mu.npy and cov.npy) or features (.npy, .npz, .pt, .safetensors, "
+    ".parquet, zarr, or a folder or quoted pattern of such files)"
 )
 _SOURCES = f"images (a folder, .zip, .tar, .npz, .npy), {_FILES}"
 

@@ -93,10 +93,8 @@ def catalog_of(path: str | os.PathLike[str]) -> Catalog:
         If the suffix is unknown or the file is damaged.
     """
     path = Path(path)
-    if is_pattern(path):
-        files = find_shards(path)
-        if not files:
-            raise FileNotFoundError(f"no files match {path}")
+    files = find_shards(path) if is_pattern(path) else []
+    if files:
         return _catalog_of_shards(path, files)
     if not path.exists():
         raise FileNotFoundError(f"no such file: {path}")

@@ -74,7 +74,7 @@ def test_files_that_are_no_shards(tmp_path):
     assert fidfast.fid(tmp_path / "*.n?y", FEATURES) == 0
     (tmp_path / "d.txt").touch()
     assert re.search(r"matches .*d\.txt, which is not a file of features", message_of(tmp_path / "*.*"))
-    assert message_of(tmp_path / "*.zarr", FileNotFoundError) == f"no files match {tmp_path / '*.zarr'}"
+    assert message_of(tmp_path / "*.zarr", FileNotFoundError) == f"no such file: {tmp_path / '*.zarr'}"
 
 
 def test_a_pattern_is_a_path_if_a_file_has_the_name(tmp_path):
