@@ -17,7 +17,7 @@ from fidfast._files.readers import (
     require_tensors,
 )
 from fidfast._files.records import Content, Entries, Features, Progress, State, Stats
-from fidfast._files.rows import Rows, rows_of_chunks
+from fidfast._files.rows import MAX_IN_MEMORY, RowPart, Rows, rows_of_chunks
 from fidfast._files.shards import find_shards
 from fidfast._files.states import check_class_moments, check_inception_score, check_moments, check_ngrams
 from fidfast._files.write import (
@@ -33,6 +33,7 @@ from fidfast._files.write import (
 from fidfast._files.zarr_arrays import is_zarr
 
 __all__ = [
+    "MAX_IN_MEMORY",
     "TEMPORARY_NAME",
     "Catalog",
     "Content",
@@ -40,6 +41,7 @@ __all__ = [
     "Features",
     "Item",
     "Progress",
+    "RowPart",
     "Rows",
     "State",
     "Stats",

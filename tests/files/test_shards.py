@@ -11,6 +11,7 @@ from shard_files import SINGLE, WRITERS, write_file, write_shards
 import fidfast
 from fidfast._files import Rows, read, rows
 from fidfast._inputs import open_input
+from fidfast._metrics import scale
 from fidfast._stats import slices
 
 
@@ -116,6 +117,23 @@ def test_no_more_than_some_slices_are_in_memory(tmp_path, monkeypatch):
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < bound, function.__name__
+
+
+def test_features_in_extreme_units_are_read_in_slices(tmp_path, reading, monkeypatch):
+    """A power of 2 changes no digit of the distance, nor do slices beyond 1e-12 of it."""
+    monkeypatch.setattr(scale, "MAX_IN_MEMORY", rows.MAX_IN_MEMORY)
+    monkeypatch.setattr(scale, "ROWS_PER_SLICE", slices.ROWS_PER_SLICE)
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((150, 5)), rng.standard_normal((90, 5)) + 0.3
+    expected = fidfast.estimate(a, b)
+    for exponent in (60, -60, 450):
+        for i, side in enumerate((a, b)):
+            write_shards(tmp_path / f"{exponent}-{i}", "array .npy", np.split(np.ldexp(side, exponent), [30, 80]))
+        sides = tmp_path / f"{exponent}-0", tmp_path / f"{exponent}-1"
+        found = fidfast.estimate(*sides)
+        assert np.ldexp(found.unbiased, -2 * exponent) == pytest.approx(expected.unbiased, rel=1e-10)
+        assert np.ldexp(found.stderr, -2 * exponent) == pytest.approx(expected.stderr, rel=1e-9)
+        assert np.ldexp(fidfast.fid(*sides), -2 * exponent) == pytest.approx(fidfast.fid(a, b), rel=1e-12)
 
 
 def test_temporary_files_have_no_names(tmp_path, monkeypatch):
