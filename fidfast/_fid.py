@@ -23,8 +23,9 @@ def fid(
     ----------
     features_a, features_b : array, tensor, Moments, GaussianStats or path
         (n, dim) features in float16, bfloat16, float32 or float64; or their moments or statistics; or a file with any
-        of these. Or images: a folder, ``.zip`` or ``.tar``, a ``.npz``, ``.npy`` or array of uint8 images, or another
-        source that `fidfast.torch.fid_of_images` accepts.
+        of these; or a folder, or a pattern such as ``"shards/*.parquet"``, of files of features. Or images: a folder,
+        ``.zip`` or ``.tar``, a ``.npz``, ``.npy`` or array of uint8 images, or another source that
+        `fidfast.torch.fid_of_images` accepts.
     precision : {"float32", "float64"}, default "float32"
         As in `Moments`, for features.
     negative_tolerance : float, default 1e-6

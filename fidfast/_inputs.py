@@ -16,6 +16,7 @@ from fidfast._devices import to_host
 from fidfast._files import (
     Content,
     Features,
+    Rows,
     State,
     Stats,
     is_same_extractor,
@@ -39,6 +40,10 @@ from fidfast._stats import (
 from fidfast._warnings import warn_user
 
 __all__ = ["Input", "open_input", "open_pair", "require_same_dim", "warn_of_extractors"]
+
+
+#: Rows that are converted to float64 at a time.
+_HASHED_ROWS = 512
 
 
 class HasExtractor(Protocol):
@@ -131,8 +136,13 @@ class Input:
         return self.rows is not None or bool(self.blocks)
 
     def require_rows(self, caller: str) -> Any:
-        """The features, which are moved to host memory; raises the errors of `check_rows`."""
+        """The features in host memory, or mapped there from a file; raises the errors of `check_rows`."""
         self.check_rows(caller)
+        if isinstance(self.rows, Rows):
+            try:
+                self.rows = self.rows.mapped()
+            except (TypeError, ValueError) as error:
+                raise _naming_argument(error, self.name) from error
         self.rows = to_host(self.rows)
         return self.rows
 
@@ -157,6 +167,8 @@ class Input:
 
     def finite_shape(self) -> tuple[int, int]:
         """Shape (n, dim) of the features; raises an error that names the argument unless all of them are finite."""
+        if isinstance(self.rows, Rows):  # which are checked when they are read
+            return self.rows.shape
         try:
             return _core.require_finite(self.rows)
         except (TypeError, ValueError) as error:
@@ -164,8 +176,20 @@ class Input:
 
     def slices(self) -> Iterator[Any]:
         """The features in slices of bounded size."""
+        is_first_reading = isinstance(self.rows, Rows) and self._row_hashes is None
+        return self._hashed(self._slices()) if is_first_reading else self._slices()
+
+    def _slices(self) -> Iterator[Any]:
         shape = shape_of_array(self.rows)
         return row_slices(self.rows, shape[0] if len(shape) == 2 else self.num_samples or 0)
+
+    def _hashed(self, slices: Iterator[Any]) -> Iterator[Any]:
+        """The slices; their rows are hashed too, so that they need not be read again."""
+        hashes = []
+        for rows in slices:
+            hashes.append(_hashes(rows))
+            yield rows
+        self._row_hashes = np.concatenate(hashes)
 
     def float64_slices(self) -> Iterator[NDArray[np.float64]]:
         """The features in slices of bounded size, as new arrays in host memory; errors name the argument."""
@@ -182,15 +206,19 @@ class Input:
     def row_hashes(self) -> NDArray[np.int64]:
         """(n,) a hash of each row: equal for equal numbers of any type, and for 0 and -0."""
         if self._row_hashes is None:
-            self._row_hashes = np.concatenate([_hashes(to_host(rows)) for rows in self.slices()])
+            self._row_hashes = np.concatenate([_hashes(to_host(rows)) for rows in self._slices()])
         return self._row_hashes
 
 
 def _hashes(rows: Any) -> NDArray[np.int64]:
     """A hash of each row. 64 bits: two sets of 100,000 rows have a wrong match with a probability of 1e-9."""
     n, _ = _core.require_finite(rows)
-    values = _core.gather(rows, np.arange(n)).astype(np.float64) + 0.0  # -0 becomes 0
-    return np.array([hash(row.tobytes()) for row in values], dtype=np.int64)
+    hashes: list[int] = []
+    for first in range(0, n, _HASHED_ROWS):
+        part = np.arange(first, min(first + _HASHED_ROWS, n))
+        values = _core.gather(rows, part).astype(np.float64) + 0.0  # -0 becomes 0
+        hashes += [hash(row.tobytes()) for row in values]
+    return np.array(hashes, dtype=np.int64)
 
 
 def open_input(

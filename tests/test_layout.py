@@ -31,8 +31,9 @@ _text _warnings _masked _arguments _errors _progress _shards
 cuda._problems cuda cuda.__main__
 _devices _results
 _files.records _files.buffers _files.zips _files.objects _files.pickles _files.torch_files _files.safetensors
-_files.states _files.formats _files.write _files.items _files.extractors
-_files.folders _files.catalog _files.readers _files.headers _files
+_files.rows _files.parquet _files.zarr_arrays _files.states _files.formats _files.write _files.items
+_files.extractors _files.folders _files.shards _files.catalog _files.readers
+_files.headers _files
 _stats.slices _stats.locks _stats.collector _stats.gaussian _stats.block_states _stats.moments _stats.class_moments
 _stats.packing _stats.several _stats
 _images.decode _images.hashes _images.selection _images.images _images.folders _images.tar _images.archives

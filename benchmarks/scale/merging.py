@@ -23,9 +23,8 @@ def write_parts(folder: Path, parts: int, dim: int) -> tuple[Moments, int]:
     The moments of the first part are computed. The others have the same scatter and another mean: what is read and
     merged does not depend on the numbers.
     """
-    from fidfast._parts import save_parts
-
     from fidfast._files import SourcePart
+    from fidfast._parts import save_parts
 
     rng = np.random.default_rng(0)
     n = dim + 1024

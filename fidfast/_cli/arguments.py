@@ -34,7 +34,10 @@ IMAGE_OPTIONS = (
     "max_pixels",
 )
 
-_FILES = "statistics (.npz, .pkl, .pt, a folder with mu.npy and cov.npy) or features (.npy, .npz, .pt, .safetensors)"
+_FILES = (
+    "statistics (.npz, .pkl, .pt, a folder with mu.npy and cov.npy) or features (.npy, .npz, .pt, .safetensors, "
+    ".parquet, zarr, or a folder or quoted pattern of such files)"
+)
 _SOURCES = f"images (a folder, .zip, .tar, .npz, .npy), {_FILES}"
 
 

@@ -19,6 +19,8 @@ from fidfast._files.readers import (
     state_of,
 )
 from fidfast._files.records import Content, Entries, Features, Progress, SourcePart, State, Stats
+from fidfast._files.rows import MAX_IN_MEMORY, RowPart, Rows, rows_of_chunks
+from fidfast._files.shards import find_shards
 from fidfast._files.states import (
     check_class_moments,
     check_inception_score,
@@ -36,8 +38,10 @@ from fidfast._files.write import (
     write_stats,
     write_whole,
 )
+from fidfast._files.zarr_arrays import is_zarr
 
 __all__ = [
+    "MAX_IN_MEMORY",
     "TEMPORARY_NAME",
     "Catalog",
     "Content",
@@ -45,6 +49,8 @@ __all__ = [
     "Features",
     "Item",
     "Progress",
+    "RowPart",
+    "Rows",
     "SourcePart",
     "State",
     "StateHeader",
@@ -54,9 +60,11 @@ __all__ = [
     "check_inception_score",
     "check_moments",
     "check_ngrams",
+    "find_shards",
     "is_same_extractor",
     "is_stats_folder",
     "is_supported",
+    "is_zarr",
     "naming",
     "npz_path",
     "read",
@@ -70,6 +78,7 @@ __all__ = [
     "require_semidefinite",
     "require_tensors",
     "require_writable",
+    "rows_of_chunks",
     "state_of",
     "write_several_stats",
     "write_state",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +17,7 @@ __all__ = [
     "array_entry",
     "checked_shape",
     "dtype_of",
+    "is_narrow",
     "nbytes_of",
     "require_plausible",
     "strided_entry",
@@ -47,6 +48,9 @@ _NARROW = {
 _MAX_UNPACKED = 2**30
 _MAX_RATIO = 100
 
+#: Rows of an array that are converted at a time.
+_ROWS = 1024
+
 
 def dtype_of(name: str, byte_order: ByteOrder = "=") -> np.dtype[Any] | None:
     """The dtype of a name such as "f8", "U5" or "float32"; None for anything but numbers and text."""
@@ -59,6 +63,11 @@ def dtype_of(name: str, byte_order: ByteOrder = "=") -> np.dtype[Any] | None:
     if dtype.kind not in "US" and dtype.itemsize not in _SIZES.get(dtype.kind, ()):
         return None
     return dtype.newbyteorder(byte_order) if byte_order != "=" else dtype
+
+
+def is_narrow(entry: Entry) -> bool:
+    """Whether the dtype is a floating-point type that NumPy lacks, which is loaded as float32."""
+    return entry.dtype in _NARROW
 
 
 def checked_shape(shape: Any) -> tuple[int, ...]:
@@ -92,7 +101,14 @@ def require_plausible(nbytes: int, stored: int, what: str) -> None:
 
 
 def array_entry(
-    load: Callable[[], Bytes], nbytes: int, name: str, shape: Any, *, order: str = "C", byte_order: ByteOrder = "="
+    load: Callable[[], Bytes],
+    nbytes: int,
+    name: str,
+    shape: Any,
+    *,
+    order: str = "C",
+    byte_order: ByteOrder = "=",
+    is_mapped: bool = False,
 ) -> Entry:
     """The entry of a contiguous array.
 
@@ -107,6 +123,8 @@ def array_entry(
     shape : tuple or list of int
         Not checked before.
     order : {"C", "F"}
+    is_mapped : bool, default False
+        Whether `load` returns a memory map, of which slices can be read.
 
     Raises
     ------
@@ -130,7 +148,13 @@ def array_entry(
         array = load().view(dtype).reshape(shape, order="F" if order == "F" else "C")
         return _converted(name, array)
 
-    return Entry(shape, name if name in _NARROW else dtype.name, read)
+    def blocks(first: int) -> Iterator[NDArray[Any]]:
+        rows = load().view(dtype).reshape(shape)
+        for start in range(first, shape[0], _ROWS):
+            yield _converted(name, rows[start : start + _ROWS])
+
+    is_sliced = is_mapped and order != "F" and len(shape) > 1
+    return Entry(shape, name if name in _NARROW else dtype.name, read, blocks if is_sliced else None)
 
 
 def strided_entry(

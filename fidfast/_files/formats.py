@@ -5,14 +5,16 @@ No file is executed: pickles are read by an interpreter that builds arrays and p
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fidfast._files.buffers import Bytes, array_entry, nbytes_of, require_plausible
+from fidfast._files.buffers import ByteOrder, Bytes, array_entry, nbytes_of, require_plausible
 from fidfast._files.objects import Objects, PickleError
+from fidfast._files.parquet import open_parquet
 from fidfast._files.pickles import read_pickle
 from fidfast._files.records import Entry, Tree
 from fidfast._files.safetensors import open_safetensors
@@ -62,11 +64,12 @@ def _open_npz(path: Path) -> Tree:
             pickled = f"{path} holds pickled objects under {key!r}"
             tree[key] = _pickled(lambda: read_pickle(member.read().tobytes(), start)[0], shape, pickled, member.size)  # noqa: B023
         else:
+            read = member.read if member.is_compressed else functools.cache(member.map)  # verifies the checksum once
 
-            def load(member=member, start=start):  # type: ignore[no-untyped-def]
-                return member.read()[start:]
+            def load(read=read, start=start):  # type: ignore[no-untyped-def]
+                return read()[start:]
 
-            tree[key] = _stored_array(load, member.size - start, shape, fortran, dtype)
+            tree[key] = _stored_array(load, member.size - start, shape, fortran, dtype, not member.is_compressed)
     for key in list(tree):
         outer, slash, inner = key.rpartition("/")
         if slash and not isinstance(tree.get(outer), Entry):
@@ -75,14 +78,18 @@ def _open_npz(path: Path) -> Tree:
 
 
 def _stored_array(
-    load: Callable[[], Bytes], nbytes: int, shape: tuple[int, ...], fortran: bool, dtype: np.dtype[Any]
+    load: Callable[[], Bytes],
+    nbytes: int,
+    shape: tuple[int, ...],
+    fortran: bool,
+    dtype: np.dtype[Any],
+    is_mapped: bool = False,
 ) -> Entry:
     """The entry of an array in NumPy's format; one that is refused when it is read if it has no numbers or text."""
     order = "F" if fortran else "C"
     try:
-        return array_entry(
-            load, nbytes, dtype.str[1:], shape, order=order, byte_order=">" if dtype.str[0] == ">" else "<"
-        )
+        byte_order: ByteOrder = ">" if dtype.str[0] == ">" else "<"
+        return array_entry(load, nbytes, dtype.str[1:], shape, order=order, byte_order=byte_order, is_mapped=is_mapped)
     except ValueError as error:
         return Entry(shape, "object", _refusal(str(error)))
 
@@ -123,6 +130,7 @@ FORMATS: dict[str, Callable[[Path], Tree]] = {
     ".pt": _open_torch,
     ".pth": _open_torch,
     ".safetensors": open_safetensors,
+    ".parquet": open_parquet,
 }
 
 

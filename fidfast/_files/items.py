@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fidfast._files.records import Entry, Features, Stats, Tree
+from fidfast._files.rows import rows_of
 
 __all__ = [
     "COUNT_KEYS",
@@ -262,7 +263,7 @@ def features_item(key: str, entry: Entry, levels: tuple[Tree, ...], *, checked: 
     """The item of an entry of features; `checked` rejects a covariance unless the name of the entry means features."""
 
     def read() -> Features:
-        rows = entry.load()
+        rows = rows_of(entry)
         num_items = _integer(levels[0], "num_items") if key.endswith("all_features") else None
         if num_items not in (None, len(rows)):
             raise ValueError(f"num_items is {num_items}, but all_features has {len(rows)} rows")

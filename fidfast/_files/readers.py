@@ -18,9 +18,11 @@ from fidfast._files.catalog import Catalog
 from fidfast._files.folders import is_stats_folder, open_folder
 from fidfast._files.formats import FORMATS, open_npy, tree_of
 from fidfast._files.records import Content, Entries, Entry, Features, Progress, SourcePart, State, Stats, Tree
+from fidfast._files.shards import find_shards, is_pattern, merged_tree, require_one_format
 from fidfast._files.states import check_state, require_semidefinite
 from fidfast._files.torch_files import read_torch
 from fidfast._files.write import STATE_MARK
+from fidfast._files.zarr_arrays import is_zarr, open_zarr
 
 __all__ = [
     "catalog_of",
@@ -93,11 +95,32 @@ def catalog_of(path: str | os.PathLike[str]) -> Catalog:
         If the suffix is unknown or the file is damaged.
     """
     path = Path(path)
+    files = find_shards(path) if is_pattern(path) else []
+    if files:
+        return _catalog_of_shards(path, files)
     if not path.exists():
         raise FileNotFoundError(f"no such file: {path}")
     if path.is_dir() and is_stats_folder(path):
         with naming(path), reading(path):
             return Catalog(open_folder(path, open_npy), str(path), container="folder")
+    files = find_shards(path)
+    if files:
+        return _catalog_of_shards(path, files)
+    return Catalog(_tree_of_file(path), str(path))
+
+
+def _catalog_of_shards(path: Path, files: list[Path]) -> Catalog:
+    require_one_format(files, path)
+    if len(files) == 1:
+        return Catalog(_tree_of_file(files[0]), str(files[0]))
+    return Catalog(merged_tree(files, _tree_of_file, str(path)), str(path), container="folder")
+
+
+def _tree_of_file(path: Path) -> Tree:
+    """The entries of a file, or of a folder of zarr."""
+    if is_zarr(path):
+        with naming(path), reading(path):
+            return open_zarr(path)
     open_format = FORMATS.get(path.suffix.lower())
     if open_format is None:
         raise ValueError(f"{path}: unknown suffix {path.suffix!r}; supported are {', '.join(FORMATS)}")
@@ -105,7 +128,7 @@ def catalog_of(path: str | os.PathLike[str]) -> Catalog:
         raise ValueError(f"{path} is not a regular file")
     try:
         with reading(path):
-            return Catalog(open_format(path), str(path))
+            return open_format(path)
     except ValueError as error:
         if str(path) in str(error):
             raise
@@ -113,8 +136,10 @@ def catalog_of(path: str | os.PathLike[str]) -> Catalog:
 
 
 def is_supported(path: str | os.PathLike[str]) -> bool:
-    """Whether the path is a file with the suffix of a format that `read` reads, or a folder of statistics."""
-    return Path(path).suffix.lower() in FORMATS if Path(path).is_file() else is_stats_folder(path)
+    """Whether the path is of a format that `read` reads: a file, a folder of statistics or features, or a pattern."""
+    if Path(path).is_file() and Path(path).suffix.lower() in FORMATS:
+        return True
+    return is_zarr(path) or is_stats_folder(path) or bool(find_shards(path))
 
 
 def require_tensors(path: str | os.PathLike[str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Union
 
@@ -26,6 +26,12 @@ class Entry:
     #: NumPy's name of the dtype; "object" for anything that is not loaded.
     dtype: str
     load: Callable[[], Any]
+    #: Returns the rows from a row on in blocks, without reading all at once; None if the format does not allow it.
+    blocks: Callable[[int], Iterator[NDArray[Any]]] | None = None
+    #: Name of the file in messages about `blocks`.
+    file: str = ""
+    #: Names of the columns if each is stored by itself; equal in all shards.
+    columns: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.dtype} ({', '.join(map(str, self.shape))}{',' if len(self.shape) == 1 else ''})"

@@ -32,6 +32,9 @@ _DTYPES = {
     **{f"F{bits}": f"float{bits}" for bits in (16, 32, 64)},
 }
 
+#: Those that are converted when they are read; of others, the memory map itself is used.
+_CONVERTED = frozenset(dtype for dtype in _DTYPES if dtype.startswith(("BF", "F8")))
+
 
 def open_safetensors(path: Path) -> Tree:
     """The tensors by name, and the metadata as strings.
@@ -96,7 +99,7 @@ def _entry(path: Path, start: int, size: int, dtype: str, shape: tuple[int, ...]
         return np.memmap(path, np.uint8, "r", start, (size,))
 
     try:
-        return array_entry(load, size, _DTYPES[dtype], shape, byte_order="<")
+        return array_entry(load, size, _DTYPES[dtype], shape, byte_order="<", is_mapped=dtype in _CONVERTED)
     except ValueError as error:
         raise ValueError(f"tensor {name!r}: {error}") from error
 

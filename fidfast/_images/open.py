@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fidfast._files import is_stats_folder
+from fidfast._files import catalog_of, find_shards, is_stats_folder, is_zarr
 from fidfast._images.archives import TarImages, ZipImages
 from fidfast._images.arrays import ArrayImages, array_ndim, open_array
 from fidfast._images.decode import Decoding
@@ -44,11 +44,18 @@ _DAMAGED = (
 def holds_images(path: str | os.PathLike[str]) -> bool:
     """Whether the path is a folder, an archive, or an array of 3 or more dimensions, which `open_images` reads.
 
-    Not a folder of statistics without images.
+    Not a folder of statistics or features without images, and not an array of zarr.
+
+    Raises
+    ------
+    ValueError
+        If a folder holds both images and files of features.
     """
     path = Path(path)
+    if is_zarr(path):
+        return False
     if path.is_dir():
-        return not is_stats_folder(path) or any(is_picture(name) for *_, names in os.walk(path) for name in names)
+        return _is_folder_of_images(path)
     if path.suffix.lower() in (".zip", ".tar") or path.name.lower().endswith(_COMPRESSED):
         return True
     if path.suffix.lower() not in (".npy", ".npz") or not path.is_file():
@@ -57,6 +64,30 @@ def holds_images(path: str | os.PathLike[str]) -> bool:
         return (array_ndim(path) or 0) > 2
     except (*_DAMAGED, OSError, ValueError):
         return False  # the function that reads the file reports the error
+
+
+def _is_folder_of_images(path: Path) -> bool:
+    shards = () if is_stats_folder(path) else find_shards(path)
+    if not shards and not is_stats_folder(path):
+        return True
+    pictures = (os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names if is_picture(name))
+    picture = next(pictures, None)
+    if picture is None or not shards:
+        return picture is not None
+    for shard in {file.suffix.lower(): file for file in reversed(shards)}.values():  # the first of each format
+        if _holds_features(shard):
+            raise ValueError(
+                f"{path} holds images, such as {picture}, and files of features, such as {shard}: move those of one "
+                f"kind to another folder, or pass the pattern {str(path / ('*' + shard.suffix))!r}"
+            )
+    return True
+
+
+def _holds_features(path: Path) -> bool:
+    try:
+        return catalog_of(path).kinds == ["features"]
+    except (ImportError, OSError, ValueError):
+        return False
 
 
 def open_images(

@@ -100,8 +100,8 @@ def kid(
     Parameters
     ----------
     samples, reference : array, tensor or path
-        (n, dim) features in float16, bfloat16, float32 or float64, n at least 2; or a file of features (an ``.npy``
-        is read block by block). Moments and statistics do not determine a kernel distance.
+        (n, dim) features in float16, bfloat16, float32 or float64, n at least 2; or a file, folder or
+        pattern of features (read block by block). Moments and statistics do not determine a kernel distance.
     degree, gamma, coef0 : int, float, float
         The kernel is ``(gamma x.y + coef0)^degree``; `gamma` is 1 / dim by default.
     precision : {"float32", "float64"}, default "float32"
@@ -307,6 +307,9 @@ _MOST_SUBSETS = 1_000_000
 #: Rows of the subsets that are drawn before they are compared: 32 MB for each side.
 _ROWS_AT_ONCE = 2**22
 
+#: Rows that are converted to float64 at a time.
+_ROWS_IN_FLOAT64 = 512
+
 #: As in the compiled core.
 _LARGEST_DEGREE = 100
 
@@ -324,14 +327,17 @@ def _kernel_with_itself(side: Input, degree: int, gamma: float | None, coef0: fl
     """(n,) logarithm of the kernel of each row with itself."""
     parts = []
     for rows in side.slices():
-        values = _core.gather(rows, np.arange(_core.require_finite(rows)[0])).astype(np.float64)
-        # A power of 2 keeps the squares in the range of float64.
-        power = int(np.frexp(np.abs(values).max(initial=0.0))[1])
-        values = np.ldexp(values, -power)
-        with np.errstate(divide="ignore"):
-            squares = np.log(np.einsum("ij,ij->i", values, values)) + 2 * power * math.log(2)
-            scale = -math.log(values.shape[1]) if gamma is None else math.log(gamma)
-            parts.append(degree * np.logaddexp(scale + squares, np.log(coef0)))
+        n, dim = _core.require_finite(rows)
+        scale = -math.log(dim) if gamma is None else math.log(gamma)
+        for first in range(0, n, _ROWS_IN_FLOAT64):
+            part = np.arange(first, min(first + _ROWS_IN_FLOAT64, n))
+            values = _core.gather(rows, part).astype(np.float64)
+            # A power of 2 keeps the squares in the range of float64.
+            power = int(np.frexp(np.abs(values).max(initial=0.0))[1])
+            values = np.ldexp(values, -power)
+            with np.errstate(divide="ignore"):
+                squares = np.log(np.einsum("ij,ij->i", values, values)) + 2 * power * math.log(2)
+                parts.append(degree * np.logaddexp(scale + squares, np.log(coef0)))
     return np.concatenate(parts)
 
 

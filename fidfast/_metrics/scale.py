@@ -6,6 +6,7 @@ Distances are in squared units of the features: ``d(s a, s b) = s^2 d(a, b)``. S
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,8 +14,9 @@ from numpy.typing import NDArray
 
 from fidfast import _core
 from fidfast._devices import to_host
+from fidfast._files import MAX_IN_MEMORY, RowPart, Rows
 from fidfast._inputs import Input
-from fidfast._stats import Moments, scaled_stats
+from fidfast._stats import ROWS_PER_SLICE, Moments, scaled_stats
 
 __all__ = ["exponent_of", "in_units", "inputs_in_range", "rescaled_inputs", "scaled_input"]
 
@@ -80,9 +82,7 @@ def in_units(numbers: _N, exponent: int, inputs: tuple[Input, ...], *, may_vanis
 def scaled_input(source: Input, exponent: int) -> Input:
     """The input times ``2^exponent``, in host memory."""
     if source.rows is not None:
-        rows = _rows_of(source)
-        assert rows is not None
-        return source.with_content(rows=_ldexp(rows, exponent))
+        return source.with_content(rows=_scaled_rows(source, exponent))
     if source.moments is not None:
         return source.with_content(moments=_scaled_moments(source.moments, exponent))
     return source.with_content(stats=scaled_stats(source.stats, exponent))
@@ -116,33 +116,46 @@ def _largest_deviation(inputs: tuple[Input, ...]) -> float:
 def _deviation(source: Input) -> float:
     """The root of the trace of the covariance, or the largest deviation if the variances may have lost digits."""
     deviation = math.hypot(*np.sqrt(source.stats.sigma.diagonal().clip(min=0)))  # their squares may overflow
-    rows = None if 2.0**-_SAFE <= deviation <= 2.0**_SAFE else _rows_of(source)
-    if rows is None or len(rows) == 0:
+    if 2.0**-_SAFE <= deviation <= 2.0**_SAFE:
         return deviation
+    first = None
+    largest = []
     with np.errstate(over="ignore"):
-        return float(np.abs(rows.astype(np.float64) - rows[0]).max())
+        for rows in filter(len, _slices_of(source)):
+            first = rows[0] if first is None else first
+            largest.append(float(np.abs(rows - first).max()))
+    return max(largest, default=deviation)
 
 
 def _largest_value(source: Input) -> float:
     """The largest magnitude of the features, or of mean and deviations."""
-    rows = _rows_of(source) if source.rows is not None else None
-    if rows is not None:
-        return float(np.abs(rows.astype(np.float64)).max(initial=0.0))
+    if source.rows is not None:
+        return max((float(np.abs(rows).max(initial=0.0)) for rows in source.float64_slices()), default=0.0)
     stats = source.stats
     return max(float(np.abs(stats.mu).max()), math.sqrt(float(np.diagonal(stats.sigma).max())))
 
 
-def _rows_of(source: Input) -> NDArray[Any] | None:
-    """The features (n, dim) in host memory, float32 if they are narrower; of moments, the rows that they still hold."""
+def _slices_of(source: Input) -> Iterator[NDArray[np.float64]]:
+    """The features in slices; of moments, the rows that they still hold."""
     if source.rows is not None:
-        rows = to_host(source.rows)
-        n, _ = _core.require_finite(rows)
-        return _core.gather(rows, np.arange(n))
-    if source.moments is None:
-        return None
-    state = source.moments.state()
-    kept = [value for key, value in state.items() if key.endswith("_rows")]
-    return np.concatenate([rows.astype(np.float64) for rows in kept])
+        yield from source.float64_slices()
+    elif source.moments is not None:
+        state = source.moments.state()
+        yield from (rows.astype(np.float64) for key, rows in state.items() if key.endswith("_rows"))
+
+
+def _scaled_rows(source: Input, exponent: int) -> Any:
+    """The features times ``2^exponent``: an array, or `Rows` if they are too many."""
+    n, dim = source.finite_shape()
+    if n > ROWS_PER_SLICE and n * dim * 8 > MAX_IN_MEMORY:
+
+        def blocks(first: int) -> Iterator[NDArray[np.float64]]:
+            for start in range(first, n, ROWS_PER_SLICE):
+                rows = to_host(source.rows[start : start + ROWS_PER_SLICE])
+                yield np.ldexp(_core.gather(rows, np.arange(len(rows))).astype(np.float64), exponent)
+
+        return Rows([RowPart(source.name, n, blocks)], dim, np.float64)
+    return _ldexp(_core.gather(to_host(source.rows), np.arange(n)), exponent)  # float32 if they are narrower
 
 
 def _ldexp(rows: NDArray[Any], exponent: int) -> NDArray[Any]:

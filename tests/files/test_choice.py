@@ -135,8 +135,9 @@ def test_images_are_used_where_rows_are_needed(reference_batch, tmp_path, rows, 
     np.savez(tmp_path / "images.npz", IMAGES)
     assert uses_images(tmp_path / "images.npz")
     assert note_of_images(tmp_path / "images.npz") is None
-    assert uses_images(tmp_path)
-    assert note_of_images(tmp_path) is None
+    (tmp_path / "folder").mkdir()
+    assert uses_images(tmp_path / "folder")
+    assert note_of_images(tmp_path / "folder") is None
     GaussianStats(**pair).save(tmp_path / "stats.npz")
     assert not uses_images(tmp_path / "stats.npz", rows=True)
     assert not uses_images(tmp_path / "missing.npz")

@@ -48,7 +48,7 @@ def _files(job, begin, end):
         write(valid, fuzz_calls.generator_of(name, job["seed"], 0))
         data = valid.read_bytes()
         if valid.parent.name:  # one file of a folder is damaged
-            shutil.copytree(valid.parent, "damaged", dirs_exist_ok=True)
+            shutil.copytree(valid.parent, Path(f"damaged{suffix}").parent, dirs_exist_ok=True)
         for number in range(job["first"], job["first"] + job["files"]):
             rng = fuzz_calls.generator_of(name, job["seed"], number + 1)
             path = Path(f"damaged{suffix}")

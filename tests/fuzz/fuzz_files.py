@@ -9,7 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
+import zarr
 from fuzz_calls import Outcome, judge_result
 from fuzz_values import DIM, N, class_moments, counts, images, moments, network, rows, score, stats
 from PIL import Image
@@ -84,6 +87,43 @@ def _write_pair(path, rng):
         np.save(path.with_name(f"{name}.npy"), array)
 
 
+def _write_shards(path, rng):
+    """Two files; `path` is one of them."""
+    for name in "ab":
+        np.save(path.with_name(f"{name}.npy"), rows(rng))
+
+
+def _lists(path, rng):
+    pq.write_table(pa.table({"name": ["x"] * N, "features": list(rows(rng))}), path, row_group_size=N // 2)
+
+
+def _lists_of_fixed_size(path, rng):
+    values = pa.FixedSizeListArray.from_arrays(pa.array(rows(rng).reshape(-1)), DIM)
+    pq.write_table(pa.table({"features": values}), path, compression="none")
+
+
+def _columns(path, rng):
+    pq.write_table(pa.table({f"f{j}": column for j, column in enumerate(rows(rng).T)}), path)
+
+
+def _zarr(**options):
+    key = {} if options["zarr_format"] == 2 else {"chunk_key_encoding": {"name": "v2", "separator": "."}}
+
+    def write(path, rng):
+        zarr.create_array(path.parent, data=rows(rng), chunks=(5, DIM), overwrite=True, **options, **key)
+
+    return write
+
+
+def _zarr_group(path, rng):
+    zarr.create_group(path.parent, overwrite=True).create_array("features", data=rows(rng), chunks=(5, DIM))
+
+
+def _zarr_zip(path, rng):
+    with zarr.storage.ZipStore(path, mode="w") as store:
+        zarr.create_array(store, data=rows(rng), chunks=(5, DIM))
+
+
 #: Functions of a path and a random generator that write a valid file, by the name of the format and the suffix.
 WRITERS: dict[str, tuple[str, Callable]] = {
     "features .npy": (".npy", lambda path, rng: np.save(path, rows(rng))),
@@ -93,6 +133,16 @@ WRITERS: dict[str, tuple[str, Callable]] = {
     "features .pkl": (".pkl", lambda path, rng: _write_pickle(path, {"features": rows(rng)})),
     "features .pt": (".pt", lambda path, rng: torch.save({"features": torch.from_numpy(rows(rng))}, path)),
     "features .safetensors": (".safetensors", lambda path, rng: save_file({"features": rows(rng)}, path)),
+    "features in two shards": ("-shards/b.npy", _write_shards),
+    "features .parquet, lists": (".parquet", _lists),
+    "features .parquet, lists of fixed size": (".parquet", _lists_of_fixed_size),
+    "features .parquet, columns": (".parquet", _columns),
+    "features .zarr, metadata of format 2": ("-2/.zarray", _zarr(zarr_format=2)),
+    "features .zarr, chunk of format 2": ("-2/0.0", _zarr(zarr_format=2)),
+    "features .zarr, metadata of format 3": ("-3/zarr.json", _zarr(zarr_format=3)),
+    "features .zarr, chunk of format 3": ("-3/0.0", _zarr(zarr_format=3)),
+    "features .zarr, group": ("-group/zarr.json", _zarr_group),
+    "features .zarr, zip": (".zip", _zarr_zip),
     "statistics .npz": (".npz", lambda path, rng: stats(rng).save(path)),
     "statistics .npy": (".npy", lambda path, rng: np.save(path, _record(rng), allow_pickle=True)),
     "statistics .pkl": (".pkl", lambda path, rng: _write_pickle(path, _record(rng))),
@@ -146,7 +196,7 @@ def readers(name: str) -> dict[str, Callable[[Path], object]]:
     found = {"fid": lambda path: fidfast.fid(path, np.eye(DIM)), "file_info": fidfast.file_info}
     if not name.startswith("features"):
         found["load"] = fidfast.GaussianStats.load
-    if name.startswith("statistics folder"):
+    if "/" in WRITERS[name][0]:
         return {function: lambda path, read=reader: read(path.parent) for function, reader in found.items()}
     return found
 

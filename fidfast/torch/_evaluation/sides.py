@@ -140,9 +140,9 @@ def open_side(source: Any, name: str, precision: str, negative_tolerance: float)
             return Side(name, title, [], source)
         return Side(name, title, [_part_of(opened())])
     path = require_path(name, source)
-    images = source if not os.path.exists(path) or holds_images(path) else None
     if not is_supported(path):
         return Side(name, path, [], source)
+    images = source if holds_images(path) else None
     catalog = catalog_of(path)
     if catalog.is_state:
         return Side(name, path, [_part_of(opened())])
