@@ -34,12 +34,12 @@ _files.records _files.buffers _files.zips _files.objects _files.pickles _files.t
 _files.states _files.formats _files.write _files.items _files.extractors
 _files.folders _files.catalog _files.readers _files
 _stats.slices _stats.locks _stats.collector _stats.gaussian _stats.block_states _stats.moments _stats.class_moments
-_stats.several _stats
+_stats.several _stats.packing _stats
 _images.decode _images.hashes _images.selection _images.images _images.folders _images.tar _images.archives
 _images.arrays _images.open _images.choice _images.describe _images.cache _images
 _sources _inputs
-_metrics.scale _metrics.duplicates _metrics.frechet _metrics.groups _metrics.jackknife _metrics.uncertainty
-_metrics.comparison _metrics.extrapolation _metrics.classwise _metrics.subsets
+_metrics.scale _metrics.duplicates _metrics.frechet _metrics.groups _metrics.jackknife
+_metrics.uncertainty _metrics.comparison _metrics.extrapolation _metrics.classwise _metrics.subsets
 _metrics.kernel _metrics.neighbours _metrics.predictions _metrics.splits _metrics.split_sums
 _metrics.inception_score _metrics.ngrams _metrics.sliced _metrics.vendi _metrics
 _report.contents _report.worst _report.plots _report.page _report.result _report.build _report
