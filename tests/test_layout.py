@@ -38,7 +38,7 @@ _stats.several _stats.packing _stats
 _images.decode _images.hashes _images.selection _images.images _images.folders _images.tar _images.archives
 _images.arrays _images.open _images.choice _images.describe _images.cache _images
 _sources _inputs
-_metrics.scale _metrics.duplicates _metrics.frechet _metrics.groups _metrics.jackknife
+_metrics.scale _metrics.duplicates _metrics.frechet _metrics.groups _metrics.replicates _metrics.jackknife
 _metrics.uncertainty _metrics.comparison _metrics.extrapolation _metrics.classwise _metrics.subsets
 _metrics.kernel _metrics.neighbours _metrics.predictions _metrics.splits _metrics.split_sums
 _metrics.inception_score _metrics.ngrams _metrics.sliced _metrics.vendi _metrics
