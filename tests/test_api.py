@@ -2,6 +2,8 @@
 
 import copy
 import dataclasses
+import importlib
+import importlib.util
 import inspect
 import json
 import pickle
@@ -19,12 +21,18 @@ from fidfast import ClassMoments, GaussianStats, InceptionScore, Moments, NgramC
 from fidfast._results import Result
 from fidfast._stats import Collector
 
+#: The public modules whose functions are checked.
+MODULES = [fidfast, fidfast.cuda, fidfast.jax, fidfast.torch]
+if importlib.util.find_spec("ray") is not None:
+    MODULES.append(importlib.import_module("fidfast.ray"))
+
 # Signatures ---------------------------------------------------------------------------------------------------------
 
 #: Parameters with a default that may be given by position.
 POSITIONAL = {
     ("fidfast.Estimate.interval", "level"),
     ("fidfast.NgramCounts.most_common", "k"),
+    ("fidfast.ray.moments", "column"),
     ("fidfast.torch.check_images", "extractor"),
     ("fidfast.torch.estimate_of_images", "extractor"),
     ("fidfast.torch.fid_of_images", "extractor"),
@@ -38,7 +46,7 @@ TWO_SIDED = """
 
 def callables():
     """Names and objects of all public functions, methods and constructors, except constructors of dataclasses."""
-    for module in (fidfast, fidfast.cuda, fidfast.jax, fidfast.torch):
+    for module in MODULES:
         for name in module.__all__:
             value, path = getattr(module, name), f"{module.__name__}.{name}"
             if inspect.isfunction(value):
@@ -73,7 +81,7 @@ def test_metrics_of_two_sides_take_samples_and_reference(function):
     assert list(inspect.signature(function).parameters)[:2] == ["samples", "reference"]
 
 
-@pytest.mark.parametrize("module", [fidfast, fidfast.compat, fidfast.jax, fidfast.torch])
+@pytest.mark.parametrize("module", [*MODULES, fidfast.compat])
 def test_public_names_belong_to_the_public_module(module):
     for name in module.__all__:
         assert getattr(getattr(module, name), "__module__", module.__name__) == module.__name__, name

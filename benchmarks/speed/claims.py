@@ -45,6 +45,12 @@ CLAIMS = (
     ),
     Claim("updates with 100 rows of float32", "200 updates with 100 rows", ("torchmetrics",), "update"),
     Claim("moments of 1,000,000 rows in 2 processes", "moments of 1,000,000 rows", ("one process",), "all cores"),
+    Claim(
+        "moments of a Ray dataset, 1,000,000 x 512",
+        "moments of a Ray dataset, 1,000,000 x 512",
+        ("one process",),
+        "the same blocks",
+    ),
     Claim("loss of 64 rows, forward and backward", "loss at batch 64", ("eigvals and autograd",), "torch.linalg"),
     Claim(
         "KID of 2 x 10,000 rows, all pairs",

@@ -10,7 +10,8 @@ from fidfast._arguments import require_bool
 from fidfast._inputs import Input, open_input, warn_of_extractors
 from fidfast._metrics.duplicates import find_equal_rows, join_cautions
 from fidfast._metrics.groups import require_groups
-from fidfast._metrics.jackknife import Jackknife, degrees_of_freedom
+from fidfast._metrics.jackknife import Jackknife
+from fidfast._metrics.replicates import degrees_of_freedom
 from fidfast._metrics.scale import in_units
 from fidfast._metrics.uncertainty import NORMAL, Estimate, estimate_in_units, scaled_estimate
 from fidfast._results import Result, value_with_error
@@ -112,8 +113,8 @@ def compare(
     a, b = scaled_estimate(first), scaled_estimate(second)
     exponent = max(first.exponent, second.exponent)  # the larger unit
     shift_a, shift_b = first.exponent - exponent, second.exponent - exponent
-    parts_a = {k: part.in_unit(shift_a) for k, part in first.replicates.items()}
-    parts_b = {k: part.in_unit(shift_b) for k, part in second.replicates.items()}
+    parts_a = {k: part.in_unit(shift_a) for k, part in first.arrays.items()}
+    parts_b = {k: part.in_unit(shift_b) for k, part in second.arrays.items()}
     parts = []
     if common.has_samples:
         parts.append(parts_a[1] - parts_b[1])

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fidfast._inputs import Input
 from fidfast._results import Result
 
-__all__ = ["EqualRows", "PairResult", "find_equal_rows", "join_cautions"]
+__all__ = ["EqualRows", "PairResult", "equal_keys", "find_equal_rows", "join_cautions"]
 
 
 @dataclass(frozen=True)
@@ -104,12 +104,30 @@ def find_equal_rows(
 
     Equal rows of one group, given by the (n,) numbers of the groups of both sides, do not count as repeated.
     """
-    one, two = _keys(samples), _keys(reference)
+    names = samples.name, reference.name
+    units = _unit(samples), _unit(reference)
+    return equal_keys((_keys(samples), _keys(reference)), names, units, groups)
+
+
+def equal_keys(
+    keys: tuple[NDArray[np.int64], NDArray[np.int64]],
+    names: tuple[str, str],
+    units: tuple[str, str] = ("rows", "rows"),
+    groups: Sequence[NDArray[np.int64] | None] = (None, None),
+    one_in: int = 1,
+) -> EqualRows:
+    """As `find_equal_rows`, from a key of each row: equal for equal rows.
+
+    With `one_in` above 1, these are the keys of a sample of the rows, chosen by their keys, and the counts of the
+    result are estimates.
+    """
+    one, two = keys
     ordered = np.sort(two)
     times = np.searchsorted(ordered, one, "right") - np.searchsorted(ordered, one)
-    of_one, of_two = (np.unique(keys, return_counts=True) for keys in (one, two))
+    of_one, of_two = (np.unique(some, return_counts=True) for some in (one, two))
     same = np.array_equal(of_one[0], of_two[0]) and np.array_equal(of_one[1] * len(two), of_two[1] * len(one))
-    return EqualRows((_side(samples, one, two, groups[0]), _side(reference, two, one, groups[1])), times, same)
+    first = _side(names[0], units[0], one, two, groups[0], one_in)
+    return EqualRows((first, _side(names[1], units[1], two, one, groups[1], one_in)), times, same)
 
 
 def join_cautions(*cautions: str | None) -> str | None:
@@ -127,10 +145,20 @@ def _keys(source: Input) -> NDArray[np.int64]:
     return np.array(keys, dtype=np.int64)
 
 
-def _side(source: Input, keys: NDArray[np.int64], other: NDArray[np.int64], groups: NDArray[np.int64] | None) -> _Side:
-    unit = "rows" if source.rows is not None else "blocks"
+def _unit(source: Input) -> str:
+    return "rows" if source.rows is not None else "blocks"
+
+
+def _side(
+    name: str,
+    unit: str,
+    keys: NDArray[np.int64],
+    other: NDArray[np.int64],
+    groups: NDArray[np.int64] | None,
+    one_in: int,
+) -> _Side:
     once = keys if groups is None else np.unique(np.stack([keys, groups]), axis=1)[0]
     times = np.unique(once, return_counts=True)[1]
     shared = int(np.count_nonzero(np.isin(keys, other)))
     same = int(times[0]) if len(times) > 0 and np.all(times == times[0]) else 1
-    return _Side(source.name, unit, len(keys), shared, len(once) - len(times), same)
+    return _Side(name, unit, len(keys) * one_in, shared * one_in, (len(once) - len(times)) * one_in, same)

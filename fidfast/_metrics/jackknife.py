@@ -1,4 +1,4 @@
-"""Leave-one-out distances of rows, groups or blocks of rows, and the variance and bias that follow from them.
+"""Leave-one-out distances of rows, groups or blocks of rows, here or in other processes.
 
 The core computes the distance without each row exactly (`csrc/core/jackknife.hpp`).
 """
@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +17,11 @@ from fidfast import _core
 from fidfast._devices import as_backend_input, cuda_device_of
 from fidfast._inputs import Input, require_same_dim
 from fidfast._metrics.groups import Groups
+from fidfast._metrics.replicates import Replicates, RowSums
 from fidfast._metrics.scale import rescaled_inputs
 from fidfast._stats import ROWS_PER_SLICE, GaussianStats, Moments, explain_overflow, holding, on_common_device
 
-__all__ = ["Jackknife", "Replicates", "degrees_of_freedom", "why_no_jackknife"]
+__all__ = ["Jackknife", "RowJackknife", "why_no_jackknife"]
 
 Array = NDArray[np.float64]
 
@@ -31,70 +32,34 @@ SAMPLES_PER_DIRECTION = 2
 FEW_SAMPLES = 500
 
 
-class Replicates(NamedTuple):
-    """The distance without each part of a sample: with its full bias, and without the bias of Gaussian features."""
+class RowJackknife(NamedTuple):
+    """What computes the distances without single rows; can be pickled, for other processes."""
 
-    distance: Array
-    corrected: Array
-    #: The same two numbers of the complete sample.
-    complete: tuple[float, float]
-    #: Number of rows in each part.
-    part_sizes: Array
-    #: Number of rows of the sample.
-    num_samples: int
-    #: Whether the parts are blocks of rows, not single rows.
-    in_blocks: bool = False
+    #: Of samples and reference, in the unit ``2^exponent`` of the features.
+    stats: tuple[GaussianStats, GaussianStats]
+    sampled: tuple[bool, bool]
+    precision: str
+    exponent: int
 
-    def __sub__(self, other: Replicates) -> Replicates:
-        complete = (self.complete[0] - other.complete[0], self.complete[1] - other.complete[1])
-        return self._replace(
-            distance=self.distance - other.distance, corrected=self.corrected - other.corrected, complete=complete
-        )
+    def core(self) -> _core.Jackknife:
+        """The core's object, which takes about three times as long as the distance."""
+        return _core_jackknife(self.stats, self.sampled, self.precision, with_rows=True)[0]
 
-    def with_corrected(self, corrected: Array, of_complete: float) -> Replicates:
-        """The replicates with other distances without bias."""
-        return self._replace(corrected=corrected, complete=(self.complete[0], of_complete))
-
-    def in_unit(self, exponent: int) -> Replicates:
-        """The replicates of features that are multiplied by ``2^exponent``."""
-        complete = (math.ldexp(self.complete[0], 2 * exponent), math.ldexp(self.complete[1], 2 * exponent))
-        distance, corrected = (np.ldexp(numbers, 2 * exponent) for numbers in (self.distance, self.corrected))
-        return self._replace(distance=distance, corrected=corrected, complete=complete)
-
-    def bias(self, replicates: Array, complete: float) -> float:
-        """Bias with parts of unequal size: Busing, Meijer & van der Leeden (1999), equation 9."""
-        return float(np.sum((1 - self.part_sizes / self.num_samples) * (replicates - complete)))
-
-    @property
-    def variance(self) -> float:
-        """Variance of `corrected`: equation 10 of the same paper."""
-        return float(np.mean(self._squares()))
-
-    @property
-    def relative_variance_of_variance(self) -> float:
-        """Variance of `variance` over its square.
-
-        For rows it is computed from the kurtosis of their contributions. Blocks are too few to estimate it, so normal
-        contributions are assumed.
-        """
-        if self.in_blocks:
-            return 2 / (len(self.part_sizes) - 1)
-        squares = self._squares()
-        mean = float(np.mean(squares))
-        return (float(np.mean(squares**2)) / mean**2 - 1) / self.num_samples if mean**2 > 0 else 0.0
-
-    def _squares(self) -> Array:
-        h = self.num_samples / self.part_sizes
-        excess = (h - 1) * (self.corrected - self.complete[1])
-        centred = excess - np.mean(excess * self.part_sizes) * len(h) / self.num_samples
-        return np.asarray(centred**2 / (h - 1))
+    def sums(self, core: _core.Jackknife, side: int, rows: Any) -> RowSums:
+        """The sums over features (n, dim) of a side, 0 for samples."""
+        if self.exponent != 0:
+            rows = np.ldexp(np.asarray(rows, np.float64), -self.exponent)
+        return RowSums.of(*core.without(bool(side), rows, None), (core.distance, core.corrected))
 
 
-def degrees_of_freedom(parts: Iterable[Replicates]) -> float:
-    """Degrees of freedom of the sum of the variances, by Satterthwaite's (1946) approximation."""
-    moments = [(part.variance, part.relative_variance_of_variance) for part in parts]
-    variance_of_sum = sum(variance**2 * relative for variance, relative in moments)
-    return 2 * sum(variance for variance, _ in moments) ** 2 / variance_of_sum if variance_of_sum > 0 else math.inf
+def _core_jackknife(
+    stats: tuple[GaussianStats, GaussianStats], sampled: tuple[bool, bool], precision: str, *, with_rows: bool
+) -> tuple[_core.Jackknife, int | None]:
+    """The core's object, and its device."""
+    backend, gaussians, device = on_common_device(*stats)
+    with explain_overflow(*stats):
+        jackknife: _core.Jackknife = backend.Jackknife(*gaussians, *sampled, precision, with_rows)
+    return jackknife, device
 
 
 def why_no_jackknife(
@@ -161,11 +126,17 @@ class Jackknife:
         *,
         exact_reference: bool = False,
         groups: Sequence[Groups | None] = (None, None),
+        sums_elsewhere: Mapping[int, Callable[[RowJackknife], RowSums]] | None = None,
     ) -> None:
         #: As given.
         self.given = (samples, reference)
+        #: For a side, 0 or 1, whose rows are not here, the function that computes their sums.
+        self._elsewhere = sums_elsewhere or {}
         #: For each side, whether it is a sample, whose parts are left out, and not taken as exact.
-        self.sampled = (samples.has_samples, reference.has_samples and not exact_reference)
+        self.sampled = (
+            samples.has_samples or 0 in self._elsewhere,
+            (reference.has_samples or 1 in self._elsewhere) and not exact_reference,
+        )
         #: For each side, the groups of its rows, or None if they are independent.
         self.groups = tuple(groups)
         self._precision = precision
@@ -177,10 +148,9 @@ class Jackknife:
             reason = why_no_jackknife(self.inputs, self.sampled, self.groups)
             if reason is not None:
                 raise ValueError(reason)
-            with_rows = any(
-                sampled and source.rows is not None for source, sampled in zip(self.inputs, self.sampled, strict=True)
-            )
-            self._core = self._core_jackknife((samples.stats, reference.stats), with_rows)
+            with_rows = any(self.sampled[k] and self.inputs[k].rows is not None for k in (0, 1))
+            stats = samples.stats, reference.stats
+            self._core, self._device = _core_jackknife(stats, self.sampled, precision, with_rows=with_rows)
             self.distance, self.corrected = self._core.distance, self._core.corrected
             self._traces = [float(np.trace(source.stats.sigma)) for source in self.inputs]
             self._rests = {k: list(self._without_each_block(k)) for k in (0, 1) if self._in_blocks(k)}
@@ -190,14 +160,9 @@ class Jackknife:
             if any(group is not None for group in self.groups):
                 self._correct_for_groups()
 
-    def _core_jackknife(self, stats: tuple[GaussianStats, GaussianStats], with_rows: bool) -> _core.Jackknife:
-        backend, gaussians, self._device = on_common_device(*stats)
-        with explain_overflow(*stats):
-            jackknife: _core.Jackknife = backend.Jackknife(*gaussians, *self.sampled, self._precision, with_rows)
-        return jackknife
-
     def _in_blocks(self, k: int) -> bool:
-        return self.sampled[k] and (self.inputs[k].rows is None or self.groups[k] is not None)
+        has_rows = self.inputs[k].rows is not None or k in self._elsewhere
+        return self.sampled[k] and (not has_rows or self.groups[k] is not None)
 
     def _blocks(self, k: int) -> Iterator[Moments]:
         """The blocks of rows that are left out."""
@@ -220,7 +185,8 @@ class Jackknife:
             moments = copy.copy(merged)
             moments.unmerge(block)
             rest = moments.stats()
-            core = self._core_jackknife((rest, other) if k == 0 else (other, rest), False)
+            stats = (rest, other) if k == 0 else (other, rest)
+            core, self._device = _core_jackknife(stats, self.sampled, self._precision, with_rows=False)
             shift = float(np.sum((rest.mu - mu) ** 2))
             yield _Rest(core, float(np.trace(rest.sigma)), shift, block.num_samples)
 
@@ -233,9 +199,12 @@ class Jackknife:
         distance, corrected = (np.concatenate(part) for part in zip(*parts, strict=True))
         return distance, corrected
 
-    def _replicates(self, k: int, in_blocks: bool | None = None) -> Replicates:
+    def _replicates(self, k: int, in_blocks: bool | None = None) -> Replicates | RowSums:
         n = self.inputs[k].num_samples or 0
         complete = (self._core.distance, self._core.corrected)
+        if k in self._elsewhere:
+            stats = self.inputs[0].stats, self.inputs[1].stats
+            return self._elsewhere[k](RowJackknife(stats, self.sampled, self._precision, self.exponent))
         if not self._in_blocks(k) if in_blocks is None else not in_blocks:
             return Replicates(*self._without_each_row(k), complete, np.ones(n), n)
         distance, corrected = np.array([(rest.core.distance, rest.core.corrected) for rest in self._rests[k]]).T
@@ -247,6 +216,7 @@ class Jackknife:
         n = replicates.num_samples
         if groups is None:
             return _Side(n, n, self._kurtosis(k, replicates, n, 1 / (n - 1)))
+        assert isinstance(replicates, Replicates)
         # Compares the variance of the means of blocks with that of independent rows.
         sizes = replicates.part_sizes
         between = sum((n - rest.size) ** 2 * rest.shift for rest in self._rests[k])
@@ -261,9 +231,9 @@ class Jackknife:
             least, most = (least, middle) if more_bias else (middle, most)
         return _Side(most, num_of_mean, self._kurtosis(k, replicates, num_of_mean, 1 / (most - 1)))
 
-    def _kurtosis(self, k: int, replicates: Replicates, num_of_mean: float, inverse: float) -> float:
+    def _kurtosis(self, k: int, replicates: Replicates | RowSums, num_of_mean: float, inverse: float) -> float:
         """The jackknife's bias of the trace of the root, divided by that of Gaussian features."""
-        bias = replicates.bias(replicates.distance, self.distance)
+        bias = replicates.bias_of_distance
         bias_of_root = (self._traces[k] / num_of_mean - bias) / 2
         gaussian_bias = self._core.gaussian_bias_of(inverse)
         return float(bias_of_root / gaussian_bias) if gaussian_bias < 0 else 1.0
@@ -274,12 +244,14 @@ class Jackknife:
         for k in self._rests:
             if self.groups[k] is None:
                 continue
-            corrected, n = [], self.replicates[k].num_samples
+            replicates = self.replicates[k]
+            assert isinstance(replicates, Replicates)
+            corrected, n = [], replicates.num_samples
             for rest in self._rests[k]:
                 traces, sides = self._traces.copy(), self._sides.copy()
                 traces[k], sides[k] = rest.trace, sides[k].part(1 - rest.size / n)
                 corrected.append(self._corrected(rest.core, traces, sides))
-            self.replicates[k] = self.replicates[k].with_corrected(np.array(corrected), self.corrected)
+            self.replicates[k] = replicates.with_corrected(np.array(corrected), self.corrected)
 
     @staticmethod
     def _corrected(core: _core.Jackknife, traces: Sequence[float], sides: Sequence[_Side]) -> float:
@@ -313,7 +285,7 @@ class Jackknife:
         for k, replicates in self.replicates.items():
             # This many must remain without the largest part.
             worth = self._sides[k].num_samples
-            largest = math.ceil(replicates.part_sizes.max() * worth / replicates.num_samples)
+            largest = math.ceil(replicates.largest_part * worth / replicates.num_samples)
             needed = SAMPLES_PER_DIRECTION * self._core.rank + largest
             if worth < needed:
                 return (
@@ -330,6 +302,11 @@ class Jackknife:
         return f"{n} samples in {groups.number} groups, worth {self._sides[k].num_samples:.0f} independent samples"
 
     @property
+    def arrays(self) -> dict[int, Replicates]:
+        """The replicates of each side, whose rows must be here."""
+        return {k: part for k, part in self.replicates.items() if isinstance(part, Replicates)}
+
+    @property
     def unbiased(self) -> float:
         """The distance without bias."""
-        return self.corrected - sum(part.bias(part.corrected, part.complete[1]) for part in self.replicates.values())
+        return self.corrected - sum(part.bias_of_corrected for part in self.replicates.values())

@@ -18,7 +18,8 @@ from fidfast._inputs import Input, open_pair
 from fidfast._metrics.duplicates import EqualRows, find_equal_rows, join_cautions
 from fidfast._metrics.frechet import FrechetTerms, terms_between
 from fidfast._metrics.groups import require_groups
-from fidfast._metrics.jackknife import Jackknife, degrees_of_freedom
+from fidfast._metrics.jackknife import Jackknife
+from fidfast._metrics.replicates import degrees_of_freedom
 from fidfast._metrics.scale import in_units
 from fidfast._results import Result, digits_of_error, value_with_error
 
@@ -244,13 +245,16 @@ def influence(samples: Any, reference: Any, *, precision: str = "float32") -> Ar
 def influence_from_jackknife(jackknife: Jackknife) -> Array:
     """(n,) as `influence`."""
     in_units(jackknife.distance, jackknife.exponent, jackknife.given)  # raises unless float64 can hold it
-    influence = jackknife.distance - jackknife.replicates[0].distance
+    influence = jackknife.distance - jackknife.arrays[0].distance
     return in_units(influence, jackknife.exponent, jackknife.given)
 
 
-def estimate_from_jackknife(jackknife: Jackknife) -> Estimate:
-    """The estimate, with its error bar if the samples suffice and are independent."""
-    return estimate_in_units(scaled_estimate(jackknife), jackknife)
+def estimate_from_jackknife(jackknife: Jackknife, equal: EqualRows | None = None) -> Estimate:
+    """The estimate, with its error bar if the samples suffice and are independent.
+
+    `equal` has the equal rows of sides whose rows are not here.
+    """
+    return estimate_in_units(scaled_estimate(jackknife, equal), jackknife)
 
 
 def estimate_in_units(estimate: Estimate, jackknife: Jackknife) -> Estimate:
@@ -266,11 +270,13 @@ def estimate_in_units(estimate: Estimate, jackknife: Jackknife) -> Estimate:
     )
 
 
-def scaled_estimate(jackknife: Jackknife) -> Estimate:
+def scaled_estimate(jackknife: Jackknife, equal: EqualRows | None = None) -> Estimate:
     """As `estimate_from_jackknife`, in the unit of the jackknife."""
     samples, reference = jackknife.inputs
     terms = terms_between(samples.stats, reference.stats)
-    equal = find_equal_rows(samples, reference, [None if each is None else each.codes for each in jackknife.groups])
+    if equal is None:
+        groups = [None if each is None else each.codes for each in jackknife.groups]
+        equal = find_equal_rows(samples, reference, groups)
     note = jackknife.note() or equal.why_no_error()
     if note is None:
         found = Estimate(

@@ -215,6 +215,9 @@ BY_NAME: dict[str, Kind] = {
         ("3", "str", "object", "list of None", "dict", "empty str"),
     ),
     "estimate": BOOL,
+    "column": NAME,
+    "num_gpus": Kind((lambda _: None,), ("str", "list", "object", "-1", "0", "inf"), optional=True),
+    "concurrency": Kind((lambda _: None,), ("str", "2.5", "object", "-1", "0"), optional=True),
     "extractors": Kind(
         (lambda _: dict.fromkeys(("inception", "inception-spatial", "inception-logits", "net"), network),),
         ("3", "str", "object", "list"),
@@ -380,4 +383,5 @@ OVERRIDES: dict[str, Kind] = {
     "Extractor.num_features": integer(1, 3, optional=True),
     "FrechetDistance.ddof": integer(0, 1),
     "FrechetDistance.blocks": integer(1, 3, slow=_NUMBER_JUNK),
+    **{f"ray.{name}.extractor": replace(_EXTRACTOR, optional=True) for name in ("fid", "estimate", "kid_subsets")},
 }

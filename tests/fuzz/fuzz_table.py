@@ -5,6 +5,7 @@ instance, is an error, so that new ones are not forgotten.
 """
 
 import importlib
+import importlib.util
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -29,7 +30,11 @@ MODULES = (
     "fidfast.torch.ignite",
     "fidfast.compat",
     "fidfast.compat.pytorch_fid",
+    "fidfast.ray",
 )
+
+#: Modules some of whose names are also names of `fidfast` or `fidfast.torch`, and the prefix of their targets.
+PREFIXES = {"fidfast.torch.ignite": "ignite.", "fidfast.ray": "ray."}
 
 #: Not called, with the reason.
 EXCLUDED = {
@@ -54,6 +59,7 @@ EXCLUDED = {
     "compute_kid": "needs the weights of Inception, as does the next",
     "save_fid_stats": "",
     "main": "reads the command line",
+    "ray.moments": "needs a cluster; tests/ray has its arguments",
     "Images.path_of": "as an index of a list",
     "Images.part": "takes a range, from ImageSource.part",
     "Images.fingerprint": "only the truth of its argument matters",
@@ -68,6 +74,8 @@ ALWAYS = {
     "evaluate": ("metrics", "extractors"),
     "FrechetInceptionDistance": ("feature", "input_img_size"),
     "kid_subsets": ("subsets", "subset_size"),
+    "ray.kid_subsets": ("subsets", "subset_size"),
+    "ray.evaluate": ("metrics", "extractors"),
     "fid_infinity": ("num_points",),
     "fid_of_samples": ("num_samples",),
     "FID": ("num_features", "feature_extractor"),
@@ -90,7 +98,7 @@ class Target:
 
 
 def _kind(owner: str, name: str) -> Kind:
-    for key in (f"{owner}.{name}", f"{owner.removeprefix('ignite.')}.{name}"):
+    for key in (f"{owner}.{name}", f"{owner.removeprefix('ignite.').removeprefix('ray.')}.{name}"):
         if key in OVERRIDES:
             return OVERRIDES[key]
     if name in COMPAT:
@@ -143,11 +151,13 @@ def targets() -> dict[str, Target]:
     """All public callables by name."""
     found = {}
     for path in MODULES:
+        if path == "fidfast.ray" and importlib.util.find_spec("ray") is None:
+            continue
         module = importlib.import_module(path)
         for key in module.__all__:
             thing, name = getattr(module, key), key
-            if path == "fidfast.torch.ignite" and key in ft.__all__:
-                name = f"ignite.{key}"
+            if path in PREFIXES and (key in ft.__all__ or path == "fidfast.ray"):
+                name = f"{PREFIXES[path]}{key}"
             if name in EXCLUDED or not callable(thing):
                 continue
             made = (
