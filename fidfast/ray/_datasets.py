@@ -61,7 +61,7 @@ def require_dataset(name: str, dataset: Any) -> ray.data.Dataset:
 
 
 def with_columns(dataset: ray.data.Dataset, columns: Sequence[str | None]) -> ray.data.Dataset:
-    """The dataset, without its other columns if their names are known: files of columns are not read completely.
+    """The dataset without its other columns, which need not be read; as it is if Ray does not have the names yet.
 
     Raises
     ------
@@ -98,6 +98,9 @@ def actor_pool(concurrency: Any) -> ray.data.ActorPoolStrategy:
 class DatasetError(Exception):
     """A TypeError or ValueError about the rows, as JSON: of an error in a task, Ray only keeps the text."""
 
+
+#: The line of an error in a traceback.
+_ERROR = re.compile(r"^\w+(Error|Exception): .+$", re.MULTILINE)
 
 _MARKED = re.compile(rf"{DatasetError.__name__}: (\{{.*\}})$", re.MULTILINE)
 
@@ -138,8 +141,8 @@ def require_all_rows(dataset: ray.data.Dataset, name: str, num_rows: int) -> Non
     try:
         expected = strict.count()
     except Exception as error:  # of a function of the user
-        cause = str(getattr(error, "cause", error)).strip().splitlines()
-        reason = f" (a block fails: {cause[-1] if cause else type(error).__name__})"
+        cause = _ERROR.search(str(error))  # the innermost is the first
+        reason = f" ({type(error).__name__ if cause is None else cause[0]})"
         expected = rows_of_source(dataset)
     if expected != num_rows:
         counted = "an unknown number of" if expected is None else f"{expected:,}"
@@ -150,9 +153,11 @@ def require_all_rows(dataset: ray.data.Dataset, name: str, num_rows: int) -> Non
 
 
 def rows_of_source(dataset: ray.data.Dataset) -> int | None:
-    """Number of rows that the first stage reads, from its metadata; None if they do not have it."""
+    """Number of rows that the first stage reads, from its metadata; None if it is unknown, or there are several."""
     stage = dataset._logical_plan.dag  # there is no public name
     while stage.input_dependencies:
+        if len(stage.input_dependencies) > 1:
+            return None
         stage = stage.input_dependencies[0]
     metadata = stage.infer_metadata() if hasattr(stage, "infer_metadata") else stage.aggregate_output_metadata()
     return None if metadata.num_rows is None else int(metadata.num_rows)

@@ -20,23 +20,23 @@ from fidfast.ray._datasets import (
     raising_for_dataset,
 )
 
-__all__ = ["check_options", "dataset_of_features"]
+__all__ = ["NAMES", "check_options", "dataset_of_features"]
 
 #: Images that an actor gets at once.
 _IMAGES = 256
 
 #: Columns with the name of an image, for messages.
-_NAMES = ("path", "__key__")
+NAMES = ("path", "__key__")
 
 #: The fields of `ImageOptions` that apply to images of a dataset.
-OPTIONS = ("batch_size", "compile", "device", "dtype", "max_pixels", "max_value", "num_workers", "skip_broken")
+_OPTIONS = ("batch_size", "compile", "device", "dtype", "max_pixels", "max_value", "num_workers", "skip_broken")
 
 
 def check_options(function: str, extractors: Any, keywords: Mapping[str, Any]) -> None:
     """Raise for options of images that do not exist, have no extractor, or are invalid."""
     for keyword in keywords:
-        if keyword not in OPTIONS:
-            listed = ", ".join(OPTIONS)
+        if keyword not in _OPTIONS:
+            listed = ", ".join(_OPTIONS)
             raise TypeError(f"{function} got an unexpected keyword argument {keyword!r}; its options are {listed}")
         if extractors is None:
             raise TypeError(f"{keyword} is an option of images: pass extractor= too, or leave it out")
@@ -109,7 +109,7 @@ class _Extraction:
 
 def _names_of(table: pa.Table) -> Sequence[str]:
     """The names of the images, for messages."""
-    for name in _NAMES:
+    for name in NAMES:
         if name in table.column_names:
             return [str(value) for value in table.column(name).to_pylist()]
     return [f"image {row} of {len(table)} in a batch" for row in range(len(table))]

@@ -20,7 +20,7 @@ from fidfast.ray._datasets import (
     require_all_rows,
     with_columns,
 )
-from fidfast.ray._extraction import check_options, dataset_of_features
+from fidfast.ray._extraction import NAMES, check_options, dataset_of_features
 
 __all__ = ["Reading", "Side", "in_order", "list_of", "open_sides"]
 
@@ -59,8 +59,8 @@ class Reading:
     def dataset_with_features(self, dataset: Any, name: str, *others: str | None) -> tuple[Any, str]:
         """The dataset with a column of features, and the name of the column; `others` are read too."""
         column = self.column or (_FEATURES if self.extractors is None else _IMAGES)
-        known = dataset.columns(fetch_if_missing=False) or []
-        names_of_images = [one for one in ("path", "__key__") if one in known and self.extractors is not None]
+        found = dataset.columns(fetch_if_missing=False) or []
+        names_of_images = [one for one in NAMES if one in found and self.extractors is not None]
         try:
             dataset = with_columns(dataset, [column, *others, *names_of_images])
         except ValueError as error:

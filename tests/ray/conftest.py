@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def cluster():
     from ray.cluster_utils import Cluster
 
     folder = tempfile.mkdtemp(prefix="ray")  # the paths of sockets are limited to 107 characters
-    before = set(psutil.Process().children(recursive=True))
+    before, on_terminate = set(psutil.Process().children(recursive=True)), signal.getsignal(signal.SIGTERM)
     cluster = Cluster()
     try:
         for number in range(3):
@@ -54,6 +55,7 @@ def cluster():
         cluster.shutdown()
         shutil.rmtree(folder, ignore_errors=True)
         environment.undo()
+        signal.signal(signal.SIGTERM, on_terminate)  # Ray has its own handler
         _, alive = psutil.wait_procs(set(psutil.Process().children(recursive=True)) - before, timeout=10)
         assert not alive
 

@@ -1,6 +1,7 @@
 """Features of images in Ray datasets are those of the same images in one process."""
 
 import io
+import tarfile
 
 import numpy as np
 import pytest
@@ -132,3 +133,27 @@ def test_metrics_of_images(cluster, images, expected, rng, tmp_path):
     assert found["fid@net"] == pytest.approx(fidfast.fid(expected.features, reference))
     with pytest.raises(ValueError, match=r"^dataset: .*000.png: not an image"):
         fidfast.ray.moments(dataset.map(lambda row: {**row, "image": b"x"}), extractor=Pixels(), concurrency=1)
+
+
+@pytest.mark.slow
+def test_files_of_images(cluster, arrow, images, expected, tmp_path):
+    import pyarrow.parquet
+    import ray.data
+
+    import fidfast.ray
+
+    with tarfile.open(tmp_path / "shard.tar", "w") as shard:
+        for number, image in enumerate(images):
+            member = tarfile.TarInfo(f"{number:03}.png")
+            member.size = len(png(image))
+            shard.addfile(member, io.BytesIO(png(image)))
+    files = arrow.table({"image": [{"bytes": png(image), "path": str(i)} for i, image in enumerate(images)]})
+    pyarrow.parquet.write_table(files, tmp_path / "images.parquet")
+    same = fidfast.Moments.from_features(expected.features)
+    for dataset, column in (
+        (ray.data.read_webdataset(str(tmp_path / "shard.tar")), "png"),  # decoded by Ray
+        (ray.data.read_parquet(str(tmp_path / "images.parquet")), None),
+    ):
+        found = fidfast.ray.moments(dataset, column, extractor=Pixels(), concurrency=1)
+        assert found.num_samples == N
+        np.testing.assert_allclose(found.stats().sigma, same.stats().sigma, rtol=1e-12)
