@@ -25,7 +25,7 @@ _VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 #: Seconds until a process that fails before the processes have met writes its own message: if the first fails too,
 #: torchrun ends the others earlier.
 _UNTIL_OWN_MESSAGE = 10.0
-#: Seconds until a process is told that others are missing, and until it gives up.
+#: Seconds until the first process writes that others are missing, and until all give up.
 _UNTIL_NOTE, _UNTIL_MEETING = 30.0, 1800.0
 #: Seconds to wait for the message of another process, and for the first process to write it.
 _UNTIL_WRITTEN = 10.0

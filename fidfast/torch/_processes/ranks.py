@@ -114,7 +114,7 @@ class Ranks:
             self._store.set(key, text)
 
     def posted(self, key: str, seconds: float) -> str | None:
-        """The text that a process has stored; None if there is none after some seconds, or the store is gone."""
+        """The text that a process has stored; None if there is none after some seconds, or the store cannot be reached."""
         end = time.monotonic() + seconds
         with suppress(RuntimeError):
             while time.monotonic() < end:
