@@ -142,8 +142,9 @@ class Launch:
 
         ranks = self._ranks
         other = error.rank if isinstance(error, OtherProcessError) else None
+        is_dead = isinstance(error, OtherProcessError) and error.is_dead
         if self.is_first:
-            text = None if other is None else ranks.posted(f"message/{other}", _UNTIL_WRITTEN)
+            text = None if other is None or is_dead else ranks.posted(f"message/{other}", _UNTIL_WRITTEN)
             if text is None:
                 code = write()
             else:
@@ -157,7 +158,8 @@ class Launch:
         if other is None:
             ranks.post(f"message/{self.rank}", self._with_rank(text.getvalue()))
             ranks.fail(error)
-        if ranks.posted("written", _UNTIL_WRITTEN) is None and not interrupted:
+        first_is_dead = is_dead and other == 0
+        if (first_is_dead or ranks.posted("written", _UNTIL_WRITTEN) is None) and not interrupted:
             write_text(sys.stderr, self._with_rank(text.getvalue()))
         return code
 
