@@ -25,7 +25,7 @@ _VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 #: Seconds until a process that fails before the processes have met writes its own message: if the first fails too,
 #: torchrun ends the others earlier.
 _UNTIL_OWN_MESSAGE = 10.0
-#: Seconds until a process is told that others are missing, and until it gives up.
+#: Seconds until the first process writes that others are missing, and until all give up.
 _UNTIL_NOTE, _UNTIL_MEETING = 30.0, 1800.0
 #: Seconds to wait for the message of another process, and for the first process to write it.
 _UNTIL_WRITTEN = 10.0
@@ -142,8 +142,9 @@ class Launch:
 
         ranks = self._ranks
         other = error.rank if isinstance(error, OtherProcessError) else None
+        is_dead = isinstance(error, OtherProcessError) and error.is_dead
         if self.is_first:
-            text = None if other is None else ranks.posted(f"message/{other}", _UNTIL_WRITTEN)
+            text = None if other is None or is_dead else ranks.posted(f"message/{other}", _UNTIL_WRITTEN)
             if text is None:
                 code = write()
             else:
@@ -157,7 +158,8 @@ class Launch:
         if other is None:
             ranks.post(f"message/{self.rank}", self._with_rank(text.getvalue()))
             ranks.fail(error)
-        if ranks.posted("written", _UNTIL_WRITTEN) is None and not interrupted:
+        first_is_dead = is_dead and other == 0
+        if (first_is_dead or ranks.posted("written", _UNTIL_WRITTEN) is None) and not interrupted:
             write_text(sys.stderr, self._with_rank(text.getvalue()))
         return code
 

@@ -1,18 +1,38 @@
 """Program of two processes that run commands; see `test_cli_torchrun.py`."""
 
 import contextlib
+import datetime
+import functools
 import io
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
-from fidfast._cli import torchrun
-from fidfast._cli.commands import main
+import torch.distributed as dist
+
+from fidfast._cli import commands, torchrun
 from fidfast.torch._processes import ranks
 
 
+def run_slowly(function):
+    """The function, which takes longer at its first call than the timeout of the process group."""
+    calls = []
+
+    def call(*arguments, **options):
+        if not calls:
+            time.sleep(3)
+        calls.append(arguments)
+        return function(*arguments, **options)
+
+    return call
+
+
 def run(folder):
+    group = dist.init_process_group
+    dist.init_process_group = functools.partial(group, timeout=datetime.timedelta(seconds=2))
+    commands.frechet_terms = run_slowly(commands.frechet_terms)
     ranks.BEAT, ranks.SILENT, torchrun._UNTIL_OWN_MESSAGE = 0.1, 1.5, 0.1
     rank, results = os.environ["RANK"], []
     for arguments in json.loads(Path(folder, "commands.json").read_text()):
@@ -20,7 +40,7 @@ def run(folder):
         output, errors = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
             try:
-                code = main()
+                code = commands.main()
             except SystemExit as error:
                 code = error.code
         results.append((code, output.getvalue(), errors.getvalue()))

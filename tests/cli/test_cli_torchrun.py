@@ -15,6 +15,7 @@ from processes import several_processes
 
 import fidfast
 from fidfast._cli.commands import main
+from fidfast._cli.torchrun import launch_of
 
 EXTRACTOR = """
 import os, torch
@@ -170,3 +171,18 @@ def test_torchrun(folder, capsys, monkeypatch):
     main(arguments)
     alone = json.loads(capsys.readouterr().out)
     assert json.loads(done.stdout)["distance"] == pytest.approx(alone["distance"], rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, (0, 1)),
+        ({"RANK": "1", "WORLD_SIZE": "2"}, (0, 1)),  # of another launcher
+        ({"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "node", "MASTER_PORT": "29500"}, (1, 2)),
+        ({"RANK": "2", "WORLD_SIZE": "2", "MASTER_ADDR": "node", "MASTER_PORT": "29500"}, (0, 1)),
+        ({"RANK": "x", "WORLD_SIZE": "2", "MASTER_ADDR": "node", "MASTER_PORT": "29500"}, (0, 1)),
+    ],
+)
+def test_environment(environment, expected):
+    launch = launch_of(environment)
+    assert (launch.rank, launch.size) == expected

@@ -114,7 +114,7 @@ def _collect(
     files = _cache_files(source, needs, options) if ranks.is_first else {}
     found = {number: cache.load(path, source.images) for number, path in files.items() if source.images is not None}
     cached = {number: moments for number, moments in found.items() if moments is not None}
-    if ranks.size > 1 and options.use_cache:  # which is asked by the first process, for everything or nothing
+    if ranks.size > 1 and options.use_cache:  # of the first process, and only if it holds everything
         cached = ranks.from_first(cached if all(need.is_empty for need in _without(needs, cached)) else {})
     remaining = _without(needs, cached)
     part = source if ranks.size == 1 else source.part(ranks.rank, ranks.size)

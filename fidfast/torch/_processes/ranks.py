@@ -34,11 +34,12 @@ _CHUNK = 2**26
 
 
 class OtherProcessError(RuntimeError):
-    """Another process has failed or died; `rank` is its rank."""
+    """Another process has failed; `rank` is its rank, and `is_dead` whether it cannot say why."""
 
-    def __init__(self, message: str, rank: int) -> None:
+    def __init__(self, message: str, rank: int, *, is_dead: bool = False) -> None:
         super().__init__(message)
         self.rank = rank
+        self.is_dead = is_dead
 
 
 class Ranks:
@@ -114,7 +115,7 @@ class Ranks:
             self._store.set(key, text)
 
     def posted(self, key: str, seconds: float) -> str | None:
-        """The text that a process has stored; None if there is none after some seconds, or the store is gone."""
+        """The text that a process has stored; None if there is none after some seconds, or no store any more."""
         end = time.monotonic() + seconds
         with suppress(RuntimeError):
             while time.monotonic() < end:
@@ -213,15 +214,15 @@ class Ranks:
                 beats += 1
                 self._store.set(f"alive/{self.rank}", f"{beats} {self._passes} {self._done}")
                 if self._store.check(["failed"]):
-                    message, rank = json.loads(self._store.get("failed"))
-                    self._failure = OtherProcessError(f"another process failed: {message}", rank)
+                    message, rank, is_dead = json.loads(self._store.get("failed"))
+                    self._failure = OtherProcessError(f"another process failed: {message}", rank, is_dead=is_dead)
                     return
                 for rank in watched:
                     silent = self._seconds_silent(rank, seen)
                     if silent > SILENT:
                         message = f"rank {rank} has given no sign of life for {silent:.0f} s"
-                        self._publish(message, rank)
-                        self._failure = OtherProcessError(f"another process failed: {message}", rank)
+                        self._publish(message, rank, is_dead=True)
+                        self._failure = OtherProcessError(f"another process failed: {message}", rank, is_dead=True)
                 if self._stop.wait(BEAT):
                     return
         except RuntimeError as error:
@@ -241,9 +242,9 @@ class Ranks:
             self._done_by_others[rank] = done if passes == self._passes else 0
         return now - seen[rank][1]
 
-    def _publish(self, message: str, rank: int) -> None:
+    def _publish(self, message: str, rank: int, *, is_dead: bool = False) -> None:
         if self._store.add("failures", 1) == 1:
-            self._store.set("failed", json.dumps([message, rank]))
+            self._store.set("failed", json.dumps([message, rank, is_dead]))
 
     # Progress --------------------------------------------------------------------------------------------------------
 
@@ -319,7 +320,8 @@ def _global_rank(group: Any, rank: int) -> int:
 
 def _unreachable(error: Exception) -> OtherProcessError:
     first = str(error).partition("\n")[0]
-    return OtherProcessError(f"the store of the process group cannot be reached, its process has ended ({first})", 0)
+    message = f"the store of the process group cannot be reached, its process has ended ({first})"
+    return OtherProcessError(message, 0, is_dead=True)
 
 
 _ACTIVE: ContextVar[Ranks | None] = ContextVar("fidfast_ranks", default=None)
