@@ -29,7 +29,7 @@ def split(features, rng, number=4):
     return np.split(features, np.sort(rng.choice(np.arange(1, len(features)), number - 1, replace=False)))
 
 
-@pytest.mark.grid(keep=16)
+@pytest.mark.grid(keep=10)
 @pytest.mark.parametrize("name", WRITERS)
 def test_any_sharding_gives_the_result_of_the_array(name, reading, tmp_path):
     rng = np.random.default_rng(len(name))
@@ -53,7 +53,7 @@ def test_any_sharding_gives_the_result_of_the_array(name, reading, tmp_path):
     assert info.properties["shape"][:2] == [150, 5]
 
 
-@pytest.mark.grid(keep=16)
+@pytest.mark.grid(keep=10)
 @pytest.mark.parametrize("name", [*WRITERS, *SINGLE])
 def test_slices_in_any_order_are_the_rows(name, reading, tmp_path):
     """Also of a file alone, whatever the sizes of chunks, pages and groups."""
