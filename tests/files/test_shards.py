@@ -29,7 +29,7 @@ def split(features, rng, number=4):
     return np.split(features, np.sort(rng.choice(np.arange(1, len(features)), number - 1, replace=False)))
 
 
-@pytest.mark.grid(keep=16)
+@pytest.mark.grid(keep=10)
 @pytest.mark.parametrize("name", WRITERS)
 def test_any_sharding_gives_the_result_of_the_array(name, reading, tmp_path):
     rng = np.random.default_rng(len(name))
@@ -53,7 +53,7 @@ def test_any_sharding_gives_the_result_of_the_array(name, reading, tmp_path):
     assert info.properties["shape"][:2] == [150, 5]
 
 
-@pytest.mark.grid(keep=16)
+@pytest.mark.grid(keep=10)
 @pytest.mark.parametrize("name", [*WRITERS, *SINGLE])
 def test_slices_in_any_order_are_the_rows(name, reading, tmp_path):
     """Also of a file alone, whatever the sizes of chunks, pages and groups."""
@@ -134,6 +134,39 @@ def test_features_in_extreme_units_are_read_in_slices(tmp_path, reading, monkeyp
         assert np.ldexp(found.unbiased, -2 * exponent) == pytest.approx(expected.unbiased, rel=1e-10)
         assert np.ldexp(found.stderr, -2 * exponent) == pytest.approx(expected.stderr, rel=1e-9)
         assert np.ldexp(fidfast.fid(*sides), -2 * exponent) == pytest.approx(fidfast.fid(a, b), rel=1e-12)
+
+
+class Chunks:
+    """An array in chunks that counts the rows that are read."""
+
+    def __init__(self, array):
+        self.array, self.shape, self.dtype, self.chunks, self.read = array, array.shape, array.dtype, (16, 5), 0
+
+    def __getitem__(self, key):
+        self.read += len(self.array[key])
+        return self.array[key]
+
+    def __array__(self, dtype=None, copy=None):
+        raise AssertionError("read at once")
+
+
+def test_rows_are_read_as_often_as_documented(monkeypatch):
+    monkeypatch.setattr(rows, "MAX_IN_MEMORY", 0)
+    monkeypatch.setattr(slices, "ROWS_PER_SLICE", 23)
+    rng = np.random.default_rng(0)
+    a, b, c = (Chunks(rng.standard_normal((160, 5)) + shift) for shift in (0.0, 0.1, 0.2))
+    for function, sides, times in (
+        (fidfast.fid, (a, b), (1, 1)),
+        (fidfast.estimate, (a, b), (2, 2)),
+        (fidfast.compare, (a, b, c), (2, 2, 3)),
+        (fidfast.kid, (a, b), (1, 1)),
+        (fidfast.manifold_metrics, (a, b), (1, 1)),
+        (fidfast.report, (a, b), (1, 1)),
+    ):
+        for side in sides:
+            side.read = 0
+        function(*sides)
+        assert tuple(side.read / 160 for side in sides) == times, function.__name__
 
 
 def test_temporary_files_have_no_names(tmp_path, monkeypatch):
