@@ -9,9 +9,15 @@ import fidfast.torch as ft
 
 WORKER = """
 import datetime, os, sys, torch.distributed as dist
+from torch.distributed.rendezvous import rendezvous
 sys.path[:0] = sys.argv[2:]
-dist.init_process_group("gloo", timeout=datetime.timedelta(seconds=2))
+# The processes start at different times, which must not count for the short timeout.
+store, rank, size = next(rendezvous("env://", timeout=datetime.timedelta(seconds=100)))
 import processes_that_share
+store.set(f"started {rank}", "")
+store.wait([f"started {other}" for other in range(size)])
+dist.init_process_group("gloo", store=dist.PrefixStore("group", store), rank=rank, world_size=size,
+                        timeout=datetime.timedelta(seconds=2))
 processes_that_share.run(sys.argv[1])
 os._exit(0)  # a process has died, so that the group cannot be destroyed
 """
