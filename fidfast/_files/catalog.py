@@ -67,6 +67,11 @@ class Catalog:
         return tuple(dict.fromkeys(item.key for item in self.items if item.key))
 
     @property
+    def has_matrix(self) -> bool:
+        """Whether an array under any key has the shape and dtype of features."""
+        return any(map(is_features, self.entries.values()))
+
+    @property
     def extractor(self) -> str | None:
         """Name of the extractor, if it is stored beside the features."""
         return text_of(self.tree, "extractor")

@@ -72,8 +72,10 @@ def _is_folder_of_images(path: Path) -> bool:
         return True
     pictures = (os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names if is_picture(name))
     picture = next(pictures, None)
-    if picture is None or not shards:
+    if not shards:
         return picture is not None
+    if picture is None:
+        return _holds_other_arrays(shards[0])
     for shard in {file.suffix.lower(): file for file in reversed(shards)}.values():  # the first of each format
         if _holds_features(shard):
             raise ValueError(
@@ -88,6 +90,16 @@ def _holds_features(path: Path) -> bool:
         return catalog_of(path).kinds == ["features"]
     except (ImportError, OSError, ValueError):
         return False
+
+
+def _holds_other_arrays(path: Path) -> bool:
+    """Whether a ``.npy`` or ``.npz`` holds an image, for example, and neither features, statistics nor a checkpoint."""
+    try:
+        catalog = catalog_of(path)
+    except (OSError, ValueError):
+        return False  # the function that reads the file reports the error
+    is_other = not catalog.is_state and not catalog.has_matrix and "statistics" not in catalog.kinds
+    return is_other and path.suffix.lower() in (".npy", ".npz")
 
 
 def open_images(

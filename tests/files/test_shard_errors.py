@@ -15,6 +15,7 @@ from shard_files import WRITERS, write_columns, write_file, write_shards
 
 import fidfast
 from fidfast._files import rows
+from fidfast._images import uses_images
 
 RNG = np.random.default_rng(0)
 FEATURES = RNG.standard_normal((30, 4)).astype(np.float32)
@@ -89,6 +90,9 @@ def test_images_beside_features(tmp_path):
     assert fidfast.fid(str(tmp_path / "*.npy"), FEATURES) == 0
     np.save(tmp_path / "a.npy", np.arange(3))  # labels
     assert fidfast.file_info(tmp_path).holds == "images"
+    (tmp_path / "x.png").unlink()
+    np.save(tmp_path / "a.npy", np.zeros((8, 8, 3), np.uint8))  # an image, which fidfast.compat.cleanfid reads
+    assert uses_images(tmp_path)
 
 
 # Parquet -------------------------------------------------------------------------------------------------------------
