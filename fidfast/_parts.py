@@ -146,7 +146,10 @@ def moments_of_input(source: Input, shard: str | None, precision: str, caller: s
     require_divisible(source, caller)
     n, dim = _shape_of(source)
     indices = part.range_of(n)
-    rows = source.rows if hasattr(source.rows, "__getitem__") else np.from_dlpack(to_host(source.rows))
+    rows = source.rows
+    if not hasattr(rows, "__getitem__"):
+        source.finite_shape()  # raises an error that names the argument, whatever the library of the array raises
+        rows = np.from_dlpack(to_host(rows))
     moments = Moments(max(dim, 1), precision=precision, extractor=source.extractor)
     try:
         for first in range(indices.start, indices.stop, ROWS_PER_SLICE):

@@ -122,8 +122,7 @@ def equal_keys(
     result are estimates.
     """
     one, two = keys
-    ordered = np.sort(two)
-    times = np.searchsorted(ordered, one, "right") - np.searchsorted(ordered, one)
+    times = _times_in(two, one)
     of_one, of_two = (np.unique(some, return_counts=True) for some in (one, two))
     same = np.array_equal(of_one[0], of_two[0]) and np.array_equal(of_one[1] * len(two), of_two[1] * len(one))
     first = _side(names[0], units[0], one, two, groups[0], one_in)
@@ -145,6 +144,15 @@ def _keys(source: Input) -> NDArray[np.int64]:
     return np.array(keys, dtype=np.int64)
 
 
+def _times_in(keys: NDArray[np.int64], sought: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How often each of the sought keys occurs.
+
+    Without `np.isin`, whose hash table ends the process if Python ends while a daemon thread is in it.
+    """
+    ordered = np.sort(keys)
+    return np.asarray(np.searchsorted(ordered, sought, "right") - np.searchsorted(ordered, sought))
+
+
 def _unit(source: Input) -> str:
     return "rows" if source.rows is not None else "blocks"
 
@@ -159,6 +167,6 @@ def _side(
 ) -> _Side:
     once = keys if groups is None else np.unique(np.stack([keys, groups]), axis=1)[0]
     times = np.unique(once, return_counts=True)[1]
-    shared = int(np.count_nonzero(np.isin(keys, other)))
+    shared = int(np.count_nonzero(_times_in(other, keys)))
     same = int(times[0]) if len(times) > 0 and np.all(times == times[0]) else 1
     return _Side(name, unit, len(keys) * one_in, shared * one_in, (len(once) - len(times)) * one_in, same)

@@ -205,7 +205,8 @@ def _squared_distances(one: Array, two: Array) -> Array:
         differences, weights = one - two, np.full(n, 1 / n)
     else:
         # The quantile functions are constant between these multiples of 1 / (n m).
-        steps = np.union1d(np.arange(n + 1) * m, np.arange(m + 1) * n)
+        # The counts let NumPy sort: its hash table ends the process if Python ends while a daemon thread is in it.
+        steps = np.unique(np.concatenate([np.arange(n + 1) * m, np.arange(m + 1) * n]), return_counts=True)[0]
         weights = np.diff(steps) / (n * m)
         differences = one[:, steps[:-1] // m] - two[:, steps[:-1] // n]
     differences *= differences

@@ -190,7 +190,7 @@ def paths(folder: Path) -> dict[str, Kind]:
             found[f"{name}.from_state.state"] = replace(STATE, good=(lambda _, state=state: dict(state),))
     both = [folder / "GaussianStats.npz", folder / "Moments.npz"]
     found["calculate_fid_given_paths.paths"] = replace(COMPAT["paths"], good=(lambda _: both,))
-    found["merge_parts.paths"] = replace(COMPAT["paths"], good=(lambda _: both[1:], lambda _: both[1]))
+    found["merge_parts.paths"] = replace(COMPAT["paths"], good=(lambda _: both[1:], lambda _: both[1])).without("str")
     for name in ("SourceMoments", "ImageMoments"):
         found[f"{name}.save.path"] = replace(PATH, good=(lambda _, name=name: folder / f"saved-{name}.npz",))
     found["save_stats.path"] = replace(PATH, good=(lambda _: folder / "saved-several.npz",))

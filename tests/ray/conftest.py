@@ -31,11 +31,13 @@ def cluster():
     environment = pytest.MonkeyPatch()
     for name, value in {**ENVIRONMENT, "PYTHONPATH": here}.items():
         environment.setenv(name, value, prepend=os.pathsep if name == "PYTHONPATH" else None)
+    folder = tempfile.mkdtemp(prefix="ray")  # the paths of sockets are limited to 107 characters
+    environment.setenv("RAY_TMPDIR", folder)  # the address of the cluster is written to the folder "ray" in it
+    os.mkdir(os.path.join(folder, "ray"))
     pytest.importorskip("ray.data", reason="needs ray[data]")
     import ray
     from ray.cluster_utils import Cluster
 
-    folder = tempfile.mkdtemp(prefix="ray")  # the paths of sockets are limited to 107 characters
     before, on_terminate = set(psutil.Process().children(recursive=True)), signal.getsignal(signal.SIGTERM)
     cluster = Cluster()
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from typing import Any
 
+import numpy as np
 import torch
 
 from fidfast import _stats
@@ -35,6 +36,8 @@ def unpack_blocks(tensor: torch.Tensor, dim: int, blocks: int, *, extractor: str
 
 
 def _values(tensor: torch.Tensor) -> Any:
+    if tensor.numel() == 0:  # also on the meta device, in a caller's torch.device context
+        return np.empty(0)
     return tensor.detach().cpu().double().reshape(-1).numpy()
 
 
