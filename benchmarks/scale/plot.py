@@ -35,7 +35,7 @@ def _over_samples(axis: Axes, found: dict[str, Any]) -> None:
         axis.annotate(
             f"slope {each['exponent']:.3f}",
             (n[-1], each["points"][-1]["seconds"]),
-            xytext=(-8, -14),
+            xytext=(-8, -30),
             textcoords="offset points",
             ha="right",
             color=colour,
