@@ -22,7 +22,9 @@ def cluster():
     for name, value in {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}.items():
         environment.setenv(name, value)
     ray = pytest.importorskip("ray", reason="needs ray[data]")
-    ray.init("local", num_cpus=2, include_dashboard=False, logging_level="error", log_to_driver=False)
+    with pytest.MonkeyPatch.context() as patch:  # Ray adds this folder to the path of the workers, before packages
+        patch.chdir("/")
+        ray.init("local", num_cpus=2, include_dashboard=False, logging_level="error", log_to_driver=False)
     yield ray
     ray.shutdown()
     environment.undo()

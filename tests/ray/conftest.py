@@ -46,7 +46,9 @@ def cluster():
             cluster.add_node(
                 num_cpus=1, object_store_memory=STORE, include_dashboard=False, temp_dir=folder, wait=False, **first
             )
-        ray.init(address=cluster.address, logging_level="error", log_to_driver=False)
+        with pytest.MonkeyPatch.context() as patch:  # Ray adds this folder to the path of the workers, before packages
+            patch.chdir(folder)
+            ray.init(address=cluster.address, logging_level="error", log_to_driver=False)
         cluster.wait_for_nodes()
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
