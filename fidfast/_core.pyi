@@ -5,6 +5,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 __version__: str
+#: Rows that are folded into mean and scatter together.
+ROWS_PER_BLOCK: int
 
 class MomentsState(TypedDict):
     dim: int

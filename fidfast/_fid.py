@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from fidfast._arguments import require_precision
 from fidfast._inputs import open_input, open_pair
 from fidfast._metrics.frechet import distance_of_inputs
 from fidfast._sources import is_image_source
@@ -15,7 +16,7 @@ _NAMES = ("features_a", "features_b")
 
 
 def fid(
-    features_a: Any, features_b: Any, *, precision: str = "float32", negative_tolerance: float = NEGATIVE_TOLERANCE
+    features_a: Any, features_b: Any, *, precision: str | None = None, negative_tolerance: float = NEGATIVE_TOLERANCE
 ) -> float:
     """Fréchet distance between two sets of features or of images (the FID, for the 2015 Inception network).
 
@@ -26,8 +27,9 @@ def fid(
         of these; or a folder, or a pattern such as ``"shards/*.parquet"``, of files of features. Or images: a folder,
         ``.zip`` or ``.tar``, a ``.npz``, ``.npy`` or array of uint8 images, or another source that
         `fidfast.torch.fid_of_images` accepts.
-    precision : {"float32", "float64"}, default "float32"
-        As in `Moments`, for features.
+    precision : {"float32", "float64"}, optional
+        Arithmetic of products, as in `Moments`. By default "float32" for features, and "float64" for images, whose
+        features usually take far longer than the products.
     negative_tolerance : float, default 1e-6
         As in `GaussianStats`, for files of statistics.
 
@@ -59,11 +61,12 @@ def fid(
     The features of images are those of the extractor of the statistics on the other side, if they name one, else those
     of "inception"; `fidfast.torch.fid_of_images` takes any other extractor, and all options.
     """
+    of_features = require_precision("float32" if precision is None else precision)
     sources = dict(zip(_NAMES, (features_a, features_b), strict=True))
     with_images = [name for name, source in sources.items() if is_image_source(source)]
     if not with_images:
         both = open_pair(
-            features_a, features_b, _NAMES, precision=precision, rows=False, negative_tolerance=negative_tolerance
+            features_a, features_b, _NAMES, precision=of_features, rows=False, negative_tolerance=negative_tolerance
         )
         return distance_of_inputs(*both)
     try:
@@ -75,5 +78,5 @@ def fid(
             f"pip install 'fidfast[images]', or pass features or statistics ({error})"
         ) from error
     for name in sources.keys() - with_images:
-        sources[name] = open_input(sources[name], name, precision=precision, negative_tolerance=negative_tolerance)
+        sources[name] = open_input(sources[name], name, precision=of_features, negative_tolerance=negative_tolerance)
     return distance_of_images(sources, None, None, None, ImageOptions(precision=precision))

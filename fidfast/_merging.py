@@ -10,6 +10,7 @@ from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
+from fidfast import _core
 from fidfast._arguments import (
     require_bool,
     require_path,
@@ -71,8 +72,9 @@ def merge_parts(paths: Any, *, progress: bool = False) -> SourceMoments:
 
     Notes
     -----
-    Moments merge exactly (Chan, Golub & LeVeque 1979), so the result is that of one process, within 1e-12 relative if
-    the features are float64 or ``precision="float64"``.
+    Moments merge exactly (Chan, Golub & LeVeque 1979), so the result is that of one process, within 1e-12 relative.
+    This includes float32 products: parts of features begin where one process begins a block of 1,024 rows, and products
+    of images are float64 by default.
     """
     progress = require_bool("progress", progress)
     headers = sorted((read_header(path, list(_KINDS)) for path in _files_of(paths)), key=_rank)
@@ -160,8 +162,8 @@ def _require_all_parts(headers: Sequence[StateHeader]) -> None:
 def _absent(parts: Sequence[tuple[SourcePart, str]]) -> str:
     """The shards that are missing: "3/64, 7/64 to 9/64"; of parts of different sizes, the samples; else empty."""
     total = parts[0][0].num_samples
-    count = parts[0][0].shards
-    if all(part.shards == count for part, _ in parts):
+    count, multiple = parts[0][0].shards, parts[0][0].multiple
+    if all((part.shards, part.multiple) == (count, multiple) for part, _ in parts):
         numbers = [0, *(part.shard for part, _ in parts), count + 1]
         gaps = [(one + 1, two - 1) for one, two in pairwise(sorted(numbers)) if two > one + 1]
         texts = [f"{a}/{count}" if a == b else f"{a}/{count} to {b}/{count}" for a, b in gaps]
@@ -203,9 +205,15 @@ def _loaded(
 
 
 def _sum_of(every: Iterable[Any]) -> Any:
-    """The sum, as a tree of sums of `_FAN_IN` each, of which one on each level is in memory."""
+    """The sum, as a tree of sums of `_FAN_IN` each, of which one on each level is in memory.
+
+    Parts of fewer rows than a block hold the rows themselves: these are added in order, as in one process.
+    """
     sums: list[tuple[Any, int]] = []
     for one in every:
+        if sums and sums[0][1] > 0 and one.num_samples < _core.ROWS_PER_BLOCK:
+            sums[0][0].merge(one)
+            continue
         for level in range(len(sums) + 1):
             if level == len(sums):
                 sums.append((one, 1))

@@ -107,7 +107,8 @@ def moments_of_features(
     features : (n, dim) array or tensor, or path
         As in `Moments.update`, or a file of features. A memory map is read in slices.
     shard : str, optional
-        Part ``"K/N"``, K from 1 to N: the rows from ``n * (K - 1) // N`` to ``n * K // N``. By default all rows.
+        Part ``"K/N"``, K from 1 to N: the rows from ``n * (K - 1) // N`` to ``n * K // N``, both rounded up to a
+        multiple of 1,024, except in parts of fewer rows. By default all rows.
     precision : {"float32", "float64"}, default "float32"
         As in `Moments`.
     extractor : str, optional
@@ -145,7 +146,7 @@ def moments_of_input(source: Input, shard: str | None, precision: str, caller: s
     part = Shard(1, 1) if shard is None else Shard.from_text("shard", shard)
     require_divisible(source, caller)
     n, dim = _shape_of(source)
-    indices = part.range_of(n)
+    indices = part.range_of(n, _core.ROWS_PER_BLOCK)
     rows = source.rows
     if not hasattr(rows, "__getitem__"):
         source.finite_shape()  # raises an error that names the argument, whatever the library of the array raises
@@ -156,7 +157,9 @@ def moments_of_input(source: Input, shard: str | None, precision: str, caller: s
             _update(moments, rows[first : min(first + ROWS_PER_SLICE, indices.stop)], first)
     except (TypeError, ValueError) as error:
         raise (TypeError if isinstance(error, TypeError) else ValueError)(f"{source.name}: {error}") from error
-    return SourceMoments(moments, [], (SourcePart(part.number, part.parts, n, _digest_of_rows(rows, n, dim)),))
+    digest = _digest_of_rows(rows, n, dim)
+    found = SourcePart(part.number, part.parts, n, digest, multiple=_core.ROWS_PER_BLOCK)
+    return SourceMoments(moments, [], (found,))
 
 
 def _update(moments: Moments, rows: Any, first: int) -> None:

@@ -14,7 +14,7 @@ _SAMPLED = 16
 
 
 class Shard(NamedTuple):
-    """One of several parts of a source, whose sizes differ by at most one."""
+    """One of several parts of a source."""
 
     #: From 1 to `parts`.
     number: int
@@ -31,9 +31,16 @@ class Shard(NamedTuple):
             raise ValueError(f"{name} must be {expected}, got {text[:60]!r}")
         return shard
 
-    def range_of(self, total: int) -> range:
-        """Indices of this part of `total` images or rows."""
-        return range(total * (self.number - 1) // self.parts, total * self.number // self.parts)
+    def range_of(self, total: int, multiple: int = 1) -> range:
+        """Indices of this part of `total` images or rows.
+
+        The sizes of the parts differ by at most one. If they are at least `multiple`, all parts but the first begin at
+        the next multiple of it instead.
+        """
+        bounds = [total * number // self.parts for number in (self.number - 1, self.number)]
+        if total // self.parts >= multiple > 1:
+            bounds = [min(-(-bound // multiple) * multiple, total) for bound in bounds]
+        return range(*bounds)
 
     def __str__(self) -> str:
         return f"{self.number}/{self.parts}"

@@ -10,6 +10,7 @@ PYBIND11_MODULE(_core, module) {
   using namespace fidfast::bindings;
   module.doc() = "Compiled core of fidfast: moments and metrics on the CPU.";
   module.attr("__version__") = FIDFAST_VERSION;
+  module.attr("ROWS_PER_BLOCK") = fidfast::kMomentsBlock;
   prepare_for_exit();
   bind<CpuBinding>(module);
   bind_gather(module);

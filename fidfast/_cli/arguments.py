@@ -275,8 +275,7 @@ def _add_numerical_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--precision",
         choices=("float32", "float64"),
-        default="float32",
-        help="arithmetic of the products of float32 and narrower features (default: %(default)s)",
+        help="arithmetic of the products of features (default: float64 for moments of images, else float32)",
     )
     command.add_argument(
         "--negative-tolerance",

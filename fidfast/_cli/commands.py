@@ -117,7 +117,7 @@ def _estimate(options: argparse.Namespace, output: Output) -> None:
     samples, reference = sources.samples("samples").source, sources.samples("reference").source
     if not options.launch.continues():
         return
-    found = _with_ddof(estimate(samples, reference, precision=options.precision), samples, reference, ddof)
+    found = _with_ddof(estimate(samples, reference, precision=options.precision or "float32"), samples, reference, ddof)
     label = distance_label(samples.extractor, reference.extractor)
     if options.json:
         _write_json(options, output, sources, label, found.to_dict())
@@ -147,7 +147,7 @@ def _report(options: argparse.Namespace, output: Output) -> None:
         progress=not options.quiet,
         titles=(options.samples, options.reference),
         all_pairs=not options.no_pairs,
-        precision=options.precision,
+        precision=options.precision or "float32",
     )
     found = replace(found, estimate=_with_ddof(found.estimate, samples.source, reference.source, ddof))
     if options.json:

@@ -112,7 +112,7 @@ class Sources:
                 self._files[name] = open_input(
                     path,
                     name,
-                    precision=options.precision,
+                    precision=options.precision or "float32",
                     extractor=options.extractor,
                     key=keys[name],
                     rows=rows,
@@ -236,7 +236,7 @@ class Sources:
         """Moments of the shard of the argument `source`, one for each extractor."""
         if "source" in self._files:
             given = self._options
-            return [moments_of_input(self._files["source"], given.shard, given.precision, "stats")]
+            return [moments_of_input(self._files["source"], given.shard, given.precision or "float32", "stats")]
         from fidfast.torch._images.parts import moments_of_several, parts_of_source
 
         checked, options = self._checked, self._options_of("source")
@@ -272,7 +272,9 @@ class Sources:
         source = self._checked.sources[name]
         found = features_of_source(source, self._checked.extractor, self._options_of(name))
         self._note(name, found)
-        rows = Input(name, rows=found.features, extractor=found.extractor, precision=self._options.precision)
+        rows = Input(
+            name, rows=found.features, extractor=found.extractor, precision=self._options.precision or "float32"
+        )
         # By index, since an archive may contain a name twice.
         subset: Any = Subset(source.images, found.indices)
         return OpenedSource(rows, found.names, subset)

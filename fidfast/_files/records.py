@@ -101,10 +101,12 @@ class SourcePart(Result):
     source: str
     #: One message for each broken image of this part that was skipped.
     skipped: Sequence[str] = ()
+    #: If the parts have at least this many rows, they begin at multiples of it: features do, at those of 1,024.
+    multiple: int = 1
 
     def __post_init__(self) -> None:
-        integers = (self.shard, self.shards, self.num_samples)
-        fits = all(type(number) is int for number in integers) and 1 <= self.shard <= self.shards
+        integers = (self.shard, self.shards, self.num_samples, self.multiple)
+        fits = all(type(number) is int for number in integers) and 1 <= self.shard <= self.shards and self.multiple >= 1
         texts = (self.source, *self.skipped)
         if not (fits and self.num_samples >= 0 and all(isinstance(text, str) for text in texts)):
             raise ValueError(f"a part must have a shard, a source and messages, got shard {self.shard!r}")
@@ -113,7 +115,7 @@ class SourcePart(Result):
     @property
     def indices(self) -> range:
         """Indices of the images or rows of this part."""
-        return Shard(self.shard, self.shards).range_of(self.num_samples)
+        return Shard(self.shard, self.shards).range_of(self.num_samples, self.multiple)
 
     def __str__(self) -> str:
         first, stop = self.indices.start, self.indices.stop

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fidfast import _core
+
 __all__ = [
     "check_class_moments",
     "check_collection",
@@ -26,9 +28,6 @@ _State = Mapping[str, NDArray[Any]]
 
 #: Largest number of rows: integers up to here are exact in float64.
 _MAX_COUNT = 2**53
-
-#: Number of rows that are folded into mean and scatter together, `kMomentsBlock` in csrc/core.
-_BLOCK = 1024
 
 #: Rows of a scatter that are checked together, to stay in the cache.
 _SLICE = 64
@@ -202,8 +201,10 @@ def _check_block(block: _State, dim: int, prefix: str) -> None:
     count = _integer(block, "count", prefix)
     for key in ("narrow_rows", "wide_rows"):
         rows = _numbers(block, key, "f", (None, dim), prefix)
-        if len(rows) > max(dim, _BLOCK):
-            raise ValueError(f"{prefix + key!r} has {len(rows)} rows, but at most {max(dim, _BLOCK)} can be pending")
+        # Rows are kept up to dim, and then until they are whole blocks.
+        most = -(-dim // _core.ROWS_PER_BLOCK) * _core.ROWS_PER_BLOCK
+        if len(rows) > most:
+            raise ValueError(f"{prefix + key!r} has {len(rows)} rows, but at most {most} can be pending")
     if "product_errors" in block:
         errors = _numbers(block, "product_errors", "f", (None,), prefix)
         fits = len(errors) in (0, dim if count else 0) and bool(np.all(errors >= 0))

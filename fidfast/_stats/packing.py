@@ -14,13 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fidfast import _core
 from fidfast._stats.moments import Moments
 from fidfast._warnings import warn_user
 
 __all__ = ["pack", "pack_blocks", "unpack", "unpack_blocks"]
 
-#: Number of pending rows for which `pack_blocks` reserves space.
-_RESERVED_ROWS = 1024
 #: Number of bytes of the extractor's name that `pack_blocks` keeps.
 _NAME_BYTES = 256
 
@@ -138,5 +137,5 @@ def unpack_blocks(
 
 
 def _reserved(dim: int, blocks: int) -> int:
-    """Least number of numbers that `pack_blocks` returns."""
-    return 3 + _NAME_BYTES + blocks + blocks * (4 + dim * (3 + dim + _RESERVED_ROWS))
+    """Least number of numbers that `pack_blocks` returns: for fewer pending rows than a block."""
+    return 3 + _NAME_BYTES + blocks + blocks * (4 + dim * (3 + dim + _core.ROWS_PER_BLOCK))

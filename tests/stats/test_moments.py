@@ -62,6 +62,24 @@ def test_moments_do_not_depend_on_splits_or_on_the_order_of_merges(stream):
         np.testing.assert_allclose(other.mu, complete.mu, rtol=1e-12, atol=1e-12 * np.abs(rows).max())
 
 
+@pytest.mark.parametrize("dim", [3, 600, 1500])
+@pytest.mark.parametrize("dtype", [*NARROW, np.float64])
+def test_statistics_have_the_same_bits_for_every_division_into_batches(rng, dtype, dim):
+    rows = rng.standard_normal((4 * 1024 + 300, dim)).astype(dtype)
+    expected = moments_of(rows).stats()
+    for most in (97, 2000):
+        cuts = np.cumsum(rng.integers(1, most, size=len(rows) // most))
+        moments = moments_of(*np.split(rows, cuts[cuts < len(rows)]))
+        found = moments.stats()
+        np.testing.assert_array_equal(found.mu, expected.mu)
+        np.testing.assert_array_equal(found.sigma, expected.sigma)
+        # Merged parts of whole blocks, in any order, differ only through the float64 sum of the blocks.
+        first, second = moments_of(rows[:2048]), moments_of(rows[2048:])
+        assert relative_error((second + first).stats().sigma, expected.sigma) < 1e-14
+        # Parts of fewer rows than a block are rows.
+        assert (moments_of(rows[:700]) + moments_of(rows[700:1400])) == moments_of(rows[:1400])
+
+
 @given(split_streams())
 def test_moments_equal_two_pass_formulas(stream):
     rows, _, _ = stream

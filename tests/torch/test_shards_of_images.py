@@ -56,6 +56,25 @@ def test_options_of_shards(blocks, tmp_path):
     np.testing.assert_allclose(merged.stats().sigma, expected.sigma, rtol=1e-12, atol=1e-12 * expected.sigma.max())
 
 
+def test_products_are_float64_by_default(tmp_path, rng):
+    images = rng.integers(0, 256, (3000, 4, 4, 3), dtype=np.uint8)
+    mixing = torch.from_numpy(rng.standard_normal((48, 600)))
+
+    def many_features(batch):
+        return (batch.double().flatten(1) @ mixing).sin().float()  # 512 and more may be multiplied in float32
+
+    files = []
+    for k in range(1, 4):
+        files.append(tmp_path / f"{k}.moments.npz")
+        ft.moments_of_images(images, many_features, shard=f"{k}/3").save(files[-1])
+    merged, expected = fidfast.merge_parts(files).moments, ft.moments_of_images(images, many_features).moments
+    assert merged.precision == expected.precision == "float64"
+    # Sums of 3,000 products of float64 in another order; in float32 they differ by 1e-7.
+    sigma = expected.stats().sigma
+    np.testing.assert_allclose(merged.stats().sigma, sigma, rtol=0, atol=1e-14 * sigma.max())
+    assert ft.moments_of_images(images[:5], many_features, precision="float32").moments.precision == "float32"
+
+
 def test_broken_images_of_shards(tmp_path):
     files = {**FILES, "0/00.png": b"", "0/03.png": b"no image"}  # all images of the first shard
     source = write_files("folder", tmp_path / "source", files)

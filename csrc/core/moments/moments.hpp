@@ -198,7 +198,7 @@ class Moments {
   /// Whether adding n rows of S folds a block.
   template <class S>
   bool folds(Index n, bool keep) {
-    return !keep && std::max({pending<S>().count + n, state_.narrow.count, state_.wide.count}) >= kBlock;
+    return !keep && n > 0 && (are_whole_blocks(pending<S>().count) || pending<S>().count % kBlock + n >= kBlock);
   }
 
   /// Allocates what adding n rows of S may need, so that take() cannot fail on the CPU.
@@ -206,14 +206,14 @@ class Moments {
   void prepare(Index n, bool keep) {
     auto& rows = pending<S>();
     const Index total = rows.count + n;
-    rows.reserve(dim(), keep ? total : std::max(rows.count, std::min(total, kBlock)));
+    rows.reserve(dim(), keep ? total : std::min(total, in_whole_blocks(rows.count)));
     if (folds<S>(n, keep)) make_foldable();
   }
 
   /// Allocates all that is ever needed: an asynchronous update must not wait for an allocation.
   void reserve_all() {
-    state_.narrow.reserve(dim(), std::max(dim(), kBlock));
-    state_.wide.reserve(dim(), std::max(dim(), kBlock));
+    state_.narrow.reserve(dim(), in_whole_blocks(dim()));
+    state_.wide.reserve(dim(), in_whole_blocks(dim()));
     make_foldable();
     work_.make_spare(dim(), narrow_is_float(state_, true));
   }
@@ -268,29 +268,29 @@ class Moments {
 
   void make_foldable() { work_.make_foldable(state_, narrow_is_float(state_, true)); }
 
-  /// Adds rows after prepare(). Whole blocks are folded from the caller's memory, other rows become pending.
+  /// Adds rows after prepare(). Whole blocks are folded from the caller's memory, other rows become pending. A block
+  /// begins at a multiple of kBlock rows of S, however they are divided into calls: so is the result, in every bit.
   template <class S>
   void take(const FeatureView<S>& features, bool keep) {
     auto& rows = pending<S>();
     if (keep) return rows.append(features);
-    fold_full_blocks();
     for (Index first = 0; first < features.n;) {
       check_interrupt();
-      const Index n = std::min(kBlock - rows.count, features.n - first);
+      if (are_whole_blocks(rows.count)) fold_pending(state_, work_, rows);
+      const Index n = std::min(kBlock - rows.count % kBlock, features.n - first);
       if (n == kBlock) {
         fold_block(state_, work_, features.rows(first, n), sizeof(S) == 2);
       } else {
         rows.append(features.rows(first, n));
-        fold_full_blocks();
+        if (are_whole_blocks(rows.count)) fold_pending(state_, work_, rows);
       }
       first += n;
     }
   }
 
-  void fold_full_blocks() {
-    if (state_.narrow.count >= kBlock) fold_pending(state_, work_, state_.narrow);
-    if (state_.wide.count >= kBlock) fold_pending(state_, work_, state_.wide);
-  }
+  static bool are_whole_blocks(Index rows) { return rows > 0 && rows % kBlock == 0; }
+  /// The least number of rows, at least one block, that has room for `rows` in whole blocks.
+  static Index in_whole_blocks(Index rows) { return std::max<Index>((rows + kBlock - 1) / kBlock, 1) * kBlock; }
 
   template <class T>
   static void fold_pending(State& state, Workspace& work, PendingRows<Device, T>& rows) {

@@ -158,7 +158,9 @@ class Collector:
             self._names[side][name] = part.extractor
             rows = moments = None
             if part.rows is not None:
-                rows = Input(plan.side.name, rows=part.rows, extractor=part.extractor, precision=options.precision)
+                rows = Input(
+                    plan.side.name, rows=part.rows, extractor=part.extractor, precision=options.precision_of_rows
+                )
                 rows.moments = part.moments
             elif part.moments is not None:
                 moments = Input(plan.side.name, moments=part.moments, extractor=part.extractor)

@@ -144,7 +144,7 @@ def evaluate_after(
         ddof=ddof_of(None, like),
         estimate=require_bool("estimate", estimate),
         seed=require_integer("seed", seed, 0, MAX_SEED),
-        precision=options.precision,
+        precision=options.precision_of_rows,
         in_blocks=options.blocks > 1,
     )
     if resize is not None:
@@ -156,7 +156,7 @@ def evaluate_after(
     check_device(options.device)
     with processes_of(options) as ranks:
         one, two = (
-            open_side(source, name, options.precision, negative_tolerance)
+            open_side(source, name, options.precision_of_rows, negative_tolerance)
             for name, source in (("samples", samples), ("reference", reference))
         )
         own = open_own([name for request in requests for name in request.extractors], (one, two), given)

@@ -121,7 +121,7 @@ def check_images(
             opened[name] = open_images_of(source, name, options, min_images)
         else:
             asked = name_of_extractor(extractor)
-            opened[name] = open_input(source, name, precision=options.precision, extractor=asked, rows=rows)
+            opened[name] = open_input(source, name, precision=options.precision_of_rows, extractor=asked, rows=rows)
     files = [source for source in opened.values() if isinstance(source, Input)]
     images = {name: source for name, source in opened.items() if isinstance(source, ImageSource)}
     dims = [file.dim for file in files]  # raises if a file cannot be used

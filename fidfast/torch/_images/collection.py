@@ -198,7 +198,9 @@ def _cache_files(source: ImageSource, needs: Sequence[Need], options: ImageOptio
     progress = options.progress is not False
     return {
         number: cache.cache_file(
-            source.images, f"{full_name(need.extractor, options)} {options.precision}{blocks}", progress=progress
+            source.images,
+            f"{full_name(need.extractor, options)} {options.precision_of_moments}{blocks}",
+            progress=progress,
         )
         for number, need in enumerate(needs)
         if need.moments and need.extractor.reproducible
@@ -218,7 +220,7 @@ def _checkpoint_of(source: ImageSource, needs: Sequence[Need], options: ImageOpt
     assert options.checkpoint is not None
     names = [full_name(need.extractor, options) for need in needs]
     job = [source.fingerprint(progress=options.progress is not False), repr(options.image_key), str(options.decoding)]
-    job += [options.precision, *([f"{options.blocks} blocks"] if options.blocks > 1 else [])]
+    job += [options.precision_of_moments, *([f"{options.blocks} blocks"] if options.blocks > 1 else [])]
     for name, need in zip(names, needs, strict=True):
         job += [name, *([] if need.extractor.reproducible else [digest_of(need.extractor.model)])]
         job += [kind for kind in ("moments", "rows") if getattr(need, kind)]

@@ -155,10 +155,12 @@ def estimate_of_images(
             assert checked.extractor is not None
             found = features_of_source(source, checked.extractor, with_label(checked.options, name))
             warn_of_skipped(found, name)
-            inputs.append(Input(name, rows=found.features, extractor=found.extractor, precision=options.precision))
+            inputs.append(
+                Input(name, rows=found.features, extractor=found.extractor, precision=options.precision_of_rows)
+            )
             labels.append(None if function is None else [function(image) for image in found.names])
     found_groups = require_groups(tuple(labels), inputs)
-    estimate = estimate_from_jackknife(Jackknife(inputs[0], inputs[1], options.precision, groups=found_groups))
+    estimate = estimate_from_jackknife(Jackknife(inputs[0], inputs[1], options.precision_of_rows, groups=found_groups))
     if (ddof := ddof_of(None, like)) == 1:
         return estimate
     return estimate_with_terms(estimate, terms_between(*(source.stats_with(ddof=ddof) for source in inputs)))

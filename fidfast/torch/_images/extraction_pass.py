@@ -299,7 +299,7 @@ class ExtractionPass:
 
 def moments_options(need: Need, options: ImageOptions) -> dict[str, Any]:
     """Keyword arguments of the `Moments` of a need."""
-    return {"precision": options.precision, "extractor": need.extractor.full_name, "blocks": options.blocks}
+    return {"precision": options.precision_of_moments, "extractor": need.extractor.full_name, "blocks": options.blocks}
 
 
 def _part(state: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:

@@ -60,7 +60,7 @@ class FeatureKeywords(TypedDict, total=False):
 class ImageKeywords(FeatureKeywords, total=False):
     """Types of the keyword arguments of the other functions: all fields of `ImageOptions`."""
 
-    precision: str
+    precision: str | None
     blocks: int
     checkpoint: str | os.PathLike[str] | None
     use_cache: bool
@@ -87,8 +87,10 @@ class ImageOptions:
         Arithmetic of the network, as in `prepare`. By default "float32", or that of a prepared extractor.
     compile : {"auto", True, False}, default "auto"
         Whether to compile the network, as in `prepare`.
-    precision : {"float32", "float64"}, default "float32"
-        Arithmetic of the moments, as in `fidfast.Moments`. Not used by `features_of_images`.
+    precision : {"float32", "float64"}, optional
+        Arithmetic of products, as in `fidfast.Moments`. By default "float64" for the moments of images, whose features
+        usually take far longer than the products, and "float32" for given features and for metrics of rows. Not used by
+        `features_of_images`.
     blocks : int, default 1
         Number of blocks of the moments, as in `fidfast.Moments`; with 20 or more, `fidfast.estimate` can compute an
         error bar. Not used by `features_of_images`.
@@ -148,7 +150,7 @@ class ImageOptions:
     dtype: str | None = None
     compile: str | bool = "auto"
     image_key: str | None = None
-    precision: str = "float32"
+    precision: str | None = None
     blocks: int = 1
     skip_broken: bool = False
     suffix: str | Sequence[str] | None = None
@@ -160,6 +162,16 @@ class ImageOptions:
     progress: bool | str = False
     distributed: bool = False
     group: Any = None
+
+    @property
+    def precision_of_moments(self) -> str:
+        """Arithmetic of the moments of images."""
+        return self.precision or "float64"
+
+    @property
+    def precision_of_rows(self) -> str:
+        """Arithmetic of given features, and of metrics of rows."""
+        return self.precision or "float32"
 
     @property
     def decoding(self) -> Decoding:
@@ -183,7 +195,7 @@ class ImageOptions:
             require_bool("progress", self.progress)
         for name, choices in (
             ("dtype", (None, "float32", "bfloat16")),
-            ("precision", ("float32", "float64")),
+            ("precision", (None, "float32", "float64")),
             ("compile", ("auto", True, False)),
         ):
             require_choice(name, getattr(self, name), choices)

@@ -39,7 +39,9 @@ def moments_of_several(
     for number, (part, extractor) in enumerate(zip(found.parts, extractors, strict=True)):
         if part.moments is None:
             dim = _dim_of(extractor, source, options)
-            moments = Moments(dim, precision=options.precision, extractor=part.extractor, blocks=options.blocks)
+            moments = Moments(
+                dim, precision=options.precision_of_moments, extractor=part.extractor, blocks=options.blocks
+            )
             found.parts[number] = replace(part, moments=moments)
     return found, checkpoint
 
