@@ -32,9 +32,9 @@ class Moments(Collector):
     """Count, mean and scatter of a stream of features, in memory that does not grow with the stream.
 
     Batches may have any size, order and floating-point type, and may come from several threads; the moments of parts
-    of the data merge into the moments of all of it. On the CPU, rows of one type give the same statistics, in every bit,
-    for every division into batches. Merged with float64 rows, or with ``precision="float64"``, the result does not
-    depend on how the rows are split into parts, within 1e-12 relative.
+    of the data merge into the moments of all of it. On the CPU, rows of one type give the same bits for every division
+    into batches. With float64 rows, or with ``precision="float64"``, the result does not depend on how the rows are
+    split into parts, within 1e-12 relative.
 
     Parameters
     ----------
