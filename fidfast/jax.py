@@ -31,10 +31,11 @@ _FORMAT = 1
 def all_reduce(moments: Moments) -> None:
     """Replace the moments in every process by those of all rows that the processes have seen.
 
-    The result is exact, and has the same bits in every process. No features are sent: in about ``log2(processes)``
+    The result has the same bits in every process. No features are sent: in about ``log2(processes)``
     rounds each process exchanges its moments, ``8 dim^2`` bytes, with one other, and merges them. The arrays are sent
     as integers, so ``jax_enable_x64`` is not needed. The result depends on the distribution of the rows over the
-    processes only through rounding, 1e-12 relative.
+    processes only through rounding: 1e-12 relative with float64 products, about 1e-8 of the distance with float32
+    products.
 
     Parameters
     ----------

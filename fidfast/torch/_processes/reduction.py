@@ -33,10 +33,11 @@ _FORMAT = 2
 def all_reduce(moments: Moments, *, group: Any = None) -> None:
     """Replace the moments in every process of a group by those of all rows that the processes have seen.
 
-    The result is exact. Two sums are computed over the processes: first of count and mean, then of the scatter about
+    Two sums are computed over the processes: first of count and mean, then of the scatter about
     the common mean. No features are sent, unless there are at most `dim` rows in total: then the result has the rows
     themselves, in the order of the ranks, as in one process. Otherwise the result depends on the distribution of the
-    rows over the processes only through rounding, 1e-12 relative.
+    rows over the processes only through rounding: 1e-12 relative with float64 products, about 1e-8 of the distance with
+    float32 products.
 
     Parameters
     ----------
