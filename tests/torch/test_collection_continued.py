@@ -73,7 +73,7 @@ def test_a_checkpoint_of_another_collection_is_refused(tmp_path, folder, change)
     elif change == "extractor":
         needs[2] = replace(needs[2], extractor=replace(needs[2].extractor, resize="torch-bilinear"))
     else:
-        options["precision"] = "float64"
+        options["precision"] = "float32"
     with pytest.raises(ValueError, match="belongs to another run"):
         collect(folder, needs, **options)
     collect(folder, Networks().needs(), checkpoint=path)

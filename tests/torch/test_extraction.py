@@ -134,8 +134,8 @@ def test_mixed_sizes(tmp_path):
 
 
 def test_precision_of_the_moments(images):
-    assert ft.moments_of_images(images, Colours()).moments.precision == "float32"
-    assert ft.moments_of_images(images, Colours(), precision="float64").moments.precision == "float64"
+    assert ft.moments_of_images(images, Colours()).moments.precision == "float64"
+    assert ft.moments_of_images(images, Colours(), precision="float32").moments.precision == "float32"
     with pytest.raises(ValueError, match="precision must be 'float32' or 'float64', got 'float16'"):
         ft.moments_of_images(images, Colours(), precision="float16")
 

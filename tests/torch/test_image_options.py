@@ -74,7 +74,7 @@ def test_results_unpack_and_describe_themselves(images):
         "num_samples": 12,
         "dim": 3,
         "extractor": "channel_means",
-        "precision": "float32",
+        "precision": "float64",
         "blocks": 2,
         "skipped": [],
         "ignored": {},

@@ -18,6 +18,7 @@ from fidfast._arguments import (
     require_choice,
     require_integer,
     require_path,
+    require_precision,
     require_text,
 )
 from fidfast._images.decode import Decoding
@@ -184,6 +185,8 @@ class ImageOptions:
         for name, least, most in (("batch_size", 1, 2**31), ("num_workers", 0, 1024), ("blocks", 1, MAX_BLOCKS)):
             optional(require_integer, name, getattr(self, name), least, most)
         require_integer("blocks", self.blocks)
+        if self.precision is not None:
+            require_precision(self.precision)
         optional(require_text, "image_key", self.image_key)
         optional(require_path, "checkpoint", self.checkpoint)
         if self.shard is not None:
@@ -195,7 +198,6 @@ class ImageOptions:
             require_bool("progress", self.progress)
         for name, choices in (
             ("dtype", (None, "float32", "bfloat16")),
-            ("precision", (None, "float32", "float64")),
             ("compile", ("auto", True, False)),
         ):
             require_choice(name, getattr(self, name), choices)
