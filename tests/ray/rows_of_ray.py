@@ -10,6 +10,12 @@ ROWS = 40_000
 #: Object store of each node: above Ray's minimum, and small enough for a container.
 STORE = 100 * 2**20
 
+#: Resource of the two nodes that may be lost: of each, one, so that its tasks run one after another.
+WORKER = "worker"
+
+#: Seconds after which a test that waits has failed. No result depends on it.
+LIMIT = 300
+
 #: Sums in another order: 1e-12 of the spread, as `Moments` promise for float64.
 TOLERANCE = 1e-12
 
@@ -38,9 +44,9 @@ def require_equal(found, expected):
     np.testing.assert_allclose(one.sigma, two.sigma, rtol=0, atol=TOLERANCE * scale)
 
 
-def wait_until(condition, seconds=60):
+def wait_until(condition):
     """Wait until ``condition()`` is true."""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + LIMIT
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.02)

@@ -1,8 +1,10 @@
 """Metrics of Ray datasets are those of the same rows in one process."""
 
+import uuid
+
 import numpy as np
 import pytest
-from rows_of_ray import dataset_of, features_of
+from rows_of_ray import dataset_of, features_of, wait_until, with_features
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -123,18 +125,26 @@ def test_kid_of_subsets(dataset, samples, reference, dataset_of_reference, like)
         assert (found.subset_size, found.seed, found.like) == (expected.subset_size, expected.seed, like)
 
 
-def test_rows_keep_their_order_whichever_task_ends_first(samples, reference):
+def test_rows_keep_their_order_whichever_task_ends_first(samples, reference, tmp_path):
+    """The task of the first rows ends after the others, each time that the dataset is read.
+
+    Tasks without a CPU all run at the same time: none waits on the node of the first, which waits for it.
+    """
+    import ray.data
+
     import fidfast.ray
 
-    def slow_first(batch):
-        import time
+    def first_ends_last(batch):
+        first = batch["id"][0] == 0
+        (tmp_path / f"{'first' if first else 'other'} {uuid.uuid4()}").touch()
+        if first:
+            wait_until(lambda: len(list(tmp_path.glob("other *"))) == 5 * len(list(tmp_path.glob("first *"))))
+        return with_features(batch)
 
-        time.sleep(0.5 if batch["label"][0] == 0 and len(batch["label"]) > 0 else 0)
-        return batch
-
-    dataset = dataset_of(N, blocks=6).map_batches(slow_first, batch_size=None)
+    dataset = ray.data.range(N, override_num_blocks=6).map_batches(first_ends_last, batch_size=None, num_cpus=0)
     found = fidfast.ray.kid_subsets(dataset, reference, subsets=3, subset_size=200)
     assert np.array_equal(found.values, fidfast.kid_subsets(samples, reference, subsets=3, subset_size=200).values)
+    assert len(list(tmp_path.glob("first *"))) == 2
 
 
 def test_subsets_must_fit(dataset, reference):
