@@ -3,6 +3,7 @@
 import time
 
 import numpy as np
+import pytest
 
 DIM = 4
 ROWS = 40_000
@@ -27,6 +28,15 @@ def features_of(numbers):
 
 def with_features(batch):
     return {"features": features_of(batch["id"]), "label": batch["id"] % 3}
+
+
+def require_frames():
+    """Skip the test if Ray does not read data frames of the installed pandas."""
+    import pandas
+    import ray
+
+    if int(pandas.__version__.split(".")[0]) > 2 and int(ray.__version__.split(".")[1]) < 60:
+        pytest.skip("this Ray does not read data frames of pandas 3")
 
 
 def dataset_of(rows=ROWS, blocks=20):

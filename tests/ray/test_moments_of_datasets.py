@@ -6,7 +6,17 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from rows_of_ray import DIM, ROWS, WORKER, dataset_of, features_of, require_equal, wait_until, with_features
+from rows_of_ray import (
+    DIM,
+    ROWS,
+    WORKER,
+    dataset_of,
+    features_of,
+    require_equal,
+    require_frames,
+    wait_until,
+    with_features,
+)
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -58,11 +68,10 @@ def tensors_of_arrow(rows, folder):
 
 
 def frames(rows, folder):
+    require_frames()
     import pandas as pd
     import ray.data
 
-    if int(pd.__version__.split(".")[0]) > 2 and int(ray.__version__.split(".")[1]) < 60:
-        pytest.skip("this Ray does not read data frames of pandas 3")
     return ray.data.from_pandas([pd.DataFrame({"features": list(part)}) for part in np.array_split(rows, 2)])
 
 
@@ -113,15 +122,26 @@ def test_moments_of_each_class(rows, small_parts):
         require_equal(found[label], fidfast.Moments.from_features(rows[label::3]))
 
 
-def test_labels_may_be_strings(rows):
+@pytest.mark.parametrize("labels", [["a", "ö"], [b"a", "ö".encode()]])
+def test_labels_may_be_strings_or_their_bytes(rows, labels):
     import ray.data
 
     import fidfast.ray
 
-    items = [{"features": row, "label": "ab"[number % 2]} for number, row in enumerate(rows[:50])]
+    items = [{"features": row, "label": labels[number % 2]} for number, row in enumerate(rows[:50])]
     found = fidfast.ray.moments(ray.data.from_items(items), label_column="label")
-    assert list(found) == ["a", "b"]
-    require_equal(found["b"], fidfast.Moments.from_features(rows[1:50:2]))
+    assert list(found) == ["a", "ö"]
+    require_equal(found["ö"], fidfast.Moments.from_features(rows[1:50:2]))
+
+
+def test_bytes_that_are_no_string_are_no_label(rows):
+    import ray.data
+
+    import fidfast.ray
+
+    dataset = ray.data.from_items([{"features": row, "label": b"\xff"} for row in rows[:5]])
+    with pytest.raises(ValueError, match=r"^dataset: column 'label' must hold integers or strings, got bytes that are"):
+        fidfast.ray.moments(dataset, label_column="label")
 
 
 # Losses -------------------------------------------------------------------------------------------------------------
