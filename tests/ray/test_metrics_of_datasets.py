@@ -68,10 +68,10 @@ def test_estimate(dataset, samples, reference, dataset_of_reference, small_parts
     expected = fidfast.estimate(unit * samples, unit * reference)
     found = fidfast.ray.estimate(scaled(dataset), scaled(dataset_of_reference))
     assert (found.num_samples, found.shared_rows) == (expected.num_samples, expected.shared_rows)
-    # Replicates have rounding errors of about 1e-14 of the distance, and the bias is n times their mean.
-    tolerance = 1e-14 * N * expected.value
-    assert abs(found.value - expected.value) <= tolerance
-    assert abs(found.bias - expected.bias) <= tolerance
+    # Each is within its rounding bound of the exact distance, whatever the order of the merges. The bias is N times a
+    # mean of differences from distances without a row, which have the same bound: 1e-5 of the bias.
+    assert abs(found.value - expected.value) <= 2 * expected.rounding
+    assert abs(found.bias - expected.bias) <= 2 * N * expected.rounding <= 1e-4 * expected.bias
     assert abs(found.stderr / expected.stderr - 1) <= 1e-6
     assert abs(found.degrees_of_freedom / expected.degrees_of_freedom - 1) <= 1e-6
     exact = fidfast.Moments.from_features(unit * reference).stats()
