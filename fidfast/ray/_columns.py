@@ -61,13 +61,28 @@ def holds_features(dataset: Any, name: str) -> bool:
 
 
 def labels_of(table: pa.Table, name: str) -> NDArray[Any]:
-    """(n,) the labels of a column."""
-    chunks = [
-        chunk.dictionary_decode() if pa.types.is_dictionary(chunk.type) else chunk
-        for chunk in column_of(table, name).chunks
-    ]
-    arrays = [chunk.to_numpy(zero_copy_only=False) for chunk in chunks]
+    """(n,) the labels of a column.
+
+    Raises
+    ------
+    ValueError
+        If they are bytes that are not UTF-8.
+    """
+    arrays = [_labels(chunk, name).to_numpy(zero_copy_only=False) for chunk in column_of(table, name).chunks]
     return arrays[0] if len(arrays) == 1 else np.concatenate([*arrays])
+
+
+def _labels(chunk: pa.Array, name: str) -> pa.Array:
+    if pa.types.is_dictionary(chunk.type):
+        chunk = chunk.dictionary_decode()
+    if not (pa.types.is_binary(chunk.type) or pa.types.is_large_binary(chunk.type)):
+        return chunk
+    try:
+        return chunk.cast(pa.large_string())  # TFRecord has no other strings than bytes
+    except pa.ArrowInvalid as error:
+        raise ValueError(
+            f"column {name!r} must hold integers or strings, got bytes that are not UTF-8: map them to one of these"
+        ) from error
 
 
 def images_of(table: pa.Table, name: str) -> Iterator[Any]:

@@ -41,7 +41,8 @@ def moments(
     extractor : str, Extractor, callable or network, optional
         As in `fidfast.torch.moments_of_images`. Each worker loads it once: a name is the smallest to send.
     label_column : str, optional
-        Column of the class of each row, integers or strings. The result is then `ClassMoments`.
+        Column of the class of each row: integers, strings, or bytes of strings in UTF-8. The result is then
+        `ClassMoments`.
     precision, blocks
         As in `Moments`.
     num_gpus : float, optional

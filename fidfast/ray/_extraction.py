@@ -111,8 +111,12 @@ def _names_of(table: pa.Table) -> Sequence[str]:
     """The names of the images, for messages."""
     for name in NAMES:
         if name in table.column_names:
-            return [str(value) for value in table.column(name).to_pylist()]
+            return [_text(value) for value in table.column(name).to_pylist()]
     return [f"image {row} of {len(table)} in a batch" for row in range(len(table))]
+
+
+def _text(value: Any) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
 def _with_missing(rows: np.ndarray[Any, Any], indices: Sequence[int], length: int) -> pa.Array:

@@ -1,4 +1,4 @@
-"""A cluster of three Ray nodes with one CPU each, which all tests of this folder share."""
+"""A cluster of three Ray nodes with one CPU each, a head and two workers, which all tests of this folder share."""
 
 import os
 import shutil
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from rows_of_ray import STORE
+from rows_of_ray import LIMIT, STORE, WORKER
 
 #: Ray reads these when it is imported, and its processes inherit them.
 ENVIRONMENT = {
@@ -22,6 +22,14 @@ ENVIRONMENT = {
 
 #: A lost node is noticed after a second, not after 20.
 QUICK_CHECKS = {"health_check_period_ms": 500, "health_check_failure_threshold": 3}
+
+
+def add_node(cluster, **options):
+    """Start a node, without waiting for it."""
+    folder = os.environ["RAY_TMPDIR"]
+    cluster.add_node(
+        num_cpus=1, object_store_memory=STORE, include_dashboard=False, temp_dir=folder, wait=False, **options
+    )
 
 
 @pytest.fixture(scope="session")
@@ -41,15 +49,13 @@ def cluster():
     before, on_terminate = set(psutil.Process().children(recursive=True)), signal.getsignal(signal.SIGTERM)
     cluster = Cluster()
     try:
-        for number in range(3):
-            first = {"_system_config": QUICK_CHECKS} if number == 0 else {}
-            cluster.add_node(
-                num_cpus=1, object_store_memory=STORE, include_dashboard=False, temp_dir=folder, wait=False, **first
-            )
+        add_node(cluster, _system_config=QUICK_CHECKS)
+        for _ in range(2):
+            add_node(cluster, resources={WORKER: 1})
         with pytest.MonkeyPatch.context() as patch:  # Ray adds this folder to the path of the workers, before packages
             patch.chdir(folder)
             ray.init(address=cluster.address, logging_level="error", log_to_driver=False)
-        cluster.wait_for_nodes()
+        cluster.wait_for_nodes(timeout=LIMIT)
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.print_on_execution_start = False
@@ -60,8 +66,24 @@ def cluster():
         shutil.rmtree(folder, ignore_errors=True)
         environment.undo()
         signal.signal(signal.SIGTERM, on_terminate)  # Ray has its own handler
-        _, alive = psutil.wait_procs(set(psutil.Process().children(recursive=True)) - before, timeout=10)
+        _, alive = psutil.wait_procs(set(psutil.Process().children(recursive=True)) - before, timeout=LIMIT)
         assert not alive
+
+
+@pytest.fixture
+def lose(cluster):
+    """A function that kills the node with this id; after the test, another takes its place."""
+    killed = []
+
+    def lose(node_id):
+        node = next(node for node in cluster.worker_nodes if node.node_id == node_id)
+        killed.append(node)
+        cluster.remove_node(node, allow_graceful=False)
+
+    yield lose
+    for _ in killed:
+        add_node(cluster, resources={WORKER: 1})
+    cluster.wait_for_nodes(timeout=LIMIT)
 
 
 @pytest.fixture

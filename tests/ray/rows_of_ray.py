@@ -3,12 +3,19 @@
 import time
 
 import numpy as np
+import pytest
 
 DIM = 4
 ROWS = 40_000
 
 #: Object store of each node: above Ray's minimum, and small enough for a container.
 STORE = 100 * 2**20
+
+#: Resource of the two nodes that may be lost: of each, one, so that its tasks run one after another.
+WORKER = "worker"
+
+#: Seconds after which a test that waits has failed. No result depends on it.
+LIMIT = 300
 
 #: Sums in another order: 1e-12 of the spread, as `Moments` promise for float64.
 TOLERANCE = 1e-12
@@ -21,6 +28,15 @@ def features_of(numbers):
 
 def with_features(batch):
     return {"features": features_of(batch["id"]), "label": batch["id"] % 3}
+
+
+def require_frames():
+    """Skip the test if Ray does not read data frames of the installed pandas."""
+    import pandas
+    import ray
+
+    if int(pandas.__version__.split(".")[0]) > 2 and int(ray.__version__.split(".")[1]) < 60:
+        pytest.skip("this Ray does not read data frames of pandas 3")
 
 
 def dataset_of(rows=ROWS, blocks=20):
@@ -38,9 +54,9 @@ def require_equal(found, expected):
     np.testing.assert_allclose(one.sigma, two.sigma, rtol=0, atol=TOLERANCE * scale)
 
 
-def wait_until(condition, seconds=60):
+def wait_until(condition):
     """Wait until ``condition()`` is true."""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + LIMIT
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.02)

@@ -1,26 +1,10 @@
 """Features of images in Ray datasets are those of the same images in one process."""
 
-import io
-import tarfile
-
 import numpy as np
 import pytest
-from network_of_ray import Pixels
-from PIL import Image
+from images_of_ray import N, Pixels, images_of, png
 
 import fidfast.torch as ft
-
-N = 40
-
-
-def images_of(rng, sizes=(6, 9)):
-    return [rng.integers(0, 256, (rng.integers(*sizes), 7, 3), dtype=np.uint8) for _ in range(N)]
-
-
-def png(image):
-    file = io.BytesIO()
-    Image.fromarray(image).save(file, "png")
-    return file.getvalue()
 
 
 def extracted(table, **options):
@@ -91,6 +75,16 @@ def test_arrays_of_one_shape(arrow, rng):
     assert np.array_equal(rows, ft.features_of_images(images, Pixels(), num_workers=0).features)
 
 
+@pytest.mark.parametrize("name", ["a b.png", b"a b.png"])
+def test_errors_have_the_name_of_the_image(name, arrow, images):
+    pytest.importorskip("ray.data")
+    from fidfast.ray._datasets import DatasetError
+
+    table = arrow.table({"image": [png(images[0]), b"x"], "path": [name, name]})
+    with pytest.raises(DatasetError, match=r"a b.png: not an image"):
+        extracted(table)
+
+
 def test_moments_of_images(cluster, images, expected):
     import ray.data
 
@@ -133,27 +127,3 @@ def test_metrics_of_images(cluster, images, expected, rng, tmp_path):
     assert found["fid@net"] == pytest.approx(fidfast.fid(expected.features, reference))
     with pytest.raises(ValueError, match=r"^dataset: .*000.png: not an image"):
         fidfast.ray.moments(dataset.map(lambda row: {**row, "image": b"x"}), extractor=Pixels(), concurrency=1)
-
-
-@pytest.mark.slow
-def test_files_of_images(cluster, arrow, images, expected, tmp_path):
-    import pyarrow.parquet
-    import ray.data
-
-    import fidfast.ray
-
-    with tarfile.open(tmp_path / "shard.tar", "w") as shard:
-        for number, image in enumerate(images):
-            member = tarfile.TarInfo(f"{number:03}.png")
-            member.size = len(png(image))
-            shard.addfile(member, io.BytesIO(png(image)))
-    files = arrow.table({"image": [{"bytes": png(image), "path": str(i)} for i, image in enumerate(images)]})
-    pyarrow.parquet.write_table(files, tmp_path / "images.parquet")
-    same = fidfast.Moments.from_features(expected.features)
-    for dataset, column in (
-        (ray.data.read_webdataset(str(tmp_path / "shard.tar")), "png"),  # decoded by Ray
-        (ray.data.read_parquet(str(tmp_path / "images.parquet")), None),
-    ):
-        found = fidfast.ray.moments(dataset, column, extractor=Pixels(), concurrency=1)
-        assert found.num_samples == N
-        np.testing.assert_allclose(found.stats().sigma, same.stats().sigma, rtol=1e-12)

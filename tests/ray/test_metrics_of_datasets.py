@@ -1,8 +1,11 @@
 """Metrics of Ray datasets are those of the same rows in one process."""
 
+import time
+import uuid
+
 import numpy as np
 import pytest
-from rows_of_ray import dataset_of, features_of
+from rows_of_ray import dataset_of, features_of, with_features
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -65,10 +68,10 @@ def test_estimate(dataset, samples, reference, dataset_of_reference, small_parts
     expected = fidfast.estimate(unit * samples, unit * reference)
     found = fidfast.ray.estimate(scaled(dataset), scaled(dataset_of_reference))
     assert (found.num_samples, found.shared_rows) == (expected.num_samples, expected.shared_rows)
-    # Replicates have rounding errors of about 1e-14 of the distance, and the bias is n times their mean.
-    tolerance = 1e-14 * N * expected.value
-    assert abs(found.value - expected.value) <= tolerance
-    assert abs(found.bias - expected.bias) <= tolerance
+    # Each is within its rounding bound of the exact distance, whatever the order of the merges. The bias is N times a
+    # mean of differences from distances without a row, which have the same bound: 1e-5 of the bias.
+    assert abs(found.value - expected.value) <= 2 * expected.rounding
+    assert abs(found.bias - expected.bias) <= 2 * N * expected.rounding <= 1e-4 * expected.bias
     assert abs(found.stderr / expected.stderr - 1) <= 1e-6
     assert abs(found.degrees_of_freedom / expected.degrees_of_freedom - 1) <= 1e-6
     exact = fidfast.Moments.from_features(unit * reference).stats()
@@ -123,16 +126,26 @@ def test_kid_of_subsets(dataset, samples, reference, dataset_of_reference, like)
         assert (found.subset_size, found.seed, found.like) == (expected.subset_size, expected.seed, like)
 
 
-def test_rows_keep_their_order_whichever_task_ends_first(samples, reference):
+def test_rows_keep_their_order_whichever_task_ends_first(samples, reference, tmp_path):
+    """The task of the first rows ends after the others, each time that the dataset is read.
+
+    Tasks without a CPU may all run at the same time, but Ray need not start them before the first has ended. So the
+    first does not wait for long; in any case the result must be the same.
+    """
+    import ray.data
+
     import fidfast.ray
 
-    def slow_first(batch):
-        import time
+    def first_ends_last(batch):
+        first = batch["id"][0] == 0
+        (tmp_path / f"{'first' if first else 'other'} {uuid.uuid4()}").touch()
+        for _ in range(100 if first else 0):
+            if len(list(tmp_path.glob("other *"))) >= 5 * len(list(tmp_path.glob("first *"))):
+                break
+            time.sleep(0.02)
+        return with_features(batch)
 
-        time.sleep(0.5 if batch["label"][0] == 0 and len(batch["label"]) > 0 else 0)
-        return batch
-
-    dataset = dataset_of(N, blocks=6).map_batches(slow_first, batch_size=None)
+    dataset = ray.data.range(N, override_num_blocks=6).map_batches(first_ends_last, batch_size=None, num_cpus=0)
     found = fidfast.ray.kid_subsets(dataset, reference, subsets=3, subset_size=200)
     assert np.array_equal(found.values, fidfast.kid_subsets(samples, reference, subsets=3, subset_size=200).values)
 

@@ -1,11 +1,22 @@
 """Moments of Ray datasets: those of one process, however the rows are stored and whatever is lost on the way."""
 
+import contextlib
 import os
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from rows_of_ray import DIM, ROWS, dataset_of, features_of, require_equal, wait_until, with_features
+from rows_of_ray import (
+    DIM,
+    ROWS,
+    WORKER,
+    dataset_of,
+    features_of,
+    require_equal,
+    require_frames,
+    wait_until,
+    with_features,
+)
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -57,11 +68,10 @@ def tensors_of_arrow(rows, folder):
 
 
 def frames(rows, folder):
+    require_frames()
     import pandas as pd
     import ray.data
 
-    if int(pd.__version__.split(".")[0]) > 2 and int(ray.__version__.split(".")[1]) < 60:
-        pytest.skip("this Ray does not read data frames of pandas 3")
     return ray.data.from_pandas([pd.DataFrame({"features": list(part)}) for part in np.array_split(rows, 2)])
 
 
@@ -112,15 +122,26 @@ def test_moments_of_each_class(rows, small_parts):
         require_equal(found[label], fidfast.Moments.from_features(rows[label::3]))
 
 
-def test_labels_may_be_strings(rows):
+@pytest.mark.parametrize("labels", [["a", "ö"], [b"a", "ö".encode()]])
+def test_labels_may_be_strings_or_their_bytes(rows, labels):
     import ray.data
 
     import fidfast.ray
 
-    items = [{"features": row, "label": "ab"[number % 2]} for number, row in enumerate(rows[:50])]
+    items = [{"features": row, "label": labels[number % 2]} for number, row in enumerate(rows[:50])]
     found = fidfast.ray.moments(ray.data.from_items(items), label_column="label")
-    assert list(found) == ["a", "b"]
-    require_equal(found["b"], fidfast.Moments.from_features(rows[1:50:2]))
+    assert list(found) == ["a", "ö"]
+    require_equal(found["ö"], fidfast.Moments.from_features(rows[1:50:2]))
+
+
+def test_bytes_that_are_no_string_are_no_label(rows):
+    import ray.data
+
+    import fidfast.ray
+
+    dataset = ray.data.from_items([{"features": row, "label": b"\xff"} for row in rows[:5]])
+    with pytest.raises(ValueError, match=r"^dataset: column 'label' must hold integers or strings, got bytes that are"):
+        fidfast.ray.moments(dataset, label_column="label")
 
 
 # Losses -------------------------------------------------------------------------------------------------------------
@@ -146,30 +167,42 @@ def test_a_part_that_is_counted_twice_is_an_error(rows):
         merged_blocks(iter([one, two, one]))
 
 
-def test_a_node_that_is_lost_changes_nothing(cluster, rows, small_parts, tmp_path):
-    import ray
+def test_a_node_that_is_lost_changes_nothing(lose, rows, small_parts, tmp_path):
+    """The first worker that starts a third task is lost: with the results of two tasks, and while the third runs."""
+    import ray.data
 
     import fidfast.ray
 
-    lost = next(iter(cluster.worker_nodes))
-    name = lost.node_id
+    chosen, is_lost = tmp_path / "chosen", tmp_path / "is lost"
 
-    def slow_features(batch):
-        import time
+    def started_on(node):
+        return set(os.listdir(tmp_path / "started" / node))
 
+    def features_on_worker(batch):
         node = ray.get_runtime_context().get_node_id()
-        (tmp_path / node).touch()
-        time.sleep(10 if node == name else 0.02)  # it is lost while this task runs
+        started = tmp_path / "started" / node / str(batch["id"][0])
+        started.parent.mkdir(parents=True, exist_ok=True)
+        started.touch()
+        if len(started_on(node)) == 3:
+            with contextlib.suppress(FileExistsError):
+                os.symlink(node, chosen)  # its target is read instead of a file, since it is complete at once
+        if chosen.is_symlink():  # this task does not end before the loss, and never on the node that is lost
+            wait_until(lambda: is_lost.exists() and os.readlink(chosen) != node)
         return with_features(batch)
 
-    dataset = ray.data.range(ROWS, override_num_blocks=40).map_batches(slow_features, batch_size=None)
-    found = []
-    run = threading.Thread(target=lambda: found.append(fidfast.ray.moments(dataset)))
-    run.start()
-    wait_until(lambda: (tmp_path / name).exists())
-    cluster.remove_node(lost, allow_graceful=False)
-    run.join()
-    require_equal(found[0], fidfast.Moments.from_features(rows))
+    dataset = ray.data.range(ROWS, override_num_blocks=40)
+    dataset = dataset.map_batches(features_on_worker, batch_size=None, resources={WORKER: 1})
+    with ThreadPoolExecutor(1) as pool:
+        run = pool.submit(fidfast.ray.moments, dataset)
+        wait_until(lambda: chosen.is_symlink() or (run.done() and run.result()))
+        lose(os.readlink(chosen))
+        is_lost.touch()
+        found = run.result()
+    require_equal(found, fidfast.Moments.from_features(rows))
+    lost = os.readlink(chosen)
+    (other,) = set(os.listdir(tmp_path / "started")) - {lost}
+    assert len(started_on(lost)) == 3
+    assert started_on(lost) & started_on(other)  # at least the third task was repeated
 
 
 def test_a_process_that_dies_changes_nothing(rows, small_parts, tmp_path):
