@@ -45,11 +45,14 @@ CLAIMS = (
     ),
     Claim("updates with 100 rows of float32", "200 updates with 100 rows", ("torchmetrics",), "update"),
     Claim("moments of 1,000,000 rows in 2 processes", "moments of 1,000,000 rows", ("one process",), "all cores"),
-    Claim(
-        "moments of a Ray dataset, 1,000,000 x 512",
-        "moments of a Ray dataset, 1,000,000 x 512",
-        ("one process",),
-        "the same blocks",
+    *(
+        Claim(
+            f"moments of a Ray dataset, {shape}",
+            f"moments of a Ray dataset, {shape}",
+            ("one process",),
+            "the same blocks",
+        )
+        for shape in ("1,000,000 x 512", "250,000 x 2048")
     ),
     Claim("loss of 64 rows, forward and backward", "loss at batch 64", ("eigvals and autograd",), "torch.linalg"),
     Claim(

@@ -22,7 +22,7 @@ def moments(
     *,
     extractor: Any = None,
     label_column: str | None = None,
-    precision: str = "float32",
+    precision: str = "float64",
     blocks: int = 1,
     num_gpus: float | None = None,
     concurrency: Any = None,
@@ -43,7 +43,10 @@ def moments(
     label_column : str, optional
         Column of the class of each row: integers, strings, or bytes of strings in UTF-8. The result is then
         `ClassMoments`.
-    precision, blocks
+    precision : {"float32", "float64"}, default "float64"
+        As in `Moments`. Float32 products take half the time, and then the division into tasks changes the distance by
+        about 1e-8.
+    blocks : int, default 1
         As in `Moments`.
     num_gpus : float, optional
         GPUs of each worker that runs the extractor; below 1, several workers share one.
@@ -57,7 +60,7 @@ def moments(
     Returns
     -------
     Moments or ClassMoments
-        The same as of one process, within 1e-12 relative for float64 features.
+        The same as of one process, within 1e-12 relative for float64 products.
 
     Raises
     ------
@@ -92,7 +95,7 @@ def fid(
     *,
     column: str | None = None,
     extractor: Any = None,
-    precision: str = "float32",
+    precision: str = "float64",
     num_gpus: float | None = None,
     concurrency: Any = None,
     **keywords: Any,

@@ -37,7 +37,7 @@ def estimate(
     *,
     column: str | None = None,
     extractor: Any = None,
-    precision: str = "float32",
+    precision: str = "float64",
     num_gpus: float | None = None,
     concurrency: Any = None,
     **keywords: Any,

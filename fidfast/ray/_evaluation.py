@@ -33,7 +33,7 @@ def evaluate(
     estimate: bool = False,
     extractors: Mapping[str, Any] | None = None,
     seed: int = 2020,
-    precision: str = "float32",
+    precision: str | None = None,
     num_gpus: float | None = None,
     concurrency: Any = None,
     **keywords: Any,
@@ -50,7 +50,9 @@ def evaluate(
         As in `fidfast.torch.evaluate`.
     estimate : bool, default False
         Whether to compute standard errors: of Fréchet distances, from 40 blocks of the rows of each dataset.
-    precision, num_gpus, concurrency, **keywords
+    precision : {"float32", "float64"}, optional
+        As in `moments`; by default "float32" for metrics of rows.
+    num_gpus, concurrency, **keywords
         As in `moments`.
 
     Returns
@@ -77,7 +79,7 @@ def evaluate(
     from fidfast.torch import evaluate as evaluate_here
     from fidfast.torch._evaluation.names import parse_metrics
 
-    precision = require_precision(precision)
+    precision_of_moments = require_precision("float64" if precision is None else precision)
     estimate = require_bool("estimate", estimate)
     given = {} if extractors is None else require_mapping("extractors", extractors)
     requests = parse_metrics(metrics)
@@ -101,9 +103,9 @@ def evaluate(
         if holds_features(source, found):
             side = Side(source, name, Reading("evaluate", found))
             is_enough = all(kinds == {"moments"} for kinds in needs.values())
-            sides[name] = side.moments(precision, blocks) if is_enough else RowsOfDataset(side).take_all()
+            sides[name] = side.moments(precision_of_moments, blocks) if is_enough else RowsOfDataset(side).take_all()
         else:
-            sides[name] = _of_images(source, name, images, found, needs, given, like, precision, blocks)
+            sides[name] = _of_images(source, name, images, found, needs, given, like, precision_of_moments, blocks)
     return evaluate_here(
         *sides.values(), metrics=metrics, like=like, estimate=estimate, extractors=extractors, seed=seed,
         precision=precision, blocks=blocks,

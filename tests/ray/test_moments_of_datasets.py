@@ -103,11 +103,21 @@ def test_narrow_features_keep_their_type(rows, dtype):
     assert len(found.state()["0/narrow_rows"]) == 300
 
 
+def test_products_of_float32_features_are_float64(rng, small_parts):
+    import ray.data
+
+    import fidfast.ray
+
+    rows = (rng.standard_normal((3000, 600)) @ rng.standard_normal((600, 600))).astype(np.float32)
+    found = fidfast.ray.moments(ray.data.from_numpy(np.array_split(rows, 7)), "data")
+    require_equal(found, fidfast.Moments.from_features(rows, precision="float64"))
+
+
 def test_precision_and_blocks(rows):
     import fidfast.ray
 
-    found = fidfast.ray.moments(dataset_of(), precision="float64", blocks=7)
-    assert found.precision == "float64"
+    found = fidfast.ray.moments(dataset_of(), precision="float32", blocks=7)
+    assert found.precision == "float32"
     assert len(found.blocks) == 7
     assert all(abs(block.num_samples - ROWS / 7) <= 1 for block in found.blocks)
     require_equal(found, fidfast.Moments.from_features(rows))
