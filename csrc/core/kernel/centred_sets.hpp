@@ -66,6 +66,9 @@ inline std::vector<Index> numbers_in(Range range) {
   return numbers;
 }
 
+/// Rows that are converted to float64 at a time: up to 512, which take up to 8 MiB.
+inline Index rows_of_doubles(Index dim) { return std::clamp<Index>((Index{1} << 20) / dim, 16, 512); }
+
 /// columns[:, p] = unit features[numbers[p]] - origin in float64, and its squared norm.
 template <class Device>
 void subtract(const KernelRows& rows, const std::vector<Index>& numbers, double unit, const Vector<Device>& origin,
@@ -181,11 +184,11 @@ struct CentredSets {
   /// Calls work(rows less the centre, their squared norms) for blocks of the rows of a set.
   template <class Work>
   void for_each_block(const CentredSet<Device>& set, Work work) const {
-    constexpr Index kRows = 512;
-    Matrix<Device> columns(centre.size(), std::min(kRows, set.n()));
+    const Index rows = std::min(rows_of_doubles(centre.size()), set.n());
+    Matrix<Device> columns(centre.size(), rows);
     std::vector<double> squared_norms;
-    for (Index first = 0; first < set.n(); first += kRows) {
-      const Index count = std::min(kRows, set.n() - first);
+    for (Index first = 0; first < set.n(); first += rows) {
+      const Index count = std::min(rows, set.n() - first);
       subtract(*set.rows, numbers_in({first, first + count}), unit(), centre, columns, squared_norms);
       work(columns_as_features(columns, 0, count), squared_norms);
     }

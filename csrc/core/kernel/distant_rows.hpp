@@ -35,8 +35,10 @@ class DistantPairs {
     std::vector<double>* const cross[2] = {&sums.ab, &sums.ba};
     double* const squares[2] = {&sums.squares_aa, &sums.squares_bb};
     for (int k = 0; k < 2; ++k) {
-      for (std::size_t first = 0; first < distant_[k].size(); first += kMostCopied) {
-        const std::size_t last = std::min(first + kMostCopied, distant_[k].size());
+      // The other rows are read once for this many distant rows, which are copied.
+      const auto most = static_cast<std::size_t>(rows_of_doubles(centred_.centre.size()));
+      for (std::size_t first = 0; first < distant_[k].size(); first += most) {
+        const std::size_t last = std::min(first + most, distant_[k].size());
         const std::vector<Index> some(distant_[k].begin() + static_cast<std::ptrdiff_t>(first),
                                       distant_[k].begin() + static_cast<std::ptrdiff_t>(last));
         *squares[k] += 2 * add_pairs(k, some, k, *own[k], *own[k]);
@@ -46,9 +48,8 @@ class DistantPairs {
   }
 
  private:
-  static constexpr std::size_t kMostCopied = 512;  // distant rows for which the other rows are read once
-  static constexpr std::size_t kGroup = 16;        // of them, which stay in the cache
-  static constexpr Index kRows = 256;              // that one thread reads
+  static constexpr std::size_t kGroup = 16;  // distant rows that stay in the cache
+  static constexpr Index kRows = 256;        // that one thread reads
 
   /// Adds what the pairs of some distant rows of side k and the rows of side l lack to the sums of both sides, and
   /// returns what the sum of squares lacks.

@@ -38,18 +38,19 @@ class Tiles {
  public:
   Tiles(const Terms& kernel, const CentredSets<Device>& centred, double scaling)
       : kernel_(kernel), centred_(centred), scaling_(scaling) {
+    const Index row_bytes = centred.centre.size() * static_cast<Index>(sizeof(T));
+    const Index most = std::clamp(kMostBytes / (2 * row_bytes), kFewestRows, kMostRows);
     Index rows = 0;
     for (int set = 0; set < 2; ++set) {
       const Index n = centred.sets[set].n();
-      const Index blocks = (n + kMostRows - 1) / kMostRows;
+      const Index blocks = (n + most - 1) / most;
       block_rows_[set] = (n + blocks - 1) / blocks;  // nearly equal sizes: narrow tiles are slow
       rows = std::max(rows, block_rows_[set]);
       terms_[set] = Vector<Device>(n);
       own_[set] = Vector<Device>::zeros(n);
       cross_[set] = Vector<Device>::zeros(n);
     }
-    const Index bytes = centred.centre.size() * rows * static_cast<Index>(sizeof(T));
-    slots_.reserve(static_cast<std::size_t>(std::max<Index>(2, kMostBytes / bytes)));
+    slots_.reserve(static_cast<std::size_t>(std::max<Index>(2, kMostBytes / (row_bytes * rows))));
     rows_ = rows;
     products_ = Matrix<Device, Product>(rows, rows);
   }
@@ -97,9 +98,10 @@ class Tiles {
 
   /// Rows in a block: enough for the products to dominate the passes over blocks and tile, few enough for the cache.
   static constexpr Index kMostRows = 2048;
+  static constexpr Index kFewestRows = 64;
 
-  /// Memory for blocks that are kept instead of being read again.
-  static constexpr Index kMostBytes = Index{1} << 27;
+  /// Memory for blocks: two, or more that are kept instead of being read again.
+  static constexpr Index kMostBytes = Index{1} << 26;
 
   /// A block of rows less the centre, times the scaling.
   struct Slot {

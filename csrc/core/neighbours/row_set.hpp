@@ -361,7 +361,7 @@ class RowSet {
 /// products of rows about it have the smallest rounding errors. It depends on the rows of a typical size only.
 template <class Device>
 Frame<Device> frame_of(const RowSet<Device>& reference, const RowSet<Device>& samples) {
-  constexpr Index kRows = 1024;
+  constexpr Index kRows = 256;
   constexpr double kUsual = 16;  // times the median
   constexpr int kSmallestUnit = -1000;
   std::vector<double> magnitudes = reference.magnitudes();
