@@ -42,8 +42,8 @@ from fidfast._warnings import warn_user
 __all__ = ["Input", "open_input", "open_pair", "require_same_dim", "warn_of_extractors"]
 
 
-#: Rows that are converted to float64 at a time.
-_HASHED_ROWS = 512
+#: Numbers that are converted to float64 at a time: 8 MiB.
+_HASHED_NUMBERS = 2**20
 
 
 class HasExtractor(Protocol):
@@ -212,10 +212,11 @@ class Input:
 
 def _hashes(rows: Any) -> NDArray[np.int64]:
     """A hash of each row. 64 bits: two sets of 100,000 rows have a wrong match with a probability of 1e-9."""
-    n, _ = _core.require_finite(rows)
+    n, dim = _core.require_finite(rows)
     hashes: list[int] = []
-    for first in range(0, n, _HASHED_ROWS):
-        part = np.arange(first, min(first + _HASHED_ROWS, n))
+    step = max(1, _HASHED_NUMBERS // dim)
+    for first in range(0, n, step):
+        part = np.arange(first, min(first + step, n))
         values = _core.gather(rows, part).astype(np.float64) + 0.0  # -0 becomes 0
         hashes += [hash(row.tobytes()) for row in values]
     return np.array(hashes, dtype=np.int64)

@@ -1,19 +1,21 @@
 """Print the peak of this process's own memory in megabytes while a function reads features from files.
 
-Arguments: FUNCTION ROWS DIM [FORMAT] [FOLDER]. FUNCTION is a function of `fidfast` of two sets of features, or
-`compare`, of three. Each set has ROWS rows of float32 in FORMAT: one npy (default), or shards as npy-shards,
-safetensors or parquet, or zarr. They are written to a temporary folder in FOLDER. Own memory is ``RssAnon`` of
-/proc/self/status: the pages of mapped files, which the system can drop, do not count.
+FUNCTION is a function of `fidfast` of two sets of features, or `compare`, of three. Each set has ROWS rows of float32
+in FORMAT: one npy (default), or shards as npy-shards, safetensors or parquet, or zarr. They are written to a temporary
+folder in FOLDER. With ``--distant N``, every N-th row is 1,000 times as far from the origin as the others. Own memory
+is ``RssAnon`` of /proc/self/status: the pages of mapped files, which the system can drop, do not count.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 import tempfile
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 import fidfast
 
@@ -47,34 +49,37 @@ class Peak:
         self.bytes = self._most - self._before
 
 
-def blocks(rows: int, dim: int, seed: int):
+def blocks(rows: int, dim: int, seed: int, distant: int | None) -> Iterator[NDArray[np.float32]]:
     """Blocks of random features."""
     rng = np.random.default_rng(seed)
     for first in range(0, rows, _ROWS):
-        yield (rng.standard_normal((min(_ROWS, rows - first), dim), dtype=np.float32) + 0.01 * seed).clip(0)
+        block = (rng.standard_normal((min(_ROWS, rows - first), dim), dtype=np.float32) + 0.01 * seed).clip(0)
+        if distant is not None:
+            block[-first % distant :: distant] *= 1e3
+        yield block
 
 
-def write_npy(path: Path, rows: int, dim: int, seed: int) -> Path:
+def write_npy(path: Path, rows: int, dim: int, features: Iterator[NDArray[np.float32]]) -> Path:
     """One ``.npy``."""
     file = np.lib.format.open_memmap(path.with_suffix(".npy"), "w+", np.float32, (rows, dim))
     first = 0
-    for block in blocks(rows, dim, seed):
+    for block in features:
         file[first : first + len(block)] = block
         first += len(block)
     return path.with_suffix(".npy")
 
 
-def write_shards(path: Path, rows: int, dim: int, seed: int, kind: str) -> Path:
+def write_shards(path: Path, rows: int, dim: int, features: Iterator[NDArray[np.float32]], kind: str) -> Path:
     """A folder of files of `_ROWS` rows, or a zarr array of such chunks."""
     if kind == "zarr":
         import zarr
 
         array = zarr.create_array(path.with_suffix(".zarr"), shape=(rows, dim), chunks=(_ROWS, dim), dtype=np.float32)
-        for i, block in enumerate(blocks(rows, dim, seed)):
+        for i, block in enumerate(features):
             array[i * _ROWS : i * _ROWS + len(block)] = block
         return path.with_suffix(".zarr")
     path.mkdir()
-    for i, block in enumerate(blocks(rows, dim, seed)):
+    for i, block in enumerate(features):
         file = path / f"{i:05d}.{kind}"
         if kind == "npy":
             np.save(file, block)
@@ -92,16 +97,29 @@ def write_shards(path: Path, rows: int, dim: int, seed: int, kind: str) -> Path:
 
 
 def main() -> None:
-    function, rows, dim = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-    kind = sys.argv[4] if len(sys.argv) > 4 else "npy"
-    with tempfile.TemporaryDirectory(dir=sys.argv[5] if len(sys.argv) > 5 else None) as folder:
-        write = write_npy if kind == "npy" else lambda *args: write_shards(*args, kind.removesuffix("-shards"))
-        sides = [write(Path(folder, f"{seed}"), rows, dim, seed) for seed in range(3 if function == "compare" else 2)]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("function", metavar="FUNCTION")
+    parser.add_argument("rows", metavar="ROWS", type=int)
+    parser.add_argument("dim", metavar="DIM", type=int)
+    parser.add_argument("kind", metavar="FORMAT", nargs="?", default="npy")
+    parser.add_argument("folder", metavar="FOLDER", nargs="?")
+    parser.add_argument("--distant", metavar="N", type=int)
+    given = parser.parse_args()
+    function, rows, dim = getattr(fidfast, given.function), given.rows, given.dim
+    with tempfile.TemporaryDirectory(dir=given.folder) as folder:
+        sides = []
+        for seed in range(3 if given.function == "compare" else 2):
+            path, features = Path(folder, f"{seed}"), blocks(rows, dim, seed, given.distant)
+            if given.kind == "npy":
+                sides.append(write_npy(path, rows, dim, features))
+            else:
+                sides.append(write_shards(path, rows, dim, features, given.kind.removesuffix("-shards")))
         fidfast.fid(np.eye(3), np.eye(3))  # loads BLAS
-        getattr(fidfast, function)(*(np.random.default_rng(i).random((1200, 8)) for i in range(len(sides))))
+        function(*(np.random.default_rng(i).random((1200, 8)) for i in range(len(sides))))
         with Peak() as peak:
-            print(getattr(fidfast, function)(*sides))
-        print(f"{function} {rows} x {dim} {kind}: {peak.bytes / 1e6:.0f} MB")
+            print(function(*sides))
+        distant = "" if given.distant is None else f", 1 in {given.distant:,} distant"
+        print(f"{given.function} {rows} x {dim} {given.kind}{distant}: {peak.bytes / 1e6:.0f} MB")
 
 
 main()

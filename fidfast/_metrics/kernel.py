@@ -139,7 +139,7 @@ def kid(
     - the rows that are in both sides change the value by more than a tenth of the standard error;
     - the value is far below 0, as for near copies of the same rows.
 
-    The memory is two blocks of 2,048 rows and their products, for any n.
+    The memory is two blocks of up to 2,048 rows, their products, and about 150 bytes for each row.
 
     Examples
     --------
@@ -307,8 +307,8 @@ _MOST_SUBSETS = 1_000_000
 #: Rows of the subsets that are drawn before they are compared: 32 MB for each side.
 _ROWS_AT_ONCE = 2**22
 
-#: Rows that are converted to float64 at a time.
-_ROWS_IN_FLOAT64 = 512
+#: Numbers that are converted to float64 at a time: 8 MiB.
+_NUMBERS_IN_FLOAT64 = 2**20
 
 #: As in the compiled core.
 _LARGEST_DEGREE = 100
@@ -329,8 +329,9 @@ def _kernel_with_itself(side: Input, degree: int, gamma: float | None, coef0: fl
     for rows in side.slices():
         n, dim = _core.require_finite(rows)
         scale = -math.log(dim) if gamma is None else math.log(gamma)
-        for first in range(0, n, _ROWS_IN_FLOAT64):
-            part = np.arange(first, min(first + _ROWS_IN_FLOAT64, n))
+        step = max(1, _NUMBERS_IN_FLOAT64 // dim)
+        for first in range(0, n, step):
+            part = np.arange(first, min(first + step, n))
             values = _core.gather(rows, part).astype(np.float64)
             # A power of 2 keeps the squares in the range of float64.
             power = int(np.frexp(np.abs(values).max(initial=0.0))[1])

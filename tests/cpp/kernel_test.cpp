@@ -247,9 +247,10 @@ TEST(squared_terms_equal_plain_loops) {
   const Matrix<Cpu, float> a = narrowed(map(random.matrix(6, 50), [](double v) { return v + 0.5; }));
   const Matrix<Cpu, float> b = narrowed(map(random.matrix(6, 4100), [](double v) { return v + 0.7; }));
   const KernelRows sides[] = {{view(a), "a"}, {view(b), "b"}};
-  const kernel::CentredSets<Cpu> centred(sides[0], sides[1]);
   const PolynomialKernel function = PolynomialOptions{}.checked(6);
-  const PolynomialTerms terms = function.terms(centred.extent(0));
+  kernel::CentredSets<Cpu> centred(sides[0], sides[1], function);
+  centred.add_products_with_sums();
+  const PolynomialTerms terms = function.terms(centred.extent());
   const auto found = kernel::squared_terms(terms, centred);
   CHECK(found.has_value());
   const M rows[] = {widened(a), widened(b)};
@@ -274,7 +275,9 @@ TEST(squared_terms_equal_plain_loops) {
   // Empty if float32 overflows.
   const Matrix<Cpu, float> huge = narrowed(map(widened(a), [](double v) { return v * 1e30; }));
   const KernelRows far[] = {{view(huge), "a"}, {view(huge), "b"}};
-  CHECK(!kernel::squared_terms(terms, kernel::CentredSets<Cpu>(far[0], far[1])).has_value());
+  kernel::CentredSets<Cpu> beyond(far[0], far[1], function);
+  beyond.add_products_with_sums();
+  CHECK(!kernel::squared_terms(terms, beyond).has_value());
 }
 
 TEST(kernel_distance_equals_the_formula_in_every_precision) {

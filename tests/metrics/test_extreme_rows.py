@@ -136,6 +136,34 @@ def test_kernels_of_rows_of_many_sizes(rng, sigma):
     assert kid(a * 1e20, b).value == pytest.approx(exact_kid(a * 1e20, b), rel=1e-12)
 
 
+@pytest.mark.parametrize("size", [40, 1e6, 1e20])
+@pytest.mark.parametrize("orthogonal", [False, True])
+def test_kid_beside_a_distant_row(rng, size, orthogonal):
+    """Also if its products with all other rows are 0, so that their digits are those of the value."""
+    a, b = rng.standard_normal((300, 8)), rng.standard_normal((260, 8)) + 0.5
+    if orthogonal:
+        a[:, 0] = b[:, 0] = a[5] = 0
+        a[5, 0] = size
+    else:
+        a[5] *= size
+        b[7] *= -size
+    for degree in (1, 3):
+        found = kid(a, b, degree=degree, gamma=1 / 8, coef0=1.0)
+        # Sums of 90,000 pairs that cancel to a hundredth of their size.
+        assert found.value == pytest.approx(exact_kid(a, b, degree), rel=1e-11)
+
+
+def test_cmmd_of_many_distant_rows(rng):
+    """More than are copied at a time, and than one thread reads at a time."""
+    a, b = rng.standard_normal((1300, 4)) * 1e6, rng.standard_normal((700, 4)) * 1e6
+    a[::3] /= 1e6
+    b[::2] = a[: len(b[::2])] + 0.1
+    for dtype in (np.float32, np.float64):
+        x, y = a.astype(dtype), b.astype(dtype)
+        # Kernels of rows with products have errors of some eps, as w |x - c|^2 is about 1, and all others of eps.
+        assert cmmd(x, y, sigma=1) == pytest.approx(exact_cmmd(x, y, 1), rel=1e-11)
+
+
 def test_cmmd_of_any_scale(rng):
     a, b = rng.standard_normal((40, 6)), rng.standard_normal((30, 6)) + 1
     expected = cmmd(a, b, sigma=1)

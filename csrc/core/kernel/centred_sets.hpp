@@ -37,25 +37,18 @@ struct KernelRows {
 
 namespace kernel {
 
-/// One set of rows x_i about the centre c.
+/// One set of rows x_i about the centre c. Products with sums are empty unless they are needed.
 template <class Device>
 struct CentredSet {
   const KernelRows* rows;
   Vector<Device> sum;                  // (dim,) sum_i (x_i - c)
-  std::vector<double> squared_norms;   // (n,) |x_i - c|^2
+  std::vector<double> squared_norms;   // (n,) |x_i - c|^2; infinity beyond the range of float64
   std::vector<double> with_centre;     // (n,) (x_i - c) . c
   std::vector<double> with_own_sum;    // (n,) (x_i - c) . sum
   std::vector<double> with_other_sum;  // (n,) (x_i - c) . sum of the other set
 
   Index n() const { return rows->n(); }
 };
-
-template <class Device>
-std::vector<double> host_of(const Vector<Device>& vector) {
-  std::vector<double> result(static_cast<std::size_t>(vector.size()));
-  Device::copy(result.data(), vector.data(), result.size() * sizeof(double));
-  return result;
-}
 
 template <class Device>
 void require_finite_rows(const KernelRows& rows) {
@@ -66,57 +59,67 @@ void require_finite_rows(const KernelRows& rows) {
                      std::to_string(bad));
 }
 
-/// Both sets, about the midpoint of their means.
+/// The numbers of consecutive rows.
+inline std::vector<Index> numbers_in(Range range) {
+  std::vector<Index> numbers(static_cast<std::size_t>(range.last - range.first));
+  std::iota(numbers.begin(), numbers.end(), range.first);
+  return numbers;
+}
+
+/// Rows that are converted to float64 at a time: up to 512, which take up to 8 MiB.
+inline Index rows_of_doubles(Index dim) { return std::clamp<Index>((Index{1} << 20) / dim, 16, 512); }
+
+/// columns[:, p] = unit features[numbers[p]] - origin in float64, and its squared norm.
+template <class Device>
+void subtract(const KernelRows& rows, const std::vector<Index>& numbers, double unit, const Vector<Device>& origin,
+              Matrix<Device>& columns, std::vector<double>& squared_norms) {
+  const std::vector<double> ones(numbers.size(), 1.0);
+  std::vector<double> errors;
+  const auto work = [&](const auto& view) {
+    RowOps<Device>::approximate(view, numbers, unit, origin, ones, columns, squared_norms, errors);
+  };
+  std::visit(work, rows.features);
+}
+
+/// Both sets about a common centre, which depends on rows of a typical size only: distant rows would move it.
 template <class Device>
 struct CentredSets {
   CentredSet<Device> sets[2];
+  int exponent = 0;       // all numbers are in units of 2^exponent
   Vector<Device> centre;  // (dim,)
   double squared_centre = 0;
-  double farthest = 0;         // the largest |x - c|
+  double farthest = 0;         // the largest |x - c|; infinity beyond the range of float64
   double second_farthest = 0;  // the second largest
   double typical = 0;          // root mean square of |x - c|
 
-  CentredSets(const KernelRows& a, const KernelRows& b) : sets{{&a, {}, {}, {}, {}, {}}, {&b, {}, {}, {}, {}, {}}} {
-    const Index dim = a.dim();
-    Mean<Device> means[2] = {Mean<Device>::zeros(dim), Mean<Device>::zeros(dim)};
+  /// The unit is 1 unless squares would leave the range of float64, or lose digits to underflow.
+  template <class Kernel>
+  CentredSets(const KernelRows& a, const KernelRows& b, const Kernel& kernel)
+      : sets{{&a, {}, {}, {}, {}, {}}, {&b, {}, {}, {}, {}, {}}} {
+    std::vector<double> magnitudes[2];
+    std::vector<double> all;
     for (int k = 0; k < 2; ++k) {
-      std::visit([&](const auto& view) { RowOps<Device>::mean(view, means[k]); }, sets[k].rows->features);
+      const auto measure = [](const auto& view) { return RowOps<Device>::row_magnitudes(view); };
+      magnitudes[k] = std::visit(measure, sets[k].rows->features);
+      all.insert(all.end(), magnitudes[k].begin(), magnitudes[k].end());
     }
-    Vector<Device> d(dim);
-    Mean<Device> middle = means[0];
-    MatrixOps<Device>::difference(means[1], means[0], d);
-    MatrixOps<Device>::advance(middle, 0.5, d);
-    middle.low = Vector<Device>::zeros(dim);
-    for (int k = 0; k < 2; ++k) {
-      sets[k].sum = Vector<Device>(dim);
-      MatrixOps<Device>::difference(means[k], middle, sets[k].sum);
-      MatrixOps<Device>::scale(sets[k].sum, static_cast<double>(sets[k].n()));
+    for (const KernelRows* const side : {&a, &b}) {
+      const auto is_nan = [](double magnitude) { return std::isnan(magnitude); };
+      if (std::any_of(all.begin(), all.end(), is_nan)) require_finite_rows<Device>(*side);
     }
-    centre = std::move(middle.high);
+    const double largest = *std::max_element(all.begin(), all.end());
+    const double median = median_of_positive(std::move(all));
+    exponent = exponent_of(kernel.decisive_size(median, largest));
+    centre = mean_of_usual(magnitudes, median);
     squared_centre = MatrixOps<Device>::squared_norm(centre);
-    double total = 0;
-    for (int k = 0; k < 2; ++k) {
-      measure(sets[k], sets[1 - k].sum);
-      for (double square : sets[k].squared_norms) {
-        square = std::isfinite(square) ? square : std::numeric_limits<double>::infinity();
-        second_farthest = std::max(second_farthest, std::min(farthest, square));
-        farthest = std::max(farthest, square);
-        total += square;
-      }
-    }
+    for (CentredSet<Device>& set : sets) measure(set);
     farthest = std::sqrt(farthest);
     second_farthest = std::sqrt(second_farthest);
-    typical = std::sqrt(total / static_cast<double>(a.n() + b.n()));
+    typical = std::sqrt(typical / static_cast<double>(a.n() + b.n()));
   }
 
-  /// `exponent`: the rows are in units of 2^exponent.
-  RowExtent extent(int exponent) const { return {exponent, squared_centre, farthest, second_farthest}; }
-
-  /// Whether no square overflows, or loses digits to underflow.
-  bool in_range() const {
-    constexpr double kLargest = 0x1p450;
-    return farthest < kLargest && squared_centre < kLargest * kLargest && farthest > 1 / kLargest;
-  }
+  double unit() const { return std::ldexp(1.0, -exponent); }
+  RowExtent extent() const { return {exponent, squared_centre, farthest, second_farthest}; }
 
   double median_norm() const {
     std::vector<double> squares;
@@ -126,27 +129,99 @@ struct CentredSets {
     return std::sqrt(median_of_positive(std::move(squares)));
   }
 
- private:
-  void measure(CentredSet<Device>& set, const Vector<Device>& other_sum) {
-    const Index dim = centre.size();
-    Matrix<Device> vectors(dim, 3);
-    const Vector<Device>* const parts[] = {&centre, &set.sum, &other_sum};
-    for (int k = 0; k < 3; ++k) {
-      Device::copy(vectors.column(k), parts[k]->data(), static_cast<std::size_t>(dim) * sizeof(double));
+  /// Computes the products with sums.
+  void add_products_with_sums() {
+    for (int k = 0; k < 2; ++k) {
+      Matrix<Device> sums(centre.size(), 2);
+      for (int l = 0; l < 2; ++l) {
+        const Vector<Device>& sum = sets[l == 0 ? k : 1 - k].sum;
+        Device::copy(sums.column(l), sum.data(), static_cast<std::size_t>(sum.size()) * sizeof(double));
+      }
+      for_each_block(sets[k], [&](const FeatureView<double>& block, const std::vector<double>&) {
+        append_products(block, sums, {&sets[k].with_own_sum, &sets[k].with_other_sum});
+      });
     }
-    Matrix<Device> products(set.n(), 3);
-    std::vector<Index> all(static_cast<std::size_t>(set.n()));
-    std::iota(all.begin(), all.end(), Index{0});
-    const std::vector<double> ones(all.size(), 1.0);
-    const auto work = [&](const auto& view) {
-      RowOps<Device>::inner_products(view, centre, vectors, products);
-      RowOps<Device>::squared_distances(centre, view, all, ones, set.squared_norms);
-    };
-    std::visit(work, set.rows->features);
-    std::vector<double>* const results[] = {&set.with_centre, &set.with_own_sum, &set.with_other_sum};
-    for (int k = 0; k < 3; ++k) {
-      results[k]->resize(all.size());
-      Device::copy(results[k]->data(), products.column(k), all.size() * sizeof(double));
+  }
+
+ private:
+  static int exponent_of(double size) {
+    constexpr int kMost = 400;
+    constexpr int kSmallest = -1000;
+    const int exponent = size > 0 ? std::ilogb(size) : 0;
+    return std::abs(exponent) <= kMost ? 0 : std::max(exponent, kSmallest);
+  }
+
+  /// Mean of some of the rows of a typical size, of both sides.
+  Vector<Device> mean_of_usual(const std::vector<double> (&magnitudes)[2], double median) const {
+    constexpr double kUsual = 16;  // times the median
+    constexpr std::size_t kRows = 128;
+    const Index dim = sets[0].rows->dim();
+    const Vector<Device> origin = Vector<Device>::zeros(dim);
+    Mean<Device> mean = Mean<Device>::zeros(dim);
+    Index count = 0;
+    for (int k = 0; k < 2; ++k) {
+      std::vector<Index> usual;
+      for (std::size_t i = 0; i < magnitudes[k].size(); ++i) {
+        if (magnitudes[k][i] / kUsual <= median) usual.push_back(static_cast<Index>(i));
+      }
+      if (usual.empty()) continue;
+      const std::size_t step = (usual.size() + kRows - 1) / kRows;
+      std::vector<Index> some;
+      for (std::size_t i = 0; i < usual.size(); i += step) some.push_back(usual[i]);
+      Matrix<Device> columns(dim, static_cast<Index>(some.size()));
+      std::vector<double> squared_norms;
+      subtract(*sets[k].rows, some, unit(), origin, columns, squared_norms);
+      Mean<Device> own = Mean<Device>::zeros(dim);
+      RowOps<Device>::mean(columns_as_features(columns, 0, columns.cols()), own);
+      Vector<Device> d(dim);
+      MatrixOps<Device>::difference(own, mean, d);
+      count += columns.cols();
+      MatrixOps<Device>::advance(mean, static_cast<double>(columns.cols()) / static_cast<double>(count), d);
+    }
+    return std::move(mean.high);
+  }
+
+  /// Calls work(rows less the centre, their squared norms) for blocks of the rows of a set.
+  template <class Work>
+  void for_each_block(const CentredSet<Device>& set, Work work) const {
+    const Index rows = std::min(rows_of_doubles(centre.size()), set.n());
+    Matrix<Device> columns(centre.size(), rows);
+    std::vector<double> squared_norms;
+    for (Index first = 0; first < set.n(); first += rows) {
+      const Index count = std::min(rows, set.n() - first);
+      subtract(*set.rows, numbers_in({first, first + count}), unit(), centre, columns, squared_norms);
+      work(columns_as_features(columns, 0, count), squared_norms);
+    }
+  }
+
+  /// Appends the products of the rows of a block with each of the vectors (dim, k) to k results.
+  static void append_products(const FeatureView<double>& block, const Matrix<Device>& vectors,
+                              const std::vector<std::vector<double>*>& results) {
+    Matrix<Device> products(block.n, vectors.cols());
+    RowOps<Device>::inner_products(block, Vector<Device>::zeros(block.dim), vectors, products);
+    const std::vector<double> host = host_copy(products);
+    for (std::size_t k = 0; k < results.size(); ++k) {
+      const auto first = host.begin() + static_cast<std::ptrdiff_t>(k) * block.n;
+      results[k]->insert(results[k]->end(), first, first + block.n);
+    }
+  }
+
+  void measure(CentredSet<Device>& set) {
+    Mean<Device> total = Mean<Device>::zeros(centre.size());
+    Mean<Device> mean = Mean<Device>::zeros(centre.size());
+    for_each_block(set, [&](const FeatureView<double>& block, const std::vector<double>& squared_norms) {
+      RowOps<Device>::mean(block, mean);
+      MatrixOps<Device>::advance(total, static_cast<double>(block.n), mean.high);
+      MatrixOps<Device>::advance(total, static_cast<double>(block.n), mean.low);
+      append_products(block, centre, {&set.with_centre});
+      set.squared_norms.insert(set.squared_norms.end(), squared_norms.begin(), squared_norms.end());
+    });
+    set.sum = std::move(total.high);
+    for (double& square : set.squared_norms) {
+      if (std::isnan(square)) square = std::numeric_limits<double>::infinity();
+      second_farthest = std::max(second_farthest, std::min(farthest, square));
+      farthest = std::max(farthest, square);
+      typical += square;
     }
   }
 };

@@ -1,263 +1,113 @@
-// Kernel sums of rows whose sizes differ by orders of magnitude: the few distant rows are measured in float64 against
-// all rows, and the others keep a centre and a unit that suit them.
+// Pairs of rows that are too far from the centre for products: their distances are measured in float64.
 #pragma once
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
-#include <numeric>
-#include <string>
-#include <type_traits>
-#include <utility>
 #include <variant>
 #include <vector>
 
 #include "core/backend.hpp"
-#include "core/errors.hpp"
 #include "core/kernel/centred_sets.hpp"
 #include "core/kernel/functions.hpp"
 #include "core/matrix.hpp"
+#include "core/parallel.hpp"
 
-namespace fidfast::kernel {
+namespace fidfast {
 
-/// Two sets in float64 and in units of 2^exponent, divided into usual and distant rows.
-template <class Device>
-struct DividedSets {
-  int exponent = 0;
-  Matrix<Device> rows[2];       // (dim, n)
-  std::vector<Index> usual[2];  // if either has fewer than two rows, all rows are distant
-  std::vector<Index> distant[2];
+namespace kernel {
 
-  template <class Kernel>
-  DividedSets(const Kernel& kernel, const KernelRows& a, const KernelRows& b) {
-    const KernelRows* const sides[2] = {&a, &b};
-    std::vector<double> magnitudes[2];
-    std::vector<double> all;
-    for (int k = 0; k < 2; ++k) {
-      magnitudes[k] =
-          std::visit([](const auto& view) { return RowOps<Device>::row_magnitudes(view); }, sides[k]->features);
-      all.insert(all.end(), magnitudes[k].begin(), magnitudes[k].end());
-    }
-    const double typical = median_of_positive(all);
-    exponent = unit_of(typical);
-    scale(sides);
-    const Vector<Device> centre = usual_centre(a.dim(), magnitudes, typical);
-    std::vector<double> norms[2];
-    all.clear();
-    for (int k = 0; k < 2; ++k) {
-      std::vector<Index> numbers(magnitudes[k].size());
-      std::iota(numbers.begin(), numbers.end(), Index{0});
-      measure(centre, rows[k], numbers, norms[k]);
-      all.insert(all.end(), norms[k].begin(), norms[k].end());
-    }
-    double reach = reach_of(kernel, median_of_positive(all));
-    Index near[2];
-    for (int k = 0; k < 2; ++k) {
-      near[k] = std::count_if(norms[k].begin(), norms[k].end(), [&](double norm) { return norm <= reach; });
-    }
-    const Index total = static_cast<Index>(all.size());
-    const bool too_many = total - near[0] - near[1] > (total < kFew ? total / 4 : total / kMostDistant) ||
-                          (total >= kFew && std::min(near[0], near[1]) < 2);
-    if (std::is_same_v<Kernel, PolynomialKernel> && too_many) {
-      // Too many: float64 is precise enough for products of rows of all sizes.
-      reach = std::numeric_limits<double>::infinity();
-      exponent = unit_of(*std::max_element(std::begin(magnitudes[0]), std::end(magnitudes[0])));
-      exponent = std::max(exponent, unit_of(*std::max_element(std::begin(magnitudes[1]), std::end(magnitudes[1]))));
-      scale(sides);
-    }
-    for (int k = 0; k < 2; ++k) {
-      for (std::size_t i = 0; i < norms[k].size(); ++i) {
-        (norms[k][i] <= reach ? usual : distant)[k].push_back(static_cast<Index>(i));
-      }
-    }
-    if (std::min(usual[0].size(), usual[1].size()) >= 2) return;
-    for (int k = 0; k < 2; ++k) {
-      usual[k].clear();
-      distant[k].resize(static_cast<std::size_t>(rows[k].cols()));
-      std::iota(distant[k].begin(), distant[k].end(), Index{0});
-    }
-  }
-
-  bool has_distant() const { return !distant[0].empty() || !distant[1].empty(); }
-
-  /// The usual rows of a side, (dim, usual).
-  Matrix<Device> usual_rows(int k) const {
-    Matrix<Device> result(rows[k].rows(), static_cast<Index>(usual[k].size()));
-    for (std::size_t i = 0; i < usual[k].size(); ++i) copy_column(rows[k], usual[k][i], result, static_cast<Index>(i));
-    return result;
-  }
-
-  /// |x - c| for the distant rows of a side.
-  std::vector<double> norms_of_distant(int k, const Vector<Device>& centre) const {
-    std::vector<double> norms;
-    measure(centre, rows[k], distant[k], norms);
-    return norms;
-  }
-
-  static void copy_column(const Matrix<Device>& from, Index i, Matrix<Device>& to, Index j) {
-    Device::copy(to.column(j), from.column(i), static_cast<std::size_t>(from.rows()) * sizeof(double));
-  }
-
- private:
-  static constexpr Index kMostDistant = 64;  // distant rows of a polynomial kernel are at most 1 in 64
-  static constexpr Index kFew = 1024;        // and 1 in 4 below this many rows, whose pairs take little time
-  static constexpr int kSmallestUnit = -1000;
-
-  static int unit_of(double size) { return size > 0 ? std::max(std::ilogb(size), kSmallestUnit) : 0; }
-
-  void scale(const KernelRows* const (&sides)[2]) {
-    for (int k = 0; k < 2; ++k) {
-      rows[k] = Matrix<Device>(sides[k]->dim(), sides[k]->n());
-      std::visit([&](const auto& view) { RowOps<Device>::append(view, rows[k], 0); }, sides[k]->features);
-      MatrixOps<Device>::scale(rows[k], std::ldexp(1.0, -exponent));
-    }
-  }
-
-  /// Mean of some of the rows of a typical size, of both sides.
-  Vector<Device> usual_centre(Index dim, const std::vector<double> (&magnitudes)[2], double typical) const {
-    constexpr double kUsual = 16;  // times the median
-    constexpr std::size_t kRows = 512;
-    std::vector<std::pair<int, Index>> some;
-    for (int k = 0; k < 2; ++k) {
-      std::vector<Index> small;
-      for (std::size_t i = 0; i < magnitudes[k].size(); ++i) {
-        if (magnitudes[k][i] / kUsual <= typical) small.push_back(static_cast<Index>(i));
-      }
-      const std::size_t step = (small.size() + kRows - 1) / kRows;
-      for (std::size_t i = 0; i < small.size(); i += step) some.emplace_back(k, small[i]);
-    }
-    if (some.empty()) return Vector<Device>::zeros(dim);
-    Matrix<Device> columns(dim, static_cast<Index>(some.size()));
-    for (std::size_t i = 0; i < some.size(); ++i) {
-      copy_column(rows[some[i].first], some[i].second, columns, static_cast<Index>(i));
-    }
-    Mean<Device> mean = Mean<Device>::zeros(dim);
-    RowOps<Device>::mean(columns_as_features(columns, 0, columns.cols()), mean);
-    return std::move(mean.high);
-  }
-
-  static void measure(const Vector<Device>& centre, const Matrix<Device>& set, const std::vector<Index>& numbers,
-                      std::vector<double>& norms) {
-    const std::vector<double> ones(numbers.size(), 1.0);
-    RowOps<Device>::squared_distances(centre, columns_as_features(set, 0, set.cols()), numbers, ones, norms);
-    for (double& norm : norms) norm = std::sqrt(norm);
-  }
-
-  static double reach_of(const PolynomialKernel&, double median) { return 32 * median; }
-  /// Products in float64 change e by about 1e-15 of w |x - c|^2.
-  double reach_of(const GaussianKernel& kernel, double /*median*/) const {
-    return std::sqrt(0x1p20 / kernel.weight(exponent));
-  }
-};
-
-/// Adds the pairs with at least one distant row.
+/// Adds the pairs with at least one row beyond the reach to sums in which their functions are -1.
 template <class Device>
 class DistantPairs {
  public:
-  DistantPairs(const DividedSets<Device>& divided, const Vector<Device>& centre) : divided_(divided), centre_(centre) {
+  DistantPairs(const GaussianTerms& terms, const CentredSets<Device>& centred) : terms_(terms), centred_(centred) {
     for (int k = 0; k < 2; ++k) {
-      is_distant_[k].assign(static_cast<std::size_t>(divided.rows[k].cols()), '\0');
-      for (const Index i : divided.distant[k]) is_distant_[k][static_cast<std::size_t>(i)] = 1;
+      for (Index i = 0; i < centred.sets[k].n(); ++i) {
+        const double square = centred.sets[k].squared_norms[static_cast<std::size_t>(i)];
+        is_distant_[k].push_back(std::sqrt(square) <= terms.reach() ? '\0' : '\1');
+        if (is_distant_[k].back() != 0) distant_[k].push_back(i);
+      }
     }
   }
 
-  /// `own` and `cross` hold the sums over rows of each side, as in KernelSums; squares those of the squares, over
-  /// unordered pairs of one side for k = 0 and 1, and over pairs of both sides for 2.
-  template <class Terms>
-  void add(const Terms& terms, std::vector<double>* const (&own)[2], std::vector<double>* const (&cross)[2],
-           double (&squares)[3]) {
-    constexpr Index kGroup = 16;
+  void add(KernelSums& sums) const {
+    std::vector<double>* const own[2] = {&sums.aa, &sums.bb};
+    std::vector<double>* const cross[2] = {&sums.ab, &sums.ba};
+    double* const squares[2] = {&sums.squares_aa, &sums.squares_bb};
     for (int k = 0; k < 2; ++k) {
-      for (std::size_t first = 0; first < divided_.distant[k].size(); first += kGroup) {
-        const std::size_t last = std::min(first + kGroup, divided_.distant[k].size());
-        const std::vector<Index> some(divided_.distant[k].begin() + static_cast<std::ptrdiff_t>(first),
-                                      divided_.distant[k].begin() + static_cast<std::ptrdiff_t>(last));
-        for (int l = 0; l < 2; ++l) {
-          if (k == 1 && l == 0 && divided_.usual[0].empty()) continue;  // all pairs of both sides are done
-          const std::vector<double> values = values_of(terms, k, some, l);
-          for (std::size_t c = 0; c < some.size(); ++c) add_row(k, some[c], l, values, c, own, cross, squares);
-        }
+      // The other rows are read once for this many distant rows, which are copied.
+      const auto most = static_cast<std::size_t>(rows_of_doubles(centred_.centre.size()));
+      for (std::size_t first = 0; first < distant_[k].size(); first += most) {
+        const std::size_t last = std::min(first + most, distant_[k].size());
+        const std::vector<Index> some(distant_[k].begin() + static_cast<std::ptrdiff_t>(first),
+                                      distant_[k].begin() + static_cast<std::ptrdiff_t>(last));
+        *squares[k] += 2 * add_pairs(k, some, k, *own[k], *own[k]);
+        sums.squares_ab += add_pairs(k, some, 1 - k, *cross[k], *cross[1 - k]);
       }
     }
   }
 
  private:
-  void add_row(int k, Index i, int l, const std::vector<double>& values, std::size_t c,
-               std::vector<double>* const (&own)[2], std::vector<double>* const (&cross)[2], double (&squares)[3]) {
-    const auto n = static_cast<std::size_t>(divided_.rows[l].cols());
-    const auto row = static_cast<std::size_t>(i);
-    for (std::size_t j = 0; j < n; ++j) {
-      const bool both = is_distant_[l][j] != 0;
-      if (k == l && (j == row || (both && j < row))) continue;
-      if (k == 1 && l == 0 && both) continue;  // added with the roles exchanged
-      const double value = values[c * n + j];
-      (*(k == l ? own : cross)[k])[row] += value;
-      (*(k == l ? own : cross)[l])[j] += value;
-      squares[k == l ? k : 2] += value * value;
-    }
-  }
+  static constexpr std::size_t kGroup = 16;  // distant rows that stay in the cache
+  static constexpr Index kRows = 256;        // that one thread reads
 
-  /// f(e) for some rows of side k and all rows of side l: [c * n + j].
-  std::vector<double> values_of(const GaussianTerms& terms, int k, const std::vector<Index>& some, int l) const {
-    std::vector<double> values = distances(columns(k, some), l);
-    for (double& value : values) value = std::isnan(value) ? -1.0 : std::expm1(-terms.weight / 2 * value);
-    return values;
-  }
-  std::vector<double> values_of(const PolynomialTerms& terms, int k, const std::vector<Index>& some, int l) const {
-    Matrix<Device> about = columns(k, some);
-    const Mean<Device> from{centre_, Vector<Device>::zeros(about.rows())};
-    for (Index c = 0; c < about.cols(); ++c) {
-      Mean<Device> to = Mean<Device>::zeros(about.rows());
-      Device::copy(to.high.data(), about.column(c), static_cast<std::size_t>(about.rows()) * sizeof(double));
-      Vector<Device> difference(about.rows());
-      MatrixOps<Device>::difference(to, from, difference);
-      DividedSets<Device>::copy_column(difference, 0, about, c);
+  /// Adds what the pairs of some distant rows of side k and the rows of side l lack to the sums of both sides, and
+  /// returns what the sum of squares lacks.
+  double add_pairs(int k, const std::vector<Index>& some, int l, std::vector<double>& of_some,
+                   std::vector<double>& of_rows) const {
+    std::vector<Matrix<Device>> groups;  // (dim, up to kGroup)
+    const Vector<Device> origin = Vector<Device>::zeros(centred_.centre.size());
+    std::vector<double> unused;
+    for (std::size_t first = 0; first < some.size(); first += kGroup) {
+      const std::size_t last = std::min(first + kGroup, some.size());
+      const std::vector<Index> numbers(some.begin() + static_cast<std::ptrdiff_t>(first),
+                                       some.begin() + static_cast<std::ptrdiff_t>(last));
+      groups.emplace_back(origin.size(), static_cast<Index>(numbers.size()));
+      subtract(*centred_.sets[k].rows, numbers, centred_.unit(), origin, groups.back(), unused);
     }
-    const std::vector<double> with_centre_k = products(centre_, k);
-    const std::vector<double> with_centre_l = products(centre_, l);
-    std::vector<double> values = products(about, l);
-    const std::size_t n = with_centre_l.size();
-    for (std::size_t c = 0; c < some.size(); ++c) {
-      const double own = with_centre_k[static_cast<std::size_t>(some[c])];
-      for (std::size_t j = 0; j < n; ++j) {
-        const double e = terms.weight * own + terms.weight * with_centre_l[j] + terms.weight * values[c * n + j];
-        values[c * n + j] = terms.value(e);
+    const Index n = centred_.sets[l].n();
+    const Index pieces = (n + kRows - 1) / kRows;
+    std::vector<std::vector<double>> parts(static_cast<std::size_t>(pieces), std::vector<double>(some.size(), 0.0));
+    std::vector<double> squares(parts.size(), 0.0);
+    parallel_for(pieces, num_threads(), [&](Index piece) {
+      const std::vector<Index> numbers = numbers_in({piece * kRows, std::min((piece + 1) * kRows, n)});
+      const std::vector<double> unit(numbers.size(), centred_.unit());
+      const auto own = static_cast<std::size_t>(piece);
+      std::vector<double> distances;
+      for (std::size_t c = 0; c < some.size(); ++c) {
+        const std::size_t in_group = c % kGroup;
+        if (in_group == 0) {
+          const auto measure = [&](const auto& view) {
+            RowOps<Device>::squared_distances(groups[c / kGroup], view, numbers, unit, distances);
+          };
+          std::visit(measure, centred_.sets[l].rows->features);
+        }
+        for (std::size_t p = 0; p < numbers.size(); ++p) {
+          const auto j = static_cast<std::size_t>(numbers[p]);
+          const bool both = is_distant_[l][j] != 0;  // then the pair is added once
+          if (k == l ? numbers[p] == some[c] || (both && numbers[p] < some[c]) : both && l < k) continue;
+          const double square = distances[in_group * numbers.size() + p];
+          const double value = std::isnan(square) ? 0.0 : std::exp(-terms_.weight / 2 * square);
+          parts[own][c] += value;
+          of_rows[j] += value;
+          squares[own] += value * (value - 2);  // the square of value - 1, less 1
+        }
       }
+    });
+    double total = 0;
+    for (std::size_t piece = 0; piece < parts.size(); ++piece) {
+      for (std::size_t c = 0; c < some.size(); ++c) of_some[static_cast<std::size_t>(some[c])] += parts[piece][c];
+      total += squares[piece];
     }
-    return values;
+    return total;
   }
 
-  Matrix<Device> columns(int k, const std::vector<Index>& some) const {
-    Matrix<Device> result(divided_.rows[k].rows(), static_cast<Index>(some.size()));
-    for (std::size_t c = 0; c < some.size(); ++c) {
-      DividedSets<Device>::copy_column(divided_.rows[k], some[c], result, static_cast<Index>(c));
-    }
-    return result;
-  }
-
-  std::vector<double> distances(const Matrix<Device>& from, int l) const {
-    const Index n = divided_.rows[l].cols();
-    std::vector<Index> all(static_cast<std::size_t>(n));
-    std::iota(all.begin(), all.end(), Index{0});
-    std::vector<double> result;
-    RowOps<Device>::squared_distances(from, columns_as_features(divided_.rows[l], 0, n), all,
-                                      std::vector<double>(all.size(), 1.0), result);
-    return result;
-  }
-
-  /// (x_j - c) . vectors[:, c] for all rows of side l: [c * n + j].
-  std::vector<double> products(const Matrix<Device>& vectors, int l) const {
-    const Index n = divided_.rows[l].cols();
-    Matrix<Device> result(n, vectors.cols());
-    RowOps<Device>::inner_products(columns_as_features(divided_.rows[l], 0, n), centre_, vectors, result);
-    std::vector<double> host(static_cast<std::size_t>(result.size()));
-    Device::copy(host.data(), result.data(), host.size() * sizeof(double));
-    return host;
-  }
-
-  const DividedSets<Device>& divided_;
-  const Vector<Device>& centre_;
-  std::vector<char> is_distant_[2];
+  const GaussianTerms& terms_;
+  const CentredSets<Device>& centred_;
+  std::vector<char> is_distant_[2];  // for all rows
+  std::vector<Index> distant_[2];    // their numbers
 };
 
-}  // namespace fidfast::kernel
+}  // namespace kernel
+
+}  // namespace fidfast

@@ -15,6 +15,18 @@
 
 namespace fidfast {
 
+/// Sums of a kernel k less a constant, over pairs of distinct rows of one set and over pairs of rows of both sets.
+struct KernelSums {
+  std::vector<double> aa;  // (n_a,) sum_{j != i} k(a_i, a_j)
+  std::vector<double> bb;  // (n_b,) sum_{j != i} k(b_i, b_j)
+  std::vector<double> ab;  // (n_a,) sum_j k(a_i, b_j)
+  std::vector<double> ba;  // (n_b,) sum_i k(a_i, b_j)
+  double squares_aa = 0;   // sum_{i != j} k(a_i, a_j)^2
+  double squares_bb = 0;
+  double squares_ab = 0;  // sum_ij k(a_i, b_j)^2
+  int exponent = 0;       // the kernel is in units of 2^exponent
+};
+
 /// How far the rows are from the centre c, in units of 2^exponent.
 struct RowExtent {
   int exponent = 0;
@@ -31,17 +43,14 @@ struct PolynomialTerms {
   int exponent;
 
   static constexpr bool kTermsOfNorms = false;
+  /// Products in float64 are precise enough for rows at any distance from the centre.
+  static double reach() { return std::numeric_limits<double>::infinity(); }
   /// x.y = c.c + c.(x - c) + c.(y - c) + (x - c).(y - c).
   double term(double product_with_centre, double /*squared_norm*/) const { return weight * product_with_centre; }
   /// Coefficient of e^2.
   double quadratic() const { return function.coefficients.size() < 2 ? 0.0 : function.coefficients[1]; }
   /// Slope of the function at 0 if the linear part is to be summed separately, else 0.
   double linear(double /*farthest*/) const { return function.coefficients[0]; }
-  double value(double e) const {
-    double sum = 0;
-    for (std::size_t q = function.coefficients.size(); q > 0; --q) sum = e * (function.coefficients[q - 1] + sum);
-    return sum;
-  }
 };
 
 /// (gamma x.y + coef0)^degree.
@@ -50,6 +59,9 @@ struct PolynomialKernel {
   Index degree;
   double gamma;
   double coef0;
+
+  /// Size of rows whose squares must neither overflow nor underflow, from the median and the largest size.
+  static double decisive_size(double /*median*/, double largest) { return largest; }
 
   /// (s + e)^degree - s^degree with s = gamma c.c + coef0. The exponents are computed apart from the numbers, so that
   /// no intermediate result overflows or underflows.
@@ -84,7 +96,8 @@ struct PolynomialKernel {
             {std::move(numbers)},
             unit * static_cast<int>(degree) + most};
   }
-  /// Whether the terms are at ease with rows of these distances from the centre; else distant rows are summed apart.
+  /// Whether products in float32 are precise enough for rows of these distances from the centre, and sums of rows for
+  /// the linear part of their kernels.
   static bool suits(const RowExtent& rows, double median) {
     constexpr double kUneven = 32;
     return rows.farthest <= kUneven * median;
@@ -123,8 +136,13 @@ struct GaussianTerms {
   int exponent = 0;
 
   static constexpr bool kTermsOfNorms = true;
+  /// Distance from the centre up to which rows may be multiplied: products in float64 change e by about 1e-15 of
+  /// w |x - c|^2.
+  double reach() const { return std::sqrt(0x1p20 / weight); }
   /// -|x - y|^2 / 2 = -|x - c|^2 / 2 - |y - c|^2 / 2 + (x - c).(y - c).
-  double term(double /*product_with_centre*/, double squared_norm) const { return -weight / 2 * squared_norm; }
+  double term(double /*product_with_centre*/, double squared_norm) const {
+    return std::max(-weight / 2 * squared_norm, -0x1p1000);
+  }
   /// Far from 0 the function is bounded, and summing its linear part separately would cause cancellation.
   double linear(double farthest) const { return 2 * farthest * farthest * weight <= 1 ? 1.0 : 0.0; }
 };
@@ -133,6 +151,9 @@ struct GaussianTerms {
 struct GaussianKernel {
   using Terms = GaussianTerms;
   double sigma = 10;
+
+  /// The kernel of much larger rows is 0, and that of much smaller ones is 1.
+  double decisive_size(double median, double largest) const { return std::max(median, std::min(largest, sigma)); }
 
   GaussianKernel checked(Index /*dim*/) const {
     if (!(sigma > 0 && std::isfinite(sigma))) {

@@ -71,7 +71,7 @@ bool in_other_order(const KernelRows& a, const KernelRows& b) {
   const auto row_of = [](const KernelRows& rows, Index i) {
     Vector<Device> row(rows.dim());
     std::visit([&](const auto& view) { RowOps<Device>::append(view.rows(i, 1), row, 0); }, rows.features);
-    return host_of(row);
+    return host_copy(row);
   };
   for (Index i = 0; i < a.n(); ++i) {
     const std::vector<double> one = row_of(a, i);

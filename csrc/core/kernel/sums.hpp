@@ -15,7 +15,6 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
-#include <numeric>
 #include <optional>
 #include <type_traits>
 #include <variant>
@@ -31,18 +30,6 @@
 
 namespace fidfast {
 
-/// Sums of a kernel k less a constant, over pairs of distinct rows of one set and over pairs of rows of both sets.
-struct KernelSums {
-  std::vector<double> aa;  // (n_a,) sum_{j != i} k(a_i, a_j)
-  std::vector<double> bb;  // (n_b,) sum_{j != i} k(b_i, b_j)
-  std::vector<double> ab;  // (n_a,) sum_j k(a_i, b_j)
-  std::vector<double> ba;  // (n_b,) sum_i k(a_i, b_j)
-  double squares_aa = 0;   // sum_{i != j} k(a_i, a_j)^2
-  double squares_bb = 0;
-  double squares_ab = 0;  // sum_ij k(a_i, b_j)^2
-  int exponent = 0;       // the kernel is in units of 2^exponent
-};
-
 namespace kernel {
 
 /// Tiles of products of rows in T: float, double or an integer type. Rows are multiplied by `scaling` and rounded to T.
@@ -51,25 +38,27 @@ class Tiles {
  public:
   Tiles(const Terms& kernel, const CentredSets<Device>& centred, double scaling)
       : kernel_(kernel), centred_(centred), scaling_(scaling) {
+    const Index row_bytes = centred.centre.size() * static_cast<Index>(sizeof(T));
+    const Index most = std::clamp(kMostBytes / (2 * row_bytes), kFewestRows, kMostRows);
     Index rows = 0;
     for (int set = 0; set < 2; ++set) {
       const Index n = centred.sets[set].n();
-      const Index blocks = (n + kMostRows - 1) / kMostRows;
+      const Index blocks = (n + most - 1) / most;
       block_rows_[set] = (n + blocks - 1) / blocks;  // nearly equal sizes: narrow tiles are slow
       rows = std::max(rows, block_rows_[set]);
       terms_[set] = Vector<Device>(n);
       own_[set] = Vector<Device>::zeros(n);
       cross_[set] = Vector<Device>::zeros(n);
     }
-    const Index bytes = centred.centre.size() * rows * static_cast<Index>(sizeof(T));
-    slots_.reserve(static_cast<std::size_t>(std::max<Index>(2, kMostBytes / bytes)));
+    slots_.reserve(static_cast<std::size_t>(std::max<Index>(2, kMostBytes / (row_bytes * rows))));
     rows_ = rows;
     products_ = Matrix<Device, Product>(rows, rows);
   }
 
-  /// If `exact` is given, the terms of second order are taken from it.
+  /// If `exact` is given, the terms of second order are taken from it. The linear part is separate if the sets have
+  /// products with sums.
   KernelSums sums(const std::optional<SquaredTerms>& exact = std::nullopt) {
-    const double linear = kernel_.linear(centred_.farthest);
+    const double linear = centred_.sets[0].with_own_sum.empty() ? 0.0 : kernel_.linear(centred_.farthest);
     TileSquares squares[2];
     TileSquares cross_squares;
     for (int set = 0; set < 2; ++set) {
@@ -90,7 +79,7 @@ class Tiles {
       }
     }
     KernelSums result{
-        host_of(own_[0]),           host_of(own_[1]),           host_of(cross_[0]),        host_of(cross_[1]),
+        host_copy(own_[0]),         host_copy(own_[1]),         host_copy(cross_[0]),      host_copy(cross_[1]),
         2 * squares[0].of_function, 2 * squares[1].of_function, cross_squares.of_function, kernel_.exponent};
     if (exact) {
       const double c = exact->coefficient;
@@ -109,9 +98,10 @@ class Tiles {
 
   /// Rows in a block: enough for the products to dominate the passes over blocks and tile, few enough for the cache.
   static constexpr Index kMostRows = 2048;
+  static constexpr Index kFewestRows = 64;
 
-  /// Memory for blocks that are kept instead of being read again.
-  static constexpr Index kMostBytes = Index{1} << 27;
+  /// Memory for blocks: two, or more that are kept instead of being read again.
+  static constexpr Index kMostBytes = Index{1} << 26;
 
   /// A block of rows less the centre, times the scaling.
   struct Slot {
@@ -134,18 +124,22 @@ class Tiles {
     slot.set = set;
     slot.first = first;
     slot.n = std::min(block_rows_[set], rows.n() - first);
-    const std::vector<double> scale(static_cast<std::size_t>(slot.n), scaling_);
-    std::vector<Index> numbers(scale.size());
-    std::iota(numbers.begin(), numbers.end(), first);
+    const std::vector<Index> numbers = numbers_in({first, first + slot.n});
+    std::vector<double> scale;  // 0 for rows beyond the reach
+    for (const Index row : numbers) {
+      const double norm = std::sqrt(rows.squared_norms[static_cast<std::size_t>(row)]);
+      scale.push_back(norm <= kernel_.reach() ? scaling_ : 0.0);
+    }
     std::vector<double> terms;
     const auto work = [&](const auto& view) {
-      RowOps<Device>::approximate(view, numbers, 1.0, centred_.centre, scale, slot.columns, terms, errors_);
+      RowOps<Device>::approximate(view, numbers, centred_.unit(), centred_.centre, scale, slot.columns, terms, errors_);
     };
     std::visit(work, rows.rows->features);
     for (std::size_t i = 0; i < terms.size(); ++i) {
       // Norms of the rounded rows make their distance nonnegative, and exactly 0 for equal rows.
       const std::size_t row = static_cast<std::size_t>(first) + i;
-      terms[i] = kernel_.term(rows.with_centre[row], Terms::kTermsOfNorms ? terms[i] / (scaling_ * scaling_) : 0.0);
+      const double squared_norm = scale[i] > 0 ? terms[i] / (scaling_ * scaling_) : rows.squared_norms[row];
+      terms[i] = kernel_.term(rows.with_centre[row], squared_norm);
     }
     Device::copy(terms_[set].data() + first, terms.data(), terms.size() * sizeof(double));
     return slot;
@@ -233,7 +227,8 @@ template <class Device, class Terms>
 KernelSums tile_sums(const Terms& terms, const CentredSets<Device>& centred, bool in_float64) {
   const Index dim = centred.centre.size();
   if (in_float64) {
-    return Tiles<Device, double, Terms>(terms, centred, product_scale<double>(dim, centred.farthest)).sums();
+    const double scaling = product_scale<double>(dim, std::min(centred.farthest, terms.reach()));
+    return Tiles<Device, double, Terms>(terms, centred, scaling).sums();
   }
   if constexpr (std::is_same_v<Terms, PolynomialTerms>) {
     const double scaling = int8_scaling(terms, centred);
@@ -251,74 +246,19 @@ KernelSums tile_sums(const Terms& terms, const CentredSets<Device>& centred, boo
   return Tiles<Device, float, Terms>(terms, centred, product_scale<float>(dim, centred.farthest)).sums();
 }
 
-/// The sums in float64, with distant rows apart.
-template <class Device, class Kernel>
-KernelSums divided_sums(const Kernel& kernel, const KernelRows& a, const KernelRows& b) {
-  const DividedSets<Device> divided(kernel, a, b);
-  const bool tiled = !divided.usual[0].empty();
-  Matrix<Device> usual[2];
-  Vector<Device> centre = Vector<Device>::zeros(a.dim());
-  KernelSums part;
-  RowExtent extent{divided.exponent, 0, 0, 0};
-  std::optional<CentredSets<Device>> centred;
-  KernelRows sides[2] = {a, b};
-  if (tiled) {
-    for (int k = 0; k < 2; ++k) {
-      usual[k] = divided.usual_rows(k);
-      sides[k].features = columns_as_features(usual[k], 0, usual[k].cols());
-    }
-    centred.emplace(sides[0], sides[1]);
-    centre = centred->centre;
-    extent = centred->extent(divided.exponent);
-  }
-  for (int k = 0; k < 2; ++k) {
-    for (const double norm : divided.norms_of_distant(k, centre)) {
-      extent.second_farthest = std::max(extent.second_farthest, std::min(extent.farthest, norm));
-      extent.farthest = std::max(extent.farthest, norm);
-    }
-  }
-  const auto terms = kernel.terms(extent);
-  if (tiled) part = tile_sums(terms, *centred, true);
-  const auto spread = [](const std::vector<Index>& rows, const std::vector<double>& values, Index n) {
-    std::vector<double> result(static_cast<std::size_t>(n), 0.0);
-    for (std::size_t i = 0; i < values.size(); ++i) result[static_cast<std::size_t>(rows[i])] = values[i];
-    return result;
-  };
-  KernelSums sums{spread(divided.usual[0], part.aa, a.n()),
-                  spread(divided.usual[1], part.bb, b.n()),
-                  spread(divided.usual[0], part.ab, a.n()),
-                  spread(divided.usual[1], part.ba, b.n()),
-                  part.squares_aa,
-                  part.squares_bb,
-                  part.squares_ab,
-                  terms.exponent};
-  double squares[3] = {0, 0, 0};
-  std::vector<double>* const own[2] = {&sums.aa, &sums.bb};
-  std::vector<double>* const cross[2] = {&sums.ab, &sums.ba};
-  DistantPairs<Device>(divided, centre).add(terms, own, cross, squares);
-  sums.squares_aa += 2 * squares[0];
-  sums.squares_bb += 2 * squares[1];
-  sums.squares_ab += squares[2];
-  return sums;
-}
-
 /// The sums in the given precision or better.
 template <class Device, class Kernel>
 KernelSums sums(const Kernel& kernel, const KernelRows& a, const KernelRows& b, Precision precision) {
-  const CentredSets<Device> centred(a, b);
-  const RowExtent extent = centred.extent(0);
-  // A distant row among few moves the centre, so that all rows seem to be equally far from it.
-  constexpr Index kFew = 64;
-  const auto has_distant = [&] {
-    return std::is_same_v<Kernel, PolynomialKernel> && std::min(a.n(), b.n()) < kFew &&
-           DividedSets<Device>(kernel, a, b).has_distant();
-  };
-  if (centred.in_range() && kernel.suits(extent, centred.median_norm()) && !has_distant()) {
-    const bool in_float64 = precision == Precision::kFloat64 || a.hold_doubles() || b.hold_doubles();
-    return tile_sums(kernel.terms(extent), centred, in_float64);
-  }
-  for (const KernelRows* const side : {&a, &b}) require_finite_rows<Device>(*side);
-  return divided_sums<Device>(kernel, a, b);
+  CentredSets<Device> centred(a, b, kernel);
+  const RowExtent extent = centred.extent();
+  const auto terms = kernel.terms(extent);
+  // Else the products of each pair are in float64, and no sum of rows is used, in which small rows lose their digits.
+  const bool even = kernel.suits(extent, centred.median_norm());
+  if (even) centred.add_products_with_sums();
+  const bool wide = a.hold_doubles() || b.hold_doubles();  // always, if the exponent is not 0
+  KernelSums result = tile_sums(terms, centred, !even || wide || precision == Precision::kFloat64);
+  if constexpr (std::is_same_v<Kernel, GaussianKernel>) DistantPairs<Device>(terms, centred).add(result);
+  return result;
 }
 
 }  // namespace kernel

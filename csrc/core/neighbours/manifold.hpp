@@ -274,55 +274,18 @@ std::vector<ManifoldMetrics> manifold_metrics(const AnyFeatures& sample_rows, co
   });
 }
 
-namespace detail {
-
-/// Rows (n, dim) in float64, each multiplied by a power of 2 that makes its numbers at most 1: cosines do not change.
-template <class Device>
-Matrix<Device> rescaled_rows(const AnyFeatures& features) {
-  return std::visit(
-      [](const auto& view) {
-        constexpr int kMost = 1000;
-        std::vector<double> scales;
-        for (const double magnitude : RowOps<Device>::row_magnitudes(view)) {
-          const bool usual = magnitude > 0 && std::isfinite(magnitude);
-          scales.push_back(usual ? std::ldexp(1.0, std::clamp(-std::ilogb(magnitude), -kMost, kMost)) : 1.0);
-        }
-        Matrix<Device> rows(view.dim, view.n);
-        RowOps<Device>::append(view, rows, 0);
-        return MatrixOps<Device>::scaled_columns(rows, 0, scales);
-      },
-      features);
-}
-
-}  // namespace detail
-
 /// Mean of 1 - max |cos| to the rows of the other set, over samples (m, dim) or over reference (n, dim). Zero rows are
 /// left out of both sets.
 template <class Device>
 double mean_nearest_cosine_distance(const AnyFeatures& sample_rows, const AnyFeatures& reference_rows,
                                     bool over_samples) {
-  constexpr double kLargest = 0x1p400;
   detail::require_sets(sample_rows, reference_rows);
   const Frame<Device> frame{
       0, Vector<Device>::zeros(std::visit([](const auto& view) { return view.dim; }, reference_rows))};
-  const char* const names[] = {"samples", "reference"};
-  const AnyFeatures* const features[] = {&sample_rows, &reference_rows};
-  Matrix<Device> rescaled[2];
   std::vector<RowSet<Device>> sets;
-  for (int side = 0; side < 2; ++side) {
-    RowSet<Device> set(*features[side], names[side]);
-    const auto extreme = [=](double size) { return size > kLargest || (size > 0 && size < 1 / kLargest); };
-    if (std::any_of(set.magnitudes().begin(), set.magnitudes().end(), extreme)) {
-      rescaled[side] = detail::rescaled_rows<Device>(*features[side]);
-      set = RowSet<Device>(columns_as_features(rescaled[side], 0, rescaled[side].cols()), names[side]);
-    }
-    set.place(frame);
-    if (std::all_of(set.norms().begin(), set.norms().end(), [](double norm) { return norm == 0; })) {
-      throw InvalidInput(std::string(names[side]) + ": every row is zero, so no cosine is defined");
-    }
-    set.normalize();
-    sets.push_back(std::move(set));
-  }
+  sets.emplace_back(sample_rows, "samples");
+  sets.emplace_back(reference_rows, "reference");
+  for (RowSet<Device>& set : sets) set.normalize(frame);
   const RowSet<Device>& mine = sets[over_samples ? 0 : 1];
   const RowSet<Device>& others = sets[over_samples ? 1 : 0];
   return detail::with_screen(mine, others, [&](auto& screen) {

@@ -60,13 +60,12 @@ template <class Device>
 class RowSet {
  public:
   /// `name` is the name of the argument for error messages.
-  RowSet(AnyFeatures features, const char* name) : features_(features) {
+  RowSet(AnyFeatures features, const char* name) : features_(features), name_(name) {
     const auto measure = [](const auto& view) { return RowOps<Device>::row_magnitudes(view); };
     const std::vector<double> magnitudes = std::visit(measure, features_);
     for (std::size_t i = 0; i < magnitudes.size(); ++i) {
       if (std::isfinite(magnitudes[i])) continue;
-      throw InvalidInput(std::string(name) + ": features hold NaN or infinity; the first such row is " +
-                         std::to_string(i));
+      throw InvalidInput(name_ + ": features hold NaN or infinity; the first such row is " + std::to_string(i));
     }
     std::visit([this](const auto& view) { find_distinct(view); }, features_);
     for (const Index row : rows_) magnitudes_.push_back(magnitudes[static_cast<std::size_t>(row)]);
@@ -160,9 +159,12 @@ class RowSet {
   /// |x_i - origin| in the unit of the frame for the rows of a range; infinity beyond the range of float64.
   std::vector<double> norms_about(const Vector<Device>& origin, Range range) const {
     const std::vector<Index> rows(rows_.begin() + range.first, rows_.begin() + range.last);
-    const std::vector<double> unit(rows.size(), unit_);
+    std::vector<double> factors;
+    for (Index i = range.first; i < range.last; ++i) factors.push_back(factor(i));
     std::vector<double> norms;
-    const auto measure = [&](const auto& view) { RowOps<Device>::squared_distances(origin, view, rows, unit, norms); };
+    const auto measure = [&](const auto& view) {
+      RowOps<Device>::squared_distances(origin, view, rows, factors, norms);
+    };
     std::visit(measure, features_);
     for (double& norm : norms) {
       norm = std::isfinite(norm) ? std::sqrt(norm) : std::numeric_limits<double>::infinity();
@@ -170,12 +172,25 @@ class RowSet {
     return norms;
   }
 
-  /// Scales every nonzero row to length 1. The origin must be 0 and all norms finite.
-  void normalize() {
+  /// Instead of place(), for an origin of 0: scales every nonzero row to length 1, first by a power of 2, so that no
+  /// square leaves the range of float64.
+  void normalize(const Frame<Device>& frame) {
+    constexpr int kMost = 1000;
     normalized_ = true;
+    for (std::size_t i = 0; i < scale_.size(); ++i) {
+      const int exponent = magnitudes_[i] > 0 ? std::ilogb(magnitudes_[i]) : 0;
+      scale_[i] = std::ldexp(1.0, std::clamp(-exponent, -kMost, kMost));
+    }
+    place(frame);
     for (std::size_t i = 0; i < norms_.size(); ++i) {
-      scale_[i] = norms_[i] > 0 ? 1.0 / norms_[i] : 0.0;
+      scale_[i] = norms_[i] > 0 ? scale_[i] / norms_[i] : 0.0;
       norms_[i] = norms_[i] > 0 ? 1.0 : 0.0;
+      if (std::isfinite(scale_[i])) continue;
+      throw InvalidInput(name_ + ": the numbers of row " + std::to_string(rows_[i]) +
+                         " are below 2.2e-308, too small for its cosine: multiply all features by the same factor");
+    }
+    if (std::all_of(norms_.begin(), norms_.end(), [](double norm) { return norm == 0; })) {
+      throw InvalidInput(name_ + ": every row is zero, so no cosine is defined");
     }
   }
 
@@ -330,6 +345,7 @@ class RowSet {
   }
 
   AnyFeatures features_;
+  std::string name_;
   std::vector<Index> rows_;          // (size(),) where each distinct row occurs first
   std::vector<Index> times_;         // (size(),)
   std::vector<Index> starts_ = {0};  // of the clusters
@@ -345,7 +361,7 @@ class RowSet {
 /// products of rows about it have the smallest rounding errors. It depends on the rows of a typical size only.
 template <class Device>
 Frame<Device> frame_of(const RowSet<Device>& reference, const RowSet<Device>& samples) {
-  constexpr Index kRows = 1024;
+  constexpr Index kRows = 256;
   constexpr double kUsual = 16;  // times the median
   constexpr int kSmallestUnit = -1000;
   std::vector<double> magnitudes = reference.magnitudes();
