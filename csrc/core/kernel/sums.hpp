@@ -256,7 +256,11 @@ KernelSums sums(const Kernel& kernel, const KernelRows& a, const KernelRows& b, 
   const bool even = kernel.suits(extent, centred.median_norm());
   if (even) centred.add_products_with_sums();
   const bool wide = a.hold_doubles() || b.hold_doubles();  // always, if the exponent is not 0
-  KernelSums result = tile_sums(terms, centred, !even || wide || precision == Precision::kFloat64);
+  // Rounding of low precision averages out over rows, so it is largest for few of them, and these take no time.
+  constexpr double kFew = 0x1p24;  // multiplications, a few milliseconds
+  const double n = static_cast<double>(a.n() + b.n());
+  const bool few = n * n * static_cast<double>(a.dim()) < kFew;
+  KernelSums result = tile_sums(terms, centred, !even || wide || few || precision == Precision::kFloat64);
   if constexpr (std::is_same_v<Kernel, GaussianKernel>) DistantPairs<Device>(terms, centred).add(result);
   return result;
 }
