@@ -33,7 +33,7 @@ def run(folder):
     group = dist.init_process_group
     dist.init_process_group = functools.partial(group, timeout=datetime.timedelta(seconds=2))
     commands.frechet_terms = run_slowly(commands.frechet_terms)
-    ranks.BEAT, ranks.SILENT, torchrun._UNTIL_OWN_MESSAGE = 0.1, 1.5, 0.1
+    ranks.BEAT, ranks.SILENT, torchrun._UNTIL_OWN_MESSAGE = 0.1, 5.0, 0.1
     rank, results = os.environ["RANK"], []
     for arguments in json.loads(Path(folder, "commands.json").read_text()):
         sys.argv[1:] = arguments

@@ -254,7 +254,7 @@ def run(folder):
     RANK, SIZE = dist.get_rank(), dist.get_world_size()
     folder = Path(folder)
     torch.set_num_threads(1)
-    ranks.BEAT, ranks.SILENT = 0.1, 1.5
+    ranks.BEAT, ranks.SILENT = 0.1, 5
     images = folder / "images"
     if RANK == 0:
         folder_of(images)
