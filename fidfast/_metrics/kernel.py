@@ -139,7 +139,7 @@ def kid(
     - the rows that are in both sides change the value by more than a tenth of the standard error;
     - the value is far below 0, as for near copies of the same rows.
 
-    The memory is two blocks of up to 2,048 rows, their products, and about 150 bytes for each row.
+    The memory is two blocks of up to 2,048 rows, their products, and about 100 bytes for each row.
 
     Examples
     --------
