@@ -9,7 +9,9 @@ set(CMAKE_CUDA_EXTENSIONS OFF)
 enable_language(CUDA)
 set(architectures ${FIDFAST_CUDA_ARCHITECTURES})
 if(NOT architectures)
-  default_cuda_architectures(${CMAKE_CUDA_COMPILER_VERSION} architectures)
+  local_cuda_architectures(${CMAKE_CUDA_COMPILER} architectures)
+elseif(architectures STREQUAL "all")
+  all_cuda_architectures(${CMAKE_CUDA_COMPILER_VERSION} architectures)
 endif()
 set(CMAKE_CUDA_ARCHITECTURES ${architectures})
 
@@ -29,6 +31,11 @@ target_include_directories(fidfast_cuda SYSTEM PUBLIC ${CMAKE_CUDA_TOOLKIT_INCLU
 target_link_libraries(fidfast_cuda PUBLIC ${CMAKE_DL_LIBS} Threads::Threads)
 set_target_properties(fidfast_cuda PROPERTIES CXX_VISIBILITY_PRESET hidden CUDA_VISIBILITY_PRESET hidden)
 target_compile_options(fidfast_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:--extended-lambda --expt-relaxed-constexpr>)
+# Architectures side by side: one large source file is compiled last.
+list(LENGTH architectures count)
+if(count GREATER 1)
+  target_compile_options(fidfast_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:--threads=${count}>)
+endif()
 # Register spills and arrays in local memory make kernels slow, so they are errors. Older compilers, which are not tested,
 # may warn.
 if(CMAKE_CUDA_COMPILER_VERSION VERSION_GREATER_EQUAL 13)
@@ -39,7 +46,7 @@ if(CMAKE_CUDA_COMPILER_VERSION VERSION_GREATER_EQUAL 13)
             -Xcompiler=-Wall,-Wextra,-Werror>)
 endif()
 
-pybind11_add_module(_cuda csrc/bindings/cuda.cpp)
+pybind11_add_module(_cuda NO_EXTRAS csrc/bindings/cuda.cpp)
 target_link_libraries(_cuda PRIVATE fidfast_cuda)
 set_target_properties(
   _cuda PROPERTIES CUDA_RUNTIME_LIBRARY Shared

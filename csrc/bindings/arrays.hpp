@@ -17,6 +17,9 @@
 
 namespace fidfast::bindings {
 
+/// pybind11 looks up NumPy now; later it would release the GIL by its own guards. Call when a module is imported.
+inline void look_up_numpy() { py::dtype::of<double>(); }
+
 /// Row-major arrays of T; other arrays are converted.
 template <class T>
 using Array = py::array_t<T, py::array::c_style | py::array::forcecast>;

@@ -1,16 +1,24 @@
-// The bindings that all backends have.
+// The bindings that all backends have. Declared here and compiled in other files than the rest of an extension, so that
+// the files compile side by side.
 #pragma once
 
-#include "bindings/arrays.hpp"
-#include "bindings/frechet.hpp"
-#include "bindings/jackknife.hpp"
-#include "bindings/moments.hpp"
+#include <pybind11/pybind11.h>
 
 namespace fidfast::bindings {
 
+namespace py = pybind11;
+
+template <class Binding>
+void bind_gaussian(py::module_& module);
+template <class Binding>
+void bind_moments(py::module_& module);
+template <class Binding>
+void bind_frechet(py::module_& module);
+template <class Binding>
+void bind_jackknife(py::module_& module);
+
 template <class Binding>
 void bind(py::module_& module) {
-  py::dtype::of<double>();  // pybind11 looks up NumPy now: later it would release the GIL by its own guards
   bind_gaussian<Binding>(module);
   bind_moments<Binding>(module);
   bind_frechet<Binding>(module);

@@ -1,10 +1,12 @@
 // The extension module fidfast._core: the CPU backend.
+#include "bindings/arrays.hpp"
 #include "bindings/bind.hpp"
 #include "bindings/cpu.hpp"
 #include "bindings/gather.hpp"
 #include "bindings/kernel.hpp"
 #include "bindings/manifold.hpp"
 #include "bindings/ngrams.hpp"
+#include "cpu/instances.hpp"
 
 PYBIND11_MODULE(_core, module) {
   using namespace fidfast::bindings;
@@ -12,6 +14,7 @@ PYBIND11_MODULE(_core, module) {
   module.attr("__version__") = FIDFAST_VERSION;
   module.attr("ROWS_PER_BLOCK") = fidfast::kMomentsBlock;
   prepare_for_exit();
+  look_up_numpy();
   bind<CpuBinding>(module);
   bind_gather(module);
   bind_kernel<fidfast::Cpu>(module, &CpuBinding::prepare);

@@ -8,8 +8,12 @@
 #include <utility>
 #include <vector>
 
+#include "bindings/arrays.hpp"
 #include "bindings/bind.hpp"
 #include "bindings/dlpack.hpp"
+#include "bindings/frechet.hpp"
+#include "bindings/jackknife.hpp"
+#include "bindings/moments.hpp"
 #include "cuda/context.hpp"
 #include "cuda/device.hpp"
 
@@ -165,6 +169,7 @@ PYBIND11_MODULE(_cuda, module) {
   module.attr("__version__") = FIDFAST_VERSION;
   module.attr("architectures") = FIDFAST_CUDA_ARCHITECTURES;
   prepare_for_exit();
+  look_up_numpy();
   bind<CudaBinding>(module);
   module.def("device_count", &device_count);
   module.def("describe", &describe, py::arg("device"));

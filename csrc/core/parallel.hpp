@@ -26,11 +26,16 @@ inline Index num_threads() {
   return result;
 }
 
-/// Calls work(i) for every i < count on at most `threads` threads, including this one. If a call throws, or the loop is
-/// interrupted, the calls that have not started are skipped, and the exception is rethrown here once all threads have
-/// ended.
-template <class Work>
-void parallel_for(Index count, Index threads, const Work& work) {
+namespace detail {
+
+/// A reference to the work of a loop.
+struct WorkReference {
+  void (*call)(const void* work, Index i);
+  const void* work;
+};
+
+/// parallel_for(), compiled once for all loops of a source file.
+inline void run_parallel(Index count, Index threads, WorkReference work) {
   std::atomic<Index> next{0};
   std::mutex mutex;
   std::exception_ptr failure;
@@ -40,7 +45,7 @@ void parallel_for(Index count, Index threads, const Work& work) {
         check_interrupt();  // before taking a piece: other pieces may wait for one that was taken
         const Index i = next++;
         if (i >= count) break;
-        work(i);
+        work.call(work.work, i);
       }
     } catch (...) {
       const std::lock_guard<std::mutex> lock(mutex);
@@ -51,7 +56,7 @@ void parallel_for(Index count, Index threads, const Work& work) {
   const Index others = std::min(threads, count) - 1;
   std::vector<std::thread> helpers;
   if (others > 0) helpers.reserve(static_cast<std::size_t>(others));
-  Call* const call = detail::current_call.call;
+  Call* const call = current_call.call;
   for (Index i = 0; i < others; ++i) {
     try {
       helpers.emplace_back([&, call]() noexcept {
@@ -65,6 +70,17 @@ void parallel_for(Index count, Index threads, const Work& work) {
   take_pieces();
   for (std::thread& helper : helpers) helper.join();
   if (failure) std::rethrow_exception(failure);
+}
+
+}  // namespace detail
+
+/// Calls work(i) for every i < count on at most `threads` threads, including this one. If a call throws, or the loop is
+/// interrupted, the calls that have not started are skipped, and the exception is rethrown here once all threads have
+/// ended.
+template <class Work>
+void parallel_for(Index count, Index threads, const Work& work) {
+  const auto call = [](const void* each, Index i) { (*static_cast<const Work*>(each))(i); };
+  detail::run_parallel(count, threads, {call, &work});
 }
 
 /// For threads that wait for each other: if the work of one throws, the others end too.

@@ -38,16 +38,40 @@ inline double sum_of_lanes(const double (&lanes)[kLanes]) {
 template <class S>
 using Wide = decltype(widen(S{}));
 
-/// Row i as contiguous floats or doubles: in place if it is stored so, else copied to `memory`.
-template <class S>
-inline const Wide<S>* contiguous(const FeatureView<S>& features, Index i, std::vector<Wide<S>>& memory) {
-  if constexpr (std::is_same_v<S, Wide<S>>) {
-    if (features.column_stride == 1) return features.row(i);
+/// Rows of features as contiguous floats or doubles. The features may be of any type that W represents exactly, so that
+/// loops over rows are compiled for two types instead of four.
+template <class W>
+class ContiguousRows {
+ public:
+  const Index n;
+  const Index dim;
+
+  template <class S>
+  explicit ContiguousRows(const FeatureView<S>& features)
+      : n(features.n), dim(features.dim), features_(&features), read_(&read<S>) {}
+
+  /// Row i: in place if it is stored so, else copied to `memory`.
+  const W* row(Index i, std::vector<W>& memory) const { return read_(features_, i, memory); }
+
+ private:
+  template <class S>
+  static const W* read(const void* all, Index i, std::vector<W>& memory) {
+    const auto& features = *static_cast<const FeatureView<S>*>(all);
+    if constexpr (std::is_same_v<S, W>) {
+      if (features.column_stride == 1) return features.row(i);
+    }
+    memory.resize(static_cast<std::size_t>(features.dim));
+    W* const to = memory.data();
+    in_widest_vectors([&] { for_each_column(features, i, [to](Index j, const S& value) { to[j] = widen(value); }); });
+    return to;
   }
-  memory.resize(static_cast<std::size_t>(features.dim));
-  for_each_column(features, i, [&](Index j, const S& value) { memory[static_cast<std::size_t>(j)] = widen(value); });
-  return memory.data();
-}
+
+  const void* features_;
+  const W* (*read_)(const void*, Index, std::vector<W>&);
+};
+
+template <class S>
+ContiguousRows(const FeatureView<S>&) -> ContiguousRows<Wide<S>>;
 
 /// Divides a range into pieces of work for threads. Each index stands for `numbers` numbers; a piece takes longer than
 /// starting a thread.
@@ -72,21 +96,18 @@ inline T nearest(double value) {
   }
 }
 
-}  // namespace
-
-template <>
-template <class S>
-std::vector<double> RowOps<Cpu>::row_magnitudes(const FeatureView<S>& features) {
+template <class W>
+std::vector<double> magnitudes_of(const ContiguousRows<W>& features) {
   std::vector<double> magnitudes(static_cast<std::size_t>(features.n));
   const std::vector<Range> pieces = pieces_of({0, features.n}, features.dim);
   parallel_for(static_cast<Index>(pieces.size()), num_threads(), [&](Index piece) {
-    std::vector<Wide<S>> memory;
+    std::vector<W> memory;
     const Range rows = pieces[static_cast<std::size_t>(piece)];
     in_widest_vectors([&] {
       for (Index i = rows.first; i < rows.last; ++i) {
-        const auto* const row = contiguous(features, i, memory);
-        Wide<S> peaks[kLanes] = {};
-        Wide<S> finite[kLanes] = {};  // 0 times each number: NaN unless all are finite
+        const W* const row = features.row(i, memory);
+        W peaks[kLanes] = {};
+        W finite[kLanes] = {};  // 0 times each number: NaN unless all are finite
         for_each_lane(features.dim, [&](Index j, Index lane) {
           peaks[lane] = std::max(peaks[lane], std::abs(row[j]));
           finite[lane] += 0 * row[j];
@@ -104,20 +125,18 @@ std::vector<double> RowOps<Cpu>::row_magnitudes(const FeatureView<S>& features) 
   return magnitudes;
 }
 
-template <>
-template <class S>
-std::vector<std::uint64_t> RowOps<Cpu>::row_hashes(const FeatureView<S>& features, Index columns) {
+template <class W>
+std::vector<std::uint64_t> hashes_of(const ContiguousRows<W>& features) {
   std::vector<std::uint64_t> hashes(static_cast<std::size_t>(features.n));
-  const FeatureView<S> first{features.data, features.n, columns, features.row_stride, features.column_stride};
-  const std::vector<Range> pieces = pieces_of({0, features.n}, columns);
+  const std::vector<Range> pieces = pieces_of({0, features.n}, features.dim);
   parallel_for(static_cast<Index>(pieces.size()), num_threads(), [&](Index piece) {
-    std::vector<Wide<S>> memory;
+    std::vector<W> memory;
     const Range rows = pieces[static_cast<std::size_t>(piece)];
     for (Index i = rows.first; i < rows.last; ++i) {
       constexpr std::uint64_t kOdd = 0x9e3779b97f4a7c15;
-      const auto* const row = contiguous(first, i, memory);
+      const W* const row = features.row(i, memory);
       std::uint64_t lanes[kLanes] = {};
-      for_each_lane(columns, [&](Index j, Index lane) {
+      for_each_lane(features.dim, [&](Index j, Index lane) {
         const double value = static_cast<double>(row[j]) + 0.0;  // -0 becomes 0
         std::uint64_t bits = 0;
         std::memcpy(&bits, &value, sizeof bits);
@@ -135,29 +154,20 @@ std::vector<std::uint64_t> RowOps<Cpu>::row_hashes(const FeatureView<S>& feature
   return hashes;
 }
 
-template <>
-template <class S>
-bool RowOps<Cpu>::equal_rows(const FeatureView<S>& features, Index one, Index other) {
-  std::vector<Wide<S>> memory[2];
-  const auto* const a = contiguous(features, one, memory[0]);
-  return std::equal(a, a + features.dim, contiguous(features, other, memory[1]));
-}
-
-template <>
-template <class S, class T>
-void RowOps<Cpu>::approximate(const FeatureView<S>& features, const std::vector<Index>& rows, double unit,
-                              const Vector<Cpu>& origin, const std::vector<double>& scale, Matrix<Cpu, T>& columns,
-                              std::vector<double>& squared_norms, std::vector<double>& errors) {
+template <class W, class T>
+void approximate_rows(const ContiguousRows<W>& features, const std::vector<Index>& rows, double unit,
+                      const Vector<Cpu>& origin, const std::vector<double>& scale, Matrix<Cpu, T>& columns,
+                      std::vector<double>& squared_norms, std::vector<double>& errors) {
   squared_norms.assign(rows.size(), 0.0);
   errors.assign(rows.size(), 0.0);
   const std::vector<Range> pieces = pieces_of({0, static_cast<Index>(rows.size())}, features.dim);
   parallel_for(static_cast<Index>(pieces.size()), num_threads(), [&](Index piece) {
-    std::vector<Wide<S>> memory;
+    std::vector<W> memory;
     const Range some = pieces[static_cast<std::size_t>(piece)];
     in_widest_vectors([&] {
       const double* const from = origin.data();
       for (Index i = some.first; i < some.last; ++i) {
-        const auto* const row = contiguous(features, rows[static_cast<std::size_t>(i)], memory);
+        const W* const row = features.row(rows[static_cast<std::size_t>(i)], memory);
         T* const column = columns.column(i);
         const double factor = scale[static_cast<std::size_t>(i)];
         if (factor == 0) {
@@ -181,19 +191,18 @@ void RowOps<Cpu>::approximate(const FeatureView<S>& features, const std::vector<
   });
 }
 
-template <>
-template <class S>
-double RowOps<Cpu>::largest_deviation(const FeatureView<S>& features, const Vector<Cpu>& origin) {
+template <class W>
+double deviation_of(const ContiguousRows<W>& features, const Vector<Cpu>& origin) {
   const std::vector<Range> pieces = pieces_of({0, features.n}, features.dim);
   std::vector<double> largest(pieces.size(), 0.0);
   parallel_for(static_cast<Index>(pieces.size()), num_threads(), [&](Index piece) {
-    std::vector<Wide<S>> memory;
+    std::vector<W> memory;
     const Range rows = pieces[static_cast<std::size_t>(piece)];
     in_widest_vectors([&] {
       const double* const from = origin.data();
       double peaks[kLanes] = {};
       for (Index i = rows.first; i < rows.last; ++i) {
-        const auto* const row = contiguous(features, i, memory);
+        const W* const row = features.row(i, memory);
         for_each_lane(features.dim, [&](Index j, Index lane) {
           peaks[lane] = std::max(peaks[lane], std::abs(static_cast<double>(row[j]) - from[j]));
         });
@@ -204,18 +213,16 @@ double RowOps<Cpu>::largest_deviation(const FeatureView<S>& features, const Vect
   return largest.empty() ? 0.0 : *std::max_element(largest.begin(), largest.end());
 }
 
-template <>
-template <class S>
-void RowOps<Cpu>::squared_distances(const Matrix<Cpu>& x, const FeatureView<S>& features,
-                                    const std::vector<Index>& rows, const std::vector<double>& scale,
-                                    std::vector<double>& distances) {
+template <class W>
+void distances_of(const Matrix<Cpu>& x, const ContiguousRows<W>& features, const std::vector<Index>& rows,
+                  const std::vector<double>& scale, std::vector<double>& distances) {
   distances.resize(rows.size() * static_cast<std::size_t>(x.cols()));
-  std::vector<Wide<S>> memory;
+  std::vector<W> memory;
   std::vector<double> scaled(static_cast<std::size_t>(features.dim));
   in_widest_vectors([&] {
     for (std::size_t p = 0; p < rows.size(); ++p) {
       check_interrupt_at(static_cast<Index>(p));
-      const auto* const row = contiguous(features, rows[p], memory);
+      const W* const row = features.row(rows[p], memory);
       const double factor = scale[p];
       const auto measure = [&](Index c, auto value) {
         const double* const from = x.column(c);
@@ -238,12 +245,10 @@ void RowOps<Cpu>::squared_distances(const Matrix<Cpu>& x, const FeatureView<S>& 
   });
 }
 
-template <>
-template <class S>
-double RowOps<Cpu>::scaled_squared_distance(const Vector<Cpu>& x, const FeatureView<S>& features, Index row,
-                                            int& exponent) {
-  std::vector<Wide<S>> memory;
-  const auto* const other = contiguous(features, row, memory);
+template <class W>
+double scaled_distance_of(const Vector<Cpu>& x, const ContiguousRows<W>& features, Index row, int& exponent) {
+  std::vector<W> memory;
+  const W* const other = features.row(row, memory);
   double half = 1;  // 1 / 2 if differences overflow
   const auto difference = [&](Index j) { return half * x.data()[j] - half * static_cast<double>(other[j]); };
   const auto peak = [&] {
@@ -271,8 +276,6 @@ double RowOps<Cpu>::scaled_squared_distance(const Vector<Cpu>& x, const FeatureV
   return sum_of_lanes(squares);
 }
 
-namespace {
-
 template <class T>
 void select_from(const Matrix<Cpu, T>& c, Range rows, Range columns, T sign, const T* row_limit, const T* column_limit,
                  std::vector<Element>& selected) {
@@ -299,6 +302,57 @@ void select_from(const Matrix<Cpu, T>& c, Range rows, Range columns, T sign, con
 }
 
 }  // namespace
+
+template <>
+template <class S>
+std::vector<double> RowOps<Cpu>::row_magnitudes(const FeatureView<S>& features) {
+  return magnitudes_of(ContiguousRows(features));
+}
+
+template <>
+template <class S>
+std::vector<std::uint64_t> RowOps<Cpu>::row_hashes(const FeatureView<S>& features, Index columns) {
+  const FeatureView<S> first{features.data, features.n, columns, features.row_stride, features.column_stride};
+  return hashes_of(ContiguousRows(first));
+}
+
+template <>
+template <class S>
+bool RowOps<Cpu>::equal_rows(const FeatureView<S>& features, Index one, Index other) {
+  const ContiguousRows rows(features);
+  std::vector<Wide<S>> memory[2];
+  const auto* const a = rows.row(one, memory[0]);
+  return std::equal(a, a + features.dim, rows.row(other, memory[1]));
+}
+
+template <>
+template <class S, class T>
+void RowOps<Cpu>::approximate(const FeatureView<S>& features, const std::vector<Index>& rows, double unit,
+                              const Vector<Cpu>& origin, const std::vector<double>& scale, Matrix<Cpu, T>& columns,
+                              std::vector<double>& squared_norms, std::vector<double>& errors) {
+  approximate_rows(ContiguousRows(features), rows, unit, origin, scale, columns, squared_norms, errors);
+}
+
+template <>
+template <class S>
+double RowOps<Cpu>::largest_deviation(const FeatureView<S>& features, const Vector<Cpu>& origin) {
+  return deviation_of(ContiguousRows(features), origin);
+}
+
+template <>
+template <class S>
+void RowOps<Cpu>::squared_distances(const Matrix<Cpu>& x, const FeatureView<S>& features,
+                                    const std::vector<Index>& rows, const std::vector<double>& scale,
+                                    std::vector<double>& distances) {
+  distances_of(x, ContiguousRows(features), rows, scale, distances);
+}
+
+template <>
+template <class S>
+double RowOps<Cpu>::scaled_squared_distance(const Vector<Cpu>& x, const FeatureView<S>& features, Index row,
+                                            int& exponent) {
+  return scaled_distance_of(x, ContiguousRows(features), row, exponent);
+}
 
 template <>
 template <class T>

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import standin_build
-from binaries import ROOT, atomics_in, local_memory_in, machine_code_in, output_of, tool
+from binaries import ROOT, SHIPPED, atomics_in, local_memory_in, machine_code_in, output_of, tool
 
 FAULTY = Path(__file__).parent / "build_faults.cu"
 
@@ -64,7 +64,7 @@ def without_cuda(tmp_path_factory):
 
 def test_off_builds_the_same_core_without_cuda(with_cuda, without_cuda):
     assert without_cuda.sources("csrc/cuda") == set()
-    assert without_cuda.sources("csrc/bindings") == {"csrc/bindings/core.cpp"}
+    assert without_cuda.sources("csrc/bindings") == {"csrc/bindings/core.cpp", "csrc/bindings/core_moments.cpp"}
     assert "CUDA" not in without_cuda.output
     for source, command in without_cuda.commands.items():
         assert command == with_cuda.commands[source], source
@@ -109,6 +109,14 @@ def test_architectures_option(with_cuda):
     assert claim == "90-real 86"
 
 
+def architectures(folder, call, **options):
+    """What a function of cuda_architectures.cmake returns."""
+    script = folder / "ask.cmake"
+    script.write_text(f'include({ROOT}/cmake/cuda_architectures.cmake)\n{call}\nmessage("${{found}}")\n')
+    done = subprocess.run([tool("cmake"), "-P", script], capture_output=True, text=True, check=True, **options)
+    return done.stderr.strip()
+
+
 @pytest.mark.parametrize(
     ("version", "expected"),
     [
@@ -118,15 +126,40 @@ def test_architectures_option(with_cuda):
         ("13.2", "80-real;90-real;100"),
     ],
 )
-def test_default_architectures_depend_on_the_compiler(tmp_path, version, expected):
-    script = tmp_path / "ask.cmake"
-    script.write_text(
-        f"include({ROOT}/cmake/cuda_architectures.cmake)\n"
-        f"default_cuda_architectures({version} found)\n"
-        'message("${found}")\n'
-    )
-    done = subprocess.run([tool("cmake"), "-P", script], capture_output=True, text=True, check=True)
-    assert done.stderr.strip() == expected
+def test_architectures_of_wheels_depend_on_the_compiler(tmp_path, version, expected):
+    assert architectures(tmp_path, f"all_cuda_architectures({version} found)") == expected
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [
+        ("9.0", "90-real;80-virtual"),
+        ("8.9\n8.9\n10.0", "100-real;89-real;80-virtual"),
+        ("7.5\n13.7", "80-virtual"),  # too old; unknown to the compiler
+        ("No devices were found", "80-virtual"),
+        (None, "80-virtual"),
+    ],
+)
+def test_a_build_from_source_is_for_the_gpus_of_this_machine(tmp_path, capabilities, expected):
+    programs = {
+        "nvidia-smi": f"printf '{capabilities}\n'" if capabilities else "exit 9",
+        "nvcc": "printf 'compute_80\ncompute_89\ncompute_90\ncompute_100\n'",
+    }
+    for name, line in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path}
+    assert architectures(tmp_path, f"local_cuda_architectures({tmp_path}/nvcc found)", env=environment) == expected
+
+
+def test_all_architectures_are_those_of_the_wheels(tmp_path):
+    tool("nvcc")
+    built = Build(tmp_path, FIDFAST_CUDA="ON", FIDFAST_CUDA_ARCHITECTURES="all")
+    command = " ".join(built.commands["csrc/cuda/rows.cu"])
+    wanted = re.findall(r"\d+", SHIPPED)
+    assert re.findall(r"generate-code=arch=compute_(\d+)", command) == wanted
+    assert f"--threads={len(wanted)}" in command
 
 
 def compile_faulty(command, fault, target):
