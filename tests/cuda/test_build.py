@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,7 @@ class Build:
             "-G",
             "Ninja" if shutil.which("ninja") else "Unix Makefiles",
         ]
+        options = {"Python_EXECUTABLE": sys.executable, **options}  # CMake finds that of an activated environment
         command += [f"-D{name}={value}" for name, value in options.items()]
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
         self.succeeded = done.returncode == 0

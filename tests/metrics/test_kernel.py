@@ -398,14 +398,3 @@ def test_different_extractors_warn(rng, tmp_path):
     for call in (kid, cmmd, lambda a, b: kid_subsets(a, b, subset_size=5)):
         with pytest.warns(UserWarning, match="different extractors, 'inception' and 'dino'"):
             call(tmp_path / "inception.npz", tmp_path / "dino.npz")
-
-
-@pytest.mark.parametrize("dtype", [np.float16, np.float32])
-def test_few_rows_are_multiplied_in_float64(rng, dtype):
-    for n in (4, 5, 60):
-        a, b = (rng.uniform(0.5, 4, (n, 6)).astype(dtype) for _ in range(2))
-        expected = kid(a.astype(np.float64), b.astype(np.float64))
-        # Sums of n^2 kernels of at most (4^2 + 1)^3.
-        assert kid(a, b).value == pytest.approx(expected.value, rel=0, abs=1e-15 * 17**3)
-        wide = cmmd(a.astype(np.float64), b.astype(np.float64))
-        assert cmmd(a, b) == pytest.approx(wide, rel=1e-11)

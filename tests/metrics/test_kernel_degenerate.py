@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fidfast
-from fidfast import kid, kid_subsets
+from fidfast import cmmd, kid, kid_subsets
 
 
 def rows(n, seed=0, dim=16):
@@ -92,3 +92,14 @@ def test_a_long_row_among_few(n, m):
     within = sum((k.sum() - np.trace(k)) / (len(k) * (len(k) - 1)) for k in (xx - np.diag(np.diag(xx)), yy))
     # Products of the long row have relative errors of about 25 eps, the mean over the others may cancel a digit or two.
     assert fidfast.kid(x, y).value == pytest.approx(float(within - 2 * xy.mean()), rel=1e-10)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_few_rows_are_multiplied_in_float64(rng, dtype):
+    for n in (4, 5, 60):
+        a, b = (rng.uniform(0.5, 4, (n, 6)).astype(dtype) for _ in range(2))
+        expected = kid(a.astype(np.float64), b.astype(np.float64))
+        # Sums of n^2 kernels of at most (4^2 + 1)^3.
+        assert kid(a, b).value == pytest.approx(expected.value, rel=0, abs=1e-15 * 17**3)
+        wide = cmmd(a.astype(np.float64), b.astype(np.float64))
+        assert cmmd(a, b) == pytest.approx(wide, rel=1e-11)
