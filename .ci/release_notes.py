@@ -1,7 +1,7 @@
 """Print the release notes of a version: its section of CHANGELOG.md.
 
-``python .ci/release_notes.py v0.1.0`` fails unless the versions of pyproject.toml, CITATION.cff and the conda recipe are
-that of the tag, and the section has a date.
+``python .ci/release_notes.py v0.1.0`` fails unless the versions of pyproject.toml, CITATION.cff and the conda recipe
+are that of the tag, and the section has a date.
 """
 
 from __future__ import annotations
