@@ -4,8 +4,11 @@ import inspect
 import runpy
 import sys
 from pathlib import Path
+from typing import Any
 
 from sphinx.application import Sphinx
+from sphinx.errors import ExtensionError
+from sphinx.pycode import ModuleAnalyzer
 
 import fidfast
 import fidfast.compat
@@ -141,5 +144,32 @@ def _defined_in_private_modules() -> None:
 _defined_in_private_modules()
 
 
+def _signature_of_init(
+    app: Sphinx, what: str, name: str, value: Any, options: Any, signature: str, returns: str
+) -> tuple[str, str] | None:
+    """The arguments of ``__init__`` for classes whose ``__new__`` passes all arguments on."""
+    if what != "class" or signature != "(*args, **kwargs)":
+        return None
+    parameters = list(inspect.signature(value.__init__).parameters.values())[1:]
+    plain = [parameter.replace(annotation=inspect.Parameter.empty) for parameter in parameters]
+    return str(inspect.Signature(plain)), returns
+
+
+def _comment_of_data(app: Sphinx, what: str, name: str, value: Any, options: Any, lines: list[str]) -> None:
+    """The comment above a table that is defined in a private module, in place of the docstring of ``dict``."""
+    if what != "data":
+        return
+    variable = name.rpartition(".")[2]
+    for module in [module for key, module in sys.modules.items() if key.startswith("fidfast.")]:
+        if vars(module).get(variable) is value:
+            found = ModuleAnalyzer.for_module(module.__name__).find_attr_docs().get(("", variable))
+            if found:
+                lines[:] = found
+                return
+    raise ExtensionError(f"{name} has no comment that begins with #:")
+
+
 def setup(app: Sphinx) -> None:
     app.connect("builder-inited", lambda app: runpy.run_path(str(HERE / "figures.py"))["write"]())
+    app.connect("autodoc-process-signature", _signature_of_init)
+    app.connect("autodoc-process-docstring", _comment_of_data)
