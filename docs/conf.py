@@ -42,6 +42,7 @@ templates_path = ["templates"]
 exclude_patterns = ["figures", "inventories", "templates"]
 nitpicky = True
 nitpick_ignore = [("py:obj", "dtype")]  # a parameter that is also a field of `Extractor`
+highlight_language = "none"  # blocks without a language are commands and their output
 default_role = "autolink"  # single backticks of docstrings: a link if they name an object, else italic as in NumPy
 
 # Pages in Markdown, and notebooks, which are executed at every build. ------------------------------------------------
@@ -114,6 +115,9 @@ html_title = f"fidfast {release}"
 html_static_path = ["static"]
 html_css_files = ["fidfast.css"]
 html_show_sourcelink = False
+html_sidebars = {
+    page: [] for page in ("changelog", "experiments", "faq", "getting_started", "how_it_works", "migrating")
+}
 html_theme_options = {
     "logo": {"text": "fidfast"},
     "header_links_before_dropdown": 5,

@@ -158,10 +158,11 @@ def accuracy() -> Figure:
     for row, line in enumerate(lines):
         bound = float(line["its bound"].split()[0])
         axis.plot([smallest / 3, bound], [row, row], color=BLUE, linewidth=9, alpha=0.15, solid_capstyle="butt")
-        for tool, colour in TOOLS.items():
+        for number, (tool, colour) in enumerate(TOOLS.items()):
             value = float(line[tool].split()[0])
             marker = "o" if tool == "fidfast" else "d"
-            axis.plot(max(value, smallest), row, marker, color=colour, markersize=7 if tool == "fidfast" else 6)
+            height = row + 0.14 * (number - 1.5)  # equal errors do not hide each other
+            axis.plot(max(value, smallest), height, marker, color=colour, markersize=6)
     for tool, colour in TOOLS.items():
         axis.plot([], [], "o" if tool == "fidfast" else "d", color=colour, label=tool)
     axis.plot([], [], color=BLUE, linewidth=9, alpha=0.15, label="below the bound of fidfast")

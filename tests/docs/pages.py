@@ -70,7 +70,6 @@ def _readme(folder, monkeypatch):
         "extractor": network,
         "generator": lambda n: torch.rand(n, 3, 16, 16),
         "threadpoolctl": threadpoolctl,
-        "ray": ray,
     }
 
 
