@@ -1,6 +1,7 @@
 """Sphinx configuration of the documentation: ``sphinx-build -W --keep-going -n docs site``."""
 
 import inspect
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -41,7 +42,6 @@ extensions = [
 templates_path = ["templates"]
 exclude_patterns = ["figures", "inventories", "templates"]
 nitpicky = True
-nitpick_ignore = [("py:obj", "dtype")]  # a parameter that is also a field of `Extractor`
 highlight_language = "none"  # blocks without a language are commands and their output
 default_role = "autolink"  # single backticks of docstrings: a link if they name an object, else italic as in NumPy
 
@@ -135,15 +135,12 @@ def _defined_in_private_modules() -> None:
     The package sets ``__module__`` to the public path.
     """
     for module in [module for name, module in sys.modules.items() if name.startswith("fidfast.")]:
+        source = Path(getattr(module, "__file__", None) or "")
+        text = source.read_text(encoding="utf-8") if source.suffix == ".py" else ""
         for name, value in vars(module).items():
-            if (
-                inspect.isclass(value)
-                and value.__module__ != module.__name__
-                and value.__module__.startswith("fidfast")
-            ):
-                file = getattr(module, "__file__", None)
-                if file and file.endswith(".py") and f"\nclass {name}(" in Path(file).read_text(encoding="utf-8"):
-                    value.__module__ = module.__name__
+            ours = inspect.isclass(value) and value.__module__.startswith("fidfast")
+            if ours and re.search(rf"^class {name}\b", text, re.MULTILINE):
+                value.__module__ = module.__name__
 
 
 _defined_in_private_modules()
