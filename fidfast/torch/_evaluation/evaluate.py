@@ -56,8 +56,8 @@ def evaluate(
     metrics : str or sequence of str, optional
         Names, in a string separated by commas. "is" (Inception Score), "fid", "sfid", "kid", "precision", "recall",
         "density", "coverage", "cmmd", "fdr", "vendi", "mind"; "fd-NETWORK", the Fréchet distance with another
-        extractor, such as "fd-dinov2"; and "METRIC@EXTRACTOR" for any metric with any extractor, such as
-        "kid@dinov2-vitl14". By default "is", "fid", "sfid", "precision" and "recall", which need one network.
+        extractor, such as "fd-dinov2"; and ``METRIC@EXTRACTOR`` for any metric with any extractor, such as
+        ``kid@dinov2-vitl14``. By default "is", "fid", "sfid", "precision" and "recall", which need one network.
     like : str, optional
         One of `LIKE`: the tool whose resize, pixel range, ``ddof``, splits, subsets and ties are used. "adm" is the
         evaluator of guided-diffusion. By default those of the functions of this package.
