@@ -7,7 +7,7 @@
 #include <random>
 #include <vector>
 
-#include "cpu/device.hpp"
+#include "cpu/instances.hpp"
 
 namespace fidfast::oracle {
 
