@@ -231,6 +231,10 @@ def _add_info(command: argparse.ArgumentParser) -> None:
     _add_json(command)
 
 
+def _add_doctor(command: argparse.ArgumentParser) -> None:
+    _add_json(command)
+
+
 def _add_demo(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--out", metavar="FILE", default="fidfast-demo.png", help="file of the first plot (default: %(default)s)"
@@ -361,5 +365,6 @@ _COMMANDS: tuple[tuple[str, Callable[[argparse.ArgumentParser], None], str, str]
     ("merge", _add_merge, "FILE... -o OUT", "merge the moments of all shards of one or more sources"),
     ("info", _add_info, "FILE", "describe the content of a file, folder or archive"),
     ("cache", add_cache_arguments, "", "show, prune or empty the cache of the statistics of images"),
+    ("doctor", _add_doctor, "", "describe the installation and the machine, for bug reports"),
     ("demo", _add_demo, "", "show how the distance responds to corruptions of real images"),
 )

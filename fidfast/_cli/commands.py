@@ -1,4 +1,4 @@
-"""The command line: ``fidfast fid | evaluate | report | stats | merge | info | cache | demo``."""
+"""The command line: ``fidfast fid | evaluate | report | stats | merge | info | cache | doctor | demo``."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from fidfast._cli.output import Output, lines_of_images
 from fidfast._cli.signals import Terminated, ending_commands
 from fidfast._cli.sources import Sources, check_writes, ddof_of
 from fidfast._cli.torchrun import Launch, launch_of
+from fidfast._environment import environment
 from fidfast._files import npz_path, require_writable
 from fidfast._info import file_info
 from fidfast._inputs import Input
@@ -282,6 +283,14 @@ def _cache(options: argparse.Namespace, output: Output) -> None:
         output.lines(found.table().split("\n"))
 
 
+def _doctor(options: argparse.Namespace, output: Output) -> None:
+    found = environment()
+    if options.json:
+        output.json(found.to_dict())
+    else:
+        output.lines(found.table().split("\n"))
+
+
 def _demo(options: argparse.Namespace, output: Output) -> None:
     from fidfast.torch import demo
     from fidfast.torch._demo import plot_paths
@@ -313,6 +322,7 @@ _COMMANDS = {
     "merge": _merge,
     "info": _info,
     "cache": _cache,
+    "doctor": _doctor,
     "demo": _demo,
 }
 
