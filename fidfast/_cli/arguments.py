@@ -201,6 +201,7 @@ def _add_stats(command: argparse.ArgumentParser) -> None:
         help="several networks with commas between them, in one pass over the images and one file, of which --key NAME "
         "chooses the statistics: inception,inception-spatial; of moments one file each, OUT.NAME.moments.npz",
     )
+    _add_json(command)
     _add_source_options(command)
 
 
@@ -239,6 +240,7 @@ def _add_demo(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--out", metavar="FILE", default="fidfast-demo.png", help="file of the first plot (default: %(default)s)"
     )
+    _add_json(command)
     _add_quiet(command)
 
 
