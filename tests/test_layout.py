@@ -69,8 +69,8 @@ ray._columns ray._tree ray._datasets ray._extraction ray._sides ray._rows ray._d
 ray._evaluation ray
 compat._distance compat._fidelity_keywords compat._fidelity_inputs compat._cleanfid_inputs compat.torch_fidelity
 compat.cleanfid compat.pytorch_fid compat.evaluator compat
-_cli.cache _cli.output _cli.signals _cli.checkpoints _cli.failures _cli.suggestions _cli.argument_types _cli.arguments
-_cli.torchrun _cli.sources _cli.evaluation _cli.statistics _cli.commands
+_cli.cache _cli.output _cli.signals _cli.checkpoints _cli.failures _cli.suggestions _cli.argument_types _cli.examples
+_cli.arguments _cli.torchrun _cli.sources _cli.evaluation _cli.statistics _cli.commands
 _cli
 __main__
 """.split()  # noqa: SIM905  # a line for each layer

@@ -7,12 +7,14 @@ import os
 import re
 import shlex
 import sys
+import textwrap
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, NoReturn
 
 from fidfast import _core
 from fidfast._cli.argument_types import at_least, names, positive, shard, weights_of
 from fidfast._cli.cache import add_cache_arguments
+from fidfast._cli.examples import epilog_of
 from fidfast._cli.output import write_message, write_text
 from fidfast._cli.suggestions import suggest_command, suggest_option
 from fidfast._stats import NEGATIVE_TOLERANCE
@@ -66,7 +68,14 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     for name, add, arguments_text, what in _COMMANDS:
         usage = f"fidfast {name} [options] {arguments_text}".rstrip()
         about = f"{what[0].upper()}{what[1:]}."
-        commands[name] = subparsers.add_parser(name, help=what, description=about, usage=usage)
+        commands[name] = subparsers.add_parser(
+            name,
+            help=what,
+            description=textwrap.fill(about, 78),
+            usage=usage,
+            epilog=epilog_of(name),
+            formatter_class=argparse.RawDescriptionHelpFormatter,  # the examples are lines
+        )
         add(commands[name])
     _check_spelling(root, commands, words)
     options, surplus = root.parse_known_args(words)
