@@ -70,7 +70,7 @@ ray._evaluation ray
 compat._distance compat._fidelity_keywords compat._fidelity_inputs compat._cleanfid_inputs compat.torch_fidelity
 compat.cleanfid compat.pytorch_fid compat.evaluator compat
 _cli.cache _cli.output _cli.signals _cli.checkpoints _cli.failures _cli.suggestions _cli.argument_types _cli.examples
-_cli.arguments _cli.torchrun _cli.sources _cli.evaluation _cli.statistics _cli.commands
+_cli.arguments _cli.torchrun _cli.sources _cli.evaluation _cli.statistics _cli.completion _cli.commands
 _cli
 __main__
 """.split()  # noqa: SIM905  # a line for each layer
@@ -85,6 +85,7 @@ FOREIGN = {
     "_get_default_store",
     "_logical_plan",
     "_ActionsContainer",
+    "_actions",
     "_option_string_actions",
 }
 

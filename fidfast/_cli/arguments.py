@@ -19,7 +19,10 @@ from fidfast._cli.output import write_message, write_text
 from fidfast._cli.suggestions import suggest_command, suggest_option
 from fidfast._stats import NEGATIVE_TOLERANCE
 
-__all__ = ["IMAGE_OPTIONS", "parse"]
+__all__ = ["IMAGE_OPTIONS", "SHELLS", "parse", "parsers"]
+
+#: Shells for which there are completion scripts.
+SHELLS = ("bash", "zsh", "fish")
 
 #: Options that apply to images only.
 IMAGE_OPTIONS = (
@@ -57,6 +60,23 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         With exit code 2 after an error, whose message suggests what may be meant; with 0 after ``--help``.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    root, commands = parsers()
+    _check_spelling(root, commands, words)
+    options, surplus = root.parse_known_args(words)
+    if surplus:
+        hint = "; pass the folder, not its files" if os.path.isfile(surplus[0]) else ""
+        commands[options.command].error(f"unexpected argument {surplus[0]} ({len(surplus)} too many){hint}")
+    if getattr(options, "weights", None) is not None:
+        try:
+            options.weights = weights_of(options.weights)
+        except argparse.ArgumentTypeError as error:
+            commands[options.command].error(str(error))
+    options.command_line = shlex.join(["fidfast", *words])
+    return options
+
+
+def parsers() -> tuple[_Parser, dict[str, _Parser]]:
+    """The parser of the command line, and those of the commands by name."""
     root = _Parser(
         prog="fidfast",
         description="Fréchet distance between sets of images, features or statistics.",
@@ -77,18 +97,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
             formatter_class=argparse.RawDescriptionHelpFormatter,  # the examples are lines
         )
         add(commands[name])
-    _check_spelling(root, commands, words)
-    options, surplus = root.parse_known_args(words)
-    if surplus:
-        hint = "; pass the folder, not its files" if os.path.isfile(surplus[0]) else ""
-        commands[options.command].error(f"unexpected argument {surplus[0]} ({len(surplus)} too many){hint}")
-    if getattr(options, "weights", None) is not None:
-        try:
-            options.weights = weights_of(options.weights)
-        except argparse.ArgumentTypeError as error:
-            commands[options.command].error(str(error))
-    options.command_line = shlex.join(["fidfast", *words])
-    return options
+    return root, commands
 
 
 class _Parser(argparse.ArgumentParser):
@@ -245,6 +254,10 @@ def _add_doctor(command: argparse.ArgumentParser) -> None:
     _add_json(command)
 
 
+def _add_completion(command: argparse.ArgumentParser) -> None:
+    command.add_argument("shell", metavar="SHELL", choices=SHELLS, help=f"one of {', '.join(SHELLS)}")
+
+
 def _add_demo(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--out", metavar="FILE", default="fidfast-demo.png", help="file of the first plot (default: %(default)s)"
@@ -377,5 +390,6 @@ _COMMANDS: tuple[tuple[str, Callable[[argparse.ArgumentParser], None], str, str]
     ("info", _add_info, "FILE", "describe the content of a file, folder or archive"),
     ("cache", add_cache_arguments, "", "show, prune or empty the cache of the statistics of images"),
     ("doctor", _add_doctor, "", "describe the installation and the machine, for bug reports"),
+    ("completion", _add_completion, "SHELL", "print a script that completes commands, options and files in a shell"),
     ("demo", _add_demo, "", "show how the distance responds to corruptions of real images"),
 )

@@ -1,4 +1,4 @@
-"""The command line: ``fidfast fid | evaluate | report | stats | merge | info | cache | doctor | demo``."""
+"""The command line: ``fidfast fid | evaluate | report | stats | merge | info | cache | doctor | completion | demo``."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from typing import Any
 from fidfast import _core
 from fidfast._cli.arguments import parse
 from fidfast._cli.cache import update_cache
+from fidfast._cli.completion import print_completion
 from fidfast._cli.evaluation import print_evaluation
 from fidfast._cli.failures import write_error
 from fidfast._cli.output import Output, or_unknown
@@ -223,6 +224,7 @@ _COMMANDS = {
     "info": _info,
     "cache": _cache,
     "doctor": _doctor,
+    "completion": print_completion,
     "demo": _demo,
 }
 

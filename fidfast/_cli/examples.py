@@ -41,6 +41,11 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("fidfast doctor", "print the description"),
         ("fidfast doctor --json > environment.json", "write it to a file"),
     ),
+    "completion": (
+        ("fidfast completion bash > ~/.local/share/bash-completion/completions/fidfast", "for bash-completion 2"),
+        ("fidfast completion zsh > ~/.zfunc/_fidfast", "for a folder of fpath"),
+        ("fidfast completion fish > ~/.config/fish/completions/fidfast.fish", "for fish"),
+    ),
     "demo": (
         ("fidfast demo", "in the current folder"),
         ("fidfast demo --out plots/demo.pdf", "with plots in another format and folder"),

@@ -38,6 +38,10 @@ class Output:
         """Write lines to standard output, or to standard error if that is impossible."""
         self._write("".join(f"{printable(line)}\n" for line in lines))
 
+    def text(self, text: str) -> None:
+        """Write text of this package as it is, with its line breaks, as `lines`."""
+        self._write(text if text.endswith("\n") else f"{text}\n")
+
     def json(self, numbers: Mapping[str, Any]) -> None:
         """Write one JSON object, in ASCII if standard output or a terminal could not show other characters.
 
