@@ -18,6 +18,7 @@ if _util.find_spec("fidfast._core") is None:
     )
 
 from fidfast import _command_path, _core  # noqa: F401  # the first of them before any other import
+from fidfast._environment import Environment, environment
 from fidfast._fid import fid
 from fidfast._files import SourcePart
 from fidfast._images.cache import CachedMoments, ImageCache, image_cache
@@ -54,6 +55,7 @@ __all__ = [
     "ClassMoments",
     "Comparison",
     "DensityCoverage",
+    "Environment",
     "Estimate",
     "Extrapolation",
     "FileInfo",
@@ -81,6 +83,7 @@ __all__ = [
     "cmmd",
     "compare",
     "density_coverage",
+    "environment",
     "estimate",
     "fid",
     "fid_infinity",

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-from fidfast.torch._extractors.inception import CACHED_NAMES
+from fidfast._network_table import INCEPTION_FILES
 
 
 class _Unloaded(FeatureExtractorInceptionV3):
@@ -21,7 +21,7 @@ def seeded_inception_weights(torch_home: Path) -> Path:
     """
     folder = torch_home / "hub" / "checkpoints"
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / CACHED_NAMES[0]
+    path = folder / INCEPTION_FILES[0]
     torch.save({}, path)
     network = _Unloaded("inception", ["2048"], str(path))
     random = torch.Generator().manual_seed(20151205)
@@ -33,6 +33,6 @@ def seeded_inception_weights(torch_home: Path) -> Path:
             module.running_var.uniform_(0.5, 1.5, generator=random)
             module.weight.data.uniform_(0.8, 1.2, generator=random)
             module.bias.data.normal_(0, 0.1, generator=random)
-    for name in CACHED_NAMES:
+    for name in INCEPTION_FILES:
         torch.save(network.state_dict(), folder / name)
     return path

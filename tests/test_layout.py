@@ -44,11 +44,11 @@ _metrics.uncertainty _metrics.comparison _metrics.extrapolation _metrics.classwi
 _metrics.kernel _metrics.neighbours _metrics.predictions _metrics.splits _metrics.split_sums
 _metrics.inception_score _metrics.ngrams _metrics.sliced _metrics.vendi _metrics
 _report.contents _report.worst _report.plots _report.page _report.result _report.build _report
-_info
+_info _network_table _blas_library _environment
 torch._extractors.devices torch._extractors.resize torch._extractors.arithmetic torch._extractors.callables
 torch._extractors.networks torch._extractors.prepare
 torch._extractors.extractor torch._extractors.adapters torch._extractors.conventions torch._extractors.inception
-torch._extractors.efficientnet torch._extractors.network_table torch._extractors.pretrained torch._extractors.plugins
+torch._extractors.efficientnet torch._extractors.pretrained torch._extractors.plugins
 torch._extractors.named torch._extractors.stored torch._extractors.fidelity torch._extractors
 torch._processes.reduction torch._processes.ranks torch._processes
 torch._images.options torch._images.pixels torch._images.items torch._images.streams torch._images.sources
@@ -69,8 +69,8 @@ ray._columns ray._tree ray._datasets ray._extraction ray._sides ray._rows ray._d
 ray._evaluation ray
 compat._distance compat._fidelity_keywords compat._fidelity_inputs compat._cleanfid_inputs compat.torch_fidelity
 compat.cleanfid compat.pytorch_fid compat.evaluator compat
-_cli.cache _cli.output _cli.signals _cli.checkpoints _cli.failures _cli.suggestions _cli.argument_types _cli.arguments
-_cli.torchrun _cli.sources _cli.evaluation _cli.commands
+_cli.cache _cli.output _cli.signals _cli.checkpoints _cli.failures _cli.suggestions _cli.argument_types _cli.examples
+_cli.arguments _cli.torchrun _cli.sources _cli.evaluation _cli.statistics _cli.completion _cli.commands
 _cli
 __main__
 """.split()  # noqa: SIM905  # a line for each layer
@@ -85,6 +85,7 @@ FOREIGN = {
     "_get_default_store",
     "_logical_plan",
     "_ActionsContainer",
+    "_actions",
     "_option_string_actions",
 }
 

@@ -7,17 +7,22 @@ import os
 import re
 import shlex
 import sys
+import textwrap
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, NoReturn
 
 from fidfast import _core
 from fidfast._cli.argument_types import at_least, names, positive, shard, weights_of
 from fidfast._cli.cache import add_cache_arguments
+from fidfast._cli.examples import epilog_of
 from fidfast._cli.output import write_message, write_text
 from fidfast._cli.suggestions import suggest_command, suggest_option
 from fidfast._stats import NEGATIVE_TOLERANCE
 
-__all__ = ["IMAGE_OPTIONS", "parse"]
+__all__ = ["IMAGE_OPTIONS", "SHELLS", "parse", "parsers"]
+
+#: Shells for which there are completion scripts.
+SHELLS = ("bash", "zsh", "fish")
 
 #: Options that apply to images only.
 IMAGE_OPTIONS = (
@@ -55,19 +60,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         With exit code 2 after an error, whose message suggests what may be meant; with 0 after ``--help``.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    root = _Parser(
-        prog="fidfast",
-        description="Fréchet distance between sets of images, features or statistics.",
-        epilog="fidfast COMMAND --help lists the options of a command.",
-    )
-    root.add_argument("--version", action="version", version=f"fidfast {_core.__version__}")
-    subparsers = root.add_subparsers(dest="command", metavar="command", required=True)
-    commands = {}
-    for name, add, arguments_text, what in _COMMANDS:
-        usage = f"fidfast {name} [options] {arguments_text}".rstrip()
-        about = f"{what[0].upper()}{what[1:]}."
-        commands[name] = subparsers.add_parser(name, help=what, description=about, usage=usage)
-        add(commands[name])
+    root, commands = parsers()
     _check_spelling(root, commands, words)
     options, surplus = root.parse_known_args(words)
     if surplus:
@@ -80,6 +73,31 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
             commands[options.command].error(str(error))
     options.command_line = shlex.join(["fidfast", *words])
     return options
+
+
+def parsers() -> tuple[_Parser, dict[str, _Parser]]:
+    """The parser of the command line, and those of the commands by name."""
+    root = _Parser(
+        prog="fidfast",
+        description="Fréchet distance between sets of images, features or statistics.",
+        epilog="fidfast COMMAND --help lists the options of a command.",
+    )
+    root.add_argument("--version", action="version", version=f"fidfast {_core.__version__}")
+    subparsers = root.add_subparsers(dest="command", metavar="command", required=True)
+    commands = {}
+    for name, add, arguments_text, what in _COMMANDS:
+        usage = f"fidfast {name} [options] {arguments_text}".rstrip()
+        about = f"{what[0].upper()}{what[1:]}."
+        commands[name] = subparsers.add_parser(
+            name,
+            help=what,
+            description=textwrap.fill(about, 78),
+            usage=usage,
+            epilog=epilog_of(name),
+            formatter_class=argparse.RawDescriptionHelpFormatter,  # the examples are lines
+        )
+        add(commands[name])
+    return root, commands
 
 
 class _Parser(argparse.ArgumentParser):
@@ -201,6 +219,7 @@ def _add_stats(command: argparse.ArgumentParser) -> None:
         help="several networks with commas between them, in one pass over the images and one file, of which --key NAME "
         "chooses the statistics: inception,inception-spatial; of moments one file each, OUT.NAME.moments.npz",
     )
+    _add_json(command)
     _add_source_options(command)
 
 
@@ -231,10 +250,19 @@ def _add_info(command: argparse.ArgumentParser) -> None:
     _add_json(command)
 
 
+def _add_doctor(command: argparse.ArgumentParser) -> None:
+    _add_json(command)
+
+
+def _add_completion(command: argparse.ArgumentParser) -> None:
+    command.add_argument("shell", metavar="SHELL", choices=SHELLS, help=f"one of {', '.join(SHELLS)}")
+
+
 def _add_demo(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--out", metavar="FILE", default="fidfast-demo.png", help="file of the first plot (default: %(default)s)"
     )
+    _add_json(command)
     _add_quiet(command)
 
 
@@ -361,5 +389,7 @@ _COMMANDS: tuple[tuple[str, Callable[[argparse.ArgumentParser], None], str, str]
     ("merge", _add_merge, "FILE... -o OUT", "merge the moments of all shards of one or more sources"),
     ("info", _add_info, "FILE", "describe the content of a file, folder or archive"),
     ("cache", add_cache_arguments, "", "show, prune or empty the cache of the statistics of images"),
+    ("doctor", _add_doctor, "", "describe the installation and the machine, for bug reports"),
+    ("completion", _add_completion, "SHELL", "print a script that completes commands, options and files in a shell"),
     ("demo", _add_demo, "", "show how the distance responds to corruptions of real images"),
 )

@@ -1,17 +1,14 @@
-"""The command line: ``fidfast fid | evaluate | report | stats | merge | info | cache | demo``."""
+"""The command line: ``fidfast fid | evaluate | report | stats | merge | info | cache | doctor | completion | demo``."""
 
 from __future__ import annotations
 
 import argparse
 import os
-import re
 import sys
-import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import redirect_stdout, suppress
 from dataclasses import replace
-from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -19,23 +16,23 @@ from typing import Any
 from fidfast import _core
 from fidfast._cli.arguments import parse
 from fidfast._cli.cache import update_cache
-from fidfast._cli.checkpoints import check_shard, checkpoint_of_stats, write_continued
+from fidfast._cli.completion import print_completion
 from fidfast._cli.evaluation import print_evaluation
 from fidfast._cli.failures import write_error
-from fidfast._cli.output import Output, lines_of_images
+from fidfast._cli.output import Output, or_unknown
 from fidfast._cli.signals import Terminated, ending_commands
-from fidfast._cli.sources import Sources, check_writes, ddof_of
+from fidfast._cli.sources import Sources, ddof_of
+from fidfast._cli.statistics import merge_moments, write_stats
 from fidfast._cli.torchrun import Launch, launch_of
-from fidfast._files import npz_path, require_writable
+from fidfast._environment import environment
+from fidfast._files import require_writable
 from fidfast._info import file_info
 from fidfast._inputs import Input
-from fidfast._merging import merge_parts
 from fidfast._metrics.frechet import FrechetTerms, frechet_terms
 from fidfast._metrics.uncertainty import Estimate, estimate, estimate_with_terms
-from fidfast._parts import SUFFIX, SourceMoments
 from fidfast._report import report
 from fidfast._results import distance_label, rounding_text
-from fidfast._stats import ClassMoments, GaussianStats, save_stats
+from fidfast._stats import GaussianStats
 
 __all__ = ["main"]
 
@@ -99,14 +96,14 @@ def _fid(options: argparse.Namespace, output: Output) -> None:
         numbers = {**terms.to_dict(), "dim": samples.dim, "num_samples": counts, "extractor": list(extractors)}
         _write_json(options, output, sources, label, numbers)
         return
-    counts_text = f"{_or_unknown(samples.num_samples)} and {_or_unknown(reference.num_samples)}"
+    counts_text = f"{or_unknown(samples.num_samples)} and {or_unknown(reference.num_samples)}"
     facts = f"extractor {_names(*extractors)}, {rounding_text(terms.rounding)}"
     output.lines(
         [
             f"{label} {terms.distance_text}",
             f"dim {samples.dim}, num_samples {counts_text}, {facts}",
             *_given(terms.note, terms.caution),
-            *_source_lines(sources),
+            *sources.lines(),
         ]
     )
 
@@ -126,7 +123,7 @@ def _estimate(options: argparse.Namespace, output: Output) -> None:
     if found.note is None:
         lines.append(f"with bias, as reported by {options.like or 'other tools'}: {found.value:.8g}")
     facts = f"extractor {_names(samples.extractor, reference.extractor)}, {rounding_text(found.rounding)}"
-    output.lines([*lines, facts, *_source_lines(sources)])
+    output.lines([*lines, facts, *sources.lines()])
 
 
 def _report(options: argparse.Namespace, output: Output) -> None:
@@ -158,107 +155,7 @@ def _report(options: argparse.Namespace, output: Output) -> None:
     if options.html is not None:
         found.write_html(options.html)
     if not options.json:
-        output.lines([*([] if options.html is None else ["", f"page: {options.html}"]), *_source_lines(sources)])
-
-
-def _stats(options: argparse.Namespace, output: Output) -> None:
-    out = npz_path(options.out)
-    checkpoint = checkpoint_of_stats(options)
-    if options.extractor and options.extractors:
-        raise ValueError("--extractor and --extractors exclude each other: pass one of them")
-    as_moments = out.endswith(SUFFIX)
-    if options.shard and not as_moments:
-        raise ValueError(f"--shard writes moments, which can be merged: OUT must end in {SUFFIX}, got {options.out}")
-    outs = _files_of_extractors(out, options.extractors) if as_moments and options.extractors else [out]
-    for path in outs if options.shard else ():
-        check_shard(path, options.shard)
-    options.shard = options.shard or ("1/1" if as_moments else None)
-    sources = Sources(
-        options,
-        {"source": options.source},
-        writes=[*([options.out] if os.path.isdir(options.out) else []), *outs, checkpoint],
-        checkpoint=checkpoint,
-        ddof=ddof_of(options),
-        moments=as_moments,
-    )
-    write_continued(options)
-    if as_moments:
-        found = sources.moments()
-        with sources.removing_checkpoint():
-            if not options.launch.continues():
-                return
-            for one, path in zip(found, outs, strict=True):
-                _save(one.save, path)
-        output.lines([*_lines_of_moments(found, outs), *_source_lines(sources)])
-        return
-    if options.extractors is None:
-        every = [sources.stats("source")]
-        save = every[0].save
-    else:
-        by_extractor = sources.stats_by_extractor()
-        every = list(by_extractor.values())
-        save = partial(save_stats, stats=by_extractor)
-    with sources.removing_checkpoint():
-        if not options.launch.continues():
-            return
-        _save(save, out)
-    lines = [
-        f"{out}: dim {stats.dim}, num_samples {_or_unknown(stats.num_samples)}, "
-        f"extractor {_or_unknown(stats.extractor)}"
-        for stats in every
-    ]
-    output.lines([*lines, *_given(*(stats.caution for stats in every)), *_source_lines(sources)])
-
-
-def _files_of_extractors(out: str, extractors: Sequence[str]) -> list[str]:
-    """The files of moments of several extractors: ``out.inception.moments.npz``, ..."""
-    stem = out.removesuffix(SUFFIX)
-    return [stem + re.sub(r"[^\w.+-]", "-", f".{name}") + SUFFIX for name in extractors]
-
-
-def _lines_of_moments(every: Sequence[SourceMoments], files: Sequence[str]) -> Iterator[str]:
-    for one, file in zip(every, files, strict=True):
-        shards = "".join(f"{part}, " for part in one.parts if part.shards > 1)
-        moments = one.moments
-        yield (
-            f"{file}: moments, {shards}dim {moments.dim}, num_samples {moments.num_samples}, "
-            f"extractor {_or_unknown(moments.extractor)}"
-        )
-
-
-def _merge(options: argparse.Namespace, output: Output) -> None:
-    out, ddof = npz_path(options.out), ddof_of(options)
-    check_writes([out], options.files)
-    found = merge_parts(options.files, progress=not options.quiet)
-    if out.endswith(SUFFIX):
-        found.save(out)
-    elif isinstance(found.moments, ClassMoments):
-        raise ValueError(f"the files hold ClassMoments, which are merged as moments: OUT must end in {SUFFIX}")
-    else:
-        found.moments.stats(ddof=ddof).save(out)
-    if options.json:
-        output.json({"file": out, **found.to_dict(), "fidfast_version": _core.__version__})
-        return
-    (line,) = _lines_of_moments([found], [out])
-    line = line if out.endswith(SUFFIX) else line.replace(": moments, ", ": ", 1)
-    sources = "1 source" if len(found.parts) == 1 else f"{len(found.parts)} sources"
-    output.lines([line, *lines_of_images({}, {f"merged from {sources}": found.skipped} if found.skipped else {})])
-
-
-def _save(save: Callable[[str], None], out: str) -> None:
-    """Save the statistics; if that fails, to the folder for temporary files, since the images have been processed."""
-    try:
-        save(out)
-    except OSError as error:
-        reason = str(error).removeprefix(f"cannot write {out}: ")
-        try:
-            rescued = os.path.join(tempfile.mkdtemp(prefix="fidfast-"), os.path.basename(out))
-            save(rescued)
-        except OSError as second:
-            raise RuntimeError(
-                f"cannot write {out} ({reason}), nor to the folder for temporary files ({second})"
-            ) from error
-        raise OSError(f"cannot write {out} ({reason}); the statistics are in {rescued}") from error
+        output.lines([*([] if options.html is None else ["", f"page: {options.html}"]), *sources.lines()])
 
 
 def _info(options: argparse.Namespace, output: Output) -> None:
@@ -282,6 +179,14 @@ def _cache(options: argparse.Namespace, output: Output) -> None:
         output.lines(found.table().split("\n"))
 
 
+def _doctor(options: argparse.Namespace, output: Output) -> None:
+    found = environment()
+    if options.json:
+        output.json(found.to_dict())
+    else:
+        output.lines(found.table().split("\n"))
+
+
 def _demo(options: argparse.Namespace, output: Output) -> None:
     from fidfast.torch import demo
     from fidfast.torch._demo import plot_paths
@@ -291,9 +196,14 @@ def _demo(options: argparse.Namespace, output: Output) -> None:
         require_writable(path)
     _check_plot_format(plots[0])
     result = demo(progress=not options.quiet)
-    output.lines([str(result), "", *result.table().split("\n")])
+    if options.json:
+        files = [str(path) for path in plots]
+        output.json({**result.to_dict(), "plots": files, "fidfast_version": _core.__version__})
+    else:
+        output.lines([str(result), "", *result.table().split("\n")])
     result.save_plots(options.out)
-    output.lines(["", f"plots: {' and '.join(map(str, plots))}"])
+    if not options.json:
+        output.lines(["", f"plots: {' and '.join(map(str, plots))}"])
 
 
 def _check_plot_format(path: Path) -> None:
@@ -309,10 +219,12 @@ _COMMANDS = {
     "fid": _fid,
     "evaluate": print_evaluation,
     "report": _report,
-    "stats": _stats,
-    "merge": _merge,
+    "stats": write_stats,
+    "merge": merge_moments,
     "info": _info,
     "cache": _cache,
+    "doctor": _doctor,
+    "completion": print_completion,
     "demo": _demo,
 }
 
@@ -347,31 +259,21 @@ def _given(*texts: str | None) -> Iterator[str]:
     yield from (text for text in texts if text is not None)
 
 
-def _source_lines(sources: Sources) -> Iterator[str]:
-    """What was used of files that hold more, what was not read, and the images that were skipped."""
-    yield from (f"{path}: {note}" for path, note in sources.used.items())
-    yield from lines_of_images(sources.ignored, sources.skipped)
-
-
 def _names(*extractors: str | None) -> str:
     """The distinct names, joined by "and"."""
-    return " and ".join(dict.fromkeys(map(_or_unknown, extractors)))
+    return " and ".join(dict.fromkeys(map(or_unknown, extractors)))
 
 
 def _shown(value: object) -> str:
     """A property of `info`; counts as ``RGB: 5, L: 2``."""
     if isinstance(value, Mapping):
         return ", ".join(f"{key}: {number}" for key, number in value.items()) or "none"
-    return _or_unknown(value)
+    return or_unknown(value)
 
 
 def _described(part: Mapping[str, Any]) -> str:
     """The properties of a part of a file: "statistics, dim 2048, ..."."""
-    return ", ".join([part["holds"], *(f"{name} {_or_unknown(part[name])}" for name in part if name != "holds")])
-
-
-def _or_unknown(value: object) -> str:
-    return "unknown" if value is None else str(value)
+    return ", ".join([part["holds"], *(f"{name} {or_unknown(part[name])}" for name in part if name != "holds")])
 
 
 # Arguments -----------------------------------------------------------------------------------------------------------

@@ -81,8 +81,8 @@ def _write_bug(error: BaseException, command_line: str) -> None:
     """Write the traceback of an error that this package should have prevented."""
     _write_traceback(traceback.TracebackException.from_exception(error))
     write_message(
-        f"fidfast: this is an error in fidfast {_core.__version__}: please report it, with the lines above and the "
-        f"command: {command_line}"
+        f"fidfast: this is an error in fidfast {_core.__version__}: please report it, with the lines above, the "
+        f"output of `fidfast doctor` and the command: {command_line}"
     )
 
 

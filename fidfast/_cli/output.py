@@ -15,7 +15,11 @@ from typing import Any
 from fidfast._results import json_object
 from fidfast._text import encodable, printable
 
-__all__ = ["Output", "lines_of_images", "write_message", "write_text"]
+__all__ = ["SCHEMA", "Output", "lines_of_images", "or_unknown", "write_message", "write_text"]
+
+#: Name and version of the keys and types of ``--json``, which docs/command_line.md lists. A key that is removed or
+#: renamed, or another type, unit or meaning needs a new number; a further key does not.
+SCHEMA = "fidfast/1"
 
 
 class Output:
@@ -34,12 +38,16 @@ class Output:
         """Write lines to standard output, or to standard error if that is impossible."""
         self._write("".join(f"{printable(line)}\n" for line in lines))
 
+    def text(self, text: str) -> None:
+        """Write text of this package as it is, with its line breaks, as `lines`."""
+        self._write(text if text.endswith("\n") else f"{text}\n")
+
     def json(self, numbers: Mapping[str, Any]) -> None:
         """Write one JSON object, in ASCII if standard output or a terminal could not show other characters.
 
         JSON has no NaN and no infinity; they become null.
         """
-        numbers = json_object(numbers)
+        numbers = {"schema": SCHEMA, **json_object(numbers)}
         text = json.dumps(numbers, ensure_ascii=False, allow_nan=False)
         encoding = getattr(self._stdout, "encoding", None)
         if not text.isprintable() or encodable(text, encoding) != text:
@@ -70,6 +78,11 @@ def lines_of_images(ignored: Mapping[str, Mapping[str, int]], skipped: Mapping[s
         images = "broken image" if len(messages) == 1 else "broken images"
         yield f"{path}: skipped {len(messages)} {images}"
         yield from (f"  {message}" for message in messages)
+
+
+def or_unknown(value: object) -> str:
+    """The value as text; "unknown" for None."""
+    return "unknown" if value is None else str(value)
 
 
 def write_message(message: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fidfast._cli.arguments import IMAGE_OPTIONS
+from fidfast._cli.output import lines_of_images
 from fidfast._files import catalog_of, is_supported, require_writable
 from fidfast._images import Images, holds_images, note_of_images, open_images
 from fidfast._inputs import Input, open_input, require_same_dim
@@ -283,6 +284,11 @@ class Sources:
         """What was used, not read and not computed, for JSON."""
         of_images = {} if self._checked is None else {"ignored": self.ignored, "from_cache": self.cached}
         return {"skipped": self.skipped, **of_images, **({"used": self.used} if self.used else {})}
+
+    def lines(self) -> Iterator[str]:
+        """What was used of files that hold more, what was not read, and the images that were skipped."""
+        yield from (f"{path}: {note}" for path, note in self.used.items())
+        yield from lines_of_images(self.ignored, self.skipped)
 
     def _note(self, name: str, found: Any) -> None:
         """Keep what a result says about the images of an argument."""

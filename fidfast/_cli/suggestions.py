@@ -48,6 +48,7 @@ _OTHER_COMMANDS = {
     "stats": ("dump", "extract", "features", "make-custom-stats", "moments", "ref", "save", "save-stats", "statistics"),
     "merge": ("combine", "concat", "join", "reduce", "sum"),
     "info": ("describe", "inspect", "show"),
+    "doctor": ("collect-env", "diagnose", "env", "environment", "system", "version", "versions"),
     "demo": ("example", "test"),
 }  # fmt: skip
 

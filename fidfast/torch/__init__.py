@@ -12,6 +12,7 @@ except ImportError as error:
     raise ImportError("fidfast.torch needs torch: pip install 'fidfast[images]'") from error
 
 from fidfast._images import BrokenImageError, Images
+from fidfast._network_table import FDR_DISTANCES, NETWORKS, PretrainedNetwork
 from fidfast.torch._demo import DemoResult, GrowingSample, demo
 from fidfast.torch._evaluation.evaluate import evaluate
 from fidfast.torch._evaluation.result import Evaluation
@@ -21,7 +22,6 @@ from fidfast.torch._extractors.efficientnet import PooledEfficientNet
 from fidfast.torch._extractors.extractor import Extractor
 from fidfast.torch._extractors.inception import InceptionNetwork, ToFloat32
 from fidfast.torch._extractors.named import extractor_names, load_extractor, load_extractors
-from fidfast.torch._extractors.network_table import FDR_DISTANCES, NETWORKS, PretrainedNetwork
 from fidfast.torch._extractors.prepare import PreparedNetwork, prepare
 from fidfast.torch._extractors.pretrained import PretrainedFeatures
 from fidfast.torch._extractors.resize import RESIZES, resize

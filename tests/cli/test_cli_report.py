@@ -51,7 +51,12 @@ def test_json_and_page(capsys, files):
     assert (code, err) == (0, "")
     numbers = json.loads(out)
     expected = fidfast.report("a.npy", "b.npy", all_pairs=False).to_dict()
-    envelope = {"files": ["a.npy", "b.npy"], "skipped": {}, "fidfast_version": fidfast.__version__}
+    envelope = {
+        "schema": "fidfast/1",
+        "files": ["a.npy", "b.npy"],
+        "skipped": {},
+        "fidfast_version": fidfast.__version__,
+    }
     command = "fidfast report a.npy b.npy --json --html page.html --no-pairs"
     assert numbers == {**expected, **envelope, "command": command, "created": numbers["created"]}
     page = (files / "page.html").read_text(encoding="utf-8")

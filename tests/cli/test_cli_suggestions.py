@@ -97,7 +97,11 @@ def test_options(capsys, option):
         ("compute a b", "unknown command compute; did you mean fidfast fid a b?"),
         ("calc --images=a", "unknown command calc; did you mean fidfast fid --images=a?"),
         ("save_stats a out", "unknown command save_stats; did you mean fidfast stats a out?"),
-        ("xyz", "unknown command xyz; the commands are fid, evaluate, report, stats, merge, info, cache, demo"),
+        (
+            "xyz",
+            "unknown command xyz; the commands are fid, evaluate, report, stats, merge, info, cache, doctor, "
+            "completion, demo",
+        ),
         ("fid a.npy b.npy a.npy b.npy", "unexpected argument a.npy (2 too many); pass the folder, not its files"),
         ("fid a b a", "unexpected argument a (1 too many)"),
         ("fid a b --batch-size 0", "argument --batch-size: must be at least 1, got 0"),

@@ -99,6 +99,7 @@ INSTANCES: dict[str, Callable] = {
     "CachedMoments": lambda _: fidfast.CachedMoments("file", 1, 1.0, None, None, None),
     "ClassDistances": lambda rng: fidfast.class_distances(class_moments(rng), class_moments(rng)),
     "Comparison": lambda rng: fidfast.compare(rows(rng), rows(rng), rows(rng)),
+    "Environment": lambda _: fidfast.environment(),
     "DensityCoverage": lambda rng: fidfast.density_coverage(rows(rng), rows(rng)),
     "Evaluation": evaluation,
     "Estimate": lambda rng: fidfast.estimate(rows(rng), rows(rng)),

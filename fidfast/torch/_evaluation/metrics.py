@@ -26,7 +26,7 @@ from fidfast._metrics.neighbours import (
 from fidfast._metrics.sliced import mind
 from fidfast._metrics.uncertainty import Estimate, estimate_from_jackknife, estimate_with_terms
 from fidfast._metrics.vendi import vendi
-from fidfast.torch._extractors.network_table import FDR_DISTANCES
+from fidfast._network_table import FDR_DISTANCES
 
 __all__ = ["METRICS", "Computer", "Metric", "Number", "Settings", "collects_score", "new_score"]
 

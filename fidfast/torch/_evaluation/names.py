@@ -6,8 +6,8 @@ import difflib
 from typing import Any, NamedTuple
 
 from fidfast._arguments import require_sequence, shown
+from fidfast._network_table import SHORT_NAMES
 from fidfast.torch._evaluation.metrics import METRICS, Metric
-from fidfast.torch._extractors.network_table import SHORT_NAMES
 
 __all__ = ["DEFAULT_METRICS", "Request", "network_of", "parse_metrics"]
 

@@ -16,13 +16,13 @@ from typing import Any
 import torch
 
 from fidfast._files import require_tensors
+from fidfast._network_table import INCEPTION_FILES
 from fidfast._warnings import warn_user
 from fidfast.torch._extractors.arithmetic import full_float32, ordinary_tensors
 from fidfast.torch._extractors.conventions import Convention
 from fidfast.torch._extractors.extractor import Extractor
 
 __all__ = [
-    "CACHED_NAMES",
     "INCEPTION_OUTPUTS",
     "WEIGHTS_SHA256",
     "WEIGHTS_URL",
@@ -38,9 +38,6 @@ WEIGHTS_URL = (
     "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
 )
 WEIGHTS_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
-
-#: Names under which torch-fidelity and pytorch-fid store the same file in torch's cache.
-CACHED_NAMES = ("weights-inception-2015-12-05-6726825d.pth", "pt_inception-2015-12-05-6726825d.pth")
 
 #: By name of the extractor: the key of its features in the output of `InceptionNetwork`, and their number.
 INCEPTION_OUTPUTS = {
@@ -128,8 +125,8 @@ def inception_network(weights: Path) -> InceptionNetwork:
         network = FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=str(weights))
     except RuntimeError as error:  # of load_state_dict, with a list of all names
         raise ValueError(
-            f"weights: {weights} does not hold the weights of inception: pass the file {CACHED_NAMES[0]}, or name the "
-            "network, for example weights={'dinov2-vitl14': path} (--weights NAME=FILE)"
+            f"weights: {weights} does not hold the weights of inception: pass the file {INCEPTION_FILES[0]}, or name "
+            "the network, for example weights={'dinov2-vitl14': path} (--weights NAME=FILE)"
         ) from error
     return InceptionNetwork(network).eval()
 
@@ -174,10 +171,10 @@ class ToFloat32(torch.nn.Module):
 
 def _cached_or_downloaded() -> Path:
     folder = Path(torch.hub.get_dir()) / "checkpoints"
-    for name in CACHED_NAMES:
+    for name in INCEPTION_FILES:
         if (folder / name).exists():
             return folder / name
-    target = folder / CACHED_NAMES[0]
+    target = folder / INCEPTION_FILES[0]
     folder.mkdir(parents=True, exist_ok=True)
     try:
         torch.hub.download_url_to_file(WEIGHTS_URL, str(target), WEIGHTS_SHA256[:8], progress=False)

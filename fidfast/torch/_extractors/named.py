@@ -11,13 +11,13 @@ from dataclasses import replace
 from typing import Any
 
 from fidfast._arguments import optional, require_path, require_sequence, require_text
+from fidfast._network_table import NETWORKS, SHORT_NAMES
 from fidfast._warnings import warn_user
 from fidfast.torch._extractors.adapters import as_extractor
 from fidfast.torch._extractors.conventions import convention_of
 from fidfast.torch._extractors.efficientnet import efficientnet_lite0
 from fidfast.torch._extractors.extractor import Extractor
 from fidfast.torch._extractors.inception import INCEPTION_OUTPUTS, find_file_of_inception, inception_extractors
-from fidfast.torch._extractors.network_table import NETWORKS, SHORT_NAMES
 from fidfast.torch._extractors.plugins import load_plugin, package_of_plugin, plugins
 from fidfast.torch._extractors.pretrained import find_file, pretrained, require_package
 from fidfast.torch._extractors.resize import check_resize

@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
+from fidfast._network_table import NETWORKS, PretrainedNetwork
 from fidfast.torch._extractors.arithmetic import full_float32, ordinary_tensors
 from fidfast.torch._extractors.extractor import Extractor
-from fidfast.torch._extractors.network_table import NETWORKS, PretrainedNetwork
 from fidfast.torch._extractors.networks import name_of
 
 __all__ = ["PretrainedFeatures", "find_file", "pretrained", "require_package"]

@@ -1,11 +1,14 @@
-"""Table of pretrained networks: weights, preprocessing and output, as the tool that defined the metric has them."""
+"""Table of pretrained networks: weights, preprocessing and output, as the tool that defined the metric has them.
+
+Does not import torch, so that `environment` can look for the weights without it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-__all__ = ["FDR_DISTANCES", "NETWORKS", "SHORT_NAMES", "PretrainedNetwork"]
+__all__ = ["FDR_DISTANCES", "INCEPTION_FILES", "NETWORKS", "SHORT_NAMES", "PretrainedNetwork"]
 
 Channels = tuple[float, float, float]
 
@@ -157,6 +160,9 @@ NETWORKS: dict[str, PretrainedNetwork] = {
         source="FDr (Yang et al. 2026): normalized CLS token at 256 x 256",
     ),
 }
+
+#: Names under which torch-fidelity and pytorch-fid store the weights of the 2015 Inception network in torch's cache.
+INCEPTION_FILES = ("weights-inception-2015-12-05-6726825d.pth", "pt_inception-2015-12-05-6726825d.pth")
 
 #: Fréchet distance of ImageNet's validation set to its training set, both center-cropped to 256 x 256, by extractor.
 #: The FDr is the mean over these extractors of the distance divided by this number (Yang et al., "Representation
