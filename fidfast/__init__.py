@@ -19,6 +19,7 @@ if _util.find_spec("fidfast._core") is None:
 
 from fidfast import _command_path, _core  # noqa: F401  # the first of them before any other import
 from fidfast._environment import Environment, environment
+from fidfast._feature_demo import FeatureDemo, demo_of_features
 from fidfast._fid import fid
 from fidfast._files import SourcePart
 from fidfast._images.cache import CachedMoments, ImageCache, image_cache
@@ -58,6 +59,7 @@ __all__ = [
     "Environment",
     "Estimate",
     "Extrapolation",
+    "FeatureDemo",
     "FileInfo",
     "FrechetTerms",
     "GaussianStats",
@@ -82,6 +84,7 @@ __all__ = [
     "class_distances",
     "cmmd",
     "compare",
+    "demo_of_features",
     "density_coverage",
     "environment",
     "estimate",

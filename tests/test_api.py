@@ -186,6 +186,7 @@ RESULTS = {
     "file_info": file_info,
     "image_cache": lambda: fidfast.ImageCache("cache", [fidfast.CachedMoments("a.npz", 10, 0.5, "net", 3, "a")], 0, 0),
     "environment": fidfast.environment,
+    "demo_of_features": fidfast.demo_of_features,
     "CachedMoments": lambda: fidfast.CachedMoments("a.npz", 10, 0.5, None, None, None),
     "moments_of_features": lambda: fidfast.moments_of_features(features(60), shard="2/3"),
     "SourcePart": lambda: fidfast.SourcePart(2, 3, 60, "0a1b", ["b.png: not an image"]),

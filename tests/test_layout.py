@@ -44,7 +44,7 @@ _metrics.uncertainty _metrics.comparison _metrics.extrapolation _metrics.classwi
 _metrics.kernel _metrics.neighbours _metrics.predictions _metrics.splits _metrics.split_sums
 _metrics.inception_score _metrics.ngrams _metrics.sliced _metrics.vendi _metrics
 _report.contents _report.worst _report.plots _report.page _report.result _report.build _report
-_info _network_table _blas_library _environment
+_info _network_table _blas_library _environment _feature_demo
 torch._extractors.devices torch._extractors.resize torch._extractors.arithmetic torch._extractors.callables
 torch._extractors.networks torch._extractors.prepare
 torch._extractors.extractor torch._extractors.adapters torch._extractors.conventions torch._extractors.inception

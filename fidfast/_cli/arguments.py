@@ -260,6 +260,9 @@ def _add_completion(command: argparse.ArgumentParser) -> None:
 
 def _add_demo(command: argparse.ArgumentParser) -> None:
     command.add_argument(
+        "--features", action="store_true", help="of features in this package instead of images: in seconds, no plots"
+    )
+    command.add_argument(
         "--out", metavar="FILE", default="fidfast-demo.png", help="file of the first plot (default: %(default)s)"
     )
     _add_json(command)

@@ -25,6 +25,7 @@ from fidfast._cli.sources import Sources, ddof_of
 from fidfast._cli.statistics import merge_moments, write_stats
 from fidfast._cli.torchrun import Launch, launch_of
 from fidfast._environment import environment
+from fidfast._feature_demo import demo_of_features
 from fidfast._files import require_writable
 from fidfast._info import file_info
 from fidfast._inputs import Input
@@ -188,6 +189,13 @@ def _doctor(options: argparse.Namespace, output: Output) -> None:
 
 
 def _demo(options: argparse.Namespace, output: Output) -> None:
+    if options.features:
+        found = demo_of_features()
+        if options.json:
+            output.json({**found.to_dict(), "fidfast_version": _core.__version__})
+        else:
+            output.lines([str(found), "", *found.table().split("\n"), "", f"The features: {found.origin}."])
+        return
     from fidfast.torch import demo
     from fidfast.torch._demo import plot_paths
 

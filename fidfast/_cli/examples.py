@@ -47,7 +47,8 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("fidfast completion fish > ~/.config/fish/completions/fidfast.fish", "for fish"),
     ),
     "demo": (
-        ("fidfast demo", "in the current folder"),
+        ("fidfast demo --features", "in seconds, with NumPy and SciPy only"),
+        ("fidfast demo", "on images, with plots in the current folder"),
         ("fidfast demo --out plots/demo.pdf", "with plots in another format and folder"),
     ),
 }

@@ -100,6 +100,7 @@ CASES = [
     ("info", "info part.moments.npz"),
     ("cache", "cache"),
     ("doctor", "doctor"),
+    ("demo --features", "demo --features"),
 ]
 
 

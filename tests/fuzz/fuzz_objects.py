@@ -104,6 +104,7 @@ INSTANCES: dict[str, Callable] = {
     "Evaluation": evaluation,
     "Estimate": lambda rng: fidfast.estimate(rows(rng), rows(rng)),
     "Extrapolation": lambda rng: fidfast.fid_infinity(rows(rng), rows(rng), num_points=2),
+    "FeatureDemo": lambda _: fidfast.demo_of_features(),
     "FileInfo": lambda _: fidfast.FileInfo("file", "features", {}),
     "FrechetTerms": lambda rng: fidfast.frechet_terms(rows(rng), rows(rng)),
     "HarmfulSample": lambda rng: fidfast.report(rows(rng), rows(rng)).most_harmful[0],
