@@ -10,6 +10,7 @@ from photographs import crops, write
 
 import fidfast
 import fidfast.torch
+from fidfast._network_table import INCEPTION_FILES
 from fidfast.torch._extractors import inception, pretrained
 
 #: Images in each folder: the Inception score needs 10, one for each split.
@@ -56,7 +57,7 @@ def stand_in(monkeypatch, folder):
     checkpoints.mkdir(parents=True)
     monkeypatch.setenv("TORCH_HOME", str(folder / "torch"))
     monkeypatch.setenv("FIDFAST_CACHE", str(folder / "cache"))
-    (checkpoints / inception.CACHED_NAMES[0]).write_bytes(b"weights")
+    (checkpoints / INCEPTION_FILES[0]).write_bytes(b"weights")
     monkeypatch.setattr(inception, "WEIGHTS_SHA256", hashlib.sha256(b"weights").hexdigest())
     monkeypatch.setattr(inception, "inception_network", lambda path: SmallInception().eval())
     for entry in fidfast.torch.NETWORKS.values():
