@@ -40,7 +40,7 @@ def test_every_section_and_line_has_a_value():
     assert found.fidfast["test_distance"] == pytest.approx(8, rel=1e-12)
     assert found.system["python"] == ".".join(map(str, sys.version_info[:3]))
     assert found.packages["numpy"] == np.__version__
-    assert found.problems == {}
+    assert set(found.problems) <= (set() if sys.platform == "linux" else {"system.vector_instructions"})
     lines = found.table().split("\n")
     width = max(re.search(r"\S+( \S+)*", line).end() for line in lines)
     assert all(re.fullmatch(rf".{{{width}}}  \S.*", line) for line in lines)
