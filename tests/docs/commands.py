@@ -34,6 +34,7 @@ _PLACEHOLDER = re.compile(r"\[?[A-Z]{2,}\]?(\.\.\.)?$")
 def run(words, *, only_parse=False):
     """Run one command; the exit code must be 0. With `only_parse`, its arguments are parsed only."""
     words = [os.path.expandvars(word) for word in words]
+    words = words[: words.index(">")] if ">" in words else words  # the file of the output is not written
     if any(tuple(words[: len(tool)]) == tool for tool in OTHER_TOOLS):
         return
     if words[0] == "torchrun":
