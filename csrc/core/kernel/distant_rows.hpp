@@ -12,9 +12,7 @@
 #include "core/matrix.hpp"
 #include "core/parallel.hpp"
 
-namespace fidfast {
-
-namespace kernel {
+namespace fidfast::kernel {
 
 /// Adds the pairs with at least one row beyond the reach to sums in which their functions are -1.
 template <class Device>
@@ -108,6 +106,4 @@ class DistantPairs {
   std::vector<Index> distant_[2];    // their numbers
 };
 
-}  // namespace kernel
-
-}  // namespace fidfast
+}  // namespace fidfast::kernel

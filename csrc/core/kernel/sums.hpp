@@ -28,9 +28,7 @@
 #include "core/moments/state.hpp"
 #include "core/product_scale.hpp"
 
-namespace fidfast {
-
-namespace kernel {
+namespace fidfast::kernel {
 
 /// Tiles of products of rows in T: float, double or an integer type. Rows are multiplied by `scaling` and rounded to T.
 template <class Device, class T, class Terms>
@@ -265,6 +263,4 @@ KernelSums sums(const Kernel& kernel, const KernelRows& a, const KernelRows& b, 
   return result;
 }
 
-}  // namespace kernel
-
-}  // namespace fidfast
+}  // namespace fidfast::kernel
