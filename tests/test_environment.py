@@ -182,7 +182,7 @@ def test_the_folders_are_those_of_torch_and_the_hub():
     code += "assert str(e._hub_folder()) == hub.HF_HUB_CACHE"
     kept = {key: value for key, value in os.environ.items() if key not in ("TORCH_HOME", "HF_HOME", "XDG_CACHE_HOME")}
     for changed in ({}, {"TORCH_HOME": "~/t", "HF_HOME": "~/h"}, {"XDG_CACHE_HOME": "/x"}, {"HF_HUB_CACHE": "/h"}):
-        subprocess.run([sys.executable, "-c", code], check=True, env={**kept, **changed})
+        subprocess.run([sys.executable, "-c", code], check=True, env={**kept, **changed}, cwd="/")
 
 
 def test_the_cache_is_writable_or_not(tmp_path, monkeypatch):

@@ -52,7 +52,8 @@ def test_the_command_needs_numpy_and_scipy_only(found):
     code += "  if top not in allowed and not top.startswith('_'): raise ImportError(f'{name} is blocked')\n"
     code += "sys.meta_path.insert(0, Block())\nfrom fidfast._cli.commands import main\n"
     code += "sys.exit(main(['demo', '--features']))"
-    done = subprocess.run([sys.executable, "-X", "utf8", "-c", code], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-X", "utf8", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == f"{found}\n\n{found.table()}\n\nThe features: {found.origin}.\n"
 

@@ -61,6 +61,6 @@ def test_memory_is_below_a_copy_of_the_features(call, dtype, n, dim, factor, tmp
     command = [sys.executable, "-c", PROGRAM.replace("CALL", CALLS[call]), samples, reference, str(size)]
     # Several threads of BLAS would wait for each other if the processors are busy.
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
