@@ -18,7 +18,7 @@ from fidfast._cli import commands as cli
 SECTIONS = ("fidfast", "system", "blas", "packages", "cuda", "cache", "weights")
 
 
-def doctor(*options, blocked=(), folder=None, **variables):
+def doctor(*options, blocked=(), folder="/", **variables):
     """The finished process of `fidfast doctor` that cannot import the blocked packages."""
     code = f"import sys\nblocked = {blocked!r}\nclass Block:\n"
     code += " def find_spec(self, name, path=None, target=None):\n"
