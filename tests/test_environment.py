@@ -175,6 +175,7 @@ def test_weights_are_found_where_they_are_looked_for(tmp_path, monkeypatch):
         Path(entry["searched"][0]).unlink()
 
 
+@pytest.mark.slow
 def test_the_folders_are_those_of_torch_and_the_hub():
     code = "import torch, huggingface_hub.constants as hub; from fidfast import _environment as e\n"
     code += "import os, sys; held = sys.modules.pop('torch')\n"

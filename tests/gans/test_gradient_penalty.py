@@ -22,11 +22,13 @@ def curve(*values: float) -> list[dict[str, float]]:
     ]
 
 
+@pytest.mark.slow
 def test_both_regimes_start_with_the_same_weights(result):
     for none, r1 in zip(result.runs["none"], result.runs["r1"], strict=True):
         assert none[0]["value"] == r1[0]["value"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["Without the penalty", "With R1 the mean distance", "With R1 the loss"])
 def test_claims(result, text):
     # Over 4 seeds: without R1 the distance fluctuates by 8.5 to 30 standard errors; with R1 and without, means of 3.7
@@ -35,10 +37,12 @@ def test_claims(result, text):
     assert sentence.holds, sentence.text
 
 
+@pytest.mark.slow
 def test_result_in_json(result):
     assert gradient_penalty.Result(**json.loads(json.dumps(asdict(result), allow_nan=False))) == result
 
 
+@pytest.mark.slow
 def test_texts_and_plot(result):
     r1 = gradient_penalty.oscillation(result.runs["r1"])
     assert f"{r1.best.mean():.3g}" in gradient_penalty.summary(result)

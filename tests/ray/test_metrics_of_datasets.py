@@ -126,6 +126,7 @@ def test_kid_of_subsets(dataset, samples, reference, dataset_of_reference, like)
         assert (found.subset_size, found.seed, found.like) == (expected.subset_size, expected.seed, like)
 
 
+@pytest.mark.slow
 def test_rows_keep_their_order_whichever_task_ends_first(samples, reference, tmp_path):
     """The task of the first rows ends after the others, each time that the dataset is read.
 
