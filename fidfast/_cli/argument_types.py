@@ -1,4 +1,4 @@
-"""Types of the options of the command line: each function returns the value of a text, or raises an error."""
+"""Types of the options of the command line: functions that return the value of a text, or raise an error; defaults."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from fidfast._shards import Shard
 
-__all__ = ["at_least", "names", "positive", "shard", "weights_of"]
+__all__ = ["at_least", "names", "positive", "precision_of_rows", "shard", "weights_of"]
 
 
 def shard(text: str) -> str:
@@ -70,3 +70,8 @@ def at_least(least: int) -> Callable[[str], int]:
         return value
 
     return number
+
+
+def precision_of_rows(options: argparse.Namespace) -> str:
+    """Arithmetic of given features and of metrics of rows, as `ImageOptions.precision_of_rows`."""
+    return str(options.precision or "float32")

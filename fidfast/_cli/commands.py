@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fidfast import _core
+from fidfast._cli.argument_types import precision_of_rows
 from fidfast._cli.arguments import parse
 from fidfast._cli.cache import update_cache
 from fidfast._cli.completion import print_completion
@@ -115,7 +116,7 @@ def _estimate(options: argparse.Namespace, output: Output) -> None:
     samples, reference = sources.samples("samples").source, sources.samples("reference").source
     if not options.launch.continues():
         return
-    found = _with_ddof(estimate(samples, reference, precision=options.precision or "float32"), samples, reference, ddof)
+    found = _with_ddof(estimate(samples, reference, precision=precision_of_rows(options)), samples, reference, ddof)
     label = distance_label(samples.extractor, reference.extractor)
     if options.json:
         _write_json(options, output, sources, label, found.to_dict())
@@ -145,7 +146,7 @@ def _report(options: argparse.Namespace, output: Output) -> None:
         progress=not options.quiet,
         titles=(options.samples, options.reference),
         all_pairs=not options.no_pairs,
-        precision=options.precision or "float32",
+        precision=precision_of_rows(options),
     )
     found = replace(found, estimate=_with_ddof(found.estimate, samples.source, reference.source, ddof))
     if options.json:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fidfast._cli.argument_types import precision_of_rows
 from fidfast._cli.arguments import IMAGE_OPTIONS
 from fidfast._cli.output import lines_of_images
 from fidfast._files import catalog_of, is_supported, require_writable
@@ -113,7 +114,7 @@ class Sources:
                 self._files[name] = open_input(
                     path,
                     name,
-                    precision=options.precision or "float32",
+                    precision=precision_of_rows(options),
                     extractor=options.extractor,
                     key=keys[name],
                     rows=rows,
@@ -237,7 +238,7 @@ class Sources:
         """Moments of the shard of the argument `source`, one for each extractor."""
         if "source" in self._files:
             given = self._options
-            return [moments_of_input(self._files["source"], given.shard, given.precision or "float32", "stats")]
+            return [moments_of_input(self._files["source"], given.shard, precision_of_rows(given), "stats")]
         from fidfast.torch._images.parts import moments_of_several, parts_of_source
 
         checked, options = self._checked, self._options_of("source")
@@ -273,9 +274,7 @@ class Sources:
         source = self._checked.sources[name]
         found = features_of_source(source, self._checked.extractor, self._options_of(name))
         self._note(name, found)
-        rows = Input(
-            name, rows=found.features, extractor=found.extractor, precision=self._options.precision or "float32"
-        )
+        rows = Input(name, rows=found.features, extractor=found.extractor, precision=precision_of_rows(self._options))
         # By index, since an archive may contain a name twice.
         subset: Any = Subset(source.images, found.indices)
         return OpenedSource(rows, found.names, subset)
